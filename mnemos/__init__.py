@@ -1,0 +1,3 @@
+"""mnemos: post-training without forgetting."""
+
+__version__ = "0.1.0"

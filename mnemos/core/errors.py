@@ -1,0 +1,67 @@
+"""Everything that mnemos raises on purpose.
+
+    MnemosError              exit 1   something failed at run time
+    ├── UsageError           exit 2   a key, value or combination that cannot be meant
+    │   └── NotComparable    exit 2   before and after were not measured the same way
+    ├── DataError            exit 1   a file or row that cannot be read or learned from
+    ├── ModelError           exit 1   a checkpoint that cannot be loaded, trained or trusted
+    └── RunError             exit 1   the run directory: locked, full, changed underneath
+
+Each message names the value, the bound it broke and the cure, in that order, and is printed
+without a traceback unless ``--debug`` is given.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MnemosError(Exception):
+    """A failure that mnemos explains.
+
+    value: what was met, with its place (a key, a file and line, a tensor name).
+    bound: what was expected of it.
+    cure: what to do about it; empty only where nothing can be done.
+    """
+
+    exit_code = 1
+
+    def __init__(self, value: str, bound: str = "", cure: str = "") -> None:
+        self.value, self.bound, self.cure = value, bound, cure
+        super().__init__(value, bound, cure)
+
+    def __str__(self) -> str:
+        text = f"{self.value}: {self.bound}" if self.bound else self.value
+        return f"{text}\n  {self.cure}" if self.cure else text
+
+
+class UsageError(MnemosError):
+    """A key, value or combination that cannot be meant; exit code 2."""
+
+    exit_code = 2
+
+
+class NotComparable(UsageError):
+    """Two measurements that differ in more than the model; names what differs."""
+
+
+class DataError(MnemosError):
+    """A file or row that cannot be read or learned from."""
+
+
+class ModelError(MnemosError):
+    """A checkpoint that cannot be loaded, trained or trusted."""
+
+
+class RunError(MnemosError):
+    """The run directory is locked, full, or has changed underneath."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The cure for a misspelt name: the closest known one, else the whole list."""
+    choices = sorted(known)
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return "known: " + ", ".join(choices) if choices else "nothing may stand here"

@@ -1,0 +1,180 @@
+"""The nouns that cross folders: Example, Tokens, Answer, Score (Plan has its own file).
+
+A noun is frozen and knows nothing of files, models or trainers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+Kind = Literal["messages", "completion", "text", "preference", "label"]
+"""messages: a chat. completion: raw prompt and completion, no chat template. text: all learned.
+preference: a chat whose last turn is the chosen answer, plus `rejected`. label: a chat plus a
+thumb (`label`)."""
+
+OUTPUT_ROLES = frozenset({"assistant", "completion", "text"})
+"""Roles whose content the model writes itself when it is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One utterance. role: system, user, assistant or tool in a chat; prompt and completion in
+    a raw pair; text in a document. learn: False exempts an assistant turn from the loss (the
+    `weight: 0` or `train: false` of other trainers' files)."""
+
+    role: str
+    content: str
+    learn: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row to learn from.
+
+    id: unique within its source. origin: which source it came from ("new", "replay", …); a
+    mixture's composition is counted by it. meta: further columns of the row, untouched.
+    """
+
+    id: str
+    kind: Kind
+    turns: tuple[Turn, ...]
+    rejected: tuple[Turn, ...] = ()
+    label: bool | None = None
+    origin: str = "new"
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Tokens:
+    """One rendered example.
+
+    ids: int32[T]. weight: float32[T], how much predicting token t (from those before it)
+    counts: 0 masks, 1 teaches; the first token's weight is never used. output: bool[T], True
+    on tokens that the model itself writes in use, the end-of-turn token included.
+    """
+
+    ids: npt.NDArray[np.int32]
+    weight: npt.NDArray[np.float32]
+    output: npt.NDArray[np.bool_]
+    example: str
+    origin: str = "new"
+
+    def __post_init__(self) -> None:
+        if not len(self.ids) == len(self.weight) == len(self.output):
+            raise ValueError(f"{self.example}: ids, weight, output differ in length")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A lazy, repeatable sequence of examples.
+
+    fingerprint: changes exactly when the rows would. Taking it may hash files; it never reads
+    rows and never generates. describe(): one line for people. Iterating twice gives equal rows.
+    """
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def describe(self) -> str: ...
+
+    def __iter__(self) -> Iterator[Example]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said to one item: everything that scoring needs, kept in answers/*.jsonl.
+
+    text: the generated answer, None for likelihood kinds. finished: it ended with a stop
+    token, not at the length limit. data: kind-specific numbers (option log-probabilities, nats).
+    """
+
+    suite: str
+    item: str
+    text: str | None = None
+    finished: bool | None = None
+    tokens: int = 0
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One item's score. value: NaN when missing, and then `reason` says why. weight: the item's
+    share in the suite's mean (bytes for bits per byte, 1 elsewhere)."""
+
+    suite: str
+    item: str
+    value: float
+    reason: str | None = None
+    weight: float = 1.0
+    cluster: str | None = None
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.value) != (self.reason is not None):
+            raise ValueError(f"{self.suite}/{self.item}: a missing score needs a reason, a present one none")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is put to a model: chat turns (rendered with its own template, generation prompt
+    appended) or raw text (a single turn of role "prompt" or "text")."""
+
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One generated answer. text: decoded without special tokens. ids: the generated token ids
+    without the stop token. finished: ended by a stop token."""
+
+    text: str
+    ids: tuple[int, ...]
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OptionScore:
+    """log_prob: natural log of p(option | context), summed over `tokens` tokens. greedy: every
+    token of the option was the most likely one."""
+
+    log_prob: float
+    tokens: int
+    greedy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How answers are sampled; part of the frozen manifest. temperature 0 is greedy."""
+
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+
+
+class LanguageModel(Protocol):
+    """A model that can be asked. All batch calls keep the order of their input; batching is the
+    implementation's affair and never changes a result beyond float tolerance."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]: ...
+
+    def choose(self, contexts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[OptionScore]]: ...
+
+    def nats(self, texts: Sequence[str]) -> list[tuple[float, int]]:
+        """Per text: summed -ln p of all its tokens after BOS, and how many tokens."""
+        ...

@@ -1,0 +1,175 @@
+"""Plan: everything about one training stage, as one frozen value.
+
+A remedy for forgetting is a pure function Plan -> Plan (see `core.method`). A field's value is
+a frozen dataclass that says what it does (its fields are its settings, so it has a fingerprint)
+and carries the code that does it; the trainer calls that code through the protocols below and
+knows no method by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from mnemos.core.fingerprint import fingerprint
+from mnemos.core.nouns import LanguageModel, Source, Tokens
+from mnemos.core.settings import TrainSettings
+
+if TYPE_CHECKING:
+    import torch
+
+
+class ModelHandle(Protocol):
+    """A checkpoint that is not loaded yet. path: a Hugging Face directory or hub id."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def load(self) -> LanguageModel: ...
+
+
+@dataclass(frozen=True)
+class PastTask:
+    """An earlier task of a sequence: its name, its rows if they were kept, and the model right
+    after it."""
+
+    name: str
+    examples: Source | None
+    checkpoint: ModelHandle | None
+
+
+@dataclass
+class StepView:
+    """What an objective term sees of one micro-batch. N counts the positions of non-zero weight;
+    position n predicts `targets[n]` from the tokens before it.
+
+    logits: float[N, V] of the model in training. targets: int64[N]. weight: float[N].
+    normaliser: sum of weights over the whole optimiser step (all micro-batches, all processes
+    averaged as the trainer's gradients are), so that per-token sums divided by it add up to the
+    step's mean. share: this micro-batch's share of the step, for terms that do not depend on
+    tokens; shares of a step add up to 1. before_logits(): float[N, V] of the frozen model before
+    the stage at the same positions, computed at most once. model: the module in training.
+    start(): name -> value at the start of the stage, for each trainable parameter.
+    """
+
+    model: torch.nn.Module
+    logits: torch.Tensor
+    targets: torch.Tensor
+    weight: torch.Tensor
+    normaliser: torch.Tensor | float
+    share: float
+    before_logits: Callable[[], torch.Tensor]
+    start: Callable[[], Mapping[str, torch.Tensor]]
+
+
+@runtime_checkable
+class Weigh(Protocol):
+    """Says how much each token counts. Pure in the rows; may load `before` to look at them."""
+
+    def __call__(self, rows: Sequence[Tokens], before: ModelHandle) -> Sequence[Tokens]: ...
+
+
+@runtime_checkable
+class Term(Protocol):
+    """One summand of the loss."""
+
+    def loss(self, view: StepView) -> torch.Tensor: ...
+
+
+@runtime_checkable
+class GradientRule(Protocol):
+    """Changes gradients in place after the backward pass of a whole step, before clipping."""
+
+    def apply(self, model: torch.nn.Module, step: int) -> None: ...
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """Says which parameters may move. prepare(model): sets requires_grad or wraps the model in
+    adapters, and returns it. learning_rate: overrides the study's, None keeps it."""
+
+    @property
+    def learning_rate(self) -> float | None: ...
+
+    def prepare(self, model: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class AllParameters:
+    """Every parameter may move (full fine-tuning)."""
+
+    learning_rate: float | None = None
+
+    def prepare(self, model: Any) -> Any:
+        """Return `model` with requires_grad on every floating-point parameter."""
+        for parameter in model.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        return model
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Weighted negative log-likelihood: sum_n weight_n * -ln p(target_n) / normaliser."""
+
+    def loss(self, view: StepView) -> torch.Tensor:
+        """Scalar; nats per unit of weight, this micro-batch's summand of the step's mean."""
+        import torch.nn.functional as F
+
+        nll = F.cross_entropy(view.logits.float(), view.targets, reduction="none")
+        return (nll * view.weight).sum() / view.normaliser
+
+
+@dataclass(frozen=True)
+class TeacherForcing:
+    """The answer is the one in the data."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """One line of a plan's history. off: the plan came out unchanged."""
+
+    method: str
+    paper: str
+    settings: Mapping[str, Any]
+    off: bool
+
+
+CHANGEABLE = ("examples", "draw", "weigh", "objective", "gradient", "trainable", "after")
+"""The fields that methods may change; each method declares which."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training stage.
+
+    Changed by methods: examples (what is read), draw (who writes the answer), weigh (how much
+    each token counts, applied left to right), objective (summands of the loss), gradient (rules
+    on directions), trainable (what may move), after (expressions on the weights, in order; the
+    names `after` and `before` are in scope).
+    Given: before (the model at the start of the stage), past, task, seed, train.
+    """
+
+    examples: Source
+    before: ModelHandle
+    task: str
+    seed: int
+    train: TrainSettings
+    past: tuple[PastTask, ...] = ()
+    draw: Any = TeacherForcing()
+    weigh: tuple[Weigh, ...] = ()
+    objective: tuple[Term, ...] = (Likelihood(),)
+    gradient: tuple[GradientRule, ...] = ()
+    trainable: Trainable = AllParameters()
+    after: tuple[Any, ...] = ()
+    history: tuple[Applied, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes exactly when the trained model could; `history` does not count."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "history"}
+        return fingerprint(values)

@@ -1,0 +1,82 @@
+"""Settings shared by every stage, under Hugging Face's names."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Settings(BaseModel):
+    """Base of every settings record: frozen, unknown keys refused, a sentence under each field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
+
+    @property
+    def fingerprint(self) -> str:
+        from mnemos.core.fingerprint import fingerprint
+
+        return fingerprint(self.model_dump(mode="json"))
+
+
+class TrainSettings(Settings):
+    """How a stage is trained. Names and meanings are those of transformers.TrainingArguments
+    unless said otherwise."""
+
+    learning_rate: float = Field(5e-5, gt=0)
+    """Peak learning rate."""
+    num_train_epochs: float = Field(3.0, gt=0)
+    """Passes over the mixed data; ignored when max_steps is set."""
+    max_steps: int = Field(-1, ge=-1)
+    """Optimiser steps; -1 counts epochs instead."""
+    per_device_train_batch_size: int = Field(8, ge=1)
+    """Rows (packed rows, with packing) per process and micro-batch."""
+    gradient_accumulation_steps: int = Field(1, ge=1)
+    """Micro-batches per optimiser step; the loss is normalised over all of their tokens."""
+    max_length: int = Field(1024, ge=2)
+    """Longest example in tokens. A longer one is refused and counted unless truncate is set."""
+    truncate: bool = False
+    """Cut examples longer than max_length at the end instead of leaving them out."""
+    packing: bool = False
+    """Join short examples into rows of max_length; positions restart, attention stays within
+    an example."""
+    lr_scheduler_type: str = "linear"
+    """constant, linear, cosine, …"""
+    warmup_ratio: float = Field(0.0, ge=0, lt=1)
+    """Share of the steps over which the learning rate rises."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's decoupled weight decay."""
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    """AdamW's first-moment decay."""
+    adam_beta2: float = Field(0.999, ge=0, lt=1)
+    """AdamW's second-moment decay."""
+    adam_epsilon: float = Field(1e-8, gt=0)
+    """AdamW's epsilon."""
+    max_grad_norm: float = Field(1.0, ge=0)
+    """Gradient norm at which clipping starts; 0 turns it off."""
+    data_seed: int | None = None
+    """Seed of the order of rows; None uses the arm's seed."""
+    bf16: bool = False
+    """Compute in bfloat16 with float32 master weights."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    logging_steps: int = Field(10, ge=1)
+    """Optimiser steps between two logged losses."""
+    save_steps: int = Field(0, ge=0)
+    """Optimiser steps between two resumable checkpoints; 0 saves none within a stage."""
+    report_to: tuple[str, ...] = ()
+    """Trackers by transformers' names: wandb, tensorboard, mlflow, …"""
+    fsdp: str | bool = ""
+    """transformers' fsdp option, passed through."""
+    fsdp_config: dict[str, Any] | None = None
+    """transformers' fsdp_config, passed through."""
+    deepspeed: str | dict[str, Any] | None = None
+    """A DeepSpeed configuration (path or mapping), passed through."""
+    optim: Literal["adamw_torch", "adamw_torch_fused", "sgd", "adafactor"] | str = "adamw_torch"
+    """transformers' optimizer name."""
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> TrainSettings:
+        if self.fsdp and self.deepspeed:
+            raise ValueError("fsdp and deepspeed are both set; keep one")
+        return self
