@@ -1,0 +1,313 @@
+"""The command line. Nothing heavy is imported before the arguments are parsed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mnemos.core.errors import MnemosError, UsageError
+
+app = typer.Typer(
+    name="mnemos",
+    help="Post-training without forgetting: teach a model several ways, see what each gained, lost and cost.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Look at training data.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+class Format(StrEnum):
+    """Ways to print a report."""
+
+    text = "text"
+    json = "json"
+    md = "md"
+    html = "html"
+
+
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.")]
+SuitesOption = Annotated[list[str], typer.Option("--suites", help="Suite YAML file or built-in suite; repeatable.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Where results are kept.")]
+NewOption = Annotated[
+    list[str] | None, typer.Option("--new", help="A suite that measures what was taught; repeatable.")
+]
+TemplateOption = Annotated[bool, typer.Option("--allow-template-change", help="Compare across chat templates.")]
+CodeOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")]
+PickleOption = Annotated[bool, typer.Option("--allow-pickle", help="Read weights in pickle files.")]
+DEBUG_HELP = "Show the traceback of an error."
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help=DEBUG_HELP)] = False,
+) -> None:
+    if version:
+        from mnemos import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run_command(
+    context: typer.Context,
+    study: Annotated[str, typer.Argument(help="Study file, or mnemos:demo.yaml.")],
+    out: OutOption = None,
+    set_: SetOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every plan; load no model.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Train and measure every arm of a study; --train.learning_rate 1e-4 overrides a key."""
+    overrides = _overrides(set_ or [], context.args)
+    if dry_run:
+        from mnemos.study.run import plan_lines
+
+        print("\n".join(plan_lines(study, overrides)))
+        return
+    from mnemos.study import processes
+    from mnemos.study.run import run
+
+    record = run(study, out=out, overrides=overrides, quiet=quiet)
+    if processes.is_main() and record.directory is not None:
+        print(record.report("text"))
+        print(f"report  {_shown(record.directory / 'report.html')}")
+
+
+@app.command("init")
+def init_command(
+    data: Annotated[str, typer.Argument(help="Rows to teach: a file, a dataset directory or a hub id.")],
+    model: Annotated[str, typer.Option("--model", help="Hugging Face directory or hub id.")],
+    out: Annotated[Path, typer.Option("--out", help="The study file to write.")] = Path("study.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite it.")] = False,
+) -> None:
+    """Write a commented study file for your own data."""
+    from mnemos.study.init import write_study
+
+    for line in write_study(data, model, out, force=force):
+        print(line)
+
+
+@app.command("compare")
+def compare_command(
+    before: Annotated[str, typer.Argument(help="The model before: directory or hub id.")],
+    after: Annotated[str, typer.Argument(help="The model after.")],
+    suites: SuitesOption,
+    format: Annotated[Format, typer.Option("--format", help="text, json, md or html.")] = Format.text,
+    new: NewOption = None,
+    out: OutOption = None,
+    allow_template_change: TemplateOption = False,
+    trust_remote_code: CodeOption = False,
+    allow_pickle: PickleOption = False,
+) -> None:
+    """Compare two models trained anywhere: what was gained and lost, with intervals."""
+    from mnemos.study.compare import compare
+
+    record = compare(
+        before,
+        after,
+        suites,
+        new=new or (),
+        out=out,
+        allow_template_change=allow_template_change,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+    )
+    print(record.report(format.value))
+
+
+@app.command("gate")
+def gate_command(
+    before: Annotated[str, typer.Argument(help="The model before: directory or hub id.")],
+    after: Annotated[str, typer.Argument(help="The model to be released.")],
+    suites: SuitesOption,
+    max_loss: Annotated[float, typer.Option("--max-loss", help="Largest loss allowed on any suite, in points.")] = 2.0,
+    new: NewOption = None,
+    card: Annotated[Path | None, typer.Option("--card", help="Also write a Markdown card for a pull request.")] = None,
+    out: OutOption = None,
+    allow_template_change: TemplateOption = False,
+    trust_remote_code: CodeOption = False,
+    allow_pickle: PickleOption = False,
+) -> None:
+    """Exit 0 when every suite is kept, 3 when a loss is proven, 4 when the sample cannot tell."""
+    from mnemos.core.files import write_text
+    from mnemos.measure.gate import gate
+    from mnemos.report import card as render_card
+    from mnemos.study.compare import compare
+
+    if max_loss < 0:
+        raise UsageError(f"--max-loss {max_loss:g}", "must not be negative", "2 allows two points")
+    record = compare(
+        before,
+        after,
+        suites,
+        new=new or (),
+        out=out,
+        allow_template_change=allow_template_change,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+    )
+    decision = gate(record.comparisons, max_loss=max_loss)
+    text = render_card(record.results, decision)
+    print(text)
+    if card is not None:
+        write_text(card, text + "\n")
+    raise typer.Exit(decision.exit_code)
+
+
+@app.command("report")
+def report_command(
+    directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a results.json.")],
+    format: Annotated[Format, typer.Option("--format", help="text, json, md or html.")] = Format.text,
+    out: Annotated[Path | None, typer.Option("--out", help="Write to this file instead of the terminal.")] = None,
+) -> None:
+    """Print the report of a run again, from its results.json alone."""
+    from mnemos.core.files import read_json, write_text
+    from mnemos.report import render
+
+    path = directory / "results.json" if directory.is_dir() else directory
+    if not path.is_file():
+        raise UsageError(f"{path}", "does not exist", "give the directory of a finished run")
+    try:
+        results = read_json(path)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path}", f"is not JSON: {error}", "run the study again: finished steps are kept") from None
+    text = render(results, format.value)
+    if out is None:
+        print(text)
+    else:
+        write_text(out, text)
+
+
+@app.command("methods")
+def methods_command(
+    name: Annotated[str | None, typer.Argument(help="One method, in full.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
+) -> None:
+    """The catalogue: each method's name, what it changes, its paper and settings."""
+    from mnemos.methods import listing
+
+    rows = listing()
+    if name is not None:
+        from mnemos.core.method import find
+
+        rows = [row for row in rows if row["name"] == find(name).name]
+    if as_json:
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    for row in rows:
+        print(f"{row['name']:<14} changes {', '.join(row['changes']):<12} {row['paper']}")
+        print(f"               {row['summary']}")
+        for setting in row["settings"]:
+            print(f"               --{setting['name']} {_setting(setting)}")
+
+
+@app.command("schema")
+def schema_command() -> None:
+    """Print the JSON schema of a study file, for editors."""
+    from mnemos.study.config import schema
+
+    print(json.dumps(schema(), indent=1, ensure_ascii=False))
+
+
+@data_app.command("show")
+def data_show_command(
+    location: Annotated[str, typer.Argument(metavar="FILE", help="Rows: a file, a dataset directory or a hub id.")],
+    model: Annotated[str, typer.Option("--model", help="Whose tokenizer and chat template render the rows.")],
+    count: Annotated[int, typer.Option("--count", help="How many examples to print.", min=1)] = 1,
+    format: Annotated[str | None, typer.Option("--format", help="Name the format instead of detecting it.")] = None,
+    max_length: Annotated[int, typer.Option("--max-length", help="Count examples longer than this.", min=2)] = 1024,
+) -> None:
+    """Print examples coloured by how much each token counts in the loss."""
+    from rich.console import Console
+
+    from mnemos.models.load import load_tokenizer
+    from mnemos.sources.read import read
+    from mnemos.sources.render import Renderer
+    from mnemos.sources.show import show
+    from mnemos.study.config import data_location, model_location
+
+    here = Path.cwd()
+    renderer = Renderer(load_tokenizer(model_location(model, here)))
+    source = read(data_location(location, here), format=format)
+    Console(soft_wrap=True).print(show(source, renderer, count=count, max_length=max_length))
+
+
+def _setting(setting: dict[str, Any]) -> str:
+    bounds = f" {setting['bounds']}" if setting.get("bounds") else ""
+    default = "required" if setting.get("required") else f"default {setting.get('default')!r}"
+    said = f": {setting['description']}" if setting.get("description") else ""
+    return f"({setting['type']}{bounds}, {default}){said}"
+
+
+def _overrides(pairs: list[str], rest: list[str]) -> dict[str, Any]:
+    from mnemos.study.config import parse_override
+
+    out = dict(parse_override(pair) for pair in pairs)
+    while rest:
+        key, *rest = rest
+        if not key.startswith("--") or "." not in key.split("=")[0]:
+            raise UsageError(
+                f"{key}", "is not an option of mnemos run", "see mnemos run --help; keys are --set key=value"
+            )
+        if "=" not in key:
+            if not rest:
+                raise UsageError(f"{key}", "has no value", f"write {key} VALUE")
+            value, *rest = rest
+            key = f"{key}={value}"
+        name, value = parse_override(key.removeprefix("--"))
+        out[name] = value
+    return out
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def main() -> None:
+    """Run the command line; exit codes: 0 done, 1 failed, 2 usage, 3 lost, 4 cannot tell, 130 interrupted."""
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    try:
+        app()
+    except MnemosError as error:
+        if debug:
+            raise
+        print(f"mnemos: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("\nmnemos: stopped; the same command continues where it was", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except OSError as error:
+        if debug:
+            raise
+        print(f"mnemos: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        print(
+            f"mnemos: {type(error).__name__}: {error}\n  this is a defect of mnemos: run again with --debug and report it",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Compare two models that were trained anywhere: the same ledger without switching trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mnemos.core.errors import NotComparable, UsageError
+from mnemos.study.run import Record
+
+AFTER = "after"
+"""The name of the one arm of a comparison."""
+
+
+def compare(
+    before: str | Path,
+    after: str | Path,
+    suites: str | Path | Sequence[Any],
+    *,
+    new: Sequence[str] = (),
+    out: str | Path | None = None,
+    allow_template_change: bool = False,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+) -> Record:
+    """Measure two models on the same suites and return the record of their paired differences.
+
+    before, after: Hugging Face directories or hub ids, adapters included. suites: a YAML file,
+    a built-in name, or a list of specs. new: names of suites that measure what was taught (the
+    others must not lose). out: keep results.json, answers and report there. Raises NotComparable
+    when the two use different chat templates, unless that is allowed by name, because then a
+    difference is not the model's alone. The same model on both sides gives exactly 0.
+    """
+    from mnemos.measure.ask import measure
+    from mnemos.measure.suite import load_suites
+    from mnemos.models.load import Checkpoint
+    from mnemos.study.config import model_location
+    from mnemos.study.experiment import health_suites
+
+    here = Path.cwd()
+    specs = [suites] if isinstance(suites, str | Path) else list(suites)
+    loaded = list(load_suites([str(s) if isinstance(s, Path) else s for s in specs], here))
+    unknown = sorted(set(new) - {suite.name for suite in loaded})
+    if unknown:
+        raise UsageError(
+            f"--new {unknown[0]}", "is not among the suites", "known: " + ", ".join(s.name for s in loaded)
+        )
+    roles = {suite.name: "new" if suite.name in new else "old" for suite in loaded}
+    extra = load_suites([spec for spec in health_suites(loaded) if spec["name"] not in roles], here)
+    roles.update({suite.name: "health" for suite in extra})
+    everything = (*loaded, *extra)
+
+    options = {"trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
+    handles = [Checkpoint(model_location(str(place), here), **options) for place in (before, after)]
+    first, second = handles[0].load(), handles[1].load()
+    templates = [model.renderer.template_fingerprint for model in (first, second)]
+    if templates[0] != templates[1] and not allow_template_change:
+        raise NotComparable(
+            f"chat template of {after}",
+            f"differs from that of {before} ({templates[1]} against {templates[0]})",
+            "copy tokenizer_config.json and chat_template.jinja from the model before, or pass --allow-template-change",
+        )
+    base = measure(first, everything, before=None, before_answers=None)
+    kept = {name: scored.answers for name, scored in base.items()}
+    later = measure(second, everything, before=first, before_answers=kept)
+    results = _results(everything, roles, handles, (base, later), templates)
+    return _save(results, (base, later), out)
+
+
+def _results(
+    suites: Sequence[Any],
+    roles: Mapping[str, str],
+    handles: Sequence[Any],
+    sides: Sequence[Any],
+    templates: Sequence[str],
+) -> dict[str, Any]:
+    from mnemos.measure.compare import comparisons, summary
+    from mnemos.measure.flips import flips
+    from mnemos.measure.manifest import manifest
+    from mnemos.study.results import FORMAT, mean_of
+
+    base, later = ({name: scored.scores for name, scored in side.items()} for side in sides)
+    same = handles[0].fingerprint == handles[1].fingerprint
+    compared = comparisons(suites, base, {0: later}, arm=AFTER, roles=roles, same_model=same)
+    scores = {}
+    for name, of_suite in later.items():
+        mean, missing, reasons = mean_of(of_suite)
+        scores[name] = {"mean": mean, "items": len(of_suite), "missing": missing, "reasons": reasons}
+    frozen = manifest(
+        model=handles[0], suites=suites, roles=roles, seeds=[0], template_fingerprint=templates[0], first_tokens=[]
+    )
+    frozen["after"] = {"path": str(handles[1].path), "fingerprint": handles[1].fingerprint}
+    run = {
+        "seed": 0,
+        "fingerprint": handles[1].fingerprint,
+        "model": str(handles[1].path),
+        "scores": scores,
+        "cost": None,
+        "losses": [],
+        "counts": {},
+    }
+    return {
+        "format": FORMAT,
+        "study": f"{Path(handles[0].path).name} → {Path(handles[1].path).name}",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "kind": "compare",
+        "manifest": frozen,
+        "before": {suite.name: summary(base[suite.name], suite) for suite in suites},
+        "arms": [{"arm": AFTER, "history": [], "runs": [run]}],
+        "comparisons": [comparison.as_dict() for comparison in compared],
+        "matrix": None,
+        "flips": flips(suites, sides[0], sides[1], arm=AFTER, seed=0),
+    }
+
+
+def _save(results: dict[str, Any], sides: Sequence[Any], out: str | Path | None) -> Record:
+    from mnemos.core.files import write_json, write_text
+    from mnemos.measure.ask import save_measured
+
+    if out is None:
+        return Record(results)
+    root = Path(out).resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    for label, side in zip(("before", "after"), sides, strict=True):
+        save_measured(root / label / "answers", side)
+    record = Record(results, root)
+    write_json(root / "results.json", results)
+    write_text(root / "report.html", record.report("html"))
+    return record

@@ -1,0 +1,292 @@
+"""The study file: one YAML that says model, what to teach, suites, arms, training, seeds."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field
+
+from mnemos.core.errors import UsageError
+from mnemos.core.method import find, validated
+from mnemos.core.settings import Settings, TrainSettings
+
+PACKAGE_PREFIX = "mnemos:"
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+ArmSteps = list[dict[str, dict[str, Any] | None]]
+
+
+class Task(Settings):
+    """One thing to teach."""
+
+    data: str
+    """File, Hugging Face dataset directory or hub id of the rows to learn."""
+    name: str | None = None
+    """The task's name; the data's stem unless given."""
+    format: str | None = None
+    """messages, prompt_completion, text, alpaca, sharegpt, preference or label; detected unless given."""
+    columns: dict[str, str] | None = None
+    """Expected column -> column of the file, where the names differ."""
+    limit: int | None = Field(None, ge=1)
+    """Read only the first rows."""
+    on_bad: Annotated[str, Field(pattern="^(stop|skip)$")] = "stop"
+    """stop at the first bad row, or skip and count bad rows by reason."""
+    keep: bool = True
+    """In a sequence: keep the rows, so that later tasks may rehearse them."""
+    suites: list[Any] = Field(default_factory=list)
+    """In a sequence: the suites that measure this task."""
+
+
+class SuiteRoles(Settings):
+    """What is measured before and after, by role."""
+
+    new: list[Any] = Field(default_factory=list)
+    """Suites of what is taught: names, YAML files or inline suites."""
+    old: list[Any] = Field(default_factory=list)
+    """Suites of what must not be lost."""
+
+
+class Study(Settings):
+    """A whole study."""
+
+    model: str
+    """The model before: a Hugging Face directory or hub id, or mnemos:patients/chat."""
+    teach: Task | list[Task]
+    """What to teach: one task, or a list taught one after the other."""
+    suites: SuiteRoles = SuiteRoles()
+    """What is measured."""
+    arms: dict[str, ArmSteps | None] = Field(default_factory=dict)
+    """Ways to teach: each a list of methods, applied left to right. `plain` is always added."""
+    train: TrainSettings = TrainSettings()
+    """Training settings shared by all arms."""
+    seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
+    """Each arm is trained once per seed."""
+    name: str | None = None
+    """The study's name; the file's stem unless given."""
+    output_only: bool = True
+    """Learn only what the model would write itself; false also learns prompts."""
+    joint: bool = True
+    """For a sequence, also train on all tasks at once, as the upper reference."""
+    health: bool = True
+    """Also measure stop rate, repetition and KL(before || after) on the new suites' prompts."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model."""
+    allow_pickle: bool = False
+    """Read weights in pickle files, which can run code when loaded."""
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks in the order in which they are taught."""
+        return tuple(self.teach) if isinstance(self.teach, list) else (self.teach,)
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether tasks are taught one after the other and a score matrix is due."""
+        return isinstance(self.teach, list) and len(self.teach) > 1
+
+
+def load_study(
+    location: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> tuple[Study, Path]:
+    """Read, override, check and resolve a study; returns it with the folder of its file.
+
+    location: a YAML path (``mnemos:demo.yaml`` for a shipped recipe) or a mapping.
+    overrides: dotted key -> value, e.g. ``{"train.learning_rate": 1e-4}``; list indices are
+    numbers. Paths become absolute; names of built-in suites stay names. Raises UsageError with
+    the key, the value and the nearest known name.
+    """
+    if isinstance(location, Mapping):
+        raw, folder, name = dict(location), Path.cwd(), "study"
+    else:
+        path = resolve_path(str(location), Path.cwd())
+        raw, folder, name = _read_yaml(path), path.parent.resolve(), path.stem
+    for key, value in (overrides or {}).items():
+        _set(raw, key, value)
+    raw.setdefault("name", name)
+    study = _checked(raw)
+    return _resolved(study, folder), folder
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}", "does not exist", "write one with: mnemos init DATA --model MODEL") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}", f"is not UTF-8 (byte {error.start})", "save the file as UTF-8") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}", f"is not YAML: {' '.join(str(error).split())}", "see mnemos schema") from None
+    if not isinstance(raw, dict):
+        raise UsageError(f"{path}", "must be a mapping with model, teach, suites, arms", "see mnemos init")
+    return raw
+
+
+def _checked(raw: Mapping[str, Any]) -> Study:
+    values = dict(raw)
+    teach = values.get("teach")
+    if isinstance(teach, Mapping):
+        values["teach"] = validated(Task, teach, where="teach")
+    elif isinstance(teach, list):
+        values["teach"] = [validated(Task, task, where=f"teach.{i}") for i, task in enumerate(teach)]
+        if not teach:
+            raise UsageError("teach = []", "must name at least one task", "write teach: {data: FILE}")
+    elif isinstance(teach, str):
+        values["teach"] = Task(data=teach)
+    for key, model in (("suites", SuiteRoles), ("train", TrainSettings)):
+        if key in values:
+            values[key] = validated(model, values[key] or {}, where=key)
+    study: Study = validated(Study, values, where="study")
+    if len(set(study.seeds)) != len(study.seeds):
+        raise UsageError(f"seeds = {study.seeds}", "must differ from each other", "leave each seed once")
+    return study
+
+
+def _resolved(study: Study, folder: Path) -> Study:
+    import mnemos.methods  # noqa: F401  fills the registry
+
+    tasks = [_task(task, i, folder, study.is_sequence) for i, task in enumerate(study.tasks)]
+    names = [task.name for task in tasks]
+    if len(set(names)) != len(names):
+        raise UsageError(f"teach: {names}", "task names must differ", "give each task a name")
+    arms = {"plain": [], **{arm: _arm(arm, steps or [], folder) for arm, steps in study.arms.items()}}
+    if "joint" in arms and study.is_sequence and study.joint:
+        raise UsageError("arms.joint", "is the name of the upper reference", "rename the arm, or set joint: false")
+    for arm in arms:
+        if not re.fullmatch(r"[\w.+-]+", arm):
+            raise UsageError(f"arms.{arm}", "names a folder: letters, digits, . + - _", "rename the arm")
+    roles = SuiteRoles(new=_suites(study.suites.new, folder), old=_suites(study.suites.old, folder))
+    if not any([roles.new, roles.old, *(task.suites for task in tasks)]):
+        raise UsageError(
+            "suites", "names no suite, so nothing could be measured", "write suites: {new: [...], old: [...]}"
+        )
+    return study.model_copy(
+        update={
+            "model": model_location(study.model, folder),
+            "teach": tasks if isinstance(study.teach, list) else tasks[0],
+            "arms": arms,
+            "suites": roles,
+        }
+    )
+
+
+def _task(task: Task, number: int, folder: Path, sequence: bool) -> Task:
+    data = data_location(task.data, folder)
+    stem = re.sub(r"(\.(jsonl|json|parquet|txt|gz))+$", "", Path(task.data).name) or f"task-{number}"
+    if sequence and not task.suites:
+        raise UsageError(f"teach.{number}.suites = []", "each task of a sequence needs its own suite", "name one")
+    return task.model_copy(update={"data": data, "name": task.name or stem, "suites": _suites(task.suites, folder)})
+
+
+def _arm(arm: str, steps: ArmSteps, folder: Path) -> ArmSteps:
+    out: ArmSteps = []
+    for number, step in enumerate(steps):
+        if not isinstance(step, Mapping) or len(step) != 1:
+            raise UsageError(
+                f"arms.{arm}.{number} = {step!r}", "must be one {method: settings} pair", "one method a line"
+            )
+        ((name, settings),) = step.items()
+        filled = find(name).validate(settings or {})
+        if isinstance(filled.get("data"), str):
+            filled["data"] = data_location(filled["data"], folder)
+        out.append({name: filled})
+    return out
+
+
+def _suites(specs: Sequence[Any], folder: Path) -> list[Any]:
+    out = []
+    for spec in specs:
+        if isinstance(spec, str) and spec.endswith((".yaml", ".yml", ".json")):
+            spec = str(resolve_path(spec, folder))
+        elif isinstance(spec, Mapping) and isinstance(spec.get("data"), str):
+            spec = {**spec, "data": str(resolve_path(spec["data"], folder))}
+        out.append(spec)
+    return out
+
+
+def resolve_path(text: str, folder: Path) -> Path:
+    """`text` as an absolute path: ``mnemos:`` means the shipped recipes, ``$NAME`` the
+    environment, a relative path the study's folder first and then the current one."""
+    if text.startswith(PACKAGE_PREFIX):
+        return RECIPES / text.removeprefix(PACKAGE_PREFIX)
+    expanded = os.path.expanduser(os.path.expandvars(text))
+    if "$" in expanded:
+        raise UsageError(f"{text}", "names an environment variable that is not set", "export it first")
+    here = folder / expanded
+    return here.resolve() if here.exists() or not Path(expanded).exists() else Path(expanded).resolve()
+
+
+def model_location(text: str, folder: Path) -> str:
+    """A local directory as an absolute path; anything else is left as a hub id."""
+    path = resolve_path(text, folder)
+    if path.exists():
+        return str(path)
+    looks_local = text.startswith((PACKAGE_PREFIX, "/", "./", "../", "~", "$")) or text.count("/") > 1
+    if looks_local:
+        raise UsageError(f"model = {text}", f"no such directory ({path})", "give a Hugging Face directory or a hub id")
+    return text
+
+
+data_location = model_location
+"""Data follow the same rule as models: a local path when there is one, a hub id otherwise."""
+
+
+def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
+    parts = dotted.split(".")
+    here: Any = raw
+    for part, following in zip(parts, parts[1:], strict=False):
+        if isinstance(here, list):
+            here = here[_index(here, part, dotted)]
+        else:
+            if here.get(part) is None:
+                here[part] = {}
+            here = here[part]
+        if not isinstance(here, dict | list):
+            raise UsageError(f"--set {dotted}", f"{part} = {here!r} has no {following}", "check the path")
+    if isinstance(here, list):
+        here[_index(here, parts[-1], dotted)] = value
+    else:
+        here[parts[-1]] = value
+
+
+def _index(items: list[Any], part: str, dotted: str) -> int:
+    if not part.isdigit() or int(part) >= len(items):
+        raise UsageError(f"--set {dotted}", f"{part} must be an index below {len(items)}", "count from 0")
+    return int(part)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """``key=value`` with the value read as YAML, so that 1e-4 is a number and [0, 1] a list."""
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise UsageError(f"--set {text}", "must be key=value", "for example --set train.learning_rate=1e-4")
+    parsed = yaml.safe_load(value)
+    if isinstance(parsed, str):  # YAML 1.1 wants a dot in 1e-4
+        try:
+            parsed = float(parsed)
+        except ValueError:
+            pass
+    return key, parsed
+
+
+def dump_study(study: Study) -> str:
+    """The resolved study as YAML, every default filled in; running it again is the same study."""
+    return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema (2020-12) of a study file, for editors; arms come from the method registry."""
+    from mnemos.methods import schema as arm_schema
+
+    out = Study.model_json_schema()
+    out["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    out["title"] = "mnemos study"
+    arm = arm_schema()
+    out.setdefault("$defs", {}).update(arm.pop("$defs", {}))
+    nothing: dict[str, Any] = {"type": "null"}
+    out["properties"]["arms"] = {"type": "object", "additionalProperties": {"anyOf": [arm, nothing]}}
+    return out

@@ -1,0 +1,219 @@
+"""From a study to the steps that carry it out: arms x seeds x tasks, before a model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnemos.core.errors import UsageError
+from mnemos.core.method import apply
+from mnemos.core.nouns import Source
+from mnemos.core.plan import Applied, ModelHandle, PastTask, Plan
+from mnemos.study.config import Study, Task
+from mnemos.study.steps import MeasureStep, Step, StepModel, TrainStep, WeightsStep
+
+if TYPE_CHECKING:
+    from mnemos.measure.suite import Suite
+
+JOINT = "joint"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One task of one arm and seed: how it is trained and measured, and the model it leaves."""
+
+    task: str
+    plan: Plan
+    steps: tuple[Step, ...]
+    model: StepModel
+    measure: MeasureStep
+
+
+@dataclass(frozen=True)
+class ArmRun:
+    """One arm with one seed: its stages in order."""
+
+    arm: str
+    seed: int
+    stages: tuple[Stage, ...]
+
+    @property
+    def last(self) -> Stage:
+        """The final stage, which the comparisons are about."""
+        return self.stages[-1]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything a study will do, in order."""
+
+    study: Study
+    root: Path
+    before: ModelHandle
+    suites: tuple[Suite, ...]
+    roles: Mapping[str, str]
+    task_suites: Mapping[str, tuple[str, ...]]
+    before_step: MeasureStep
+    runs: tuple[ArmRun, ...]
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """All steps, each after those it needs."""
+        out: list[Step] = [self.before_step]
+        for run in self.runs:
+            for stage in run.stages:
+                out += [*stage.steps, stage.measure]
+        return tuple(out)
+
+
+def build(study: Study, folder: Path, root: Path) -> Experiment:
+    """Plan the whole study. Reads and hashes files, loads no model."""
+    from mnemos.models.load import Checkpoint
+
+    before = Checkpoint(study.model, trust_remote_code=study.trust_remote_code, allow_pickle=study.allow_pickle)
+    suites, roles, task_suites = _suites(study, folder)
+    before_step = MeasureStep(before, suites, "before: measure")
+    builder = _Builder(study, root, before, suites, before_step)
+    runs = [builder.run(arm, seed) for arm in study.arms for seed in study.seeds]
+    if study.is_sequence and study.joint:
+        runs += [builder.joint(seed) for seed in study.seeds]
+    return Experiment(study, root, before, suites, roles, task_suites, before_step, tuple(runs))
+
+
+@dataclass(frozen=True)
+class _Builder:
+    study: Study
+    root: Path
+    before: ModelHandle
+    suites: tuple[Suite, ...]
+    before_step: MeasureStep
+
+    def run(self, arm: str, seed: int) -> ArmRun:
+        stages: list[Stage] = []
+        past: list[PastTask] = []
+        for task in self.study.tasks:
+            handle = stages[-1].model if stages else self.before
+            source = source_of(task)
+            stage = self._stage(arm, seed, task.name or "", source, handle, tuple(past), tuple(stages))
+            stages.append(stage)
+            past.append(PastTask(stage.task, source if task.keep else None, stage.model))
+        return ArmRun(arm, seed, tuple(stages))
+
+    def joint(self, seed: int) -> ArmRun:
+        from mnemos.sources.mix import Joined
+
+        source = Joined(tuple(source_of(task) for task in self.study.tasks), name=JOINT)
+        return ArmRun(JOINT, seed, (self._stage(JOINT, seed, JOINT, source, self.before, (), ()),))
+
+    def _stage(
+        self,
+        arm: str,
+        seed: int,
+        task: str,
+        source: Source,
+        handle: ModelHandle,
+        past: tuple[PastTask, ...],
+        earlier: tuple[Stage, ...],
+    ) -> Stage:
+        plan = Plan(examples=source, before=handle, task=task, seed=seed, train=self.study.train, past=past)
+        plan = apply(plan, self._methods(arm))
+        title = f"{arm}, seed {seed}" + (f", {task}" if self.study.is_sequence else "")
+        needs = tuple(step.key for stage in earlier for step in stage.steps)
+        training = TrainStep(replace(plan, after=()), f"{title}: train", needs)
+        steps: list[Step] = [training]
+        model = StepModel(self.root, training.key)
+        if plan.after:
+            arithmetic = WeightsStep(model, handle, plan.after, f"{title}: weights")
+            steps.append(arithmetic)
+            model = StepModel(self.root, arithmetic.key)
+        measure = MeasureStep(
+            model,
+            self.suites,
+            f"{title}: measure",
+            needs=(steps[-1].key, self.before_step.key),
+            before=self.before,
+            before_measured=StepModel(self.root, self.before_step.key),
+        )
+        return Stage(task, plan, tuple(steps), model, measure)
+
+    def _methods(self, arm: str) -> list[dict[str, dict[str, Any] | None]]:
+        steps = [] if arm == JOINT else list(self.study.arms[arm] or [])
+        own = any("output_only" in step for step in steps)
+        return steps if own or not self.study.output_only else [{"output_only": {}}, *steps]
+
+
+def source_of(task: Task) -> Source:
+    """The task's rows, read lazily."""
+    from mnemos.sources.read import read
+
+    return read(
+        task.data,
+        format=task.format,
+        name=task.name,
+        limit=task.limit,
+        on_bad="skip" if task.on_bad == "skip" else "stop",
+        columns=task.columns,
+    )
+
+
+def _suites(study: Study, folder: Path) -> tuple[tuple[Suite, ...], dict[str, str], dict[str, tuple[str, ...]]]:
+    """All suites, name -> role, and task -> names of its suites."""
+    from mnemos.measure.suite import load_suites
+
+    found: dict[str, Suite] = {}
+    roles: dict[str, str] = {}
+
+    def add(specs: Iterable[Any], role: str) -> tuple[str, ...]:
+        loaded = load_suites(list(specs), folder)
+        for suite in loaded:
+            if suite.name in found:
+                raise UsageError(f"suites: {suite.name}", "is named twice", "list each suite once, under new or old")
+            found[suite.name], roles[suite.name] = suite, role
+        return tuple(suite.name for suite in loaded)
+
+    task_suites = {str(task.name): add(task.suites, "new") for task in study.tasks}
+    shared = add(study.suites.new, "new")
+    if not study.is_sequence:
+        task_suites = {name: (*own, *shared) for name, own in task_suites.items()}
+    add(study.suites.old, "old")
+    if study.health:
+        add(health_suites(found[name] for name in roles if roles[name] == "new"), "health")
+    return tuple(found.values()), roles, task_suites
+
+
+def health_suites(suites: Iterable[Suite]) -> list[dict[str, Any]]:
+    """Loss is not enough: stop rate, repeated 4-grams and KL(before || after) beside every suite
+    whose answers are generated."""
+    generated = [suite for suite in suites if suite.kind in ("generated", "refusal", "classifier")]
+    return [
+        {"name": f"{label}:{suite.name}", "kind": kind, "of": suite.name}
+        for suite in generated
+        for label, kind in (("stop-rate", "stop_rate"), ("repetition", "repetition"), ("kl", "kl"))
+    ]
+
+
+def describe(experiment: Experiment) -> list[str]:
+    """The whole experiment in words, for --dry-run."""
+    study = experiment.study
+    lines = [f"model   {study.model}"]
+    lines += [f"teach   {source_of(task).describe()}" for task in study.tasks]
+    for suite in experiment.suites:
+        lines.append(f"suite   {suite.name} ({experiment.roles[suite.name]}, {suite.kind}, {len(suite.items)} items)")
+    for run in experiment.runs:
+        lines.append(f"arm     {run.arm}, seed {run.seed}")
+        for stage in run.stages:
+            lines.append(f"        {stage.task}: {stage.plan.examples.describe()}")
+            lines += [f"          {line}" for line in _history(stage.plan.history)]
+            lines += [f"          {step.key}" for step in (*stage.steps, stage.measure)]
+    return lines
+
+
+def _history(history: Iterable[Applied]) -> list[str]:
+    return [
+        f"{line.method}({', '.join(f'{k}={v!r}' for k, v in line.settings.items())})"
+        f"{' [off]' if line.off else ''}  {line.paper}"
+        for line in history
+    ]

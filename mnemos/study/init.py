@@ -1,0 +1,124 @@
+"""`mnemos init`: a commented study file for a user's own data."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from mnemos.core.errors import DataError, UsageError
+from mnemos.core.files import write_jsonl, write_text
+from mnemos.core.nouns import Example, Turn
+from mnemos.study.config import data_location, model_location
+
+HELD_OUT = 200
+"""Items of the starter suite at most; a fifth of the rows when there are fewer than 1,000."""
+
+TEMPLATE = """\
+# Teach {model_name} what is in {data_name}, several ways, and see what each way loses.
+#   mnemos run {study} --dry-run    print every plan, load no model
+#   mnemos run {study}              train, measure, write {run}/report.html
+model: {model}
+
+teach:
+  data: {train}      # {described}
+
+suites:                           # measured before and after, on one frozen manifest
+  new:                            # what is taught
+    - {new_suite}   # {held} held-out rows; edit match: exact | normalised | number | regex | json
+  old: []                         # what must not be lost. YAML files of your own, for example:
+    # - suites/refusals.yaml       #   {{name: refusals, kind: refusal, data: refusals.jsonl}}
+    # - suites/json.yaml           #   {{name: json, kind: generated, match: json, schema: schema.json, data: json.jsonl}}
+    # - suites/english.yaml        #   {{name: english, kind: bits_per_byte, data: english.jsonl}}
+
+arms:                             # each arm is a list of methods, applied left to right
+  # plain (no method) is always there
+  lora: [{{lora: {{rank: 16}}}}]
+  kl: [{{kl_to_before: {{coefficient: 0.1}}}}]
+  half-way: [{{weights: {{expression: "0.5*after + 0.5*before"}}}}]
+  # replay: [{{replay: {{data: old.jsonl, share_of_final: 0.1}}}}]      # rows like those it learned from
+  # more: mnemos methods
+
+train:
+  learning_rate: 2.0e-5
+  num_train_epochs: 3
+  per_device_train_batch_size: 8
+  max_length: 1024
+
+seeds: [0, 1, 2]                  # every arm is trained once per seed
+"""
+
+
+def write_study(data: str, model: str, out: Path, *, force: bool = False) -> Iterator[str]:
+    """Hold out rows for a starter suite, write train file, suite and study; yields what was done.
+
+    Writes <stem>.train.jsonl, suites/<stem>.yaml with its items, and `out`. The split is by
+    position after a seeded shuffle, so running it again gives the same one. Raises UsageError
+    when `out` exists, DataError when there are fewer than ten rows.
+    """
+    from mnemos.sources.read import read
+    from mnemos.sources.write import row_of
+
+    if out.exists() and not force:
+        raise UsageError(f"{out}", "exists", "choose another --out, or overwrite it with --force")
+    here = Path.cwd()
+    source = read(data_location(data, here))
+    examples = list(source)
+    if len(examples) < 10:
+        raise DataError(f"{data}", f"has {len(examples)} rows; a study needs 10 at least", "add rows")
+    held, train = _split(examples)
+    stem = re.sub(r"(\.(jsonl|json|parquet|txt|gz))+$", "", Path(data).name)
+    folder = out.parent
+    train_file, suite_file = folder / f"{stem}.train.jsonl", folder / "suites" / f"{stem}.yaml"
+    write_jsonl(train_file, [row_of(example) for example in train])
+    write_jsonl(suite_file.with_suffix(".jsonl"), [_item(example) for example in held])
+    write_text(suite_file, _suite(stem, held[0]))
+    location = model_location(model, here)
+    text = TEMPLATE.format(
+        model=location,
+        model_name=Path(location).name,
+        data_name=Path(data).name,
+        study=out,
+        run=Path("runs") / out.stem,
+        train=train_file.name,
+        described=source.describe(),
+        new_suite=f"suites/{suite_file.name}",
+        held=len(held),
+    )
+    write_text(out, text)
+    yield source.describe()
+    yield f"{train_file}: {len(train)} rows to learn; {suite_file}: {len(held)} held out to measure"
+    yield f"{out}: add what must not be lost under suites.old, then: mnemos run {out}"
+
+
+def _split(examples: list[Example]) -> tuple[list[Example], list[Example]]:
+    import random
+
+    order = list(range(len(examples)))
+    random.Random(0).shuffle(order)
+    count = min(HELD_OUT, len(examples) // 5)
+    held = set(order[:count])
+    chosen = [example for number, example in enumerate(examples) if number in held]
+    return chosen, [example for number, example in enumerate(examples) if number not in held]
+
+
+def _item(example: Example) -> dict[str, object]:
+    if example.kind == "text":
+        return {"id": example.id, "text": example.turns[0].content}
+    asked = list(itertools.takewhile(lambda pair: pair[0] < len(example.turns) - 1, enumerate(example.turns)))
+    turns: list[Turn] = [turn for _, turn in asked]
+    answer = example.turns[-1].content
+    if example.kind == "completion":
+        return {"id": example.id, "prompt": turns[0].content, "answer": answer}
+    return {"id": example.id, "messages": [{"role": t.role, "content": t.content} for t in turns], "answer": answer}
+
+
+def _suite(stem: str, example: Example) -> str:
+    if example.kind == "text":
+        return f"name: {stem}\nkind: bits_per_byte\ndata: {stem}.jsonl\n"
+    return (
+        f"name: {stem}\nkind: generated\ndata: {stem}.jsonl\n"
+        "match: normalised        # exact | normalised | number | regex | json\n"
+        "max_new_tokens: 128\ntolerance: 2.0           # points that may be lost and still count as kept\n"
+    )

@@ -1,0 +1,39 @@
+"""One study under torchrun or accelerate: who leads, and waiting for each other."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+def count() -> int:
+    """Processes of this launch; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    """Whether this process writes results."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _group() -> Any:
+    import torch.distributed as dist
+    from accelerate import PartialState
+
+    PartialState()  # joins the process group with the backend that the hardware has
+    return dist
+
+
+def barrier() -> None:
+    """Wait until every process is here; nothing to wait for with one."""
+    if count() > 1:
+        _group().barrier()
+
+
+def agreed(value: Any) -> Any:
+    """The main process's value, in every process: a decision is taken once."""
+    if count() == 1:
+        return value
+    box = [value]
+    _group().broadcast_object_list(box, src=0)
+    return box[0]

@@ -1,0 +1,185 @@
+"""results.json: assembled from finished steps; the only thing that a report reads."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mnemos.core.nouns import Score
+from mnemos.measure.ask import Measured, load_measured
+from mnemos.measure.compare import Comparison, comparisons, summary
+from mnemos.measure.continual import sequence_metrics
+from mnemos.measure.flips import flips
+from mnemos.measure.manifest import manifest
+from mnemos.study.experiment import JOINT, ArmRun, Experiment, Stage
+from mnemos.study.steps import MeasureStep, result_of
+
+FORMAT = 1
+
+
+def assemble(experiment: Experiment) -> dict[str, Any]:
+    """The whole record of a finished study. Deterministic but for `created` and the cost's
+    seconds and memory."""
+    before = measured(experiment.before_step, experiment.root)
+    arms: dict[str, list[ArmRun]] = {}
+    for run in experiment.runs:
+        arms.setdefault(run.arm, []).append(run)
+    compared: list[Comparison] = []
+    changed: list[dict[str, Any]] = []
+    for arm, runs in arms.items():
+        after = {run.seed: measured(run.last.measure, experiment.root) for run in runs}
+        compared += compare_arm(experiment, arm, before, after)
+        changed += arm_flips(experiment, arm, before, after)
+    return {
+        "format": FORMAT,
+        "study": experiment.study.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "kind": "study",
+        "manifest": _manifest(experiment),
+        "before": {name: summary(scored.scores, experiment_suite(experiment, name)) for name, scored in before.items()},
+        "arms": [
+            {"arm": arm, "history": _history(runs[0]), "runs": [_run(experiment, r) for r in runs]}
+            for arm, runs in arms.items()
+        ],
+        "comparisons": [comparison.as_dict() for comparison in compared],
+        "matrix": _matrix(experiment, before, arms) if experiment.study.is_sequence else None,
+        "flips": changed,
+    }
+
+
+def measured(step: MeasureStep, root: Path) -> dict[str, Measured]:
+    """The answers and scores of a finished measurement."""
+    return load_measured(root / "steps" / step.key / "answers")
+
+
+def experiment_suite(experiment: Experiment, name: str) -> Any:
+    """The suite called `name`."""
+    return next(suite for suite in experiment.suites if suite.name == name)
+
+
+def compare_arm(
+    experiment: Experiment, arm: str, before: Mapping[str, Measured], after: Mapping[int, Mapping[str, Measured]]
+) -> list[Comparison]:
+    """Every suite of one arm against the model before, paired by item, over all seeds."""
+    return comparisons(
+        experiment.suites,
+        _scores(before),
+        {seed: _scores(of_seed) for seed, of_seed in after.items()},
+        arm=arm,
+        roles=experiment.roles,
+    )
+
+
+def arm_flips(
+    experiment: Experiment, arm: str, before: Mapping[str, Measured], after: Mapping[int, Mapping[str, Measured]]
+) -> list[dict[str, Any]]:
+    """Answers side by side, chosen by rule, from the arm's first seed."""
+    seed = min(after)
+    return flips(experiment.suites, before, after[seed], arm=arm, seed=seed)
+
+
+def _scores(measured: Mapping[str, Measured]) -> dict[str, Sequence[Score]]:
+    return {name: scored.scores for name, scored in measured.items()}
+
+
+def _manifest(experiment: Experiment) -> dict[str, Any]:
+    study, root = experiment.study, experiment.root
+    return manifest(
+        model=experiment.before,
+        suites=experiment.suites,
+        roles=experiment.roles,
+        seeds=study.seeds,
+        template_fingerprint=result_of(experiment.before_step.key, root)["renderer"],
+        first_tokens=_first_tokens(experiment),
+    )
+
+
+def _first_tokens(experiment: Experiment) -> list[int]:
+    for run in experiment.runs:
+        first = result_of(run.stages[0].steps[0].key, experiment.root).get("first_tokens")
+        if first:
+            return list(first)
+    return []
+
+
+def _history(run: ArmRun) -> list[dict[str, Any]]:
+    return [
+        {"method": line.method, "paper": line.paper, "settings": dict(line.settings), "off": line.off}
+        for line in run.last.plan.history
+    ]
+
+
+def _run(experiment: Experiment, run: ArmRun) -> dict[str, Any]:
+    results = [_trained(experiment, stage) for stage in run.stages]
+    scores = {}
+    for name, scored in measured(run.last.measure, experiment.root).items():
+        mean, missing, reasons = mean_of(scored.scores)
+        scores[name] = {"mean": mean, "items": len(scored.scores), "missing": missing, "reasons": reasons}
+    counts: Counter[str] = Counter()
+    for result in results:
+        counts.update(result["counts"])
+    return {
+        "seed": run.seed,
+        "fingerprint": run.last.plan.fingerprint,
+        "model": str(Path(run.last.model.path).relative_to(experiment.root)),
+        "scores": scores,
+        "cost": {
+            **{
+                key: sum(result[key] for result in results)
+                for key in ("seconds", "tokens", "supervised_tokens", "steps")
+            },
+            **{
+                key: max(result[key] for result in results)
+                for key in ("peak_memory_bytes", "trainable_parameters", "total_parameters")
+            },
+        },
+        "losses": [point for result in results for point in result["losses"]],
+        "counts": dict(counts),
+    }
+
+
+def _trained(experiment: Experiment, stage: Stage) -> dict[str, Any]:
+    return result_of(stage.steps[-1].key, experiment.root)
+
+
+def mean_of(scores: Sequence[Score]) -> tuple[float | None, int, dict[str, int]]:
+    """Weighted mean of the present scores, how many are missing, and why."""
+    present = [score for score in scores if not math.isnan(score.value)]
+    reasons = Counter(score.reason or "" for score in scores if math.isnan(score.value))
+    weight = sum(score.weight for score in present)
+    mean = sum(score.value * score.weight for score in present) / weight if weight else None
+    return mean, len(scores) - len(present), dict(reasons)
+
+
+def _matrix(
+    experiment: Experiment, before: Mapping[str, Measured], arms: Mapping[str, Sequence[ArmRun]]
+) -> dict[str, Any]:
+    tasks = [str(task.name) for task in experiment.study.tasks]
+
+    def row(scored: Mapping[str, Measured]) -> list[float | None]:
+        return [_task_score(scored, experiment.task_suites[task]) for task in tasks]
+
+    start = row(before)
+    joint_rows = [row(measured(run.last.measure, experiment.root)) for run in arms.get(JOINT, [])]
+    joint = [_mean([r[j] for r in joint_rows]) for j in range(len(tasks))] if joint_rows else None
+    out: dict[str, Any] = {"tasks": tasks, "arms": {}}
+    for arm, runs in arms.items():
+        if arm == JOINT:
+            continue
+        seeds = {str(run.seed): [row(measured(stage.measure, experiment.root)) for stage in run.stages] for run in runs}
+        metrics = sequence_metrics(list(seeds.values()), before=start, joint=joint)
+        out["arms"][arm] = {"before": start, "joint": joint, "seeds": seeds, "metrics": metrics}
+    return out
+
+
+def _task_score(scored: Mapping[str, Measured], names: Sequence[str]) -> float | None:
+    return _mean([mean_of(scored[name].scores)[0] for name in names])
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present and len(present) == len(values) else None

@@ -1,0 +1,159 @@
+"""Run a study: plan it, train and measure every arm, write results.json and the report."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mnemos.core.errors import RunError
+from mnemos.core.files import read_json, write_json, write_text
+from mnemos.study import processes
+from mnemos.study.config import dump_study, load_study
+from mnemos.study.engine import Engine, LocalEngine
+from mnemos.study.experiment import Experiment, build, describe
+from mnemos.study.results import assemble
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run or comparison found. results: the content of results.json (see the docs for its
+    layout). directory: where it lies; None for a comparison that was not saved."""
+
+    results: Mapping[str, Any]
+    directory: Path | None = None
+
+    @property
+    def comparisons(self) -> list[dict[str, Any]]:
+        """One entry per arm and suite: before, after, delta, low, high, verdict, …"""
+        return list(self.results["comparisons"])
+
+    def report(self, format: str = "text") -> str:
+        """The report as html, md, json or text."""
+        from mnemos.report import render
+
+        return render(self.results, format)
+
+
+def run(
+    study: str | Path | Mapping[str, Any],
+    *,
+    out: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    engine: Engine | None = None,
+    quiet: bool = False,
+) -> Record:
+    """Train and measure every arm of a study and return its record.
+
+    study: path of the YAML file, ``mnemos:demo.yaml``, or a mapping with the same keys.
+    out: run directory, runs/<name> unless given; finished steps found there are reused, a killed
+    run continues. overrides: dotted key -> value. Raises a MnemosError that names value, bound
+    and cure; UsageError before anything is loaded when the study cannot be meant.
+    """
+    loaded, folder = load_study(study, overrides)
+    root = Path(out) if out is not None else Path("runs") / str(loaded.name)
+    root = root.resolve()
+    experiment = build(loaded, folder, root)
+    with _locked(root):
+        if processes.is_main():
+            _note_changes(experiment, quiet)
+            write_text(root / "study.yaml", dump_study(loaded))
+        (engine or LocalEngine(quiet)).run(experiment.steps, root)
+        if not processes.is_main():
+            return Record(processes.agreed({}), root)
+        results = assemble(experiment)
+        write_json(root / "manifest.json", results["manifest"])
+        write_json(root / "results.json", results)
+        _link(experiment)
+        record = Record(results, root)
+        write_text(root / "report.html", record.report("html"))
+        processes.agreed(results)
+    return record
+
+
+def plan_lines(study: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> list[str]:
+    """What `run` would do, line by line, without loading a model."""
+    loaded, folder = load_study(study, overrides)
+    return describe(build(loaded, folder, (Path("runs") / str(loaded.name)).resolve()))
+
+
+@contextlib.contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Refuse a second run in the same directory. The lock dies with its process."""
+    from filelock import FileLock, Timeout
+
+    if not processes.is_main():
+        yield
+        return
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{root}", f"cannot be created: {error.strerror}", "choose another --out") from None
+    owner = root / ".lock.owner"
+    lock = FileLock(root / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        who = owner.read_text().strip() if owner.exists() else "another process"
+        raise RunError(f"{root}", f"is in use by {who}", "wait for it, or choose another --out") from None
+    try:
+        owner.write_text(f"process {os.getpid()}\n")
+        yield
+    finally:
+        lock.release()
+
+
+def _note_changes(experiment: Experiment, quiet: bool) -> None:
+    """Say which inputs changed since the last run here: their steps are done again."""
+    inputs = {
+        "model": experiment.before.fingerprint,
+        **{f"suite {suite.name}": suite.fingerprint for suite in experiment.suites},
+        **{
+            f"rows of {run.arm}, {stage.task}": stage.plan.examples.fingerprint
+            for run in experiment.runs
+            for stage in run.stages
+        },
+    }
+    path = experiment.root / "inputs.json"
+    if path.exists() and not quiet:
+        earlier = read_json(path)
+        for name in [name for name in inputs if name in earlier and earlier[name] != inputs[name]]:
+            print(f"changed since the last run: {name}; what depends on it is done again", file=sys.stderr)
+    write_json(path, inputs)
+
+
+def _link(experiment: Experiment) -> None:
+    """Give finished steps the names people look for: before/ and arms/<arm>/seed-<n>/…"""
+    root = experiment.root
+    _symlink(root / "before", root / "steps" / experiment.before_step.key)
+    for run in experiment.runs:
+        for number, stage in enumerate(run.stages):
+            place = root / "arms" / run.arm / f"seed-{run.seed}"
+            if experiment.study.is_sequence:
+                place = place / f"stage-{number}-{stage.task}"
+            place.mkdir(parents=True, exist_ok=True)
+            _symlink(place / "train", root / "steps" / stage.steps[0].key)
+            _symlink(place / "model", Path(stage.model.path))
+            _symlink(place / "answers", root / "steps" / stage.measure.key / "answers")
+            plan = {
+                "task": stage.task,
+                "seed": run.seed,
+                "fingerprint": stage.plan.fingerprint,
+                "history": [
+                    {"method": h.method, "paper": h.paper, "settings": dict(h.settings), "off": h.off}
+                    for h in stage.plan.history
+                ],
+            }
+            write_json(place / "plan.json", plan)
+
+
+def _symlink(link: Path, target: Path) -> None:
+    relative = os.path.relpath(target, link.parent)
+    if link.is_symlink() and os.readlink(link) == relative:
+        return
+    link.unlink(missing_ok=True)
+    link.symlink_to(relative)

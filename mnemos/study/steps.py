@@ -1,0 +1,205 @@
+"""Steps: the cached units of work of a run.
+
+A step's directory is `steps/<key>`; the key is the fingerprint of everything that can change its
+result: inputs by content, settings, library versions, device. A step is finished exactly when its
+`done.json` exists, which is written last and atomically; anything else in the directory is
+unfinished work that the step itself knows how to continue or overwrite.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mnemos.core.errors import RunError
+from mnemos.core.files import read_json, write_json
+from mnemos.core.fingerprint import fingerprint
+from mnemos.core.plan import ModelHandle, Plan
+from mnemos.study import processes
+
+if TYPE_CHECKING:
+    from mnemos.measure.suite import Suite
+    from mnemos.models.language import LocalModel
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "accelerate", "numpy", "scipy", "datasets")
+
+
+@lru_cache(maxsize=1)
+def surroundings() -> dict[str, str]:
+    """Library versions and device: part of every key, so that nothing is compared across them."""
+    import torch
+
+    import mnemos
+
+    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {"mnemos": mnemos.__version__, **versions, "device": device}
+
+
+@dataclass(frozen=True)
+class StepModel:
+    """The model that a step will leave behind; usable as a handle before it exists."""
+
+    root: Path
+    key: str
+
+    @property
+    def path(self) -> str:
+        """The Hugging Face directory."""
+        return str(self.root / "steps" / self.key / "model")
+
+    @property
+    def fingerprint(self) -> str:
+        """The step's key: its inputs decide its output."""
+        return self.key
+
+    def load(self) -> LocalModel:
+        """Load it; RunError when the step has not run."""
+        from mnemos.models.load import Checkpoint
+
+        if not Path(self.path).is_dir():
+            raise RunError(self.path, "has not been trained yet", "run the study again")
+        return Checkpoint(self.path).load()
+
+
+class Step(Protocol):
+    """One unit of work. needs: keys of steps that must be finished before."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def needs(self) -> tuple[str, ...]: ...
+
+    @property
+    def every_process(self) -> bool:
+        """True when all processes of a distributed launch work on it together."""
+        ...
+
+    def work(self, directory: Path, quiet: bool) -> Mapping[str, Any]:
+        """Do it in `directory` and return what done.json keeps."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """Train one stage of one arm with one seed."""
+
+    plan: Plan
+    title: str
+    needs: tuple[str, ...] = ()
+    every_process = True
+
+    @cached_property
+    def key(self) -> str:
+        """train-<fingerprint>"""
+        return "train-" + fingerprint([self.plan, surroundings()])
+
+    def work(self, directory: Path, quiet: bool) -> Mapping[str, Any]:
+        """Train into directory/model; continues from directory/checkpoints after a kill."""
+        from mnemos.train.likelihood import train
+
+        return dataclasses.asdict(train(self.plan, directory, quiet=quiet))
+
+
+@dataclass(frozen=True)
+class WeightsStep:
+    """Arithmetic on the weights of a trained stage: costs no training of its own."""
+
+    trained: StepModel
+    before: ModelHandle
+    after: tuple[Any, ...]
+    title: str
+    every_process = False
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The training."""
+        return (self.trained.key,)
+
+    @cached_property
+    def key(self) -> str:
+        """weights-<fingerprint>"""
+        return "weights-" + fingerprint([self.trained, self.before, self.after, surroundings()])
+
+    def work(self, directory: Path, quiet: bool) -> Mapping[str, Any]:
+        """Apply each expression in order into directory/model; the cost is the training's."""
+        from mnemos.train.likelihood import apply_after
+
+        apply_after(self.after, Path(self.trained.path), self.before, directory / "model")
+        trained = read_json(Path(self.trained.path).parent / "done.json")["result"]
+        return {**trained, "model": str(directory / "model")}
+
+
+@dataclass(frozen=True)
+class MeasureStep:
+    """Ask one model every suite. before: None when the model is the one before."""
+
+    model: ModelHandle
+    suites: tuple[Suite, ...]
+    title: str
+    needs: tuple[str, ...] = ()
+    before: ModelHandle | None = None
+    before_measured: StepModel | None = None
+    every_process = False
+
+    @cached_property
+    def key(self) -> str:
+        """measure-<fingerprint>"""
+        return "measure-" + fingerprint(
+            [self.model, [s.fingerprint for s in self.suites], self.before, self.before_measured, surroundings()]
+        )
+
+    def work(self, directory: Path, quiet: bool) -> Mapping[str, Any]:
+        """Answers and scores into directory/answers/<suite>.jsonl."""
+        from mnemos.measure.ask import load_measured, measure, save_measured
+
+        model = self.model.load()
+        kept, before = None, None
+        if self.before is not None and self.before_measured is not None:
+            before = self.before.load()
+            earlier = load_measured(Path(self.before_measured.path).parent / "answers")
+            kept = {name: measured.answers for name, measured in earlier.items()}
+        measured = measure(model, self.suites, before=before, before_answers=kept)
+        save_measured(directory / "answers", measured)
+        return {"suites": [suite.name for suite in self.suites], "renderer": model.renderer.template_fingerprint}
+
+
+def execute(step: Step, root: Path, *, quiet: bool) -> None:
+    """Run one step to its done.json. Under a distributed launch every process calls this."""
+    directory = root / "steps" / step.key
+    if processes.is_main():
+        directory.mkdir(parents=True, exist_ok=True)
+    processes.barrier()
+    result: Mapping[str, Any] = {}
+    if step.every_process or processes.is_main():
+        result = step.work(directory, quiet)
+    if processes.is_main():
+        write_json(directory / "done.json", {"key": step.key, "title": step.title, "result": dict(result)})
+    processes.barrier()
+    gc.collect()
+
+
+def is_done(step_key: str, root: Path) -> bool:
+    """Whether the step's result is there."""
+    return (root / "steps" / step_key / "done.json").exists()
+
+
+def result_of(step_key: str, root: Path) -> dict[str, Any]:
+    """What a finished step left in done.json."""
+    result: dict[str, Any] = read_json(root / "steps" / step_key / "done.json")["result"]
+    return result
+
+
+def distinct(steps: Sequence[Step]) -> list[Step]:
+    """Each key once, in the order of first appearance: equal plans share their work."""
+    return list({step.key: step for step in steps}.values())
