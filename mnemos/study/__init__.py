@@ -1,0 +1,1 @@
+"""Study file -> arms -> cached steps -> record."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -238,7 +240,7 @@ data_location = model_location
 def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
     parts = dotted.split(".")
     here: Any = raw
-    for part, following in zip(parts, parts[1:], strict=False):
+    for part, following in itertools.pairwise(parts):
         if isinstance(here, list):
             here = here[_index(here, part, dotted)]
         else:
@@ -266,10 +268,8 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise UsageError(f"--set {text}", "must be key=value", "for example --set train.learning_rate=1e-4")
     parsed = yaml.safe_load(value)
     if isinstance(parsed, str):  # YAML 1.1 wants a dot in 1e-4
-        try:
+        with contextlib.suppress(ValueError):
             parsed = float(parsed)
-        except ValueError:
-            pass
     return key, parsed
 
 

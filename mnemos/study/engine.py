@@ -17,7 +17,9 @@ class Engine(Protocol):
     """Brings every step to done. A step may start once its `needs` are done; equal keys are one
     step; finished steps are not run again. A failed step raises and leaves the others resumable."""
 
-    def run(self, steps: Sequence[Step], root: Path) -> None: ...
+    def run(self, steps: Sequence[Step], root: Path) -> None:
+        """Return when every step is done; `steps` respects `needs`."""
+        ...
 
 
 @dataclass(frozen=True)

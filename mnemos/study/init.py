@@ -29,7 +29,7 @@ suites:                           # measured before and after, on one frozen man
     - {new_suite}   # {held} held-out rows; edit match: exact | normalised | number | regex | json
   old: []                         # what must not be lost. YAML files of your own, for example:
     # - suites/refusals.yaml       #   {{name: refusals, kind: refusal, data: refusals.jsonl}}
-    # - suites/json.yaml           #   {{name: json, kind: generated, match: json, schema: schema.json, data: json.jsonl}}
+    # - suites/json.yaml           #   {{name: json, kind: generated, match: json, data: json.jsonl}}
     # - suites/english.yaml        #   {{name: english, kind: bits_per_byte, data: english.jsonl}}
 
 arms:                             # each arm is a list of methods, applied left to right

@@ -69,16 +69,22 @@ class StepModel:
 
 
 class Step(Protocol):
-    """One unit of work. needs: keys of steps that must be finished before."""
+    """One unit of work."""
 
     @property
-    def key(self) -> str: ...
+    def key(self) -> str:
+        """The name of its directory: a fingerprint of everything that can change its result."""
+        ...
 
     @property
-    def title(self) -> str: ...
+    def title(self) -> str:
+        """What progress shows."""
+        ...
 
     @property
-    def needs(self) -> tuple[str, ...]: ...
+    def needs(self) -> tuple[str, ...]:
+        """Keys of steps that must be finished before."""
+        ...
 
     @property
     def every_process(self) -> bool:
