@@ -1,0 +1,134 @@
+"""The study file: what is accepted, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnemos.core.errors import UsageError
+from mnemos.study.config import dump_study, load_study, parse_override, resolve_path, schema
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> dict[str, Any]:
+    (tmp_path / "new.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    (tmp_path / "model").mkdir()
+    return {
+        "model": "model",
+        "teach": {"data": "new.jsonl"},
+        "suites": {"new": [{"name": "new", "kind": "generated", "items": []}]},
+        "arms": {"half": [{"weights": {"expression": "0.5*after + 0.5*before"}}]},
+    }
+
+
+def write(folder: Path, raw: dict[str, Any]) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+def test_paths_are_absolute_plain_is_added_and_the_dump_is_the_same_study(tmp_path: Path, raw: dict[str, Any]) -> None:
+    study, folder = load_study(write(tmp_path, raw))
+    assert folder == tmp_path.resolve()
+    assert study.model == str(tmp_path / "model")
+    assert study.tasks[0].data == str(tmp_path / "new.jsonl")
+    assert study.tasks[0].name == "new"
+    assert list(study.arms) == ["plain", "half"]
+    again, _ = load_study(yaml.safe_load(dump_study(study)))
+    assert again == study
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"modle": "x"}, "model"),
+        ({"train": {"learning_rat": 1}}, "learning_rate"),
+        ({"train": {"learning_rate": -1}}, "learning_rate"),
+        ({"train": {"learning_rate": "fast"}}, "fast"),
+        ({"train": {"fsdp": "full_shard", "deepspeed": "x.json"}}, "fsdp and deepspeed"),
+        ({"arms": {"a": [{"repaly": {}}]}}, "replay"),
+        ({"arms": {"a": [{"replay": {"share": 0.1}}]}}, "share_of_final"),
+        ({"arms": {"a": [{"replay": {"share_of_final": 1.5}}]}}, "1.5"),
+        ({"arms": {"a": [{"replay": {}, "lora": {}}]}}, "one {method: settings} pair"),
+        ({"arms": {"a/b": []}}, "names a folder"),
+        ({"seeds": []}, "seeds"),
+        ({"seeds": [1, 1]}, "differ"),
+        ({"suites": {}}, "no suite"),
+        ({"suites": {"gnu": []}}, "new"),
+        ({"teach": {"dato": "x"}}, "data"),
+        ({"teach": []}, "at least one task"),
+        ({"model": "./absent"}, "no such directory"),
+        ({"model": "$UNSET_VARIABLE_OF_A_TEST/x"}, "not set"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_words(
+    tmp_path: Path, raw: dict[str, Any], change: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_study(write(tmp_path, {**raw, **change}))
+    assert said in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"", "mapping"), (b"\xff\xfe", "UTF-8"), (b"a: [", "not YAML"), (b"- 1", "mapping")]
+)
+def test_a_file_that_is_no_study(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=said):
+        load_study(path)
+
+
+def test_a_missing_study_names_init(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="mnemos init"):
+        load_study(tmp_path / "none.yaml")
+
+
+def test_overrides_reach_nested_keys_and_list_items(tmp_path: Path, raw: dict[str, Any]) -> None:
+    overrides = dict(
+        map(parse_override, ["train.learning_rate=1e-4", "seeds=[3, 4]", "arms.half.0.weights.expression=after"])
+    )
+    study, _ = load_study(write(tmp_path, raw), overrides)
+    assert study.train.learning_rate == 1e-4
+    assert study.seeds == [3, 4]
+    half = study.arms["half"]
+    assert half is not None
+    assert half[0] == {"weights": {"expression": "after"}}
+
+
+@pytest.mark.parametrize("text", ["novalue", "=1"])
+def test_an_override_without_key_or_value_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="key=value"):
+        parse_override(text)
+
+
+@given(st.one_of(st.integers(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False)))
+def test_an_override_keeps_its_type(value: int | bool | float) -> None:
+    assert parse_override(f"a.b={json.dumps(value)}") == ("a.b", value)
+
+
+def test_package_paths(tmp_path: Path) -> None:
+    assert resolve_path("mnemos:demo.yaml", tmp_path).parent.name == "recipes"
+
+
+def test_the_schema_accepts_a_study_and_refuses_a_misspelt_method(raw: dict[str, Any]) -> None:
+    import jsonschema
+
+    made = schema()
+    jsonschema.Draft202012Validator.check_schema(made)
+    jsonschema.validate(raw, made)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**raw, "arms": {"a": [{"repaly": {}}]}}, made)
+
+
+def test_a_sequence_needs_a_suite_for_each_task(tmp_path: Path, raw: dict[str, Any]) -> None:
+    raw["teach"] = [{"data": "new.jsonl", "name": "a"}, {"data": "new.jsonl", "name": "b"}]
+    with pytest.raises(UsageError, match="needs its own suite"):
+        load_study(write(tmp_path, raw))
