@@ -42,7 +42,7 @@ class UsageError(MnemosError):
     exit_code = 2
 
 
-class NotComparable(UsageError):
+class NotComparable(UsageError):  # noqa: N818 - reads as what it says, as StopIteration does
     """Two measurements that differ in more than the model; names what differs."""
 
 

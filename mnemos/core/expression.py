@@ -9,6 +9,7 @@ arXiv:2109.01903; arXiv:2412.19512), chat vectors (arXiv:2310.04799) and task ve
 from __future__ import annotations
 
 import ast
+import math
 from dataclasses import dataclass
 
 from mnemos.core.errors import UsageError
@@ -22,6 +23,7 @@ class Combination:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The checkpoints that the sum needs, in the order of their first use."""
         return tuple(name for name, _ in self.terms)
 
     def __str__(self) -> str:
@@ -35,14 +37,30 @@ class Combination:
 
 
 def parse(text: str) -> Combination:
-    """Parse ``+ - *`` over names and numbers. Raises UsageError with a caret under the mistake."""
+    """Parse ``+ - * /`` over names and numbers; names whose coefficients cancel are left out.
+
+    Raises UsageError with a caret under the mistake: a syntax error, a product of checkpoints, a
+    division by one or by zero, a bare number, a coefficient that is not finite.
+    """
+    text = " ".join(text.split())
+    if "#" in text:
+        raise _mistake(text, text.index("#"), "has a comment, which would be dropped without a word")
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        tree = ast.parse(text, mode="eval")
+        names, constant = _walk(tree.body, text)
     except SyntaxError as error:
-        raise _mistake(text.strip(), (error.offset or 1) - 1, "is not an expression") from None
-    names, constant = _walk(tree.body, text.strip())
+        raise _mistake(text, (error.offset or 1) - 1, "is not an expression") from None
+    except (RecursionError, MemoryError, OverflowError, ValueError) as error:
+        raise _mistake(text, 0, f"cannot be computed ({type(error).__name__})") from None
+    wild = [name for name, value in names.items() if not math.isfinite(value)]
+    if wild:
+        raise UsageError(
+            f"expression {text!r}", f"the coefficient of {wild[0]} is {names[wild[0]]}", "use a finite one"
+        )
     if constant:
-        raise UsageError(f"{text!r}", f"adds the bare number {constant:g} to checkpoints", "multiply it with a name")
+        raise UsageError(
+            f"expression {text!r}", f"adds the bare number {constant:g} to checkpoints", "multiply it with a name"
+        )
     return Combination(tuple((name, value) for name, value in names.items() if value != 0))
 
 
@@ -66,14 +84,14 @@ def _walk(node: ast.expr, text: str) -> Partial:
         case ast.BinOp(left=left, op=ast.Mult(), right=right):
             a, b = _walk(left, text), _walk(right, text)
             if a[0] and b[0]:
-                raise _mistake(text, node.col_offset, "multiplies two checkpoints")
+                raise _mistake(text, _column(text, right), "multiplies two checkpoints")
             return _scale(b, a[1]) if not a[0] else _scale(a, b[1])
         case ast.BinOp(left=left, op=ast.Div(), right=right):
             a, b = _walk(left, text), _walk(right, text)
             if b[0] or b[1] == 0:
-                raise _mistake(text, right.col_offset, "divides by a checkpoint or by zero")
+                raise _mistake(text, _column(text, right), "divides by a checkpoint or by zero")
             return _scale(a, 1 / b[1])
-    raise _mistake(text, node.col_offset, f"{type(node).__name__} has no meaning for checkpoints")
+    raise _mistake(text, _column(text, node), f"{type(node).__name__} has no meaning for checkpoints")
 
 
 def _scale(value: Partial, factor: float) -> Partial:
@@ -85,6 +103,11 @@ def _add(a: Partial, b: Partial) -> Partial:
     for name, coefficient in b[0].items():
         names[name] = names.get(name, 0.0) + coefficient
     return names, a[1] + b[1]
+
+
+def _column(text: str, node: ast.expr) -> int:
+    # ast counts UTF-8 bytes, the caret stands under a character.
+    return len(text.encode()[: node.col_offset].decode(errors="ignore"))
 
 
 def _mistake(text: str, column: int, said: str) -> UsageError:

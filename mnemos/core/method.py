@@ -5,8 +5,9 @@
         ...
 
 The keyword-only parameters are the settings: their annotations (with pydantic's Field bounds)
-give the YAML schema, the CLI listing and the docs row, and unknown keys are refused with the
-nearest known one. Four laws hold for every registered method and are tested for each:
+and the docstring's paragraph or line ``name: what it means`` for each give the YAML schema, the
+CLI listing and the docs row; a setting without either is refused at registration, and unknown
+keys are refused with the nearest known one. Four laws hold for every registered method and are tested for each:
 
 off       with its `off` settings the plan's fingerprint is unchanged
 pure      the same plan and settings give the same fingerprint
@@ -18,12 +19,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from mnemos.core.errors import UsageError, nearest
 from mnemos.core.fingerprint import canonical, fingerprint
@@ -65,6 +67,8 @@ class Method:
         """
         values = self.validate(settings)
         out = self.function(plan, **values)
+        if not isinstance(out, Plan):
+            raise TypeError(f"method {self.name} returned {type(out).__name__}, not a Plan")
         changed = {f.name for f in dataclasses.fields(Plan) if not _same(getattr(plan, f.name), getattr(out, f.name))}
         undeclared = changed - self.changes
         if undeclared:
@@ -130,25 +134,40 @@ def method(
     return register
 
 
+def _descriptions(text: str, names: Iterable[str]) -> dict[str, str]:
+    """Per setting, the docstring's ``name: …`` up to the next setting or the paragraph's end."""
+    known = "|".join(re.escape(name) for name in names)
+    if not known:
+        return {}
+    found = re.findall(rf"^({known}): (.+?)(?=\n\n|\n(?:{known}): |\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    return {name: " ".join(said.split()) for name, said in found}
+
+
 def _settings_model(function: Callable[..., Plan]) -> type[BaseModel]:
     hints = typing.get_type_hints(function, include_extras=True)
     parameters = list(inspect.signature(function).parameters.values())
     if not parameters or parameters[0].name != "plan":
         raise TypeError(f"{function.__name__}: the first parameter must be `plan`")
+    said = _descriptions(inspect.getdoc(function) or "", [parameter.name for parameter in parameters[1:]])
     fields: dict[str, Any] = {}
     for parameter in parameters[1:]:
+        where = f"{function.__name__}.{parameter.name}"
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            raise TypeError(f"{function.__name__}.{parameter.name}: settings are keyword-only")
+            raise TypeError(f"{where}: settings are keyword-only")
+        if parameter.name not in hints or parameter.name not in said:
+            raise TypeError(f"{where}: needs an annotation and a line '{parameter.name}: …' in the docstring")
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-        fields[parameter.name] = (hints[parameter.name], default)
-    config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), validate_default=True)
+        fields[parameter.name] = (hints[parameter.name], Field(default, description=said[parameter.name]))
+    config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), validate_default=True, allow_inf_nan=False
+    )
     return create_model(function.__name__, __config__=config, **fields)
 
 
 def find(name: str) -> Method:
     """The registered method called `name`; UsageError with the nearest name otherwise."""
     if name not in REGISTRY:
-        raise UsageError(f"method {name!r}", "is not in the catalogue", nearest(name, REGISTRY))
+        raise UsageError(f"method {name!r}", "is not in the catalogue", nearest(str(name), REGISTRY))
     return REGISTRY[name]
 
 
@@ -160,5 +179,6 @@ def apply(plan: Plan, steps: Iterable[Mapping[str, Mapping[str, Any] | None]]) -
                 f"step {number} = {step!r}", "must be one {method: settings} pair", "start each method with '- '"
             )
         ((name, settings),) = step.items()
-        plan = find(name)(plan, **(settings or {}))
+        chosen = find(name)
+        plan = chosen(plan, **chosen.validate({} if settings is None else settings))
     return plan

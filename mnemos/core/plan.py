@@ -25,12 +25,18 @@ class ModelHandle(Protocol):
     """A checkpoint that is not loaded yet. path: a Hugging Face directory or hub id."""
 
     @property
-    def path(self) -> str: ...
+    def path(self) -> str:
+        """Hugging Face directory or hub id."""
+        ...
 
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """16 hex digits over the files' content; taking it loads no model."""
+        ...
 
-    def load(self) -> LanguageModel: ...
+    def load(self) -> LanguageModel:
+        """The model in memory. Raises ModelError when it cannot be loaded or trusted."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -71,21 +77,27 @@ class StepView:
 class Weigh(Protocol):
     """Says how much each token counts. Pure in the rows; may load `before` to look at them."""
 
-    def __call__(self, rows: Sequence[Tokens], before: ModelHandle) -> Sequence[Tokens]: ...
+    def __call__(self, rows: Sequence[Tokens], before: ModelHandle) -> Sequence[Tokens]:
+        """The same rows in the same order with new `weight` arrays; the given ones stay as they are."""
+        ...
 
 
 @runtime_checkable
 class Term(Protocol):
     """One summand of the loss."""
 
-    def loss(self, view: StepView) -> torch.Tensor: ...
+    def loss(self, view: StepView) -> torch.Tensor:
+        """Scalar with a gradient; over the micro-batches of a step, the summands add up to the term."""
+        ...
 
 
 @runtime_checkable
 class GradientRule(Protocol):
     """Changes gradients in place after the backward pass of a whole step, before clipping."""
 
-    def apply(self, model: torch.nn.Module, step: int) -> None: ...
+    def apply(self, model: torch.nn.Module, step: int) -> None:
+        """Change `.grad` of the trainable parameters. step counts optimiser steps from 0."""
+        ...
 
 
 @runtime_checkable
@@ -94,9 +106,13 @@ class Trainable(Protocol):
     adapters, and returns it. learning_rate: overrides the study's, None keeps it."""
 
     @property
-    def learning_rate(self) -> float | None: ...
+    def learning_rate(self) -> float | None:
+        """Peak learning rate instead of the study's, or None."""
+        ...
 
-    def prepare(self, model: Any) -> Any: ...
+    def prepare(self, model: Any) -> Any:
+        """The model to train. Raises ModelError when nothing would be left to train."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -151,7 +167,8 @@ class Plan:
     each token counts, applied left to right), objective (summands of the loss), gradient (rules
     on directions), trainable (what may move), after (expressions on the weights, in order; the
     names `after` and `before` are in scope).
-    Given: before (the model at the start of the stage), past, task, seed, train.
+    Given: before (the model at the start of the stage), past, task, seed, train, and sequence
+    (True for a task of a sequence, its first one included, where `past` is still empty).
     """
 
     examples: Source
@@ -167,9 +184,11 @@ class Plan:
     trainable: Trainable = AllParameters()
     after: tuple[Any, ...] = ()
     history: tuple[Applied, ...] = ()
+    sequence: bool = False
 
     @property
     def fingerprint(self) -> str:
-        """Changes exactly when the trained model could; `history` does not count."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "history"}
+        """Changes exactly when the trained model could; `history` and `sequence` do not count."""
+        silent = {"history", "sequence"}
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in silent}
         return fingerprint(values)

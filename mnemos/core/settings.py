@@ -14,6 +14,7 @@ class Settings(BaseModel):
 
     @property
     def fingerprint(self) -> str:
+        """16 hex digits over every setting, defaults included."""
         from mnemos.core.fingerprint import fingerprint
 
         return fingerprint(self.model_dump(mode="json"))
