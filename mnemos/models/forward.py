@@ -1,0 +1,80 @@
+"""Running a causal language model over many sequences at once, with logits only where asked."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+LOGIT_BYTES = 256 * 2**20
+"""Upper bound of one batch's float32 logits."""
+
+
+def context_length(model: Any) -> int:
+    """The longest sequence in tokens; 2**20 for models that set no bound (ALiBi, recurrent)."""
+    config = model.config.get_text_config()
+    for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"):
+        value = getattr(config, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return 2**20
+
+
+def accepted_inputs(model: Any) -> frozenset[str]:
+    """Names of the arguments of the model's forward, seen through a peft wrapper."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return frozenset(inspect.signature(inner.forward).parameters)
+
+
+def batches(lengths: Sequence[int], batch_tokens: int, rows: int = 4096) -> Iterator[list[int]]:
+    """Indices in batches of similar length, longest first, so that running out of memory shows
+    at once. batch_tokens bounds rows x longest of a batch (one row may exceed it alone)."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    start = 0
+    while start < len(order):
+        count = max(1, min(rows, batch_tokens // max(1, lengths[order[start]])))
+        yield order[start : start + count]
+        start += count
+
+
+def right_padded(rows: Sequence[Sequence[int]], device: torch.device) -> torch.Tensor:
+    """int64[B, T], padded at the end with token 0: what follows a token never changes it in a
+    causal model, so neither mask nor position ids are needed and the fast causal kernel runs."""
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=device)
+
+
+def logits_at(model: Any, flat: torch.Tensor, **inputs: Any) -> tuple[torch.Tensor, Any]:
+    """float[N, V] logits at the positions `flat` (int64[N], b * T + t), and the model's output.
+
+    The output embedding sees those positions only: a hook picks its input, so whatever the
+    model does to logits afterwards (soft caps, scaling) still happens. For a model that never
+    calls its output embedding as a module, all logits are computed and picked afterwards.
+    """
+    head = model.get_output_embeddings()
+    ran: list[bool] = []
+
+    def pick(_: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        ran.append(True)
+        return (args[0].reshape(-1, args[0].shape[-1])[flat].unsqueeze(0), *args[1:])
+
+    handle = head.register_forward_pre_hook(pick) if head is not None else None
+    try:
+        out = model(**inputs)
+    finally:
+        if handle is not None:
+            handle.remove()
+    logits = out.logits.reshape(-1, out.logits.shape[-1])
+    return (logits if ran else logits[flat]), out
+
+
+def log_probs(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """ln p(target) (float32[N]) and whether the target is the most likely token (bool[N]).
+
+    logits: float[N, V]. targets: int64[N]. Never holds a normalised copy of the logits.
+    """
+    wide = logits.float()
+    picked = wide.gather(-1, targets[:, None])[:, 0]
+    return picked - torch.logsumexp(wide, dim=-1), wide.argmax(dim=-1) == targets

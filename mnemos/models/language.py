@@ -1,0 +1,117 @@
+"""LocalModel: a transformers causal language model that can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from mnemos.core.errors import NotComparable
+from mnemos.core.nouns import Decoding, Generation, OptionScore, Prompt
+from mnemos.models import choose, decode, score
+from mnemos.sources.render import Renderer
+
+BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
+"""Tokens that share one forward pass: enough to keep the device busy, little enough to fit."""
+
+
+class LocalModel:
+    """Implements core.nouns.LanguageModel on one device, in the dtype that `model` has.
+
+    model: a causal language model of transformers, or a peft wrapper around one. Calls are
+    deterministic, keep the order of their input, and do not depend on batching beyond float
+    tolerance. Nothing here changes the model's weights.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str,
+        fingerprint: str,
+        device: str | torch.device | None = None,
+        batch_tokens: int | None = None,
+    ) -> None:
+        self.model = (model.to(device) if device is not None else model).eval()
+        self.tokenizer = tokenizer
+        self._name, self._fingerprint = name, fingerprint
+        self.batch_tokens = batch_tokens or BATCH_TOKENS.get(self.device.type, 65536)
+
+    @property
+    def name(self) -> str:
+        """The path or hub id that it was loaded from."""
+        return self._name
+
+    @property
+    def fingerprint(self) -> str:
+        """The checkpoint's fingerprint."""
+        return self._fingerprint
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        """Turns prompts into this model's tokens, with its own chat template."""
+        return Renderer(self.tokenizer)
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end an answer: the renderer's and those of generation_config."""
+        named = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        more = [named] if isinstance(named, int) else list(named or ())
+        return frozenset(self.renderer.stop_ids) | frozenset(int(token) for token in more)
+
+    @torch.inference_mode()
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
+        """One answer a prompt; see `decode.write` for how sampling is seeded.
+
+        Trap: a prompt that fills the model's whole context cannot be answered and comes back as
+        Generation("", (), finished=False); no other answer has no ids and is unfinished unless
+        max_new_tokens is 0.
+        """
+        rows = [self.renderer.prompt_ids(prompt) for prompt in prompts]
+        written = decode.write(self.model, rows, self.stop_ids, decoding, self.batch_tokens)
+        return [Generation(self.renderer.decode(ids), tuple(ids), finished) for ids, finished in written]
+
+    @torch.inference_mode()
+    def choose(self, contexts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[OptionScore]]:
+        """ln p(option | context) in nats for every option of every context; see `choose`.
+
+        An option that does not fit behind its context scores NaN: the caller counts it as
+        missing.
+        """
+        items = choose.tokenized(self.tokenizer, self.renderer, contexts, options)
+        return choose.score_options(self.model, items, self.batch_tokens)
+
+    @torch.inference_mode()
+    def nats(self, texts: Sequence[str]) -> list[tuple[float, int]]:
+        """Per text: summed -ln p of all its tokens after BOS, and how many tokens; no EOS is
+        added. Without a BOS the EOS token stands before the text, as lm-evaluation-harness has
+        it; without either, the text's first token is given and not counted."""
+        first = self.tokenizer.bos_token_id
+        first = self.tokenizer.eos_token_id if first is None else first
+        prefix = [] if first is None else [int(first)]
+        encoded = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+        return score.nats(self.model, [[*prefix, *ids] for ids in encoded], self.batch_tokens)
+
+    @torch.inference_mode()
+    def divergence(
+        self, other: LocalModel, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]
+    ) -> list[tuple[float, int]]:
+        """Per prompt: sum over the answer's tokens of KL(self ‖ other) over the full vocabulary,
+        in nats, and the number of tokens. answers: token ids, without the stop token. See
+        `score.divergence`. Raises NotComparable when the two tokenizers differ."""
+        if self.tokenizer.get_vocab() != other.tokenizer.get_vocab():
+            raise NotComparable(
+                f"the tokenizers of {self.name} and {other.name}",
+                "have different tokens, so token probabilities cannot be compared",
+                "compare checkpoints of one tokenizer",
+            )
+        rows = [self.renderer.prompt_ids(prompt) for prompt in prompts]
+        return score.divergence(self.model, other.model, rows, answers, self.batch_tokens)

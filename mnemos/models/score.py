@@ -1,0 +1,114 @@
+"""Likelihood of given text, and divergence between two models on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from mnemos.core.errors import NotComparable
+from mnemos.models.forward import LOGIT_BYTES, batches, context_length, log_probs, logits_at, right_padded
+
+Window = tuple[list[int], int]
+"""Token ids, and the index of the first one that is scored in this window."""
+
+
+def windows(ids: Sequence[int], length: int) -> Iterator[Window]:
+    """Cover `ids` with windows of at most `length` model inputs (the last id of a window is a
+    target only), so that each id after the first is scored exactly once.
+
+    Each window but the first leaves at least length // 2 ids of context before its first target;
+    the last one moves back to use the whole context.
+    """
+    done = 1
+    while done < len(ids):
+        start = 0 if done == 1 else max(0, min(done - max(1, length // 2), len(ids) - length - 1))
+        end = min(start + length + 1, len(ids))
+        yield list(ids[start:end]), done - start
+        done = end
+
+
+def nats(model: Any, rows: Sequence[Sequence[int]], batch_tokens: int) -> list[tuple[float, int]]:
+    """Per row of token ids: sum of -ln p(token | tokens before it), in nats, over all tokens but
+    the first, and how many those are. Rows longer than the model's context are read in
+    overlapping windows."""
+    pieces = [(row, piece) for row, ids in enumerate(rows) for piece in windows(ids, context_length(model))]
+    total, count = [0.0] * len(rows), [0] * len(rows)
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    budget = min(batch_tokens, max(1, LOGIT_BYTES // (4 * vocabulary)))
+    for batch in batches([len(ids) for _, (ids, _) in pieces], budget):
+        for k, values in zip(batch, _window_nats(model, [pieces[k][1] for k in batch]), strict=True):
+            total[pieces[k][0]] += math.fsum(values)
+            count[pieces[k][0]] += len(values)
+    return list(zip(total, count, strict=True))
+
+
+def _window_nats(model: Any, batch: Sequence[Window]) -> list[list[float]]:
+    device = model.get_input_embeddings().weight.device
+    ids = right_padded([fed[:-1] for fed, _ in batch], device)
+    spans = [(b * ids.shape[1] + first - 1, len(fed) - first) for b, (fed, first) in enumerate(batch)]
+    targets = torch.tensor([token for fed, first in batch for token in fed[first:]], device=device)
+    logits, _ = logits_at(model, _flat(spans, device), input_ids=ids)
+    values = (-log_probs(logits, targets)[0]).tolist()
+    out, at = [], 0
+    for _, count in spans:
+        out.append(values[at : at + count])
+        at += count
+    return out
+
+
+def divergence(
+    model: Any, other: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], batch_tokens: int
+) -> list[tuple[float, int]]:
+    """Per item: sum over the answer's tokens of KL(model ‖ other) between the two full next-token
+    distributions, in nats, and how many tokens; the answer is given to both models.
+
+    Exactly 0 for equal weights. (nan, 0) where prompt and answer exceed the shorter context of
+    the two. Raises NotComparable when the vocabularies differ in size.
+    """
+    limit = min(context_length(model), context_length(other))
+    out: list[tuple[float, int]] = [(0.0, 0)] * len(prompts)
+    fits = []
+    for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        if answer and len(prompt) + len(answer) <= limit:
+            fits.append(i)
+        elif answer:
+            out[i] = (math.nan, 0)
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    budget = min(batch_tokens, max(1, LOGIT_BYTES // (4 * vocabulary)))
+    for batch in batches([len(prompts[i]) + len(answers[i]) - 1 for i in fits], budget):
+        members = [fits[k] for k in batch]
+        sums = _batch_divergence(model, other, [(prompts[i], answers[i]) for i in members])
+        for i, value in zip(members, sums, strict=True):
+            out[i] = (value, len(answers[i]))
+    return out
+
+
+def _batch_divergence(model: Any, other: Any, items: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
+    device = model.get_input_embeddings().weight.device
+    ids = right_padded([[*prompt, *answer[:-1]] for prompt, answer in items], device)
+    spans = [(b * ids.shape[1] + len(prompt) - 1, len(answer)) for b, (prompt, answer) in enumerate(items)]
+    flat = _flat(spans, device)
+    ours, _ = logits_at(model, flat, input_ids=ids)
+    theirs, _ = logits_at(other, flat, input_ids=ids)
+    if ours.shape != theirs.shape:
+        raise NotComparable(
+            f"vocabularies of {ours.shape[-1]} and {theirs.shape[-1]} tokens",
+            "KL needs one vocabulary",
+            "compare checkpoints of the same tokenizer",
+        )
+    p, q = ours.float().log_softmax(dim=-1), theirs.float().log_softmax(dim=-1)
+    # Each position's KL is at least 0; what lies below is rounding.
+    values = (p.exp() * (p - q)).sum(dim=-1).clamp_min(0).tolist()
+    out, at = [], 0
+    for _, count in spans:
+        out.append(math.fsum(values[at : at + count]))
+        at += count
+    return out
+
+
+def _flat(spans: Sequence[tuple[int, int]], device: torch.device) -> torch.Tensor:
+    """Flat positions of spans (start, count)."""
+    return torch.cat([torch.arange(start, start + count, device=device) for start, count in spans])
