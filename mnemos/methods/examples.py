@@ -1,0 +1,106 @@
+"""What is read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from mnemos.core.errors import UsageError
+from mnemos.core.fingerprint import fingerprint
+from mnemos.core.method import method
+from mnemos.core.nouns import Example, Source
+from mnemos.core.plan import Plan
+from mnemos.sources.mix import Mixture
+
+
+@dataclass(frozen=True)
+class PastRows:
+    """The rows kept of an earlier task, their ids told apart from those of other tasks."""
+
+    task: str
+    rows: Source
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the task's name and its rows."""
+        return fingerprint(["PastRows", self.task, self.rows.fingerprint])
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"the lot of task {self.task} ({self.rows.describe()})"
+
+    def __iter__(self) -> Iterator[Example]:
+        for example in self.rows:
+            yield dataclasses.replace(example, id=f"{self.task}/{example.id}")
+
+
+@method(paper="arXiv:2403.08763", changes={"examples"}, off={"share_of_final": 0.0})
+def replay(
+    plan: Plan,
+    *,
+    data: str | None = None,
+    share_of_final: Annotated[float, Field(ge=0, lt=1)] = 0.1,
+    data_format: str | None = None,
+    seed: int = 0,
+    repeat: bool = False,
+) -> Plan:
+    """Mix stored old rows into the new ones, so that they are learned side by side.
+
+    data: file, Hugging Face dataset directory or hub id of old rows. Without it, in a sequence of
+    tasks, the kept rows of the earlier tasks, each with the same share.
+    share_of_final: replayed rows as a share of all rows of the mixture, in [0, 1): n new rows get
+    share / (1 - share) * n old ones beside them.
+    data_format: the format of `data` by its name in `teach.format`; detected unless given.
+    seed: added to the arm's seed where old rows are chosen and the mixture is shuffled.
+    repeat: use old rows several times where there are fewer than the share asks for; otherwise
+    that is refused.
+
+    Trap: other tools give one number four meanings: the share of the replay file that is kept, a
+    normalised sampling probability, a number of rows, and the share of the final set. It is the
+    last one here, counted in rows, not tokens.
+
+    Trap: all new rows stay, so an epoch grows longer with the share. Two replays in one arm are
+    taken in order, and the second share dilutes the first.
+
+    The first task of a sequence has nothing to replay: there, without data, the method changes
+    nothing, and the history says so.
+
+    Deviations from the paper: 1. the share holds over the whole set, not in each batch. 2. old
+    rows are added to the new ones instead of taking the place of some.
+
+    Raises UsageError where there is neither data nor an earlier task's kept rows. A mixture that
+    needs more old rows than exist raises DataError when it is read.
+    """
+    if share_of_final == 0:
+        return plan
+    if data is not None:
+        from mnemos.sources.read import read
+
+        old: tuple[Source, ...] = (read(data, format=data_format),)
+    else:
+        old = tuple(PastRows(task.name, task.examples) for task in plan.past if task.examples is not None)
+    if not old:
+        if plan.sequence and not plan.past:
+            return plan
+        raise UsageError(
+            "replay.data = null",
+            "there are no old rows: " + ("no earlier task kept its own" if plan.past else "this is not a sequence"),
+            "name a file in replay.data" + (", or set keep: true under the earlier tasks" if plan.past else ""),
+        )
+    return dataclasses.replace(plan, examples=_mixed(plan.examples, old, share_of_final, plan.seed + seed, repeat))
+
+
+def _mixed(new: Source, old: tuple[Source, ...], share: float, seed: int, repeat: bool) -> Source:
+    """Mixtures inside one another, such that each old source ends with share / len(old) of all.
+
+    When i of k sources are in, the set is 1 - (k - i) * lot of the final one, and the i-th
+    source has lot of the final one.
+    """
+    lot = share / len(old)
+    for i, source in enumerate(old, start=1):
+        new = Mixture(new, source, lot / (1 - (len(old) - i) * lot), seed, repeat=repeat)
+    return new
