@@ -1,0 +1,1 @@
+"""Training one stage: from a plan to a model directory."""

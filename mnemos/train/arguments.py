@@ -1,0 +1,80 @@
+"""TrainSettings in the words of transformers.TrainingArguments."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from mnemos.core.errors import UsageError
+from mnemos.core.plan import Plan
+
+
+def training_arguments(plan: Plan, checkpoints: Path, *, quiet: bool) -> Any:
+    """transformers.TrainingArguments for a plan; joins the process group of a torchrun launch.
+
+    checkpoints: where resumable checkpoints and tracker logs go. Raises UsageError for a value
+    that transformers refuses (an unknown scheduler, bf16 where there is none).
+    """
+    import torch
+    from accelerate.state import AcceleratorState
+    from transformers import TrainingArguments
+
+    # One process may train several stages; accelerate keeps the first one's precision otherwise.
+    AcceleratorState._reset_state()
+    accelerated = torch.accelerator.is_available()
+    values = _values(plan)
+    names = {field.name for field in dataclasses.fields(TrainingArguments)}
+    recompute = "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
+    values[recompute] = plan.train.gradient_checkpointing
+    try:
+        arguments = TrainingArguments(
+            output_dir=str(checkpoints),
+            use_cpu=not accelerated,
+            dataloader_pin_memory=accelerated,
+            remove_unused_columns=False,
+            logging_nan_inf_filter=False,
+            disable_tqdm=quiet or not sys.stderr.isatty(),
+            log_level="error" if quiet else "passive",
+            **values,
+        )
+        arguments.get_warmup_steps(1)
+    except ValueError as error:
+        raise UsageError("train", " ".join(str(error).split()), "the names are those of TrainingArguments") from None
+    # Several visible GPUs in one process would mean nn.DataParallel, which splits by rows.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def _values(plan: Plan) -> dict[str, Any]:
+    train = plan.train
+    same = (
+        "num_train_epochs",
+        "max_steps",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "lr_scheduler_type",
+        "weight_decay",
+        "adam_beta1",
+        "adam_beta2",
+        "adam_epsilon",
+        "max_grad_norm",
+        "bf16",
+        "logging_steps",
+        "deepspeed",
+        "optim",
+    )
+    override = plan.trainable.learning_rate
+    return {name: getattr(train, name) for name in same} | {
+        "learning_rate": train.learning_rate if override is None else override,
+        "warmup_steps": train.warmup_ratio,
+        "save_strategy": "steps" if train.save_steps else "no",
+        "save_steps": train.save_steps or 500,
+        # Two: the older one must outlive the writing of the newer one.
+        "save_total_limit": 2,
+        "report_to": list(train.report_to) or "none",
+        "fsdp": train.fsdp or None,
+        "fsdp_config": train.fsdp_config,
+        "seed": plan.seed,
+    }

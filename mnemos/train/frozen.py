@@ -1,0 +1,86 @@
+"""What objective terms may ask about the state before the stage: logits and parameter values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from mnemos.core.errors import UsageError
+from mnemos.train.documents import MicroBatch, Way, logits, set_way
+
+
+class Before:
+    """The frozen model before the stage, brought to life when a term first asks for its logits.
+
+    With adapters whose base does not move, it is the trained model with its adapters turned off
+    and costs no memory; otherwise it is a second copy, loaded by `load` onto `device`.
+    """
+
+    def __init__(self, model: Any, load: Callable[[], Any], way: Way, device: torch.device) -> None:
+        self.adapted = model if _only_adapters_move(model) else None
+        self.load, self.way, self.device = load, way, device
+        self.copy: Any = None
+
+    def logits(self, batch: MicroBatch) -> torch.Tensor:
+        """float[N, V] for `batch.targets`, without gradient and with dropout off."""
+        with torch.no_grad():
+            if self.adapted is None:
+                return logits(self._copy(), batch, self.way)
+            training = self.adapted.training
+            self.adapted.eval()
+            try:
+                with self.adapted.disable_adapter():
+                    return logits(self.adapted, batch, self.way)
+            finally:
+                self.adapted.train(training)
+
+    def _copy(self) -> Any:
+        if self.copy is None:
+            self.copy = self.load().to(self.device).requires_grad_(False).eval()
+            set_way(self.copy, self.way)
+        return self.copy
+
+
+def _only_adapters_move(model: Any) -> bool:
+    if not hasattr(model, "disable_adapter") or not hasattr(model, "base_model"):
+        return False
+    prefix = str(getattr(model.base_model, "prefix", "lora_"))
+    ours = (prefix, "lora_", ".modules_to_save.", ".trainable_tokens_")
+    moving = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return all(any(part in name for part in ours) for name in moving)
+
+
+class Start:
+    """Values of the trainable parameters at the start of the stage, copied when first asked for.
+
+    A fresh stage copies at its first step, before any update. A continued one copies before its
+    checkpoint is loaded (`copy_now`) and forgets again after a step in which nobody asked.
+    """
+
+    def __init__(self, model: Callable[[], Any]) -> None:
+        self.model = model
+        self.values: Mapping[str, torch.Tensor] | None = None
+        self.asked, self.moved = False, False
+
+    def copy_now(self) -> None:
+        """Copy every trainable parameter."""
+        named = self.model().named_parameters()
+        self.values = {name: value.detach().clone() for name, value in named if value.requires_grad}
+
+    def get(self) -> Mapping[str, torch.Tensor]:
+        """Name -> tensor; UsageError when first asked for after parameters have moved."""
+        self.asked = True
+        if self.values is None:
+            if self.moved:
+                raise UsageError("start()", "was first asked for after the first step", "ask at every step")
+            self.copy_now()
+        assert self.values is not None
+        return self.values
+
+    def step_done(self) -> None:
+        """To be called after each optimiser step."""
+        self.moved = True
+        if not self.asked:
+            self.values = None

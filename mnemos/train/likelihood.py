@@ -1,0 +1,208 @@
+"""Training one stage by likelihood: continual pre-training on text and supervised fine-tuning.
+
+    train(plan, out)  ->  out/model        a complete Hugging Face directory, in float32
+                          out/adapter      beside it, when only adapters were trained
+                          out/checkpoints  while it runs, when save_steps > 0
+
+The same plan gives the same weights bit for bit on the same machine and number of processes.
+Killed at any moment, the same call continues from the last complete checkpoint and gives what an
+unbroken run gives. Under torchrun or accelerate launch every process makes the same call.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnemos.core.errors import ModelError
+from mnemos.core.fingerprint import fingerprint
+from mnemos.core.plan import Plan
+from mnemos.train.memory import Peak
+from mnemos.train.quiet import hushed
+from mnemos.train.rows import Prepared, prepare
+from mnemos.train.save import apply_after as apply_after
+from mnemos.train.save import consent, finish, full_disk, load_before, merge_adapter, sound_generation, whole
+
+if TYPE_CHECKING:
+    from mnemos.train.trainer import PlanTrainer
+
+CHECKED_ROWS, CHECKED_TOKENS = 4, 64
+"""How much is read of the examples to compare merged with adapted logits."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What one stage cost and left behind.
+
+    model: the directory out/model. seconds: wall-clock of this call. tokens, supervised_tokens:
+    read over all steps and processes, without padding. peak_memory_bytes: of the GPU, else of
+    this process; the largest over processes. losses: [step, mean loss in nats per unit of weight
+    since the entry before]. counts: see `rows.Prepared`. first_tokens: ids of the first example.
+    """
+
+    model: str
+    seconds: float
+    steps: int
+    tokens: int
+    supervised_tokens: int
+    peak_memory_bytes: int
+    trainable_parameters: int
+    total_parameters: int
+    losses: list[list[float]]
+    counts: dict[str, int]
+    first_tokens: list[int]
+
+
+def train(plan: Plan, out: Path, *, quiet: bool = False) -> TrainResult:
+    """Train one stage and write its model under `out`.
+
+    Raises DataError when nothing can be learned from the examples, ModelError when the model
+    cannot be loaded or its loss stops being finite, UsageError for settings that transformers
+    refuses, RunError when the disk is full. Ctrl-C leaves the last checkpoint complete.
+    """
+    from mnemos.models.load import load_tokenizer
+    from mnemos.sources.render import Renderer
+
+    out = Path(out)
+    started, peak = time.monotonic(), Peak()
+    with hushed(quiet), full_disk(out):
+        tokenizer = load_tokenizer(plan.before.path, trust_remote_code=consent(plan.before)["trust_remote_code"])
+        prepared = prepare(plan, Renderer(tokenizer))
+        trainer = _trainer(plan, prepared, tokenizer, out, quiet)
+        _run(trainer, plan, prepared, out, quiet)
+        _save(trainer, plan, prepared, tokenizer, out)
+    result = _result(trainer, prepared, out, time.monotonic() - started, peak)
+    trainer.accelerator.free_memory()
+    del trainer
+    gc.collect()
+    return result
+
+
+def _trainer(plan: Plan, prepared: Prepared, tokenizer: Any, out: Path, quiet: bool) -> PlanTrainer:
+    from transformers import set_seed
+
+    from mnemos.models.load import check_vocabulary
+    from mnemos.train.arguments import training_arguments
+    from mnemos.train.trainer import PlanTrainer
+
+    arguments = training_arguments(plan, out / "checkpoints", quiet=quiet)
+    model = load_before(plan.before)
+    check_vocabulary(model, tokenizer, plan.before.path)
+    # Adapters draw their initial values here.
+    set_seed(plan.seed)
+    model = plan.trainable.prepare(model)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ModelError(
+            f"{plan.before.path}: 0 of {sum(p.numel() for p in model.parameters())} parameters may move",
+            "at least one must",
+            "loosen the arm's freeze or only",
+        )
+    sound_generation(model)
+    identity = fingerprint([plan.fingerprint, arguments.world_size])
+    return PlanTrainer(plan, prepared.rows, identity, model, arguments)
+
+
+def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet: bool) -> None:
+    from mnemos.train.documents import find_way, plain_attention
+    from mnemos.train.frozen import Before
+    from mnemos.train.resume import clear, latest
+
+    found = latest(out / "checkpoints", trainer.training)
+    trainer.accelerator.wait_for_everyone()
+    if trainer.args.should_save:
+        clear(out / "checkpoints", keep=found[0] if found else None)
+    if found is not None:
+        trainer.continue_from(found[1])
+        trainer.start.copy_now()
+    caching = trainer.model.config.use_cache
+    with plain_attention(trainer.model):
+        trainer.way = find_way(trainer.model, prepared.longest, split=trainer.args.world_size == 1)
+        device = trainer.args.device
+        trainer.before = Before(trainer.model, lambda: load_before(plan.before), trainer.way, device)
+        try:
+            trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
+        except KeyboardInterrupt:
+            if not quiet:
+                print(_stopped(trainer, out), file=sys.stderr)
+            raise
+        trainer.close()
+        trainer.before = None
+    trainer.model.config.use_cache = caching
+
+
+def _stopped(trainer: PlanTrainer, out: Path) -> str:
+    from mnemos.train.resume import latest
+
+    found = latest(out / "checkpoints", trainer.training)
+    rest = f"the same command continues from step {found[1].step}" if found else "no checkpoint yet (see save_steps)"
+    return f"\nstopped at step {trainer.state.global_step} of {trainer.state.max_steps}; {rest}"
+
+
+def _save(trainer: PlanTrainer, plan: Plan, prepared: Prepared, tokenizer: Any, out: Path) -> None:
+    """Write out/model (and out/adapter). Sharded weights are gathered by all processes together,
+    written by the main one; the checkpoints are no longer needed then."""
+    import shutil
+
+    from mnemos.train.resume import clear
+
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    prompts, adapted = _logits_to_check(model, prepared) if hasattr(model, "peft_config") else (None, None)
+    if trainer.is_fsdp_enabled:
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+    if not trainer.args.should_save:
+        trainer.save_model(str(out))
+    else:
+        trained = out / (".trained" if plan.after else "model")
+        with whole(trained if adapted is None else out / "adapter") as folder:
+            trainer.save_model(str(folder))
+            finish(folder, plan.before, tokenizer)
+        if adapted is not None:
+            with whole(trained) as folder:
+                merge_adapter(out / "adapter", plan.before, prompts, adapted, folder)
+                finish(folder, plan.before, tokenizer)
+        if plan.after:
+            apply_after(plan.after, trained, plan.before, out / "model")
+            shutil.rmtree(trained)
+        clear(out / "checkpoints")
+    trainer.accelerator.wait_for_everyone()
+
+
+def _logits_to_check(model: Any, prepared: Prepared) -> tuple[Any, Any]:
+    """A few prompts (int64[B, T]) and the trained model's logits on them (float[B, T, V])."""
+    import torch
+
+    rows = [row[0].ids for row in prepared.rows[:CHECKED_ROWS]]
+    width = min(CHECKED_TOKENS, *(len(ids) for ids in rows), CHECKED_TOKENS)
+    prompts = torch.tensor([ids[:width].tolist() for ids in rows])
+    model.eval()
+    with torch.no_grad():
+        logits = model(input_ids=prompts.to(next(model.parameters()).device), use_cache=False).logits
+    return prompts, logits.cpu()
+
+
+def _result(trainer: PlanTrainer, prepared: Prepared, out: Path, seconds: float, peak: Peak) -> TrainResult:
+    import numpy as np
+    import torch
+
+    steps = trainer.state.global_step
+    lengths = [sum(map(len, row)) for row in prepared.rows]
+    taught = [sum(int(np.count_nonzero(one.weight[1:])) for one in row) for row in prepared.rows]
+    read = list(trainer.schedule.read(steps, trainer.args.gradient_accumulation_steps))
+    highest = trainer.accelerator.gather(torch.tensor([peak.bytes()], device=trainer.args.device)).max()
+    return TrainResult(
+        model=str(out / "model"),
+        seconds=seconds,
+        steps=steps,
+        tokens=sum(lengths[index] for index in read),
+        supervised_tokens=sum(taught[index] for index in read),
+        peak_memory_bytes=int(highest),
+        trainable_parameters=trainer.trainable_parameters,
+        total_parameters=trainer.total_parameters,
+        losses=trainer.losses,
+        counts=prepared.counts,
+        first_tokens=prepared.first_tokens,
+    )

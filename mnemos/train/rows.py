@@ -1,0 +1,96 @@
+"""From a plan's examples to the rows that are learned from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mnemos.core.errors import DataError, ModelError
+from mnemos.core.nouns import Tokens
+from mnemos.core.plan import ModelHandle, Plan, Weigh
+
+FIRST_TOKENS = 50
+"""How many token ids of the first example are kept for provenance."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """rows: each one example, or several when packed. counts: examples by origin, examples left
+    out by reason, rows, supervised tokens of one pass. first_tokens: ids of the first example."""
+
+    rows: tuple[tuple[Tokens, ...], ...]
+    counts: dict[str, int]
+    first_tokens: list[int]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest single example."""
+        return max(len(tokens) for row in self.rows for tokens in row)
+
+
+def prepare(plan: Plan, renderer: Any) -> Prepared:
+    """Render, fit to max_length, weigh and (if asked) pack the plan's examples.
+
+    Nothing is left out silently: every example is in `counts` under its origin, and again under
+    the reason why it was cut or left out. Raises DataError when there are no examples, when all
+    are longer than max_length, and when no token carries weight.
+    """
+    from mnemos.sources.batches import fit, pack
+
+    settings = plan.train
+    rendered = [renderer.render(example) for example in plan.examples]
+    if not rendered:
+        raise DataError(
+            plan.examples.describe(), "gives no examples", "check the file and the columns that it was read as"
+        )
+    counts: Counter[str] = Counter(examples=len(rendered))
+    counts.update(f"origin {tokens.origin}" for tokens in rendered)
+    fitted, reasons = fit(rendered, settings.max_length, settings.truncate)
+    counts.update(reasons)
+    if not fitted:
+        raise DataError(
+            f"{plan.examples.describe()}: {len(rendered)} examples, the shortest of {min(map(len, rendered))} tokens",
+            f"all are longer than max_length = {settings.max_length}",
+            "raise train.max_length, or set train.truncate: true to cut them at the end",
+        )
+    weighed = weigh(fitted, plan.weigh, plan.before)
+    counts.update(supervised(weighed, len(rendered)))
+    rows = [list(row) for row in pack(weighed, settings.max_length)] if settings.packing else [[one] for one in weighed]
+    counts["rows"] = len(rows)
+    first = [int(token) for token in rendered[0].ids[:FIRST_TOKENS]]
+    return Prepared(tuple(tuple(row) for row in rows), dict(counts), first)
+
+
+def weigh(rows: Sequence[Tokens], steps: Sequence[Weigh], before: ModelHandle) -> list[Tokens]:
+    """Apply weighing steps left to right. Raises ModelError when one returns something else than
+    the same examples with finite weights: a defect of the method, caught before it trains."""
+    for step in steps:
+        weighed = list(step(rows, before))
+        if [(row.example, len(row)) for row in weighed] != [(row.example, len(row)) for row in rows]:
+            raise ModelError(f"{type(step).__name__}", "changed the rows that it was to weigh")
+        bad = next((row.example for row in weighed if not np.isfinite(row.weight).all()), None)
+        if bad is not None:
+            raise ModelError(f"{type(step).__name__}: example {bad}", "has a weight that is not a finite number")
+        rows = weighed
+    return list(rows)
+
+
+def supervised(rows: Sequence[Tokens], rendered: int) -> dict[str, int]:
+    """Count tokens and weighted targets of one pass; DataError when no target has weight."""
+    per_row = [int(np.count_nonzero(row.weight[1:])) for row in rows]
+    tokens, taught = sum(map(len, rows)), sum(per_row)
+    if taught == 0:
+        output = sum(int(np.count_nonzero(row.output[1:])) for row in rows)
+        raise DataError(
+            f"all-zero loss weight: 0 of {tokens} tokens in {len(rows)} of {rendered} examples are supervised",
+            f"at least one must be ({output} are written by the model)",
+            "check the roles (is there an assistant turn?), turns marked train: false, truncation "
+            "(the answer may be cut off: raise train.max_length) and the arm's weighing methods",
+        )
+    counts = {"tokens": tokens, "supervised tokens": taught}
+    silent = sum(count == 0 for count in per_row)
+    return {**counts, "examples without a supervised token": silent} if silent else counts

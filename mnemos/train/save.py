@@ -1,0 +1,163 @@
+"""Writing what was learned: a complete Hugging Face directory, whole or not there at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mnemos.core import expression
+from mnemos.core.errors import ModelError, RunError
+from mnemos.core.plan import ModelHandle
+
+MERGE_TOLERANCE = 1e-3
+"""Largest difference between merged and adapted logits, as a share of the largest logit; fifty
+times that where the adapter itself was computed in 16 bits."""
+
+
+def load_before(before: ModelHandle) -> Any:
+    """The model before the stage, fresh, in float32 on the CPU; adapters are merged in."""
+    from mnemos.models.load import load_model
+
+    return load_model(before.path, dtype="float32", **consent(before))
+
+
+def consent(before: ModelHandle) -> dict[str, bool]:
+    """What the user has allowed this checkpoint to bring, by name."""
+    return {name: bool(getattr(before, name, False)) for name in ("trust_remote_code", "allow_pickle")}
+
+
+def folder_of(before: ModelHandle) -> Path:
+    """The local directory of a handle; a hub id is looked up in the cache."""
+    from mnemos.models.load import resolve
+
+    return resolve(before.path, **consent(before))
+
+
+@contextmanager
+def whole(target: Path) -> Iterator[Path]:
+    """A temporary directory beside `target` that takes its place when the block succeeds.
+
+    Raises RunError when the disk is full; what was at `target` is then still there.
+    """
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    with full_disk(target):
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        old = target.with_name(f".{target.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            os.rename(target, old)
+        os.rename(temporary, target)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def full_disk(target: Path) -> Iterator[None]:
+    """Turn a full disk, however the writing library says it, into a RunError."""
+    try:
+        yield
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        # safetensors and torch.save wrap the system's error in their own.
+        if full or "No space left on device" in str(error) or "PytorchStreamWriter failed" in str(error):
+            raise RunError(
+                f"{target}",
+                "the disk is full",
+                "free some room and run the same command again: it continues from the last complete checkpoint",
+            ) from error
+        raise
+
+
+def sound_generation(model: Any) -> None:
+    """Replace a generation configuration that transformers would refuse to write (a temperature
+    without sampling, say). `finish` puts the original file back, so nothing of it is lost."""
+    from transformers import GenerationConfig
+
+    settings = getattr(model, "generation_config", None)
+    if settings is None:
+        return
+    try:
+        settings.validate(strict=True)
+    except ValueError:
+        names = ("bos_token_id", "eos_token_id", "pad_token_id")
+        model.generation_config = GenerationConfig(**{name: getattr(settings, name, None) for name in names})
+
+
+def finish(folder: Path, before: ModelHandle, tokenizer: Any) -> None:
+    """Complete a saved model: tokenizer, chat template, and the generation configuration of the
+    model before, byte for byte."""
+    (folder / "training_args.bin").unlink(missing_ok=True)
+    tokenizer.save_pretrained(folder)
+    original = folder_of(before) / "generation_config.json"
+    if original.is_file():
+        shutil.copyfile(original, folder / original.name)
+
+
+def merge_adapter(adapter: Path, before: ModelHandle, prompts: Any, adapted: Any, out: Path) -> None:
+    """Write the base with the adapter of a directory added in, after checking it.
+
+    prompts: int64[B, T]. adapted: float[B, T, V], the trained model's logits on them. Raises
+    ModelError when the merged model's differ by more than MERGE_TOLERANCE.
+    """
+    import torch
+    from peft import PeftModel
+
+    merged = PeftModel.from_pretrained(load_before(before), adapter).merge_and_unload().eval()
+    with torch.no_grad():
+        logits = merged(input_ids=prompts, use_cache=False).logits
+    bound = MERGE_TOLERANCE * (1 if adapted.dtype == torch.float32 else 50)
+    difference = float((logits - adapted.float()).abs().max() / adapted.abs().max().clamp(min=1e-6))
+    if not difference <= bound:
+        raise ModelError(
+            f"{adapter}: merged logits differ from the adapter's by {difference:.2g} of the largest",
+            f"at most {bound} is rounding",
+            "use the adapter as it is (it is complete), and report this model and peft version",
+        )
+    sound_generation(merged)
+    merged.save_pretrained(out)
+
+
+def apply_after(after: Sequence[Any], trained: Path, before: ModelHandle, out: Path) -> None:
+    """Arithmetic on the weights: each expression in order, its result the next one's `after`.
+
+    after: values of Plan.after, each with an `expression` over the names `after` and `before`.
+    trained: the directory that the stage left. Writes a complete directory at `out`, atomically.
+    """
+    with whole(out) as folder:
+        current = trained
+        for number, step in enumerate(after):
+            target = folder.with_name(f"{folder.name}.{number}")
+            shutil.rmtree(target, ignore_errors=True)
+            _combine(step, current, before, target)
+            if current != trained:
+                shutil.rmtree(current)
+            current = target
+        folder.rmdir()
+        if current == trained:
+            shutil.copytree(trained, folder)
+        else:
+            os.rename(current, folder)
+
+
+def _combine(step: Any, current: Path, before: ModelHandle, out: Path) -> None:
+    from mnemos.models.weights import combine
+
+    parsed = expression.parse(step.expression) if isinstance(step.expression, str) else step.expression
+    source, lent = folder_of(before), out.with_name(f"{out.name}.before")
+    if "before" in parsed.names and (source / "adapter_config.json").is_file():
+        load_before(before).save_pretrained(lent)
+        source = lent
+    try:
+        combine(parsed, {"after": current, "before": source}, out, parent="after")
+    finally:
+        shutil.rmtree(lent, ignore_errors=True)

@@ -1,0 +1,107 @@
+"""Which rows are read at which step, by which process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from mnemos.core.nouns import Tokens
+
+
+class Schedule(Sampler[list[int]]):
+    """Row indices of each micro-batch of one process; a batch sampler.
+
+    A pass is a permutation that depends on (seed, epoch) only, so the rows of an optimiser step
+    are the same for 4 x 2 (micro-batches x rows) as for 1 x 8, for one process as for several,
+    and for a continued run as for an unbroken one. With several processes a global micro-batch
+    is dealt by falling length, which balances their work; near the end of a pass one process may
+    get fewer rows or none (`[]`), and no row is ever read twice to fill up.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int, process: int = 0, processes: int = 1) -> None:
+        self.lengths = np.asarray(lengths)
+        self.batch, self.seed, self.process, self.processes = batch, seed, process, processes
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the pass that the next iteration gives; called by transformers.Trainer."""
+        self.epoch = epoch
+
+    def order(self, epoch: int) -> npt.NDArray[np.int64]:
+        """int64[rows]: the rows of one pass in the order of reading."""
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self.lengths))
+
+    def chunks(self, epoch: int) -> Iterator[npt.NDArray[np.int64]]:
+        """Global micro-batches: the rows that all processes read together."""
+        order, width = self.order(epoch), self.batch * self.processes
+        for start in range(0, len(order), width):
+            yield order[start : start + width]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for chunk in self.chunks(self.epoch):
+            if self.processes > 1:
+                chunk = chunk[np.argsort(-self.lengths[chunk], kind="stable")][self.process :: self.processes]
+            yield [int(index) for index in chunk]
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // (self.batch * self.processes))
+
+    def read(self, steps: int, accumulation: int) -> Iterator[int]:
+        """Row indices of all processes over the first `steps` optimiser steps, repeats included."""
+        per_epoch = -(-len(self) // accumulation)
+        for epoch in range(-(-steps // per_epoch)):
+            left = min(per_epoch, steps - epoch * per_epoch) * accumulation
+            for number, chunk in enumerate(self.chunks(epoch)):
+                if number < left:
+                    yield from (int(index) for index in chunk)
+
+
+class Loader(DataLoader[Any]):
+    """A data loader over rows whose order transformers.Trainer sets by epoch."""
+
+    def __init__(self, rows: Sequence[tuple[Tokens, ...]], schedule: Schedule, pin_memory: bool) -> None:
+        # Its own generator: an epoch's start must not draw from the one that dropout uses.
+        super().__init__(
+            rows,  # type: ignore[arg-type]
+            batch_sampler=schedule,
+            collate_fn=join,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),
+        )
+        self.schedule = schedule
+
+    def set_epoch(self, epoch: int) -> None:
+        """Passed on to the schedule."""
+        self.schedule.set_epoch(epoch)
+
+
+def join(rows: Sequence[tuple[Tokens, ...]]) -> dict[str, Any]:
+    """One micro-batch without padding: all examples of all rows, one after another.
+
+    input_ids, position_ids: int64[1, T], positions restart at each example. weight:
+    float32[1, T], 0 on each example's first token, which nothing predicts. taught: int64[N], the
+    places of non-zero weight. lengths: of the examples. Without rows (a process with no share in
+    a short step) one token of weight 0.
+    """
+    from mnemos.sources.batches import collate
+
+    documents = [tokens for row in rows for tokens in row] or [EMPTY]
+    batch = collate([documents], pad_id=0)
+    positions = batch["position_ids"]
+    weight = batch["weight"].masked_fill(positions == 0, 0.0)
+    return {
+        "input_ids": batch["input_ids"],
+        "position_ids": positions,
+        "weight": weight,
+        # Found here, on the CPU: looking for them on a GPU would stall it at every micro-batch.
+        "taught": weight[0].nonzero()[:, 0],
+        "lengths": tuple(len(tokens) for tokens in documents),
+    }
+
+
+EMPTY = Tokens(np.zeros(1, np.int32), np.zeros(1, np.float32), np.zeros(1, np.bool_), "")

@@ -1,0 +1,165 @@
+"""The one training loop: transformers.Trainer with the plan's weights, terms and rules.
+
+FSDP, DeepSpeed, trackers, bf16, gradient checkpointing and resuming are transformers'. Ours are
+the loss (`compute_loss`), its normaliser (`_get_num_items_in_batch`) and the order of rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, Trainer
+
+from mnemos.core.errors import ModelError
+from mnemos.core.nouns import Tokens
+from mnemos.core.plan import Plan, StepView
+from mnemos.train.documents import Way, logits, micro_batch
+from mnemos.train.frozen import Before, Start
+from mnemos.train.resume import Mark, write_mark
+from mnemos.train.schedule import Loader, Schedule
+
+
+class PlanTrainer(Trainer):  # type: ignore[misc]
+    """Minimises the sum of a plan's objective terms.
+
+    The loss of an optimiser step is sum(weight * nll) / sum(|weight|) over all of its
+    micro-batches on all processes, whatever way they were cut. Processes average gradients, so
+    each divides by sum(|weight|) / processes. Absolute values keep the divisor positive where an
+    advantage is negative; for weights in [0, 1] they change nothing.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, plan: Plan, rows: Sequence[tuple[Tokens, ...]], training: str, model: Any, args: Any) -> None:
+        super().__init__(model=model, args=args, train_dataset=rows)
+        self.remove_callback(PrinterCallback)
+        self.plan, self.rows, self.training = plan, rows, training
+        # Counted before FSDP or DeepSpeed cut the parameters up.
+        self.total_parameters = sum(parameter.numel() for parameter in model.parameters())
+        self.trainable_parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        seed = plan.seed if plan.train.data_seed is None else plan.train.data_seed
+        lengths = [sum(map(len, row)) for row in rows]
+        batch = args.per_device_train_batch_size
+        self.schedule = Schedule(lengths, batch, seed, args.process_index, args.world_size)
+        self.way = Way(joined=False, picks=False)
+        self.before: Before | None = None
+        self.start = Start(lambda: self.model)
+        self.losses: list[list[float]] = []
+        self.window: list[float] = []
+        self._step_loss = torch.zeros((), device=args.device)
+
+    def continue_from(self, mark: Mark) -> None:
+        """Take over the logged losses of a checkpoint."""
+        self.losses, self.window = list(mark.losses), list(mark.window)
+
+    def get_train_dataloader(self) -> Any:
+        """Our own order, the same for any number of processes; see `Schedule`."""
+        return Loader(self.rows, self.schedule, self.args.dataloader_pin_memory)
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> torch.Tensor:
+        weight = sum((batch["weight"].abs().sum() for batch in batch_samples), torch.zeros(()))
+        weight = weight.to(device)
+        if self.args.world_size > 1:
+            weight = self.accelerator.reduce(weight, "sum")
+        # A step in which nothing has weight gives a zero loss, not 0 / 0.
+        return torch.where(weight > 0, weight, torch.ones_like(weight))
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """This micro-batch's summand of the step's loss: the sum of the plan's terms."""
+        assert num_items_in_batch is not None
+        assert not return_outputs
+        batch = micro_batch(inputs, self.way)
+        kept: list[torch.Tensor] = []
+
+        def before_logits() -> torch.Tensor:
+            if not kept:
+                assert self.before is not None
+                with self.accelerator.autocast():
+                    kept.append(self.before.logits(batch))
+            return kept[0]
+
+        view = StepView(
+            model=self.model,
+            logits=logits(model, batch, self.way),
+            targets=batch.targets,
+            weight=batch.weight,
+            normaliser=num_items_in_batch / self.args.world_size,
+            share=1 / self.current_gradient_accumulation_steps,
+            before_logits=before_logits,
+            start=self.start.get,
+        )
+        return torch.stack([term.loss(view) for term in self.plan.objective]).sum()
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """One micro-batch; after a step's last one the plan's gradient rules, before clipping."""
+        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        self._step_loss += loss
+        if self.accelerator.sync_gradients:
+            for rule in self.plan.gradient:
+                rule.apply(self.model, self.state.global_step)
+        return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)
+        loss = self._step_loss
+        if self.args.world_size > 1:
+            loss = self.accelerator.reduce(loss, "mean")
+        self._end_step(float(loss), float(norm) if norm is not None else 0.0)
+        self._step_loss = torch.zeros_like(loss)
+        return norm
+
+    def _end_step(self, loss: float, norm: float) -> None:
+        """Runs between gradients and update: a step that went wrong changes no weight."""
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient norm is {norm}"
+            raise ModelError(
+                f"step {self.state.global_step + 1}: {what}",
+                f"must be finite (learning_rate {self.args.learning_rate:g})",
+                "lower train.learning_rate, raise train.warmup_ratio, or turn bf16 off; nothing was saved after it",
+            )
+        self.window.append(loss)
+        self.start.step_done()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Keep [step, mean loss since the last logged step]; trackers see the same number, which
+        unlike transformers' own sum survives a continued run."""
+        if "loss" in logs:
+            logs["loss"] = self._close_window()
+        super().log(logs, start_time)
+
+    def _close_window(self) -> float:
+        mean = math.fsum(self.window) / len(self.window)
+        self.losses.append([self.state.global_step, mean])
+        self.window = []
+        return mean
+
+    def close(self) -> None:
+        """Log the steps since the last logged one."""
+        if self.window:
+            self._close_window()
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        # The end of a stage is saved as a model; a checkpoint of it would train one step more.
+        if self.state.global_step >= self.state.max_steps:
+            return
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            step = self.state.global_step
+            mark = Mark(self.training, step, self.losses, self.window)
+            write_mark(Path(self.args.output_dir) / f"checkpoint-{step}", mark)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """6 x tokens x parameters (arXiv:2001.08361), counted once instead of at every batch."""
+        parameters: int = self.total_parameters
+        return 6 * int(inputs["input_ids"].numel()) * parameters

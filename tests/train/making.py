@@ -1,0 +1,102 @@
+"""Plans over tiny models and rows, for the tests of training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mnemos.core.nouns import Example, Tokens, Turn
+from mnemos.core.plan import Likelihood, ModelHandle, Plan
+from mnemos.core.settings import TrainSettings
+from mnemos.models.load import Checkpoint
+from tests.tiny import TEXT
+
+
+@dataclass(frozen=True)
+class Few:
+    """Some rows in memory."""
+
+    examples: tuple[Example, ...]
+    fingerprint: str = "few"
+
+    def describe(self) -> str:
+        return f"{len(self.examples)} rows"
+
+    def __iter__(self) -> Iterator[Example]:
+        return iter(self.examples)
+
+
+def pairs(count: int = 13) -> Few:
+    """Prompt and completion rows of growing length, 10 to 45 tokens."""
+    turns = [(TEXT[i % 6][: 5 + 2 * i], TEXT[(i + 1) % 6][: 7 + 3 * i]) for i in range(count)]
+    rows = [
+        Example(f"r{i}", "completion", (Turn("prompt", p), Turn("completion", c))) for i, (p, c) in enumerate(turns)
+    ]
+    return Few(tuple(rows), f"pairs-{count}")
+
+
+def texts(count: int = 8) -> Few:
+    """Plain documents."""
+    return Few(tuple(Example(f"t{i}", "text", (Turn("text", TEXT[i % 6] * (1 + i % 3)),)) for i in range(count)))
+
+
+@dataclass(frozen=True)
+class Output:
+    """Weight 1 on what the model writes, 0 elsewhere."""
+
+    def __call__(self, rows: Sequence[Tokens], before: ModelHandle) -> list[Tokens]:
+        return [dataclasses.replace(row, weight=row.output.astype(np.float32)) for row in rows]
+
+
+@dataclass(frozen=True)
+class Soft:
+    """Reproducible weights in [0, 1], a quarter of them exactly 0."""
+
+    def __call__(self, rows: Sequence[Tokens], before: ModelHandle) -> list[Tokens]:
+        made = np.random.default_rng(7)
+        out = []
+        for row in rows:
+            weight = made.random(len(row)).astype(np.float32)
+            out.append(dataclasses.replace(row, weight=np.where(weight < 0.25, 0, weight).astype(np.float32)))
+        return out
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Rank-4 adapters on the attention, initialised away from zero so that they matter at once."""
+
+    learning_rate: float | None = None
+
+    def prepare(self, model: Any) -> Any:
+        from peft import LoraConfig, get_peft_model
+
+        config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+        return get_peft_model(model, config)
+
+
+def plan(model: Path, **changes: Any) -> Plan:
+    """A plan over `pairs` with quick settings; keywords change fields of Plan or TrainSettings."""
+    settings = {
+        "learning_rate": 1e-2,
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 4,
+        "logging_steps": 1,
+        "max_length": 128,
+    }
+    fields = {field.name for field in dataclasses.fields(Plan)}
+    settings.update({name: value for name, value in changes.items() if name not in fields})
+    rest = {"weigh": (Output(),), "objective": (Likelihood(),), "examples": pairs()}
+    rest.update({name: value for name, value in changes.items() if name in fields})
+    return Plan(before=Checkpoint(str(model)), task="t", seed=0, train=TrainSettings(**settings), **rest)
+
+
+def weights(directory: Path | str) -> dict[str, Any]:
+    """Every tensor of a model directory."""
+    from safetensors.torch import load_file
+
+    return load_file(Path(directory) / "model.safetensors")
