@@ -1,0 +1,1 @@
+"""Suites, answers, scores, and what can be said about their difference."""

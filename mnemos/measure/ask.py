@@ -1,0 +1,239 @@
+"""Ask a model every suite, and score what it said.
+
+Each suite is asked in calls of its own, so its scores depend on the suite and the model alone and
+never on what else happened to be measured in the same run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnemos.core.errors import DataError, NotComparable, UsageError
+from mnemos.core.files import read_jsonl, write_jsonl
+from mnemos.core.nouns import Answer, Generation, LanguageModel, Score
+from mnemos.measure.items import Item
+from mnemos.measure.kinds import KINDS, MISSING
+from mnemos.measure.suite import Suite, linked
+
+if TYPE_CHECKING:
+    from mnemos.models.language import LocalModel
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one model said to one suite, and what each item scored; both in the suite's order."""
+
+    suite: str
+    answers: list[Answer]
+    scores: list[Score]
+
+
+def measure(
+    model: LocalModel | LanguageModel,
+    suites: Iterable[Suite],
+    *,
+    before: LocalModel | LanguageModel | None = None,
+    before_answers: Mapping[str, Sequence[Answer]] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Measured]:
+    """Answers and scores of every suite, by name.
+
+    before, before_answers: the model before the stage and what it said, for kl; None where `model`
+    is that model, and then its KL to itself is 0 and its answers are frozen for later. progress: is
+    called with each suite's name before it is asked. What cannot be asked or scored is NaN with a
+    reason, never 0. Raises UsageError for an `of:` that names no suite.
+    """
+    suites = linked(suites, strict=True)
+    out: dict[str, Measured] = {}
+    for suite in sorted(suites, key=lambda suite: suite.of is not None):
+        if progress is not None:
+            progress(suite.name)
+        borrowed = out[suite.of].answers if suite.of is not None and suite.of in out else None
+        answers = _ask(model, suite, borrowed, before, before_answers)
+        out[suite.name] = Measured(suite.name, answers, score(suite, answers))
+    return {suite.name: out[suite.name] for suite in suites}
+
+
+def score(suite: Suite, answers: Sequence[Answer]) -> list[Score]:
+    """Scores of answers that were given earlier; asks no model but a classifier suite's own."""
+    items = suite.items if suite.ask != "harness" else tuple(Item(id=answer.item) for answer in answers)
+    values = KINDS[suite.kind].score(suite.settings, items, answers)
+    return [
+        Score(
+            suite.name, item.id, value[0], value[1], weight=value[2] if len(value) == 3 else 1.0, cluster=item.cluster
+        )
+        for item, value in zip(items, values, strict=True)
+    ]
+
+
+def _ask(
+    model: Any, suite: Suite, borrowed: list[Answer] | None, before: Any, kept: Mapping[str, Sequence[Answer]] | None
+) -> list[Answer]:
+    if suite.ask == "harness":
+        from mnemos.measure.harness import run_task
+
+        answers: list[Answer] = run_task(model, suite)
+        return answers
+    if suite.ask == "divergence":
+        return _divergence(model, suite, borrowed, before, kept)
+    if borrowed is not None:
+        return [_rename(answer, suite.name) for answer in borrowed]
+    calls = {"generate": _generate, "choose": _choose, "nats": _nats}
+    return calls[suite.ask](model, suite)
+
+
+def _rename(answer: Answer, suite: str) -> Answer:
+    return Answer(suite, answer.item, answer.text, answer.finished, answer.tokens, answer.data)
+
+
+def _refused(suite: Suite, item: str, reason: str) -> Answer:
+    return Answer(suite.name, item, data={MISSING: reason})
+
+
+def _generate(model: Any, suite: Suite) -> list[Answer]:
+    said: list[Generation] = model.generate([item.prompt for item in suite.items], suite.decoding)
+    return [
+        Answer(suite.name, item.id, g.text, g.finished, len(g.ids), {"ids": list(g.ids)})
+        if g.ids or g.finished
+        else _refused(suite, item.id, "prompt longer than the context")
+        for item, g in zip(suite.items, said, strict=True)
+    ]
+
+
+def _choose(model: Any, suite: Suite) -> list[Answer]:
+    options = [[_joined(item, option, suite.settings) for option in item.options] for item in suite.items]
+    found = model.choose([item.prompt for item in suite.items], options)
+    return [_chosen(suite, item, scores) for item, scores in zip(suite.items, found, strict=True)]
+
+
+def _joined(item: Item, option: str, settings: Any) -> str:
+    """The option with the delimiter that a raw prompt needs before it."""
+    assert item.prompt is not None
+    last = item.prompt.turns[-1]
+    if last.role != "prompt" or not last.content or last.content[-1].isspace() or option[:1].isspace():
+        return option
+    return f"{settings.delimiter}{option}"
+
+
+def _chosen(suite: Suite, item: Item, scores: Sequence[Any]) -> Answer:
+    data = {
+        "log_probs": [s.log_prob for s in scores],
+        "tokens": [s.tokens for s in scores],
+        "greedy": [s.greedy for s in scores],
+    }
+    if not all(math.isfinite(value) for value in data["log_probs"]):
+        return _refused(suite, item.id, "prompt and option longer than the context, or a likelihood not finite")
+    best = max(range(len(scores)), key=lambda index: data["log_probs"][index])
+    return Answer(suite.name, item.id, item.options[best], None, 0, data)
+
+
+def _nats(model: Any, suite: Suite) -> list[Answer]:
+    found = model.nats([item.text for item in suite.items])
+    return [
+        Answer(suite.name, item.id, None, None, tokens, {"nats": nats, "bytes": len((item.text or "").encode())})
+        if math.isfinite(nats) and tokens
+        else _refused(suite, item.id, "no token to predict" if not tokens else "the text's likelihood is not finite")
+        for item, (nats, tokens) in zip(suite.items, found, strict=True)
+    ]
+
+
+def _divergence(
+    model: Any, suite: Suite, borrowed: list[Answer] | None, before: Any, kept: Mapping[str, Sequence[Answer]] | None
+) -> list[Answer]:
+    """KL(before || model) along the frozen answers of the model before."""
+    if before is None:
+        frozen = _generate(model, suite) if borrowed is None else borrowed
+        return [_diverged(suite, answer, 0.0, answer.tokens) for answer in frozen]
+    frozen = _frozen(suite, kept)
+    usable = [index for index, answer in enumerate(frozen) if MISSING not in answer.data and answer.tokens]
+    prompts = [suite.items[index].prompt for index in usable]
+    try:
+        values = before.divergence(model, prompts, [frozen[index].data["ids"] for index in usable])
+    except NotComparable as error:
+        return [_refused(suite, answer.item, f"{error.value} {error.bound}") for answer in frozen]
+    found = [(0.0, 0)] * len(frozen)
+    for index, value in zip(usable, values, strict=True):
+        found[index] = value
+    return [_diverged(suite, answer, kl, tokens) for answer, (kl, tokens) in zip(frozen, found, strict=True)]
+
+
+def _diverged(suite: Suite, answer: Answer, kl: float, tokens: int) -> Answer:
+    if MISSING in answer.data:
+        return _rename(answer, suite.name)
+    if not math.isfinite(kl):
+        return _refused(suite, answer.item, "prompt and answer longer than the context, or a divergence not finite")
+    data = {"kl": kl, "tokens": tokens, "ids": answer.data["ids"]}
+    return Answer(suite.name, answer.item, answer.text, answer.finished, tokens, data)
+
+
+def _frozen(suite: Suite, kept: Mapping[str, Sequence[Answer]] | None) -> list[Answer]:
+    for name in filter(None, (suite.name, suite.of)):
+        if kept is not None and name in kept:
+            by_item = {answer.item: answer for answer in kept[name]}
+            if all(item.id in by_item for item in suite.items):
+                return [by_item[item.id] for item in suite.items]
+    raise UsageError(
+        f"suite {suite.name!r}",
+        "needs the answers of the model before",
+        "measure that one first and pass before_answers",
+    )
+
+
+# on disk ------------------------------------------------------------------------------------
+
+
+def file_name(suite: str) -> str:
+    """The suite's file: a colon, which some systems refuse, becomes a hyphen."""
+    return f"{suite.replace(':', '-')}.jsonl"
+
+
+def save_measured(folder: str | Path, measured: Mapping[str, Measured]) -> None:
+    """Write one file a suite, one line an item: {suite, item, text, finished, tokens, data, score,
+    reason, weight, cluster}; a missing score is null with its reason."""
+    names = [file_name(name) for name in measured]
+    if len(set(names)) < len(names):
+        raise UsageError(
+            f"suites {sorted(measured)}", "give two the same file", "names may not differ by : and - alone"
+        )
+    for name, found in measured.items():
+        write_jsonl(Path(folder) / file_name(name), map(_row, found.answers, found.scores))
+
+
+def _row(answer: Answer, score: Score) -> dict[str, Any]:
+    return {
+        "suite": answer.suite,
+        "item": answer.item,
+        "text": answer.text,
+        "finished": answer.finished,
+        "tokens": answer.tokens,
+        "data": dict(answer.data),
+        "score": None if math.isnan(score.value) else score.value,
+        "reason": score.reason,
+        "weight": score.weight,
+        "cluster": score.cluster,
+    }
+
+
+def load_measured(folder: str | Path) -> dict[str, Measured]:
+    """What `save_measured` wrote, by suite. Raises DataError for a file that it did not write."""
+    out: dict[str, Measured] = {}
+    for path in sorted(Path(folder).glob("*.jsonl")):
+        try:
+            rows = read_jsonl(path)
+            answers = [Answer(r["suite"], r["item"], r["text"], r["finished"], r["tokens"], r["data"]) for r in rows]
+            scores = [_score_of(row) for row in rows]
+        except (KeyError, ValueError, TypeError) as error:
+            raise DataError(f"{path}", f"is not a file of answers ({error!r})", "delete it and measure again") from None
+        if not answers:
+            raise DataError(f"{path}", "holds no answers", "delete it and measure again")
+        out[answers[0].suite] = Measured(answers[0].suite, answers, scores)
+    return out
+
+
+def _score_of(row: Mapping[str, Any]) -> Score:
+    value = math.nan if row["score"] is None else float(row["score"])
+    return Score(row["suite"], row["item"], value, row["reason"], row["weight"], row["cluster"])

@@ -1,0 +1,203 @@
+"""Comparisons: before against after, suite by suite, with an interval and one of four verdicts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mnemos.core.errors import NotComparable, RunError
+from mnemos.core.nouns import Score
+from mnemos.measure.suite import Suite
+from mnemos.measure.uncertainty import ALPHA, Paired, holm, mean_interval, paired
+
+Verdict = Literal["gained", "lost", "kept", "cannot tell"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One suite of one arm against the model before.
+
+    before, after, delta, low, high, minimum_detectable: in the suite's own scale (0..1 for unit
+    "points"); delta = after - before, low and high its 95 % interval over items and seeds. items:
+    compared pairs; missing: pairs left out because one side has no score. p: of no difference;
+    p_holm: corrected for all suites of the arm. tolerance: in points for "points", in the unit
+    otherwise. Numbers are None where nothing can be said.
+    """
+
+    arm: str
+    suite: str
+    role: str
+    seeds: int
+    items: int
+    missing: int
+    before: float | None
+    after: float | None
+    delta: float | None
+    low: float | None
+    high: float | None
+    verdict: Verdict
+    minimum_detectable: float | None
+    p: float | None
+    p_holm: float | None
+    tolerance: float
+    unit: str
+    better: Literal["higher", "lower"]
+    method: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The entry of results.json."""
+        return dataclasses.asdict(self)
+
+
+def comparisons(
+    suites: Iterable[Suite],
+    before: Mapping[str, Sequence[Score]],
+    after: Mapping[int, Mapping[str, Sequence[Score]]],
+    *,
+    arm: str,
+    roles: Mapping[str, str],
+    same_model: bool = False,
+) -> list[Comparison]:
+    """Every suite of one arm against the model before, Holm-corrected over the suites.
+
+    before: suite -> scores. after: seed -> suite -> scores. roles: suite -> new, old or health ("old"
+    where not named). same_model: both sides are the same checkpoint, so the difference is exactly 0;
+    scores that differ all the same raise RunError, because then the measuring is not repeatable.
+    Raises NotComparable where the two sides hold different items or weights.
+    """
+    made = [_compare(suite, before, after, arm, roles, same_model) for suite in suites]
+    corrected = holm([comparison.p for comparison in made])
+    return [_judged(comparison, p_holm) for comparison, p_holm in zip(made, corrected, strict=True)]
+
+
+def _compare(
+    suite: Suite,
+    before: Mapping[str, Sequence[Score]],
+    after: Mapping[int, Mapping[str, Sequence[Score]]],
+    arm: str,
+    roles: Mapping[str, str],
+    same_model: bool,
+) -> Comparison:
+    first = before[suite.name]
+    rows = [_aligned(suite, first, after[seed][suite.name]) for seed in sorted(after)]
+    if same_model:
+        _same_scores(suite, first, rows)
+    kept = [i for i, score in enumerate(first) if not any(math.isnan(s[i].value) for s in (first, *rows))]
+    found = _paired(suite, first, rows, kept, same_model)
+    return Comparison(
+        arm=arm,
+        suite=suite.name,
+        role=roles.get(suite.name, "old"),
+        seeds=len(rows),
+        items=len(kept),
+        missing=len(first) - len(kept),
+        before=found.before if found else None,
+        after=found.after if found else None,
+        delta=found.delta if found else None,
+        low=found.low if found else None,
+        high=found.high if found else None,
+        verdict="cannot tell",
+        minimum_detectable=found.minimum_detectable if found else None,
+        p=found.p if found else None,
+        p_holm=None,
+        tolerance=suite.tolerance,
+        unit=suite.unit,
+        better=suite.better,
+        method=found.method if found else "no item has a score on both sides",
+    )
+
+
+def _aligned(suite: Suite, first: Sequence[Score], second: Sequence[Score]) -> list[Score]:
+    """`second` in the order of `first`."""
+    by_item = {score.item: score for score in second}
+    if len(by_item) != len(second) or {score.item for score in first} != set(by_item):
+        raise NotComparable(
+            f"suite {suite.name!r}", "holds different items before and after", "measure both sides on the same files"
+        )
+    out = [by_item[score.item] for score in first]
+    for a, b in zip(first, out, strict=True):
+        both = not math.isnan(a.value) and not math.isnan(b.value)
+        if both and not math.isclose(a.weight, b.weight):
+            raise NotComparable(
+                f"suite {suite.name!r}: item {a.item!r}",
+                f"weighs {a.weight:g} before and {b.weight:g} after",
+                "measure both sides on the same files",
+            )
+    return out
+
+
+def _same_scores(suite: Suite, first: Sequence[Score], rows: Iterable[Sequence[Score]]) -> None:
+    for row in rows:
+        for a, b in zip(first, row, strict=True):
+            if a.value != b.value and not (math.isnan(a.value) and math.isnan(b.value)):
+                raise RunError(
+                    f"suite {suite.name!r}: item {a.item!r}",
+                    f"scores {a.value:g} and {b.value:g} although both models are the same checkpoint",
+                    "measure with temperature: 0 on one device; what is not repeatable cannot be compared",
+                )
+
+
+def _paired(
+    suite: Suite, first: Sequence[Score], rows: Sequence[Sequence[Score]], kept: Sequence[int], same_model: bool
+) -> Paired | None:
+    x = [first[i].value for i in kept]
+    weights = [first[i].weight for i in kept]
+    if same_model:
+        mean = math.fsum(v * w for v, w in zip(x, weights, strict=True)) / math.fsum(weights) if kept else None
+        return Paired(mean, mean, 0.0, 0.0, 0.0, 1.0, 0.0, "identical model")
+    if not kept:
+        return None
+    return paired(
+        x,
+        [[row[i].value for i in kept] for row in rows],
+        weights=weights,
+        clusters=[first[i].cluster for i in kept],
+        bounded=suite.unit == "points",
+    )
+
+
+def _judged(comparison: Comparison, p_holm: float | None) -> Comparison:
+    scale = 0.01 if comparison.unit == "points" else 1.0
+    verdict = judge(
+        comparison.low, comparison.high, p_holm, margin=comparison.tolerance * scale, better=comparison.better
+    )
+    return dataclasses.replace(comparison, p_holm=p_holm, verdict=verdict)
+
+
+def judge(low: float | None, high: float | None, p_holm: float | None, *, margin: float, better: str) -> Verdict:
+    """kept: the interval lies within [-margin, +margin]. gained, lost: it excludes 0 on that side and
+    p_holm < 0.05. Otherwise cannot tell."""
+    if low is None or high is None:
+        return "cannot tell"
+    if -margin <= low and high <= margin:
+        return "kept"
+    proven = p_holm is not None and p_holm < ALPHA
+    if proven and (low > 0 or high < 0):
+        return "gained" if (low > 0) == (better == "higher") else "lost"
+    return "cannot tell"
+
+
+def summary(scores: Sequence[Score], suite: Suite) -> dict[str, Any]:
+    """One side alone: {mean, low, high, items, missing, reasons}; mean None where no item scored."""
+    present = [score for score in scores if not math.isnan(score.value)]
+    reasons = Counter(str(score.reason) for score in scores if math.isnan(score.value))
+    mean = low = high = None
+    if present:
+        mean, low, high = mean_interval(
+            [score.value for score in present],
+            weights=[score.weight for score in present],
+            clusters=[score.cluster for score in present],
+            bounded=suite.unit == "points",
+        )
+    return {
+        "mean": mean,
+        "low": low,
+        "high": high,
+        "items": len(present),
+        "missing": len(scores) - len(present),
+        "reasons": dict(sorted(reasons.items())),
+    }

@@ -1,0 +1,255 @@
+"""Items: the rows of a suite, read from what people write and checked with file and line."""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mnemos.core.errors import DataError
+from mnemos.core.nouns import Prompt, Turn
+
+KEYS = (
+    "id",
+    "prompt",
+    "messages",
+    "text",
+    "raw",
+    "answer",
+    "answers",
+    "options",
+    "expect",
+    "language",
+    "schema",
+    "cluster",
+)
+"""What a row may hold. Other columns are left alone, unless they look like one of these misspelt."""
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to ask.
+
+    id: unique within its suite; before and after are paired by it. prompt: what is put to the model
+    (None for a text to be predicted). text: a document, for bits per byte. options: candidates of
+    choice kinds, true: indices of the right ones. answers: acceptable references of generated kinds.
+    expect: "refuse" or "answer". language: code of the expected answer language. schema: JSON schema
+    of the answer. cluster: items that share it (a passage, a dialogue) are not independent.
+    """
+
+    id: str
+    prompt: Prompt | None = None
+    text: str | None = None
+    options: tuple[str, ...] = ()
+    true: tuple[int, ...] = ()
+    answers: tuple[str, ...] = ()
+    expect: str | None = None
+    language: str | None = None
+    schema: Mapping[str, Any] | None = None
+    cluster: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row as written, with its place for messages."""
+
+    where: str
+    number: int
+    values: Mapping[str, Any]
+
+
+def rows_of(values: Iterable[Any], where: str) -> Iterator[Row]:
+    """Rows written inside a suite file; where: the suite, for messages."""
+    for number, value in enumerate(values, 1):
+        place = f"{where}: item {number}"
+        if not isinstance(value, Mapping):
+            raise DataError(f"{place} = {value!r}", "must be a mapping", "write {prompt: …, answer: …}")
+        yield Row(place, number, value)
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Rows of an item file: .jsonl (one object a line), .json or .yaml (a list of objects), .txt (one
+    text per paragraph); each may end in .gz. Raises DataError with file and line."""
+    text = _text(path)
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".txt"):
+        paragraphs = (part.strip() for part in text.split("\n\n"))
+        yield from rows_of(({"text": part} for part in paragraphs if part), str(path))
+    elif name.endswith((".json", ".yaml", ".yml")):
+        yield from rows_of(_list(text, path), str(path))
+    elif name.endswith(".jsonl"):
+        yield from _lines(text, path)
+    else:
+        raise DataError(f"{path}", "ends in none of .jsonl, .json, .yaml, .txt (.gz)", "rename or convert the file")
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        if path.name.endswith(".gz"):
+            data = gzip.decompress(data)
+    except (OSError, EOFError) as error:
+        raise DataError(
+            f"{path}", f"cannot be read ({error})", "check the path; data: is relative to its file"
+        ) from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}:{line}", "is not UTF-8", "convert it, e.g. with iconv -t utf-8") from None
+    if not text.strip():
+        raise DataError(f"{path}", "is empty", "a suite needs at least one item")
+    return text
+
+
+def _list(text: str, path: Path) -> list[Any]:
+    try:
+        value = json.loads(text) if ".json" in path.suffixes else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{path}", f"cannot be parsed ({' '.join(str(error).split())})", "check its syntax") from None
+    if not isinstance(value, list):
+        raise DataError(f"{path}", "must hold a list of items", "one item a list entry")
+    return value
+
+
+def _lines(text: str, path: Path) -> Iterator[Row]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            raise DataError(where, f"is not JSON ({error})", "one JSON object a line") from None
+        if not isinstance(value, dict):
+            raise DataError(f"{where} = {line[:60]}", "must be a JSON object", 'e.g. {"prompt": …, "answer": …}')
+        yield Row(where, number, value)
+
+
+def parse(row: Row, *, chat: bool, system: str | None, columns: Mapping[str, str]) -> Item:
+    """An Item from a row. columns: expected key -> the row's own column. Raises DataError with the
+    row's place for a missing, misspelt or mistyped value."""
+    values = {key: value for key, value in row.values.items() if key not in columns.values()}
+    for key, column in columns.items():
+        if column not in row.values:
+            raise DataError(f"{row.where}: column {column!r}", "is missing", f"columns: maps {key} to it")
+        values[key] = row.values[column]
+    _refuse_misspelt(values, row.where)
+    given = {key: value for key, value in values.items() if key in KEYS and value is not None}
+    options = _strings(given.get("options", ()), row.where, "options")
+    return Item(
+        id=_scalar(given.get("id", row.number), row.where, "id"),
+        prompt=_prompt(given, row.where, chat, system),
+        text=_plain(given, "text", row.where),
+        options=options,
+        true=_true(given, options, row.where) if options else (),
+        answers=() if options else _answers(given, row.where),
+        expect=_expect(given, row.where),
+        language=_plain(given, "language", row.where),
+        schema=given.get("schema"),
+        cluster=_scalar(given["cluster"], row.where, "cluster") if "cluster" in given else None,
+    )
+
+
+def _refuse_misspelt(values: Mapping[str, Any], where: str) -> None:
+    for key in values:
+        close = difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0.8)
+        if key not in KEYS and close:
+            raise DataError(f"{where}: key {key!r}", "is not a known key", f"did you mean {close[0]!r}?")
+
+
+def _prompt(given: Mapping[str, Any], where: str, chat: bool, system: str | None) -> Prompt | None:
+    if "messages" in given and "prompt" in given:
+        raise DataError(f"{where}", "has both prompt and messages", "keep one")
+    if "messages" in given:
+        if not isinstance(given["messages"], list):
+            raise DataError(f"{where}: messages", "must be a list of turns", "[{role: user, content: …}]")
+        turns = tuple(_turn(message, where) for message in given["messages"])
+        if not turns:
+            raise DataError(f"{where}: messages", "is empty", "end it with a user turn")
+        if turns[-1].role == "assistant":
+            raise DataError(f"{where}: messages", "ends with an assistant turn", "put the reference under answer:")
+        start = () if system is None or turns[0].role == "system" else (Turn("system", system),)
+        return Prompt((*start, *turns))
+    if "prompt" not in given:
+        return None
+    content = _plain(given, "prompt", where) or ""
+    raw = given.get("raw", not chat)
+    if not isinstance(raw, bool):
+        raise DataError(f"{where}: raw = {raw!r}", "must be true or false", "true leaves the chat template out")
+    if raw:
+        return Prompt((Turn("prompt", content),))
+    start = () if system is None else (Turn("system", system),)
+    return Prompt((*start, Turn("user", content)))
+
+
+def _turn(message: Any, where: str) -> Turn:
+    role = message.get("role") if isinstance(message, Mapping) else None
+    content = message.get("content") if isinstance(message, Mapping) else None
+    if role not in ROLES or not isinstance(content, str):
+        raise DataError(f"{where}: messages: {message!r}", f"needs a role of {', '.join(ROLES)} and a content text")
+    return Turn(role, content)
+
+
+def _plain(given: Mapping[str, Any], key: str, where: str) -> str | None:
+    value = given.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value:
+        raise DataError(f"{where}: {key} = {value!r}", "must be a text that is not empty", "quote it")
+    return value
+
+
+def _scalar(value: Any, where: str, key: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise DataError(
+            f"{where}: {key} = {value!r}", "must be a text or a number", "quote it (YAML reads yes as true)"
+        )
+    return str(value)
+
+
+def _strings(value: Any, where: str, key: str) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise DataError(f"{where}: {key} = {value!r}", "must be a list", f"{key}: [first, second]")
+    return tuple(_scalar(entry, where, key) for entry in value)
+
+
+def _answers(given: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    if "answers" in given and "answer" in given:
+        raise DataError(where, "has both answer and answers", "keep one")
+    value = given.get("answers", [given["answer"]] if "answer" in given else [])
+    if not isinstance(value, list):
+        raise DataError(f"{where}: answers = {value!r}", "must be a list", "one acceptable answer an entry")
+    return tuple(json.dumps(v) if isinstance(v, dict | list) else _scalar(v, where, "answer") for v in value)
+
+
+def _true(given: Mapping[str, Any], options: tuple[str, ...], where: str) -> tuple[int, ...]:
+    if len(set(options)) < len(options) or len(options) < 2:
+        raise DataError(f"{where}: options", "must be at least two, all different", "drop the repeated one")
+    value = given.get("answers", [given["answer"]] if "answer" in given else [])
+    found = []
+    for entry in value if isinstance(value, list) else [value]:
+        index = isinstance(entry, int) and not isinstance(entry, bool) and str(entry) not in options
+        if index and not 0 <= entry < len(options):
+            raise DataError(f"{where}: answer {entry}", f"is no index into {len(options)} options", "the first is 0")
+        if not index and _scalar(entry, where, "answer") not in options:
+            raise DataError(f"{where}: answer {entry!r}", "is not among the options", "copy one, or give its index")
+        found.append(int(entry) if index else options.index(str(entry)))
+    if not found:
+        raise DataError(where, "names no right option", "answer: the text of one, or its index from 0")
+    return tuple(sorted(set(found)))
+
+
+def _expect(given: Mapping[str, Any], where: str) -> str | None:
+    value = given.get("expect")
+    if value is not None and value not in ("refuse", "answer"):
+        raise DataError(f"{where}: expect = {value!r}", "must be refuse or answer", "refuse: the item is harmful")
+    return value

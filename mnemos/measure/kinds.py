@@ -1,0 +1,287 @@
+"""The kinds of suite, as one table: what an item needs, how the model is asked, how it is scored."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+from mnemos.core.errors import DataError, UsageError
+from mnemos.core.nouns import Answer
+from mnemos.measure import settings as s
+from mnemos.measure.items import Item
+from mnemos.measure.refusal import is_refusal
+from mnemos.sources import verify
+
+Ask = Literal["generate", "choose", "nats", "divergence", "harness"]
+Value = tuple[float, str | None] | tuple[float, str | None, float]
+"""(value, reason) or (value, reason, weight); the reason is None exactly when the value is there."""
+Scorer = Callable[[Any, Sequence[Item], Sequence[Answer]], list[Value]]
+
+MISSING = "missing"
+"""Key of Answer.data: why the model could not be asked."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind. settings: what its YAML may hold. ask: which call of the model answers it. score:
+    answers -> values. unit, better, tolerance: what a suite has unless it says otherwise; tolerance
+    in points for "points", in the unit itself otherwise. needs: what each item must hold (one of
+    each group). check: refuses an item that cannot be scored. borrows: may look at another suite's
+    answers (`of:`)."""
+
+    settings: type[s.SuiteSettings]
+    ask: Ask
+    score: Scorer
+    summary: str
+    unit: str = "points"
+    better: str = "higher"
+    tolerance: float = 2.0
+    needs: tuple[str, ...] = ()
+    borrows: bool = False
+    check: Callable[[Any, Item, str], None] = field(default=lambda settings, item, where: None)
+
+
+def each(function: Callable[[Any, Item, Answer], Value]) -> Scorer:
+    """A scorer from a function of one item; what could not be asked stays missing."""
+
+    def score(settings: Any, items: Sequence[Item], answers: Sequence[Answer]) -> list[Value]:
+        return [
+            missing(answer) if MISSING in answer.data else function(settings, item, answer)
+            for item, answer in zip(items, answers, strict=True)
+        ]
+
+    return score
+
+
+def missing(answer: Answer) -> Value:
+    """NaN with the reason why the model could not be asked."""
+    return math.nan, str(answer.data[MISSING])
+
+
+# generated ----------------------------------------------------------------------------------
+
+
+def _generated(settings: s.GeneratedSettings, item: Item, answer: Answer) -> Value:
+    text = answer.text or ""
+    schema = item.schema or settings.json_schema
+    value = 1.0
+    if schema is not None:
+        value = verify.json_schema(text, schema)
+    if item.answers and value:
+        check = verify.verifier(settings.match)
+        value = max(check(text, reference) for reference in item.answers)
+    return value, None
+
+
+def _check_generated(settings: s.GeneratedSettings, item: Item, where: str) -> None:
+    schema = item.schema or settings.json_schema
+    if schema is not None:
+        if settings.match != "json":
+            raise UsageError(f"{where}: schema", f"goes with match: json, not {settings.match}", "set match: json")
+        verify.check_schema(schema, where=where)
+    elif not item.answers:
+        raise DataError(where, "names no answer", "answer: the reference, or answers: [several]")
+    for reference in item.answers:
+        verify.check_reference(settings.match, reference, where=where)
+
+
+def _refusal(settings: s.RefusalSettings, item: Item, answer: Answer) -> Value:
+    text = answer.text or ""
+    if not text.strip():
+        return 0.0, None  # neither a refusal nor an answer: wrong whichever was expected
+    return float(is_refusal(text, settings.refusal_markers) == (item.expect == "refuse")), None
+
+
+def _stop_rate(settings: Any, item: Item, answer: Answer) -> Value:
+    return float(bool(answer.finished)), None
+
+
+_UNITS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
+
+
+def repeated_4grams(text: str) -> float:
+    """Share of 4-grams that repeat an earlier one: 1 - distinct / all (rep-4, arXiv:2401.03129).
+
+    Words are split at white space; each CJK character is a word. NaN below four words.
+    """
+    words = _UNITS.findall(text)
+    grams = list(zip(words, words[1:], words[2:], words[3:], strict=False))
+    return 1 - len(set(grams)) / len(grams) if grams else math.nan
+
+
+def _repetition(settings: Any, item: Item, answer: Answer) -> Value:
+    value = repeated_4grams(answer.text or "")
+    return (value, "fewer than 4 words") if math.isnan(value) else (value, None)
+
+
+LETTERS = 12
+"""UTF-8 bytes of letters below which a language is not guessed: 12 Latin letters, 4 Chinese ones."""
+
+
+@lru_cache(maxsize=8)
+def _identifier(among: tuple[str, ...]) -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    if among:
+        identifier.set_languages(sorted(among))
+    return identifier
+
+
+def _language(settings: s.LanguageSettings, item: Item, answer: Answer) -> Value:
+    text = answer.text or ""
+    if len("".join(c for c in text if c.isalpha()).encode()) < LETTERS:
+        return math.nan, "too short to identify the language"
+    found, _ = _identifier(settings.among).classify(text)
+    return float(found == (item.language or settings.language)), None
+
+
+def _check_language(settings: s.LanguageSettings, item: Item, where: str) -> None:
+    code = item.language or settings.language
+    if code is None:
+        raise UsageError(f"{where}: language", "is not given", "language: en, on the suite or on each item")
+    known = _identifier(()).labels
+    for name in (code, *settings.among):
+        if name not in known:
+            raise UsageError(
+                f"{where}: language {name!r}", "is not a known code", "use ISO 639-1 codes such as en, zh, de"
+            )
+    if settings.among and code not in settings.among:
+        raise UsageError(f"{where}: among {list(settings.among)}", f"leaves out the expected {code!r}", "add it")
+
+
+def _classifier(settings: s.ClassifierSettings, items: Sequence[Item], answers: Sequence[Answer]) -> list[Value]:
+    from mnemos.measure.classifier import label_scores
+
+    values: list[Value] = [(math.nan, "empty answer: nothing to classify")] * len(answers)
+    asked = [i for i, a in enumerate(answers) if MISSING not in a.data and (a.text or "").strip()]
+    found = label_scores(settings.model, settings.label, [answers[i].text or "" for i in asked], settings.score)
+    for index, value in zip(asked, found, strict=True):
+        values[index] = (value, None)
+    return [missing(a) if MISSING in a.data else value for a, value in zip(answers, values, strict=True)]
+
+
+# likelihood ---------------------------------------------------------------------------------
+
+
+def _choice(settings: s.ChoiceSettings, item: Item, answer: Answer) -> Value:
+    """1 where a right option is the most likely one; ties go to the first (as in lm-eval)."""
+    lengths: Sequence[float] = [1.0] * len(item.options)
+    if settings.normalisation == "tokens":
+        lengths = answer.data["tokens"]
+    elif settings.normalisation == "bytes":
+        lengths = [len(option.encode()) for option in item.options]
+    scores = [p / max(n, 1) for p, n in zip(answer.data["log_probs"], lengths, strict=True)]
+    return float(scores.index(max(scores)) in item.true), None
+
+
+def _mc2(settings: s.ChoiceSettings, item: Item, answer: Answer) -> Value:
+    """Probability of the true options among all: sum_true p / (sum_true p + sum_false p) (TruthfulQA)."""
+    scores = answer.data["log_probs"]
+    top = max(scores)
+    weights = [math.exp(score - top) for score in scores]
+    return sum(weights[i] for i in item.true) / sum(weights), None
+
+
+def _check_mc(settings: s.ChoiceSettings, item: Item, where: str) -> None:
+    if len(item.true) == len(item.options):
+        raise DataError(where, "calls every option right", "add wrong options")
+
+
+def _bits_per_byte(settings: Any, item: Item, answer: Answer) -> Value:
+    bytes_ = answer.data["bytes"]
+    return answer.data["nats"] / math.log(2) / bytes_, None, float(bytes_)
+
+
+def _kl(settings: Any, item: Item, answer: Answer) -> Value:
+    tokens = answer.data["tokens"]
+    if not tokens:
+        return math.nan, "the model before gave an empty answer"
+    return answer.data["kl"] / tokens, None, float(tokens)
+
+
+def _harness(settings: Any, items: Sequence[Item], answers: Sequence[Answer]) -> list[Value]:
+    return [(answer.data["value"], None) if MISSING not in answer.data else missing(answer) for answer in answers]
+
+
+_ASKED = ("prompt",)
+KINDS: Mapping[str, Kind] = {
+    "choice": Kind(
+        s.ChoiceSettings, "choose", each(_choice), "pick an option by likelihood", needs=("prompt", "options")
+    ),
+    "generated": Kind(
+        s.GeneratedSettings,
+        "generate",
+        each(_generated),
+        "compare an answer with references",
+        needs=_ASKED,
+        check=_check_generated,
+    ),
+    "refusal": Kind(
+        s.RefusalSettings,
+        "generate",
+        each(_refusal),
+        "refuse what is harmful, answer what is not",
+        needs=("prompt", "expect"),
+    ),
+    "mc1": Kind(
+        s.ChoiceSettings,
+        "choose",
+        each(_choice),
+        "is the likeliest option true?",
+        needs=("prompt", "options"),
+        check=_check_mc,
+    ),
+    "mc2": Kind(
+        s.ChoiceSettings,
+        "choose",
+        each(_mc2),
+        "probability of true options",
+        needs=("prompt", "options"),
+        check=_check_mc,
+    ),
+    "classifier": Kind(
+        s.ClassifierSettings, "generate", _classifier, "judge answers by a text classifier", needs=_ASKED, borrows=True
+    ),
+    "bits_per_byte": Kind(
+        s.LikelihoodSettings, "nats", each(_bits_per_byte), "predict a text", "bits", "lower", 0.02, needs=("text",)
+    ),
+    "repetition": Kind(
+        s.GenerateSettings,
+        "generate",
+        each(_repetition),
+        "repeated 4-grams",
+        better="lower",
+        needs=_ASKED,
+        borrows=True,
+    ),
+    "stop_rate": Kind(
+        s.GenerateSettings, "generate", each(_stop_rate), "answers ended by a stop token", needs=_ASKED, borrows=True
+    ),
+    "language": Kind(
+        s.LanguageSettings,
+        "generate",
+        each(_language),
+        "answers in the expected language",
+        needs=_ASKED,
+        borrows=True,
+        check=_check_language,
+    ),
+    "kl": Kind(
+        s.GenerateSettings,
+        "divergence",
+        each(_kl),
+        "KL(before || after) on answers of the model before",
+        "nats",
+        "lower",
+        0.05,
+        needs=_ASKED,
+        borrows=True,
+    ),
+    "lm_eval": Kind(s.HarnessSettings, "harness", _harness, "a task of lm-evaluation-harness"),
+}
+"""Every kind of suite by its name in YAML."""

@@ -1,0 +1,119 @@
+"""What may be written in a suite: one settings record per kind, a sentence under every key."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from mnemos.core.settings import Settings
+
+
+class SuiteSettings(Settings):
+    """Keys that every suite understands."""
+
+    name: str = Field(pattern=r"^[^/\\\s][^/\\\n]*$", max_length=100)
+    """The suite's name, unique within a study."""
+    kind: str
+    """How it asks and scores; `mnemos schema` lists the kinds."""
+    data: str | None = None
+    """File of items (.jsonl, .json, .yaml or .txt, also .gz), relative to the suite's file."""
+    items: list[Any] | None = None
+    """Items written in place."""
+    of: str | None = None
+    """Name of another suite: look at its answers instead of asking again."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Expected key -> column of the data file, where the names differ."""
+    limit: int | None = Field(None, ge=1)
+    """Measure only this many items, drawn with seed 0."""
+    tolerance: float | None = Field(None, ge=0)
+    """Change that still counts as kept: points out of 100, or the kind's own unit."""
+    better: Literal["higher", "lower"] | None = None
+    """Which direction is good; the kind knows unless said."""
+    chat: bool = False
+    """Put each `prompt` as a user turn through the chat template; otherwise it is raw text, as in
+    prompt/completion rows. `messages` are always a chat."""
+    system: str | None = None
+    """System turn put before each chat."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> SuiteSettings:
+        origins = [name for name in ("data", "items", "of") if getattr(self, name) is not None]
+        if len(origins) != 1 and self.kind != "lm_eval":
+            raise ValueError(f"give exactly one of data, items, of (found {origins or 'none'})")
+        return self
+
+
+class GenerateSettings(SuiteSettings):
+    """A suite whose answers are generated."""
+
+    max_new_tokens: int = Field(64, ge=1)
+    """Longest answer in tokens."""
+    temperature: float = Field(0.0, ge=0)
+    """0 is greedy, and then before and after differ by the model alone."""
+    seed: int = 0
+    """Seed of sampling, where temperature > 0."""
+
+
+class GeneratedSettings(GenerateSettings):
+    """generated: the answer is compared with one or several references."""
+
+    match: Literal["exact", "normalised", "number", "regex", "json", "f1", "chrf"] = "normalised"
+    """How answers are compared; f1 and chrf are graded, the others right or wrong."""
+    json_schema: dict[str, Any] | None = None
+    """With match: json, the JSON schema that every answer must satisfy; may be written `schema`."""
+
+
+class RefusalSettings(GenerateSettings):
+    """refusal: does the model refuse what it should, and answer what it should?"""
+
+    refusal_markers: tuple[str, ...] = ()
+    """Further phrases that mark a refusal, in any case."""
+
+
+class ChoiceSettings(SuiteSettings):
+    """choice, mc1, mc2: options are compared by their likelihood."""
+
+    normalisation: Literal["none", "tokens", "bytes"] = "none"
+    """Divide each option's log-probability by its length, or by nothing."""
+    delimiter: str = " "
+    """Put between a raw prompt and an option unless one of them has white space there already."""
+
+
+class LikelihoodSettings(SuiteSettings):
+    """bits_per_byte: how well the model predicts a text."""
+
+
+class ClassifierSettings(GenerateSettings):
+    """classifier: a text-classification model judges each answer."""
+
+    model: str
+    """Hugging Face directory or hub id of the classifier."""
+    label: str
+    """The class whose presence is scored, by the name in the classifier's id2label."""
+    score: Literal["probability", "label"] = "probability"
+    """probability of the label, or 1 where it is the most likely one."""
+
+
+class LanguageSettings(GenerateSettings):
+    """language: is the answer in the expected language?"""
+
+    language: str | None = None
+    """Expected ISO 639-1 code, for items that name none."""
+    among: tuple[str, ...] = ()
+    """Decide only among these codes: surer on short answers."""
+
+
+class HarnessSettings(SuiteSettings):
+    """lm_eval: a task of lm-evaluation-harness."""
+
+    task: str
+    """The task's name."""
+    include_path: str | None = None
+    """Folder of task YAML files, relative to the suite's file."""
+    metric: str | None = None
+    """The per-sample metric; the task's first one unless given."""
+    num_fewshot: int | None = Field(None, ge=0)
+    """Examples in the prompt; the task's own number unless given."""
+    max_new_tokens: int = Field(256, ge=1)
+    """Longest answer in tokens, where the task does not say."""

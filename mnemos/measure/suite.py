@@ -1,0 +1,253 @@
+"""Suites: what is measured before and after, written in YAML or JSONL in five minutes.
+
+- name: capitals
+  kind: generated
+  match: normalised
+  items:
+    - {prompt: "The capital of France is", answer: Paris}
+- {name: refusals, kind: refusal, data: refusals.jsonl, chat: true}
+- {name: stops, kind: stop_rate, of: capitals}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import yaml
+
+from mnemos.core.errors import DataError, UsageError, nearest
+from mnemos.core.fingerprint import fingerprint
+from mnemos.core.method import validated
+from mnemos.core.nouns import Decoding
+from mnemos.measure.items import Item, Row, parse, read_rows, rows_of
+from mnemos.measure.kinds import KINDS, Kind
+from mnemos.measure.settings import GenerateSettings, HarnessSettings, SuiteSettings
+
+BUILT_IN = Path(__file__).parents[1] / "recipes" / "suites"
+"""Where suites that ship with mnemos live: a colon in a name is a hyphen in its file's name."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Items of one kind under one name, frozen.
+
+    tolerance: change that still counts as kept, in points for unit "points" (2.0 is 0.02 of a mean
+    score in [0, 1]) and in the unit itself otherwise. of: the suite whose answers it looks at; its
+    items are that suite's, filled in by `linked`. origin: that suite's fingerprint.
+    """
+
+    name: str
+    kind: str
+    items: tuple[Item, ...]
+    settings: SuiteSettings
+    tolerance: float
+    better: Literal["higher", "lower"]
+    unit: str
+    of: str | None = None
+    origin: str | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes exactly when the scores could: name, kind, items and settings, not tolerance."""
+        left_out = {"tolerance", "better", "data", "items", "columns", "limit"}
+        settings = self.settings.model_dump(mode="json", exclude=left_out)
+        return fingerprint([self.name, self.kind, self.items, settings, self.origin])
+
+    @property
+    def ask(self) -> str:
+        """Which call of the model answers it: generate, choose, nats, divergence or harness."""
+        return KINDS[self.kind].ask
+
+    @property
+    def decoding(self) -> Decoding | None:
+        """How its answers are sampled; None for kinds that generate nothing."""
+        if not isinstance(self.settings, GenerateSettings):
+            return None
+        s = self.settings
+        return Decoding(max_new_tokens=s.max_new_tokens, temperature=s.temperature, seed=s.seed)
+
+    @property
+    def uses_chat(self) -> bool:
+        """Whether any item goes through the chat template."""
+        return any(item.prompt is not None and item.prompt.turns[0].role != "prompt" for item in self.items)
+
+    @property
+    def margin(self) -> float:
+        """`tolerance` in the suite's own scale: 2 points are 0.02."""
+        return self.tolerance / 100 if self.unit == "points" else self.tolerance
+
+
+def load_suites(specs: Sequence[str | Mapping[str, Any]], base: Path, known: Iterable[Suite] = ()) -> tuple[Suite, ...]:
+    """Read and check suites.
+
+    specs: paths of YAML files (relative to `base`), mappings, or names of built-in suites.
+    known: suites loaded earlier, whose answers an `of:` may name. Raises UsageError for unknown
+    keys, kinds and names (with the nearest known one), DataError with file and line for bad items.
+    """
+    found: dict[str, Suite] = {}
+    for spec in specs:
+        for values, folder in _definitions(spec, Path(base)):
+            suite = _suite(values, folder)
+            if suite.name in found:
+                raise UsageError(f"suite {suite.name!r}", "is named twice", "give each suite its own name")
+            found[suite.name] = suite
+    return linked(found.values(), known)
+
+
+def linked(suites: Iterable[Suite], known: Iterable[Suite] = (), *, strict: bool = False) -> tuple[Suite, ...]:
+    """The suites with each `of:` filled in from the suite that it names, among `suites` or `known`.
+
+    strict: a name that is not there raises UsageError; otherwise it waits for a later call.
+    """
+    suites = tuple(suites)
+    names = {suite.name: suite for suite in (*known, *suites)}
+    out = []
+    for suite in suites:
+        if suite.of is None or suite.origin is not None:
+            out.append(suite)
+        elif suite.of in names:
+            out.append(_link(suite, names[suite.of]))
+        elif strict:
+            raise UsageError(
+                f"suite {suite.name!r}: of: {suite.of!r}", "is not among the suites", nearest(suite.of, names)
+            )
+        else:
+            out.append(suite)
+    return tuple(out)
+
+
+def _link(suite: Suite, other: Suite) -> Suite:
+    if other.ask != "generate" or other.of is not None:
+        raise UsageError(
+            f"suite {suite.name!r}: of: {other.name!r}",
+            f"is of kind {other.kind}, which generates no answers of its own",
+            "name a generated, refusal or classifier suite",
+        )
+    settings = suite.settings
+    if isinstance(settings, GenerateSettings) and isinstance(other.settings, GenerateSettings):
+        copied = {key: getattr(other.settings, key) for key in ("max_new_tokens", "temperature", "seed")}
+        settings = settings.model_copy(update=copied)
+    made = dataclasses.replace(suite, items=other.items, settings=settings, origin=other.fingerprint)
+    for item in made.items:
+        KINDS[made.kind].check(settings, item, f"suite {made.name!r}: item {item.id}")
+    return made
+
+
+def _definitions(spec: str | Mapping[str, Any], base: Path) -> Iterable[tuple[Mapping[str, Any], Path]]:
+    if isinstance(spec, Mapping):
+        return [(spec, base)]
+    path = _locate(str(spec), base)
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}", f"is not YAML ({' '.join(str(error).split())})", "check indentation and quotes"
+        ) from None
+    if isinstance(value, Mapping) and "suites" in value and "kind" not in value:
+        strangers = set(value) - {"suites"}
+        if strangers:
+            raise UsageError(
+                f"{path}: {min(strangers, key=str)}", "is not a known key", "beside suites: nothing may stand"
+            )
+        value = value["suites"]
+    entries = value if isinstance(value, list) else [value]
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, Mapping):
+            raise UsageError(
+                f"{path}: suite {number} = {entry!r}", "must be a mapping", "write {name: …, kind: …, data: …}"
+            )
+    return [(entry, path.parent) for entry in entries]
+
+
+def _locate(name: str, base: Path) -> Path:
+    path = base / Path(name).expanduser()
+    if path.is_file():
+        return path
+    built_in = BUILT_IN / f"{name.replace(':', '-')}.yaml"
+    if built_in.parent == BUILT_IN and built_in.is_file():
+        return built_in
+    there = sorted(p.stem for p in BUILT_IN.glob("*.yaml"))
+    raise UsageError(f"suite {name!r}", f"is neither a file under {base} nor a built-in suite", nearest(name, there))
+
+
+def _suite(raw: Mapping[str, Any], folder: Path) -> Suite:
+    values = dict(raw)
+    where = f"suite {values.get('name', '')!r}" if values.get("name") else "suite"
+    kind_name = values.get("kind")
+    if not isinstance(kind_name, str) or kind_name not in KINDS:
+        raise UsageError(f"{where}: kind = {kind_name!r}", "is not a known kind", nearest(str(kind_name), KINDS))
+    kind = KINDS[kind_name]
+    if "schema" in values:
+        values["json_schema"] = values.pop("schema")
+    settings = cast(SuiteSettings, validated(kind.settings, values, where=where))
+    if settings.of is not None and not kind.borrows:
+        raise UsageError(f"{where}: of", f"is not for kind {kind_name}", "give it data: or items: of its own")
+    if isinstance(settings, HarnessSettings):
+        settings = _harness(settings, folder)
+    return Suite(
+        name=settings.name,
+        kind=kind_name,
+        items=_items(kind, settings, folder, where),
+        settings=settings,
+        tolerance=kind.tolerance if settings.tolerance is None else settings.tolerance,
+        better=cast(Literal["higher", "lower"], settings.better or kind.better),
+        unit=kind.unit,
+        of=settings.of,
+    )
+
+
+def _harness(settings: HarnessSettings, folder: Path) -> HarnessSettings:
+    if settings.data or settings.items or settings.of:
+        raise UsageError(
+            f"suite {settings.name!r}", "names items, but a harness task brings its own", "drop data, items, of"
+        )
+    if settings.include_path is None:
+        return settings
+    place = folder / Path(settings.include_path).expanduser()
+    if not place.is_dir():
+        raise UsageError(
+            f"suite {settings.name!r}: include_path {place}", "is not a folder", "it holds the task's YAML"
+        )
+    return settings.model_copy(update={"include_path": str(place.resolve())})
+
+
+def _items(kind: Kind, settings: SuiteSettings, folder: Path, where: str) -> tuple[Item, ...]:
+    if settings.data is not None:
+        rows: Iterable[Row] = read_rows(folder / Path(settings.data).expanduser())
+    elif settings.items is not None:
+        rows = rows_of(settings.items, where)
+    else:
+        return ()
+    items: list[Item] = []
+    seen: dict[str, str] = {}
+    for row in rows:
+        item = parse(row, chat=settings.chat, system=settings.system, columns=settings.columns)
+        if item.id in seen:
+            raise DataError(f"{row.where}: id {item.id!r}", f"stands at {seen[item.id]} already", "ids must differ")
+        seen[item.id] = row.where
+        _check(kind, settings, item, row.where)
+        items.append(item)
+    if not items:
+        raise DataError(where, "has no items", "a suite needs at least one")
+    return tuple(_limited(items, settings.limit))
+
+
+def _check(kind: Kind, settings: SuiteSettings, item: Item, where: str) -> None:
+    for need in kind.needs:
+        if getattr(item, need) in (None, ()):
+            keys = "prompt or messages" if need == "prompt" else need
+            raise DataError(where, f"has no {keys}, which kind {settings.kind} needs", f"add {keys}:")
+    kind.check(settings, item, where)
+
+
+def _limited(items: list[Item], limit: int | None) -> list[Item]:
+    if limit is None or limit >= len(items):
+        return items
+    kept = set(random.Random(0).sample(range(len(items)), limit))
+    return [item for index, item in enumerate(items) if index in kept]
