@@ -1,107 +1,123 @@
-"""From rendered examples to rows that fit: cutting, packing, bucketing by length, collating."""
+"""From rendered rows to tensors: what fits, what is packed together, what is padded."""
 
 from __future__ import annotations
 
 import bisect
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mnemos.core.errors import UsageError
+import numpy as np
+
+from mnemos.core.errors import DataError
 from mnemos.core.nouns import Tokens
 
 if TYPE_CHECKING:
     import torch
 
-PADDING = -1
-"""The document number of padding."""
-
 
 def fit(rows: Sequence[Tokens], max_length: int, truncate: bool) -> tuple[list[Tokens], Counter[str]]:
-    """Keep rows of at most `max_length` tokens; cut longer ones at the end if `truncate`.
+    """The rows that can be trained on, in order, and how many fared how.
 
-    Returns the rows and how many were cut or left out, by reason: nothing is dropped silently.
+    max_length: tokens. A longer row is left out ("too long"), or with `truncate` cut at its end
+    ("cut"; its end-of-turn token is lost). A row in which no token counts is left out ("nothing
+    to learn"). "rows" and "kept" count all and what is returned.
     """
+    counts: Counter[str] = Counter({"rows": len(rows), "kept": 0})
     kept: list[Tokens] = []
-    counts: Counter[str] = Counter()
     for row in rows:
-        if len(row) <= max_length:
-            kept.append(row)
-        elif truncate:
-            cut = slice(0, max_length)
-            kept.append(Tokens(row.ids[cut], row.weight[cut], row.output[cut], row.example, row.origin))
-            counts[f"cut to {max_length} tokens"] += 1
-        else:
-            counts[f"left out: longer than {max_length} tokens"] += 1
+        if len(row) > max_length:
+            if not truncate:
+                counts["too long"] += 1
+                continue
+            counts["cut"] += 1
+            end = max_length
+            row = Tokens(row.ids[:end], row.weight[:end], row.output[:end], row.example, row.origin)
+        if not np.any(row.weight[1:]):
+            counts["nothing to learn"] += 1
+            continue
+        kept.append(row)
+    counts["kept"] = len(kept)
     return kept, counts
 
 
 def pack(rows: Sequence[Tokens], max_length: int) -> list[list[Tokens]]:
-    """Join examples into rows of at most `max_length` tokens by best-fit decreasing.
+    """Put rows together into groups of at most `max_length` tokens, few groups, none cut.
 
-    Each example goes whole into the fullest row that still has room. Deterministic; every example
-    is in exactly one row. Raises UsageError for an example that fits nowhere (call `fit` first).
+    Best-fit decreasing: the longest row first, each into the fullest group that still has room
+    (at most 11/9 of the fewest groups, plus one). Deterministic; equal lengths keep their order.
+    Raises DataError for a row longer than max_length (call `fit` first).
     """
-    packed: list[list[Tokens]] = []
-    room: list[tuple[int, int]] = []  # (free tokens, row number), sorted
-    for number in sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i)):
-        row = rows[number]
+    groups: list[list[Tokens]] = []
+    room: list[tuple[int, int]] = []
+    for row in sorted(rows, key=len, reverse=True):
         if len(row) > max_length:
-            raise UsageError(f"{row.example}: {len(row)} tokens", f"cannot be packed into {max_length}", "raise max_length")
-        place = bisect.bisect_left(room, (len(row), -1))
-        if place == len(room):
-            packed.append([row])
-            free, target = max_length - len(row), len(packed) - 1
+            raise DataError(
+                f"example {row.example!r}: {len(row):,} tokens",
+                f"is longer than a packed row, {max_length:,}",
+                "raise max_length or set truncate: true",
+            )
+        at = bisect.bisect_left(room, (len(row), -1))
+        if at < len(room):
+            free, group = room.pop(at)
         else:
-            free, target = room.pop(place)
-            packed[target].append(row)
-            free -= len(row)
-        bisect.insort(room, (free, target))
-    return packed
+            free, group = max_length, len(groups)
+            groups.append([])
+        groups[group].append(row)
+        bisect.insort(room, (free - len(row), group))
+    return groups
 
 
-def bucketed(rows: Sequence[Tokens], batch_size: int, seed: int) -> Iterator[list[Tokens]]:
-    """Batches of rows of similar length, in shuffled order; every row exactly once.
+def bucketed(lengths: Sequence[int], batch_size: int, seed: int, *, spread: int = 50) -> list[list[int]]:
+    """Indices in batches of similar lengths, so that little is padding; every index exactly once.
 
-    Rows are shuffled, sorted by length within windows of 50 batches, cut into batches, and the
-    batches shuffled: little padding, and still a different order for each seed.
+    Rows are shuffled, sorted by length within chunks of `spread` batches, cut into batches, and
+    the batches shuffled: which rows meet and when still depends on `seed` alone.
     """
-    drawing = random.Random(seed)
-    order = list(range(len(rows)))
-    drawing.shuffle(order)
-    window = 50 * batch_size
-    batches: list[list[Tokens]] = []
-    for start in range(0, len(order), window):
-        part = sorted(order[start : start + window], key=lambda i: len(rows[i]))
-        batches += [[rows[i] for i in part[at : at + batch_size]] for at in range(0, len(part), batch_size)]
-    drawing.shuffle(batches)
-    return iter(batches)
+    dice = random.Random(f"bucketed {seed}")
+    order = list(range(len(lengths)))
+    dice.shuffle(order)
+    batches: list[list[int]] = []
+    chunk = batch_size * spread
+    for at in range(0, len(order), chunk):
+        near = sorted(order[at : at + chunk], key=lambda i: lengths[i], reverse=True)
+        batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
+    dice.shuffle(batches)
+    return batches
 
 
-def collate(rows: Sequence[Sequence[Tokens]], pad_id: int) -> dict[str, torch.Tensor]:
-    """Pad packed rows to one batch.
+def collate(rows: Sequence[Sequence[Tokens]], pad_id: int, *, pad_to_multiple_of: int = 1) -> dict[str, torch.Tensor]:
+    """One padded batch; each row is a list of documents that stand after one another.
 
-    rows: B rows of one or several examples. Returns input_ids, position_ids, document: int64[B, T]
-    and weight: float32[B, T]. Positions restart at 0 in each example; document numbers the examples
-    of a row from 0 and is -1 on padding, so that attention can stay within a document; padding has
-    weight 0 and position 0.
+    Returns tensors [B, T]: input_ids (int64); position_ids (int64, from 0 in every document and in
+    the padding); document (int64, 0, 1, … within a row, -1 on padding: attention stays where
+    numbers are equal); weight (float32, 0 on padding and on each document's first token, which
+    would otherwise be learned from the document before it).
     """
     import torch
 
-    length = max(sum(len(tokens) for tokens in row) for row in rows)
-    shape = (len(rows), length)
-    ids = torch.full(shape, pad_id, dtype=torch.int64)
-    positions = torch.zeros(shape, dtype=torch.int64)
-    documents = torch.full(shape, PADDING, dtype=torch.int64)
-    weight = torch.zeros(shape, dtype=torch.float32)
-    for number, row in enumerate(rows):
-        start = 0
-        for document, tokens in enumerate(row):
-            here = slice(start, start + len(tokens))
-            ids[number, here] = torch.from_numpy(tokens.ids).long()
-            positions[number, here] = torch.arange(len(tokens))
-            documents[number, here] = document
-            weight[number, here] = torch.from_numpy(tokens.weight)
-            start += len(tokens)
-    return {"input_ids": ids, "position_ids": positions, "document": documents, "weight": weight}
+    longest = max(sum(len(document) for document in row) for row in rows)
+    width = -(-longest // pad_to_multiple_of) * pad_to_multiple_of
+    shape = (len(rows), width)
+    ids = np.full(shape, pad_id, np.int64)
+    positions = np.zeros(shape, np.int64)
+    documents = np.full(shape, -1, np.int64)
+    weight = np.zeros(shape, np.float32)
+    for r, row in enumerate(rows):
+        at = 0
+        for number, document in enumerate(row):
+            here = slice(at, at + len(document))
+            ids[r, here] = document.ids
+            positions[r, here] = np.arange(len(document))
+            documents[r, here] = number
+            weight[r, here] = document.weight
+            weight[r, at : at + 1] = 0.0
+            at += len(document)
+        positions[r, at:] = np.arange(width - at)
+    return {
+        "input_ids": torch.from_numpy(ids),
+        "position_ids": torch.from_numpy(positions),
+        "weight": torch.from_numpy(weight),
+        "document": torch.from_numpy(documents),
+    }

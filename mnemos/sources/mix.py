@@ -1,10 +1,12 @@
-"""Sources made of other sources: stored rows, subsets, mixtures. All lazy, all repeatable."""
+"""Sources made of other sources: rows in memory, a sample, a mixture of new and old."""
 
 from __future__ import annotations
 
+import dataclasses
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.fingerprint import fingerprint
@@ -13,18 +15,18 @@ from mnemos.core.nouns import Example, Source
 
 @dataclass(frozen=True)
 class Rows:
-    """Examples held in memory."""
+    """Examples that are already in memory. name: what people call them."""
 
     examples: tuple[Example, ...]
-    name: str = "rows"
+    name: str
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Of every row's content."""
-        return fingerprint(["Rows", self.examples])
+        """Of every row, in order."""
+        return fingerprint({"rows": self.examples})
 
     def describe(self) -> str:
-        """One line for people."""
+        """Name and number of rows."""
         return f"{self.name}: {len(self.examples):,} rows"
 
     def __iter__(self) -> Iterator[Example]:
@@ -32,33 +34,11 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Joined:
-    """All rows of several sources, one source after the other (training shuffles them).
-
-    Ids that several sources share are told apart by the source's place.
-    """
-
-    sources: tuple[Source, ...]
-    name: str = "joined"
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the sources, in their order."""
-        return fingerprint(["Joined", [source.fingerprint for source in self.sources]])
-
-    def describe(self) -> str:
-        """One line for people."""
-        return f"{self.name}: " + " + ".join(source.describe() for source in self.sources)
-
-    def __iter__(self) -> Iterator[Example]:
-        for number, source in enumerate(self.sources):
-            for example in source:
-                yield replace(example, id=f"{number}/{example.id}") if len(self.sources) > 1 else example
-
-
-@dataclass(frozen=True)
 class Subset:
-    """`count` rows of a source, drawn without replacement by `seed`, in the source's order."""
+    """`count` rows of `source`, drawn without replacement by `seed`, in the source's order.
+
+    Iterating raises DataError when the source holds fewer rows.
+    """
 
     source: Source
     count: int
@@ -66,38 +46,39 @@ class Subset:
 
     def __post_init__(self) -> None:
         if self.count < 0:
-            raise UsageError(f"a subset of {self.count} rows", "must not be negative", "ask for 0 rows or more")
+            raise UsageError(f"count = {self.count}", "must be at least 0", "ask for a number of rows")
 
     @property
     def fingerprint(self) -> str:
-        """Of the source, the count and the seed."""
-        return fingerprint(["Subset", self.source.fingerprint, self.count, self.seed])
+        """Of the source and the draw; reads no rows."""
+        return fingerprint({"subset": self.source.fingerprint, "count": self.count, "seed": self.seed})
 
     def describe(self) -> str:
-        """One line for people."""
-        return f"{self.count:,} of {self.source.describe()}"
+        """How many rows of what."""
+        return f"{self.count:,} rows of {self.source.describe()}"
 
     def __iter__(self) -> Iterator[Example]:
-        examples = list(self.source)
-        if self.count > len(examples):
+        rows = list(self.source)
+        if self.count > len(rows):
             raise DataError(
-                f"{self.source.describe()}: {self.count:,} rows asked for",
-                f"only {len(examples):,} exist",
-                "ask for fewer, or add rows",
+                f"{self.source.describe()}",
+                f"{self.count:,} rows were asked for, {len(rows):,} are there",
+                "ask for fewer rows or give more data",
             )
-        chosen = set(random.Random(self.seed).sample(range(len(examples)), self.count))
-        return iter([example for number, example in enumerate(examples) if number in chosen])
+        chosen = sorted(random.Random(f"subset {self.seed}").sample(range(len(rows)), self.count))
+        return iter([rows[i] for i in chosen])
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """All new rows, plus old rows until they make up `share_of_final` of the whole, shuffled.
+    """All rows of `new` and so many of `old` that these are `share_of_final` of the result.
 
-    share_of_final: in [0, 1); the number of old rows is round(share / (1 - share) * new rows).
-    Old rows are drawn without replacement by `seed`; when fewer exist, DataError, unless `repeat`
-    allows whole further passes over them. Old rows carry origin "replay" and an id that cannot
-    meet a new row's. Trap: other trainers give the same number three other meanings (share of
-    the old set that is kept, share of batches, number of rows).
+    share_of_final: old / (old + new), in [0, 1); n_old = round(share / (1 - share) * n_new), drawn
+    without replacement and shuffled together by `seed`. Old rows come out with origin "replay"
+    and an id that begins with ``replay/``. repeat: when `old` is too small, go round it as often
+    as needed (each row as often as any other, give or take one); otherwise iterating raises
+    DataError, because a smaller share than the one that was asked for would look like the method's
+    failure.
     """
 
     new: Source
@@ -109,39 +90,41 @@ class Mixture:
     def __post_init__(self) -> None:
         if not 0 <= self.share_of_final < 1:
             raise UsageError(
-                f"share_of_final = {self.share_of_final}", "must be in [0, 1)", "0.1 makes a tenth of the rows old"
+                f"share_of_final = {self.share_of_final}",
+                "must be at least 0 and below 1",
+                "0.1 makes one row in ten old",
             )
 
     @property
     def fingerprint(self) -> str:
-        """Of both sources and every setting."""
-        parts = [self.new.fingerprint, self.old.fingerprint, self.share_of_final, self.seed, self.repeat]
-        return fingerprint(["Mixture", *parts])
+        """Of both sources, the share and the draw; reads no rows."""
+        parts = {"new": self.new.fingerprint, "old": self.old.fingerprint, "share_of_final": self.share_of_final}
+        return fingerprint({"mixture": parts, "seed": self.seed, "repeat": self.repeat})
 
     def describe(self) -> str:
-        """One line for people."""
-        return f"{self.new.describe()} + {self.share_of_final:.1%} of the whole from {self.old.describe()}"
+        """Both parts and the share."""
+        return f"{self.new.describe()} + {self.old.describe()} as {100 * self.share_of_final:g} % of all rows"
 
     def __iter__(self) -> Iterator[Example]:
-        new = list(self.new)
-        count = round(self.share_of_final / (1 - self.share_of_final) * len(new))
-        drawing = random.Random(self.seed)
-        mixed = new + [
-            replace(example, id=f"replay-{number}/{example.id}", origin="replay")
-            for number, example in enumerate(self._draw(list(self.old) if count else [], count, drawing))
-        ]
-        drawing.shuffle(mixed)
-        return iter(mixed)
+        dice = random.Random(f"mixture {self.seed}")
+        rows = list(self.new)
+        wanted = round(self.share_of_final / (1 - self.share_of_final) * len(rows))
+        rows += self._draw(wanted, dice) if wanted else []
+        dice.shuffle(rows)
+        return iter(rows)
 
-    def _draw(self, old: Sequence[Example], count: int, drawing: random.Random) -> list[Example]:
-        if count > len(old) and not (self.repeat and old):
-            largest = len(old) / (len(old) + count / self.share_of_final * (1 - self.share_of_final)) if old else 0.0
+    def _draw(self, wanted: int, dice: random.Random) -> list[Example]:
+        old = list(self.old)
+        if not old or (wanted > len(old) and not self.repeat):
             raise DataError(
-                f"share_of_final = {self.share_of_final}: {count:,} old rows are needed",
-                f"{self.old.describe()} has {len(old):,}",
-                f"at most {largest:.3f} is possible, or set repeat: true to use rows more than once",
+                f"{self.old.describe()}",
+                f"share_of_final = {self.share_of_final:g} needs {wanted:,} old rows, {len(old):,} are there",
+                "lower share_of_final, give more old data, or set repeat: true",
             )
-        drawn: list[Example] = []
-        while len(drawn) < count:
-            drawn += drawing.sample(old, min(len(old), count - len(drawn)))
+        drawn = []
+        for turn in range(-(-wanted // len(old))):
+            count = min(len(old), wanted - turn * len(old))
+            mark = f"#{turn + 1}" if turn else ""
+            for i in dice.sample(range(len(old)), count):
+                drawn.append(dataclasses.replace(old[i], id=f"replay/{old[i].id}{mark}", origin="replay"))
         return drawn

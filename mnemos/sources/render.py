@@ -1,0 +1,289 @@
+"""From examples to token ids, weights and output masks: one renderer for training, measuring and use.
+
+Guards: the ids of a chat are those of the tokenizer's own ``apply_chat_template``; masks come from
+where the template puts each turn (`spans`), never from searching decoded text; BOS stands exactly
+once; the token that ends a turn is part of what the model learns to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mnemos.core.errors import DataError, ModelError
+from mnemos.core.fingerprint import fingerprint
+from mnemos.core.nouns import Example, Prompt, Tokens, Turn
+from mnemos.sources.spans import Span, Template
+
+RAW_ROLES = frozenset({"prompt", "completion", "text"})
+"""Turns that are joined as they are, without a chat template."""
+
+_Encoded = tuple[list[int], list[Span]]
+
+
+class Renderer:
+    """Renders with one tokenizer and its chat template.
+
+    options: variables for the template, such as ``{"enable_thinking": False}``. A template that
+    prints today's date gets a fixed one, or tokens would change overnight.
+
+    Text that spells a special token inside a chat turn (``</s>`` in a web page) is encoded as
+    plain characters: it neither ends a turn nor adds a second BOS. Raw text is taken at its word.
+    Raises ModelError for a tokenizer without character offsets (a slow one).
+    """
+
+    def __init__(self, tokenizer: Any, options: Mapping[str, Any] | None = None) -> None:
+        if not getattr(tokenizer, "is_fast", False):
+            raise ModelError(
+                f"tokenizer {getattr(tokenizer, 'name_or_path', '')!r} ({type(tokenizer).__name__})",
+                "gives no character offsets, so masks cannot be made",
+                "save the model with a fast tokenizer (tokenizer.json)",
+            )
+        self.tokenizer = tokenizer
+        self._options = dict(options or {})
+        self._template: Template | None = None
+        self._stops: frozenset[int] | None = None
+        self._tails: dict[tuple[str, ...], list[int]] = {}
+        added = tokenizer.added_tokens_decoder
+        self._added = frozenset(added)
+        self._special = tuple(token.content for token in added.values() if token.special and token.content)
+
+    @property
+    def template(self) -> Template:
+        """The chat template; ModelError with the cure if there is none."""
+        if self._template is None:
+            self._template = Template(self.tokenizer, self._options)
+        return self._template
+
+    @property
+    def template_fingerprint(self) -> str:
+        """Changes exactly when the same rows could be rendered differently with the same vocabulary."""
+        template = self.template if self.tokenizer.chat_template else None
+        tokens = {name: str(token) for name, token in self.tokenizer.special_tokens_map.items()}
+        if template is None:
+            return fingerprint({"template": None, "tokens": tokens})
+        return fingerprint({"template": template.source, "options": template.options, "tokens": tokens})
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end an answer: the tokenizer's EOS and whatever the template puts after an
+        assistant turn, found by rendering one."""
+        if self._stops is None:
+            eos = self.tokenizer.eos_token_id
+            found = set() if eos is None else {int(eos)}
+            if self.tokenizer.chat_template:
+                probe = (Turn("user", "a"), Turn("assistant", "b"))
+                for turns in (probe, probe * 2):
+                    try:
+                        tokens, ends = self._chat(turns, "a probe of the chat template")
+                    except DataError:
+                        continue
+                    found.update(int(tokens.ids[at]) for at in ends)
+            self._stops = frozenset(found)
+        return self._stops
+
+    def render(self, example: Example) -> Tokens:
+        """Token ids with weight 1 on everything except token 0 and turns with ``learn=False``, and
+        `output` on what the model writes itself, each turn's end-of-turn token included.
+
+        text: BOS + text + EOS. completion: BOS + prompt + completion + EOS. The other kinds: the
+        chat template; of a preference, the chosen conversation. Raises DataError where the
+        template refuses the conversation, ModelError where it or a stop token is missing.
+        """
+        where = f"example {example.id!r}"
+        if all(turn.role in RAW_ROLES for turn in example.turns):
+            tokens = self._raw(example.turns, where)
+        else:
+            tokens, _ = self._chat(example.turns, where)
+        return Tokens(tokens.ids, tokens.weight, tokens.output, example.id, example.origin)
+
+    def render_all(self, examples: Iterable[Example]) -> list[Tokens]:
+        """`render` for each example, in order."""
+        return [self.render(example) for example in examples]
+
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        """What a model is given before it answers: the chat with the generation prompt, or BOS
+        and the raw text. Rendering the answered example begins with the same ids wherever the
+        template and the tokenizer allow it."""
+        if all(turn.role in RAW_ROLES for turn in prompt.turns):
+            return self._begin(self._encode("".join(turn.content for turn in prompt.turns))[0])
+        text = self.template.text(prompt.turns, generation=True, where="the prompt")
+        return self._encode(text, self._spelled(prompt.turns, generation=True))[0]
+
+    def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
+        """Text of token ids, without special tokens unless asked for."""
+        text: str = self.tokenizer.decode(
+            [int(i) for i in ids], skip_special_tokens=not special, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def _raw(self, turns: Sequence[Turn], where: str) -> Tokens:
+        eos = self.tokenizer.eos_token_id
+        if eos is None:
+            raise ModelError(
+                f"{where}: the tokenizer",
+                "has no EOS token, so a text's end cannot be taught",
+                "set tokenizer.eos_token",
+            )
+        given, written = _split_raw(turns, where)
+        ids = self._begin(self._encode(given + written)[0])
+        prompt = self._begin(self._encode(given)[0]) if given else self._begin([])
+        if given and ids[: len(prompt)] != prompt:
+            # A token would straddle the border; in use the prompt is tokenised alone, so train on that.
+            ids = prompt + self._encode(written)[0]
+        if ids[-1:] != [eos] or len(ids) <= len(prompt):
+            ids = [*ids, eos]
+        weight = np.ones(len(ids), np.float32)
+        output = np.arange(len(ids)) >= len(prompt)
+        if not turns[-1].learn:
+            weight[output] = 0.0
+            output = np.zeros(len(ids), np.bool_)
+        weight[0] = 0.0
+        return Tokens(np.array(ids, np.int32), weight, output, where)
+
+    def _begin(self, ids: list[int]) -> list[int]:
+        bos = self.tokenizer.bos_token_id
+        return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+
+    def _chat(self, turns: Sequence[Turn], where: str) -> tuple[Tokens, list[int]]:
+        """The rendered chat and the positions of its end-of-turn tokens."""
+        located = self.template.locate(turns, where)
+        ids, spans = self._encode(located.text, self._spelled(turns, where=where))
+        starts, ends = _borders(spans)
+        regions: list[tuple[int, int, bool]] = []
+        stops: list[int] = []
+        for i, (a, b) in located.written.items():
+            first = int(np.searchsorted(ends, a, side="right"))
+            after = int(np.searchsorted(starts, b, side="left"))
+            later = [span[0] for j, span in located.written.items() if j > i]
+            stop = self._stop_after(located.text, ids, starts, ends, after, later[0] if later else None)
+            if stop is None and i == len(turns) - 1:
+                ids = ids + self._tail(turns, located.text, where)
+                stop = len(ids) - 1
+            if stop is not None:
+                stops.append(stop)
+                after = stop + 1
+            regions.append((first, after, turns[i].learn))
+        weight = np.ones(len(ids), np.float32)
+        output = np.zeros(len(ids), np.bool_)
+        for first, after, learn in regions:
+            output[first:after] = learn
+            weight[first:after] = float(learn)
+        weight[:1] = 0.0
+        return Tokens(np.array(ids, np.int32), weight, output, where), stops
+
+    def _stop_after(
+        self, text: str, ids: list[int], starts: Any, ends: Any, after: int, before: int | None
+    ) -> int | None:
+        """Position of the special token that directly follows a content, whitespace apart."""
+        while after < len(starts) and (before is None or ends[after] <= before):
+            if ids[after] in self._added and not text[starts[after] : ends[after]].isspace():
+                return after
+            if text[starts[after] : ends[after]].strip():
+                return None
+            after += 1
+        return None
+
+    def _tail(self, turns: Sequence[Turn], text: str, where: str) -> list[int]:
+        """Ids that end the last turn where the template writes its end only before a further turn."""
+        roles = tuple(turn.role for turn in turns)
+        if roles not in self._tails:
+            self._tails[roles] = self._find_tail(turns, text, where)
+        return self._tails[roles]
+
+    def _find_tail(self, turns: Sequence[Turn], text: str, where: str) -> list[int]:
+        try:
+            longer = self.template.text([*turns, Turn("user", "a")], where=where)
+        except DataError:
+            longer = ""
+        if longer.startswith(text):
+            rest = longer[len(text) :]
+            ids, spans = self._encode(rest)
+            starts, ends = _borders(spans)
+            stop = self._stop_after(rest, ids, starts, ends, 0, None)
+            if stop is not None:
+                return ids[: stop + 1]
+        if self.tokenizer.eos_token_id is None:
+            raise ModelError(
+                "the chat template",
+                "ends an assistant turn with no special token, and the tokenizer has no EOS",
+                "set tokenizer.eos_token: without a stop token no answer would ever end",
+            )
+        return [int(self.tokenizer.eos_token_id)]
+
+    def _spelled(self, turns: Sequence[Turn], *, generation: bool = False, where: str = "the prompt") -> list[Span]:
+        """Where contents spell special tokens, which are then encoded as plain characters."""
+        found: list[Span] = []
+        for i, turn in enumerate(turns):
+            if not any(token in turn.content for token in self._special):
+                continue
+            start, end = self.template.content(turns, i, generation=generation, where=where)
+            found.append((start, end))
+        return found
+
+    def _encode(self, text: str, plain: Sequence[Span] = ()) -> _Encoded:
+        """Ids and character spans; no special token is recognised within the spans `plain`."""
+        if not plain:
+            return self._piece(text, False)
+        ids: list[int] = []
+        spans: list[Span] = []
+        for start, end, split in _pieces(plain, len(text)):
+            piece_ids, piece_spans = (
+                self._inner_piece(text[start:end], split) if start else self._piece(text[:end], split)
+            )
+            ids += piece_ids
+            spans += [(start + a, start + b) for a, b in piece_spans]
+        return ids, spans
+
+    def _piece(self, text: str, split: bool) -> _Encoded:
+        encoded = self.tokenizer(
+            text,
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            split_special_tokens=split,
+            verbose=False,
+        )
+        return list(encoded["input_ids"]), list(encoded["offset_mapping"])
+
+    def _inner_piece(self, text: str, split: bool) -> _Encoded:
+        """Encode what stands in the middle of a text: some tokenizers put a space before a first word."""
+        guard = self._piece("\n", split)[0]
+        ids, spans = self._piece("\n" + text, split)
+        if ids[: len(guard)] != guard or spans[len(guard)][0] < 1:
+            return self._piece(text, split)
+        return ids[len(guard) :], [(a - 1, b - 1) for a, b in spans[len(guard) :]]
+
+
+def _pieces(plain: Sequence[Span], length: int) -> list[tuple[int, int, bool]]:
+    pieces, at = [], 0
+    for start, end in sorted(plain):
+        pieces += [(at, start, False), (start, end, True)]
+        at = end
+    pieces.append((at, length, False))
+    return [piece for piece in pieces if piece[1] > piece[0]]
+
+
+def _borders(spans: Sequence[Span]) -> tuple[Any, Any]:
+    """int64[T] starts and ends without gaps: a tokenizer may trim the spaces from a token's offsets,
+    but they belong to it; tokens that share a character (bytes of one letter) share its span."""
+    if not spans:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    ends = np.maximum.accumulate(np.array([end for _, end in spans], np.int64))
+    starts = np.array([start for start, _ in spans], np.int64)
+    starts[0] = 0
+    starts[1:] = np.minimum(starts[1:], ends[:-1])
+    return np.minimum.accumulate(starts[::-1])[::-1], ends
+
+
+def _split_raw(turns: Sequence[Turn], where: str) -> tuple[str, str]:
+    roles = tuple(turn.role for turn in turns)
+    if roles == ("text",):
+        return "", turns[0].content
+    if roles == ("prompt", "completion"):
+        return turns[0].content, turns[1].content
+    raise DataError(
+        f"{where} (roles: {', '.join(roles)})", "raw turns are one text, or a prompt and a completion", "use chat roles"
+    )
