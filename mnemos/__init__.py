@@ -1,3 +1,32 @@
-"""mnemos: post-training without forgetting."""
+"""mnemos: post-training without forgetting.
+
+    record = mnemos.run("study.yaml")
+    record = mnemos.compare("before/", "after/", ["suites.yaml"])
+
+Importing this loads neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = ["Record", "compare", "run"]
+
+if TYPE_CHECKING:
+    from mnemos.study.compare import compare as compare
+    from mnemos.study.run import Record as Record
+    from mnemos.study.run import run as run
+
+
+def __getattr__(name: str) -> Any:
+    # `mnemos.run` stays the function although mnemos.study has a module of that name.
+    if name in ("run", "Record"):
+        from mnemos.study import run as module
+
+        return getattr(module, name)
+    if name == "compare":
+        from mnemos.study.compare import compare
+
+        return compare
+    raise AttributeError(f"module 'mnemos' has no attribute {name!r}")

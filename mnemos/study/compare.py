@@ -48,7 +48,7 @@ def compare(
             f"--new {unknown[0]}", "is not among the suites", "known: " + ", ".join(s.name for s in loaded)
         )
     roles = {suite.name: "new" if suite.name in new else "old" for suite in loaded}
-    extra = load_suites([spec for spec in health_suites(loaded) if spec["name"] not in roles], here)
+    extra = load_suites([spec for spec in health_suites(loaded) if spec["name"] not in roles], here, known=loaded)
     roles.update({suite.name: "health" for suite in extra})
     everything = (*loaded, *extra)
 
@@ -79,15 +79,11 @@ def _results(
     from mnemos.measure.compare import comparisons, summary
     from mnemos.measure.flips import flips
     from mnemos.measure.manifest import manifest
-    from mnemos.study.results import FORMAT, mean_of
+    from mnemos.study.results import FORMAT
 
     base, later = ({name: scored.scores for name, scored in side.items()} for side in sides)
     same = handles[0].fingerprint == handles[1].fingerprint
     compared = comparisons(suites, base, {0: later}, arm=AFTER, roles=roles, same_model=same)
-    scores = {}
-    for name, of_suite in later.items():
-        mean, missing, reasons = mean_of(of_suite)
-        scores[name] = {"mean": mean, "items": len(of_suite), "missing": missing, "reasons": reasons}
     frozen = manifest(
         model=handles[0], suites=suites, roles=roles, seeds=[0], template_fingerprint=templates[0], first_tokens=[]
     )
@@ -96,7 +92,7 @@ def _results(
         "seed": 0,
         "fingerprint": handles[1].fingerprint,
         "model": str(handles[1].path),
-        "scores": scores,
+        "scores": {suite.name: summary(later[suite.name], suite) for suite in suites},
         "cost": None,
         "losses": [],
         "counts": {},

@@ -167,7 +167,7 @@ def _suites(study: Study, folder: Path) -> tuple[tuple[Suite, ...], dict[str, st
     roles: dict[str, str] = {}
 
     def add(specs: Iterable[Any], role: str) -> tuple[str, ...]:
-        loaded = load_suites(list(specs), folder)
+        loaded = load_suites(list(specs), folder, known=found.values())
         for suite in loaded:
             if suite.name in found:
                 raise UsageError(f"suites: {suite.name}", "is named twice", "list each suite once, under new or old")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -40,7 +39,7 @@ def assemble(experiment: Experiment) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "kind": "study",
         "manifest": _manifest(experiment),
-        "before": {name: summary(scored.scores, experiment_suite(experiment, name)) for name, scored in before.items()},
+        "before": {suite.name: summary(before[suite.name].scores, suite) for suite in experiment.suites},
         "arms": [
             {"arm": arm, "history": _history(runs[0]), "runs": [_run(experiment, r) for r in runs]}
             for arm, runs in arms.items()
@@ -54,11 +53,6 @@ def assemble(experiment: Experiment) -> dict[str, Any]:
 def measured(step: MeasureStep, root: Path) -> dict[str, Measured]:
     """The answers and scores of a finished measurement."""
     return load_measured(root / "steps" / step.key / "answers")
-
-
-def experiment_suite(experiment: Experiment, name: str) -> Any:
-    """The suite called `name`."""
-    return next(suite for suite in experiment.suites if suite.name == name)
 
 
 def compare_arm(
@@ -115,10 +109,7 @@ def _history(run: ArmRun) -> list[dict[str, Any]]:
 
 def _run(experiment: Experiment, run: ArmRun) -> dict[str, Any]:
     results = [_trained(experiment, stage) for stage in run.stages]
-    scores = {}
-    for name, scored in measured(run.last.measure, experiment.root).items():
-        mean, missing, reasons = mean_of(scored.scores)
-        scores[name] = {"mean": mean, "items": len(scored.scores), "missing": missing, "reasons": reasons}
+    scored = measured(run.last.measure, experiment.root)
     counts: Counter[str] = Counter()
     for result in results:
         counts.update(result["counts"])
@@ -126,7 +117,7 @@ def _run(experiment: Experiment, run: ArmRun) -> dict[str, Any]:
         "seed": run.seed,
         "fingerprint": run.last.plan.fingerprint,
         "model": str(Path(run.last.model.path).relative_to(experiment.root)),
-        "scores": scores,
+        "scores": {suite.name: summary(scored[suite.name].scores, suite) for suite in experiment.suites},
         "cost": {
             **{
                 key: sum(result[key] for result in results)
@@ -146,22 +137,16 @@ def _trained(experiment: Experiment, stage: Stage) -> dict[str, Any]:
     return result_of(stage.steps[-1].key, experiment.root)
 
 
-def mean_of(scores: Sequence[Score]) -> tuple[float | None, int, dict[str, int]]:
-    """Weighted mean of the present scores, how many are missing, and why."""
-    present = [score for score in scores if not math.isnan(score.value)]
-    reasons = Counter(score.reason or "" for score in scores if math.isnan(score.value))
-    weight = sum(score.weight for score in present)
-    mean = sum(score.value * score.weight for score in present) / weight if weight else None
-    return mean, len(scores) - len(present), dict(reasons)
-
-
 def _matrix(
     experiment: Experiment, before: Mapping[str, Measured], arms: Mapping[str, Sequence[ArmRun]]
 ) -> dict[str, Any]:
     tasks = [str(task.name) for task in experiment.study.tasks]
 
     def row(scored: Mapping[str, Measured]) -> list[float | None]:
-        return [_task_score(scored, experiment.task_suites[task]) for task in tasks]
+        return [_mean([means(scored)[name] for name in experiment.task_suites[task]]) for task in tasks]
+
+    def means(scored: Mapping[str, Measured]) -> dict[str, float | None]:
+        return {suite.name: summary(scored[suite.name].scores, suite)["mean"] for suite in experiment.suites}
 
     start = row(before)
     joint_rows = [row(measured(run.last.measure, experiment.root)) for run in arms.get(JOINT, [])]
@@ -174,10 +159,6 @@ def _matrix(
         metrics = sequence_metrics(list(seeds.values()), before=start, joint=joint)
         out["arms"][arm] = {"before": start, "joint": joint, "seeds": seeds, "metrics": metrics}
     return out
-
-
-def _task_score(scored: Mapping[str, Measured], names: Sequence[str]) -> float | None:
-    return _mean([mean_of(scored[name].scores)[0] for name in names])
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
