@@ -118,7 +118,15 @@ class _Builder:
         past: tuple[PastTask, ...],
         earlier: tuple[Stage, ...],
     ) -> Stage:
-        plan = Plan(examples=source, before=handle, task=task, seed=seed, train=self.study.train, past=past)
+        plan = Plan(
+            examples=source,
+            before=handle,
+            task=task,
+            seed=seed,
+            train=self.study.train,
+            past=past,
+            sequence=self.study.is_sequence,
+        )
         plan = apply(plan, self._methods(arm))
         title = f"{arm}, seed {seed}" + (f", {task}" if self.study.is_sequence else "")
         needs = tuple(step.key for stage in earlier for step in stage.steps)

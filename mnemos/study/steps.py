@@ -35,11 +35,11 @@ def surroundings() -> dict[str, str]:
     """Library versions and device: part of every key, so that nothing is compared across them."""
     import torch
 
-    import mnemos
+    from mnemos import __version__
 
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return {"mnemos": mnemos.__version__, **versions, "device": device}
+    return {"mnemos": __version__, **versions, "device": device}
 
 
 @dataclass(frozen=True)
