@@ -30,7 +30,10 @@ def tiny_tokenizer(chat: bool = True, vocabulary: int = 400) -> Any:
     core.decoder = decoders.ByteLevel()
     special = ["<|bos|>", "<|eos|>", "<|pad|>", "<|im_start|>", "<|im_end|>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=vocabulary,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     core.train_from_iterator(TEXT * 4, trainer)
     tokenizer = PreTrainedTokenizerFast(

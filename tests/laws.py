@@ -1,0 +1,168 @@
+"""The four laws of a method, as checks that raise AssertionError, and the plan they start from."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+from mnemos.core.errors import UsageError
+from mnemos.core.method import Method
+from mnemos.core.nouns import Example, Turn
+from mnemos.core.plan import CHANGEABLE, PastTask, Plan
+from mnemos.core.settings import TrainSettings
+from mnemos.sources.mix import Rows
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A checkpoint that the laws never load."""
+
+    path: str
+    fingerprint: str = "0123456789abcdef"
+
+    def load(self) -> Any:
+        raise AssertionError("a method loaded a model while it was applied")
+
+
+def rows(name: str, count: int) -> Rows:
+    made = (
+        Example(f"{name}-{i}", "messages", (Turn("user", f"{name} {i}?"), Turn("assistant", f"{i}.")))
+        for i in range(count)
+    )
+    return Rows(tuple(made), name)
+
+
+def base_plan(**changed: Any) -> Plan:
+    """The third task of a sequence, with the rows of both earlier ones."""
+    past = (
+        PastTask("one", rows("one", 8), Handle("after-one")),
+        PastTask("two", rows("two", 8), Handle("after-two")),
+    )
+    plan = Plan(rows("new", 6), Handle("before"), task="three", seed=3, train=TrainSettings(), past=past, sequence=True)
+    return dataclasses.replace(plan, **changed)
+
+
+TEXTS: dict[tuple[str, str], list[Any]] = {
+    ("weights", "expression"): ["0.5*after + 0.5*before", "after", "2*after - before", "before + 0*after + after"],
+    ("freeze", "pattern"): [None, "mlp", r"layers\.0\."],
+    ("only", "pattern"): [None, "mlp", r"layers\.0\."],
+    ("lora", "targets"): ["all-linear", ("q_proj", "v_proj")],
+    ("dora", "targets"): ["all-linear", ("q_proj",)],
+    ("replay", "data"): [None],
+    ("replay", "data_format"): [None],
+}
+"""Values for settings that are free text; bounds say all about the others."""
+
+
+def settings_of(method: Method) -> st.SearchStrategy[dict[str, Any]]:
+    """Any settings within the method's declared bounds."""
+    drawn = {}
+    for name, said in method.settings.model_json_schema().get("properties", {}).items():
+        texts = TEXTS.get((method.name, name))
+        drawn[name] = st.sampled_from(texts) if texts else _values(said, f"{method.name}.{name}")
+    required = {name: strategy for name, strategy in drawn.items() if name in method.example}
+    optional = {name: strategy for name, strategy in drawn.items() if name not in method.example}
+    return st.fixed_dictionaries(required, optional=optional)
+
+
+def _values(said: Mapping[str, Any], where: str) -> st.SearchStrategy[Any]:
+    match said:
+        case {"anyOf": choices}:
+            return st.one_of([_values(choice, where) for choice in choices])
+        case {"enum": choices}:
+            return st.sampled_from(choices)
+        case {"const": value}:
+            return st.just(value)
+        case {"type": "boolean"}:
+            return st.booleans()
+        case {"type": "null"}:
+            return st.none()
+        case {"type": "integer"}:
+            return st.integers(said.get("minimum", -5), said.get("maximum", 40))
+        case {"type": "number"}:
+            low, high = (
+                said.get("minimum", said.get("exclusiveMinimum")),
+                said.get("maximum", said.get("exclusiveMaximum")),
+            )
+            return st.floats(
+                low if low is not None else -10,
+                high if high is not None else 10,
+                exclude_min="exclusiveMinimum" in said,
+                exclude_max="exclusiveMaximum" in said,
+            )
+        case {"type": "array", "items": item}:
+            return st.lists(_values(item, where), max_size=3, unique=True).map(tuple)
+    raise AssertionError(f"{where}: give values for it in tests.laws.TEXTS ({said})")
+
+
+def applied(method: Method, plan: Plan, settings: Mapping[str, Any]) -> Plan | None:
+    """The method's plan, or None where it refuses the combination."""
+    try:
+        return method(plan, **settings)
+    except UsageError:
+        return None
+
+
+def off(method: Method, plan: Plan, settings: Mapping[str, Any]) -> None:
+    """Whatever else is set, the off settings leave the plan as it was, and history says so."""
+    out = method(plan, **{**settings, **method.off})
+    assert out.fingerprint == plan.fingerprint, f"{method.name}: off settings change the plan"
+    assert out.history[-1].off, f"{method.name}: history does not say off"
+
+
+def pure(method: Method, plan: Plan, settings: Mapping[str, Any]) -> None:
+    """The same in, the same out; plan and settings stay as they were given."""
+    start, given = plan.fingerprint, copy.deepcopy(dict(settings))
+    first, again = applied(method, plan, settings), applied(method, base_like(plan), settings)
+    assert (first is None) == (again is None)
+    assert plan.fingerprint == start, f"{method.name} changed the plan that it was given"
+    assert dict(settings) == given, f"{method.name} changed its settings"
+    if first is not None and again is not None:
+        assert first.fingerprint == again.fingerprint, f"{method.name} is not pure"
+        assert first.history == again.history
+
+
+def base_like(plan: Plan) -> Plan:
+    """An equal plan that shares no field's object with `plan` where copying allows."""
+    return copy.deepcopy(plan)
+
+
+def declared(method: Method, plan: Plan, settings: Mapping[str, Any]) -> None:
+    """Only fields in `changes` differ (the method itself raises), and history grows by one line
+    that holds every setting."""
+    assert method.changes <= set(CHANGEABLE)
+    try:
+        out = applied(method, plan, settings)
+    except TypeError as error:
+        raise AssertionError(str(error)) from error
+    if out is None:
+        return
+    assert out.history[:-1] == plan.history
+    line = out.history[-1]
+    assert (line.method, line.paper) == (method.name, method.paper)
+    assert set(line.settings) == set(method.settings.model_fields)
+    assert line.off == (out.fingerprint == plan.fingerprint)
+
+
+def commute(one: Method, other: Method, plan: Plan, settings: tuple[Mapping[str, Any], Mapping[str, Any]]) -> None:
+    """Methods that change different fields give the same plan in either order."""
+    assert not one.changes & other.changes
+    first, second = applied(one, plan, settings[0]), applied(other, plan, settings[1])
+    if first is None or second is None:
+        return
+    left, right = applied(other, first, settings[1]), applied(one, second, settings[0])
+    assert left is not None, f"{other.name} is refused after {one.name} only"
+    assert right is not None, f"{one.name} is refused after {other.name} only"
+    assert left.fingerprint == right.fingerprint, f"{one.name} and {other.name} do not commute"
+
+
+def disjoint(methods: Iterable[Method]) -> list[tuple[Method, Method]]:
+    """All pairs of methods that change different fields."""
+    pairs = itertools.combinations(sorted(methods, key=lambda method: method.name), 2)
+    return [(one, other) for one, other in pairs if not one.changes & other.changes]
