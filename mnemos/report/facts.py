@@ -1,0 +1,240 @@
+"""What the report prints, as frozen records: missing numbers are None, the order is fixed.
+
+`reading.read` fills them from results.json. Nothing is computed that is not in the file except
+means over seeds and the two coordinates of the learning-forgetting plane.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mnemos.report.words import clean, scaled
+
+ROLES = {
+    "new": "New: what was taught",
+    "old": "Old: what it could do before",
+    "health": "Health: how it behaves",
+}
+VERDICTS = ("gained", "lost", "kept", "cannot tell")
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """What one suite measures. before: mean, low, high of the untouched model on the shown scale."""
+
+    name: str
+    role: str
+    kind: str = ""
+    unit: str = "points"
+    better: str = "higher"
+    items: int | None = None
+    tolerance: float | None = None
+    fingerprint: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    before: tuple[float | None, float | None, float | None] = (None, None, None)
+    missing: int = 0
+    reasons: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One comparison. All numbers on the shown scale (points, bits, nats); delta = after - before
+    with its raw sign. gain: delta turned so that positive is better."""
+
+    arm: str
+    suite: str
+    role: str
+    unit: str
+    better: str
+    verdict: str
+    before: float | None
+    after: float | None
+    delta: float | None
+    low: float | None
+    high: float | None
+    minimum_detectable: float | None
+    p: float | None
+    p_holm: float | None
+    tolerance: float | None
+    seeds: int
+    items: int
+    missing: int
+    reasons: tuple[tuple[str, int], ...]
+    method: str
+
+    @property
+    def gain(self) -> float | None:
+        """delta, positive when better; None when missing."""
+        return None if self.delta is None else self.delta * (-1.0 if self.better == "lower" else 1.0)
+
+    @property
+    def gain_interval(self) -> tuple[float, float] | None:
+        """low and high of `gain`, in that order; None when missing."""
+        if self.low is None or self.high is None:
+            return None
+        return (-self.high, -self.low) if self.better == "lower" else (self.low, self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """One method of an arm's history. off: it changed nothing with these settings."""
+
+    method: str
+    paper: str
+    settings: Mapping[str, Any]
+    off: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One arm at one seed. scores: mean per suite in the suite's own scale. losses: (step, loss)."""
+
+    seed: str
+    fingerprint: str
+    scores: Mapping[str, float | None]
+    cost: Mapping[str, float | None]
+    losses: tuple[tuple[float, float], ...]
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way of training: its methods in order, its runs, its comparisons in suite order."""
+
+    name: str
+    history: tuple[Applied, ...]
+    runs: tuple[Run, ...]
+    changes: tuple[Change, ...]
+
+    def of(self, role: str) -> tuple[Change, ...]:
+        """The comparisons on suites of one role."""
+        return tuple(change for change in self.changes if change.role == role)
+
+    def cost(self, key: str, how: Callable[[Sequence[float]], float] | None = None) -> float | None:
+        """Mean over seeds (or `how`, e.g. max) of one cost; None when no run has it."""
+        values = [found for run in self.runs if (found := run.cost.get(key)) is not None]
+        if not values:
+            return None
+        return how(values) if how else sum(values) / len(values)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Rows kept and dropped by reason, summed over seeds."""
+        total: Counter[str] = Counter()
+        for run in self.runs:
+            total.update(run.counts)
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One run on the learning-forgetting plane, in points: mean loss over the old suites (positive
+    is forgotten) and mean gain on the new ones."""
+
+    arm: int
+    seed: str
+    forgetting: float
+    learning: float
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The score matrix of one arm, in points, mean over seeds: before[j], rows[i][j] = score on task j
+    after learning tasks 0..i, joint[j]. metrics: name -> (mean, low, high)."""
+
+    arm: str
+    tasks: tuple[str, ...]
+    before: tuple[float | None, ...]
+    rows: tuple[tuple[float | None, ...], ...]
+    joint: tuple[float | None, ...] | None
+    seeds: int
+    metrics: Mapping[str, tuple[float | None, float | None, float | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """One item before and after, chosen by rule (`why`)."""
+
+    arm: str
+    seed: str
+    suite: str
+    item: str
+    prompt: str
+    gold: str
+    before: str
+    after: str
+    before_score: float | None
+    after_score: float | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything the report prints."""
+
+    study: str
+    created: str
+    kind: str
+    manifest: Mapping[str, Any]
+    suites: tuple[Suite, ...]
+    arms: tuple[Arm, ...]
+    grids: tuple[Grid, ...]
+    flips: tuple[Flip, ...]
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """Every comparison, arm by arm."""
+        return tuple(change for arm in self.arms for change in arm.changes)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles present, in the fixed order new, old, health, then any other."""
+        present = {change.role for change in self.changes}
+        return tuple(role for role in (*ROLES, *sorted(present - set(ROLES))) if role in present)
+
+    @property
+    def seeds(self) -> tuple[str, ...]:
+        """Every seed that was run, in order of first appearance."""
+        said = [clean(seed) for seed in self.manifest.get("seeds") or ()]
+        return tuple(dict.fromkeys([*said, *(run.seed for arm in self.arms for run in arm.runs)]))
+
+
+def plane(facts: Facts) -> tuple[list[Point], list[str]]:
+    """Every run on the learning-forgetting plane, and sentences on what could not be placed.
+
+    Only suites in points with a known score before enter; a run that lacks one of them is left
+    out, because a mean over other suites would not be comparable.
+    """
+    notes: list[str] = []
+    use: dict[str, list[Suite]] = {}
+    for role in ("new", "old"):
+        of_role = [suite for suite in facts.suites if suite.role == role]
+        use[role] = [suite for suite in of_role if suite.unit == "points" and suite.before[0] is not None]
+        out = [suite.name for suite in of_role if suite not in use[role]]
+        if out:
+            notes.append(f"Not on this plane, because not measured in points: {', '.join(out)}.")
+    if not use["new"] or not use["old"]:
+        return [], notes
+    points = []
+    for place, arm in enumerate(facts.arms):
+        for run in arm.runs:
+            gains = {role: _gains(run, use[role]) for role in use}
+            new, old = gains["new"], gains["old"]
+            if new is None or old is None:
+                notes.append(f"{arm.name}, seed {run.seed}: not drawn, a suite's score is missing.")
+                continue
+            points.append(Point(place, run.seed, -sum(old) / len(old), sum(new) / len(new)))
+    return points, notes
+
+
+def _gains(run: Run, suites: Sequence[Suite]) -> list[float] | None:
+    gains = []
+    for suite in suites:
+        after, before = scaled(run.scores.get(suite.name), suite.unit), suite.before[0]
+        if after is None or before is None:
+            return None
+        gains.append((after - before) * (-1.0 if suite.better == "lower" else 1.0))
+    return gains

@@ -1,0 +1,173 @@
+"""The terminal ledger: what each arm learned, lost and cost.
+
+Tables from 72 columns on, one short paragraph per comparison below that. Piped, it has no escape
+codes and no trailing blanks; names and reasons are never cut, only wrapped.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from mnemos.report.facts import ROLES, Arm, Change, Facts, Grid
+from mnemos.report.verdicts import (
+    METRICS,
+    TONES,
+    cost_line,
+    headline,
+    metric_words,
+    missing_words,
+    sentence,
+    tone,
+    verdict_words,
+)
+from mnemos.report.words import counted, figure, interval
+
+STYLES = {"gained": "bold cyan", "lost": "bold red", "kept": "green", "unclear": "yellow"}
+NARROW = 72
+WIDE = 116
+
+
+def text(facts: Facts, width: int | None = None) -> str:
+    """The ledger as plain text. width: columns; None takes the terminal's, 100 where there is none."""
+    columns = max(30, width or shutil.get_terminal_size((100, 24)).columns)
+    console = Console(file=io.StringIO(), width=columns, color_system=None, force_terminal=False, legacy_windows=False)
+    with console.capture() as capture:
+        console.print(Group(*_parts(facts, columns)))
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")
+
+
+def show(facts: Facts, console: Console | None = None) -> None:
+    """Print the ledger: in colour on a terminal, as `text` gives it anywhere else."""
+    console = console or Console()
+    if console.is_terminal:
+        console.print(Group(*_parts(facts, console.width)))
+        return
+    encoding = getattr(console.file, "encoding", None) or sys.getdefaultencoding()
+    console.file.write(text(facts).encode(encoding, "replace").decode(encoding) + "\n")
+
+
+def _parts(facts: Facts, width: int) -> Iterator[RenderableType]:
+    yield Text(_title(facts), style="dim")
+    yield Text(headline(facts), style="bold")
+    yield Text()
+    for arm in facts.arms:
+        yield Text.assemble((f"{arm.name}:", f"bold {STYLES[tone(arm)]}"), f" {sentence(arm)}")
+    for arm in facts.arms:
+        yield Text()
+        yield from _arm(arm, facts, width)
+    for grid in facts.grids:
+        yield Text()
+        yield from _grid(grid, width)
+    yield Text()
+    yield Text(_footer(facts), style="dim")
+
+
+def _title(facts: Facts) -> str:
+    said = [facts.study, facts.created, counted(len(facts.arms), "arm"), counted(len(facts.suites), "suite")]
+    if facts.kind != "compare" and facts.seeds:
+        said.append(counted(len(facts.seeds), "seed"))
+    return " \u00b7 ".join(part for part in said if part)
+
+
+def _footer(facts: Facts) -> str:
+    return (
+        "95 % intervals on paired items, Holm-corrected over the suites of an arm. Gained and lost are proven, "
+        "kept lies inside the tolerance, cannot tell is neither. "
+        + ("Health suites describe behaviour and decide nothing." if "health" in facts.roles else "")
+    ).strip()
+
+
+def _arm(arm: Arm, facts: Facts, width: int) -> Iterator[RenderableType]:
+    cost = cost_line(arm)
+    yield Text.assemble((arm.name, "bold underline"), (f"  {cost}" if cost else "", "dim"))
+    if not arm.changes:
+        yield Text("  not measured")
+        return
+    yield from _stack(arm, facts) if width < NARROW else [_table(arm, facts, width)]
+    for change in arm.changes:
+        said = missing_words(change)
+        if said:
+            yield Padding(Text(f"{change.suite}: {said}", style="yellow"), (0, 0, 0, 2))
+
+
+def _stack(arm: Arm, facts: Facts) -> Iterator[RenderableType]:
+    for role in facts.roles:
+        for change in arm.of(role):
+            yield Padding(Text.assemble((change.suite, "bold"), f" ({role})"), (0, 0, 0, 2))
+            told = f"{figure(change.before, change.unit)}, then {figure(change.after, change.unit)}: "
+            yield Padding(Text.assemble(told, _verdict(change)), (0, 0, 0, 4))
+
+
+def _table(arm: Arm, facts: Facts, width: int) -> Table:
+    wide = width >= WIDE
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False, expand=False)
+    table.add_column("suite", overflow="fold", max_width=max(18, width - (88 if wide else 62)))
+    for name in ("before", "after"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict, change, interval", overflow="fold")
+    if wide:
+        table.add_column("could see", justify="right", no_wrap=True)
+    table.add_column("items", justify="right", no_wrap=True)
+    for role in facts.roles:
+        changes = arm.of(role)
+        if changes:
+            table.add_row(Text(ROLES.get(role, role).split(":")[0].lower(), style="dim italic"))
+        for change in changes:
+            table.add_row(*_row(change, wide=wide))
+    return table
+
+
+def _row(change: Change, *, wide: bool) -> list[RenderableType]:
+    cells: list[RenderableType] = [
+        Padding(Text(change.suite), (0, 0, 0, 2)),
+        Text(figure(change.before, change.unit)),
+        Text(figure(change.after, change.unit)),
+        _verdict(change),
+    ]
+    if wide:
+        seen = change.minimum_detectable
+        cells.append(Text("" if seen is None else f"\u00b1{figure(seen, change.unit)}"))
+    return [*cells, Text(f"{change.items:,}")]
+
+
+def _verdict(change: Change) -> Text:
+    return Text(verdict_words(change, tolerance=False), style=STYLES[TONES[change.verdict]])
+
+
+def _grid(grid: Grid, width: int) -> Iterator[RenderableType]:
+    seeds = counted(grid.seeds, "seed")
+    yield Text.assemble(
+        (f"{grid.arm}: score on each task after each task", "bold underline"), f"  points, mean of {seeds}"
+    )
+    if width >= 24 + 10 * len(grid.tasks):
+        yield _matrix(grid)
+    else:
+        for j, task in enumerate(grid.tasks):
+            line = ", ".join(figure(row[j], "points") for row in (grid.before, *grid.rows))
+            yield Padding(Text(f"{task}: {line}"), (0, 0, 0, 2))
+    for name, (mean, low, high) in grid.metrics.items():
+        said = f"{METRICS.get(name, name)}: {metric_words(name, mean)} {interval(low, high, 'points', sign=True)}"
+        yield Padding(Text(said.rstrip()), (0, 0, 0, 2))
+
+
+def _matrix(grid: Grid) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    table.add_column("after learning", overflow="fold")
+    for task in grid.tasks:
+        table.add_column(Text(task), justify="right", overflow="fold")
+    rows: list[tuple[str, Any]] = [("(before)", grid.before)]
+    rows += [(grid.tasks[i] if i < len(grid.tasks) else str(i), row) for i, row in enumerate(grid.rows)]
+    rows += [("(joint)", grid.joint)] if grid.joint else []
+    for name, values in rows:
+        table.add_row(Text(name), *(Text(figure(value, "points")) for value in values))
+    return table

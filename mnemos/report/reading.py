@@ -1,0 +1,235 @@
+"""results.json -> Facts. The only module of the room that knows the file's keys."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mnemos.core.errors import UsageError
+from mnemos.report.facts import (
+    ROLES,
+    VERDICTS,
+    Applied,
+    Arm,
+    Change,
+    Facts,
+    Flip,
+    Grid,
+    Run,
+    Suite,
+)
+from mnemos.report.words import clean, number, scaled
+
+
+def read(results: Mapping[str, Any]) -> Facts:
+    """The facts of one results.json.
+
+    Raises UsageError when it is not one of format 1. Absent parts are empty, so that a study
+    that was stopped early still has a report.
+    """
+    if not isinstance(results, Mapping) or not ({"comparisons", "arms"} & set(results)):
+        raise UsageError("results", "is not the content of a results.json", "give the file that `mnemos run` wrote")
+    if results.get("format", 1) != 1:
+        raise UsageError(
+            f"results.json format {results['format']!r}", "must be 1", "use the version of mnemos that wrote it"
+        )
+    suites = _suites(results)
+    flips = tuple(_flip(flip) for flip in _list(results.get("flips")))
+    return Facts(
+        study=clean(results.get("study") or ("comparison" if results.get("kind") == "compare" else "study")),
+        created=clean(results.get("created") or ""),
+        kind=clean(results.get("kind") or "study"),
+        manifest=_map(results.get("manifest")),
+        suites=tuple(suites.values()),
+        arms=_arms(results, suites),
+        grids=_grids(_map(results.get("matrix"))),
+        flips=flips,
+    )
+
+
+def _map(item: Any) -> Mapping[str, Any]:
+    return item if isinstance(item, Mapping) else {}
+
+
+def _list(item: Any) -> list[Any]:
+    return list(item) if isinstance(item, Sequence) and not isinstance(item, str) else []
+
+
+def _reasons(item: Any) -> tuple[tuple[str, int], ...]:
+    return tuple((clean(name), int(n)) for name, n in _map(item).items() if n)
+
+
+def _suites(results: Mapping[str, Any]) -> dict[str, Suite]:
+    """Suites in reading order: by role, then as the manifest (else the comparisons) lists them."""
+    listed = {str(entry["name"]): entry for entry in _list(_map(results.get("manifest")).get("suites"))}
+    for row in _list(results.get("comparisons")):
+        listed.setdefault(str(row["suite"]), {"name": row["suite"], **{k: row.get(k) for k in ("role", "unit")}})
+    first = {str(row["suite"]): row for row in reversed(_list(results.get("comparisons")))}
+    suites = [
+        _suite(entry, first.get(name, {}), _map(_map(results.get("before")).get(name)))
+        for name, entry in listed.items()
+    ]
+    order = list(ROLES)
+    suites.sort(key=lambda suite: order.index(suite.role) if suite.role in order else len(order))
+    return {suite.name: suite for suite in suites}
+
+
+def _suite(entry: Mapping[str, Any], row: Mapping[str, Any], before: Mapping[str, Any]) -> Suite:
+    unit = str(entry.get("unit") or row.get("unit") or "points")
+    items = entry.get("items", row.get("items"))
+    tolerance = entry.get("tolerance")
+    return Suite(
+        name=clean(entry["name"]),
+        role=clean(row.get("role") or entry.get("role") or "old"),
+        kind=clean(entry.get("kind") or ""),
+        unit=unit,
+        better=str(entry.get("better") or row.get("better") or "higher"),
+        items=len(items) if isinstance(items, list) else items if isinstance(items, int) else None,
+        tolerance=number(row.get("tolerance") if tolerance is None else tolerance),
+        fingerprint=clean(entry.get("fingerprint") or ""),
+        settings=_map(entry.get("settings")),
+        before=(
+            scaled(number(before.get("mean")), unit),
+            scaled(number(before.get("low")), unit),
+            scaled(number(before.get("high")), unit),
+        ),
+        missing=int(before.get("missing") or 0),
+        reasons=_reasons(before.get("reasons")),
+    )
+
+
+def _arms(results: Mapping[str, Any], suites: Mapping[str, Suite]) -> tuple[Arm, ...]:
+    entries = {str(entry["arm"]): entry for entry in _list(results.get("arms"))}
+    rows: dict[str, list[Mapping[str, Any]]] = {name: [] for name in entries}
+    for row in _list(results.get("comparisons")):
+        rows.setdefault(str(row["arm"]), []).append(row)
+    order = {name: place for place, name in enumerate(suites)}
+    arms = []
+    for name, own in rows.items():
+        entry = _map(entries.get(name))
+        runs = _list(entry.get("runs"))
+        changes = sorted((_change(row, suites, runs) for row in own), key=lambda change: order[change.suite])
+        history = tuple(
+            Applied(
+                clean(step.get("method")),
+                clean(step.get("paper") or ""),
+                _map(step.get("settings")),
+                bool(step.get("off")),
+            )
+            for step in _list(entry.get("history"))
+        )
+        arms.append(
+            Arm(clean(name), history, tuple(_run(run, place) for place, run in enumerate(runs)), tuple(changes))
+        )
+    return tuple(arms)
+
+
+def _run(run: Mapping[str, Any], place: int) -> Run:
+    losses = ((number(pair[0]), number(pair[1])) for pair in _list(run.get("losses")))
+    return Run(
+        seed=clean(run.get("seed", place)),
+        fingerprint=clean(run.get("fingerprint") or ""),
+        scores={clean(name): number(_map(score).get("mean")) for name, score in _map(run.get("scores")).items()},
+        cost={str(key): number(value) for key, value in _map(run.get("cost")).items()},
+        losses=tuple((step, loss) for step, loss in losses if step is not None and loss is not None),
+        counts={clean(key): int(n) for key, n in _map(run.get("counts")).items() if isinstance(n, int)},
+    )
+
+
+def _change(row: Mapping[str, Any], suites: Mapping[str, Suite], runs: list[Any]) -> Change:
+    suite = suites[clean(row["suite"])]
+    why: Counter[str] = Counter(dict(suite.reasons))
+    for run in runs:
+        why.update(dict(_reasons(_map(_map(_map(run).get("scores")).get(row["suite"])).get("reasons"))))
+    missing, seeds = row.get("missing") or 0, row.get("seeds")
+    if isinstance(missing, Mapping):
+        why, missing = Counter(dict(_reasons(missing))), sum(missing.values())
+    delta = scaled(number(row.get("delta")), suite.unit)
+    verdict = str(row.get("verdict") or "cannot tell")
+    tolerance = number(row.get("tolerance"))
+    return Change(
+        arm=clean(row["arm"]),
+        suite=suite.name,
+        role=suite.role,
+        unit=suite.unit,
+        better=suite.better,
+        verdict=verdict if verdict in VERDICTS else "cannot tell",
+        before=scaled(number(row.get("before")), suite.unit),
+        after=scaled(number(row.get("after")), suite.unit),
+        delta=delta,
+        low=scaled(number(row.get("low")), suite.unit),
+        high=scaled(number(row.get("high")), suite.unit),
+        minimum_detectable=scaled(number(row.get("minimum_detectable")), suite.unit),
+        p=number(row.get("p")),
+        p_holm=number(row.get("p_holm")),
+        tolerance=suite.tolerance if tolerance is None else tolerance,
+        seeds=len(seeds) if isinstance(seeds, list | tuple) else int(seeds or 1),
+        items=int(row.get("items") or 0),
+        missing=int(missing),
+        reasons=tuple(why.items()) if missing else (),
+        method=clean(row.get("method") or ""),
+    )
+
+
+def _flip(flip: Mapping[str, Any]) -> Flip:
+    def said(item: Any) -> str:
+        if isinstance(item, list):
+            turns = [turn if isinstance(turn, Mapping) else {"content": turn} for turn in item]
+            parts = (
+                f"{turn['role']}: {turn.get('content')}" if "role" in turn else str(turn.get("content"))
+                for turn in turns
+            )
+            return clean("\n".join(parts), lines=True)
+        return "" if item is None else clean(item, lines=True)
+
+    before, after = _map(flip.get("before")), _map(flip.get("after"))
+    return Flip(
+        arm=clean(flip.get("arm", "")),
+        seed=clean(flip.get("seed", "")),
+        suite=clean(flip.get("suite", "")),
+        item=clean(flip.get("item", "")),
+        prompt=said(flip.get("prompt")),
+        gold=said(flip.get("gold")),
+        before=said(before.get("text")),
+        after=said(after.get("text")),
+        before_score=number(before.get("score")),
+        after_score=number(after.get("score")),
+        why=clean(flip.get("why", "")),
+    )
+
+
+def _grids(matrix: Mapping[str, Any]) -> tuple[Grid, ...]:
+    tasks = tuple(clean(task) for task in _list(matrix.get("tasks")))
+    grids = []
+    for name, entry in _map(matrix.get("arms")).items():
+        seeds = [rows for rows in _map(entry.get("seeds")).values() if rows]
+        depth = max((len(rows) for rows in seeds), default=0)
+        rows = tuple(
+            tuple(_mean_points(rows[i][j] for rows in seeds if i < len(rows)) for j in range(len(tasks)))
+            for i in range(depth)
+        )
+        joint = _list(entry.get("joint"))
+        metrics = {
+            str(key): tuple(scaled(number(_map(metric).get(part)), "points") for part in ("mean", "low", "high"))
+            for key, metric in _map(entry.get("metrics")).items()
+        }
+        grids.append(
+            Grid(
+                arm=clean(name),
+                tasks=tasks,
+                before=tuple(_mean_points([value]) for value in _list(entry.get("before"))) or (None,) * len(tasks),
+                rows=rows,
+                joint=tuple(_mean_points([value]) for value in joint) or None,
+                seeds=len(seeds),
+                metrics=metrics,  # type: ignore[arg-type]  # three parts each, by the line above
+            )
+        )
+    return tuple(grids)
+
+
+def _mean_points(values: Iterable[Any]) -> float | None:
+    """Mean in points; None as soon as one is missing, because a mean over fewer seeds is another number."""
+    found = [number(value) for value in values]
+    known = [value for value in found if value is not None]
+    return 100.0 * sum(known) / len(known) if known and len(known) == len(found) else None

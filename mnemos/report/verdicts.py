@@ -1,0 +1,296 @@
+"""Verdicts in words: per comparison, per arm, for the whole study.
+
+The sign is always said: "lost 31.0 points", and where lower is better "lost: rose 0.180 bits".
+Losing is proven or not; that nothing is proven lost is never called kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from mnemos.report.facts import Arm, Change, Facts
+from mnemos.report.words import amount, counted, duration, figure, interval, listing, reasons, share, size
+
+TONES = {"gained": "gained", "lost": "lost", "kept": "kept", "cannot tell": "unclear"}
+"""A short name of each verdict for colours and style classes."""
+
+GLOSSARY = (
+    ("gained", "The paired 95 % interval of the change, corrected for the number of suites, lies above zero."),
+    ("lost", "The same interval lies below zero: the loss is proven at this sample size."),
+    ("kept", "The whole interval lies inside the tolerance: whatever changed is too small to matter."),
+    ("cannot tell", "The interval is too wide for any of the three. More items or seeds would narrow it."),
+    ("tolerance", "The largest change that counts as none, set per suite before measuring."),
+    ("smallest visible change", "The minimum detectable change: what this many items and seeds would have noticed."),
+    ("points", "Hundredths of a suite's scale: 31.0 points lost of 98.0 leave 67.0."),
+    ("bits, nats", "Bits per byte of text, or nats of divergence from the model before. Lower is better."),
+    ("missing", "An item that could not be scored. It is counted with its reason, never taken as zero."),
+)
+
+METRICS = {
+    "average_accuracy": "Average accuracy",
+    "backward_transfer": "Backward transfer",
+    "forward_transfer": "Forward transfer",
+    "forgetting": "Forgetting",
+    "intransigence": "Intransigence",
+}
+
+
+def verdict_words(change: Change, *, unit: bool = True, tolerance: bool = True) -> str:
+    """ "lost 31.0 points [25.1, 36.4]". unit, tolerance: False leaves the unit's name, or the
+    tolerance that a kept suite lies in, out."""
+    if change.delta is None:
+        return f"cannot tell: missing ({_why(change)})"
+    name = f" {change.unit}" if unit else ""
+    if change.verdict in ("gained", "lost"):
+        low, high = change.low, change.high
+        if change.delta < 0 and low is not None and high is not None:
+            low, high = -high, -low
+        size = figure(abs(change.delta), change.unit)
+        said = f"{change.verdict}{_direction(change)} {size}{name} {interval(low, high, change.unit)}"
+        return said.rstrip()
+    around = interval(change.low, change.high, change.unit, sign=True)
+    said = f"{change.verdict}: {figure(change.delta, change.unit, sign=True)}{name} {around}".rstrip()
+    if tolerance and change.verdict == "kept" and change.tolerance is not None:
+        said += f", within \u00b1{figure(change.tolerance, change.unit)}"
+    return said
+
+
+def short_words(change: Change) -> str:
+    """ "lost 31.0", "gained 92.0", "kept -0.3", "cannot tell -3.0"; "missing" without a number."""
+    if change.delta is None:
+        return "missing"
+    if change.verdict in ("gained", "lost"):
+        return f"{change.verdict} {figure(abs(change.delta), change.unit)}"
+    return f"{change.verdict} {figure(change.delta, change.unit, sign=True)}"
+
+
+def change_words(change: Change) -> str:
+    """The signed change with its interval, "-31.0 [-36.4, -25.1]"; "missing (reason: n)" without one."""
+    if change.delta is None:
+        return f"missing ({_why(change)})"
+    said = interval(change.low, change.high, change.unit, sign=True)
+    return f"{figure(change.delta, change.unit, sign=True)} {said}".rstrip()
+
+
+def missing_words(change: Change) -> str:
+    """ "12 missing (no JSON: 12)"; empty when nothing is missing. Reasons count both sides, all seeds."""
+    return f"{change.missing:,} missing ({_why(change)})" if change.missing else ""
+
+
+def _why(change: Change) -> str:
+    return reasons(change.reasons) if change.reasons else "no reason recorded"
+
+
+def _direction(change: Change) -> str:
+    if change.better != "lower" or not change.delta:
+        return ""
+    return ": rose" if change.delta > 0 else ": fell"
+
+
+def cost_words(arm: Arm) -> list[tuple[str, str]]:
+    """What one run of the arm cost: (name, words) pairs, means over seeds; only what was recorded."""
+    pairs = [
+        ("time", arm.cost("seconds"), duration),
+        ("tokens", arm.cost("tokens"), amount),
+        ("learned from", arm.cost("supervised_tokens"), amount),
+        ("steps", arm.cost("steps"), amount),
+        ("peak memory", arm.cost("peak_memory_bytes", max), size),
+    ]
+    out = [(name, say(number)) for name, number, say in pairs if number is not None]
+    part = share(arm.cost("trainable_parameters"), arm.cost("total_parameters"))
+    return out if part == "missing" else [*out, ("trainable", part)]
+
+
+def cost_line(arm: Arm) -> str:
+    """ "41 s, 120 k tokens, 1.10 GB peak memory, 100 % of the weights trainable, 3 seeds"."""
+    said = dict(cost_words(arm))
+    parts = [said.get("time", "")]
+    parts += [f"{said['tokens']} tokens"] if "tokens" in said else []
+    parts += [f"{said['peak memory']} peak memory"] if "peak memory" in said else []
+    parts += [f"{said['trainable']} of the weights trainable"] if "trainable" in said else []
+    parts += [counted(len(arm.runs), "seed")] if said else []
+    return ", ".join(part for part in parts if part)
+
+
+def sentence(arm: Arm) -> str:
+    """One arm in one sentence, without its name: "learned new-format +92.0 points; lost refusals
+    31.0, json-answers 88.0 points; kept arithmetic"."""
+    if not arm.changes:
+        return "not measured"
+    clauses = [_learned(arm.of("new"))] if arm.of("new") else []
+    clauses += _fate([change for change in arm.changes if change.role not in ("new", "health")])
+    # Divergence from the model before rises with whatever is learned: no illness by itself.
+    worse = _by_size([change for change in arm.of("health") if change.verdict == "lost" and change.unit != "nats"])
+    if worse:
+        clauses.append(f"health worse: {_amounts(worse)}")
+    return "; ".join(clauses)
+
+
+def _learned(changes: Sequence[Change]) -> str:
+    groups = {verdict: [change for change in changes if change.verdict == verdict] for verdict in TONES}
+    parts = []
+    if groups["gained"]:
+        parts.append(f"learned {_amounts(_by_size(groups['gained']), sign=True)}")
+    if groups["lost"]:
+        parts.append(f"got worse at {_amounts(_by_size(groups['lost']))}")
+    if groups["kept"]:
+        parts.append(f"did not change {_names(groups['kept'])}")
+    if groups["cannot tell"]:
+        parts.append(f"cannot tell whether it learned {_names(groups['cannot tell'], word='or')}")
+    return "; ".join(parts)
+
+
+def _fate(changes: Sequence[Change]) -> list[str]:
+    """Clauses on the old suites, losses first, the largest first."""
+    if not changes:
+        return []
+    groups = {verdict: [change for change in changes if change.verdict == verdict] for verdict in TONES}
+    clauses = []
+    if groups["lost"]:
+        clauses.append(f"lost {_amounts(_by_size(groups['lost']))}")
+    elif groups["cannot tell"]:
+        clauses.append("no loss proven")
+    if groups["gained"]:
+        clauses.append(f"gained {_amounts(_by_size(groups['gained']))}")
+    if groups["kept"]:
+        everything = len(groups["kept"]) == len(changes) > 1
+        clauses.append(f"kept {_all(len(changes))} old suites" if everything else f"kept {_names(groups['kept'])}")
+    if groups["cannot tell"]:
+        clauses.append(f"cannot tell {_names(groups['cannot tell'])}")
+    return clauses
+
+
+def _names(changes: Sequence[Change], word: str = "and") -> str:
+    return listing([change.suite for change in changes], word=word)
+
+
+def _by_size(changes: Sequence[Change]) -> list[Change]:
+    return sorted(changes, key=lambda change: (change.unit != "points", -abs(change.delta or 0.0)))
+
+
+def _amounts(changes: Sequence[Change], *, sign: bool = False) -> str:
+    """ "a 31.0, b 4.0 points, c 0.180 bits": each unit is named once, after its last number."""
+    parts = []
+    for place, change in enumerate(changes):
+        last = place + 1 == len(changes) or changes[place + 1].unit != change.unit
+        size = figure(change.delta if sign else abs(change.delta or 0.0), change.unit, sign=sign)
+        parts.append(f"{change.suite} {size}{' ' + change.unit if last else ''}")
+    return ", ".join(parts)
+
+
+def tone(arm: Arm) -> str:
+    """The arm's colour: lost when any old suite is proven lost, else unclear when any cannot be told,
+    else kept."""
+    if not arm.changes:
+        return "unclear"
+    found = {change.verdict for change in arm.changes if change.role not in ("new", "health")}
+    if "lost" in found:
+        return "lost"
+    return "unclear" if "cannot tell" in found else "kept"
+
+
+def headline(facts: Facts) -> str:
+    """The whole study in one or two sentences, names and numbers only from the comparisons."""
+    arms = [arm for arm in facts.arms if arm.changes]
+    if not arms:
+        return "Nothing was compared."
+    if facts.kind == "compare" or not any(arm.of("new") for arm in arms):
+        return " ".join(_kept_sentence(arm, alone=len(arms) == 1) for arm in arms[:4])
+    plain = next((arm for arm in arms if arm.name == "plain"), None)
+    others = [arm for arm in arms if arm is not plain]
+    said = [_plain_sentence(plain)] if plain else []
+    learners = [arm for arm in others if _learned_any(arm)]
+    keepers = [arm.name for arm in learners if tone(arm) == "kept"]
+    unproven = [arm.name for arm in learners if tone(arm) == "unclear"]
+    too = " too" if plain and _learned_any(plain) else ""
+    if keepers:
+        said.append(f"{listing(keepers, at_most=4)} learned{too} and kept every old suite.")
+    elif unproven:
+        said.append(f"{listing(unproven, at_most=4)} learned{too}, with no loss proven.")
+    elif learners:
+        least = min(learners, key=_mean_loss).name
+        everyone = f"Every {'other ' if plain else ''}arm that learned lost something too; {least} lost least."
+        said.append(everyone if len(learners) > 1 else f"{least} learned{too} and lost something as well.")
+    elif others:
+        said.append(f"No {'other ' if plain else ''}arm is proven to have learned.")
+    return " ".join([*said, *_sequence_sentence(facts)])
+
+
+def _sequence_sentence(facts: Facts) -> list[str]:
+    moved = [
+        (grid.arm, grid.metrics["backward_transfer"][0]) for grid in facts.grids if "backward_transfer" in grid.metrics
+    ]
+    lost = [f"{figure(-mean, 'points')} points under {arm}" for arm, mean in moved if mean is not None and mean < 0]
+    return [f"Once later tasks were taught, earlier ones lost {listing(lost, at_most=4)}."] if lost else []
+
+
+def _learned_any(arm: Arm) -> bool:
+    return any(change.verdict == "gained" for change in arm.of("new"))
+
+
+def _mean_loss(arm: Arm) -> float:
+    """Points lost per old suite on average, to name the arm that lost least."""
+    gains = [change.gain for change in arm.of("old") if change.unit == "points" and change.gain is not None]
+    return -sum(gains) / len(gains) if gains else math.inf
+
+
+def _plain_sentence(arm: Arm) -> str:
+    new, old = arm.of("new"), [change for change in arm.changes if change.role not in ("new", "health")]
+    gained = [change for change in new if change.verdict == "gained"]
+    lost = [change for change in old if change.verdict == "lost"]
+    count = _all(len(new)) if len(gained) == len(new) else f"{len(gained)} of {len(new)}"
+    what = gained[0].suite if len(new) == 1 and gained else f"{count} new suites"
+    did = f"learned {what}" if gained else "is not proven to have learned anything"
+    if lost:
+        return f"Plain training {did} {'but' if gained else 'and'} lost {_part(lost, old)}."
+    kept = old and all(change.verdict in ("kept", "gained") for change in old)
+    return f"Plain training {did}{' and kept every old suite' if kept else '; no loss is proven' if old else ''}."
+
+
+def _part(some: Sequence[Change], whole: Sequence[Change]) -> str:
+    if len(some) == 1:
+        return some[0].suite
+    return f"{_all(len(whole)) if len(some) == len(whole) else f'{len(some)} of {len(whole)}'} old suites"
+
+
+def _all(n: int) -> str:
+    return "both" if n == 2 else f"all {n}"
+
+
+def _kept_sentence(arm: Arm, *, alone: bool) -> str:
+    changes = [change for change in arm.changes if change.role != "health"] or list(arm.changes)
+    groups = {verdict: [change.suite for change in changes if change.verdict == verdict] for verdict in TONES}
+    who = "The model after" if alone and arm.name == "after" else arm.name
+    n = len(changes)
+    gained = f" and gained {listing(groups['gained'], at_most=4)}" if groups["gained"] else ""
+    if groups["lost"]:
+        return (
+            f"{who} lost {listing(groups['lost'], at_most=4)} ({len(groups['lost'])} of {counted(n, 'suite')}){gained}."
+        )
+    if groups["cannot tell"]:
+        unclear = listing(groups["cannot tell"], at_most=4)
+        return f"{who} shows no proven loss{gained}; {unclear} cannot be told at this sample size."
+    if len(groups["kept"]) == n:
+        return f"{who} kept {'every suite' if n > 1 else groups['kept'][0]}."
+    return f"{who} lost nothing{gained}."
+
+
+def metric_words(name: str, mean: float | None) -> str:
+    """What a continual metric's value says, with its sign in words."""
+    if mean is None:
+        return "missing"
+    size, up = figure(abs(mean), "points"), mean > 0
+    if figure(mean, "points") == "0.0":
+        up, size = True, "0.0"
+    if name == "average_accuracy":
+        return f"{figure(mean, 'points')} points on average over all tasks, after the last one"
+    if name == "backward_transfer":
+        return f"earlier tasks {'gained' if up else 'lost'} {size} points once later ones were taught"
+    if name == "forward_transfer":
+        return f"tasks not yet taught stood {size} points {'above' if up else 'below'} the untouched model"
+    if name == "forgetting":
+        return f"from its best moment an earlier task {'lost' if up else 'gained'} {size} points"
+    if name == "intransigence":
+        return f"fresh tasks came out {size} points {'below' if up else 'above'} the joint arm"
+    return f"{figure(mean, 'points', sign=True)} points"
