@@ -18,7 +18,7 @@ class Rows:
     """Examples that are already in memory. name: what people call them."""
 
     examples: tuple[Example, ...]
-    name: str
+    name: str = "rows"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -31,6 +31,58 @@ class Rows:
 
     def __iter__(self) -> Iterator[Example]:
         return iter(self.examples)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """All rows of several sources, one source after another (training shuffles them).
+
+    With more than one source, ids begin with the source's place, ``0/``, ``1/``, …, so that equal
+    ids of different sources stay apart.
+    """
+
+    sources: tuple[Source, ...]
+    name: str = "joined"
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the sources, in their order."""
+        return fingerprint({"joined": [source.fingerprint for source in self.sources]})
+
+    def describe(self) -> str:
+        """Every part."""
+        return f"{self.name}: " + " + ".join(source.describe() for source in self.sources)
+
+    def __iter__(self) -> Iterator[Example]:
+        several = len(self.sources) > 1
+        for place, source in enumerate(self.sources):
+            for example in source:
+                yield dataclasses.replace(example, id=f"{place}/{example.id}") if several else example
+
+
+@dataclass(frozen=True)
+class Joined:
+    """All rows of several sources, one source after the other.
+
+    Ids that sources share are told apart by the source's place: "0/row-1", "1/row-1".
+    """
+
+    sources: tuple[Source, ...]
+    name: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the sources, in order; reads no rows."""
+        return fingerprint({"joined": [source.fingerprint for source in self.sources]})
+
+    def describe(self) -> str:
+        """The sources' own lines."""
+        return f"{self.name}: " + " + ".join(source.describe() for source in self.sources)
+
+    def __iter__(self) -> Iterator[Example]:
+        for place, source in enumerate(self.sources):
+            for example in source:
+                yield dataclasses.replace(example, id=f"{place}/{example.id}")
 
 
 @dataclass(frozen=True)
@@ -75,7 +127,8 @@ class Mixture:
 
     share_of_final: old / (old + new), in [0, 1); n_old = round(share / (1 - share) * n_new), drawn
     without replacement and shuffled together by `seed`. Old rows come out with origin "replay"
-    and an id that begins with ``replay/``. repeat: when `old` is too small, go round it as often
+    and an id that begins with ``replay/`` (``replay2/`` in a mixture
+    of a mixture, …). repeat: when `old` is too small, go round it as often
     as needed (each row as often as any other, give or take one); otherwise iterating raises
     DataError, because a smaller share than the one that was asked for would look like the method's
     failure.
@@ -107,24 +160,35 @@ class Mixture:
 
     def __iter__(self) -> Iterator[Example]:
         dice = random.Random(f"mixture {self.seed}")
-        rows = list(self.new)
-        wanted = round(self.share_of_final / (1 - self.share_of_final) * len(rows))
-        rows += self._draw(wanted, dice) if wanted else []
+        new = list(self.new)
+        wanted = round(self.share_of_final / (1 - self.share_of_final) * len(new))
+        rows = new + (self._draw(wanted, _free_prefix(new), dice) if wanted else [])
         dice.shuffle(rows)
         return iter(rows)
 
-    def _draw(self, wanted: int, dice: random.Random) -> list[Example]:
+    def _draw(self, wanted: int, prefix: str, dice: random.Random) -> list[Example]:
         old = list(self.old)
         if not old or (wanted > len(old) and not self.repeat):
+            largest = len(old) / (len(old) + wanted / self.share_of_final * (1 - self.share_of_final))
             raise DataError(
-                f"{self.old.describe()}",
-                f"share_of_final = {self.share_of_final:g} needs {wanted:,} old rows, {len(old):,} are there",
-                "lower share_of_final, give more old data, or set repeat: true",
+                f"share_of_final = {self.share_of_final:g}: {wanted:,} old rows are needed",
+                f"{self.old.describe()} has {len(old):,}",
+                f"at most {largest:.3f} is possible with these; give more old data, or set repeat: true to use "
+                "rows more than once",
             )
         drawn = []
         for turn in range(-(-wanted // len(old))):
             count = min(len(old), wanted - turn * len(old))
             mark = f"#{turn + 1}" if turn else ""
             for i in dice.sample(range(len(old)), count):
-                drawn.append(dataclasses.replace(old[i], id=f"replay/{old[i].id}{mark}", origin="replay"))
+                drawn.append(dataclasses.replace(old[i], id=f"{prefix}{old[i].id}{mark}", origin="replay"))
         return drawn
+
+
+def _free_prefix(new: list[Example]) -> str:
+    """What old rows' ids begin with, such that they meet no new row's, in mixtures of mixtures too."""
+    number, prefix = 1, "replay/"
+    while any(example.id.startswith(prefix) for example in new):
+        number += 1
+        prefix = f"replay{number}/"
+    return prefix
