@@ -1,0 +1,134 @@
+"""The command line as a person uses it: exit codes, words, no traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.study.worlds import make_study
+from tests.tiny import save_tiny
+
+ROOT = Path(__file__).parents[1]
+
+
+def mnemos(*words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own."""
+    command = [sys.executable, "-m", "mnemos.cli", *map(str, words)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"], ["data", "show", "--help"]])
+def test_help_loads_neither_torch_nor_transformers(words: list[str]) -> None:
+    script = (
+        "import sys, runpy\n"
+        f"sys.argv = ['mnemos', *{words!r}]\n"
+        "try:\n    runpy.run_module('mnemos.cli', run_name='__main__')\n"
+        "except SystemExit as stop:\n    assert not stop.code, stop.code\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'scipy', 'matplotlib', 'pydantic'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["run", "absent.yaml"], 2, "does not exist"),
+        (["run", "mnemos:demo.yaml", "--dry-run", "--set", "trian.x=1"], 2, "train"),
+        (["run", "mnemos:demo.yaml", "--dry-run", "--nonsense"], 2, "not an option"),
+        (["run", "mnemos:demo.yaml", "--dry-run", "--train.learning_rate"], 2, "has no value"),
+        (["report", "absent"], 2, "does not exist"),
+        (["methods", "lorra"], 2, "did you mean 'lora'?"),
+        (["compare", "./absent", "./absent", "--suites", "refusals"], 2, "no such directory"),
+        (["gate", "mnemos:patients/chat", "mnemos:patients/chat", "--suites", "refusals", "--max-loss", "-1"], 2, "-1"),
+        (["compare", "mnemos:patients/chat", "mnemos:patients/chat", "--suites", "refusal"], 2, "refusals"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_mistakes_have_codes_and_words_and_no_traceback(words: list[str], code: int, said: str) -> None:
+    done = mnemos(*words)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_shows_the_traceback() -> None:
+    done = mnemos("run", "absent.yaml", "--debug")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+def test_overrides_as_options(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    done = mnemos("run", study, "--dry-run", "--arms.replay.0.replay.share_of_final", "0.5", "--seeds.0=7")
+    assert done.returncode == 0, done.stderr
+    assert "share_of_final=0.5" in done.stdout
+    assert "seed 7" in done.stdout
+
+
+def test_methods_as_json_has_what_a_catalogue_needs() -> None:
+    rows = json.loads(mnemos("methods", "--json").stdout)
+    assert {"replay", "lora", "kl_to_before", "weights"} <= {row["name"] for row in rows}
+    assert all(row["changes"] and row["paper"] and row["summary"] for row in rows)
+
+
+def test_a_study_a_report_and_the_same_model_twice(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    done = mnemos("run", study, "--out", tmp_path / "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "replay" in done.stdout
+    assert "report  run/report.html" in done.stdout
+    results = json.loads(mnemos("report", tmp_path / "run", "--format", "json").stdout)
+    assert results == json.loads((tmp_path / "run" / "results.json").read_text())
+    for form in ("md", "html", "text"):
+        assert "plain" in mnemos("report", tmp_path / "run", "--format", form).stdout
+
+    model = tmp_path / "model"
+    suites = ["--suites", tmp_path / "new.yaml", "--suites", tmp_path / "old.yaml"]
+    same = json.loads(mnemos("compare", model, model, *suites, "--format", "json").stdout)
+    assert len(same["comparisons"]) == 6
+    assert all(row["delta"] in (0, None) and row["low"] in (0, None) for row in same["comparisons"])
+    assert sum(row["delta"] == 0 for row in same["comparisons"]) >= 4
+    assert mnemos("gate", model, model, *suites).returncode == 0
+
+
+def test_a_gate_tells_a_proven_loss_from_too_few_items(tmp_path: Path) -> None:
+    make_study(tmp_path)
+    save_tiny(tmp_path / "other", seed=1)
+    done = mnemos(
+        "gate",
+        tmp_path / "model",
+        tmp_path / "other",
+        "--suites",
+        tmp_path / "old.yaml",
+        "--card",
+        tmp_path / "card.md",
+    )
+    assert done.returncode in (3, 4), done.stderr
+    assert (tmp_path / "card.md").read_text().strip() in done.stdout
+
+
+def test_init_writes_a_study_that_runs(tmp_path: Path) -> None:
+    make_study(tmp_path)
+    done = mnemos("init", "new.jsonl", "--model", "model", "--out", "mine.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert mnemos("init", "new.jsonl", "--model", "model", "--out", "mine.yaml", cwd=tmp_path).returncode == 2
+    plain = ["--set", "arms={}", "--set", "seeds=[0]", "--set", "train.num_train_epochs=1"]
+    ran = mnemos("run", "mine.yaml", *plain, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    train = (tmp_path / "new.train.jsonl").read_text().splitlines()
+    items = (tmp_path / "suites" / "new.jsonl").read_text().splitlines()
+    assert len(train) + len(items) == 24
+    assert not {json.loads(line)["id"] for line in train} & {json.loads(line)["id"] for line in items}
+
+
+def test_data_show_marks_what_is_learned(tmp_path: Path) -> None:
+    make_study(tmp_path)
+    done = mnemos("data", "show", "new.jsonl", "--model", "model", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "it is" in done.stdout
