@@ -17,28 +17,27 @@ if TYPE_CHECKING:
     import torch
 
 
-def fit(rows: Sequence[Tokens], max_length: int, truncate: bool) -> tuple[list[Tokens], Counter[str]]:
-    """The rows that can be trained on, in order, and how many fared how.
+PADDING = -1
+"""The document number of padding."""
 
-    max_length: tokens. A longer row is left out ("too long"), or with `truncate` cut at its end
-    ("cut"; its end-of-turn token is lost). A row in which no token counts is left out ("nothing
-    to learn"). "rows" and "kept" count all and what is returned.
+
+def fit(rows: Sequence[Tokens], max_length: int, truncate: bool) -> tuple[list[Tokens], Counter[str]]:
+    """Rows of at most `max_length` tokens, in order, and how many were cut or left out, by reason.
+
+    A longer row is left out, or with `truncate` cut at its end: its end-of-turn token is lost then,
+    and of a long prompt perhaps the whole answer.
     """
-    counts: Counter[str] = Counter({"rows": len(rows), "kept": 0})
     kept: list[Tokens] = []
+    counts: Counter[str] = Counter()
     for row in rows:
-        if len(row) > max_length:
-            if not truncate:
-                counts["too long"] += 1
-                continue
-            counts["cut"] += 1
-            end = max_length
-            row = Tokens(row.ids[:end], row.weight[:end], row.output[:end], row.example, row.origin)
-        if not np.any(row.weight[1:]):
-            counts["nothing to learn"] += 1
-            continue
-        kept.append(row)
-    counts["kept"] = len(kept)
+        if len(row) <= max_length:
+            kept.append(row)
+        elif truncate:
+            cut = slice(0, max_length)
+            kept.append(Tokens(row.ids[cut], row.weight[cut], row.output[cut], row.example, row.origin))
+            counts[f"cut to {max_length} tokens"] += 1
+        else:
+            counts[f"left out: longer than {max_length} tokens"] += 1
     return kept, counts
 
 
@@ -102,7 +101,7 @@ def collate(rows: Sequence[Sequence[Tokens]], pad_id: int, *, pad_to_multiple_of
     shape = (len(rows), width)
     ids = np.full(shape, pad_id, np.int64)
     positions = np.zeros(shape, np.int64)
-    documents = np.full(shape, -1, np.int64)
+    documents = np.full(shape, PADDING, np.int64)
     weight = np.zeros(shape, np.float32)
     for r, row in enumerate(rows):
         at = 0
