@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ def training_arguments(plan: Plan, checkpoints: Path, *, quiet: bool) -> Any:
     names = {field.name for field in dataclasses.fields(TrainingArguments)}
     recompute = "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
     values[recompute] = plan.train.gradient_checkpointing
-    try:
+    with refused_settings():
         arguments = TrainingArguments(
             output_dir=str(checkpoints),
             use_cpu=not accelerated,
@@ -40,11 +42,18 @@ def training_arguments(plan: Plan, checkpoints: Path, *, quiet: bool) -> Any:
             **values,
         )
         arguments.get_warmup_steps(1)
-    except ValueError as error:
-        raise UsageError("train", " ".join(str(error).split()), "the names are those of TrainingArguments") from None
     # Several visible GPUs in one process would mean nn.DataParallel, which splits by rows.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+@contextmanager
+def refused_settings() -> Iterator[None]:
+    """Turn transformers' ValueError about a setting into a UsageError."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError("train", " ".join(str(error).split()), "the names are those of TrainingArguments") from None
 
 
 def _values(plan: Plan) -> dict[str, Any]:

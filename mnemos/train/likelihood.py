@@ -86,7 +86,7 @@ def _trainer(plan: Plan, prepared: Prepared, tokenizer: Any, out: Path, quiet: b
     from transformers import set_seed
 
     from mnemos.models.load import check_vocabulary
-    from mnemos.train.arguments import training_arguments
+    from mnemos.train.arguments import refused_settings, training_arguments
     from mnemos.train.trainer import PlanTrainer
 
     arguments = training_arguments(plan, out / "checkpoints", quiet=quiet)
@@ -103,7 +103,8 @@ def _trainer(plan: Plan, prepared: Prepared, tokenizer: Any, out: Path, quiet: b
         )
     sound_generation(model)
     identity = fingerprint([plan.fingerprint, arguments.world_size])
-    return PlanTrainer(plan, prepared.rows, identity, model, arguments)
+    with refused_settings():
+        return PlanTrainer(plan, prepared.rows, identity, model, arguments)
 
 
 def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet: bool) -> None:

@@ -87,6 +87,8 @@ def plan(model: Path, **changes: Any) -> Plan:
         "per_device_train_batch_size": 4,
         "logging_steps": 1,
         "max_length": 128,
+        # Large enough that Adam does not blow rounding of vanishing gradients up to whole steps.
+        "adam_epsilon": 1e-3,
     }
     fields = {field.name for field in dataclasses.fields(Plan)}
     settings.update({name: value for name, value in changes.items() if name not in fields})

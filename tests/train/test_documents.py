@@ -92,7 +92,7 @@ def _gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
 
 
-@pytest.mark.parametrize("family", JOINED + PADDED)
+@pytest.mark.parametrize("family", [*JOINED, *PADDED])
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 def test_loss_and_gradients_equal_separate_plain_passes(family: str) -> None:
     model = _model(family)
@@ -115,7 +115,7 @@ def test_loss_and_gradients_equal_separate_plain_passes(family: str) -> None:
     assert model.config._attn_implementation != ATTENTION
 
 
-@pytest.mark.parametrize("family", JOINED + ["gemma2"])
+@pytest.mark.parametrize("family", [*JOINED, "gemma2"])
 def test_logits_are_computed_where_asked_only(family: str) -> None:
     assert find_way(_model(family), longest=24).picks
 

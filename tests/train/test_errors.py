@@ -1,0 +1,150 @@
+"""What stops a training, and what it says."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mnemos.core.errors import DataError, ModelError, RunError, UsageError
+from mnemos.core.nouns import Example, Tokens, Turn
+from mnemos.core.plan import Likelihood, ModelHandle
+from mnemos.train.likelihood import train
+from tests.train.making import Few, pairs, plan
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same weight everywhere."""
+
+    value: float
+
+    def __call__(self, rows: Sequence[Tokens], before: ModelHandle) -> list[Tokens]:
+        return [dataclasses.replace(row, weight=np.full(len(row), self.value, np.float32)) for row in rows]
+
+
+def test_all_zero_weight_is_refused_with_counts(llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="all-zero loss weight: 0 of 217 tokens in 13 of 13 examples"):
+        train(plan(llama, weigh=(Constant(0.0),)), tmp_path, quiet=True)
+
+
+def test_too_long_examples_are_refused_with_the_bound(llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"13 examples, the shortest of .* max_length = 3") as caught:
+        train(plan(llama, max_length=3), tmp_path, quiet=True)
+    assert "truncate" in str(caught.value)
+
+
+def test_nothing_to_learn_from(llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="gives no examples"):
+        train(plan(llama, examples=Few((), "none")), tmp_path, quiet=True)
+
+
+def test_a_careless_weighing_method_is_caught(llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"Constant.*not a finite number"):
+        train(plan(llama, weigh=(Constant(float("nan")),)), tmp_path, quiet=True)
+
+    @dataclass(frozen=True)
+    class Drops:
+        def __call__(self, rows: Sequence[Tokens], before: ModelHandle) -> Sequence[Tokens]:
+            return rows[1:]
+
+    with pytest.raises(ModelError, match="Drops: changed the rows"):
+        train(plan(llama, weigh=(Drops(),)), tmp_path, quiet=True)
+
+
+@dataclass(frozen=True)
+class Breaks:
+    """Turns the loss (or only the gradients) into NaN at one call."""
+
+    call: int
+    gradients: bool = False
+    calls: list[int] = dataclasses.field(default_factory=list, compare=False)
+
+    def loss(self, view: Any) -> torch.Tensor:
+        self.calls.append(1)
+        if len(self.calls) != self.call:
+            return 0 * view.logits.sum()
+        if self.gradients:
+            # d sqrt(x) / dx at 0 is infinite, times 0 is NaN; the value is 0.
+            return (0 * view.logits).square().sum().sqrt()
+        return view.logits.sum() * float("nan")
+
+
+@pytest.mark.parametrize("gradients", [False, True], ids=["loss", "gradients"])
+def test_a_loss_that_is_no_number_stops_at_its_step(llama: Path, tmp_path: Path, gradients: bool) -> None:
+    broken = plan(llama, objective=(Likelihood(), Breaks(3, gradients)), save_steps=2)
+    with pytest.raises(ModelError, match=r"step 3: the (loss|gradient norm) is nan") as caught:
+        train(broken, tmp_path, quiet=True)
+    assert "learning_rate" in str(caught.value)
+    assert not (tmp_path / "model").exists()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-2"]
+
+
+def test_a_learning_rate_that_explodes_is_explained(llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="must be finite"):
+        train(plan(llama, learning_rate=1e30, num_train_epochs=5), tmp_path, quiet=True)
+
+
+def test_a_model_in_which_nothing_may_move(llama: Path, tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Still:
+        learning_rate: float | None = None
+
+        def prepare(self, model: Any) -> Any:
+            return model.requires_grad_(False)
+
+    with pytest.raises(ModelError, match=r"0 of [0-9]+ parameters may move"):
+        train(plan(llama, trainable=Still()), tmp_path, quiet=True)
+
+
+@pytest.mark.parametrize("wrong", [{"lr_scheduler_type": "cosinus"}, {"optim": "adamm"}, {"report_to": ("wandbee",)}])
+def test_settings_that_transformers_refuses(llama: Path, tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=str(next(iter(wrong.values())))[:5].strip("('")):
+        train(plan(llama, **wrong), tmp_path, quiet=True)
+
+
+def test_a_full_disk_is_said_and_leaves_no_half_model(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import PreTrainedModel
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
+    with pytest.raises(RunError, match="the disk is full"):
+        train(plan(llama), tmp_path, quiet=True)
+    assert not (tmp_path / "model").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "Error while serializing: I/O error: No space left on device (os error 28)",
+        "[enforce fail at inline_container.cc:672] . PytorchStreamWriter failed writing file data/3: file write failed",
+    ],
+)
+def test_wrapped_messages_of_a_full_disk_are_understood(error: str, tmp_path: Path) -> None:
+    from mnemos.train.save import full_disk
+
+    with pytest.raises(RunError, match="the disk is full"), full_disk(tmp_path):
+        raise RuntimeError(error)
+    with pytest.raises(RuntimeError, match="other"), full_disk(tmp_path):
+        raise RuntimeError("other")
+
+
+def test_a_message_without_assistant_has_nothing_to_teach(llama: Path, tmp_path: Path) -> None:
+    from tests.train.making import Output
+
+    rows = Few((Example("u", "messages", (Turn("user", "hello"),)),), "user-only")
+    with pytest.raises(DataError, match="all-zero loss weight"):
+        train(plan(llama, examples=rows, weigh=(Output(),)), tmp_path, quiet=True)
+    assert len(pairs().examples) == 13
