@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mnemos.core.errors import NotComparable, UsageError
+from mnemos.core.errors import UsageError
 from mnemos.study.run import Record
 
 AFTER = "after"
@@ -30,10 +30,12 @@ def compare(
     before, after: Hugging Face directories or hub ids, adapters included. suites: a YAML file,
     a built-in name, or a list of specs. new: names of suites that measure what was taught (the
     others must not lose). out: keep results.json, answers and report there. Raises NotComparable
-    when the two use different chat templates, unless that is allowed by name, because then a
-    difference is not the model's alone. The same model on both sides gives exactly 0.
+    naming every difference of the two manifests: a changed chat template or tokenizer is refused
+    unless allowed by name, because then a difference is not the model's alone. The same model on
+    both sides gives exactly 0.
     """
     from mnemos.measure.ask import measure
+    from mnemos.measure.manifest import refuse_differences
     from mnemos.measure.suite import load_suites
     from mnemos.models.load import Checkpoint
     from mnemos.study.config import model_location
@@ -55,18 +57,30 @@ def compare(
     options = {"trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
     handles = [Checkpoint(model_location(str(place), here), **options) for place in (before, after)]
     first, second = handles[0].load(), handles[1].load()
-    templates = [model.renderer.template_fingerprint for model in (first, second)]
-    if templates[0] != templates[1] and not allow_template_change:
-        raise NotComparable(
-            f"chat template of {after}",
-            f"differs from that of {before} ({templates[1]} against {templates[0]})",
-            "copy tokenizer_config.json and chat_template.jinja from the model before, or pass --allow-template-change",
-        )
+    frozen = [_frozen(*side, everything, roles) for side in zip(handles, (first, second), strict=True)]
+    refuse_differences(*frozen, allow=("template_fingerprint", "first_tokens") if allow_template_change else ())
     base = measure(first, everything, before=None, before_answers=None)
     kept = {name: scored.answers for name, scored in base.items()}
     later = measure(second, everything, before=first, before_answers=kept)
-    results = _results(everything, roles, handles, (base, later), templates)
+    results = _results(everything, roles, handles, (base, later), frozen[0])
     return _save(results, (base, later), out)
+
+
+def _frozen(handle: Any, model: Any, suites: Sequence[Any], roles: Mapping[str, str]) -> dict[str, Any]:
+    """One side's manifest; its first tokens are those of the first prompt or text of the suites."""
+    from mnemos.core.nouns import Prompt, Turn
+    from mnemos.measure.manifest import manifest
+
+    first = next((item for suite in suites for item in suite.items), None)
+    prompt = first and (first.prompt or Prompt((Turn("text", first.text or ""),)))
+    return manifest(
+        model=handle,
+        suites=suites,
+        roles=roles,
+        seeds=[0],
+        template_fingerprint=model.renderer.template_fingerprint,
+        first_tokens=model.renderer.prompt_ids(prompt) if prompt else (),
+    )
 
 
 def _results(
@@ -78,15 +92,11 @@ def _results(
 ) -> dict[str, Any]:
     from mnemos.measure.compare import comparisons, summary
     from mnemos.measure.flips import flips
-    from mnemos.measure.manifest import manifest
     from mnemos.study.results import FORMAT
 
     base, later = ({name: scored.scores for name, scored in side.items()} for side in sides)
     same = handles[0].fingerprint == handles[1].fingerprint
     compared = comparisons(suites, base, {0: later}, arm=AFTER, roles=roles, same_model=same)
-    frozen = manifest(
-        model=handles[0], suites=suites, roles=roles, seeds=[0], template_fingerprint=templates[0], first_tokens=[]
-    )
     frozen["after"] = {"path": str(handles[1].path), "fingerprint": handles[1].fingerprint}
     run = {
         "seed": 0,

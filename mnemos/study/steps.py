@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -27,19 +26,13 @@ if TYPE_CHECKING:
     from mnemos.measure.suite import Suite
     from mnemos.models.language import LocalModel
 
-LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "accelerate", "numpy", "scipy", "datasets")
-
 
 @lru_cache(maxsize=1)
 def surroundings() -> dict[str, str]:
     """Library versions and device: part of every key, so that nothing is compared across them."""
-    import torch
+    from mnemos.measure.manifest import hardware, versions
 
-    from mnemos import __version__
-
-    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return {"mnemos": __version__, **versions, "device": device}
+    return {**versions(), "device": str(hardware()["device"])}
 
 
 @dataclass(frozen=True)
