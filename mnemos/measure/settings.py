@@ -105,7 +105,8 @@ class LanguageSettings(GenerateSettings):
 
 
 class HarnessSettings(SuiteSettings):
-    """lm_eval: a task of lm-evaluation-harness."""
+    """lm_eval: a task of lm-evaluation-harness, or a group of tasks; limit takes the first documents
+    of each."""
 
     task: str
     """The task's name."""

@@ -22,15 +22,19 @@ from typing import Any, Literal, cast
 import yaml
 
 from mnemos.core.errors import DataError, UsageError, nearest
-from mnemos.core.fingerprint import fingerprint
+from mnemos.core.fingerprint import directory_fingerprint, fingerprint
 from mnemos.core.method import validated
 from mnemos.core.nouns import Decoding
 from mnemos.measure.items import Item, Row, parse, read_rows, rows_of
 from mnemos.measure.kinds import KINDS, Kind
-from mnemos.measure.settings import GenerateSettings, HarnessSettings, SuiteSettings
+from mnemos.measure.settings import ClassifierSettings, GenerateSettings, HarnessSettings, SuiteSettings
+from mnemos.models.load import Checkpoint
 
 BUILT_IN = Path(__file__).parents[1] / "recipes" / "suites"
 """Where suites that ship with mnemos live: a colon in a name is a hyphen in its file's name."""
+
+TASK_FILES = (".yaml", ".yml", ".py", ".json", ".jsonl", ".csv", ".parquet", ".txt")
+"""Files of a harness task's folder whose change is noticed."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,14 @@ class Suite:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes exactly when the scores could: name, kind, items and settings, not tolerance."""
-        left_out = {"tolerance", "better", "data", "items", "columns", "limit"}
+        """Changes exactly when the scores could: name, kind, items, settings, and the content of a
+        classifier or of a harness task's folder; not tolerance."""
+        left_out = {"tolerance", "better", "data", "items", "columns"}
         settings = self.settings.model_dump(mode="json", exclude=left_out)
+        if isinstance(self.settings, ClassifierSettings):
+            settings["model"] = Checkpoint(self.settings.model).fingerprint
+        if isinstance(self.settings, HarnessSettings) and self.settings.include_path is not None:
+            settings["include_path"] = directory_fingerprint(self.settings.include_path, suffixes=TASK_FILES)
         return fingerprint([self.name, self.kind, self.items, settings, self.origin])
 
     @property
@@ -190,6 +199,8 @@ def _suite(raw: Mapping[str, Any], folder: Path) -> Suite:
         raise UsageError(f"{where}: of", f"is not for kind {kind_name}", "give it data: or items: of its own")
     if isinstance(settings, HarnessSettings):
         settings = _harness(settings, folder)
+    if isinstance(settings, ClassifierSettings) and (folder / settings.model).is_dir():
+        settings = settings.model_copy(update={"model": str((folder / settings.model).resolve())})
     return Suite(
         name=settings.name,
         kind=kind_name,

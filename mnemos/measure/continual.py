@@ -1,0 +1,215 @@
+"""Metrics of a sequence of tasks, by their published formulas, from the matrix of scores.
+
+R[i][j] is the score on task j after training through task i, b[j] the score before any training,
+a*[j] that of a model trained on all tasks at once; T tasks, indices from 1 in the formulas:
+
+average accuracy    (1/T) sum_j R[T][j]
+backward transfer   1/(T-1) sum_{i<T} (R[T][i] - R[i][i])            GEM, arXiv:1706.08840
+forward transfer    1/(T-1) sum_{i>=2} (R[i-1][i] - b[i])            GEM
+forgetting          1/(T-1) sum_{j<T} (max_{l<T} R[l][j] - R[T][j])  arXiv:1801.10112
+intransigence       (1/T) sum_k (a*[k] - R[k][k])                    arXiv:1801.10112, averaged over tasks
+
+All are absolute differences in the scores' own scale, for scores where more is better. Trap: a
+positive backward transfer is good, a positive forgetting or intransigence is bad; `in_words` says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from mnemos.core.errors import DataError
+from mnemos.measure.uncertainty import ALPHA, two_way
+
+Floats = npt.NDArray[np.float64]
+Row = Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """A metric as a linear form: sum_ij c[i][j] R[i][j] + sum_j before[j] b[j] + sum_j joint[j] a*[j]."""
+
+    c: Floats
+    before: Floats
+    joint: Floats
+
+
+def _average_accuracy(r: Floats) -> Coefficients:
+    out = _nothing(len(r))
+    out.c[-1] = 1 / len(r)
+    return out
+
+
+def _backward_transfer(r: Floats) -> Coefficients:
+    out, t = _nothing(len(r)), len(r)
+    for i in range(t - 1):
+        out.c[-1, i] += 1 / (t - 1)
+        out.c[i, i] -= 1 / (t - 1)
+    return out
+
+
+def _forward_transfer(r: Floats) -> Coefficients:
+    out, t = _nothing(len(r)), len(r)
+    for i in range(1, t):
+        out.c[i - 1, i] += 1 / (t - 1)
+        out.before[i] -= 1 / (t - 1)
+    return out
+
+
+def _forgetting(r: Floats) -> Coefficients:
+    out, t = _nothing(len(r)), len(r)
+    for j in range(t - 1):
+        best = int(np.argmax(r[: t - 1, j]))
+        out.c[best, j] += 1 / (t - 1)
+        out.c[-1, j] -= 1 / (t - 1)
+    return out
+
+
+def _intransigence(r: Floats) -> Coefficients:
+    out, t = _nothing(len(r)), len(r)
+    for k in range(t):
+        out.joint[k] += 1 / t
+        out.c[k, k] -= 1 / t
+    return out
+
+
+def _nothing(t: int) -> Coefficients:
+    return Coefficients(np.zeros((t, t)), np.zeros(t), np.zeros(t))
+
+
+METRICS: Mapping[str, Callable[[Floats], Coefficients]] = {
+    "average_accuracy": _average_accuracy,
+    "backward_transfer": _backward_transfer,
+    "forward_transfer": _forward_transfer,
+    "forgetting": _forgetting,
+    "intransigence": _intransigence,
+}
+"""Every metric by name; forgetting is linear once the best earlier stage of each task is known."""
+
+
+@dataclass(frozen=True)
+class TaskItems:
+    """Item scores behind one task's column, for intervals over items.
+
+    after: float[S, T, n], seed x stage x item. before: float[n]. joint: float[n] or None. share:
+    float[n], the items' shares in the task's score, summing to 1. clusters: one name an item, or
+    None. Items must be present on every side: drop those that are not.
+    """
+
+    after: Floats
+    before: Floats
+    joint: Floats | None
+    share: Floats
+    clusters: Sequence[str | None] | None = None
+
+
+def metric(name: str, matrix: Sequence[Row], before: Row, joint: Row | None = None) -> float | None:
+    """One metric of one seed's matrix; None where it needs a missing score, a second task or the
+    joint reference. Raises DataError for a matrix that is not square."""
+    r, b, a = _arrays(matrix, before, joint)
+    if name != "average_accuracy" and name != "intransigence" and len(r) < 2:
+        return None
+    if name == "forgetting" and np.isnan(r[:, : len(r) - 1]).any():
+        return None
+    form = METRICS[name](r)
+    parts = [(form.c, r), (form.before, b), (form.joint, a)]
+    value = math.fsum(float(k * v) for ks, vs in parts for k, v in zip(ks.flat, vs.flat, strict=True) if k != 0)
+    return None if math.isnan(value) else value
+
+
+def sequence_metrics(
+    matrices: Sequence[Sequence[Row]], before: Row, joint: Row | None = None, items: Sequence[TaskItems] | None = None
+) -> dict[str, dict[str, float | None]]:
+    """{metric: {mean, low, high}} over seeds, in the scores' own scale.
+
+    matrices: one T x T matrix a seed. before: b[T]. joint: a*[T] or None. items: per task, the item
+    scores behind the matrices; with them the 95 % interval covers items and seeds (see
+    `uncertainty.two_way`; for forgetting the best earlier stages are taken as known). Without
+    them it is Student's t over seeds alone, which holds for these very items; None for one seed.
+    """
+    out: dict[str, dict[str, float | None]] = {}
+    for name in METRICS:
+        values = [metric(name, matrix, before, joint) for matrix in matrices]
+        present = [value for value in values if value is not None]
+        if len(present) < len(values) or not present:
+            out[name] = {"mean": None, "low": None, "high": None}
+            continue
+        mean = math.fsum(present) / len(present)
+        half = _over_seeds(present) if items is None else _over_items(name, matrices, before, joint, items)
+        low, high = (None, None) if half is None else (mean - half, mean + half)
+        out[name] = {"mean": mean, "low": low, "high": high}
+    return out
+
+
+def _arrays(matrix: Sequence[Row], before: Row, joint: Row | None) -> tuple[Floats, Floats, Floats]:
+    t = len(matrix)
+    if any(len(row) != t for row in (*matrix, before, *([] if joint is None else [joint]))):
+        raise DataError(
+            f"a score matrix of {t} stages", "must have one column a task on every row", "measure every task"
+        )
+    missing = [None] * t
+    r, b, a = (
+        np.array([[math.nan if v is None else v for v in row] for row in rows], dtype=float)
+        for rows in (matrix, [before], [missing if joint is None else joint])
+    )
+    return r, b[0], a[0]
+
+
+def _over_seeds(values: Sequence[float]) -> float | None:
+    if len(values) < 2:
+        return None
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return float(stats.t.ppf(1 - ALPHA / 2, len(values) - 1)) * error
+
+
+def _over_items(
+    name: str, matrices: Sequence[Sequence[Row]], before: Row, joint: Row | None, items: Sequence[TaskItems]
+) -> float | None:
+    forms = [METRICS[name](_arrays(matrix, before, joint)[0]) for matrix in matrices]
+    t, columns, shares, groups = len(items), [], [], []
+    for j, task in enumerate(items):
+        reference = np.zeros_like(task.before) if task.joint is None else task.joint
+        part = np.stack(
+            [
+                f.c[:, j] @ rows + f.before[j] * task.before + f.joint[j] * reference
+                for f, rows in zip(forms, task.after, strict=True)
+            ]
+        )
+        columns.append(t * (part - (part @ task.share)[:, None]))
+        shares.append(task.share / t)
+        names = task.clusters if task.clusters is not None else [None] * len(task.share)
+        groups += [("own", j, k) if c is None else ("named", j, c) for k, c in enumerate(names)]
+    means = [metric(name, matrix, before, joint) for matrix in matrices]
+    d = np.concatenate(columns, axis=1) + np.array([m if m is not None else math.nan for m in means])[:, None]
+    number = {key: count for count, key in enumerate(dict.fromkeys(groups))}
+    spread = two_way(d, np.concatenate(shares), np.array([number[key] for key in groups]))
+    if spread.units < 2:
+        return None
+    return float(stats.t.ppf(1 - ALPHA / 2, spread.df)) * math.sqrt(spread.variance)
+
+
+def relative_forgetting(before: float, later: Sequence[float]) -> float | None:
+    """FG of arXiv:2308.08747 for one evaluation set, in percent: mean over the later stages n of
+    (R_o - R_n) / R_o. None where R_o is 0. Relative: do not mix it with the metrics above."""
+    if before == 0 or not later:
+        return None
+    return 100 * math.fsum((before - value) / before for value in later) / len(later)
+
+
+def in_words(name: str, value: float, scale: float = 100.0, unit: str = "points") -> str:
+    """The value with its sign said: backward_transfer, -0.031 -> "lost 3.1 points on earlier tasks"."""
+    size = f"{abs(value) * scale:.1f} {unit}"
+    if name == "average_accuracy":
+        return f"{value * scale:.1f} {unit} on average"
+    good, bad, where = {
+        "backward_transfer": ("gained", "lost", "on earlier tasks"),
+        "forward_transfer": ("gained", "lost", "on tasks not yet taught"),
+        "forgetting": ("lost", "gained", "from the best that earlier tasks had"),
+        "intransigence": ("fell short by", "surpassed by", "the model taught all tasks at once"),
+    }[name]
+    return f"{good if value >= 0 else bad} {size} {where}"
