@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -18,14 +19,15 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as file:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except BaseException as error:  # Ctrl-C too leaves nothing half written
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunError(
                 f"{target}",
                 "the disk is full",
@@ -36,12 +38,21 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write indented JSON atomically. NaN is refused: missing numbers are null with a reason."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, _json(value, indent=1) + "\n")
 
 
 def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object a line, atomically."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+    write_text(path, "".join(_json(row) + "\n" for row in rows))
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, as "\\ud83d" in somebody's JSON: only escapes can hold it
+        return json.dumps(value, indent=indent, allow_nan=False)
+    return text
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -51,4 +62,5 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Parse a JSONL file that mnemos wrote (user data goes through `sources.read`)."""
-    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line]
+    # Not splitlines: it would also break at U+2028 and its like, which may stand in any answer.
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").split("\n") if line]

@@ -47,7 +47,7 @@ def canonical(value: Any) -> Any:
 def fingerprint(value: Any) -> str:
     """The first 16 hex digits of the SHA-256 of `canonical(value)` as sorted JSON."""
     text = json.dumps(canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:LENGTH]
 
 
 def file_fingerprint(path: str | os.PathLike[str]) -> str:

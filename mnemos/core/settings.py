@@ -24,17 +24,17 @@ class TrainSettings(Settings):
     """How a stage is trained. Names and meanings are those of transformers.TrainingArguments
     unless said otherwise."""
 
-    learning_rate: float = Field(5e-5, gt=0)
+    learning_rate: float = Field(default=5e-5, gt=0)
     """Peak learning rate."""
-    num_train_epochs: float = Field(3.0, gt=0)
+    num_train_epochs: float = Field(default=3.0, gt=0)
     """Passes over the mixed data; ignored when max_steps is set."""
-    max_steps: int = Field(-1, ge=-1)
+    max_steps: int = Field(default=-1, ge=-1)
     """Optimiser steps; -1 counts epochs instead."""
-    per_device_train_batch_size: int = Field(8, ge=1)
+    per_device_train_batch_size: int = Field(default=8, ge=1)
     """Rows (packed rows, with packing) per process and micro-batch."""
-    gradient_accumulation_steps: int = Field(1, ge=1)
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
     """Micro-batches per optimiser step; the loss is normalised over all of their tokens."""
-    max_length: int = Field(1024, ge=2)
+    max_length: int = Field(default=1024, ge=2)
     """Longest example in tokens. A longer one is refused and counted unless truncate is set."""
     truncate: bool = False
     """Cut examples longer than max_length at the end instead of leaving them out."""
@@ -43,17 +43,17 @@ class TrainSettings(Settings):
     an example."""
     lr_scheduler_type: str = "linear"
     """constant, linear, cosine, …"""
-    warmup_ratio: float = Field(0.0, ge=0, lt=1)
+    warmup_ratio: float = Field(default=0.0, ge=0, lt=1)
     """Share of the steps over which the learning rate rises."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """AdamW's decoupled weight decay."""
-    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
     """AdamW's first-moment decay."""
-    adam_beta2: float = Field(0.999, ge=0, lt=1)
+    adam_beta2: float = Field(default=0.999, ge=0, lt=1)
     """AdamW's second-moment decay."""
-    adam_epsilon: float = Field(1e-8, gt=0)
+    adam_epsilon: float = Field(default=1e-8, gt=0)
     """AdamW's epsilon."""
-    max_grad_norm: float = Field(1.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, ge=0)
     """Gradient norm at which clipping starts; 0 turns it off."""
     data_seed: int | None = None
     """Seed of the order of rows; None uses the arm's seed."""
@@ -61,9 +61,9 @@ class TrainSettings(Settings):
     """Compute in bfloat16 with float32 master weights."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    logging_steps: int = Field(10, ge=1)
+    logging_steps: int = Field(default=10, ge=1)
     """Optimiser steps between two logged losses."""
-    save_steps: int = Field(0, ge=0)
+    save_steps: int = Field(default=0, ge=0)
     """Optimiser steps between two resumable checkpoints; 0 saves none within a stage."""
     report_to: tuple[str, ...] = ()
     """Trackers by transformers' names: wandb, tensorboard, mlflow, …"""
