@@ -88,7 +88,7 @@ def _results(
     roles: Mapping[str, str],
     handles: Sequence[Any],
     sides: Sequence[Any],
-    templates: Sequence[str],
+    frozen: dict[str, Any],
 ) -> dict[str, Any]:
     from mnemos.measure.compare import comparisons, summary
     from mnemos.measure.flips import flips
