@@ -11,10 +11,10 @@ from typing import Any
 from mnemos.core.nouns import Score
 from mnemos.measure.ask import Measured, load_measured
 from mnemos.measure.compare import Comparison, comparisons, summary
-from mnemos.measure.continual import sequence_metrics
 from mnemos.measure.flips import flips
 from mnemos.measure.manifest import manifest
-from mnemos.study.experiment import JOINT, ArmRun, Experiment, Stage
+from mnemos.study.experiment import ArmRun, Experiment, Stage
+from mnemos.study.sequence import score_matrix
 from mnemos.study.steps import MeasureStep, result_of
 
 FORMAT = 1
@@ -45,7 +45,9 @@ def assemble(experiment: Experiment) -> dict[str, Any]:
             for arm, runs in arms.items()
         ],
         "comparisons": [comparison.as_dict() for comparison in compared],
-        "matrix": _matrix(experiment, before, arms) if experiment.study.is_sequence else None,
+        "matrix": score_matrix(experiment.task_suites, before, _by_stage(experiment, arms))
+        if experiment.study.is_sequence
+        else None,
         "flips": changed,
     }
 
@@ -137,30 +139,11 @@ def _trained(experiment: Experiment, stage: Stage) -> dict[str, Any]:
     return result_of(stage.steps[-1].key, experiment.root)
 
 
-def _matrix(
-    experiment: Experiment, before: Mapping[str, Measured], arms: Mapping[str, Sequence[ArmRun]]
-) -> dict[str, Any]:
-    tasks = [str(task.name) for task in experiment.study.tasks]
-
-    def row(scored: Mapping[str, Measured]) -> list[float | None]:
-        return [_mean([means(scored)[name] for name in experiment.task_suites[task]]) for task in tasks]
-
-    def means(scored: Mapping[str, Measured]) -> dict[str, float | None]:
-        return {suite.name: summary(scored[suite.name].scores, suite)["mean"] for suite in experiment.suites}
-
-    start = row(before)
-    joint_rows = [row(measured(run.last.measure, experiment.root)) for run in arms.get(JOINT, [])]
-    joint = [_mean([r[j] for r in joint_rows]) for j in range(len(tasks))] if joint_rows else None
-    out: dict[str, Any] = {"tasks": tasks, "arms": {}}
-    for arm, runs in arms.items():
-        if arm == JOINT:
-            continue
-        seeds = {str(run.seed): [row(measured(stage.measure, experiment.root)) for stage in run.stages] for run in runs}
-        metrics = sequence_metrics(list(seeds.values()), before=start, joint=joint)
-        out["arms"][arm] = {"before": start, "joint": joint, "seeds": seeds, "metrics": metrics}
-    return out
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    present = [value for value in values if value is not None]
-    return sum(present) / len(present) if present and len(present) == len(values) else None
+def _by_stage(
+    experiment: Experiment, arms: Mapping[str, Sequence[ArmRun]]
+) -> dict[str, dict[int, list[dict[str, Measured]]]]:
+    """arm -> seed -> what was measured after each stage."""
+    return {
+        arm: {run.seed: [measured(stage.measure, experiment.root) for stage in run.stages] for run in runs}
+        for arm, runs in arms.items()
+    }
