@@ -94,10 +94,36 @@ def validated(model: type[BaseModel], values: Mapping[str, Any], *, where: str) 
     try:
         return model(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join([where, *(str(part) for part in first["loc"])])
-        met = "missing" if first["type"] == "missing" else repr(first.get("input"))
-        raise UsageError(f"{place} = {met}", first["msg"], _hint(model, first["loc"])) from None
+        raise _refusal(error, model, values, where) from None
+
+
+def _refusal(error: ValidationError, model: type[BaseModel], values: Mapping[str, Any], where: str) -> UsageError:
+    """The first bad setting. Where it may be one of several types, pydantic has an error for each:
+    the deepest place says most, and all that is said of it is joined."""
+    errors = error.errors()
+    errors = [one for one in errors if one["loc"][:1] == errors[0]["loc"][:1]]
+    places = [_place(values, one) for one in errors]
+    place = max(places, key=len)
+    here = [one for one, its in zip(errors, places, strict=True) if its == place]
+    met = "missing" if here[0]["type"] == "missing" else repr(here[0].get("input"))
+    said = " or: ".join(dict.fromkeys(one["msg"] for one in here))
+    return UsageError(f"{'.'.join([where, *map(str, place)])} = {met}", said, _hint(model, place))
+
+
+def _place(values: Any, error: Mapping[str, Any]) -> tuple[int | str, ...]:
+    """The error's `loc` without pydantic's names of types, which are no keys of the user's."""
+    place: list[int | str] = []
+    loc: tuple[int | str, ...] = error["loc"]
+    for i, part in enumerate(loc):
+        missing = error["type"] == "missing" and i == len(loc) - 1
+        inside = isinstance(values, Mapping) and part in values
+        listed = isinstance(values, list | tuple) and isinstance(part, int) and part < len(values)
+        if inside or listed:
+            values = values[part]
+        elif i > 0 and not missing:
+            continue
+        place.append(part)
+    return tuple(place)
 
 
 def _hint(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
