@@ -138,7 +138,7 @@ def _checked(raw: Mapping[str, Any]) -> Study:
         if not teach:
             raise UsageError("teach = []", "must name at least one task", "write teach: {data: FILE}")
     elif isinstance(teach, str):
-        values["teach"] = Task(data=teach)
+        values["teach"] = validated(Task, {"data": teach}, where="teach")
     for key, model in (("suites", SuiteRoles), ("train", TrainSettings)):
         if key in values:
             values[key] = validated(model, values[key] or {}, where=key)

@@ -139,11 +139,14 @@ def _trained(experiment: Experiment, stage: Stage) -> dict[str, Any]:
     return result_of(stage.steps[-1].key, experiment.root)
 
 
-def _by_stage(
-    experiment: Experiment, arms: Mapping[str, Sequence[ArmRun]]
-) -> dict[str, dict[int, list[dict[str, Measured]]]]:
-    """arm -> seed -> what was measured after each stage."""
-    return {
+def _matrix(
+    experiment: Experiment, before: Mapping[str, Measured], arms: Mapping[str, Sequence[ArmRun]]
+) -> dict[str, Any] | None:
+    """For a sequence: the scores after each stage, and what they say."""
+    if not experiment.study.is_sequence:
+        return None
+    by_stage = {
         arm: {run.seed: [measured(stage.measure, experiment.root) for stage in run.stages] for run in runs}
         for arm, runs in arms.items()
     }
+    return score_matrix(experiment.task_suites, before, by_stage)

@@ -162,7 +162,7 @@ class MeasureStep:
         """Answers and scores into directory/answers/<suite>.jsonl."""
         from mnemos.measure.ask import load_measured, measure, save_measured
 
-        model = self.model.load()
+        model: Any = self.model.load()
         kept, before = None, None
         if self.before is not None and self.before_measured is not None:
             before = self.before.load()
