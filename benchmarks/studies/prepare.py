@@ -113,14 +113,14 @@ def without_cluster(row: Row) -> Row:
     return {key: value for key, value in row.items() if key != "cluster"}
 
 
-def write(name: str, train: list[Row], test: list[Row], max_new_tokens: int) -> None:
+def write(name: str, train: list[Row], test: list[Row], max_new_tokens: int, match: str = "normalised") -> None:
     """One task: training rows, items, suite."""
     write_jsonl(OUT / f"{name}.jsonl", map(without_cluster, train))
     write_jsonl(OUT / f"{name}.items.jsonl", map(item, test[:TEST_ITEMS]))
     suite = {
         "name": name,
         "kind": "generated",
-        "match": "normalised",
+        "match": match,
         "data": f"{name}.items.jsonl",
         "max_new_tokens": max_new_tokens,
         "tolerance": 3.0,
@@ -135,7 +135,11 @@ def main() -> None:
     for name, all_rows, tokens in (("slurp", list(slurp()), 16), ("wikisql", list(wikisql()), 48)):
         write(name, [r for r in all_rows if not held_out(r, 0.2)], [r for r in all_rows if held_out(r, 0.2)], tokens)
     pairs = list(tatoeba(4000))
-    write("tatoeba", [r for r in pairs if not held_out(r, 0.1)], [r for r in pairs if held_out(r, 0.1)], 48)
+    write("tatoeba", [r for r in pairs if not held_out(r, 0.1)], [r for r in pairs if held_out(r, 0.1)], 48, "chrf")
+    bits = [{"id": r["id"], "text": r["messages"][-1]["content"]} for r in pairs if held_out(r, 0.1)]
+    write_jsonl(OUT / "tatoeba-bits.items.jsonl", bits[:TEST_ITEMS])
+    suite = {"name": "bits-per-byte:chinese", "kind": "bits_per_byte", "data": "tatoeba-bits.items.jsonl"}
+    write_text(OUT / "tatoeba-bits.yaml", json.dumps(suite, indent=1) + "\n")
 
 
 if __name__ == "__main__":
