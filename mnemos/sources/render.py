@@ -119,6 +119,10 @@ class Renderer:
         )
         return text
 
+    def is_special(self, token: int) -> bool:
+        """Whether a token id is one of the vocabulary's added tokens, such as an end of turn."""
+        return int(token) in self._added
+
     def _raw(self, turns: Sequence[Turn], where: str) -> Tokens:
         eos = self.tokenizer.eos_token_id
         if eos is None:
