@@ -95,6 +95,9 @@ def _trainer(plan: Plan, prepared: Prepared, tokenizer: Any, out: Path, quiet: b
     # Adapters draw their initial values here.
     set_seed(plan.seed)
     model = plan.trainable.prepare(model)
+    # A stage may start from an adapter directory, merged; its own base is not this adapter's.
+    for config in getattr(model, "peft_config", {}).values():
+        config.base_model_name_or_path = plan.before.path
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ModelError(
             f"{plan.before.path}: 0 of {sum(p.numel() for p in model.parameters())} parameters may move",
@@ -119,7 +122,6 @@ def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet:
     if found is not None:
         trainer.continue_from(found[1])
         trainer.start.copy_now()
-    caching = trainer.model.config.use_cache
     with plain_attention(trainer.model):
         trainer.way = find_way(trainer.model, prepared.longest, split=trainer.args.world_size == 1)
         device = trainer.args.device
@@ -132,7 +134,6 @@ def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet:
             raise
         trainer.close()
         trainer.before = None
-    trainer.model.config.use_cache = caching
 
 
 def _stopped(trainer: PlanTrainer, out: Path) -> str:
@@ -151,6 +152,7 @@ def _save(trainer: PlanTrainer, plan: Plan, prepared: Prepared, tokenizer: Any, 
     from mnemos.train.resume import clear
 
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    model.config.use_cache = trainer.caching
     prompts, adapted = _logits_to_check(model, prepared) if hasattr(model, "peft_config") else (None, None)
     if trainer.is_fsdp_enabled:
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
 def hushed(quiet: bool) -> Iterator[None]:
-    """Inside: no bars where stderr is no terminal, and when `quiet` only errors are logged.
-    Afterwards transformers' logging is as it was."""
+    """Inside: no bars where stderr is no terminal, when `quiet` only errors are logged, and no
+    warnings that only the libraries can mend. Afterwards logging is as it was."""
     from transformers.utils import logging
 
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
@@ -19,7 +20,12 @@ def hushed(quiet: bool) -> Iterator[None]:
     if quiet:
         logging.set_verbosity_error()
     try:
-        yield
+        with warnings.catch_warnings():
+            # peft 0.19 still asks transformers by the old name.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            # It wants to know whether embedding rows were added; mnemos adds none.
+            warnings.filterwarnings("ignore", "Could not find a config file in", UserWarning)
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:

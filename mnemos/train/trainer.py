@@ -35,6 +35,8 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
     loss_is_scaled_for_ga = True
 
     def __init__(self, plan: Plan, rows: Sequence[tuple[Tokens, ...]], training: str, model: Any, args: Any) -> None:
+        # The Trainer turns caching off in the configuration that will be saved.
+        self.caching = model.config.use_cache
         super().__init__(model=model, args=args, train_dataset=rows)
         self.remove_callback(PrinterCallback)
         self.plan, self.rows, self.training = plan, rows, training

@@ -10,7 +10,7 @@ import pytest
 from tests.tiny import save_tiny
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Tiny matrices run slower on more threads, and the kill test compares bits across processes."""
     import torch

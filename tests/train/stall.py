@@ -1,0 +1,54 @@
+"""A training that stops on the way: run by the kill test in a process of its own.
+
+    python -m tests.train.stall MODEL OUT CALLS [lora]
+
+prints "stalled" when its loss has been computed CALLS times, and waits to be killed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mnemos.core.plan import Likelihood, Plan
+from tests.train.making import Lora, plan
+
+
+@dataclass(frozen=True)
+class Stall:
+    """A term worth nothing that does something at one call; its fingerprint does not show it."""
+
+    call: int = field(default=0, compare=False)
+    action: Any = field(default=None, compare=False)
+    calls: list[int] = field(default_factory=list, compare=False)
+
+    def loss(self, view: Any) -> Any:
+        self.calls.append(1)
+        if len(self.calls) == self.call:
+            self.action()
+        return 0 * view.logits.sum()
+
+
+def stalling(model: Path, lora: bool, stall: Stall) -> Plan:
+    """13 rows in micro-batches of 2, two to a step, 4 steps a pass, 12 in all; saved every 3."""
+    cut = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "num_train_epochs": 3}
+    rest = {"trainable": Lora()} if lora else {}
+    return plan(model, objective=(Likelihood(), stall), save_steps=3, logging_steps=4, **cut, **rest)
+
+
+def _wait() -> None:
+    print("stalled", flush=True)
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    import torch
+
+    from mnemos.train.likelihood import train
+
+    torch.set_num_threads(1)
+    model, out, calls = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    train(stalling(model, sys.argv[4:] == ["lora"], Stall(calls, _wait)), out, quiet=True)
