@@ -15,6 +15,7 @@ from mnemos.core.method import method
 from mnemos.core.nouns import Example, Source
 from mnemos.core.plan import Plan
 from mnemos.sources.mix import Mixture
+from mnemos.sources.read import read
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,6 @@ def replay(
     if share_of_final == 0:
         return plan
     if data is not None:
-        from mnemos.sources.read import read
-
         old: tuple[Source, ...] = (read(data, format=data_format),)
     else:
         old = tuple(PastRows(task.name, task.examples) for task in plan.past if task.examples is not None)

@@ -33,8 +33,8 @@ class KLToBefore:
         before = view.before_logits().detach().float().log_softmax(-1)
         p, q = (before, after) if self.direction == "forward" else (after, before)
         mass = p.exp()
-        # A token that p rules out (logit -inf) adds 0, not 0 * inf.
-        divergence = (mass * (p - q)).masked_fill(mass == 0, 0.0).sum(-1)
+        # A token that p rules out (logit -inf) adds 0, not 0 * nan, to the loss and to its gradient.
+        divergence = (mass * (p - q).masked_fill(mass == 0, 0.0)).sum(-1)
         # |weight| as in the normaliser: under a negative advantage the penalty stays a penalty.
         return self.coefficient * (divergence * view.weight.abs()).sum() / view.normaliser
 
