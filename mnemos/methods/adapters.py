@@ -98,6 +98,8 @@ def _wrapped(model: Any, config: Any) -> Any:
     with warnings.catch_warnings():
         # peft sets the flag right for GPT-2's Conv1D by itself, and warns each time.
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+        # peft asks transformers by a name that is on its way out.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         return get_peft_model(model, config)
 
 
