@@ -103,7 +103,7 @@ class FileSource:
     name: str | None
     limit: int | None
     on_bad: Literal["stop", "skip"]
-    columns: Mapping[str, str]
+    columns: Mapping[str, str] = field(hash=False)
     split: str
     counts: Counter[str] = field(default_factory=Counter, compare=False, repr=False)
 

@@ -44,7 +44,8 @@ def show(
     rows = list((weigh or output_only)(renderer.render_all(examples)))
     parts: list[RenderableType] = [Text(source.describe(), style="bold")]
     for example, row in zip(examples[:count], rows, strict=False):
-        parts += [Rule(f"{example.id}  ({example.kind}, {len(row):,} tokens)", align="left", characters="-")]
+        title = Text(f"{example.id}  ({example.kind}, {len(row):,} tokens)")
+        parts += [Rule(title, align="left", characters="-")]
         parts += [coloured(row, renderer), *_border(example, row, renderer)]
     parts += [Rule(characters="-"), _legend(), _counts(rows, max_length, more)]
     return Group(*parts)

@@ -1,0 +1,345 @@
+"""Hand-written masks for each template family, and the traps that each one sets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mnemos.core.errors import DataError, ModelError
+from mnemos.core.nouns import Example, Prompt, Tokens, Turn
+from mnemos.sources.render import Renderer
+from tests.sources.families import FAMILIES, GEMMA, marked, sentencepiece_like, tokenizer, turns
+from tests.tiny import tiny_tokenizer
+
+CHAT = turns("user: What is 2+3?", "assistant: Five.", "user: Sure?", "assistant: Yes, I am.")
+TALK = turns("system: Be brief.", *(f"{t.role}: {t.content}" for t in CHAT))
+
+EXPECTED = {
+    "llama3": (
+        TALK,
+        "<|bos|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nWhat is 2+3?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n⟦Five.<|eot_id|>⟧"
+        "<|start_header_id|>user<|end_header_id|>\n\nSure?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n⟦Yes, I am.<|eot_id|>⟧",
+    ),
+    "qwen25": (
+        CHAT,
+        "<|im_start|>system\nYou are helpful.<|im_end|>\n<|im_start|>user\nWhat is 2+3?<|im_end|>\n"
+        "<|im_start|>assistant\n⟦Five.<|im_end|>⟧\n<|im_start|>user\nSure?<|im_end|>\n"
+        "<|im_start|>assistant\n⟦Yes, I am.<|im_end|>⟧\n",
+    ),
+    "qwen3": (
+        CHAT,
+        "<|im_start|>user\nWhat is 2+3?<|im_end|>\n<|im_start|>assistant\n⟦Five.<|im_end|>⟧\n"
+        "<|im_start|>user\nSure?<|im_end|>\n<|im_start|>assistant\n"
+        "⟦<think>\n\n</think>\n\nYes, I am.<|im_end|>⟧\n",
+    ),
+    "gemma": (
+        CHAT,
+        "<|bos|><start_of_turn>user\nWhat is 2+3?<end_of_turn>\n<start_of_turn>model\n⟦Five.<end_of_turn>⟧\n"
+        "<start_of_turn>user\nSure?<end_of_turn>\n<start_of_turn>model\n⟦Yes, I am.<end_of_turn>⟧\n",
+    ),
+    "mistral": (
+        CHAT,
+        "<|bos|>[INST] What is 2+3? [/INST]⟦ Five.<|eos|>⟧[INST] Sure? [/INST]⟦ Yes, I am.<|eos|>⟧",
+    ),
+    "mistral_system": (
+        TALK,
+        "<|bos|>[INST] What is 2+3?[/INST]⟦ Five.<|eos|>⟧[INST] Be brief.\n\nSure?[/INST]⟦ Yes, I am.<|eos|>⟧",
+    ),
+    "zephyr": (
+        TALK,
+        "<|system|>\nBe brief.<|eos|>\n<|user|>\nWhat is 2+3?<|eos|>\n<|assistant|>⟦\nFive.<|eos|>⟧\n"
+        "<|user|>\nSure?<|eos|>\n<|assistant|>⟦\nYes, I am.<|eos|>⟧\n",
+    ),
+    "phi": (
+        CHAT,
+        "<|bos|><|user|>\nWhat is 2+3?<|end|>\n<|assistant|>\n⟦Five.<|end|>⟧\n"
+        "<|user|>\nSure?<|end|>\n<|assistant|>\n⟦Yes, I am.<|end|>⟧\n<|eos|>",
+    ),
+    "r1": (
+        CHAT,
+        "<|bos|><|User|>What is 2+3?<|Assistant|>⟦Five.<|eos|>⟧<|User|>Sure?<|Assistant|>⟦Yes, I am.<|eos|>⟧",
+    ),
+    "late_end": (
+        CHAT,
+        "<|bos|><|user|>What is 2+3?<|end|>\n<|assistant|>⟦Five.<|end|>⟧\n"
+        "<|user|>Sure?<|end|>\n<|assistant|>⟦Yes, I am.<|end|>⟧",
+    ),
+    "glm": (
+        CHAT,
+        "<|bos|><|user|>\nWhat is 2+3?<|assistant|>\n⟦Five.<|user|>⟧\nSure?<|assistant|>\n⟦Yes, I am.<|user|>⟧",
+    ),
+    "plain": (
+        CHAT,
+        "<|bos|>### user:\nWhat is 2+3?\n\n### assistant:\n⟦Five.⟧\n\n"
+        "### user:\nSure?\n\n### assistant:\n⟦Yes, I am.\n\n<|eos|>⟧",
+    ),
+}
+
+
+def rendered(name: str, said: tuple[Turn, ...]) -> Tokens:
+    return Renderer(tokenizer(name)).render(Example("1", "messages", said))
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_masks_are_the_hand_written_ones(name: str) -> None:
+    said, expected = EXPECTED[name]
+    assert marked(rendered(name, said), tokenizer(name)) == expected
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_weights_are_one_but_for_the_first_token(name: str) -> None:
+    tokens = rendered(name, EXPECTED[name][0])
+    assert tokens.weight[0] == 0
+    assert (tokens.weight[1:] == 1).all()
+    assert (tokens.ids.dtype, tokens.weight.dtype, tokens.output.dtype) == (np.int32, np.float32, np.bool_)
+
+
+def test_every_family_has_a_hand_written_mask() -> None:
+    assert set(FAMILIES) | {"plain"} == set(EXPECTED)
+
+
+def test_stop_ids_are_eos_and_what_ends_a_turn() -> None:
+    for name, family in FAMILIES.items():
+        made = tokenizer(name)
+        wanted = {made.eos_token_id, made.convert_tokens_to_ids(family.stop)}
+        assert Renderer(made).stop_ids == wanted, name
+    assert Renderer(tokenizer("plain")).stop_ids == {tokenizer("plain").eos_token_id}
+
+
+THOUGHT = turns(
+    "user: What is 2+3?",
+    "assistant: <think>\nTwo and three.\n</think>\n\nFive.",
+    "user: Sure?",
+    "assistant: <think>\nLet me see.\n</think>\n\nYes.",
+)
+
+
+def test_thinking_that_the_template_strips_is_not_learned_and_the_last_is() -> None:
+    assert marked(rendered("qwen3", THOUGHT), tokenizer("qwen3")) == (
+        "<|im_start|>user\nWhat is 2+3?<|im_end|>\n<|im_start|>assistant\n⟦Five.<|im_end|>⟧\n"
+        "<|im_start|>user\nSure?<|im_end|>\n<|im_start|>assistant\n"
+        "⟦<think>\nLet me see.\n</think>\n\nYes.<|im_end|>⟧\n"
+    )
+    # Stripped everywhere, even in the turn that is learned: what stands there is learned.
+    assert marked(rendered("r1", THOUGHT), tokenizer("r1")) == (
+        "<|bos|><|User|>What is 2+3?<|Assistant|>⟦\n\nFive.<|eos|>⟧<|User|>Sure?<|Assistant|>⟦\n\nYes.<|eos|>⟧"
+    )
+
+
+def test_thinking_across_tool_turns() -> None:
+    said = turns(
+        "user: Weather?",
+        "assistant: <think>\nAsk.\n</think>\n\ncall()",
+        "tool: rain",
+        "assistant: It rains.",
+        "user: Thanks",
+        "assistant: <think>\nBe kind.\n</think>\n\nGladly.",
+    )
+    assert marked(rendered("qwen3", said), tokenizer("qwen3")) == (
+        "<|im_start|>user\nWeather?<|im_end|>\n<|im_start|>assistant\n⟦call()<|im_end|>⟧\n"
+        "<|im_start|>tool\nrain<|im_end|>\n<|im_start|>assistant\n⟦It rains.<|im_end|>⟧\n"
+        "<|im_start|>user\nThanks<|im_end|>\n<|im_start|>assistant\n"
+        "⟦<think>\nBe kind.\n</think>\n\nGladly.<|im_end|>⟧\n"
+    )
+
+
+def test_a_turn_exempt_from_the_loss_has_no_weight_and_is_not_output() -> None:
+    said = (CHAT[0], Turn("assistant", "Five.", learn=False), *CHAT[2:])
+    tokens, plain = rendered("llama3", said), rendered("llama3", CHAT)
+    assert tokens.ids.tolist() == plain.ids.tolist()
+    exempt = plain.output & ~tokens.output
+    made = tokenizer("llama3")
+    assert made.decode(tokens.ids[exempt].tolist()) == "Five.<|eot_id|>"
+    assert (tokens.weight[exempt] == 0).all()
+    assert (tokens.weight[1:][~exempt[1:]] == 1).all()
+
+
+def test_contents_that_repeat_the_template_or_each_other_keep_their_place() -> None:
+    said = turns("user: assistant\n\nFive.", "assistant: Five.", "user: Five.", "assistant: user\n\nFive.")
+    text = marked(rendered("llama3", said), tokenizer("llama3"))
+    assert text.count("⟦") == 2
+    assert "⟦Five.<|eot_id|>⟧" in text
+    assert text.endswith("⟦user\n\nFive.<|eot_id|>⟧")
+
+
+@pytest.mark.parametrize("name", ["llama3", "qwen3", "mistral", "zephyr", "late_end"])
+def test_special_tokens_spelled_in_contents_are_plain_text(name: str) -> None:
+    made, family = tokenizer(name), FAMILIES[name]
+    evil = f"a{family.stop}b<|bos|>c"
+    said = (Turn("user", evil), Turn("assistant", evil), Turn("user", "d"), Turn("assistant", "e"))
+    tame = (Turn("user", "x"), Turn("assistant", "x"), *said[2:])
+    tokens, plain = rendered(name, said), rendered(name, tame)
+    for special in (family.stop, "<|bos|>"):
+        number = made.convert_tokens_to_ids(special)
+        assert (tokens.ids == number).sum() == (plain.ids == number).sum()
+    assert f"{evil}{family.stop}⟧" in marked(tokens, made)
+    prompts = [Renderer(made).prompt_ids(Prompt(turns_[:1])) for turns_ in (said, tame)]
+    for special in (family.stop, "<|bos|>"):
+        assert len({prompt.count(made.convert_tokens_to_ids(special)) for prompt in prompts}) == 1
+
+
+def test_prompts_begin_the_answered_example() -> None:
+    for name, family in FAMILIES.items():
+        made = tokenizer(name)
+        renderer = Renderer(made)
+        prompt = renderer.prompt_ids(Prompt(CHAT[:3]))
+        assert prompt == made.apply_chat_template(
+            [{"role": t.role, "content": t.content} for t in CHAT[:3]], add_generation_prompt=True, return_dict=False
+        )
+        if name != "r1":  # Its generation prompt opens a thought that the data do not have.
+            tokens = renderer.render(Example("1", "messages", CHAT))
+            assert tokens.ids[: len(prompt)].tolist() == prompt, name
+            assert tokens.output[len(prompt)], name
+            assert not tokens.output[len(prompt) - 1], name
+        assert prompt.count(made.bos_token_id) == family.bos
+
+
+def test_generation_marks_agree_where_a_template_has_them() -> None:
+    made = tiny_tokenizer()
+    made.chat_template = (
+        "{{ bos_token }}{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+        "{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}"
+        "{% else %}{{ m['content'] + '<|im_end|>' }}{% endif %}{{ '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    messages = [{"role": t.role, "content": t.content} for t in TALK]
+    theirs = made.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
+    ours = Renderer(made).render(Example("1", "messages", TALK))
+    assert ours.ids.tolist() == theirs["input_ids"]
+    assert ours.output.astype(int).tolist() == theirs["assistant_masks"]
+
+
+def test_a_tokenizer_that_adds_bos_itself_does_not_add_a_second() -> None:
+    from tokenizers import processors
+
+    made = tiny_tokenizer()
+    bos = made.bos_token_id
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|bos|> $A", special_tokens=[("<|bos|>", bos)]
+    )
+    assert made("x")["input_ids"][0] == bos
+    renderer = Renderer(made)
+    for kind, said in (("messages", CHAT), ("text", (Turn("text", "x"),)), ("text", (Turn("text", "<|bos|>x"),))):
+        assert renderer.render(Example("1", kind, said)).ids.tolist().count(bos) == 1  # type: ignore[arg-type]
+    assert renderer.prompt_ids(Prompt(CHAT[:1])).count(bos) == 1
+    assert renderer.prompt_ids(Prompt((Turn("prompt", "x"),))).count(bos) == 1
+
+
+def test_a_template_that_prints_the_date_prints_the_same_one_tomorrow() -> None:
+    made = tiny_tokenizer()
+    made.chat_template = (
+        "{% if not date_string is defined %}{% set date_string = strftime_now('%H:%M:%S.%f') %}{% endif %}"
+        "{{ date_string }}" + made.chat_template
+    )
+    first, second = (Renderer(made).render(Example("1", "messages", CHAT)).ids.tolist() for _ in range(2))
+    assert first == second
+    other = Renderer(made, {"date_string": "1 May 1912"})
+    assert other.decode(other.prompt_ids(Prompt(CHAT[:1]))).startswith("1 May 1912")
+    assert other.template_fingerprint != Renderer(made).template_fingerprint
+
+
+def test_raw_text_and_completions() -> None:
+    made = tiny_tokenizer(chat=False)
+    renderer = Renderer(made)
+    text = renderer.render(Example("1", "text", (Turn("text", "The river."),)))
+    assert marked(text, made) == "<|bos|>⟦The river.<|eos|>⟧"
+    pair = (Turn("prompt", "The answer is"), Turn("completion", " five."))
+    assert marked(renderer.render(Example("1", "completion", pair)), made) == "<|bos|>The answer is⟦ five.<|eos|>⟧"
+    exempt = (pair[0], Turn("completion", " five.", learn=False))
+    tokens = renderer.render(Example("1", "completion", exempt))
+    assert not tokens.output.any()
+    assert tokens.weight.sum() == len(made.encode("The answer is"))
+    empty = renderer.render(Example("1", "completion", (Turn("prompt", ""), Turn("completion", "five"))))
+    assert marked(empty, made) == "<|bos|>⟦five<|eos|>⟧"
+    already = renderer.render(Example("1", "text", (Turn("text", "<|bos|>The river.<|eos|>"),)))
+    assert already.ids.tolist() == text.ids.tolist()
+
+
+def test_a_token_across_the_border_of_a_completion_is_split_as_in_use() -> None:
+    made = tiny_tokenizer(chat=False)
+    assert made.encode("The ans") + made.encode("wer") != made.encode("The answer")
+    for cut in range(1, len("The answer is five.")):
+        text = "The answer is five."
+        turns_ = (Turn("prompt", text[:cut]), Turn("completion", text[cut:]))
+        tokens = Renderer(made).render(Example("1", "completion", turns_))
+        prompt = Renderer(made).prompt_ids(Prompt(turns_[:1]))
+        assert tokens.ids[: len(prompt)].tolist() == prompt
+        assert made.decode(tokens.ids[tokens.output].tolist()) == text[cut:] + "<|eos|>"
+
+
+def test_errors_name_value_bound_and_cure() -> None:
+    with pytest.raises(ModelError, match="no chat template"):
+        Renderer(tiny_tokenizer(chat=False)).render(Example("1", "messages", CHAT))
+    with pytest.raises(DataError, match=r"example '1'.*System role not supported(.|\n)*first user turn"):
+        rendered("gemma", TALK)
+    with pytest.raises(DataError, match="must alternate"):
+        rendered("gemma", (CHAT[0], *CHAT))
+    silent = tiny_tokenizer()
+    silent.chat_template = GEMMA.replace("{{ raise_exception('System role not supported') }}", "").replace(
+        "{% for m in messages %}", "{% for m in messages if m['role'] != 'system' %}"
+    )
+    with pytest.raises(DataError, match="drops the system turn"):
+        Renderer(silent).render(Example("1", "messages", TALK))
+    losing = tiny_tokenizer()
+    losing.chat_template = losing.chat_template.replace("m['content']", "(m['content'] if loop.last else '')")
+    with pytest.raises(DataError, match=r"turn 2 \(assistant\).*drops or rewrites"):
+        Renderer(losing).render(Example("1", "messages", CHAT))
+    with pytest.raises(DataError, match="one text, or a prompt and a completion"):
+        Renderer(tiny_tokenizer()).render(Example("1", "text", (Turn("text", "a"), Turn("text", "b"))))
+    nothing = tiny_tokenizer(chat=False)
+    nothing.eos_token = None
+    with pytest.raises(ModelError, match="no EOS"):
+        Renderer(nothing).render(Example("1", "text", (Turn("text", "a"),)))
+
+    class Slow:
+        is_fast = False
+
+    with pytest.raises(ModelError, match="fast tokenizer"):
+        Renderer(Slow())
+
+
+def test_a_template_that_rewrites_a_content_is_still_followed() -> None:
+    shouting = tiny_tokenizer()
+    shouting.chat_template = shouting.chat_template.replace("m['content']", "(m['content'] | upper)")
+    text = marked(Renderer(shouting).render(Example("1", "messages", CHAT)), shouting)
+    assert text.endswith("<|im_start|>assistant\n⟦YES, I AM.<|im_end|>⟧\n")
+
+
+def test_the_template_fingerprint_follows_the_template_and_its_tokens() -> None:
+    plain, chat, other = tiny_tokenizer(chat=False), tiny_tokenizer(), tiny_tokenizer()
+    other.chat_template += " "
+    prints = {Renderer(t).template_fingerprint for t in (plain, chat, other)}
+    assert len(prints) == 3
+    assert Renderer(tiny_tokenizer()).template_fingerprint in prints
+
+
+def test_letters_of_several_tokens_and_padded_state_of_the_tokenizer() -> None:
+    made = tokenizer("qwen25")
+    said = turns("user: 你好 😀", "assistant: 再见 🏳️‍🌈é")
+    made(["a", "b b b b"], padding=True, truncation=True, max_length=3)
+    assert "<|im_start|>assistant\n⟦再见 🏳️‍🌈é<|im_end|>⟧" in marked(rendered("qwen25", said), made)
+
+
+def test_a_tokenizer_that_puts_a_space_before_the_first_word() -> None:
+    made = sentencepiece_like()
+    renderer = Renderer(made)
+    tokens = renderer.render(Example("1", "messages", CHAT))
+    messages = [{"role": t.role, "content": t.content} for t in CHAT]
+    assert tokens.ids.tolist() == made.apply_chat_template(messages, return_dict=False)
+    pieces = made.convert_ids_to_tokens(tokens.ids.tolist())
+    learned = [piece for piece, output in zip(pieces, tokens.output, strict=True) if output]
+    assert "".join(learned) == "▁Five.<|eos|>▁Yes,▁I▁am.<|eos|>"
+    evil = (Turn("user", "a <|eos|> b"), Turn("assistant", "c </s> <|bos|> é"))
+    tokens = renderer.render(Example("1", "messages", evil))
+    pieces = made.convert_ids_to_tokens(tokens.ids.tolist())
+    assert pieces.count("<|bos|>") == pieces.count("<|eos|>") == 1
+    # No space creeps in where a content is encoded apart from its surroundings.
+    assert "[/INST]" in renderer.decode(tokens.ids.tolist(), special=True)
+    learned = [number for number, output in zip(tokens.ids.tolist(), tokens.output, strict=True) if output]
+    assert renderer.decode(learned, special=True).lstrip() == "c </s> <|bos|> é<|eos|>"
+    pair = (Turn("prompt", "The answer"), Turn("completion", " is five."))
+    tokens = renderer.render(Example("1", "completion", pair))
+    assert renderer.decode(tokens.ids.tolist()) == "The answer is five."
