@@ -15,33 +15,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
 from mnemos.core.errors import UsageError
 from mnemos.core.nouns import OptionScore, Prompt
-from mnemos.models.forward import (
-    batches,
-    context_length,
-    log_probs,
-    logits_at,
-    right_padded,
-)
-from mnemos.sources.render import Renderer
-
-RAW_ROLES = frozenset({"prompt", "text"})
-
-
-class Item(NamedTuple):
-    """Token ids of a context (never empty) and of its options (none empty)."""
-
-    context: list[int]
-    options: list[list[int]]
+from mnemos.models.forward import batches, context_length, cost, log_probs, logits_at, right_padded
+from mnemos.models.tree import Item, agrees, longest_packed_row, packed_scores
+from mnemos.sources.render import RAW_ROLES, Renderer
 
 
 MISSING = OptionScore(math.nan, 0, False)
 """The score of an option that does not fit behind its context."""
+
+_PACKS: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+"""The longest packed row that each model met so far was seen to treat right."""
 
 
 def score_options(model: Any, items: Sequence[Item], batch_tokens: int) -> list[list[OptionScore]]:
@@ -49,34 +39,65 @@ def score_options(model: Any, items: Sequence[Item], batch_tokens: int) -> list[
     exceed the model's context length."""
     limit = context_length(model)
     out = [[MISSING] * len(item.options) for item in items]
-    asked = [(i, o) for i, item in enumerate(items) for o in range(len(item.options)) if _fits(item, o, limit)]
-    for (i, o), value in zip(
-        asked, _plain(model, [(items[i].context, items[i].options[o]) for i, o in asked], batch_tokens), strict=True
-    ):
-        out[i][o] = value
+    # (item, which of its options): whole items where they can be packed, else option by option
+    packed: list[tuple[int, list[int]]] = []
+    plain: list[tuple[int, list[int]]] = []
+    longest = _longest(model)
+    for i, item in enumerate(items):
+        fits = [o for o, option in enumerate(item.options) if len(item.context) + len(option) - 1 <= limit]
+        if len(fits) > 1 and _part(item, fits).width <= longest:
+            packed.append((i, fits))
+        else:
+            plain += [(i, [o]) for o in fits]
+    for jobs, score in ((packed, packed_scores), (plain, plain_scores)):
+        parts = [_part(items[i], chosen) for i, chosen in jobs]
+        for batch in batches([_cost(model, part, batch_tokens) for part in parts], batch_tokens):
+            for k, values in zip(batch, score(model, [parts[k] for k in batch]), strict=True):
+                i, chosen = jobs[k]
+                for o, (value, greedy) in zip(chosen, values, strict=True):
+                    out[i][o] = OptionScore(value, len(items[i].options[o]), greedy)
     return out
 
 
-def _fits(item: Item, option: int, limit: int) -> bool:
-    return len(item.context) + len(item.options[option]) - 1 <= limit
+def _part(item: Item, chosen: Sequence[int]) -> Item:
+    return item if len(chosen) == len(item.options) else Item(item.context, [item.options[o] for o in chosen])
 
 
-def _plain(model: Any, pairs: Sequence[tuple[list[int], list[int]]], batch_tokens: int) -> list[OptionScore]:
-    """One row per (context, option) pair."""
+def _cost(model: Any, item: Item, batch_tokens: int) -> int:
+    picks = 1 + sum(len(option) - 1 for option in item.options)
+    return cost(item.width, picks, model.get_input_embeddings().weight.shape[0], batch_tokens)
+
+
+def _longest(model: Any) -> int:
+    if model not in _PACKS:
+        rows = int(model.get_input_embeddings().weight.shape[0])
+        probe = [
+            Item([(7 * t + 3) % rows for t in range(9)], [[5 % rows, 11 % rows, 2 % rows], [8 % rows, 1 % rows]]),
+            Item([(5 * t + 1) % rows for t in range(4)], [[4 % rows, 9 % rows], [6 % rows] * 3]),
+        ]
+        longest = longest_packed_row(model)
+        if longest:
+            singles = [[plain_scores(model, [Item(item.context, [o])])[0][0] for o in item.options] for item in probe]
+            longest = longest if agrees(model, singles, probe) else 0
+        _PACKS[model] = longest
+    return _PACKS[model]
+
+
+def plain_scores(model: Any, items: Sequence[Item]) -> list[list[tuple[float, bool]]]:
+    """What `packed_scores` gives, for items of one option each, with nothing but token ids given
+    to the model: right for every causal model."""
     device = model.get_input_embeddings().weight.device
-    out = [MISSING] * len(pairs)
-    rows = [[*context, *option[:-1]] for context, option in pairs]
-    for batch in batches([len(row) for row in rows], batch_tokens):
-        ids = right_padded([rows[k] for k in batch], device)
-        width = ids.shape[1]
-        flat = [b * width + len(pairs[k][0]) - 1 + t for b, k in enumerate(batch) for t in range(len(pairs[k][1]))]
-        targets = torch.tensor([token for k in batch for token in pairs[k][1]], device=device)
-        logits, _ = logits_at(model, torch.tensor(flat, device=device), input_ids=ids)
-        values, greedy = log_probs(logits, targets)
-        sizes = [len(pairs[k][1]) for k in batch]
-        for k, v, g in zip(batch, values.split(sizes), greedy.split(sizes), strict=True):
-            out[k] = OptionScore(float(v.double().sum()), len(v), bool(g.all()))
-    return out
+    pairs = [(item.context, item.options[0]) for item in items]
+    ids = right_padded([[*context, *option[:-1]] for context, option in pairs], device)
+    flat = [b * ids.shape[1] + len(c) - 1 + t for b, (c, option) in enumerate(pairs) for t in range(len(option))]
+    targets = torch.tensor([token for _, option in pairs for token in option], device=device)
+    logits, _ = logits_at(model, torch.tensor(flat, device=device), input_ids=ids, use_cache=False)
+    values, greedy = log_probs(logits, targets)
+    sizes = [len(option) for _, option in pairs]
+    return [
+        [(float(v.sum()), bool(g.all()))]
+        for v, g in zip(values.double().cpu().split(sizes), greedy.cpu().split(sizes), strict=True)
+    ]
 
 
 def tokenized(
@@ -94,39 +115,38 @@ def tokenized(
     for i, texts in enumerate(options):
         if not texts or not all(texts):
             raise UsageError(f"options[{i}] = {list(texts)!r}", "must be texts, none of them empty", "")
-    raw = [i for i, prompt in enumerate(contexts) if _is_raw(prompt)]
-    out: list[Item | None] = [None] * len(contexts)
-    for i, item in zip(
-        raw, _raw_items(tokenizer, [(contexts[i].turns[0].content, options[i]) for i in raw]), strict=True
-    ):
-        out[i] = item
+    raw = [i for i, prompt in enumerate(contexts) if all(turn.role in RAW_ROLES for turn in prompt.turns)]
+    texts = ["".join(turn.content for turn in contexts[i].turns) for i in raw]
+    found = dict(zip(raw, _raw_items(tokenizer, texts, [options[i] for i in raw]), strict=True))
     for i, prompt in enumerate(contexts):
-        if out[i] is None:
-            encoded = tokenizer(list(options[i]), add_special_tokens=False)["input_ids"]
-            out[i] = Item(renderer.prompt_ids(prompt), encoded)
-    return [item for item in out if item is not None]
+        if i not in found:
+            found[i] = Item(renderer.prompt_ids(prompt), [_inner(tokenizer, option) for option in options[i]])
+    return [found[i] for i in range(len(contexts))]
 
 
-def _is_raw(prompt: Prompt) -> bool:
-    return len(prompt.turns) == 1 and prompt.turns[0].role in RAW_ROLES
+def _inner(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a text that does not begin its document: some tokenizers put a space before
+    a first word, so it is encoded behind a line break, which is then cut off."""
+    guard: list[int] = tokenizer("\n", add_special_tokens=False)["input_ids"]
+    ids: list[int] = tokenizer("\n" + text, add_special_tokens=False)["input_ids"]
+    if ids[: len(guard)] == guard and len(ids) > len(guard):
+        return ids[len(guard) :]
+    alone: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return alone
 
 
-def _raw_items(tokenizer: Any, pairs: Sequence[tuple[str, Sequence[str]]]) -> list[Item]:
+def _raw_items(tokenizer: Any, contexts: Sequence[str], options: Sequence[Sequence[str]]) -> list[Item]:
     texts: list[str] = []
-    for context, options in pairs:
-        kept = context.rstrip()
-        texts += [kept, *(context + option for option in options)]
+    for context, choices in zip(contexts, options, strict=True):
+        texts += [context.rstrip(), *(context + choice for choice in choices)]
     encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     out = []
-    for _, options in pairs:
+    for choices in options:
         head = next(encoded)
-        tails = [next(encoded)[len(head) :] for _ in options]
-        # A merge across the boundary can swallow a short option whole.
-        tails = [
-            tail or tokenizer(option, add_special_tokens=False)["input_ids"]
-            for tail, option in zip(tails, options, strict=True)
-        ]
+        # A merge across the border can swallow a short option whole; it is then encoded alone.
+        tails = [next(encoded)[len(head) :] or _inner(tokenizer, choice) for choice in choices]
         prefix = [] if bos is None or head[:1] == [bos] else [bos]
-        out.append(Item([*prefix, *head] or [eos if eos is not None else tails[0][0]], tails))
+        # As lm-evaluation-harness has it, EOS stands before an empty context where there is no BOS.
+        out.append(Item([*prefix, *head] or [tails[0][0] if eos is None else eos], tails))
     return out

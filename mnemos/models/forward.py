@@ -70,11 +70,23 @@ def logits_at(model: Any, flat: torch.Tensor, **inputs: Any) -> tuple[torch.Tens
     return (logits if ran else logits[flat]), out
 
 
-def log_probs(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """ln p(target) (float32[N]) and whether the target is the most likely token (bool[N]).
+def log_probs(
+    logits: torch.Tensor, targets: torch.Tensor, rows: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """ln p(target) (float32[M]) and whether the target is the most likely token (bool[M]).
 
-    logits: float[N, V]. targets: int64[N]. Never holds a normalised copy of the logits.
+    logits: float[N, V]. targets: int64[M]. rows: int64[M], the row of `logits` that predicts
+    each target; None where M = N and they match one to one. Never holds a normalised copy of the
+    logits.
     """
     wide = logits.float()
-    picked = wide.gather(-1, targets[:, None])[:, 0]
-    return picked - torch.logsumexp(wide, dim=-1), wide.argmax(dim=-1) == targets
+    norm, best = torch.logsumexp(wide, dim=-1), wide.argmax(dim=-1)
+    if rows is None:
+        rows = torch.arange(len(targets), device=targets.device)
+    return wide[rows, targets] - norm[rows], best[rows] == targets
+
+
+def cost(tokens: int, picks: int, vocabulary: int, batch_tokens: int) -> int:
+    """A row's length for `batches`: its tokens, or more where its logits need more room than
+    their share of LOGIT_BYTES."""
+    return max(tokens, -(-picks * vocabulary * 4 * batch_tokens // LOGIT_BYTES))
