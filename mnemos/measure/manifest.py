@@ -83,9 +83,9 @@ def _entry(suite: Suite, role: str) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of mnemos, Python and the libraries that can change a score."""
-    import mnemos
+    from mnemos import __version__
 
-    found = {"mnemos": mnemos.__version__, "python": platform.python_version()}
+    found = {"mnemos": __version__, "python": platform.python_version()}
     for name in LIBRARIES:
         try:
             found[name] = importlib.metadata.version(name)
