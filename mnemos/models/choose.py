@@ -26,7 +26,6 @@ from mnemos.models.forward import batches, context_length, cost, log_probs, logi
 from mnemos.models.tree import Item, agrees, longest_packed_row, packed_scores
 from mnemos.sources.render import RAW_ROLES, Renderer
 
-
 MISSING = OptionScore(math.nan, 0, False)
 """The score of an option that does not fit behind its context."""
 
@@ -96,7 +95,7 @@ def plain_scores(model: Any, items: Sequence[Item]) -> list[list[tuple[float, bo
     sizes = [len(option) for _, option in pairs]
     return [
         [(float(v.sum()), bool(g.all()))]
-        for v, g in zip(values.double().cpu().split(sizes), greedy.cpu().split(sizes), strict=True)
+        for v, g in zip(torch.split(values.double().cpu(), sizes), torch.split(greedy.cpu(), sizes), strict=True)
     ]
 
 

@@ -52,7 +52,7 @@ class Checkpoint:
         if not Path(self.path).is_dir():
             return fingerprint({"hub": self.path, "commit": _hub_commit(self.path)})
         folder = Path(self.path)
-        patterns = WEIGHTS + TOKENIZER + CONFIG
+        patterns: tuple[str, ...] = WEIGHTS + TOKENIZER + CONFIG
         if self.allow_pickle:
             patterns += PICKLES
         if self.trust_remote_code:

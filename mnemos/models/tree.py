@@ -50,7 +50,7 @@ def packed_scores(model: Any, items: Sequence[Item]) -> list[list[tuple[float, b
     sizes = [len(option) for item in items for option in item.options]
     found = iter(
         (float(v.sum()), bool(g.all()))
-        for v, g in zip(values.double().cpu().split(sizes), greedy.cpu().split(sizes), strict=True)
+        for v, g in zip(torch.split(values.double().cpu(), sizes), torch.split(greedy.cpu(), sizes), strict=True)
     )
     return [[next(found) for _ in item.options] for item in items]
 
