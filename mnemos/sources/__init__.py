@@ -1,0 +1,1 @@
+"""Where text comes from: readers, chat rendering, mixing, batching, verifiers, worlds."""

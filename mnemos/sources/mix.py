@@ -61,31 +61,6 @@ class Joined:
 
 
 @dataclass(frozen=True)
-class Joined:
-    """All rows of several sources, one source after the other.
-
-    Ids that sources share are told apart by the source's place: "0/row-1", "1/row-1".
-    """
-
-    sources: tuple[Source, ...]
-    name: str
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the sources, in order; reads no rows."""
-        return fingerprint({"joined": [source.fingerprint for source in self.sources]})
-
-    def describe(self) -> str:
-        """The sources' own lines."""
-        return f"{self.name}: " + " + ".join(source.describe() for source in self.sources)
-
-    def __iter__(self) -> Iterator[Example]:
-        for place, source in enumerate(self.sources):
-            for example in source:
-                yield dataclasses.replace(example, id=f"{place}/{example.id}")
-
-
-@dataclass(frozen=True)
 class Subset:
     """`count` rows of `source`, drawn without replacement by `seed`, in the source's order.
 
