@@ -4,9 +4,9 @@
 
 right or wrong, one seed      McNemar's exact p, Newcombe's interval (method 10)
 graded or weighted, one seed  bootstrap over items (BCa, 10,000), p of the paired t statistic
-clusters or several seeds     two-way cluster variance (items crossed with seeds), Student's t with
-                              Satterthwaite's degrees of freedom; for right-or-wrong items the same
-                              variance sets the effective sample size of Newcombe's interval
+clusters or several seeds     two-way cluster variance (items crossed with seeds), Student's t; for
+                              right-or-wrong items the same variance sets the effective sample size of
+                              Newcombe's interval
 
 Intervals are two-sided at 95 %. None of them shrinks to a point when no item changed: not having
 seen a change in n items is evidence about small changes only.
@@ -29,8 +29,8 @@ ALPHA = 0.05
 POWER = 0.8
 RESAMPLES = 10_000
 Z = float(stats.norm.ppf(1 - ALPHA / 2))
-SMALL = 20
-"""Items below which a bootstrap is too narrow (it knows no t) and Student's t is used instead."""
+SMALL = 10
+"""Items below which too few resamples differ for a bootstrap, and Student's t is used instead."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,13 @@ def two_way(d: Floats, share: Floats, group: npt.NDArray[np.int64]) -> Spread:
     """Variance of sum_i share_i * mean_s d[s, i], with items (or clusters of them) and seeds both
     drawn at random.
 
-    V = V_items + V_seeds - V_both (Cameron, Gelbach & Miller 2011, doi:10.1198/jbes.2010.07136; for
-    balanced items the variance components of a crossed two-way layout), never below either margin;
-    each with its small-sample factor, degrees of freedom by Satterthwaite. One seed leaves the
-    clustered standard error of Miller (arXiv:2411.00640). d: float[S, n]. share: float[n], sum 1.
+    V = V_items + max(0, V_seeds - V_both) (Cameron, Gelbach & Miller 2011, doi:10.1198/jbes.2010.07136;
+    for balanced items the variance components of a crossed two-way layout), each with its
+    small-sample factor. Degrees of freedom: those whose t quantile is Cochran's, the mean of the
+    squared quantiles weighted by the two variances; Satterthwaite's are too many for few seeds.
+    Simulated coverage of 95 %: 94 to 97 for three seeds or more, 91 to 97 for two, whose spread is
+    hardly known. One seed leaves the clustered standard error of Miller (arXiv:2411.00640).
+    d: float[S, n]. share: float[n], sum 1. group: int[n], cluster numbers from 0.
     """
     seeds, units = len(d), int(group.max()) + 1
     per_seed = d @ share
@@ -129,11 +132,23 @@ def two_way(d: Floats, share: Floats, group: npt.NDArray[np.int64]) -> Spread:
     rest = share * (d - item - per_seed[:, None] + delta)
     cells = np.stack([np.bincount(group, weights=row, minlength=units) for row in rest])
     v_both = factor * float((cells**2).sum()) / (seeds * (seeds - 1)) if units > 1 else 0.0
-    total = v_items + v_seeds - v_both
-    if total <= max(v_items, v_seeds):
-        return Spread(v_items, units - 1, units) if v_items >= v_seeds else Spread(v_seeds, seeds - 1, units)
-    parts = v_items**2 / (units - 1) + v_seeds**2 / (seeds - 1) + v_both**2 / ((units - 1) * (seeds - 1))
-    return Spread(total, min(total**2 / parts, float(units - 1)), units)
+    more = max(0.0, v_seeds - v_both)
+    if not math.isfinite(v_items) or more == 0:
+        return Spread(v_items, units - 1, units)
+    total, q_items, q_seeds = v_items + more, _t(units - 1), _t(seeds - 1)
+    return Spread(total, _df(math.sqrt((q_items**2 * v_items + q_seeds**2 * more) / total)), units)
+
+
+def _t(df: float) -> float:
+    """The 97.5 % quantile of Student's t."""
+    return float(stats.t.ppf(1 - ALPHA / 2, df))
+
+
+def _df(quantile: float) -> float:
+    """Degrees of freedom at which `_t` is `quantile`."""
+    if quantile <= _t(1e6):
+        return 1e6
+    return float(optimize.brentq(lambda df: _t(df) - quantile, 1.0, 1e6)) if quantile < _t(1.0) else 1.0
 
 
 # right or wrong -----------------------------------------------------------------------------
@@ -161,7 +176,7 @@ def _effective(table: tuple[float, float, float, float], n: int, seeds: int, spr
     naive = (gained + lost - (gained - lost) ** 2) / n
     if spread.units < 2:
         return 1.0
-    few = (Z / float(stats.t.ppf(1 - ALPHA / 2, max(spread.df, 1.0)))) ** 2
+    few = (Z / _t(spread.df)) ** 2
     if spread.variance <= 0 or naive <= 0:
         return max(1.0, spread.units * few)  # nothing varied: as if whole clusters moved together
     return float(np.clip(n * naive / spread.variance, 1.0, n * seeds)) * few
@@ -240,10 +255,10 @@ def _graded(
         low, high, method = delta - half, delta + half, "all items moved alike: bound on the share that would not"
         detectable = half
     elif plain and n >= SMALL:
-        low, high = bca(d[0], share, seed)
+        low, high = bca(d[0], share, seed, _t(n - 1) * math.sqrt(n / (n - 1)))
         method, detectable = "bootstrap over items (BCa)", _t_detectable(spread)
     else:
-        half = float(stats.t.ppf(1 - ALPHA / 2, spread.df)) * math.sqrt(spread.variance)
+        half = _t(spread.df) * math.sqrt(spread.variance)
         low, high, method = delta - half, delta + half, f"{_clustering(spread, n, len(d))}, Student t"
         detectable = _t_detectable(spread)
     if bounded:
@@ -256,17 +271,22 @@ def _unseen(units: int) -> float:
     return float(1 - (ALPHA / 2) ** (1 / units))
 
 
-def bca(d: Floats, share: Floats, seed: int) -> tuple[float, float]:
+def bca(d: Floats, share: Floats, seed: int, quantile: float = Z) -> tuple[float, float]:
     """Bias-corrected accelerated bootstrap interval (Efron 1987, doi:10.2307/2289144) of the weighted
     mean difference sum(share * d) / sum(share) over items drawn with replacement; 10,000 draws.
-    Deterministic in `seed`."""
+
+    quantile: 1.96 is the published interval; `paired` passes sqrt(n / (n - 1)) times that of
+    Student's t, because resampling alone is too narrow for small n (Hesterberg 2015,
+    arXiv:1411.5279). Deterministic in `seed`.
+    """
     n, delta = len(d), float(share @ d)
     rng = np.random.default_rng(seed)
     draws = np.empty(RESAMPLES)
-    step = max(1, 2_000_000 // n)
+    step, even = max(1, 1_000_000 // n), np.ptp(share) == 0
     for start in range(0, RESAMPLES, step):
-        picked = rng.integers(n, size=(min(step, RESAMPLES - start), n))
-        draws[start : start + len(picked)] = (share * d)[picked].sum(axis=1) / share[picked].sum(axis=1)
+        picked = rng.integers(n, size=(min(step, RESAMPLES - start), n), dtype=np.int32)
+        whole = len(picked[0]) * share[0] if even else share[picked].sum(axis=1)
+        draws[start : start + len(picked)] = (share * d)[picked].sum(axis=1) / whole
     tolerance = 1e-12 * max(1e-300, float(np.abs(d).max()))
     below = ((draws < delta - tolerance).mean() + (draws <= delta + tolerance).mean()) / 2
     z0 = float(stats.norm.ppf(np.clip(below, 1 / RESAMPLES, 1 - 1 / RESAMPLES)))
@@ -274,7 +294,7 @@ def bca(d: Floats, share: Floats, seed: int) -> tuple[float, float]:
     bend = jack.mean() - jack
     scale = float((bend**2).sum()) ** 1.5
     a = float((bend**3).sum()) / (6 * scale) if scale > 0 else 0.0
-    levels = [float(stats.norm.cdf(z0 + (z0 + z) / (1 - a * (z0 + z)))) for z in (-Z, Z)]
+    levels = [float(stats.norm.cdf(z0 + (z0 + z) / (1 - a * (z0 + z)))) for z in (-quantile, quantile)]
     low, high = np.quantile(draws, levels)
     return float(low), float(high)
 
@@ -289,8 +309,7 @@ def _t_p(delta: float, spread: Spread) -> float:
 
 def _t_detectable(spread: Spread) -> float:
     """(t_{1-alpha/2} + t_{power}) standard errors."""
-    quantiles = stats.t.ppf(1 - ALPHA / 2, spread.df) + stats.t.ppf(POWER, spread.df)
-    return float(quantiles) * math.sqrt(spread.variance)
+    return (_t(spread.df) + float(stats.t.ppf(POWER, spread.df))) * math.sqrt(spread.variance)
 
 
 def _clustering(spread: Spread, n: int, seeds: int) -> str:
@@ -324,7 +343,7 @@ def mean_interval(
         return mean, *wilson(mean, size)
     if spread.units < 2:
         return mean, None, None
-    half = float(stats.t.ppf(1 - ALPHA / 2, spread.df)) * math.sqrt(spread.variance)
+    half = _t(spread.df) * math.sqrt(spread.variance)
     if half == 0:
         half = _unseen(spread.units) * (1.0 if bounded else abs(mean))
     low, high = mean - half, mean + half

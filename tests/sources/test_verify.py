@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import string
@@ -146,7 +147,8 @@ def test_gsm8k_labels(real_data) -> None:  # type: ignore[no-untyped-def]
     path = real_data / "gsm8k" / "train.jsonl.gz"
     if not path.exists():
         pytest.skip("gsm8k absent")
-    rows = [json.loads(line) for line in gzip.open(path, "rt", encoding="utf-8")][:500]
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in itertools.islice(file, 500)]
     for row in rows:
         gold = row["answer"].split("####")[-1].strip()
         assert verify.number(row["answer"], gold) == 1
