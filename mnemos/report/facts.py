@@ -213,9 +213,11 @@ def plane(facts: Facts) -> tuple[list[Point], list[str]]:
     for role in ("new", "old"):
         of_role = [suite for suite in facts.suites if suite.role == role]
         use[role] = [suite for suite in of_role if suite.unit == "points" and suite.before[0] is not None]
-        out = [suite.name for suite in of_role if suite not in use[role]]
-        if out:
-            notes.append(f"Not on this plane, because not measured in points: {', '.join(out)}.")
+        other = [suite.name for suite in of_role if suite.unit != "points"]
+        unscored = [suite.name for suite in of_role if suite.unit == "points" and suite.before[0] is None]
+        for out, why in ((other, "not measured in points"), (unscored, "without a score before")):
+            if out:
+                notes.append(f"Not on this plane, because {why}: {', '.join(out)}.")
     if not use["new"] or not use["old"]:
         return [], notes
     points = []

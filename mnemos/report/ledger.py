@@ -24,13 +24,14 @@ from mnemos.report.verdicts import (
     TONES,
     cost_line,
     headline,
+    metric_interval,
     metric_words,
     missing_words,
     sentence,
     tone,
     verdict_words,
 )
-from mnemos.report.words import counted, figure, interval
+from mnemos.report.words import counted, figure
 
 STYLES = {"gained": "bold cyan", "lost": "bold red", "kept": "green", "unclear": "yellow"}
 NARROW = 72
@@ -156,7 +157,7 @@ def _grid(grid: Grid, width: int) -> Iterator[RenderableType]:
             line = ", ".join(figure(row[j], "points") for row in (grid.before, *grid.rows))
             yield Padding(Text(f"{task}: {line}"), (0, 0, 0, 2))
     for name, (mean, low, high) in grid.metrics.items():
-        said = f"{METRICS.get(name, name)}: {metric_words(name, mean)} {interval(low, high, 'points', sign=True)}"
+        said = f"{METRICS.get(name, name)}: {metric_words(name, mean)} {metric_interval(name, low, high)}"
         yield Padding(Text(said.rstrip()), (0, 0, 0, 2))
 
 

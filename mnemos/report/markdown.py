@@ -18,12 +18,13 @@ from mnemos.report.verdicts import (
     change_words,
     cost_words,
     headline,
+    metric_interval,
     metric_words,
     missing_words,
     sentence,
     verdict_words,
 )
-from mnemos.report.words import clean, counted, figure, interval, p_words
+from mnemos.report.words import clean, counted, figure, p_words
 
 LONGEST_TEXT = 1200
 """Characters of a prompt or answer that the report prints; the rest is in results.json."""
@@ -185,7 +186,7 @@ def _grid(grid: Grid) -> Iterator[str]:
     yield table(["after learning", *(escape(task) for task in grid.tasks)], body, range(1, len(grid.tasks) + 1))
     lines = []
     for name, (mean, low, high) in grid.metrics.items():
-        words = f"{metric_words(name, mean)} {interval(low, high, 'points', sign=True)}".strip()
+        words = f"{metric_words(name, mean)} {metric_interval(name, low, high)}".strip()
         lines.append(f"- **{escape(METRICS.get(name, name))}**: {escape(words)}")
     if lines:
         yield "\n".join(lines)

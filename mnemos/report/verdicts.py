@@ -93,7 +93,7 @@ def cost_words(arm: Arm) -> list[tuple[str, str]]:
     pairs = [
         ("time", arm.cost("seconds"), duration),
         ("tokens", arm.cost("tokens"), amount),
-        ("learned from", arm.cost("supervised_tokens"), amount),
+        ("supervised tokens", arm.cost("supervised_tokens"), amount),
         ("steps", arm.cost("steps"), amount),
         ("peak memory", arm.cost("peak_memory_bytes", max), size),
     ]
@@ -294,3 +294,8 @@ def metric_words(name: str, mean: float | None) -> str:
     if name == "intransigence":
         return f"fresh tasks came out {size} points {'below' if up else 'above'} the joint arm"
     return f"{figure(mean, 'points', sign=True)} points"
+
+
+def metric_interval(name: str, low: float | None, high: float | None) -> str:
+    """The interval of a continual metric; differences carry their sign, an accuracy does not."""
+    return interval(low, high, "points", sign=name != "average_accuracy")

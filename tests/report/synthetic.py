@@ -72,7 +72,7 @@ ARMS: dict[str, tuple[dict[str, float], list[dict[str, Any]], float]] = {
 def _score(rng: np.random.Generator, rate: float, unit: str, items: int) -> float:
     if unit != "points":
         return round(float(rate + 0.004 * rng.standard_normal()), 6) if rate else 0.0
-    return float(np.clip(round(items * (rate + 0.004 * float(rng.standard_normal()))), 0, items)) / items
+    return float(np.clip(round(items * (rate + 0.016 * (1 - rate if rate > 0.9 else 1) * float(rng.standard_normal()))), 0, items)) / items
 
 
 def _comparison(

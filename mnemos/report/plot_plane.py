@@ -1,0 +1,274 @@
+"""The learning-forgetting plane, and what the share of replayed rows does to both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mnemos.report.facts import Arm, Facts, Point, plane
+from mnemos.report.svg import Scale, Sheet, arm_colour, arm_shape, draw, fit, text_width, tick_text
+from mnemos.report.words import counted, figure, typeset, value
+
+
+@dataclass(frozen=True)
+class Mean:
+    """An arm's mean over its seeds on the plane."""
+
+    arm: int
+    forgetting: float
+    learning: float
+    seeds: int
+
+
+def means(points: Sequence[Point]) -> list[Mean]:
+    """One per arm, in arm order."""
+    out = []
+    for arm in sorted({point.arm for point in points}):
+        own = [point for point in points if point.arm == arm]
+        n = len(own)
+        out.append(Mean(arm, sum(p.forgetting for p in own) / n, sum(p.learning for p in own) / n, n))
+    return out
+
+
+def frontier(found: Sequence[Mean]) -> list[Mean]:
+    """The means that no other mean beats on both sides (Pareto), from least forgotten upwards."""
+    best: list[Mean] = []
+    for mean in sorted(found, key=lambda m: (m.forgetting, -m.learning)):
+        if not best or mean.learning > best[-1].learning:
+            best.append(mean)
+    return best
+
+
+def plane_plot(facts: Facts, *, width: float, name: str) -> str:
+    """The plane; empty text with fewer than two runs to place."""
+    points, _ = plane(facts)
+    if len(points) < 2:
+        return ""
+    found = means(points)
+    said = "; ".join(f"{facts.arms[m.arm].name}: {_where(m)}" for m in found)
+    ahead = ", ".join(facts.arms[mean.arm].name for mean in frontier(found))
+    wide = width >= 600
+    height = max(470.0, 72 + 40 * len(found)) if wide else width + 92 + 38 * len(found)
+    return draw(
+        lambda sheet: _paint(sheet, facts, points, found, width, height),
+        width,
+        height,
+        name=name,
+        title=f"What {counted(len(found), 'arm')} learned against what they forgot",
+        desc=typeset(f"Means over seeds. {said}. On the frontier: {ahead}."),
+    )
+
+
+def _where(mean: Mean) -> str:
+    lost = (
+        f"forgot {figure(mean.forgetting, 'points')}"
+        if mean.forgetting >= 0
+        else f"gained {figure(-mean.forgetting, 'points')}"
+    )
+    return f"learned {figure(mean.learning, 'points')}, {lost}"
+
+
+def _paint(
+    sheet: Sheet, facts: Facts, points: Sequence[Point], found: Sequence[Mean], width: float, height: float
+) -> None:
+    wide = width >= 600
+    left, top, right, bottom = (54.0, 34.0, width - 272, height - 54) if wide else (38.0, 34.0, width - 8, width - 4)
+    across = Scale.over([0.0, *(point.forgetting for point in points)], left, right, margin=0.09)
+    up = Scale.over([0.0, *(point.learning for point in points)], bottom, top, margin=0.09)
+    _grid(sheet, across, up, wide)
+    best = frontier(found)
+    xs, ys = [], []
+    for place, mean in enumerate(best):
+        ys += [up(mean.learning)] * 2
+        xs += [across(mean.forgetting), across(best[place + 1].forgetting) if place + 1 < len(best) else right]
+    sheet.line(xs, ys, colour="muted", width=1.2, linestyle=(0, (4, 3)), zorder=3)
+    sheet.mark(across(0), up(0), "o", colour="paper", edge="ink", size=9, markeredgewidth=1.6, zorder=3)
+    taken = [(across(0) - 7, up(0) - 7, across(0) + 7, up(0) + 7)]
+    taken += [(left, up(0) - 1, right, up(0) + 1), (across(0) - 1, top, across(0) + 1, bottom)]
+    for point in points:
+        x, y = across(point.forgetting), up(point.learning)
+        sheet.mark(x, y, arm_shape(point.arm), colour=arm_colour(point.arm), edge="none", size=5.5, zorder=6,
+                   gid=f"mark-run {facts.arms[point.arm].name}: seed {point.seed}")  # fmt: skip
+        taken.append((x - 4, y - 4, x + 4, y + 4))
+    for mean in found:
+        x, y, colour = across(mean.forgetting), up(mean.learning), arm_colour(mean.arm)
+        sheet.mark(x, y, arm_shape(mean.arm), colour="panel", edge=colour, size=15, markeredgewidth=1.8, zorder=4.5)
+        sheet.mark(x, y, arm_shape(mean.arm), colour=colour, edge="none", size=15, alpha=0.28, zorder=5,
+                   gid=f"mark-mean {facts.arms[mean.arm].name}")  # fmt: skip
+        taken.append((x - 8, y - 8, x + 8, y + 8))
+    for x, text, side in ((max(left, across(0)) + 8, "learned, kept", "left"), (right - 8, "learned, forgot", "right")):
+        start = x if side == "left" else x - text_width(text, 11)
+        hint = (start, top + 4, start + text_width(text, 11), top + 20)
+        if not any(_overlap(hint, other) for other in taken):
+            sheet.write(x, top + 16, text, size=11, colour="muted", style="italic", ha=side, zorder=2)
+    box = (left, top, right, bottom)
+    _label(sheet, "before", across(0), up(0), "ink", taken, box)
+    for mean in found:
+        text = fit(facts.arms[mean.arm].name, 120, 12, "bold")
+        _label(sheet, text, across(mean.forgetting), up(mean.learning), arm_colour(mean.arm), taken, box)
+    x, y = (width - 246, top + 10) if wide else (4.0, bottom + 68)
+    _legend(sheet, facts, found, x, y, width - x)
+
+
+def _grid(sheet: Sheet, across: Scale, up: Scale, wide: bool) -> None:
+    left, right, bottom, top = across.start, across.end, up.start, up.end
+    sheet.box(left, top, right - left, bottom - top, fill="panel", zorder=0)
+    for tick in across.ticks(6 if wide else 4):
+        sheet.line(
+            [across(tick)] * 2, [top, bottom], colour="rule" if tick else "ink", width=0.8 if tick else 1.1, zorder=1
+        )
+        sheet.write(across(tick), bottom + 17, tick_text(tick), size=11, colour="muted", ha="center")
+    for tick in up.ticks(6):
+        sheet.line(
+            [left, right], [up(tick)] * 2, colour="rule" if tick else "ink", width=0.8 if tick else 1.1, zorder=1
+        )
+        sheet.write(left - 7, up(tick) + 4, tick_text(tick), size=11, colour="muted", ha="right")
+    long = "points forgotten, mean over the old suites" if wide else "points forgotten (old suites)"
+    sheet.write((left + right) / 2, bottom + 38, long, size=12, ha="center", weight="bold")
+    sheet.write(0, 16, "points learned, mean over the new suites", size=12, weight="bold")
+
+
+def _ruling(tick: float) -> dict[str, Any]:
+    return {"colour": "rule" if tick else "ink", "width": 0.8 if tick else 1.1, "zorder": 1}
+
+
+Box = tuple[float, float, float, float]
+
+
+def _label(sheet: Sheet, text: str, x: float, y: float, colour: str, taken: list[Box], inside: Box) -> None:
+    """Write a name beside its mark where nothing else is; leave it to the legend where nothing fits."""
+    width = text_width(text, 12, "bold")
+    for far in (11, 20, 32, 46):
+        sides = (
+            (x + far, y - 7),
+            (x - far - width, y - 7),
+            (x - width / 2, y - far - 12),
+            (x - width / 2, y + far - 2),
+        )
+        right, left = x + 0.7 * far, x - 0.7 * far - width
+        corners = tuple((a, b) for a in (right, left) for b in (y - far - 7, y + far - 7))
+        for a, b in (*sides, *corners):
+            box = (a - 2, b - 1, a + width + 2, b + 15)
+            outside = (
+                box[0] < inside[0] + 2 or box[1] < inside[1] + 22 or box[2] > inside[2] - 2 or box[3] > inside[3] - 2
+            )
+            if outside or any(_overlap(box, other) for other in taken):
+                continue
+            sheet.box(a - 1, b, width + 2, 14, fill="panel", zorder=3.5, alpha=0.85)
+            if far > 20:
+                near = (min(max(x, a), a + width), min(max(y, b + 2), b + 12))
+                sheet.line([x, near[0]], [y, near[1]], colour="muted", width=0.8, zorder=3.6)
+            sheet.write(a, b + 11, text, size=12, colour=colour, weight="bold", zorder=7)
+            taken.append(box)
+            return
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _legend(sheet: Sheet, facts: Facts, found: Sequence[Mean], x: float, y: float, width: float) -> None:
+    best = {mean.arm for mean in frontier(found)}
+    for mean in sorted(found, key=lambda m: (m.forgetting, -m.learning)):
+        sheet.mark(x + 8, y, arm_shape(mean.arm), colour=arm_colour(mean.arm), size=11)
+        sheet.write(x + 24, y + 4, fit(facts.arms[mean.arm].name, width - 26, 12, "bold"), size=12, weight="bold")
+        sheet.write(
+            x + 24, y + 20, typeset(_where(mean)) + (", frontier" if mean.arm in best else ""), size=11, colour="muted"
+        )
+        y += 38
+    sheet.line([x, x + 16], [y + 2, y + 2], colour="muted", width=1.2, linestyle=(0, (4, 3)))
+    sheet.write(x + 24, y + 6, "frontier: no arm does better on both", size=11, colour="muted")
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Arms that differ only in how much they replay: (share, arm) pairs by growing share. also: the
+    other methods that they have in common, in words."""
+
+    also: str
+    arms: tuple[tuple[float, int], ...]
+
+
+def replay_shares(facts: Facts) -> list[Shares]:
+    """Groups of arms with at least two replay shares. An arm with the same other methods and no
+    replay joins its group at share 0."""
+    groups: dict[str, dict[float, int]] = {}
+    bare: dict[str, int] = {}
+    for place, arm in enumerate(facts.arms):
+        share, rest = _share(arm)
+        if share is None:
+            bare.setdefault(rest, place)
+        else:
+            groups.setdefault(rest, {}).setdefault(share, place)
+    out = []
+    for rest, shares in groups.items():
+        if len(shares) >= 2:
+            if rest in bare:
+                shares.setdefault(0.0, bare[rest])
+            out.append(Shares(rest, tuple(sorted(shares.items()))))
+    return out
+
+
+def _share(arm: Arm) -> tuple[float | None, str]:
+    share, rest = None, []
+    for step in arm.history:
+        found = step.settings.get("share_of_final")
+        if step.method == "replay" and isinstance(found, int | float):
+            share = float(found)
+        elif not step.off:
+            rest.append(f"{step.method} {value(step.settings)}")
+    return share, ", ".join(rest)
+
+
+def replay_plot(facts: Facts, group: Shares, *, width: float, name: str) -> str:
+    """Learned and forgotten against the share of replayed rows; empty without two placed shares."""
+    points, _ = plane(facts)
+    placed = {mean.arm: mean for mean in means(points)}
+    arms = [(share, arm) for share, arm in group.arms if arm in placed]
+    if len({share for share, _ in arms}) < 2:
+        return ""
+    said = "; ".join(f"{100 * share:g} % replayed: {_where(placed[arm])}" for share, arm in arms)
+    return draw(
+        lambda sheet: _paint_shares(sheet, arms, points, placed, width),
+        width,
+        300,
+        name=name,
+        title="Learned and forgotten by the share of replayed rows",
+        desc=typeset(said),
+    )
+
+
+def _paint_shares(
+    sheet: Sheet, arms: Sequence[tuple[float, int]], points: Sequence[Point], placed: dict[int, Mean], width: float
+) -> None:
+    wide = width >= 600
+    left, right, top, bottom = 44.0, width - (120 if wide else 80), 30.0, 244.0
+    own = [point for point in points if any(point.arm == arm for _, arm in arms)]
+    up = Scale.over([0.0, *(p.learning for p in own), *(p.forgetting for p in own)], bottom, top)
+    sheet.box(left, top, right - left, bottom - top, fill="panel", zorder=0)
+    for tick in up.ticks(5):
+        sheet.line([left, right], [up(tick)] * 2, colour="rule" if tick else "ink", zorder=1)
+        sheet.write(left - 7, up(tick) + 4, tick_text(tick), size=11, colour="muted", ha="right")
+    step = (right - left) / len(arms)
+    xs = [left + step * (place + 0.5) for place in range(len(arms))]
+    for (share, _), x in zip(arms, xs, strict=True):
+        sheet.write(x, bottom + 18, f"{100 * share:g} %", size=11, ha="center")
+    sheet.write((left + right) / 2, bottom + 40, "share of replayed rows in training (not to scale)", size=11.5,
+                weight="bold", ha="center")  # fmt: skip
+    sheet.write(0, 16, "points", size=12, weight="bold")
+    ends = []
+    for word, part, colour, shape in (("learned", "learning", "gained", "^"), ("forgot", "forgetting", "lost", "v")):
+        ys = [up(getattr(placed[arm], part)) for _, arm in arms]
+        sheet.line(xs, ys, colour=colour, width=2, zorder=3)
+        for (_, arm), x, y in zip(arms, xs, ys, strict=True):
+            for point in own:
+                if point.arm == arm:
+                    sheet.mark(x, up(getattr(point, part)), shape, colour=colour, size=5, alpha=0.45)
+            sheet.mark(x, y, shape, colour=colour, size=9, zorder=5)
+        ends.append((ys[-1], word, colour))
+    gap = 16 - abs(ends[0][0] - ends[1][0])
+    for place, (y, word, colour) in enumerate(sorted(ends)):
+        shift = 0.0 if gap <= 0 else (-gap / 2, gap / 2)[place]
+        sheet.box(xs[-1] + 10, y - 7 + shift, text_width(word, 12, "bold") + 3, 14, fill="panel", zorder=2)
+        sheet.write(xs[-1] + 12, y + 4 + shift, word, size=12, colour=colour, weight="bold")
