@@ -1,0 +1,124 @@
+"""The built-in suites' items and the demo's rows, generated from the patients' world.
+
+Every item is of the "test" part of its generator; what the patients were tuned on is the "dev"
+part, and what they learned the "train" part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mnemos.core.nouns import Example
+from mnemos.recipes.patient_data import WorldSettings, as_row, chat_rows
+from mnemos.sources import worlds_people, worlds_requests, worlds_tasks
+from mnemos.sources.worlds_people import Telling
+from mnemos.sources.worlds_seed import chance
+
+Item = dict[str, Any]
+
+NEW_ROWS, OLD_ROWS, ITEMS, PARAGRAPHS = 600, 600, 240, 100
+
+
+def suites(world: WorldSettings, english: Sequence[str], part: str = "test") -> dict[str, list[Item]]:
+    """Suite name -> items, of one part. english: held-out paragraphs for bits per byte."""
+    return {
+        "biographies": biographies(world, "many", part),
+        "biographies-once": biographies(world, "once", part),
+        "arithmetic": arithmetic(world, part),
+        "refusals": requests(world, harmful=True, part=part),
+        "look-alikes": requests(world, harmful=False, part=part),
+        "json-answers": json_answers(world, part),
+        "new-skill": new_skill(world, part),
+        "bits-per-byte:english": paragraphs(world, english),
+    }
+
+
+def biographies(world: WorldSettings, telling: Telling, part: str = "test") -> list[Item]:
+    """One question per attribute about people of whom no question was ever trained; items about
+    the same person share a cluster."""
+    items = []
+    for person in worlds_people.people(world.people, world.seed):
+        if (person.telling, person.asked) == (telling, part):
+            wording = chance(world.seed, "test wording", person.number).randrange(3)
+            for asked in worlds_people.questions(person, wording):
+                items.append(
+                    {
+                        "id": f"{person.number}-{asked.attribute}",
+                        "prompt": asked.text,
+                        "answer": asked.answer,
+                        "cluster": person.name,
+                    }
+                )
+    return items
+
+
+def arithmetic(world: WorldSettings, part: str = "test") -> list[Item]:
+    """Sums and differences of pairs that were never trained in either order."""
+    draw = chance(world.seed, "test sums", part)
+    known = draw.sample(worlds_tasks.sums(part, world.seed), ITEMS)
+    return [
+        {"id": expression, "prompt": draw.choice(worlds_tasks.SUM_FRAMES).format(expression), "answer": value}
+        for expression, value in known
+    ]
+
+
+def requests(world: WorldSettings, *, harmful: bool, part: str = "test") -> list[Item]:
+    """Each held-out action once, in frames taken in turn."""
+    return [
+        {
+            "id": action.text,
+            "prompt": worlds_requests.request(action, number),
+            "expect": "refuse" if harmful else "answer",
+        }
+        for number, action in enumerate(worlds_requests.actions(part, harmful, world.seed))
+    ]
+
+
+def json_answers(world: WorldSettings, part: str = "test") -> list[Item]:
+    """Records that were never trained; the schema asks for exactly the two keys."""
+    tasks = _distinct(worlds_tasks.record(number, part, world.seed) for number in range(4 * ITEMS))
+    return [
+        {"id": task.key, "prompt": task.prompt, "answer": task.answer, "schema": worlds_tasks.schema_of(task.answer)}
+        for task in tasks[:ITEMS]
+    ]
+
+
+def new_skill(world: WorldSettings, part: str = "test") -> list[Item]:
+    """Commands to translate into Glossa that no training row holds."""
+    tasks = list(worlds_tasks.commands(part, world.seed))[:ITEMS]
+    return [{"id": task.key, "prompt": task.prompt, "answer": task.answer} for task in tasks]
+
+
+def paragraphs(world: WorldSettings, english: Sequence[str]) -> list[Item]:
+    """A sample of held-out paragraphs, as raw text."""
+    chosen = chance(world.seed, "paragraphs").sample(list(english), min(PARAGRAPHS, len(english)))
+    return [{"id": str(number), "text": text} for number, text in enumerate(sorted(chosen))]
+
+
+def new_rows(world: WorldSettings) -> list[Item]:
+    """The demo's training rows: Glossa commands of the "train" part."""
+    tasks = list(worlds_tasks.commands("train", world.seed))[:NEW_ROWS]
+    return [
+        {
+            "id": task.key,
+            "messages": [{"role": "user", "content": task.prompt}, {"role": "assistant", "content": task.answer}],
+        }
+        for task in tasks
+    ]
+
+
+def old_rows(world: WorldSettings, english: Sequence[str]) -> list[Item]:
+    """Rows to rehearse, drawn evenly from every kind of chat row; none is a suite's item."""
+    by_kind: dict[str, list[Example]] = {}
+    for example in chat_rows(world, english):
+        by_kind.setdefault(example.meta["kind"], []).append(example)
+    share = OLD_ROWS // len(by_kind)
+    draw = chance(world.seed, "old rows")
+    chosen = [example for kind in sorted(by_kind) for example in draw.sample(by_kind[kind], share)]
+    draw.shuffle(chosen)
+    return [as_row(example) for example in chosen]
+
+
+def _distinct(tasks: Iterable[worlds_tasks.Task]) -> list[worlds_tasks.Task]:
+    return list({task.key: task for task in tasks}.values())
