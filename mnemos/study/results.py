@@ -45,9 +45,7 @@ def assemble(experiment: Experiment) -> dict[str, Any]:
             for arm, runs in arms.items()
         ],
         "comparisons": [comparison.as_dict() for comparison in compared],
-        "matrix": score_matrix(experiment.task_suites, before, _by_stage(experiment, arms))
-        if experiment.study.is_sequence
-        else None,
+        "matrix": _matrix(experiment, before, arms),
         "flips": changed,
     }
 

@@ -27,7 +27,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, mnemos.Rec
         "replay": [{"replay": {"data": "old.jsonl", "share_of_final": 0.25}}],
         "replay-off": [{"replay": {"data": "old.jsonl", "share_of_final": 0.0}}],
         "half": [{"weights": {"expression": "0.5*after + 0.5*before"}}],
-        "nothing": [{"weights": {"expression": "before"}}],
         "lora": [{"lora": {"rank": 2}}],
     }
     study = make_study(folder, arms=arms, seeds=[0, 1])
@@ -39,7 +38,7 @@ def test_results_hold_every_arm_suite_and_seed(finished: tuple[Path, mnemos.Reco
     on_disk = json.loads((folder / "run" / "results.json").read_text())
     assert on_disk == json.loads(json.dumps(record.results))
     arms = [arm["arm"] for arm in on_disk["arms"]]
-    assert arms == ["plain", "replay", "replay-off", "half", "nothing", "lora"]
+    assert arms == ["plain", "replay", "replay-off", "half", "lora"]
     suites = ["new", "old", "english", "stop-rate:new", "repetition:new", "kl:new"]
     assert [(c["arm"], c["suite"]) for c in on_disk["comparisons"]] == [(a, s) for a in arms for s in suites]
     assert all([run["seed"] for run in arm["runs"]] == [0, 1] for arm in on_disk["arms"])
@@ -58,12 +57,6 @@ def test_an_off_method_is_the_plain_arm_and_shares_its_training(finished: tuple[
     assert by_arm["replay-off"]["history"][-1]["off"] is True
     trainings = [path for path in (folder / "run" / "steps").iterdir() if path.name.startswith("train-")]
     assert len(trainings) == 2 * 3  # plain, replay and lora, two seeds each
-
-
-def test_the_model_before_as_an_arm_scores_as_before(finished: tuple[Path, mnemos.Record]) -> None:
-    for row in finished[1].comparisons:
-        if row["arm"] == "nothing" and row["delta"] is not None:
-            assert row["delta"] == pytest.approx(0, abs=1e-12)
 
 
 def test_people_find_models_and_answers_by_arm_and_seed(finished: tuple[Path, mnemos.Record]) -> None:
