@@ -100,7 +100,13 @@ def _wrapped(model: Any, config: Any) -> Any:
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
         # peft asks transformers by a name that is on its way out.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        return get_peft_model(model, config)
+        wrapped = get_peft_model(model, config)
+    # peft saves these sets in the order of Python's hash seed: the same adapter, another file.
+    for setting in ("target_modules", "feedforward_modules"):
+        value = getattr(config, setting, None)
+        if isinstance(value, set):
+            setattr(config, setting, sorted(value))
+    return wrapped
 
 
 def _adaptable(model: Any) -> list[str]:

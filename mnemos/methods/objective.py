@@ -74,7 +74,8 @@ def kl_to_before(
 
     Trap: the model before must be asked at every step: one more forward pass, and a second copy
     of the weights in memory, except under lora, dora and ia3, where it is the same model with its
-    adapters turned off.
+    adapters turned off. It answers without dropout: a model that trains with dropout (GPT-2's
+    default) pays a little from the first step on.
 
     Deviations from the paper (learning without forgetting: the old model's outputs on the new
     data are targets): 1. one output layer serves old and new, so both losses share it. 2. the

@@ -3,10 +3,14 @@ the formulas applied to the weights by hand."""
 
 from __future__ import annotations
 
+import json
+import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.plan import Trainable
@@ -182,6 +186,20 @@ def test_the_start_follows_torchs_seed() -> None:
 
     assert all(torch.equal(a, b) for a, b in zip(start(5), start(5), strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(start(5), start(6), strict=True))
+
+
+@pytest.mark.parametrize(("method", "family"), [(lora, "llama"), (dora, "gpt2"), (ia3, "llama")])
+def test_a_saved_adapter_is_the_same_file_and_loads_again(tmp_path: Path, method: Any, family: str) -> None:
+    """peft's sets would be written in the order of the hash seed, so that equal runs differ."""
+    model = shake(adapted(method, build(family)))
+    model.save_pretrained(tmp_path)
+    said = json.loads((tmp_path / "adapter_config.json").read_text())
+    for key in ("target_modules", "feedforward_modules"):
+        assert said.get(key) == (sorted(said[key]) if said.get(key) else None)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        again = PeftModel.from_pretrained(build(family), str(tmp_path)).eval()
+    torch.testing.assert_close(logits(again), logits(model))
 
 
 def test_dropout_is_on_in_training_only() -> None:
