@@ -78,19 +78,24 @@ def replay(
     """
     if share_of_final == 0:
         return plan
-    if data is not None:
-        old: tuple[Source, ...] = (read(data, format=data_format),)
-    else:
-        old = tuple(PastRows(task.name, task.examples) for task in plan.past if task.examples is not None)
+    old = _old_rows(plan, data, data_format)
     if not old:
-        if plan.sequence and not plan.past:
-            return plan
+        return plan
+    return dataclasses.replace(plan, examples=_mixed(plan.examples, old, share_of_final, plan.seed + seed, repeat))
+
+
+def _old_rows(plan: Plan, data: str | None, data_format: str | None) -> tuple[Source, ...]:
+    """One source per origin of old rows; none only at the first task of a sequence."""
+    if data is not None:
+        return (read(data, format=data_format),)
+    kept = tuple(PastRows(task.name, task.examples) for task in plan.past if task.examples is not None)
+    if not kept and (plan.past or not plan.sequence):
         raise UsageError(
             "replay.data = null",
             "there are no old rows: " + ("no earlier task kept its own" if plan.past else "this is not a sequence"),
             "name a file in replay.data" + (", or set keep: true under the earlier tasks" if plan.past else ""),
         )
-    return dataclasses.replace(plan, examples=_mixed(plan.examples, old, share_of_final, plan.seed + seed, repeat))
+    return kept
 
 
 def _mixed(new: Source, old: tuple[Source, ...], share: float, seed: int, repeat: bool) -> Source:
