@@ -11,6 +11,7 @@ import fnmatch
 import json
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ def load_model(
             adapter_base(folder), dtype=dtype, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle
         )
         return _adapt(base, folder, merge if merge is not None else dtype == "float32")
-    _read_json(folder / "config.json", "the model's configuration")
+    read_config(folder / "config.json", "the model's configuration")
     _check_weights(folder, allow_pickle)
     return _from_pretrained(folder, dtype, trust_remote_code, allow_pickle)
 
@@ -132,7 +133,7 @@ def check_vocabulary(model: Any, tokenizer: Any, path: str) -> None:
 def adapter_base(folder: Path) -> str:
     """Where the base model of an adapter directory lies; relative paths are tried from the
     current directory first, then from the adapter's."""
-    config = _read_json(folder / "adapter_config.json", "the adapter's configuration")
+    config = read_config(folder / "adapter_config.json", "the adapter's configuration")
     base = config.get("base_model_name_or_path")
     if not base:
         raise ModelError(f"{folder}/adapter_config.json", "names no base_model_name_or_path", "add the base's path")
@@ -205,7 +206,7 @@ def _check_weights(folder: Path, allow_pickle: bool) -> None:
         raise ModelError(f"{folder}", "holds no *.safetensors weights", "copy the checkpoint again")
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        named = set(_read_json(index, "the index of shards").get("weight_map", {}).values())
+        named = set(read_config(index, "the index of shards").get("weight_map", {}).values())
         missing = sorted(named - {p.name for p in files})
         if missing:
             raise ModelError(f"{folder / missing[0]}", "is named by the index but missing", "copy that shard again")
@@ -256,7 +257,13 @@ def _adapt(base: Any, folder: Path, merge: bool) -> Any:
         check_safetensors(file)
     if not (folder / "adapter_model.safetensors").is_file():
         raise ModelError(f"{folder}", "holds no adapter_model.safetensors", "save the adapter again as safetensors")
-    with _explained(folder, "the adapter does not fit its base", "check base_model_name_or_path"):
+    with (
+        _explained(folder, "the adapter does not fit its base", "check base_model_name_or_path"),
+        warnings.catch_warnings(),
+    ):
+        # peft asks transformers for a name that it has given up; and only warns of absent tensors.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        warnings.filterwarnings("error", message="Found missing adapter keys", category=UserWarning)
         adapted = PeftModel.from_pretrained(base, folder)
     return (adapted.merge_and_unload() if merge else adapted).eval()
 
@@ -267,14 +274,15 @@ def _explained(folder: Path, what: str, cure: str) -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, UserWarning) as error:
         if "trust_remote_code" in str(error):
             raise ModelError(f"{folder}", "brings its own code", "read it, then set trust_remote_code") from None
         first = str(error).strip().splitlines()
         raise ModelError(f"{folder}", f"{what} ({first[0] if first else type(error).__name__})", cure) from error
 
 
-def _read_json(file: Path, what: str) -> dict[str, Any]:
+def read_config(file: Path, what: str) -> dict[str, Any]:
+    """The JSON object in `file`; ModelError naming the file and `what` it is otherwise."""
     if not file.is_file():
         raise ModelError(f"{file}", f"{what} is missing", "copy the checkpoint again, with all of its files")
     try:

@@ -7,7 +7,6 @@ in float32 (float64 where the parent is) and rounded once, to the parent's dtype
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from safetensors.torch import save_file
 
 from mnemos.core.errors import ModelError, RunError, UsageError, nearest
 from mnemos.core.expression import Combination
-from mnemos.models.load import check_safetensors
+from mnemos.models.load import check_safetensors, read_config
 
 INDEX = "model.safetensors.index.json"
 LEFT_OUT = (".safetensors", ".bin", ".pt", ".pth", ".msgpack", ".h5", ".gguf", ".onnx")
@@ -86,7 +85,7 @@ class _Tensors:
 
     def _shards(self) -> list[Path]:
         if (self.folder / INDEX).is_file():
-            named = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+            named = read_config(self.folder / INDEX, "the index of shards").get("weight_map", {})
             return [self.folder / file for file in sorted(set(named.values()))]
         single = self.folder / "model.safetensors"
         if not single.is_file():
@@ -118,12 +117,9 @@ class _Tensors:
 
 
 def _tied(folder: Path) -> bool:
-    config = folder / "config.json"
-    if not config.is_file():
-        raise ModelError(f"{config}", "is missing", "copy the checkpoint again, with all of its files")
-    value = json.loads(config.read_text(encoding="utf-8"))
+    config = read_config(folder / "config.json", "the model's configuration")
     # Only asked where no output embedding is stored: that alone means tied unless denied here.
-    return bool(value.get("tie_word_embeddings", True))
+    return bool(config.get("tie_word_embeddings", True))
 
 
 def _same_tensors(opened: Mapping[str, _Tensors], parent: str) -> None:
@@ -203,7 +199,7 @@ def _vocabulary(folder: Path) -> dict[str, int] | None:
     file = Path(folder) / "tokenizer.json"
     if not file.is_file():
         return None
-    vocabulary = json.loads(file.read_text(encoding="utf-8")).get("model", {}).get("vocab")
+    vocabulary = read_config(file, "the tokenizer").get("model", {}).get("vocab")
     if isinstance(vocabulary, list):
         return {str(entry[0]): number for number, entry in enumerate(vocabulary)}
     return vocabulary if isinstance(vocabulary, dict) else None
