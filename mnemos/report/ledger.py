@@ -81,11 +81,11 @@ def _title(facts: Facts) -> str:
 
 
 def _footer(facts: Facts) -> str:
-    return (
-        "95 % intervals on paired items, Holm-corrected over the suites of an arm. Gained and lost are proven, "
-        "kept lies inside the tolerance, cannot tell is neither. "
-        + ("Health suites describe behaviour and decide nothing." if "health" in facts.roles else "")
-    ).strip()
+    said = (
+        "95 % intervals on paired items. Gained and lost are proven (p < 0.05 after Holm's correction over the suites "
+        "of an arm), kept lies inside the tolerance, cannot tell is none of these."
+    )
+    return said + (" Health suites describe behaviour and decide nothing." if "health" in facts.roles else "")
 
 
 def _arm(arm: Arm, facts: Facts, width: int) -> Iterator[RenderableType]:

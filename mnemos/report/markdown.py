@@ -70,12 +70,15 @@ def document(facts: Facts) -> str:
 def card(facts: Facts, gate: Any = None) -> str:
     """A short card for a pull request: the decision, one line per arm, one table, provenance.
 
-    gate: the decision of `mnemos gate` (its `exit_code` 0, 3 or 4; `max_loss` if it has one), as
-    an object or a mapping; None leaves the decision out. Suites that were kept are folded away
-    where there are more than eight.
+    gate: the decision of `mnemos gate`, as an object or a mapping: `exit_code` 0, 3 or 4, and where
+    it has them `findings` (each with `outcome` and `reason`) and `max_loss`; None leaves it out.
+    Suites that were kept are folded away where there are more than eight.
     """
     blocks = [f"### mnemos: {_decision(gate)}" if gate is not None else f"### mnemos: {escape(facts.study)}"]
     blocks.append(f"**{escape(headline(facts))}**")
+    told = [_part(finding, "reason") for finding in _part(gate, "findings") or () if _part(finding, "outcome") != 0]
+    if told:
+        blocks.append("\n".join(f"- {escape(reason)}" for reason in told))
     if len(facts.arms) > 1:
         blocks.append(_sentences(facts))
     for arm in facts.arms[:1] if len(facts.arms) == 1 else ():
@@ -91,12 +94,13 @@ def card(facts: Facts, gate: Any = None) -> str:
     return "\n\n".join(blocks)
 
 
-def _decision(gate: Any) -> str:
-    def part(name: str) -> Any:
-        return gate.get(name) if isinstance(gate, Mapping) else getattr(gate, name, None)
+def _part(gate: Any, name: str) -> Any:
+    return gate.get(name) if isinstance(gate, Mapping) else getattr(gate, name, None)
 
-    said = {0: "kept", 3: "lost", 4: "cannot tell"}.get(part("exit_code"), str(part("exit_code")))
-    bound = part("max_loss")
+
+def _decision(gate: Any) -> str:
+    code, bound = _part(gate, "exit_code"), _part(gate, "max_loss")
+    said = {0: "kept", 3: "lost", 4: "cannot tell"}.get(code, str(code))
     return f"gate {said}" + (f" (loss allowed: {bound:g} points)" if isinstance(bound, int | float) else "")
 
 
@@ -235,7 +239,8 @@ def _provenance(facts: Facts) -> str:
 
 def _provenance_line(facts: Facts) -> str:
     items = sum(suite.items or 0 for suite in facts.suites)
-    said = [f"{counted(len(facts.suites), 'suite')}, {counted(items, 'item')}, paired 95 % intervals, Holm-corrected"]
+    said = [f"{counted(len(facts.suites), 'suite')}, {counted(items, 'item')}, paired 95 % intervals"]
+    said += ["verdicts after Holm's correction"]
     said += [f"seeds {', '.join(facts.seeds)}"] if facts.seeds and facts.kind != "compare" else []
     for name, key in (("manifest", "fingerprint"), ("commit", "commit")):
         if facts.manifest.get(key):

@@ -16,10 +16,14 @@ TONES = {"gained": "gained", "lost": "lost", "kept": "kept", "cannot tell": "unc
 """A short name of each verdict for colours and style classes."""
 
 GLOSSARY = (
-    ("gained", "The paired 95 % interval of the change, corrected for the number of suites, lies above zero."),
-    ("lost", "The same interval lies below zero: the loss is proven at this sample size."),
+    (
+        "gained",
+        "The paired 95 % interval of the change lies on the better side of zero, and p stays below 0.05 after "
+        "Holm's correction for the number of suites.",
+    ),
+    ("lost", "The same on the worse side: the loss is proven at this sample size."),
     ("kept", "The whole interval lies inside the tolerance: whatever changed is too small to matter."),
-    ("cannot tell", "The interval is too wide for any of the three. More items or seeds would narrow it."),
+    ("cannot tell", "None of the three is shown. More items or seeds would narrow the interval."),
     ("tolerance", "The largest change that counts as none, set per suite before measuring."),
     ("smallest visible change", "The minimum detectable change: what this many items and seeds would have noticed."),
     ("points", "Hundredths of a suite's scale: 31.0 points lost of 98.0 leave 67.0."),
@@ -279,7 +283,9 @@ def _kept_sentence(arm: Arm, *, alone: bool) -> str:
 def metric_words(name: str, mean: float | None) -> str:
     """What a continual metric's value says, with its sign in words."""
     if mean is None:
-        return "missing"
+        return (
+            "not known: it needs the joint arm" if name == "intransigence" else "missing: a score it needs is missing"
+        )
     size, up = figure(abs(mean), "points"), mean > 0
     if figure(mean, "points") == "0.0":
         up, size = True, "0.0"

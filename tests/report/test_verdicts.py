@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from mnemos.report.facts import Change
+from mnemos.report.reading import read
+from mnemos.report.verdicts import (
+    change_words,
+    headline,
+    metric_words,
+    missing_words,
+    sentence,
+    short_words,
+    tone,
+    verdict_words,
+)
+from tests.report import synthetic
+
+
+def change(**more: Any) -> Change:
+    row = {"arm": "plain", "suite": "s", "role": "old", "unit": "points", "better": "higher", "verdict": "lost",
+           "before": 0.98, "after": 0.67, "delta": -0.31, "low": -0.364, "high": -0.251, "tolerance": 2.0, "items": 200,
+           "missing": 0, "seeds": 3, **more}  # fmt: skip
+    return read({"comparisons": [row]}).changes[0]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, "lost 31.0 points [25.1, 36.4]"),
+        ({"verdict": "gained", "delta": 0.92, "low": 0.9, "high": 0.935}, "gained 92.0 points [90.0, 93.5]"),
+        (
+            {"verdict": "kept", "delta": -0.003, "low": -0.011, "high": 0.005},
+            "kept: -0.3 points [-1.1, +0.5], within \u00b12.0",
+        ),
+        (
+            {"verdict": "cannot tell", "delta": -0.03, "low": -0.072, "high": 0.012},
+            "cannot tell: -3.0 points [-7.2, +1.2]",
+        ),
+        (
+            {"unit": "bits", "better": "lower", "delta": 0.18, "low": 0.15, "high": 0.21},
+            "lost: rose 0.180 bits [0.150, 0.210]",
+        ),
+        (
+            {"better": "lower", "verdict": "gained", "delta": -0.05, "low": -0.08, "high": -0.02},
+            "gained: fell 5.0 points [2.0, 8.0]",
+        ),
+        ({"low": None, "high": None}, "lost 31.0 points"),
+        ({"delta": None, "verdict": "cannot tell"}, "cannot tell: missing (no reason recorded)"),
+        ({"verdict": "kept", "delta": 0.0, "low": 0.0, "high": 0.0}, "kept: 0.0 points [0.0, 0.0], within \u00b12.0"),
+    ],
+)
+def test_verdict_in_words(more: dict[str, Any], said: str) -> None:
+    assert verdict_words(change(**more)) == said
+
+
+def test_other_words() -> None:
+    assert change_words(change()) == "-31.0 [-36.4, -25.1]"
+    assert short_words(change()) == "lost 31.0"
+    assert verdict_words(change(), unit=False) == "lost 31.0 [25.1, 36.4]"
+    assert missing_words(change(missing={"no JSON": 12, "empty": 1})) == "13 missing (no JSON: 12, empty: 1)"
+    assert missing_words(change()) == ""
+
+
+def test_sentence_names_every_suite_with_its_fate() -> None:
+    facts = read(synthetic.study())
+    plain = sentence(facts.arms[0])
+    assert plain.startswith("learned new-format +97.1 points; lost refusals 96.5, json-answers")
+    assert "bits-per-byte:english 0.403 bits" in plain
+    assert "health worse: repeated-4-grams" in plain
+    assert "kl-on-new" not in plain
+    for arm in facts.arms:
+        told = sentence(arm)
+        for row in arm.changes:
+            if row.role in ("new", "old") and "all 5" not in told:
+                assert row.suite in told, (arm.name, row.suite)
+
+
+def test_no_loss_proven_is_not_kept() -> None:
+    facts = read(synthetic.study())
+    replay = next(arm for arm in facts.arms if arm.name == "replay")
+    assert {row.verdict for row in replay.of("old")} == {"kept", "cannot tell"}
+    assert "no loss proven" in sentence(replay)
+    assert tone(replay) == "unclear"
+
+
+def test_headlines() -> None:
+    assert headline(read(synthetic.study())) == (
+        "Plain training learned new-format but lost all 5 old suites. lora+replay learned too and kept every old suite."
+    )
+    assert headline(read(synthetic.compare())) == "The model after lost refusals (1 of 6 suites) and gained arithmetic."
+    assert "earlier ones lost 62.8 points under plain and 6.4 points under replay" in headline(
+        read(synthetic.sequence())
+    )
+    assert headline(read({"comparisons": []})) == "Nothing was compared."
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        (["kept", "kept"], "The model after kept every suite."),
+        (["kept", "gained"], "The model after lost nothing and gained s1."),
+        (["kept", "cannot tell"], "The model after shows no proven loss; s1 cannot be told at this sample size."),
+        (["lost", "lost"], "The model after lost s0 and s1 (2 of 2 suites)."),
+    ],
+)
+def test_compare_headline(verdicts: list[str], said: str) -> None:
+    rows = [
+        {"arm": "after", "suite": f"s{i}", "role": "old", "delta": 0.0, "verdict": v} for i, v in enumerate(verdicts)
+    ]
+    assert headline(read({"kind": "compare", "comparisons": rows})) == said
+
+
+def _study(arms: dict[str, tuple[str, str]]) -> str:
+    rows = [
+        {"arm": arm, "suite": suite, "role": suite, "delta": 0.1 if v == "gained" else -0.1, "verdict": v}
+        for arm, pair in arms.items()
+        for suite, v in zip(("new", "old"), pair, strict=True)
+    ]
+    return headline(read({"comparisons": rows}))
+
+
+def test_study_headline_in_every_case() -> None:
+    both = ("gained", "lost")
+    assert _study({"plain": both, "a": both, "b": both}).endswith(
+        "Every other arm that learned lost something too; a lost least."
+    )
+    assert _study({"plain": both, "a": both}).endswith("a learned too and lost something as well.")
+    assert _study({"plain": both, "a": ("kept", "kept")}).endswith("No other arm is proven to have learned.")
+    assert (
+        _study({"plain": ("kept", "kept")})
+        == "Plain training is not proven to have learned anything and kept every old suite."
+    )
+    assert _study({"plain": ("gained", "cannot tell")}) == "Plain training learned new; no loss is proven."
+
+
+def test_metric_signs_are_said() -> None:
+    assert metric_words("backward_transfer", -12.3) == "earlier tasks lost 12.3 points once later ones were taught"
+    assert metric_words("backward_transfer", 1.0).startswith("earlier tasks gained 1.0")
+    assert metric_words("forgetting", 5.0) == "from its best moment an earlier task lost 5.0 points"
+    assert "below the joint arm" in metric_words("intransigence", 2.0)
+    assert "above the untouched model" in metric_words("forward_transfer", 2.0)
+    assert metric_words("average_accuracy", 80.0).startswith("80.0 points")
+    assert "joint" in metric_words("intransigence", None)
+    assert metric_words("forgetting", -0.01).endswith("lost 0.0 points")
+
+
+def test_numbers_in_sentences_are_those_of_the_file() -> None:
+    facts = read(synthetic.study())
+    for arm in facts.arms:
+        known = {
+            f"{abs(row.delta):.{1 if row.unit == 'points' else 3}f}" for row in arm.changes if row.delta is not None
+        }
+        found = re.findall(r"(?<= )\+?(\d+\.\d+)", sentence(arm))
+        assert found
+        assert set(found) <= known
