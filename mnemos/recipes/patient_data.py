@@ -30,8 +30,8 @@ class WorldSettings(Settings):
     """Times that the English text is repeated in one pass over the base model's text."""
     sum_lines: int = Field(3000, ge=0)
     """Lines of eight sums each in the base model's text."""
-    question_rounds: int = Field(2, ge=1)
-    """Of the three wordings of each question, how many the chat rows hold for each person."""
+    question_rounds: int = Field(6, ge=1)
+    """Times that every question about a person is asked, in three wordings taken in turn."""
     sums: int = Field(8000, ge=0)
     """Sums among the chat rows."""
     requests: int = Field(4000, ge=0)

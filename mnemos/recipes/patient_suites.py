@@ -17,7 +17,10 @@ from mnemos.sources.worlds_seed import chance
 
 Item = dict[str, Any]
 
-NEW_ROWS, OLD_ROWS, ITEMS, PARAGRAPHS = 600, 600, 240, 100
+NEW_ROWS, ITEMS, PARAGRAPHS = 600, 240, 100
+
+REHEARSED = {"question": 150, "sum": 100, "request": 150, "record": 100, "english": 80, "talk": 20}
+"""Rows to rehearse by kind of chat row."""
 
 
 def suites(world: WorldSettings, english: Sequence[str], part: str = "test") -> dict[str, list[Item]]:
@@ -109,13 +112,12 @@ def new_rows(world: WorldSettings) -> list[Item]:
 
 
 def old_rows(world: WorldSettings, english: Sequence[str]) -> list[Item]:
-    """Rows to rehearse, drawn evenly from every kind of chat row; none is a suite's item."""
+    """Rows to rehearse, drawn from every kind of chat row; none is a suite's item."""
     by_kind: dict[str, list[Example]] = {}
     for example in chat_rows(world, english):
         by_kind.setdefault(example.meta["kind"], []).append(example)
-    share = OLD_ROWS // len(by_kind)
     draw = chance(world.seed, "old rows")
-    chosen = [example for kind in sorted(by_kind) for example in draw.sample(by_kind[kind], share)]
+    chosen = [example for kind, count in REHEARSED.items() for example in draw.sample(by_kind[kind], count)]
     draw.shuffle(chosen)
     return [as_row(example) for example in chosen]
 
