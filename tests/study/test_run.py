@@ -102,7 +102,7 @@ def test_a_sequence_gives_the_score_matrix(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "two.jsonl", [chat(n, f"Add {n} and 1.", str(n + 1)) for n in range(16)])
     teach = [{"data": "new.jsonl", "suites": ["new.yaml"]}, {"data": "two.jsonl", "suites": ["old.yaml"]}]
     arms = {"replay": [{"replay": {"share_of_final": 0.2}}]}
-    study = make_study(tmp_path, teach=teach, arms=arms, suites={})
+    study = make_study(tmp_path, health=False, teach=teach, arms=arms, suites={})
     results = mnemos.run(study, out=tmp_path / "run", quiet=True).results
     matrix = results["matrix"]
     assert matrix["tasks"] == ["new", "two"]
@@ -134,16 +134,18 @@ def wait_for(path: Path, process: subprocess.Popen[bytes], pattern: str, count: 
     raise AssertionError(f"{pattern} never appeared {count} times under {path}")
 
 
-def test_killed_at_several_moments_ends_with_the_same_results(tmp_path: Path) -> None:
-    train = {"learning_rate": 1e-3, "num_train_epochs": 8, "per_device_train_batch_size": 4, "save_steps": 5}
-    study = make_study(tmp_path, train={**train, "logging_steps": 1})
+TRAINING = ("steps/train-*/checkpoints/checkpoint-*", 2)
+MOMENTS = [("steps/measure-*", 1), TRAINING, ("steps/train-*/done.json", 1), ("steps/measure-*/answers/*", 5)]
+
+
+@pytest.mark.parametrize(
+    "moments", [[TRAINING], pytest.param(MOMENTS, marks=pytest.mark.slow)], ids=["in training", "at four moments"]
+)
+def test_killed_and_continued_ends_with_the_same_results(tmp_path: Path, moments: list[tuple[str, int]]) -> None:
+    train = {"learning_rate": 1e-3, "num_train_epochs": 4, "per_device_train_batch_size": 4, "save_steps": 4}
+    study = make_study(tmp_path, arms={}, train={**train, "logging_steps": 1})
     whole = mnemos.run(study, out=tmp_path / "whole", quiet=True)
     broken = tmp_path / "broken"
-    moments: list[tuple[str, int]] = [
-        ("steps/measure-*", 1),
-        ("steps/train-*/checkpoints/checkpoint-*", 2),
-        ("steps/train-*/done.json", 1),
-    ]
     for pattern, count in moments:
         process = start(study, broken)
         wait_for(broken, process, pattern, count)
@@ -178,6 +180,7 @@ def test_replay_without_data_outside_a_sequence_is_refused(tmp_path: Path) -> No
         plan_lines(make_study(tmp_path, arms={"replay": [{"replay": {"share_of_final": 0.1}}]}))
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
     train = {"learning_rate": 1e-3, "max_steps": 6, "logging_steps": 1}
     one = make_study(tmp_path, train={**train, "per_device_train_batch_size": 8}, arms={})
