@@ -202,7 +202,8 @@ def headline(facts: Facts) -> str:
     if facts.kind == "compare" or not any(arm.of("new") for arm in arms):
         return " ".join(_kept_sentence(arm, alone=len(arms) == 1) for arm in arms[:4])
     plain = next((arm for arm in arms if arm.name == "plain"), None)
-    others = [arm for arm in arms if arm is not plain]
+    # The joint arm sees every task at once: a reference for a sequence, not a way to choose.
+    others = [arm for arm in arms if arm is not plain and arm.name != "joint"]
     said = [_plain_sentence(plain)] if plain else []
     learners = [arm for arm in others if _learned_any(arm)]
     keepers = [arm.name for arm in learners if tone(arm) == "kept"]

@@ -134,6 +134,7 @@ def test_study_headline_in_every_case() -> None:
         _study({"plain": ("kept", "kept")})
         == "Plain training is not proven to have learned anything and kept every old suite."
     )
+    assert "joint" not in _study({"plain": both, "joint": ("gained", "kept")})
     assert _study({"plain": ("gained", "cannot tell")}) == "Plain training learned new; no loss is proven."
 
 
