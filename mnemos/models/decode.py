@@ -42,7 +42,7 @@ def write(
     for batch in batches(lengths, batch_tokens if steppable else 1):
         members = [asked[k] for k in batch]
         job = _Job([rows[i] for i in members], [room[i] for i in members], stop, decoding, [draws[i] for i in members])
-        answers = job.with_cache(model) if steppable else job.without_cache(model)
+        answers = job.with_cache(model) if steppable else job.one_by_one(model)
         for i, answer in zip(members, answers, strict=True):
             out[i] = answer
     return out
@@ -138,17 +138,31 @@ class _Job:
             )
             logits, cache = out.logits[:, -1], out.past_key_values
 
-    def without_cache(self, model: Any) -> list[Written]:
-        """One row at a time, everything computed again for each token: slow, and right for any
-        causal model."""
-        device = model.get_input_embeddings().weight.device
-        for i, row in enumerate(self.rows):
-            going = True
-            while going:
-                ids = torch.tensor([[*row, *self.written[i]]], device=device)
-                logits, _ = logits_at(model, torch.tensor([ids.shape[1] - 1], device=device), input_ids=ids)
-                going = self._take(i, self._next(logits.float(), [i])[0])
+    def one_by_one(self, model: Any) -> list[Written]:
+        """Each row alone, through `model.generate` and whatever state the model keeps, with our
+        choice of token forced upon it."""
+        from transformers import GenerationConfig, LogitsProcessorList
+
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+        kept, inner.generation_config = inner.generation_config, GenerationConfig()
+        try:
+            for i, row in enumerate(self.rows):
+                ids = torch.tensor([list(row)], device=inner.get_input_embeddings().weight.device)
+                asked = GenerationConfig(
+                    max_new_tokens=self.room[i], do_sample=False, pad_token_id=0, eos_token_id=sorted(self.stop) or None
+                )
+                forced = LogitsProcessorList([lambda _, scores, i=i: self._forced(i, scores)])
+                inner.generate(
+                    ids, attention_mask=torch.ones_like(ids), generation_config=asked, logits_processor=forced
+                )
+        finally:
+            inner.generation_config = kept
         return self._result()
+
+    def _forced(self, row: int, scores: torch.Tensor) -> torch.Tensor:
+        token = self._next(scores.float(), [row])[0]
+        self._take(row, token)
+        return torch.full_like(scores, -torch.inf).index_fill(1, torch.tensor([token], device=scores.device), 0.0)
 
 
 def pick(logits: torch.Tensor, decoding: Decoding, uniform: torch.Tensor) -> list[int]:

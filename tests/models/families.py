@@ -45,7 +45,7 @@ def sharp(family: str, seed: int = 0, **more: Any) -> LocalModel:
     name, shape = CONFIGS[family]
     special = {f"{k}_token_id": getattr(tokenizer, f"{k}_token_id") for k in ("bos", "eos", "pad")}
     torch.manual_seed(seed)
-    config = getattr(transformers, name)(vocab_size=len(tokenizer), **special, **{**shape, **more})
+    config = getattr(transformers, name)(**{"vocab_size": len(tokenizer), **special, **shape, **more})
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
