@@ -55,7 +55,8 @@ def rows_of(path: Path, label: str, stem: str) -> Iterator[Raw]:
             if is_text(path):
                 yield from _paragraphs(stream, label, stem, text_unit(path))
             elif head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[":
-                yield from _array(io.TextIOWrapper(stream, encoding="utf-8-sig"), label, stem)
+                with io.TextIOWrapper(stream, encoding="utf-8-sig") as text:
+                    yield from _array(text, label, stem)
             else:
                 yield from _lines(stream, label, stem)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:

@@ -27,7 +27,7 @@ class Rows:
 
     def describe(self) -> str:
         """Name and number of rows."""
-        return f"{self.name}: {len(self.examples):,} rows"
+        return f"{self.name}: {len(self.examples):,} row{'' if len(self.examples) == 1 else 's'}"
 
     def __iter__(self) -> Iterator[Example]:
         return iter(self.examples)

@@ -138,9 +138,9 @@ class FileSource:
         if self.asked_format:
             return self.asked_format
         sample = [dict(raw.value) for raw in self._sample if not isinstance(raw.value, RowError)]
-        found = detect(sample)
-        if found is None and self.on_bad == "skip":
-            found = next((name for name in map(detect, ([row] for row in sample)) if name), None)
+        # Where not all agree, the first row says what the others should have been.
+        first = [row for row in sample if self.on_bad == "stop" or detect([row])][:1]
+        found = detect(sample) or detect(first)
         if found is None:
             bad = next((raw.value for raw in self._sample if isinstance(raw.value, RowError)), None)
             if bad is not None and not sample:
@@ -159,9 +159,9 @@ class FileSource:
         short = self.location if isinstance(self.parts[0], HubDataset) else Path(self.location).name
         title = short if self.name in (None, short) else f"{self.name} ({short})"
         rows = sum(part.count() for part in self.parts)
-        count = (
-            f"{rows:,} rows" if self.limit is None or self.limit >= rows else f"first {self.limit:,} of {rows:,} rows"
-        )
+        count = f"{rows:,} row{'' if rows == 1 else 's'}"
+        if self.limit is not None and self.limit < rows:
+            count = f"first {self.limit:,} of {count}"
         form = FORMATS[self.format]
         there = {key for raw in self._sample if not isinstance(raw.value, RowError) for key in raw.value}
         read = [c for c in _ordered(form.needs, form.takes) if c in there]

@@ -115,8 +115,9 @@ def _counts(rows: Sequence[Tokens], max_length: int, more: bool) -> Text:
     taught = [int(np.count_nonzero(row.weight[1:])) for row in rows]
     too_long = sum(len(row) > max_length for row in rows)
     silent = sum(count == 0 for count in taught)
+    counted = f"{'first ' if more else ''}{len(rows):,} row{'' if len(rows) == 1 else 's'}"
     said = (
-        f"{'first ' if more else ''}{len(rows):,} rows, {tokens:,} tokens, {sum(taught):,} learned "
+        f"{counted}, {tokens:,} tokens, {sum(taught):,} learned "
         f"({sum(taught) / max(tokens, 1):.1%}); longest {max(map(len, rows), default=0):,} tokens, "
         f"{too_long:,} longer than {max_length:,}"
     )

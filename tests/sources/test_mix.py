@@ -113,5 +113,5 @@ def test_joined_sources_come_one_after_another_with_ids_apart() -> None:
 def test_descriptions_say_what_is_in_it() -> None:
     mixture = Mixture(rows(1200, "new"), Subset(rows(9, "old"), 5, 0), 0.1, 0)
     assert mixture.describe() == "new: 1,200 rows + 5 rows of old: 9 rows as 10 % of all rows"
-    assert Joined((rows(1, "a"), rows(2, "b")), "both").describe() == "both: a: 1 rows + b: 2 rows"
+    assert Joined((rows(1, "a"), rows(2, "b")), "both").describe() == "both: a: 1 row + b: 2 rows"
     assert all(isinstance(source, Source) for source in (mixture, rows(1), Subset(rows(1), 1, 0), Joined(())))
