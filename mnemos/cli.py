@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -79,7 +80,7 @@ def run_command(
 
     record = run(study, out=out, overrides=overrides, quiet=quiet)
     if processes.is_main() and record.directory is not None:
-        print(record.report("text"))
+        _print(record.results)
         print(f"report  {_shown(record.directory / 'report.html')}")
 
 
@@ -122,7 +123,10 @@ def compare_command(
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
     )
-    print(record.report(format.value))
+    if format is Format.text:
+        _print(record.results)
+    else:
+        print(record.report(format.value))
 
 
 @app.command("gate")
@@ -181,11 +185,12 @@ def report_command(
         results = read_json(path)
     except json.JSONDecodeError as error:
         raise UsageError(f"{path}", f"is not JSON: {error}", "run the study again: finished steps are kept") from None
-    text = render(results, format.value)
-    if out is None:
-        print(text)
+    if out is not None:
+        write_text(out, render(results, format.value))
+    elif format is Format.text:
+        _print(results)
     else:
-        write_text(out, text)
+        print(render(results, format.value))
 
 
 @app.command("methods")
@@ -240,6 +245,14 @@ def data_show_command(
     renderer = Renderer(load_tokenizer(model_location(model, here)))
     source = read(data_location(location, here), format=format)
     Console(soft_wrap=True).print(show(source, renderer, count=count, max_length=max_length))
+
+
+def _print(results: Mapping[str, Any]) -> None:
+    """The ledger, in colour on a terminal."""
+    from mnemos.report.ledger import show
+    from mnemos.report.reading import read
+
+    show(read(results))
 
 
 def _setting(setting: dict[str, Any]) -> str:
@@ -302,10 +315,8 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        print(
-            f"mnemos: {type(error).__name__}: {error}\n  this is a defect of mnemos: run again with --debug and report it",
-            file=sys.stderr,
-        )
+        print(f"mnemos: {type(error).__name__}: {error}", file=sys.stderr)
+        print("  this is a defect of mnemos: run again with --debug and report it", file=sys.stderr)
         sys.exit(1)
 
 

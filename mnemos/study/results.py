@@ -13,7 +13,7 @@ from mnemos.measure.ask import Measured, load_measured
 from mnemos.measure.compare import Comparison, comparisons, summary
 from mnemos.measure.flips import flips
 from mnemos.measure.manifest import manifest
-from mnemos.study.experiment import ArmRun, Experiment, Stage
+from mnemos.study.experiment import ArmRun, Experiment, Stage, source_of
 from mnemos.study.sequence import score_matrix
 from mnemos.study.steps import MeasureStep, result_of
 
@@ -82,7 +82,7 @@ def _scores(measured: Mapping[str, Measured]) -> dict[str, Sequence[Score]]:
 
 def _manifest(experiment: Experiment) -> dict[str, Any]:
     study, root = experiment.study, experiment.root
-    return manifest(
+    frozen = manifest(
         model=experiment.before,
         suites=experiment.suites,
         roles=experiment.roles,
@@ -90,6 +90,8 @@ def _manifest(experiment: Experiment) -> dict[str, Any]:
         template_fingerprint=result_of(experiment.before_step.key, root)["renderer"],
         first_tokens=_first_tokens(experiment),
     )
+    frozen["teach"] = [source_of(task).describe() for task in study.tasks]
+    return frozen
 
 
 def _first_tokens(experiment: Experiment) -> list[int]:
