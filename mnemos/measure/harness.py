@@ -39,7 +39,11 @@ def run_task(model: Any, suite: Suite) -> list[Answer]:
         raise UsageError(
             f"suite {suite.name!r}: kind lm_eval", "needs lm-evaluation-harness", "pip install 'mnemos[lm-eval]'"
         ) from None
-    manager = TaskManager(include_path=settings.include_path)
+    manager = None
+    if settings.include_path is not None:  # the harness takes long to look through its own 14,000 tasks
+        manager = TaskManager(include_path=settings.include_path, include_defaults=False)
+    if manager is None or settings.task not in manager.all_tasks:
+        manager = TaskManager(include_path=settings.include_path)
     if settings.task not in manager.all_tasks:
         raise UsageError(
             f"suite {suite.name!r}: task {settings.task!r}", "is not known", nearest(settings.task, manager.all_tasks)

@@ -126,6 +126,8 @@ def two_way(d: Floats, share: Floats, group: npt.NDArray[np.int64]) -> Spread:
     by_unit = np.bincount(group, weights=share * (item - delta), minlength=units)
     factor = units / (units - 1) if units > 1 else math.inf
     v_items = factor * float(by_unit @ by_unit) if units > 1 else math.inf
+    rounding = (1e-12 * float(np.abs(d).max())) ** 2
+    v_items = v_items if v_items > rounding else 0.0
     if seeds == 1:
         return Spread(v_items, units - 1, units)
     v_seeds = float(per_seed.var(ddof=1)) / seeds
@@ -133,7 +135,7 @@ def two_way(d: Floats, share: Floats, group: npt.NDArray[np.int64]) -> Spread:
     cells = np.stack([np.bincount(group, weights=row, minlength=units) for row in rest])
     v_both = factor * float((cells**2).sum()) / (seeds * (seeds - 1)) if units > 1 else 0.0
     more = max(0.0, v_seeds - v_both)
-    if not math.isfinite(v_items) or more == 0:
+    if not math.isfinite(v_items) or more <= rounding:
         return Spread(v_items, units - 1, units)
     total, q_items, q_seeds = v_items + more, _t(units - 1), _t(seeds - 1)
     return Spread(total, _df(math.sqrt((q_items**2 * v_items + q_seeds**2 * more) / total)), units)
