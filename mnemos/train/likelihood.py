@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,9 +58,10 @@ class TrainResult:
     first_tokens: list[int]
 
 
-def train(plan: Plan, out: Path, *, quiet: bool = False) -> TrainResult:
+def train(plan: Plan, out: Path, *, quiet: bool = False, callbacks: Sequence[Any] = ()) -> TrainResult:
     """Train one stage and write its model under `out`.
 
+    quiet: no bars, no messages. callbacks: transformers.TrainerCallback objects that look on.
     Raises DataError when nothing can be learned from the examples, ModelError when the model
     cannot be loaded or its loss stops being finite, UsageError for settings that transformers
     refuses, RunError when the disk is full. Ctrl-C leaves the last checkpoint complete.
@@ -73,6 +75,8 @@ def train(plan: Plan, out: Path, *, quiet: bool = False) -> TrainResult:
         tokenizer = load_tokenizer(plan.before.path, trust_remote_code=consent(plan.before)["trust_remote_code"])
         prepared = prepare(plan, Renderer(tokenizer))
         trainer = _trainer(plan, prepared, tokenizer, out, quiet)
+        for callback in callbacks:
+            trainer.add_callback(callback)
         _run(trainer, plan, prepared, out, quiet)
         _save(trainer, plan, prepared, tokenizer, out)
     result = _result(trainer, prepared, out, time.monotonic() - started, peak)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,9 @@ from mnemos.core.plan import ModelHandle
 MERGE_TOLERANCE = 1e-3
 """Largest difference between merged and adapted logits, as a share of the largest logit; fifty
 times that where the adapter itself was computed in 16 bits."""
+
+FULL_DISK = ("No space left on device", "PytorchStreamWriter failed", ". unexpected pos ")
+"""How safetensors and torch.save say that the system would not write, in words of their own."""
 
 
 def load_before(before: ModelHandle) -> Any:
@@ -68,8 +72,7 @@ def full_disk(target: Path) -> Iterator[None]:
         yield
     except Exception as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        # safetensors and torch.save wrap the system's error in their own.
-        if full or "No space left on device" in str(error) or "PytorchStreamWriter failed" in str(error):
+        if full or any(words in str(error) for words in FULL_DISK):
             raise RunError(
                 f"{target}",
                 "the disk is full",
@@ -130,34 +133,21 @@ def merge_adapter(adapter: Path, before: ModelHandle, prompts: Any, adapted: Any
 def apply_after(after: Sequence[Any], trained: Path, before: ModelHandle, out: Path) -> None:
     """Arithmetic on the weights: each expression in order, its result the next one's `after`.
 
-    after: values of Plan.after, each with an `expression` over the names `after` and `before`.
-    trained: the directory that the stage left. Writes a complete directory at `out`, atomically.
+    after: values of Plan.after, each with the text of an `expression` over the names `after` and
+    `before`. trained: the directory that the stage left. Writes a complete directory at `out`,
+    atomically. Raises as `models.weights.combine` does.
     """
-    with whole(out) as folder:
-        current = trained
-        for number, step in enumerate(after):
-            target = folder.with_name(f"{folder.name}.{number}")
-            shutil.rmtree(target, ignore_errors=True)
-            _combine(step, current, before, target)
-            if current != trained:
-                shutil.rmtree(current)
-            current = target
-        folder.rmdir()
-        if current == trained:
-            shutil.copytree(trained, folder)
-        else:
-            os.rename(current, folder)
-
-
-def _combine(step: Any, current: Path, before: ModelHandle, out: Path) -> None:
     from mnemos.models.weights import combine
 
-    parsed = expression.parse(step.expression) if isinstance(step.expression, str) else step.expression
-    source, lent = folder_of(before), out.with_name(f"{out.name}.before")
-    if "before" in parsed.names and (source / "adapter_config.json").is_file():
-        load_before(before).save_pretrained(lent)
-        source = lent
-    try:
-        combine(parsed, {"after": current, "before": source}, out, parent="after")
-    finally:
-        shutil.rmtree(lent, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with whole(out) as folder, tempfile.TemporaryDirectory(dir=out.parent, prefix=".after-") as scratch:
+        source, current = folder_of(before), trained
+        if after and (source / "adapter_config.json").is_file():
+            source = Path(scratch) / "before"
+            load_before(before).save_pretrained(source)
+        for number, step in enumerate(after):
+            target = folder if number == len(after) - 1 else Path(scratch) / str(number)
+            combine(expression.parse(step.expression), {"after": current, "before": source}, target, parent="after")
+            current = target
+        if not after:
+            shutil.copytree(trained, folder, dirs_exist_ok=True)

@@ -1,0 +1,42 @@
+"""Trainings on several processes: launched by torchrun from the test.
+
+torchrun --nproc-per-node 2 -m tests.train.together MODEL OUT
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from mnemos.core.plan import Plan
+from tests.train.making import Lora, Soft, pairs, plan
+
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "cut": {"gradient_accumulation_steps": 2},
+    "lora": {"trainable": Lora()},
+}
+
+
+def together(model: Path, kind: str, processes: int) -> Plan:
+    """11 rows, 4 to a step: the last step of a pass has 3, which two processes share unevenly."""
+    changes = dict(KINDS[kind])
+    batch = 4 // processes // changes.get("gradient_accumulation_steps", 1)
+    return plan(model, examples=pairs(11), weigh=(Soft(),), per_device_train_batch_size=batch, save_steps=4, **changes)
+
+
+if __name__ == "__main__":
+    import torch
+
+    from mnemos.train.likelihood import train
+
+    torch.set_num_threads(1)
+    model, out = Path(sys.argv[1]), Path(sys.argv[2])
+    for kind in KINDS:
+        result = train(together(model, kind, 2), out / kind, quiet=True)
+        if torch.distributed.get_rank() == 0:
+            (out / kind / "result.json").write_text(json.dumps(dataclasses.asdict(result)))
+    torch.distributed.destroy_process_group()
