@@ -195,3 +195,34 @@ def test_log_probs_of_16_bit_logits_are_computed_in_32() -> None:
     table = logits.double().log_softmax(-1)
     torch.testing.assert_close(values.double(), table[rows, targets], atol=1e-5, rtol=0)
     assert greedy.tolist() == (table.argmax(-1)[rows] == targets).tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # a third party's
+def test_scores_are_those_of_lm_evaluation_harness() -> None:
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    model = sharp("llama", seed=4)
+    model.model.config.name_or_path = "tiny"
+    peer = HFLM(pretrained=model.model, tokenizer=model.tokenizer, device="cpu", batch_size=3, add_bos_token=True)
+    # The tokenizer of the tests adds no BOS by itself; spelt out, both sides see one.
+    bos = model.tokenizer.bos_token
+    contexts = ["The river runs", "What is two plus three? ", "Ada", "in 1912.\n"]
+    choices = [
+        [" past", " under the old mill"],
+        ["five", "The answer is five."],
+        [" Lane", " and", "m"],
+        ["She", " She"],
+    ]
+    requests = [
+        Instance("loglikelihood", {}, (bos + context, option), i)
+        for i, (context, options) in enumerate(zip(contexts, choices, strict=True))
+        for option in options
+    ]
+    theirs = iter(peer.loglikelihood(requests, disable_tqdm=True))
+    for row in model.choose([prompt(context) for context in contexts], choices):
+        for score in row:
+            value, greedy = next(theirs)
+            assert score.log_prob == pytest.approx(value, abs=1e-4)
+            assert score.greedy == greedy
