@@ -136,7 +136,7 @@ class Renderer:
         prompt = self._begin(self._encode(given)[0]) if given else self._begin([])
         if given and ids[: len(prompt)] != prompt:
             # A token would straddle the border; in use the prompt is tokenised alone, so train on that.
-            ids = prompt + self._encode(written)[0]
+            ids = prompt + self._inner_piece(written, False)[0]
         if ids[-1:] != [eos] or len(ids) <= len(prompt):
             ids = [*ids, eos]
         weight = np.ones(len(ids), np.float32)
@@ -161,10 +161,10 @@ class Renderer:
         for i, (a, b) in located.written.items():
             first = int(np.searchsorted(ends, a, side="right"))
             after = int(np.searchsorted(starts, b, side="left"))
-            later = [span[0] for j, span in located.written.items() if j > i]
-            stop = self._stop_after(located.text, ids, starts, ends, after, later[0] if later else None)
+            later = min((span[0] for j, span in located.written.items() if j > i), default=len(located.text))
+            stop = self._stop_after(located.text, ids, starts, ends, after, (located.own[i], later))
             if stop is None and i == len(turns) - 1:
-                ids = ids + self._tail(turns, located.text, where)
+                ids = ids + self._tail(tuple(turn.role for turn in turns))
                 stop = len(ids) - 1
             if stop is not None:
                 stops.append(stop)
@@ -179,34 +179,47 @@ class Renderer:
         return Tokens(np.array(ids, np.int32), weight, output, where), stops
 
     def _stop_after(
-        self, text: str, ids: list[int], starts: Any, ends: Any, after: int, before: int | None
+        self, text: str, ids: list[int], starts: Any, ends: Any, after: int, limits: tuple[int, int]
     ) -> int | None:
-        """Position of the special token that directly follows a content, whitespace apart."""
-        while after < len(starts) and (before is None or ends[after] <= before):
-            if ids[after] in self._added and not text[starts[after] : ends[after]].isspace():
-                return after
+        """Position of the last special token that ends a content.
+
+        The first special token behind the content counts (only whitespace may stand between), up to
+        the next turn's answer, limits[1]; further ones directly behind it up to limits[0], where the
+        text is the same whatever comes next.
+        """
+        while after < len(starts) and ends[after] <= limits[1] and not self._ends_turn(text, ids, starts, ends, after):
             if text[starts[after] : ends[after]].strip():
                 return None
             after += 1
-        return None
+        if after >= len(starts) or ends[after] > limits[1]:
+            return None
+        while after + 1 < len(starts) and ends[after + 1] <= limits[0]:
+            if not self._ends_turn(text, ids, starts, ends, after + 1):
+                break
+            after += 1
+        return after
 
-    def _tail(self, turns: Sequence[Turn], text: str, where: str) -> list[int]:
+    def _ends_turn(self, text: str, ids: list[int], starts: Any, ends: Any, at: int) -> bool:
+        # Some vocabularies hold line ends as added tokens.
+        return ids[at] in self._added and not text[starts[at] : ends[at]].isspace()
+
+    def _tail(self, roles: tuple[str, ...]) -> list[int]:
         """Ids that end the last turn where the template writes its end only before a further turn."""
-        roles = tuple(turn.role for turn in turns)
         if roles not in self._tails:
-            self._tails[roles] = self._find_tail(turns, text, where)
+            self._tails[roles] = self._find_tail([Turn(role, "a") for role in roles])
         return self._tails[roles]
 
-    def _find_tail(self, turns: Sequence[Turn], text: str, where: str) -> list[int]:
+    def _find_tail(self, turns: Sequence[Turn]) -> list[int]:
+        text = self.template.text(turns)
         try:
-            longer = self.template.text([*turns, Turn("user", "a")], where=where)
+            longer = self.template.text([*turns, Turn("user", "a")])
         except DataError:
             longer = ""
         if longer.startswith(text):
             rest = longer[len(text) :]
             ids, spans = self._encode(rest)
             starts, ends = _borders(spans)
-            stop = self._stop_after(rest, ids, starts, ends, 0, None)
+            stop = self._stop_after(rest, ids, starts, ends, 0, (0, len(rest)))
             if stop is not None:
                 return ids[: stop + 1]
         if self.tokenizer.eos_token_id is None:
@@ -256,7 +269,7 @@ class Renderer:
         """Encode what stands in the middle of a text: some tokenizers put a space before a first word."""
         guard = self._piece("\n", split)[0]
         ids, spans = self._piece("\n" + text, split)
-        if ids[: len(guard)] != guard or spans[len(guard)][0] < 1:
+        if ids[: len(guard)] != guard or (text and spans[len(guard)][0] < 1):
             return self._piece(text, split)
         return ids[len(guard) :], [(a - 1, b - 1) for a, b in spans[len(guard) :]]
 

@@ -10,6 +10,8 @@ one turn at a time is replaced by a mark instead and the text before and after i
 
 from __future__ import annotations
 
+import datetime
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +19,11 @@ from typing import Any
 from mnemos.core.errors import DataError, ModelError
 from mnemos.core.nouns import Turn
 
-PINNED_DATE = "01 Jan 2026"
-"""Given to templates that would print today's date, so that a run's tokens do not change overnight."""
+PINNED_DATE = datetime.date(2024, 7, 26)
+"""Today, to templates that print the date, so that a run's tokens do not change overnight. It is the
+date that the Llama 3 templates themselves fall back on."""
+
+_DATED = re.compile(r"strftime_now\(\s*(?:'([^']*)'|\"([^\"]*)\")\s*\)")
 
 Span = tuple[int, int]
 """Characters [start, end) of the rendered text."""
@@ -27,10 +32,12 @@ Span = tuple[int, int]
 @dataclass(frozen=True)
 class Located:
     """A rendered conversation. written[i]: what the model writes of assistant turn i in use, from
-    the end of the generation prompt to the end of the content; the end-of-turn token follows it."""
+    the end of the generation prompt to the end of the content; the end-of-turn token follows it.
+    own[i]: up to where the text after it belongs to the turn itself, whatever comes next."""
 
     text: str
     written: Mapping[int, Span]
+    own: Mapping[int, int]
 
 
 @dataclass(frozen=True)
@@ -50,14 +57,14 @@ class Skeleton:
 class Template:
     """A tokenizer's chat template as a function from turns to text.
 
-    options: variables passed to the template (``enable_thinking``, ``date_string`` …).
+    source: the template, with a fixed date in place of today's. options: variables passed to the template (``enable_thinking``, ``date_string`` …).
     Raises ModelError when the tokenizer has no template.
     """
 
     def __init__(self, tokenizer: Any, options: Mapping[str, Any]) -> None:
         self._tokenizer = tokenizer
         try:
-            self.source: str = tokenizer.get_chat_template()
+            self.source = _with_fixed_date(tokenizer.get_chat_template())
         except ValueError:
             raise ModelError(
                 f"tokenizer {tokenizer.name_or_path!r}",
@@ -65,8 +72,7 @@ class Template:
                 "set tokenizer.chat_template and save it with the model, or give raw text "
                 "(columns text, or prompt and completion)",
             ) from None
-        pinned = "date_string" in self.source and "strftime_now" in self.source
-        self.options: dict[str, Any] = {**({"date_string": PINNED_DATE} if pinned else {}), **options}
+        self.options: dict[str, Any] = dict(options)
         self._skeletons: dict[tuple[str, ...], Skeleton | None] = {}
 
     def text(self, turns: Sequence[Turn], *, generation: bool = False, where: str = "the conversation") -> str:
@@ -76,7 +82,11 @@ class Template:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         try:
             rendered: str = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generation, **self.options
+                messages,
+                chat_template=self.source,
+                tokenize=False,
+                add_generation_prompt=generation,
+                **self.options,
             )
         except (jinja2.exceptions.TemplateError, ValueError) as error:
             raise _refused(turns, where, f"the chat template refuses it: {error}") from None
@@ -87,11 +97,9 @@ class Template:
         where a turn is dropped or cannot be told from the template's own text."""
         text = self.text(turns, where=where)
         roles = tuple(turn.role for turn in turns)
-        if roles not in self._skeletons:
-            self._skeletons[roles] = self._skeleton(roles, turns, where)
-        skeleton = self._skeletons[roles]
+        skeleton = self._skeleton(roles, turns, where)
         contents = _align(text, turns, skeleton) if skeleton else None
-        written = {}
+        written, own = {}, {}
         for i, turn in enumerate(turns):
             if turn.role != "assistant":
                 continue
@@ -99,7 +107,17 @@ class Template:
                 written[i] = (contents[i][0] - skeleton.lead[i], contents[i][1])
             else:
                 written[i] = self._locate_one(text, turns, i, skeleton, where)
-        return Located(text, written)
+            end = written[i][1]
+            own[i] = end + _same(text[end:], self._ending(roles[: i + 1])) if i + 1 < len(roles) else len(text)
+        return Located(text, written, own)
+
+    def _ending(self, roles: tuple[str, ...]) -> str:
+        """What the template writes after the last turn of a conversation."""
+        try:
+            skeleton = self._skeleton(roles, [Turn(role, "") for role in roles], "")
+        except DataError:
+            return ""
+        return skeleton.pieces[-1] if skeleton and skeleton.order[-1] == len(roles) - 1 else ""
 
     def content(self, turns: Sequence[Turn], i: int, *, generation: bool = False, where: str = "") -> Span:
         """Where the content of turn `i` alone stands, found by putting a mark in its place."""
@@ -140,6 +158,11 @@ class Template:
             return None
 
     def _skeleton(self, roles: tuple[str, ...], turns: Sequence[Turn], where: str) -> Skeleton | None:
+        if roles not in self._skeletons:
+            self._skeletons[roles] = self._new_skeleton(roles, turns, where)
+        return self._skeletons[roles]
+
+    def _new_skeleton(self, roles: tuple[str, ...], turns: Sequence[Turn], where: str) -> Skeleton | None:
         marked = [Turn(role, _mark(i)) for i, role in enumerate(roles)]
         text = self.text(marked, where=where)
         found = {i: text.find(_mark(i)) for i in range(len(roles))}
@@ -167,12 +190,21 @@ class Template:
         if given is None or not previous or previous not in given:
             return 0
         prompt = given.rpartition(previous)[2]
-        same = 0
-        for ours, theirs in zip(piece, prompt, strict=False):
-            if ours != theirs:
-                break
-            same += 1
-        return len(piece) - same
+        return len(piece) - _same(piece, prompt)
+
+
+def _same(a: str, b: str) -> int:
+    """How many first characters are the same."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _with_fixed_date(source: str) -> str:
+    formats = {single or double for single, double in _DATED.findall(source)}
+    if not formats:
+        return source
+    cases = "".join(f"{{% if f == {form!r} %}}{PINNED_DATE.strftime(form)}{{% endif %}}" for form in sorted(formats))
+    # The line end after a block is swallowed, so one of the template's own needs another before it.
+    return f"{{% macro strftime_now(f) %}}{cases}{{% endmacro %}}" + ("\n" if source[:1] == "\n" else "") + source
 
 
 def _mark(i: int) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -231,14 +235,32 @@ def test_a_tokenizer_that_adds_bos_itself_does_not_add_a_second() -> None:
 def test_a_template_that_prints_the_date_prints_the_same_one_tomorrow() -> None:
     made = tiny_tokenizer()
     made.chat_template = (
-        "{% if not date_string is defined %}{% set date_string = strftime_now('%H:%M:%S.%f') %}{% endif %}"
-        "{{ date_string }}" + made.chat_template
+        "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y %f') %}{% endif %}"
+        '{{ date_string + strftime_now("|%Y|") }}' + made.chat_template
     )
-    first, second = (Renderer(made).render(Example("1", "messages", CHAT)).ids.tolist() for _ in range(2))
-    assert first == second
+    renderer = Renderer(made)
+    assert renderer.decode(renderer.prompt_ids(Prompt(CHAT[:1])), special=True).startswith(
+        "26 Jul 2024 000000|2024|<|bos|>"
+    )
     other = Renderer(made, {"date_string": "1 May 1912"})
-    assert other.decode(other.prompt_ids(Prompt(CHAT[:1]))).startswith("1 May 1912")
-    assert other.template_fingerprint != Renderer(made).template_fingerprint
+    assert other.decode(other.prompt_ids(Prompt(CHAT[:1]))).startswith("1 May 1912|2024|")
+    assert other.template_fingerprint != renderer.template_fingerprint
+
+
+def test_every_token_that_ends_a_turn_is_learned() -> None:
+    made = tiny_tokenizer(chat=False)
+    made.add_special_tokens({"additional_special_tokens": ["<|done|>", "<|end|>", "<|user|>", "<|assistant|>"]})
+    made.chat_template = (
+        "{{ bos_token }}{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}"
+        "{{ '<|done|><|end|>' if m['role'] == 'assistant' else '<|end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    )
+    renderer = Renderer(made)
+    assert marked(renderer.render(Example("1", "messages", CHAT)), made) == (
+        "<|bos|><|user|>What is 2+3?<|end|><|assistant|>⟦Five.<|done|><|end|>⟧"
+        "<|user|>Sure?<|end|><|assistant|>⟦Yes, I am.<|done|><|end|>⟧"
+    )
+    assert renderer.stop_ids == {made.eos_token_id, made.convert_tokens_to_ids("<|end|>")}
 
 
 def test_raw_text_and_completions() -> None:
@@ -343,3 +365,39 @@ def test_a_tokenizer_that_puts_a_space_before_the_first_word() -> None:
     pair = (Turn("prompt", "The answer"), Turn("completion", " is five."))
     tokens = renderer.render(Example("1", "completion", pair))
     assert renderer.decode(tokens.ids.tolist()) == "The answer is five."
+
+
+def peer_templates() -> list[Path]:
+    """The chat templates that TRL ships, each with a variant that marks what is generated."""
+    found = importlib.util.find_spec("trl")
+    if found is None or found.origin is None:
+        return []
+    images = ("idefics3", "llava_next", "smolvlm")  # Their contents are lists of parts.
+    folder = Path(found.origin).parent / "chat_templates"
+    return [path for path in sorted(folder.glob("*.jinja")) if not path.name.startswith(images)]
+
+
+@pytest.mark.parametrize("path", peer_templates(), ids=lambda path: path.stem)
+def test_templates_of_real_models(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    made = tiny_tokenizer(chat=False)
+    special = re.findall(r"<[|｜][^'\"<>{}\n]{1,40}[|｜]>|<(?:start|end)_of_turn>|<turn\|>|<\|turn>", source)
+    made.add_special_tokens({"additional_special_tokens": sorted(set(special))})
+    made.chat_template = source
+    renderer = Renderer(made)
+    tokens = renderer.render(Example("1", "messages", CHAT))
+    learned = re.findall("⟦(.*?)⟧", marked(tokens, made), re.DOTALL)
+    assert len(learned) == 2
+    for said, content in zip(learned, ("Five.", "Yes, I am."), strict=True):
+        assert re.search(re.escape(content) + r"(<[^<>]+>)+$", said)
+    assert int(tokens.ids[tokens.output.nonzero()[0][-1]]) in renderer.stop_ids
+    prompt = renderer.prompt_ids(Prompt(CHAT[:1]))
+    first = int(tokens.output.nonzero()[0][0])
+    assert made.decode(tokens.ids[:first].tolist()).removesuffix("\n") in made.decode(prompt)
+    # TRL's marks are wider (the line after the end, a header), never narrower; gpt-oss learns its last turn only.
+    if "_training" in path.stem and not path.stem.startswith("gptoss"):
+        messages = [{"role": t.role, "content": t.content} for t in CHAT]
+        theirs = made.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
+        mask = np.array(theirs["assistant_masks"], bool)
+        assert not (tokens.output & ~mask).any()
+        assert "Five" not in made.decode(tokens.ids[mask & ~tokens.output].tolist())

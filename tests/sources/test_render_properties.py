@@ -56,9 +56,13 @@ def test_every_conversation(name: str, data: Any) -> None:
     messages = [{"role": turn.role, "content": turn.content} for turn in turns]
     theirs = made.apply_chat_template(messages, return_dict=False)
 
-    # The ids are the tokenizer's own; an end that it leaves out is added behind.
-    assert ids[: len(theirs)] == theirs
-    assert made.decode(ids[len(theirs) :]) == (family.stop if family.appended else "")
+    # The ids are the tokenizer's own; an end that it leaves out is added behind. Only where contents
+    # spell special tokens do they differ, and still say the same.
+    spelled = any(token in turn.content for token in made.all_special_tokens for turn in turns)
+    if not spelled:
+        assert ids[: len(theirs)] == theirs
+    tail = family.stop if family.appended else ""
+    assert renderer.decode(ids, special=True) == made.apply_chat_template(messages, tokenize=False) + tail
     assert ids.count(made.bos_token_id) == family.bos
 
     # Weight: 1 but for the first token and the exempt turns.
