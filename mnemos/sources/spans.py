@@ -57,7 +57,8 @@ class Skeleton:
 class Template:
     """A tokenizer's chat template as a function from turns to text.
 
-    source: the template, with a fixed date in place of today's. options: variables passed to the template (``enable_thinking``, ``date_string`` …).
+    source: the template, with a fixed date in place of today's. options: variables passed to it
+    (``enable_thinking``, ``date_string`` …).
     Raises ModelError when the tokenizer has no template.
     """
 
