@@ -19,7 +19,7 @@ from mnemos.core.files import write_jsonl, write_text
 
 HERE = Path(__file__).parent
 OUT = HERE / "data"
-TEST_ITEMS = 400
+TEST_ITEMS = 200
 AGGREGATES = ("none", "max", "min", "count", "sum", "avg")
 
 Row = dict[str, Any]
