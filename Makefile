@@ -11,7 +11,7 @@ demo: .venv/ready
 	$(BIN)/mnemos run mnemos:demo.yaml --out runs/demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow

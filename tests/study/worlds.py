@@ -62,7 +62,7 @@ def make_study(folder: Path, **changes: Any) -> Path:
         **changes,
     }
     path = folder / "study.yaml"
-    path.write_text(yaml.safe_dump(study))
+    path.write_text(yaml.safe_dump(study, sort_keys=False))
     return path
 
 
