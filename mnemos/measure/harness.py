@@ -34,6 +34,7 @@ def run_task(model: Any, suite: Suite) -> list[Answer]:
     assert isinstance(settings, HarnessSettings)
     try:
         from lm_eval import simple_evaluate
+        from lm_eval.api.model import LM
         from lm_eval.tasks import TaskManager
     except ImportError:
         raise UsageError(
@@ -48,7 +49,7 @@ def run_task(model: Any, suite: Suite) -> list[Answer]:
         raise UsageError(
             f"suite {suite.name!r}: task {settings.task!r}", "is not known", nearest(settings.task, manager.all_tasks)
         )
-    asked = _adapter(model, settings.max_new_tokens)
+    asked: Any = type("Adapter", (Asked, LM), {})(model, settings.max_new_tokens)
     with _kept_random_state():
         found = simple_evaluate(
             model=asked,
@@ -112,73 +113,73 @@ def _kept_random_state() -> Iterator[None]:
         torch.set_rng_state(kept[2])
 
 
-def _adapter(model: Any, max_new_tokens: int) -> Any:
-    """An lm_eval LM that asks `model`. The class is made here because its base is an extra."""
-    from lm_eval.api.model import LM
+class Asked:
+    """What the harness calls, answered by `model`; joined with the harness's own base class only when
+    a task is run, because that class comes with an extra. missing: (task, doc_id) of documents that
+    do not fit the model's context."""
 
-    class Adapter(LM):  # type: ignore[misc]
-        """missing: (task, doc_id) of documents that do not fit the model's context."""
+    def __init__(self, model: Any, max_new_tokens: int) -> None:
+        super().__init__()
+        self.model, self.max_new_tokens = model, max_new_tokens
+        self.missing: set[Any] = set()
+        self.chats: dict[str, Prompt] = {}
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.missing: set[Any] = set()
-            self.chats: dict[str, Prompt] = {}
+    @property
+    def tokenizer_name(self) -> str:
+        """Names the template in the harness's own caches, which are not used."""
+        return str(self.model.name)
 
-        @property
-        def tokenizer_name(self) -> str:
-            return str(model.name)
+    def chat_template(self, chat_template: bool | str = False) -> str:
+        """What the harness's log says about the template."""
+        return "the model's own" if chat_template else ""
 
-        def chat_template(self, chat_template: bool | str = False) -> str:
-            return "the model's own" if chat_template else ""
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """A name for the chat; the model's own renderer turns it into tokens, with one BOS."""
+        text = json.dumps([add_generation_prompt, chat_history], ensure_ascii=False)
+        self.chats[text] = Prompt(tuple(Turn(turn["role"], turn["content"]) for turn in chat_history))
+        return text
 
-        def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-            """A name for the chat; the model's own renderer turns it into tokens, with one BOS."""
-            text = json.dumps([add_generation_prompt, chat_history], ensure_ascii=False)
-            self.chats[text] = Prompt(tuple(Turn(turn["role"], turn["content"]) for turn in chat_history))
-            return text
+    def _prompt(self, context: str) -> Prompt:
+        if not self.chats or context in self.chats:
+            return self.chats.get(context, Prompt((Turn("prompt", context),)))
+        raise UsageError(
+            f"prompt {context[-60:]!r}", "adds text behind the chat template", "set chat: false for this task"
+        )
 
-        def _prompt(self, context: str) -> Prompt:
-            if not self.chats or context in self.chats:
-                return self.chats.get(context, Prompt((Turn("prompt", context),)))
-            raise UsageError(
-                f"prompt {context[-60:]!r}", "adds text behind the chat template", "set chat: false for this task"
-            )
+    def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
+        """(ln p, greedy) of each continuation; a context's continuations are scored together."""
+        groups: dict[str, list[int]] = {}
+        for index, request in enumerate(requests):
+            groups.setdefault(request.args[0], []).append(index)
+        options = [[requests[i].args[1] for i in indices] for indices in groups.values()]
+        found = self.model.choose([self._prompt(context) for context in groups], options)
+        # A finite stand-in, because the harness computes with it before the document is left out.
+        out: list[tuple[float, bool]] = [(-1e9, False)] * len(requests)
+        for indices, scores in zip(groups.values(), found, strict=True):
+            for index, score in zip(indices, scores, strict=True):
+                if math.isfinite(score.log_prob):
+                    out[index] = score.log_prob, score.greedy
+                else:
+                    self.missing.add((requests[index].task_name, requests[index].doc_id))
+        return out
 
-        def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
-            """(ln p, greedy) of each continuation; a context's continuations are scored together."""
-            groups: dict[str, list[int]] = {}
-            for index, request in enumerate(requests):
-                groups.setdefault(request.args[0], []).append(index)
-            options = [[requests[i].args[1] for i in indices] for indices in groups.values()]
-            found = model.choose([self._prompt(context) for context in groups], options)
-            out: list[tuple[float, bool]] = [(-math.inf, False)] * len(requests)
-            for indices, scores in zip(groups.values(), found, strict=True):
-                for index, score in zip(indices, scores, strict=True):
-                    if math.isfinite(score.log_prob):
-                        out[index] = score.log_prob, score.greedy
-                    else:
-                        self.missing.add((requests[index].task_name, requests[index].doc_id))
-            return out
+    def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
+        """ln p of each whole text."""
+        return [-nats for nats, _ in self.model.nats([request.args[0] for request in requests])]
 
-        def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
-            """ln p of each whole text."""
-            return [-nats for nats, _ in model.nats([request.args[0] for request in requests])]
-
-        def generate_until(self, requests: list[Any]) -> list[str]:
-            """Answers cut before the first of the task's `until` texts."""
-            groups: dict[Decoding, list[int]] = {}
-            for index, request in enumerate(requests):
-                groups.setdefault(_decoding(request.args[1], max_new_tokens), []).append(index)
-            out = [""] * len(requests)
-            for decoding, indices in groups.items():
-                said = model.generate([self._prompt(requests[i].args[0]) for i in indices], decoding)
-                for index, answer in zip(indices, said, strict=True):
-                    if not answer.ids and not answer.finished:
-                        self.missing.add((requests[index].task_name, requests[index].doc_id))
-                    out[index] = _cut(answer.text, requests[index].args[1].get("until") or [])
-            return out
-
-    return Adapter()
+    def generate_until(self, requests: list[Any]) -> list[str]:
+        """Answers cut before the first of the task's `until` texts."""
+        groups: dict[Decoding, list[int]] = {}
+        for index, request in enumerate(requests):
+            groups.setdefault(_decoding(request.args[1], self.max_new_tokens), []).append(index)
+        out = [""] * len(requests)
+        for decoding, indices in groups.items():
+            said = self.model.generate([self._prompt(requests[i].args[0]) for i in indices], decoding)
+            for index, answer in zip(indices, said, strict=True):
+                if not answer.ids and not answer.finished:
+                    self.missing.add((requests[index].task_name, requests[index].doc_id))
+                out[index] = _cut(answer.text, requests[index].args[1].get("until") or [])
+        return out
 
 
 def _decoding(wanted: Mapping[str, Any], max_new_tokens: int) -> Decoding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,27 @@ def test_a_local_generation_task(tasks: Path) -> None:
     assert found.answers[0].text == " a0"
     assert len(found.scores) == 6
     assert all(score.reason is None for score in found.scores)
+
+
+def test_a_chat_goes_through_the_models_own_template(tasks: Path) -> None:
+    class Listening(FakeModel):
+        roles: list[str]
+
+        def choose(self, contexts: Any, options: Any) -> Any:
+            self.roles = [turn.role for turn in contexts[0].turns]
+            return super().choose(contexts, options)
+
+    model = Listening(likelihood=second)
+    found = measure(model, [harness(tasks, "pick", chat=True, system="Be brief.", limit=3)])["h"]
+    assert model.roles == ["system", "user"]
+    assert model.calls[0] == "Q: q0\nA:"
+    assert [score.value for score in found.scores] == [0.0, 1.0, 0.0]
+
+
+def test_a_document_that_does_not_fit_is_missing(tasks: Path) -> None:
+    model = FakeModel(likelihood=lambda prompt, option: math.nan if "q2" in prompt else second(prompt, option))
+    found = measure(model, [harness(tasks, "pick")])["h"].scores
+    assert [score.reason for score in found] == [None, None, "prompt longer than the context", None, None, None]
 
 
 def test_harness_errors_name_the_cure(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
