@@ -27,6 +27,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ from mnemos.core.settings import TrainSettings
 
 STEPS, BATCH, MAX_LENGTH = 12, 8, 1024
 DEFAULT_STEPS = 4
-REPETITIONS = 5
+REPETITIONS = 3
 VOCABULARY = 8000
 SHARED = {
     "learning_rate": 5e-4,
@@ -64,10 +65,12 @@ class Pairs:
 
 @dataclass
 class Side:
-    """One way to train. rates: useful tokens per second of each run. losses: of its last run."""
+    """One way to train. losses: of its last run. processor: useful tokens per second of processor
+    time of each run, which other work on the machine disturbs less than the wall clock."""
 
     name: str
     losses: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
 
 
 def run() -> list[Result]:
@@ -91,6 +94,7 @@ def run() -> list[Result]:
             "batch": BATCH,
             "largest_loss_difference": difference,
             "losses": ours.losses,
+            "ratio_by_processor_time": median(ours.processor) / median(peer.processor),
             "defaults": _defaults(folder, pairs, rows),
         }
     return [compared("sft-vs-trl", sides, unit="tokens/s", direction="higher is better", bound=1.3, details=details)]
@@ -211,20 +215,24 @@ def _clock() -> Any:
     from transformers import TrainerCallback
 
     class Clock(TrainerCallback):
-        """The time after every optimiser step."""
+        """Wall clock and processor time after every optimiser step."""
 
         def __init__(self) -> None:
-            self.ends: list[float] = []
+            self.wall: list[float] = []
+            self.processor: list[float] = []
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.ends.append(time.perf_counter())
+            self.wall.append(time.perf_counter())
+            self.processor.append(time.process_time())
 
     return Clock()
 
 
-def _rate(clock: Any, rows: list[Tokens]) -> float:
+def _rate(clock: Any, rows: list[Tokens], side: Side) -> float:
     """Useful tokens per second from the end of the first step to the end of the last."""
-    return sum(len(row) for row in rows[BATCH : BATCH * len(clock.ends)]) / (clock.ends[-1] - clock.ends[0])
+    tokens = sum(len(row) for row in rows[BATCH : BATCH * len(clock.wall)])
+    side.processor.append(tokens / (clock.processor[-1] - clock.processor[0]))
+    return tokens / (clock.wall[-1] - clock.wall[0])
 
 
 def _ours(plan: Plan, rows: list[Tokens], folder: Path, side: Side) -> float:
@@ -234,7 +242,7 @@ def _ours(plan: Plan, rows: list[Tokens], folder: Path, side: Side) -> float:
     clock = _clock()
     result = train(plan, folder / "ours", quiet=True, callbacks=[clock])
     side.losses = [loss for _, loss in result.losses]
-    return _rate(clock, rows)
+    return _rate(clock, rows, side)
 
 
 def _peer(folder: Path, rows: list[Tokens], side: Side, settings: dict[str, Any]) -> float:
@@ -277,7 +285,7 @@ def _peer(folder: Path, rows: list[Tokens], side: Side, settings: dict[str, Any]
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     side.losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return _rate(clock, rows)
+    return _rate(clock, rows, side)
 
 
 def _accelerated() -> bool:

@@ -25,7 +25,6 @@ def training_arguments(plan: Plan, checkpoints: Path, *, quiet: bool) -> Any:
 
     # One process may train several stages; accelerate keeps the first one's precision otherwise.
     AcceleratorState._reset_state()
-    accelerated = torch.accelerator.is_available()
     values = _values(plan)
     names = {field.name for field in dataclasses.fields(TrainingArguments)}
     recompute = "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
@@ -33,8 +32,8 @@ def training_arguments(plan: Plan, checkpoints: Path, *, quiet: bool) -> Any:
     with refused_settings():
         arguments = TrainingArguments(
             output_dir=str(checkpoints),
-            use_cpu=not accelerated,
-            dataloader_pin_memory=accelerated,
+            use_cpu=not torch.accelerator.is_available(),
+            dataloader_pin_memory=torch.cuda.is_available(),
             remove_unused_columns=False,
             logging_nan_inf_filter=False,
             disable_tqdm=quiet or not sys.stderr.isatty(),

@@ -4,7 +4,8 @@
                           out/adapter      beside it, when only adapters were trained
                           out/checkpoints  while it runs, when save_steps > 0
 
-The same plan gives the same weights bit for bit on the same machine and number of processes.
+The same plan gives the same weights bit for bit on the same machine and number of processes (on
+a GPU as far as its kernels are deterministic; the fast ones add up in no fixed order).
 Killed at any moment, the same call continues from the last complete checkpoint and gives what an
 unbroken run gives. Under torchrun or accelerate launch every process makes the same call.
 """
@@ -19,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnemos.core.errors import ModelError
+from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.fingerprint import fingerprint
-from mnemos.core.plan import Plan
+from mnemos.core.plan import Plan, TeacherForcing
 from mnemos.train.memory import Peak
 from mnemos.train.quiet import hushed
 from mnemos.train.rows import Prepared, prepare
@@ -69,6 +70,8 @@ def train(plan: Plan, out: Path, *, quiet: bool = False, callbacks: Sequence[Any
     from mnemos.models.load import load_tokenizer
     from mnemos.sources.render import Renderer
 
+    if not isinstance(plan.draw, TeacherForcing):
+        raise UsageError(f"draw = {plan.draw!r}", "is not learned by likelihood", "leave the answers to the data here")
     out = Path(out)
     started, peak = time.monotonic(), Peak()
     with hushed(quiet), full_disk(out):
@@ -156,7 +159,7 @@ def _save(trainer: PlanTrainer, plan: Plan, prepared: Prepared, tokenizer: Any, 
     from mnemos.train.resume import clear
 
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    model.config.use_cache = trainer.caching
+    trainer.restore_caching()
     prompts, adapted = _logits_to_check(model, prepared) if hasattr(model, "peft_config") else (None, None)
     if trainer.is_fsdp_enabled:
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
@@ -183,7 +186,7 @@ def _logits_to_check(model: Any, prepared: Prepared) -> tuple[Any, Any]:
     import torch
 
     rows = [row[0].ids for row in prepared.rows[:CHECKED_ROWS]]
-    width = min(CHECKED_TOKENS, *(len(ids) for ids in rows), CHECKED_TOKENS)
+    width = min([CHECKED_TOKENS, *map(len, rows)])
     prompts = torch.tensor([ids[:width].tolist() for ids in rows])
     model.eval()
     with torch.no_grad():

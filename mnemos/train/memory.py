@@ -15,10 +15,9 @@ class Peak:
     memory of this process, which Linux lets start anew; elsewhere its highest since it began."""
 
     def __init__(self) -> None:
-        if torch.cuda.is_available():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.reset_peak_memory_stats()
-        else:
-            _reset_resident()
+        _reset_resident()
 
     def bytes(self) -> int:
         """The highest since the start, in bytes."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,15 +138,19 @@ def apply_after(after: Sequence[Any], trained: Path, before: ModelHandle, out: P
     """
     from mnemos.models.weights import combine
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with whole(out) as folder, tempfile.TemporaryDirectory(dir=out.parent, prefix=".after-") as scratch:
-        source, current = folder_of(before), trained
-        if after and (source / "adapter_config.json").is_file():
-            source = Path(scratch) / "before"
-            load_before(before).save_pretrained(source)
-        for number, step in enumerate(after):
-            target = folder if number == len(after) - 1 else Path(scratch) / str(number)
-            combine(expression.parse(step.expression), {"after": current, "before": source}, target, parent="after")
-            current = target
-        if not after:
-            shutil.copytree(trained, folder, dirs_exist_ok=True)
+    scratch = out.with_name(f".{out.name}.after")
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        with whole(out) as folder:
+            source, current = folder_of(before), trained
+            if after and (source / "adapter_config.json").is_file():
+                source = scratch / "before"
+                load_before(before).save_pretrained(source)
+            for number, step in enumerate(after):
+                target = folder if number == len(after) - 1 else scratch / str(number)
+                combine(expression.parse(step.expression), {"after": current, "before": source}, target, parent="after")
+                current = target
+            if not after:
+                shutil.copytree(trained, folder, dirs_exist_ok=True)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -35,10 +35,10 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
     loss_is_scaled_for_ga = True
 
     def __init__(self, plan: Plan, rows: Sequence[tuple[Tokens, ...]], training: str, model: Any, args: Any) -> None:
-        # The Trainer turns caching off in the configuration that will be saved.
-        self.caching = model.config.use_cache
+        caching = getattr(model.config, "use_cache", None)
         super().__init__(model=model, args=args, train_dataset=rows)
         self.remove_callback(PrinterCallback)
+        self.caching = caching
         self.plan, self.rows, self.training = plan, rows, training
         # Counted before FSDP or DeepSpeed cut the parameters up.
         self.total_parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -53,6 +53,13 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         self.losses: list[list[float]] = []
         self.window: list[float] = []
         self._step_loss = torch.zeros((), device=args.device)
+
+    def restore_caching(self) -> None:
+        """Undo what the Trainer's constructor changed in the configuration that will be saved."""
+        if self.caching is None:
+            del self.model.config.use_cache
+        else:
+            self.model.config.use_cache = self.caching
 
     def continue_from(self, mark: Mark) -> None:
         """Take over the logged losses of a checkpoint."""

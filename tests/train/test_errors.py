@@ -149,3 +149,21 @@ def test_a_message_without_assistant_has_nothing_to_teach(llama: Path, tmp_path:
     with pytest.raises(DataError, match="all-zero loss weight"):
         train(plan(llama, examples=rows, weigh=(Output(),)), tmp_path, quiet=True)
     assert len(pairs().examples) == 13
+
+
+def test_answers_that_are_not_in_the_data_are_not_learned_by_likelihood(llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not learned by likelihood"):
+        train(plan(llama, draw="sampled"), tmp_path, quiet=True)
+
+
+def test_settings_reach_transformers_under_their_meaning(llama: Path, tmp_path: Path) -> None:
+    from mnemos.train.arguments import training_arguments
+    from tests.train.making import Lora
+
+    given = plan(llama, warmup_ratio=0.1, data_seed=4, bf16=True, trainable=Lora(learning_rate=0.5), save_steps=7)
+    made = training_arguments(given, tmp_path, quiet=True)
+    assert made.get_warmup_steps(200) == 20
+    assert (made.learning_rate, made.seed, made.bf16, made.save_steps) == (0.5, 0, True, 7)
+    assert made.report_to == []
+    assert plan(llama).train.save_steps == 0
+    assert training_arguments(plan(llama), tmp_path, quiet=True).save_strategy == "no"
