@@ -1,8 +1,8 @@
 """What every benchmark shares: two sides measured in turn, one JSON file, one table.
 
-A benchmark module has `run() -> list[Result]`; `python -m benchmarks` runs them all. Both sides
-run on the same machine within one run, several times in alternation, and the medians are
-compared, so that a busy moment hits both.
+A benchmark module has `run() -> Iterable[Result]`; `python -m benchmarks` runs them all and saves
+each result as soon as it is there. Both sides run on the same machine within one run, several
+times in alternation, and the medians are compared, so that a busy moment hits both.
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ def _hardware() -> dict[str, Any]:
         names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
         cpu = names[0] if names else cpu
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return {"cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu}
+    # A load above the number of cores says that other work slowed both sides down.
+    load = [round(value, 1) for value in os.getloadavg()]
+    return {"cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu, "load": load}
 
 
 def table(results: Sequence[Result]) -> str:
