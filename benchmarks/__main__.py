@@ -18,7 +18,7 @@ from benchmarks.common import Result, save, table
 
 def main(names: list[str]) -> int:
     found = [m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if not m.ispkg]
-    known = [name for name in sorted(found) if name not in ("common", "__main__")]
+    known = [name for name in sorted(found) if name not in ("common", "readme", "__main__")]
     unknown = sorted(set(names) - set(known))
     if unknown:
         print(f"no benchmark {unknown[0]!r}; known: {', '.join(known)}", file=sys.stderr)
