@@ -38,10 +38,10 @@ from mnemos.core.plan import Plan
 from mnemos.core.settings import TrainSettings
 
 STEPS, BATCH, MAX_LENGTH = 12, 8, 1024
-DEFAULT_STEPS = 4
+DEFAULT_STEPS = 3
 REPETITIONS = 3
 VOCABULARY = 8000
-SHARED = {
+SHARED: dict[str, Any] = {
     "learning_rate": 5e-4,
     "per_device_train_batch_size": BATCH,
     "max_length": MAX_LENGTH,
@@ -100,7 +100,12 @@ def run() -> list[Result]:
     return [compared("sft-vs-trl", sides, unit="tokens/s", direction="higher is better", bound=1.3, details=details)]
 
 
-EQUAL = {"max_steps": STEPS, "bf16": False, "gradient_checkpointing": False, "optim": "adamw_torch_fused"}
+EQUAL: dict[str, Any] = {
+    "max_steps": STEPS,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "optim": "adamw_torch_fused",
+}
 
 
 def make(folder: Path) -> tuple[Pairs, str]:
@@ -199,7 +204,7 @@ def ordered(plan: Plan) -> list[Tokens]:
     return [rows[int(index)] for index in order]
 
 
-def _lengths(rows: list[Tokens]) -> dict[str, float]:
+def _lengths(rows: list[Tokens]) -> dict[str, Any]:
     lengths = np.array([len(row) for row in rows])
     batches = lengths.reshape(STEPS, BATCH)
     return {
