@@ -19,8 +19,8 @@ ROOT = "mnemos"
 LAYERS = (
     "core",
     "sources",
-    "methods",
     "models",
+    "methods",
     "train",
     "stream",
     "measure",
