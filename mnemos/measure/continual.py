@@ -18,13 +18,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 from mnemos.core.errors import DataError
-from mnemos.measure.uncertainty import ALPHA, two_way
+from mnemos.measure.composite import Part, estimate
+from mnemos.measure.uncertainty import ALPHA, cluster_numbers
 
 Floats = npt.NDArray[np.float64]
 Row = Sequence[float | None]
@@ -170,27 +172,78 @@ def _over_seeds(values: Sequence[float]) -> float | None:
 def _over_items(
     name: str, matrices: Sequence[Sequence[Row]], before: Row, joint: Row | None, items: Sequence[TaskItems]
 ) -> float | None:
+    return _half(_parts(name, matrices, before, joint, items))
+
+
+def _parts(
+    name: str, matrices: Sequence[Sequence[Row]], before: Row, joint: Row | None, items: Sequence[TaskItems]
+) -> list[Part]:
+    """What each task's items add to the metric, one row a seed: the parts' means sum to it."""
     forms = [METRICS[name](_arrays(matrix, before, joint)[0]) for matrix in matrices]
-    t, columns, shares, groups = len(items), [], [], []
+    parts = []
     for j, task in enumerate(items):
         reference = np.zeros_like(task.before) if task.joint is None else task.joint
-        part = np.stack(
-            [
-                f.c[:, j] @ rows + f.before[j] * task.before + f.joint[j] * reference
-                for f, rows in zip(forms, task.after, strict=True)
-            ]
-        )
-        columns.append(t * (part - (part @ task.share)[:, None]))
-        shares.append(task.share / t)
-        names = task.clusters if task.clusters is not None else [None] * len(task.share)
-        groups += [("own", j, k) if c is None else ("named", j, c) for k, c in enumerate(names)]
-    means = [metric(name, matrix, before, joint) for matrix in matrices]
-    d = np.concatenate(columns, axis=1) + np.array([m if m is not None else math.nan for m in means])[:, None]
-    number = {key: count for count, key in enumerate(dict.fromkeys(groups))}
-    spread = two_way(d, np.concatenate(shares), np.array([number[key] for key in groups]))
-    if spread.units < 2:
-        return None
-    return float(stats.t.ppf(1 - ALPHA / 2, spread.df)) * math.sqrt(spread.variance)
+        d = [
+            f.c[:, j] @ rows + f.before[j] * task.before + f.joint[j] * reference
+            for f, rows in zip(forms, task.after, strict=True)
+        ]
+        parts.append(Part(np.stack(d), task.share, cluster_numbers(task.clusters, len(task.share))))
+    return parts
+
+
+def _half(parts: Sequence[Part]) -> float | None:
+    found = estimate(parts)
+    return None if found.low is None or found.high is None else (found.high - found.low) / 2
+
+
+@dataclass(frozen=True)
+class OrderScores:
+    """One order of a sequence: its tasks as they were taught, a matrix a seed (rows and columns in
+    that order), b, a* or None, and the items behind them or None."""
+
+    tasks: Sequence[str]
+    matrices: Sequence[Sequence[Row]]
+    before: Row
+    joint: Row | None = None
+    items: Sequence[TaskItems] | None = None
+
+
+def pooled_metrics(orders: Sequence[OrderScores], by: Literal["order", "seed"]) -> dict[str, dict[str, float | None]]:
+    """{metric: {mean, low, high}} over several orders of the same tasks and the same seeds.
+
+    by: what counts as drawn at random and is therefore the unit of the interval. "order": each
+    order's mean over its seeds, for orders that stand for all others. "seed": each seed's mean
+    over the orders, where every order was run, so that none is left to chance. With items the
+    interval covers those too.
+    """
+    out: dict[str, dict[str, float | None]] = {}
+    axis = 1 if by == "order" else 0
+    names = list(orders[0].tasks)
+    for name in METRICS:
+        values = [[metric(name, matrix, order.before, order.joint) for matrix in order.matrices] for order in orders]
+        if any(value is None for row in values for value in row):
+            out[name] = {"mean": None, "low": None, "high": None}
+            continue
+        units = np.array(values, dtype=float).mean(axis=axis)
+        mean = float(units.mean())
+        whole = [order for order in orders if order.items is not None]
+        half = _over_seeds(units.tolist()) if len(whole) < len(orders) else _half(_pooled(name, orders, names, axis))
+        low, high = (None, None) if half is None else (mean - half, mean + half)
+        out[name] = {"mean": mean, "low": low, "high": high}
+    return out
+
+
+def _pooled(name: str, orders: Sequence[OrderScores], names: Sequence[str], axis: int) -> list[Part]:
+    """The parts of every order, brought into one order of tasks and averaged over `axis`."""
+    by_task: dict[str, list[Part]] = {task: [] for task in names}
+    for order in orders:
+        parts = _parts(name, order.matrices, order.before, order.joint, order.items or ())
+        for task, part in zip(order.tasks, parts, strict=True):
+            by_task[task].append(part)
+    return [
+        Part(np.stack([part.d for part in parts]).mean(axis=axis), parts[0].share, parts[0].group)
+        for parts in by_task.values()
+    ]
 
 
 def relative_forgetting(before: float, later: Sequence[float]) -> float | None:

@@ -137,20 +137,20 @@ def two_way(d: Floats, share: Floats, group: npt.NDArray[np.int64]) -> Spread:
     more = max(0.0, v_seeds - v_both)
     if not math.isfinite(v_items) or more <= rounding:
         return Spread(v_items, units - 1, units)
-    total, q_items, q_seeds = v_items + more, _t(units - 1), _t(seeds - 1)
+    total, q_items, q_seeds = v_items + more, t_quantile(units - 1), t_quantile(seeds - 1)
     return Spread(total, _df(math.sqrt((q_items**2 * v_items + q_seeds**2 * more) / total)), units)
 
 
-def _t(df: float) -> float:
+def t_quantile(df: float) -> float:
     """The 97.5 % quantile of Student's t."""
     return float(stats.t.ppf(1 - ALPHA / 2, df))
 
 
 def _df(quantile: float) -> float:
-    """Degrees of freedom at which `_t` is `quantile`."""
-    if quantile <= _t(1e6):
+    """Degrees of freedom at which `t_quantile` is `quantile`."""
+    if quantile <= t_quantile(1e6):
         return 1e6
-    return float(optimize.brentq(lambda df: _t(df) - quantile, 1.0, 1e6)) if quantile < _t(1.0) else 1.0
+    return float(optimize.brentq(lambda df: t_quantile(df) - quantile, 1.0, 1e6)) if quantile < t_quantile(1.0) else 1.0
 
 
 # right or wrong -----------------------------------------------------------------------------
@@ -165,7 +165,7 @@ def _right_or_wrong(x: Floats, y: Floats, means: tuple[float, float], spread: Sp
         size, p = float(n), mcnemar_p(round(gained * n), round(lost * n))
         method = "McNemar exact, Newcombe"
     else:
-        size, p = _effective(table, n, len(y), spread), _t_p(means[1] - means[0], spread)
+        size, p = _effective(table, n, len(y), spread), t_p(means[1] - means[0], spread)
         method = f"{_clustering(spread, n, len(y))}, Newcombe at n = {size:.0f}"
     low, high = newcombe(table, size)
     return Paired(*means, means[1] - means[0], low, high, p, mcnemar_detectable(gained + lost, size), method)
@@ -178,7 +178,7 @@ def _effective(table: tuple[float, float, float, float], n: int, seeds: int, spr
     naive = (gained + lost - (gained - lost) ** 2) / n
     if spread.units < 2:
         return 1.0
-    few = (Z / _t(spread.df)) ** 2
+    few = (Z / t_quantile(spread.df)) ** 2
     if spread.variance <= 0 or naive <= 0:
         return max(1.0, spread.units * few)  # nothing varied: as if whole clusters moved together
     return float(np.clip(n * naive / spread.variance, 1.0, n * seeds)) * few
@@ -250,17 +250,17 @@ def _graded(
     if spread.units < 2:
         whole = (-1.0, 1.0) if bounded else (None, None)
         return Paired(*means, delta, whole[0], whole[1], None, None, "one independent item: no interval")
-    p = _t_p(delta, spread)
+    p = t_p(delta, spread)
     # A variance at the level of rounding error is none: items that all moved alike.
     if spread.variance <= (1e-12 * max(scale, 1e-300)) ** 2:
-        half = _unseen(spread.units) * (1.0 if bounded else scale)
+        half = unseen(spread.units) * (1.0 if bounded else scale)
         low, high, method = delta - half, delta + half, "all items moved alike: bound on the share that would not"
         detectable = half
     elif plain and n >= SMALL:
-        low, high = bca(d[0], share, seed, _t(n - 1) * math.sqrt(n / (n - 1)))
+        low, high = bca(d[0], share, seed, t_quantile(n - 1) * math.sqrt(n / (n - 1)))
         method, detectable = "bootstrap over items (BCa)", _t_detectable(spread)
     else:
-        half = _t(spread.df) * math.sqrt(spread.variance)
+        half = t_quantile(spread.df) * math.sqrt(spread.variance)
         low, high, method = delta - half, delta + half, f"{_clustering(spread, n, len(d))}, Student t"
         detectable = _t_detectable(spread)
     if bounded:
@@ -268,7 +268,7 @@ def _graded(
     return Paired(*means, delta, low, high, p, detectable, method)
 
 
-def _unseen(units: int) -> float:
+def unseen(units: int) -> float:
     """Largest share of items that may behave otherwise although none of `units` did (97.5 %)."""
     return float(1 - (ALPHA / 2) ** (1 / units))
 
@@ -301,7 +301,8 @@ def bca(d: Floats, share: Floats, seed: int, quantile: float = Z) -> tuple[float
     return float(low), float(high)
 
 
-def _t_p(delta: float, spread: Spread) -> float:
+def t_p(delta: float, spread: Spread) -> float:
+    """Two-sided p of no difference: Student's t, or the sign test where every unit moved alike."""
     if spread.units < 2:
         return 1.0
     if spread.variance <= 0:  # every unit moved alike: the exact sign test
@@ -311,7 +312,7 @@ def _t_p(delta: float, spread: Spread) -> float:
 
 def _t_detectable(spread: Spread) -> float:
     """(t_{1-alpha/2} + t_{power}) standard errors."""
-    return (_t(spread.df) + float(stats.t.ppf(POWER, spread.df))) * math.sqrt(spread.variance)
+    return (t_quantile(spread.df) + float(stats.t.ppf(POWER, spread.df))) * math.sqrt(spread.variance)
 
 
 def _clustering(spread: Spread, n: int, seeds: int) -> str:
@@ -345,9 +346,9 @@ def mean_interval(
         return mean, *wilson(mean, size)
     if spread.units < 2:
         return mean, None, None
-    half = _t(spread.df) * math.sqrt(spread.variance)
+    half = t_quantile(spread.df) * math.sqrt(spread.variance)
     if half == 0:
-        half = _unseen(spread.units) * (1.0 if bounded else abs(mean))
+        half = unseen(spread.units) * (1.0 if bounded else abs(mean))
     low, high = mean - half, mean + half
     return (mean, max(0.0, low), min(1.0, high)) if bounded else (mean, low, high)
 
