@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnemos.core.errors import ModelError
+from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.fingerprint import file_fingerprint, fingerprint
+from mnemos.core.plan import ModelHandle
 
 if TYPE_CHECKING:
     from mnemos.models.language import LocalModel
@@ -79,6 +80,27 @@ class Checkpoint:
         return LocalModel(model, tokenizer, self.path, self.fingerprint, device=device)
 
 
+def handle(reference: str) -> ModelHandle:
+    """The handle of a model named in a setting; loads nothing and needs no torch.
+
+    reference: a directory or hub id (-> `Checkpoint`), or ``http(s)://host:port/v1#model-name`` for
+    a model behind an OpenAI-compatible server (-> `models.server.Server`; its fingerprint is made of
+    address and name, so a server's weights can change behind it). Raises UsageError for a server
+    without a model's name. vLLM is asked through its server: ``vllm serve PATH``.
+    """
+    if reference.startswith("vllm:"):
+        raise UsageError(
+            f"model {reference!r}",
+            "vLLM is asked through its server",
+            f"start `vllm serve {reference[5:]}` and name http://localhost:8000/v1#{reference[5:]}",
+        )
+    if reference.startswith(("http://", "https://")):
+        from mnemos.models.server import server
+
+        return server(reference)
+    return Checkpoint(reference)
+
+
 def load_model(
     path: str,
     *,
@@ -101,7 +123,7 @@ def load_model(
         )
         return _adapt(base, folder, merge if merge is not None else dtype == "float32")
     read_config(folder / "config.json", "the model's configuration")
-    _check_weights(folder, allow_pickle)
+    check_weights(folder, allow_pickle)
     return _from_pretrained(folder, dtype, trust_remote_code, allow_pickle)
 
 
@@ -193,7 +215,9 @@ def _not_found(path: str, error: Exception) -> ModelError:
     )
 
 
-def _check_weights(folder: Path, allow_pickle: bool) -> None:
+def check_weights(folder: Path, allow_pickle: bool) -> None:
+    """Raise ModelError when `folder` holds no weights, only pickles that nobody allowed, fewer
+    shards than its index names, or a damaged file. Reads headers only."""
     files = sorted(folder.glob("*.safetensors"))
     if not files and not allow_pickle:
         pickled = sorted(p.name for p in folder.iterdir() if _matches(p.name, PICKLES))

@@ -78,7 +78,7 @@ def test_names_are_in_order_of_first_use_and_without_the_cancelled() -> None:
         ("2 + after / 0", "divides by a checkpoint or by zero", "0"),
         ("1 / after", "divides by a checkpoint or by zero", "after"),
         ("after.x", "Attribute has no meaning", "after.x"),
-        ("f(after)", "Call has no meaning", "f(after)"),
+        ("f(after)", "f is not a function here", "f(after)"),
         ("True * after", "Constant has no meaning", "True"),
         ("'a' * after", "Constant has no meaning", "'a'"),
         ("after ** 2", "BinOp has no meaning", "after ** 2"),
