@@ -1,9 +1,19 @@
-"""The way back: an Example as a row of the files that `sources.read` reads."""
+"""The way back: an Example as a row of the files that `sources.read` reads, and a file of rows
+that gives back exactly the examples that were put into it."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from mnemos.core.errors import RunError
+from mnemos.core.files import read_jsonl, write_jsonl
+from mnemos.core.fingerprint import file_fingerprint
 from mnemos.core.nouns import Example, Turn
 
 
@@ -30,3 +40,69 @@ def row_of(example: Example) -> dict[str, Any]:
 
 def _messages(turns: tuple[Turn, ...]) -> list[dict[str, Any]]:
     return [{"role": turn.role, "content": turn.content, **({} if turn.learn else {"train": False})} for turn in turns]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The examples in a file that `keep` wrote. said: what people call them."""
+
+    path: Path
+    said: str = "kept rows"
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the file's content. Raises RunError when it is not there."""
+        self._check()
+        return file_fingerprint(self.path)
+
+    def describe(self) -> str:
+        """One line for people."""
+        return self.said
+
+    def __iter__(self) -> Iterator[Example]:
+        self._check()
+        return (_example_of(row) for row in read_jsonl(self.path))
+
+    def _check(self) -> None:
+        if not self.path.is_file():
+            raise RunError(f"{self.path}", "has not been written yet", "run the study again")
+
+
+def keep(path: str | os.PathLike[str], examples: Sequence[Example]) -> None:
+    """Write examples atomically such that `Kept` gives equal ones; `sources.read` reads them too.
+
+    A value in `meta` that JSON has no word for (a date, a NaN) is kept as text.
+    """
+    rows = []
+    for example in examples:
+        row = row_of(dataclasses.replace(example, meta={}))
+        rows.append({**row, "kind": example.kind, "origin": example.origin, "meta": _plain(example.meta)})
+    write_jsonl(path, rows)
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value)
+
+
+def _example_of(row: Mapping[str, Any]) -> Example:
+    kind = row["kind"]
+    rejected: tuple[Turn, ...] = ()
+    if kind == "text":
+        turns: tuple[Turn, ...] = (Turn("text", row["text"]),)
+    elif kind == "completion":
+        turns = (Turn("prompt", row["prompt"]), Turn("completion", row["completion"]))
+    elif kind == "preference":
+        turns, rejected = _turns(row["prompt"]) + _turns(row["chosen"]), _turns(row["rejected"])
+    else:
+        turns = _turns(row["messages"])
+    return Example(row["id"], kind, turns, rejected, row.get("label"), origin=row["origin"], meta=row["meta"])
+
+
+def _turns(messages: Sequence[Mapping[str, Any]]) -> tuple[Turn, ...]:
+    return tuple(Turn(one["role"], one["content"], one.get("train", True)) for one in messages)

@@ -12,8 +12,9 @@ from mnemos.core.errors import UsageError
 from mnemos.core.method import apply
 from mnemos.core.nouns import Source
 from mnemos.core.plan import Applied, ModelHandle, PastTask, Plan
+from mnemos.sources.written import written_in
 from mnemos.study.config import Study, Task
-from mnemos.study.steps import MeasureStep, Step, StepModel, TrainStep, WeightsStep
+from mnemos.study.steps import MeasureStep, Step, StepModel, TrainStep, WeightsStep, WriteStep
 
 if TYPE_CHECKING:
     from mnemos.measure.suite import Suite
@@ -23,10 +24,12 @@ JOINT = "joint"
 
 @dataclass(frozen=True)
 class Stage:
-    """One task of one arm and seed: how it is trained and measured, and the model it leaves."""
+    """One task of one arm and seed: what is written for it, how it is trained and measured, and the
+    model it leaves."""
 
     task: str
     plan: Plan
+    writes: tuple[WriteStep, ...]
     steps: tuple[Step, ...]
     model: StepModel
     measure: MeasureStep
@@ -65,7 +68,7 @@ class Experiment:
         out: list[Step] = [self.before_step]
         for run in self.runs:
             for stage in run.stages:
-                out += [*stage.steps, stage.measure]
+                out += [*stage.writes, *stage.steps, stage.measure]
         return tuple(out)
 
 
@@ -129,8 +132,9 @@ class _Builder:
         )
         plan = apply(plan, self._methods(arm))
         title = f"{arm}, seed {seed}" + (f", {task}" if self.study.is_sequence else "")
-        needs = tuple(step.key for stage in earlier for step in stage.steps)
-        training = TrainStep(replace(plan, after=()), f"{title}: train", needs)
+        writes = tuple(WriteStep(one, self.root, f"{title}: write rows") for one in written_in(plan))
+        needs = tuple(step.key for stage in earlier for step in stage.steps) + tuple(step.key for step in writes)
+        training = TrainStep(replace(plan, after=()), self.root, f"{title}: train", needs)
         steps: list[Step] = [training]
         model = StepModel(self.root, training.key)
         if plan.after:
@@ -145,7 +149,7 @@ class _Builder:
             before=self.before,
             before_measured=StepModel(self.root, self.before_step.key),
         )
-        return Stage(task, plan, tuple(steps), model, measure)
+        return Stage(task, plan, writes, tuple(steps), model, measure)
 
     def _methods(self, arm: str) -> list[dict[str, dict[str, Any] | None]]:
         steps = [] if arm == JOINT else list(self.study.arms[arm] or [])
@@ -215,6 +219,7 @@ def describe(experiment: Experiment) -> list[str]:
         for stage in run.stages:
             lines.append(f"        {stage.task}: {stage.plan.examples.describe()}")
             lines += [f"          {line}" for line in _history(stage.plan.history)]
+            lines += [f"          {step.key}: {step.written.describe()}" for step in stage.writes]
             lines += [f"          {step.key}" for step in (*stage.steps, stage.measure)]
     return lines
 

@@ -115,6 +115,7 @@ def _run(experiment: Experiment, run: ArmRun) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     for result in results:
         counts.update(result["counts"])
+    written = [result_of(step.key, experiment.root) for stage in run.stages for step in stage.writes]
     return {
         "seed": run.seed,
         "fingerprint": run.last.plan.fingerprint,
@@ -129,9 +130,23 @@ def _run(experiment: Experiment, run: ArmRun) -> dict[str, Any]:
                 key: max(result[key] for result in results)
                 for key in ("peak_memory_bytes", "trainable_parameters", "total_parameters")
             },
+            **(_writing(results, written) if written else {}),
         },
         "losses": [point for result in results for point in result["losses"]],
         "counts": dict(counts),
+        **({"written": written} if written else {}),
+    }
+
+
+def _writing(trained: Sequence[Mapping[str, Any]], written: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The whole time, and how much of it a model spent on writing rows. Rows that several arms
+    share count in full for each."""
+    writing = sum(result["seconds"] for result in written)
+    return {
+        "seconds": sum(result["seconds"] for result in trained) + writing,
+        "writing_seconds": writing,
+        "written_rows": sum(result["rows"] for result in written),
+        "written_tokens": sum(result["tokens"] for result in written),
     }
 
 

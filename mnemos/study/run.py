@@ -137,6 +137,8 @@ def _link(experiment: Experiment) -> None:
                 place = place / f"stage-{number}-{stage.task}"
             place.mkdir(parents=True, exist_ok=True)
             _symlink(place / "train", root / "steps" / stage.steps[0].key)
+            for n, step in enumerate(stage.writes):
+                _symlink(place / f"written-{n}", root / "steps" / step.key)
             _symlink(place / "model", Path(stage.model.path))
             _symlink(place / "answers", root / "steps" / stage.measure.key / "answers")
             plan = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -19,7 +19,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mnemos.core.errors import RunError
 from mnemos.core.files import read_json, write_json
 from mnemos.core.fingerprint import fingerprint
+from mnemos.core.nouns import Source
 from mnemos.core.plan import ModelHandle, Plan
+from mnemos.sources.write import Kept, keep
+from mnemos.sources.written import Written, inside, settle, too_few, written_in
 from mnemos.study import processes
 
 if TYPE_CHECKING:
@@ -90,10 +93,60 @@ class Step(Protocol):
 
 
 @dataclass(frozen=True)
+class WriteStep:
+    """Let a model write the rows of one source; arms with an equal source share them."""
+
+    written: Written
+    root: Path
+    title: str
+    every_process = False
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The written sources inside this one, and the trainings whose models it asks."""
+        inner = [write_key(one) for one in written_in(self.written)]
+        trained = [value.key for value in inside(self.written) if isinstance(value, StepModel)]
+        return tuple(dict.fromkeys(key for key in (*trained, *inner) if key != self.key))
+
+    @cached_property
+    def key(self) -> str:
+        """write-<fingerprint>"""
+        return write_key(self.written)
+
+    def work(self, directory: Path, quiet: bool) -> Mapping[str, Any]:
+        """Write directory/rows.jsonl; continues from directory/journal.jsonl after a kill."""
+        from mnemos.study.desk import WritingDesk
+
+        desk = WritingDesk(directory, rows_of(self.root), quiet=quiet)
+        rows = self.written.write(desk)
+        too_few(desk.counts, len(rows), 1)
+        keep(directory / "rows.jsonl", rows)
+        return {
+            "source": self.written.describe(),
+            "rows": len(rows),
+            "counts": dict(desk.counts),
+            "notes": desk.notes,
+            "seconds": desk.journal.seconds,
+            "tokens": desk.journal.tokens,
+        }
+
+
+def write_key(written: Written) -> str:
+    """The key of the step that writes a source's rows."""
+    return "write-" + fingerprint([written, surroundings()])
+
+
+def rows_of(root: Path) -> Callable[[Written], Source]:
+    """What finds the rows that a finished WriteStep left under `root`."""
+    return lambda written: Kept(root / "steps" / write_key(written) / "rows.jsonl", written.describe())
+
+
+@dataclass(frozen=True)
 class TrainStep:
-    """Train one stage of one arm with one seed."""
+    """Train one stage of one arm with one seed. root: the run, where written rows lie."""
 
     plan: Plan
+    root: Path
     title: str
     needs: tuple[str, ...] = ()
     every_process = True
@@ -104,10 +157,11 @@ class TrainStep:
         return "train-" + fingerprint([self.plan, surroundings()])
 
     def work(self, directory: Path, quiet: bool) -> Mapping[str, Any]:
-        """Train into directory/model; continues from directory/checkpoints after a kill."""
+        """Train into directory/model, on the rows that were written for the plan; continues from
+        directory/checkpoints after a kill."""
         from mnemos.train.likelihood import train
 
-        return dataclasses.asdict(train(self.plan, directory, quiet=quiet))
+        return dataclasses.asdict(train(settle(self.plan, rows_of(self.root)), directory, quiet=quiet))
 
 
 @dataclass(frozen=True)
