@@ -41,12 +41,13 @@ class ModelHandle(Protocol):
 
 @dataclass(frozen=True)
 class PastTask:
-    """An earlier task of a sequence: its name, its rows if they were kept, and the model right
-    after it."""
+    """An earlier task of a sequence: its name, its rows if they were kept, the model right after
+    it, and the model right before it."""
 
     name: str
     examples: Source | None
     checkpoint: ModelHandle | None
+    before: ModelHandle | None = None
 
 
 @dataclass

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ from mnemos.core.method import method
 from mnemos.core.nouns import Example, Source
 from mnemos.core.plan import Plan
 from mnemos.sources.mix import Mixture
+from mnemos.sources.mix import new_share_start as start_of
 from mnemos.sources.read import read
 
 
@@ -48,6 +49,7 @@ def replay(
     data_format: str | None = None,
     seed: int = 0,
     repeat: bool = False,
+    new_share_start: Annotated[float, Field(ge=0, le=1)] | None = None,
 ) -> Plan:
     """Mix stored old rows into the new ones, so that they are learned side by side.
 
@@ -59,6 +61,11 @@ def replay(
     seed: added to the arm's seed where old rows are chosen and the mixture is shuffled.
     repeat: use old rows several times where there are fewer than the share asks for; otherwise
     that is refused.
+    new_share_start: the share of new rows among those read at the beginning of training, in
+    [0, 1]; it changes linearly to 2 * (1 - share_of_final) - new_share_start at the end, so that
+    every row is still read as often as any other. With share_of_final 0.5, a start at 0 reads old
+    rows only at first and new ones only at last. Unset, rows are read in a random order. A share
+    at the end outside [0, 1] is refused.
 
     Trap: other tools give one number four meanings: the share of the replay file that is kept, a
     normalised sampling probability, a number of rows, and the share of the final set. It is the
@@ -66,6 +73,9 @@ def replay(
 
     Trap: all new rows stay, so an epoch grows longer with the share. Two replays in one arm are
     taken in order, and the second share dilutes the first.
+
+    Trap: under new_share_start old means all rows that are not of the new task, whichever method
+    added them, and with train.packing shares are counted in packed rows, each of one kind only.
 
     The first task of a sequence has nothing to replay: there, without data, the method changes
     nothing, and the history says so.
@@ -81,7 +91,24 @@ def replay(
     old = _old_rows(plan, data, data_format)
     if not old:
         return plan
-    return dataclasses.replace(plan, examples=_mixed(plan.examples, old, share_of_final, plan.seed + seed, repeat))
+    _check_start(plan, share_of_final, new_share_start)
+    mixed = mixture(plan.examples, old, share_of_final, plan.seed + seed, repeat=repeat)
+    return dataclasses.replace(plan, examples=dataclasses.replace(mixed, new_share_start=new_share_start))
+
+
+def _check_start(plan: Plan, share: float, start: float | None) -> None:
+    """The bounds as far as they are known before rows are read; training looks again."""
+    if start is None:
+        return
+    low, high = max(0.0, 1 - 2 * share), min(1.0, 2 * (1 - share))
+    if not low <= start <= high:
+        raise UsageError(
+            f"replay.new_share_start = {start:g}",
+            f"with share_of_final = {share:g} the share of new rows at the end would be {2 * (1 - share) - start:g}",
+            f"set it between {low:g} and {high:g}",
+        )
+    if start_of(plan.examples) is not None:
+        raise UsageError("replay.new_share_start", "is set twice in one arm", "order the rows once, in the last replay")
 
 
 def _old_rows(plan: Plan, data: str | None, data_format: str | None) -> tuple[Source, ...]:
@@ -98,13 +125,14 @@ def _old_rows(plan: Plan, data: str | None, data_format: str | None) -> tuple[So
     return kept
 
 
-def _mixed(new: Source, old: tuple[Source, ...], share: float, seed: int, repeat: bool) -> Source:
+def mixture(new: Source, old: Sequence[Source], share: float, seed: int, **more: Any) -> Mixture:
     """Mixtures inside one another, such that each old source ends with share / len(old) of all.
 
     When i of k sources are in, the set is 1 - (k - i) * lot of the final one, and the i-th
-    source has lot of the final one.
+    source has lot of the final one. more: further fields of each `Mixture`.
     """
     lot = share / len(old)
     for i, source in enumerate(old, start=1):
-        new = Mixture(new, source, lot / (1 - (len(old) - i) * lot), seed, repeat=repeat)
+        new = Mixture(new, source, lot / (1 - (len(old) - i) * lot), seed, **more)
+    assert isinstance(new, Mixture)
     return new

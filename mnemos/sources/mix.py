@@ -7,10 +7,12 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Example, Source
+from mnemos.sources.written import inside
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,14 @@ class Mixture:
     """All rows of `new` and so many of `old` that these are `share_of_final` of the result.
 
     share_of_final: old / (old + new), in [0, 1); n_old = round(share / (1 - share) * n_new), drawn
-    without replacement and shuffled together by `seed`. Old rows come out with origin "replay"
-    and an id that begins with ``replay/`` (``replay2/`` in a mixture
-    of a mixture, …). repeat: when `old` is too small, go round it as often
-    as needed (each row as often as any other, give or take one); otherwise iterating raises
-    DataError, because a smaller share than the one that was asked for would look like the method's
-    failure.
+    without replacement and shuffled together by `seed`. Old rows come out with `origin` and an id
+    that begins with it, ``replay/`` (``replay2/`` in a mixture of a mixture, …). repeat: when `old`
+    is too small, go round it as often as needed (each row as often as any other, give or take one);
+    otherwise iterating raises DataError, because a smaller share than the one that was asked for
+    would look like the method's failure.
+    new_share_start: the share of new rows among those that training reads first; it changes
+    linearly from there such that each row is still read as often as any other (see
+    `train.schedule.Ramp`). None reads all rows in a random order.
     """
 
     new: Source
@@ -114,6 +118,8 @@ class Mixture:
     share_of_final: float
     seed: int
     repeat: bool = False
+    origin: str = "replay"
+    new_share_start: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.share_of_final < 1:
@@ -127,17 +133,21 @@ class Mixture:
     def fingerprint(self) -> str:
         """Of both sources, the share and the draw; reads no rows."""
         parts = {"new": self.new.fingerprint, "old": self.old.fingerprint, "share_of_final": self.share_of_final}
-        return fingerprint({"mixture": parts, "seed": self.seed, "repeat": self.repeat})
+        more: dict[str, Any] = {} if self.origin == "replay" else {"origin": self.origin}
+        more |= {} if self.new_share_start is None else {"new_share_start": self.new_share_start}
+        return fingerprint({"mixture": parts, "seed": self.seed, "repeat": self.repeat, **more})
 
     def describe(self) -> str:
         """Both parts and the share."""
-        return f"{self.new.describe()} + {self.old.describe()} as {100 * self.share_of_final:g} % of all rows"
+        start = self.new_share_start
+        order = "" if start is None else f", new rows from {100 * start:g} % at the start upwards"
+        return f"{self.new.describe()} + {self.old.describe()} as {100 * self.share_of_final:g} % of all rows{order}"
 
     def __iter__(self) -> Iterator[Example]:
         dice = random.Random(f"mixture {self.seed}")
         new = list(self.new)
         wanted = round(self.share_of_final / (1 - self.share_of_final) * len(new))
-        rows = new + (self._draw(wanted, _free_prefix(new), dice) if wanted else [])
+        rows = new + (self._draw(wanted, _free_prefix(new, self.origin), dice) if wanted else [])
         dice.shuffle(rows)
         return iter(rows)
 
@@ -156,14 +166,54 @@ class Mixture:
             count = min(len(old), wanted - turn * len(old))
             mark = f"#{turn + 1}" if turn else ""
             for i in dice.sample(range(len(old)), count):
-                drawn.append(dataclasses.replace(old[i], id=f"{prefix}{old[i].id}{mark}", origin="replay"))
+                drawn.append(dataclasses.replace(old[i], id=f"{prefix}{old[i].id}{mark}", origin=self.origin))
         return drawn
 
 
-def _free_prefix(new: list[Example]) -> str:
+@dataclass(frozen=True)
+class Beside:
+    """All rows of `new` and then all rows of each of `old`, which come out with origin "replay" and
+    ids that begin with ``replay/`` as in a `Mixture`. For old rows that were made in the number
+    that is wanted, such as those that a model writes.
+    """
+
+    new: Source
+    old: tuple[Source, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of every source, in order."""
+        return fingerprint({"beside": self.new.fingerprint, "old": [source.fingerprint for source in self.old]})
+
+    def describe(self) -> str:
+        """Every part."""
+        return " + ".join(source.describe() for source in (self.new, *self.old))
+
+    def __iter__(self) -> Iterator[Example]:
+        new = list(self.new)
+        yield from new
+        prefix = _free_prefix(new, "replay")
+        for place, source in enumerate(self.old):
+            start = prefix + (f"{place}/" if len(self.old) > 1 else "")
+            for example in source:
+                yield dataclasses.replace(example, id=start + example.id, origin="replay")
+
+
+def new_share_start(source: Source) -> float | None:
+    """The `new_share_start` of the outermost mixture within `source` that has one; None if none has."""
+    starts = [one.new_share_start for one in inside(source) if isinstance(one, Mixture)]
+    return next((start for start in reversed(starts) if start is not None), None)
+
+
+def is_new(origin: str) -> bool:
+    """Whether rows of this origin are of the task that is being taught, and not beside it."""
+    return origin.startswith("new")
+
+
+def _free_prefix(new: list[Example], origin: str) -> str:
     """What old rows' ids begin with, such that they meet no new row's, in mixtures of mixtures too."""
-    number, prefix = 1, "replay/"
+    number, prefix = 1, f"{origin}/"
     while any(example.id.startswith(prefix) for example in new):
         number += 1
-        prefix = f"replay{number}/"
+        prefix = f"{origin}{number}/"
     return prefix

@@ -102,8 +102,8 @@ class _Builder:
             source = source_of(task)
             stage = self._stage(arm, seed, task.name or "", source, handle, tuple(past), tuple(stages))
             stages.append(stage)
-            past.append(PastTask(stage.task, source if task.keep else None, stage.model))
-        return ArmRun(arm, seed, tuple(stages))
+            past.append(PastTask(stage.task, source if task.keep else None, stage.model, handle))
+        return ArmRun(arm, seed, tuple(stages), order)
 
     def joint(self, seed: int) -> ArmRun:
         from mnemos.sources.mix import Joined

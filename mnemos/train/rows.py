@@ -12,6 +12,7 @@ import numpy as np
 from mnemos.core.errors import DataError, ModelError
 from mnemos.core.nouns import Tokens
 from mnemos.core.plan import ModelHandle, Plan, Weigh
+from mnemos.sources.mix import is_new, new_share_start
 
 FIRST_TOKENS = 50
 """How many token ids of the first example are kept for provenance."""
@@ -59,10 +60,19 @@ def prepare(plan: Plan, renderer: Any) -> Prepared:
         )
     weighed = weigh(fitted, plan.weigh, plan.before)
     counts.update(supervised(weighed, len(rendered)))
-    rows = [list(row) for row in pack(weighed, settings.max_length)] if settings.packing else [[one] for one in weighed]
+    rows = [[one] for one in weighed]
+    if settings.packing:
+        rows = [row for part in _apart(weighed, plan) for row in pack(part, settings.max_length)]
     counts["rows"] = len(rows)
     first = [int(token) for token in rendered[0].ids[:FIRST_TOKENS]]
     return Prepared(tuple(tuple(row) for row in rows), dict(counts), first)
+
+
+def _apart(rows: Sequence[Tokens], plan: Plan) -> list[list[Tokens]]:
+    """What may be packed together: new and old rows stay apart where they are read in an order."""
+    if new_share_start(plan.examples) is None:
+        return [list(rows)]
+    return [[row for row in rows if is_new(row.origin) == kind] for kind in (True, False)]
 
 
 def weigh(rows: Sequence[Tokens], steps: Sequence[Weigh], before: ModelHandle) -> list[Tokens]:

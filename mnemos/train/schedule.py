@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,71 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from mnemos.core.errors import DataError
 from mnemos.core.nouns import Tokens
+from mnemos.sources.mix import is_new
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """An order of reading in which the share of new rows changes linearly over the whole stage.
+
+    new: per row, whether it is of the task being taught. start: the share of new rows at the
+    beginning, in [0, 1]. passes: how often the stage reads every row.
+
+    The share at the end follows, 2 * (share of new rows in the set) - start, because every row is
+    read as often as any other: over E passes each kind of row is read E times round, each time in
+    another order, and the two are interleaved as evenly as the share allows. Raises DataError when
+    there is only one kind, and when the share at the end would leave [0, 1].
+    """
+
+    new: tuple[bool, ...]
+    start: float
+    passes: float
+
+    def __post_init__(self) -> None:
+        share = sum(self.new) / len(self.new)
+        if share in (0, 1):
+            raise DataError(
+                f"new_share_start = {self.start:g}",
+                f"all {len(self.new):,} rows are {'new' if share else 'old'}",
+                "there is nothing to order: leave new_share_start out",
+            )
+        if not 0 <= self.end <= 1:
+            raise DataError(
+                f"new_share_start = {self.start:g}: {100 * share:.1f} % of all rows are new",
+                f"the share of new rows at the end would be {self.end:.3f}, and must lie in [0, 1]",
+                f"set new_share_start between {max(0.0, 2 * share - 1):.3f} and {min(1.0, 2 * share):.3f}",
+            )
+
+    @property
+    def end(self) -> float:
+        """The share of new rows at the end of the stage."""
+        return 2 * sum(self.new) / len(self.new) - self.start
+
+    def order(self, epoch: int, seed: int) -> npt.NDArray[np.int64]:
+        """int64[rows]: the rows read in pass `epoch`; a row may stand in it twice and another not at
+        all, but over the stage all are read equally often."""
+        rows = len(self.new)
+        taken = np.concatenate([[0], self._new_among_first])[epoch * rows : (epoch + 1) * rows + 1]
+        is_new, place = np.diff(taken) > 0, np.arange(epoch * rows, (epoch + 1) * rows)
+        out = np.empty(rows, np.int64)
+        for kind, at in ((True, taken[:-1][is_new]), (False, (place - taken[:-1])[~is_new])):
+            members = np.flatnonzero(np.array(self.new) == kind)
+            rounds, within = np.divmod(at, len(members))
+            shuffled = {n: np.random.default_rng([seed, int(n), int(kind)]).permutation(members) for n in set(rounds)}
+            out[is_new == kind] = [shuffled[n][i] for n, i in zip(rounds, within, strict=True)]
+        return out
+
+    @cached_property
+    def _new_among_first(self) -> npt.NDArray[np.int64]:
+        """int64: after 1, 2, … rows, how many of them were new; up to the end of the last pass."""
+        total = max(1.0, self.passes * len(self.new))
+        read = np.arange(1, int(np.ceil(self.passes)) * len(self.new) + 1)
+        within = np.minimum(read, total)
+        ramp = self.start * within + (self.end - self.start) * within**2 / (2 * total)
+        # A hair above one half, so that equal steps round alike whatever the last bit says.
+        return np.floor(ramp + self.end * (read - within) + 0.5 + 1e-9).astype(np.int64)
 
 
 class Schedule(Sampler[list[int]]):
@@ -20,12 +86,22 @@ class Schedule(Sampler[list[int]]):
     are the same for 4 x 2 (micro-batches x rows) as for 1 x 8, for one process as for several,
     and for a continued run as for an unbroken one. With several processes a global micro-batch
     is dealt by falling length, which balances their work; near the end of a pass one process may
-    get fewer rows or none (`[]`), and no row is ever read twice to fill up.
+    get fewer rows or none (`[]`), and no row is ever read twice to fill up. A ramp orders the whole
+    stage instead of each pass.
     """
 
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int, process: int = 0, processes: int = 1) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch: int,
+        seed: int,
+        process: int = 0,
+        processes: int = 1,
+        ramp: Ramp | None = None,
+    ) -> None:
         self.lengths = np.asarray(lengths)
         self.batch, self.seed, self.process, self.processes = batch, seed, process, processes
+        self.ramp = ramp
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -34,6 +110,8 @@ class Schedule(Sampler[list[int]]):
 
     def order(self, epoch: int) -> npt.NDArray[np.int64]:
         """int64[rows]: the rows of one pass in the order of reading."""
+        if self.ramp is not None:
+            return self.ramp.order(epoch, self.seed)
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.lengths))
 
     def chunks(self, epoch: int) -> Iterator[npt.NDArray[np.int64]]:
@@ -85,7 +163,8 @@ def join(rows: Sequence[tuple[Tokens, ...]]) -> dict[str, Any]:
 
     input_ids, position_ids: int64[1, T], positions restart at each example. weight:
     float32[1, T], 0 on each example's first token, which nothing predicts. taught: int64[N], the
-    places of non-zero weight. lengths: of the examples. Without rows (a process with no share in
+    places of non-zero weight. rehearsed: bool[1, T], True in examples that are not of the new task.
+    lengths: of the examples. Without rows (a process with no share in
     a short step) one token of weight 0.
     """
     from mnemos.sources.batches import collate

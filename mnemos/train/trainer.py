@@ -17,10 +17,11 @@ from transformers import PrinterCallback, Trainer
 from mnemos.core.errors import ModelError
 from mnemos.core.nouns import Tokens
 from mnemos.core.plan import Plan, StepView
+from mnemos.sources.mix import is_new, new_share_start
 from mnemos.train.documents import Way, logits, micro_batch
 from mnemos.train.frozen import Before, Start
 from mnemos.train.resume import Mark, write_mark
-from mnemos.train.schedule import Loader, Schedule
+from mnemos.train.schedule import Loader, Ramp, Schedule
 
 
 class PlanTrainer(Trainer):  # type: ignore[misc]
@@ -46,7 +47,8 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         seed = plan.seed if plan.train.data_seed is None else plan.train.data_seed
         lengths = [sum(map(len, row)) for row in rows]
         batch = args.per_device_train_batch_size
-        self.schedule = Schedule(lengths, batch, seed, args.process_index, args.world_size)
+        ramp = ramp_of(plan, rows, args)
+        self.schedule = Schedule(lengths, batch, seed, args.process_index, args.world_size, ramp)
         self.way = Way(joined=False, picks=False)
         self.before: Before | None = None
         self.start = Start(lambda: self.model)
@@ -172,3 +174,14 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         """6 x tokens x parameters (arXiv:2001.08361), counted once instead of at every batch."""
         parameters: int = self.total_parameters
         return 6 * int(inputs["input_ids"].numel()) * parameters
+
+
+def ramp_of(plan: Plan, rows: Sequence[tuple[Tokens, ...]], args: Any) -> Ramp | None:
+    """The order that the plan's examples ask for; None where every pass is a shuffle of its own."""
+    start = new_share_start(plan.examples)
+    if start is None:
+        return None
+    micro_batches = -(-len(rows) // (args.per_device_train_batch_size * args.world_size))
+    steps = -(-micro_batches // args.gradient_accumulation_steps)
+    passes = args.max_steps / steps if args.max_steps > 0 else float(args.num_train_epochs)
+    return Ramp(tuple(is_new(row[0].origin) for row in rows), start, passes)

@@ -16,6 +16,7 @@ from mnemos.core.method import apply
 from mnemos.core.nouns import Example
 from mnemos.core.plan import PastTask, Plan
 from mnemos.methods.examples import replay
+from mnemos.sources.mix import new_share_start
 from tests.laws import base_plan, rows
 
 
@@ -95,6 +96,34 @@ def test_without_old_rows_it_is_refused() -> None:
 def test_bounds(share: float) -> None:
     with pytest.raises(UsageError, match=r"replay\.share_of_final = "):
         replay(plan_with(30, 60), share_of_final=share)
+
+
+def test_the_share_of_new_rows_may_grow() -> None:
+    plan = plan_with(30, 60)
+    out = replay(plan, share_of_final=0.5, new_share_start=0.1)
+    assert new_share_start(out.examples) == 0.1
+    assert out.fingerprint != replay(plan, share_of_final=0.5).fingerprint
+    assert sorted(e.id for e in out.examples) == sorted(e.id for e in replay(plan, share_of_final=0.5).examples)
+    wrapped = replay(out, share_of_final=0.25)
+    assert new_share_start(wrapped.examples) == 0.1, "a further method around it leaves the order on"
+
+
+def test_two_sources_have_one_order() -> None:
+    examples = replay(plan_with(30, 60, 60), share_of_final=0.5, new_share_start=0.0).examples
+    assert new_share_start(examples) == 0.0
+    assert origins(list(examples)) == {"new": 30, "t0": 15, "t1": 15}
+
+
+@pytest.mark.parametrize(("share", "start", "low"), [(0.1, 0.5, "0.8 and 1"), (0.8, 0.9, "0 and 0.4")])
+def test_a_share_that_cannot_be_reached_is_refused(share: float, start: float, low: str) -> None:
+    with pytest.raises(UsageError, match=rf"new_share_start = .*\n.*between {low}"):
+        replay(plan_with(30, 600), share_of_final=share, new_share_start=start)
+
+
+def test_an_order_is_set_once() -> None:
+    once = replay(plan_with(30, 60), share_of_final=0.5, new_share_start=0.1)
+    with pytest.raises(UsageError, match="is set twice"):
+        replay(once, share_of_final=0.5, new_share_start=0.1)
 
 
 def test_two_replays_nest() -> None:
