@@ -239,7 +239,7 @@ def data_show_command(
     from mnemos.sources.read import read
     from mnemos.sources.render import Renderer
     from mnemos.sources.show import show
-    from mnemos.study.config import data_location, model_location
+    from mnemos.study.paths import data_location, model_location
 
     here = Path.cwd()
     renderer = Renderer(load_tokenizer(model_location(model, here)))

@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import Field
 
-from mnemos.core.errors import ModelError, UsageError
+from mnemos.core.errors import UsageError
 from mnemos.core.files import read_json, write_json, write_jsonl
 from mnemos.core.method import find, validated
 from mnemos.core.nouns import Example, Turn
 from mnemos.core.plan import Plan
 from mnemos.core.settings import Settings, TrainSettings
+from mnemos.core.shipped import MANIFEST, hashes, verify
 from mnemos.recipes import patient_suites
 from mnemos.recipes.patient_data import WorldSettings, base_texts, chat_rows
 from mnemos.sources.mix import Rows
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 RECIPE, PATIENTS = HERE / "patient.yaml", HERE / "patients"
-MANIFEST = "manifest.json"
 
 
 class TokenizerSettings(Settings):
@@ -100,24 +100,8 @@ def patient(name: Literal["base", "chat"], folder: Path = PATIENTS) -> Path:
     """
     if name not in ("base", "chat"):
         raise UsageError(f"patient {name!r}", "is not one of base, chat", "mnemos:patients/chat is the usual one")
-    if not (folder / MANIFEST).is_file():
-        raise ModelError(f"{folder / MANIFEST}", "is missing", "build the patients: make patient")
-    listed = {key: value for key, value in read_json(folder / MANIFEST)["files"].items() if key.startswith(f"{name}/")}
-    there = hashes(folder, name)
-    wrong = sorted(key for key in listed.keys() | there.keys() if listed.get(key) != there.get(key))
-    if wrong or not listed:
-        raise ModelError(
-            f"{folder / (wrong[0] if wrong else name)}",
-            "is not the file that was built (SHA-256 differs from the manifest's)",
-            "install mnemos again, or rebuild with: make patient",
-        )
+    verify(folder, name)
     return folder / name
-
-
-def hashes(folder: Path, *names: str) -> dict[str, str]:
-    """Path below `folder` -> SHA-256 (hex), of every file of the patients `names`."""
-    files = sorted(path for name in names for path in (folder / name).rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @dataclass(frozen=True)

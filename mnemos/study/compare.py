@@ -38,7 +38,7 @@ def compare(
     from mnemos.measure.manifest import refuse_differences
     from mnemos.measure.suite import load_suites
     from mnemos.models.load import Checkpoint
-    from mnemos.study.config import model_location
+    from mnemos.study.paths import model_location
     from mnemos.study.experiment import health_suites
 
     here = Path.cwd()

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
-import os
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field
 
-from mnemos.core.errors import UsageError
+from mnemos.core.errors import UsageError, nearest
 from mnemos.core.method import find, validated
 from mnemos.core.settings import Settings, TrainSettings
+from mnemos.study.paths import data_location, model_location, resolve_path
 
-PACKAGE_PREFIX = "mnemos:"
-RECIPES = Path(__file__).parents[1] / "recipes"
+ARM_NAME = re.compile(r"[\w.,+=-]+")
+"""What an arm may be called: it names a folder."""
+
+MOST_ORDERS = 120
+"""Sequences that `orders: all` may mean: those of five tasks."""
 
 ArmSteps = list[dict[str, dict[str, Any] | None]]
 
@@ -72,6 +77,12 @@ class Study(Settings):
     """The study's name; the file's stem unless given."""
     output_only: bool = True
     """Learn only what the model would write itself; false also learns prompts."""
+    order: list[str] | None = None
+    """For a sequence: the tasks' names in the order in which they are taught; as listed unless given."""
+    orders: Literal["all"] | list[list[str]] | None = None
+    """For a sequence: several orders, each run as a sequence of its own, and averaged; `all` runs every one."""
+    arm_train: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Training settings of single arms, by arm: they replace those under `train`."""
     joint: bool = True
     """For a sequence, also train on all tasks at once, as the upper reference."""
     health: bool = True
@@ -83,8 +94,31 @@ class Study(Settings):
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """The tasks in the order in which they are taught."""
-        return tuple(self.teach) if isinstance(self.teach, list) else (self.teach,)
+        """The tasks in the order in which they are taught (of several orders, the first)."""
+        return self.task_orders[0]
+
+    @property
+    def task_orders(self) -> tuple[tuple[Task, ...], ...]:
+        """Every order in which the tasks are taught, each a sequence of its own."""
+        listed = tuple(self.teach) if isinstance(self.teach, list) else (self.teach,)
+        by_name = {str(task.name): task for task in listed}
+        if self.orders == "all":
+            return tuple(itertools.permutations(listed))
+        named = self.orders or ([self.order] if self.order else [])
+        return tuple(tuple(by_name[name] for name in order) for order in named) or (listed,)
+
+    @property
+    def every_order(self) -> bool:
+        """Whether no order is left to chance: all of them are run."""
+        return len(self.task_orders) == math.factorial(len(self.tasks))
+
+    def train_of(self, arm: str) -> TrainSettings:
+        """The training settings of one arm."""
+        own = self.arm_train.get(arm)
+        if not own:
+            return self.train
+        settings: TrainSettings = validated(TrainSettings, {**self.train.model_dump(), **own}, where=f"arm_train.{arm}")
+        return settings
 
     @property
     def is_sequence(self) -> bool:
@@ -102,16 +136,28 @@ def load_study(
     numbers. Paths become absolute; names of built-in suites stay names. Raises UsageError with
     the key, the value and the nearest known name.
     """
+    raw, folder = raw_study(location, overrides)
+    return resolved_study(raw, folder), folder
+
+
+def raw_study(
+    location: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], Path]:
+    """The study's keys as they were written, overridden and named, and the folder of its file."""
     if isinstance(location, Mapping):
-        raw, folder, name = dict(location), Path.cwd(), "study"
+        raw, folder, name = copy.deepcopy(dict(location)), Path.cwd(), "study"
     else:
         path = resolve_path(str(location), Path.cwd())
         raw, folder, name = _read_yaml(path), path.parent.resolve(), path.stem
     for key, value in (overrides or {}).items():
         _set(raw, key, value)
     raw.setdefault("name", name)
-    study = _checked(raw)
-    return _resolved(study, folder), folder
+    return raw, folder
+
+
+def resolved_study(raw: Mapping[str, Any], folder: Path) -> Study:
+    """Check what `raw_study` read, and make its paths absolute. Raises UsageError as `load_study`."""
+    return _resolved(_checked(raw), folder)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -159,8 +205,13 @@ def _resolved(study: Study, folder: Path) -> Study:
     if "joint" in arms and study.is_sequence and study.joint:
         raise UsageError("arms.joint", "is the name of the upper reference", "rename the arm, or set joint: false")
     for arm in arms:
-        if not re.fullmatch(r"[\w.+-]+", arm):
-            raise UsageError(f"arms.{arm}", "names a folder: letters, digits, . + - _", "rename the arm")
+        if not ARM_NAME.fullmatch(arm):
+            raise UsageError(f"arms.{arm}", "names a folder: letters, digits, . , + = - _", "rename the arm")
+    for arm in study.arm_train:
+        if arm not in arms:
+            raise UsageError(f"arm_train.{arm}", "is not an arm of this study", nearest(arm, arms))
+        study.train_of(arm)
+    _check_orders(study, [str(name) for name in names])
     roles = SuiteRoles(new=_suites(study.suites.new, folder), old=_suites(study.suites.old, folder))
     if not any([roles.new, roles.old, *(task.suites for task in tasks)]):
         raise UsageError(
@@ -174,6 +225,37 @@ def _resolved(study: Study, folder: Path) -> Study:
             "suites": roles,
         }
     )
+
+
+def _check_orders(study: Study, names: Sequence[str]) -> None:
+    """Every order names each task once, no order comes twice."""
+    if study.order is None and study.orders is None:
+        return
+    key = "order" if study.orders is None else "orders"
+    if study.order is not None and study.orders is not None:
+        raise UsageError("order and orders", "are both set", "keep one: order is the only sequence, orders are several")
+    if not study.is_sequence:
+        raise UsageError(key, "needs a sequence: teach is a single task", "list several tasks under teach")
+    if study.orders == "all":
+        count = math.factorial(len(names))
+        if count > MOST_ORDERS:
+            raise UsageError(
+                "orders = all", f"is {count:,} sequences of {len(names)} tasks", "list some: [[a, b, …], …]"
+            )
+        return
+    given = study.orders or ([study.order] if study.order else [])
+    if not given:
+        raise UsageError(f"{key} = []", "names no order", "leave it out, or list the tasks' names")
+    for order in given:
+        strangers = [name for name in order if name not in names]
+        if strangers:
+            raise UsageError(f"{key}: {strangers[0]}", "is not a task of this study", nearest(strangers[0], names))
+        if sorted(order) != sorted(names):
+            raise UsageError(
+                f"{key}: {order}", f"must name each of {list(names)} once", "a sequence teaches every task"
+            )
+    if len({tuple(order) for order in given}) < len(given):
+        raise UsageError(f"orders = {given}", "holds an order twice", "list each order once")
 
 
 def _task(task: Task, number: int, folder: Path, sequence: bool) -> Task:
@@ -210,33 +292,6 @@ def _suites(specs: Sequence[Any], folder: Path) -> list[Any]:
     return out
 
 
-def resolve_path(text: str, folder: Path) -> Path:
-    """`text` as an absolute path: ``mnemos:`` means the shipped recipes, ``$NAME`` the
-    environment, a relative path the study's folder first and then the current one."""
-    if text.startswith(PACKAGE_PREFIX):
-        return RECIPES / text.removeprefix(PACKAGE_PREFIX)
-    expanded = os.path.expanduser(os.path.expandvars(text))
-    if "$" in expanded:
-        raise UsageError(f"{text}", "names an environment variable that is not set", "export it first")
-    here = folder / expanded
-    return here.resolve() if here.exists() or not Path(expanded).exists() else Path(expanded).resolve()
-
-
-def model_location(text: str, folder: Path) -> str:
-    """A local directory as an absolute path; anything else is left as a hub id."""
-    path = resolve_path(text, folder)
-    if path.exists():
-        return str(path)
-    looks_local = text.startswith((PACKAGE_PREFIX, "/", "./", "../", "~", "$")) or text.count("/") > 1
-    if looks_local:
-        raise UsageError(f"model = {text}", f"no such directory ({path})", "give a Hugging Face directory or a hub id")
-    return text
-
-
-data_location = model_location
-"""Data follow the same rule as models: a local path when there is one, a hub id otherwise."""
-
-
 def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
     parts = dotted.split(".")
     here: Any = raw
@@ -266,11 +321,15 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise UsageError(f"--set {text}", "must be key=value", "for example --set train.learning_rate=1e-4")
-    parsed = yaml.safe_load(value)
-    if isinstance(parsed, str):  # YAML 1.1 wants a dot in 1e-4
+    return key, number_or_text(yaml.safe_load(value))
+
+
+def number_or_text(value: Any) -> Any:
+    """A value as YAML reads it, but with 1e-4 as a number: YAML 1.1 wants a dot in it."""
+    if isinstance(value, str):
         with contextlib.suppress(ValueError):
-            parsed = float(parsed)
-    return key, parsed
+            return float(value)
+    return value
 
 
 def dump_study(study: Study) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.files import write_jsonl, write_text
 from mnemos.core.nouns import Example, Turn
-from mnemos.study.config import data_location, model_location
+from mnemos.study.paths import data_location, model_location
 
 HELD_OUT = 200
 """Items of the starter suite at most; a fifth of the rows when there are fewer than 1,000."""

@@ -4,45 +4,96 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 
 from mnemos.measure.ask import Measured
-from mnemos.measure.continual import TaskItems, sequence_metrics
+from mnemos.measure.continual import OrderScores, TaskItems, pooled_metrics, sequence_metrics
 from mnemos.study.experiment import JOINT
 
 Side = Mapping[str, Measured]
 """What one model was measured to be, by suite."""
 
 
-def score_matrix(
-    task_suites: Mapping[str, Sequence[str]], before: Side, arms: Mapping[str, Mapping[int, Sequence[Side]]]
-) -> dict[str, Any]:
-    """The `matrix` of results.json.
+Runs = Mapping[int, Sequence[Side]]
+"""Seed -> one side a stage."""
+
+
+def score_matrix(task_suites: Mapping[str, Sequence[str]], before: Side, arms: Mapping[str, Runs]) -> dict[str, Any]:
+    """The `matrix` of results.json, of one order.
 
     task_suites: task -> its suites, in the order of teaching. arms: arm -> seed -> one side a
     stage; the arm "joint", if there is one, is the reference of intransigence. A task's score is
     the mean of its suites' means over the items that every side has a score for, so that all
     entries of a column are about the same items.
     """
-    tasks = list(task_suites)
-    joints = [stages[-1] for stages in arms.get(JOINT, {}).values()]
-    out: dict[str, Any] = {"tasks": tasks, "arms": {}}
-    for arm, seeds in arms.items():
+    whole = score_matrices([list(task_suites)], task_suites, before, {arm: [runs] for arm, runs in arms.items()})
+    order: dict[str, Any] = whole["orders"][0]
+    return order
+
+
+def score_matrices(
+    orders: Sequence[Sequence[str]],
+    task_suites: Mapping[str, Sequence[str]],
+    before: Side,
+    arms: Mapping[str, Sequence[Runs]],
+    by: Literal["order", "seed"] = "order",
+) -> dict[str, Any]:
+    """The `matrix` of results.json, of several orders of the same tasks.
+
+    orders: the tasks as each order teaches them. arms: arm -> order -> seed -> one side a stage
+    ("joint" has one order). by: see `measure.continual.pooled_metrics`. Returns tasks (those of the first
+    order), orders (each {tasks, arms}, as `score_matrix`), over (`by`) and arms (arm -> before,
+    joint, seeds, which is empty, and metrics: means over orders and seeds). All orders' entries
+    are about the same items.
+    """
+    made: list[dict[str, Any]] = [{"tasks": list(order), "arms": {}} for order in orders]
+    pooled: dict[str, Any] = {}
+    joints = [stages[-1] for runs in arms.get(JOINT, ()) for stages in runs.values()]
+    for arm, by_order in arms.items():
         if arm == JOINT:
             continue
-        columns = [_column(task_suites[task], before, joints, list(seeds.values())) for task in tasks]
-        start = [_mean(column.before, column) for column in columns]
-        joint = [_mean(column.joint, column) for column in columns] if joints else None
+        found = _orders(orders, task_suites, before, joints, by_order)
+        for scores, runs, entry in zip(found, by_order, made, strict=True):
+            named = {str(seed): matrix for seed, matrix in zip(runs, scores.matrices, strict=True)}
+            metrics = sequence_metrics(scores.matrices, scores.before, scores.joint, scores.items)
+            entry["arms"][arm] = {
+                "before": scores.before,
+                "joint": scores.joint,
+                "seeds": named,
+                "metrics": metrics,
+            }
+        first = found[0]
+        metrics = pooled_metrics(found, by)
+        pooled[arm] = {"before": first.before, "joint": first.joint, "seeds": {}, "metrics": metrics}
+    return {"tasks": list(orders[0]), "orders": made, "over": by, "arms": pooled}
+
+
+def _orders(
+    orders: Sequence[Sequence[str]],
+    task_suites: Mapping[str, Sequence[str]],
+    before: Side,
+    joints: Sequence[Side],
+    by_order: Sequence[Runs],
+) -> list[OrderScores]:
+    """One arm's scores in every order."""
+    flat = [stages for runs in by_order for stages in runs.values()]
+    columns = {task: _column(task_suites[task], before, joints, flat) for task in orders[0]}
+    complete = all(len(column.share) for column in columns.values())
+    out, first = [], 0
+    for order, runs in zip(orders, by_order, strict=True):
+        rows = slice(first, first + len(runs))
+        first += len(runs)
+        own = [replace(columns[task], after=columns[task].after[rows]) for task in order]
         matrices = [
-            [[_mean(column.after[number, stage], column) for column in columns] for stage in range(len(tasks))]
-            for number in range(len(seeds))
+            [[_mean(column.after[number, stage], column) for column in own] for stage in range(len(order))]
+            for number in range(len(runs))
         ]
-        complete = all(len(column.share) for column in columns)
-        metrics = sequence_metrics(matrices, start, joint, items=columns if complete else None)
-        named = {str(seed): matrix for seed, matrix in zip(seeds, matrices, strict=True)}
-        out["arms"][arm] = {"before": start, "joint": joint, "seeds": named, "metrics": metrics}
+        start = [_mean(column.before, column) for column in own]
+        joint = [_mean(column.joint, column) for column in own] if joints else None
+        out.append(OrderScores(list(order), matrices, start, joint, own if complete else None))
     return out
 
 

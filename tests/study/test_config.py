@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnemos.core.errors import UsageError
-from mnemos.study.config import dump_study, load_study, parse_override, resolve_path, schema
+from mnemos.study.config import dump_study, load_study, parse_override, schema
+from mnemos.study.paths import resolve_path
 
 
 @pytest.fixture
