@@ -37,11 +37,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class ArmRun:
-    """One arm with one seed: its stages in order."""
+    """One arm with one seed: its stages in order. order: which of the study's orders of tasks."""
 
     arm: str
     seed: int
     stages: tuple[Stage, ...]
+    order: int = 0
 
     @property
     def last(self) -> Stage:
@@ -61,6 +62,7 @@ class Experiment:
     task_suites: Mapping[str, tuple[str, ...]]
     before_step: MeasureStep
     runs: tuple[ArmRun, ...]
+    folder: Path = Path()
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
@@ -80,10 +82,11 @@ def build(study: Study, folder: Path, root: Path) -> Experiment:
     suites, roles, task_suites = _suites(study, folder)
     before_step = MeasureStep(before, suites, "before: measure")
     builder = _Builder(study, root, before, suites, before_step)
-    runs = [builder.run(arm, seed) for arm in study.arms for seed in study.seeds]
+    orders = range(len(study.task_orders))
+    runs = [builder.run(arm, seed, order) for arm in study.arms for order in orders for seed in study.seeds]
     if study.is_sequence and study.joint:
         runs += [builder.joint(seed) for seed in study.seeds]
-    return Experiment(study, root, before, suites, roles, task_suites, before_step, tuple(runs))
+    return Experiment(study, root, before, suites, roles, task_suites, before_step, tuple(runs), folder)
 
 
 @dataclass(frozen=True)
@@ -94,10 +97,10 @@ class _Builder:
     suites: tuple[Suite, ...]
     before_step: MeasureStep
 
-    def run(self, arm: str, seed: int) -> ArmRun:
+    def run(self, arm: str, seed: int, order: int = 0) -> ArmRun:
         stages: list[Stage] = []
         past: list[PastTask] = []
-        for task in self.study.tasks:
+        for task in self.study.task_orders[order]:
             handle = stages[-1].model if stages else self.before
             source = source_of(task)
             stage = self._stage(arm, seed, task.name or "", source, handle, tuple(past), tuple(stages))
@@ -126,7 +129,7 @@ class _Builder:
             before=handle,
             task=task,
             seed=seed,
-            train=self.study.train,
+            train=self.study.train_of(arm),
             past=past,
             sequence=self.study.is_sequence,
         )
@@ -215,7 +218,8 @@ def describe(experiment: Experiment) -> list[str]:
     for suite in experiment.suites:
         lines.append(f"suite   {suite.name} ({experiment.roles[suite.name]}, {suite.kind}, {len(suite.items)} items)")
     for run in experiment.runs:
-        lines.append(f"arm     {run.arm}, seed {run.seed}")
+        several = len(study.task_orders) > 1 and run.arm != JOINT
+        lines.append(f"arm     {run.arm}, seed {run.seed}" + (f", order {run.order + 1}" if several else ""))
         for stage in run.stages:
             lines.append(f"        {stage.task}: {stage.plan.examples.describe()}")
             lines += [f"          {line}" for line in _history(stage.plan.history)]

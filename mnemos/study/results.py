@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mnemos.core.nouns import Score
 from mnemos.measure.ask import Measured, load_measured
 from mnemos.measure.compare import Comparison, comparisons, summary
 from mnemos.measure.flips import flips
 from mnemos.measure.manifest import manifest
-from mnemos.study.experiment import ArmRun, Experiment, Stage, source_of
-from mnemos.study.sequence import score_matrix
+from mnemos.study.experiment import JOINT, ArmRun, Experiment, Stage, source_of
+from mnemos.study.paths import shown_path
+from mnemos.study.sequence import score_matrices, score_matrix
+from mnemos.study.standing import Scores, replicates, standing, unit_of
 from mnemos.study.steps import MeasureStep, result_of
 
 FORMAT = 1
@@ -30,9 +31,9 @@ def assemble(experiment: Experiment) -> dict[str, Any]:
     compared: list[Comparison] = []
     changed: list[dict[str, Any]] = []
     for arm, runs in arms.items():
-        after = {run.seed: measured(run.last.measure, experiment.root) for run in runs}
-        compared += compare_arm(experiment, arm, before, after)
-        changed += arm_flips(experiment, arm, before, after)
+        after = [(run, measured(run.last.measure, experiment.root)) for run in runs]
+        compared += compare_arm(experiment, arm, before, replicates(experiment, after))
+        changed += arm_flips(experiment, arm, before, after[0])
     return {
         "format": FORMAT,
         "study": experiment.study.name,
@@ -41,11 +42,12 @@ def assemble(experiment: Experiment) -> dict[str, Any]:
         "manifest": _manifest(experiment),
         "before": {suite.name: summary(before[suite.name].scores, suite) for suite in experiment.suites},
         "arms": [
-            {"arm": arm, "history": _history(runs[0]), "runs": [_run(experiment, r) for r in runs]}
+            {"arm": arm, "history": _history(experiment, runs[0]), "runs": [_run(experiment, r) for r in runs]}
             for arm, runs in arms.items()
         ],
         "comparisons": [comparison.as_dict() for comparison in compared],
         "matrix": _matrix(experiment, before, arms),
+        **standing(experiment),
         "flips": changed,
     }
 
@@ -56,28 +58,23 @@ def measured(step: MeasureStep, root: Path) -> dict[str, Measured]:
 
 
 def compare_arm(
-    experiment: Experiment, arm: str, before: Mapping[str, Measured], after: Mapping[int, Mapping[str, Measured]]
+    experiment: Experiment, arm: str, before: Mapping[str, Measured], after: Mapping[int, Scores]
 ) -> list[Comparison]:
-    """Every suite of one arm against the model before, paired by item, over all seeds."""
+    """Every suite of one arm against the model before, paired by item, over all replicates."""
     return comparisons(
         experiment.suites,
-        _scores(before),
-        {seed: _scores(of_seed) for seed, of_seed in after.items()},
+        {name: scored.scores for name, scored in before.items()},
+        after,
         arm=arm,
         roles=experiment.roles,
     )
 
 
 def arm_flips(
-    experiment: Experiment, arm: str, before: Mapping[str, Measured], after: Mapping[int, Mapping[str, Measured]]
+    experiment: Experiment, arm: str, before: Mapping[str, Measured], first: tuple[ArmRun, Mapping[str, Measured]]
 ) -> list[dict[str, Any]]:
-    """Answers side by side, chosen by rule, from the arm's first seed."""
-    seed = min(after)
-    return flips(experiment.suites, before, after[seed], arm=arm, seed=seed)
-
-
-def _scores(measured: Mapping[str, Measured]) -> dict[str, Sequence[Score]]:
-    return {name: scored.scores for name, scored in measured.items()}
+    """Answers side by side, chosen by rule, from the arm's first run."""
+    return flips(experiment.suites, before, first[1], arm=arm, seed=first[0].seed)
 
 
 def _manifest(experiment: Experiment) -> dict[str, Any]:
@@ -102,9 +99,17 @@ def _first_tokens(experiment: Experiment) -> list[int]:
     return []
 
 
-def _history(run: ArmRun) -> list[dict[str, Any]]:
+def _history(experiment: Experiment, run: ArmRun) -> list[dict[str, Any]]:
+    def shown(item: Any) -> Any:
+        return shown_path(item, experiment.folder) if isinstance(item, str) else item
+
     return [
-        {"method": line.method, "paper": line.paper, "settings": dict(line.settings), "off": line.off}
+        {
+            "method": line.method,
+            "paper": line.paper,
+            "settings": {key: shown(item) for key, item in line.settings.items()},
+            "off": line.off,
+        }
         for line in run.last.plan.history
     ]
 
@@ -116,8 +121,10 @@ def _run(experiment: Experiment, run: ArmRun) -> dict[str, Any]:
     for result in results:
         counts.update(result["counts"])
     written = [result_of(step.key, experiment.root) for stage in run.stages for step in stage.writes]
+    several = len(experiment.study.task_orders) > 1 and run.arm != JOINT
     return {
         "seed": run.seed,
+        **({"order": [stage.task for stage in run.stages]} if several else {}),
         "fingerprint": run.last.plan.fingerprint,
         "model": str(Path(run.last.model.path).relative_to(experiment.root)),
         "scores": {suite.name: summary(scored[suite.name].scores, suite) for suite in experiment.suites},
@@ -160,8 +167,14 @@ def _matrix(
     """For a sequence: the scores after each stage, and what they say."""
     if not experiment.study.is_sequence:
         return None
-    by_stage = {
-        arm: {run.seed: [measured(stage.measure, experiment.root) for stage in run.stages] for run in runs}
-        for arm, runs in arms.items()
-    }
-    return score_matrix(experiment.task_suites, before, by_stage)
+    orders = [[str(task.name) for task in order] for order in experiment.study.task_orders]
+    by_stage: dict[str, list[dict[int, list[Mapping[str, Measured]]]]] = {}
+    for arm, runs in arms.items():
+        by_stage[arm] = [{} for _ in range(1 + max(run.order for run in runs))]
+        for run in runs:
+            stages: list[Mapping[str, Measured]] = [measured(stage.measure, experiment.root) for stage in run.stages]
+            by_stage[arm][run.order][run.seed] = stages
+    suites = experiment.task_suites
+    if len(orders) == 1:
+        return score_matrix(suites, before, {arm: by_order[0] for arm, by_order in by_stage.items()})
+    return score_matrices(orders, suites, before, by_stage, unit_of(experiment))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from mnemos.core.errors import RunError
 from mnemos.core.files import read_json, write_json, write_text
 from mnemos.study import processes
-from mnemos.study.config import dump_study, load_study
+from mnemos.study.config import Study, dump_study, load_study
 from mnemos.study.engine import Engine, LocalEngine
 from mnemos.study.experiment import Experiment, build, describe
 from mnemos.study.results import assemble
@@ -55,8 +55,21 @@ def run(
     and cure; UsageError before anything is loaded when the study cannot be meant.
     """
     loaded, folder = load_study(study, overrides)
-    root = Path(out) if out is not None else Path("runs") / str(loaded.name)
-    root = root.resolve()
+    return carry_out(loaded, folder, out=out, engine=engine, quiet=quiet)
+
+
+def carry_out(
+    loaded: Study,
+    folder: Path,
+    *,
+    out: str | Path | None = None,
+    engine: Engine | None = None,
+    quiet: bool = False,
+    more: Callable[[Experiment], Mapping[str, Any]] | None = None,
+) -> Record:
+    """`run` for a study that is loaded already. more: further keys of results.json, from the finished
+    experiment."""
+    root = (Path(out) if out is not None else Path("runs") / str(loaded.name)).resolve()
     experiment = build(loaded, folder, root)
     with _locked(root):
         if processes.is_main():
@@ -65,7 +78,7 @@ def run(
         (engine or LocalEngine(quiet)).run(experiment.steps, root)
         if not processes.is_main():
             return Record(processes.agreed({}), root)
-        results = assemble(experiment)
+        results = {**assemble(experiment), **(more(experiment) if more else {})}
         write_json(root / "manifest.json", results["manifest"])
         write_json(root / "results.json", results)
         _link(experiment)
@@ -132,7 +145,10 @@ def _link(experiment: Experiment) -> None:
     _symlink(root / "before", root / "steps" / experiment.before_step.key)
     for run in experiment.runs:
         for number, stage in enumerate(run.stages):
-            place = root / "arms" / run.arm / f"seed-{run.seed}"
+            place = root / "arms" / run.arm
+            if len(experiment.study.task_orders) > 1:
+                place = place / f"order-{run.order + 1}"
+            place = place / f"seed-{run.seed}"
             if experiment.study.is_sequence:
                 place = place / f"stage-{number}-{stage.task}"
             place.mkdir(parents=True, exist_ok=True)
