@@ -54,6 +54,12 @@ TEXTS: dict[tuple[str, str], list[Any]] = {
     ("only", "pattern"): [None, "mlp", r"layers\.0\."],
     ("lora", "targets"): ["all-linear", ("q_proj", "v_proj")],
     ("dora", "targets"): ["all-linear", ("q_proj",)],
+    ("orthogonal", "targets"): ["all-linear", ("q_proj",)],
+    ("rho1", "reference"): ["."],
+    ("ewc", "data"): [None],
+    ("ewc", "data_format"): [None],
+    ("a_gem", "data"): [None],
+    ("a_gem", "data_format"): [None],
     ("replay", "data"): [None],
     ("replay", "data_format"): [None],
 }

@@ -72,6 +72,69 @@ class StepView:
     share: float
     before_logits: Callable[[], torch.Tensor]
     start: Callable[[], Mapping[str, torch.Tensor]]
+    rehearsed: torch.Tensor
+    logits_of: Callable[[ModelHandle], torch.Tensor]
+
+
+class Stage(Protocol):
+    """A stage that is about to begin, for values that must look at rows or weights before the
+    first step (see `Begins`), and later for rules that need gradients on other rows.
+
+    plan: the stage's. model: the module in training; during `begin` it holds the start weights,
+    also when a stopped stage is continued. counts: as training reports them, see
+    `train.rows.Prepared`; among them "origin new", "origin replay".
+    """
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the stage."""
+        ...
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The module in training, adapters included."""
+        ...
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Examples by origin, and those left out by reason."""
+        ...
+
+    def rows(self, source: Source) -> Sequence[Tokens]:
+        """The source's examples rendered, fitted and weighed as the stage's own, without those
+        that teach nothing. Raises DataError when none is left."""
+        ...
+
+    def gradient_on(self, rows: Sequence[Tokens]) -> Mapping[str, torch.Tensor]:
+        """name -> gradient of sum(weight * nll) / sum(|weight|) over `rows` for each trainable
+        parameter at its present value. All processes give the same rows, share the work and get
+        the same sums. `.grad` stays as it is; dropout is off."""
+        ...
+
+    def squared_gradients(self, rows: Sequence[Tokens], *, sampled: bool, seed: int) -> Mapping[str, torch.Tensor]:
+        """name -> mean over `rows` of the squared gradient of a row's sum(weight * nll), float32,
+        for each trainable parameter. sampled: predict tokens drawn from the model by `seed` at
+        the same positions instead of those of the rows. Shared among processes; dropout is off."""
+        ...
+
+
+@runtime_checkable
+class Begins(Protocol):
+    """An objective term or a gradient rule that needs the stage before its first step.
+
+    old: the rows of another source that it will ask the stage for, or None.
+    """
+
+    @property
+    def old(self) -> Source | None:
+        """Where other rows come from, if it reads any."""
+        ...
+
+    def begin(self, stage: Stage) -> Any:
+        """What takes its place during the stage, made from the start weights: a Term for a term, a
+        GradientRule for a rule. Called once in a run, again when a stopped stage continues, and
+        must then return the same. Refuses (UsageError, ModelError) what cannot be meant here."""
+        ...
 
 
 @runtime_checkable

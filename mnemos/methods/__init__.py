@@ -8,9 +8,20 @@ from __future__ import annotations
 from typing import Any
 
 from mnemos.core.method import REGISTRY
-from mnemos.methods import after, examples, objective, trainable, weigh
+from mnemos.methods import after, ewc, examples, gradient, objective, orthogonal, trainable, weigh
 
-__all__ = ["after", "examples", "listing", "objective", "schema", "trainable", "weigh"]
+__all__ = [
+    "after",
+    "ewc",
+    "examples",
+    "gradient",
+    "listing",
+    "objective",
+    "orthogonal",
+    "schema",
+    "trainable",
+    "weigh",
+]
 
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 

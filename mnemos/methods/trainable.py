@@ -14,6 +14,7 @@ from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.method import method
 from mnemos.core.plan import AllParameters, Plan, Trainable
 from mnemos.methods.adapters import LowRank, Rescaled, RescaledPart
+from mnemos.methods.blocks import Expanded
 from mnemos.methods.parts import Part, known_names, layers_of, parts_of, tied_weight
 
 log = logging.getLogger(__name__)
@@ -213,7 +214,7 @@ def lora(
     Deviation from the paper: 1. all linear layers are adapted by default, not only the
     projections of queries and values.
     """
-    return _low_rank(plan, "lora", rank, alpha, dropout, targets, learning_rate)
+    return low_rank(plan, "lora", rank, alpha, dropout, targets, learning_rate)
 
 
 @method(paper="arXiv:2402.09353", changes={"trainable"}, off={"rank": 0})
@@ -240,25 +241,27 @@ def dora(
 
     Deviation from the paper: 1. all linear layers are adapted by default.
     """
-    return _low_rank(plan, "dora", rank, alpha, dropout, targets, learning_rate)
+    return low_rank(plan, "dora", rank, alpha, dropout, targets, learning_rate)
 
 
-def _low_rank(
+def low_rank(
     plan: Plan,
-    name: Literal["lora", "dora"],
+    name: Literal["lora", "dora", "orthogonal"],
     rank: int,
     alpha: float | None,
     dropout: float,
     targets: Targets,
     learning_rate: float | None,
 ) -> Plan:
+    """The plan with low-rank adapters as its trainable, as the method `name` asks for them."""
     if rank == 0:
         return plan
     if not targets:
         raise UsageError(f"{name}.targets = []", "names no module", "write all-linear, or module names")
     chosen = targets if isinstance(targets, str) else tuple(sorted(set(targets)))
     scale = 2.0 * rank if alpha is None else alpha
-    return _alone(plan, LowRank(name, rank, scale, dropout, chosen, learning_rate), name)
+    kind: Literal["lora", "dora"] = "dora" if name == "dora" else "lora"
+    return _alone(plan, LowRank(kind, rank, scale, dropout, chosen, learning_rate), name)
 
 
 @method(paper="arXiv:2205.05638", changes={"trainable"}, off={"parts": ()})
@@ -288,3 +291,32 @@ def ia3(
     if not parts:
         return plan
     return _alone(plan, Rescaled(tuple(sorted(set(parts))), learning_rate), "ia3")
+
+
+@method(paper="arXiv:2401.02415", changes={"trainable"}, off={"every": 0})
+def block_expansion(plan: Plan, *, every: Count = 4, learning_rate: Rate = None) -> Plan:
+    """Put new blocks between the old ones and train only those (LLaMA Pro).
+
+    every: how many old blocks stand before each new one, counted from the input; a last group of
+    fewer gets one too. 4 adds 8 blocks to 32, as in the paper. 0 turns the method off.
+    learning_rate: peak learning rate of this arm; the study's unless given.
+
+    A new block is a copy of the one before it whose two output projections (attention's and the
+    MLP's) are zero, so that it adds nothing: the grown model computes what the model before does,
+    which is checked on a dozen tokens, until it is trained. It is saved as a complete model with
+    the larger num_hidden_layers.
+
+    Trap: the model is larger and slower for good, and has other tensors than the model before:
+    arithmetic on the weights between both is refused.
+
+    Trap: where both output projections are zero, a new block's other weights have no gradient in
+    the first step; they move from the second on.
+
+    Deviation from the paper: 1. the paper continues pre-training on many billions of tokens; the
+    expansion is the same for any data.
+
+    Raises ModelError when training begins with an architecture whose blocks cannot be copied so.
+    """
+    if every == 0:
+        return plan
+    return _alone(plan, Expanded(every, learning_rate), "block_expansion")

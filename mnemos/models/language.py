@@ -101,6 +101,11 @@ class LocalModel:
         return score.nats(self.model, [[*prefix, *ids] for ids in encoded], self.batch_tokens)
 
     @torch.inference_mode()
+    def token_nats(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Per row of this model's token ids: -ln p of each token but the first, in nats."""
+        return score.token_nats(self.model, rows, self.batch_tokens)
+
+    @torch.inference_mode()
     def divergence(
         self, other: LocalModel, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]
     ) -> list[tuple[float, int]]:

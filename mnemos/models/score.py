@@ -34,15 +34,23 @@ def nats(model: Any, rows: Sequence[Sequence[int]], batch_tokens: int) -> list[t
     """Per row of token ids: sum of -ln p(token | tokens before it), in nats, over all tokens but
     the first, and how many those are. Rows longer than the model's context are read in
     overlapping windows."""
+    return [(math.fsum(values), len(values)) for values in token_nats(model, rows, batch_tokens)]
+
+
+def token_nats(model: Any, rows: Sequence[Sequence[int]], batch_tokens: int) -> list[list[float]]:
+    """Per row of token ids: -ln p(token | tokens before it), in nats, of each token but the first.
+    Rows longer than the model's context are read in overlapping windows."""
     pieces = [(row, piece) for row, ids in enumerate(rows) for piece in windows(ids, context_length(model))]
-    total, count = [0.0] * len(rows), [0] * len(rows)
+    found: list[list[float]] = [[] for _ in pieces]
     vocabulary = model.get_input_embeddings().weight.shape[0]
     budget = min(batch_tokens, max(1, LOGIT_BYTES // (4 * vocabulary)))
     for batch in batches([len(ids) for _, (ids, _) in pieces], budget):
         for k, values in zip(batch, _window_nats(model, [pieces[k][1] for k in batch]), strict=True):
-            total[pieces[k][0]] += math.fsum(values)
-            count[pieces[k][0]] += len(values)
-    return list(zip(total, count, strict=True))
+            found[k] = values
+    out: list[list[float]] = [[] for _ in rows]
+    for (row, _), values in zip(pieces, found, strict=True):
+        out[row] += values
+    return out
 
 
 def _window_nats(model: Any, batch: Sequence[Window]) -> list[list[float]]:

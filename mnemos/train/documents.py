@@ -49,11 +49,12 @@ class Pass:
 @dataclass(frozen=True)
 class MicroBatch:
     """What is forwarded, and what is to be predicted in the order of `logits`: targets int64[N],
-    weight float32[N]."""
+    weight float32[N]. place: int64[N], where each target stands in the joined batch."""
 
     passes: tuple[Pass, ...]
     targets: torch.Tensor
     weight: torch.Tensor
+    place: torch.Tensor
 
 
 def micro_batch(batch: dict[str, Any], way: Way) -> MicroBatch:
@@ -65,13 +66,16 @@ def micro_batch(batch: dict[str, Any], way: Way) -> MicroBatch:
             "position_ids": batch["position_ids"],
             "document_lengths": batch["lengths"],
         }
-        return MicroBatch((Pass(inputs, taught - 1),), ids[0, taught], batch["weight"][0, taught])
+        return MicroBatch((Pass(inputs, taught - 1),), ids[0, taught], batch["weight"][0, taught], taught)
     ids, weight = (torch.split(batch[name][0], list(batch["lengths"])) for name in ("input_ids", "weight"))
-    parts = [_padded([ids[i] for i in group], [weight[i] for i in group]) for group in _groups(batch["lengths"], way)]
+    places = torch.split(torch.arange(batch["input_ids"].shape[1], device=ids[0].device), list(batch["lengths"]))
+    groups = list(_groups(batch["lengths"], way))
+    parts = [_padded([ids[i] for i in group], [weight[i] for i in group]) for group in groups]
     return MicroBatch(
         tuple(part for part, _, _ in parts),
         torch.cat([targets for _, targets, _ in parts]),
         torch.cat([weights for _, _, weights in parts]),
+        torch.cat([places[i][weight[i] != 0] for group in groups for i in group]),
     )
 
 
@@ -107,6 +111,15 @@ def _logits(model: Any, one: Pass, way: Way) -> torch.Tensor:
     if one.predicts.dim() == 1:
         return out[0] if way.picks else out[0, one.predicts]
     return out if way.picks else out[one.predicts]
+
+
+def reordered(values: torch.Tensor, of: MicroBatch, to: MicroBatch) -> torch.Tensor:
+    """Logits that were computed for one arrangement of a batch, in the order of another."""
+    if of.place is to.place:
+        return values
+    rank = torch.empty_like(to.place)
+    rank[to.place.argsort()] = of.place.argsort()
+    return values[rank]
 
 
 def document_attention(

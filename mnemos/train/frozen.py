@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from mnemos.core.errors import UsageError
-from mnemos.train.documents import MicroBatch, Way, logits, set_way
+from mnemos.train.documents import MicroBatch, Way, find_way, logits, micro_batch, reordered, set_way
 
 
 class Before:
@@ -41,6 +41,25 @@ class Before:
             self.copy = self.load().to(self.device).requires_grad_(False).eval()
             set_way(self.copy, self.way)
         return self.copy
+
+
+class Other:
+    """Another frozen checkpoint of the same vocabulary, perhaps of another architecture: it is
+    loaded by `load` when first asked, and run in whatever way it can be."""
+
+    def __init__(self, load: Callable[[], Any], device: torch.device, longest: int, split: bool) -> None:
+        self.load, self.device, self.longest, self.split = load, device, longest, split
+        self.model: Any = None
+        self.way = Way(joined=False, picks=False)
+
+    def logits(self, inputs: dict[str, Any], batch: MicroBatch) -> torch.Tensor:
+        """float[N, V] for `batch.targets`, where `batch` was made from `inputs`; no gradient."""
+        with torch.no_grad():
+            if self.model is None:
+                self.model = self.load().to(self.device).requires_grad_(False).eval()
+                self.way = find_way(self.model, self.longest, split=self.split)
+            own = micro_batch(inputs, self.way)
+            return reordered(logits(self.model, own, self.way), own, batch)
 
 
 def _only_adapters_move(model: Any) -> bool:

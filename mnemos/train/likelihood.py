@@ -69,6 +69,7 @@ def train(plan: Plan, out: Path, *, quiet: bool = False, callbacks: Sequence[Any
     """
     from mnemos.models.load import load_tokenizer
     from mnemos.sources.render import Renderer
+    from mnemos.train.stage import TrainedStage
 
     if not isinstance(plan.draw, TeacherForcing):
         raise UsageError(f"draw = {plan.draw!r}", "is not learned by likelihood", "leave the answers to the data here")
@@ -76,8 +77,10 @@ def train(plan: Plan, out: Path, *, quiet: bool = False, callbacks: Sequence[Any
     started, peak = time.monotonic(), Peak()
     with hushed(quiet), full_disk(out):
         tokenizer = load_tokenizer(plan.before.path, trust_remote_code=consent(plan.before)["trust_remote_code"])
-        prepared = prepare(plan, Renderer(tokenizer))
+        renderer = Renderer(tokenizer)
+        prepared = prepare(plan, renderer)
         trainer = _trainer(plan, prepared, tokenizer, out, quiet)
+        trainer.stage = TrainedStage(trainer, renderer, prepared.counts, prepared.longest)
         for callback in callbacks:
             trainer.add_callback(callback)
         _run(trainer, plan, prepared, out, quiet)
@@ -121,6 +124,7 @@ def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet:
     from mnemos.train.documents import find_way, plain_attention
     from mnemos.train.frozen import Before
     from mnemos.train.resume import clear, latest
+    from mnemos.train.stage import begin
 
     found = latest(out / "checkpoints", trainer.training)
     trainer.accelerator.wait_for_everyone()
@@ -130,9 +134,11 @@ def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet:
         trainer.continue_from(found[1])
         trainer.start.copy_now()
     with plain_attention(trainer.model):
-        trainer.way = find_way(trainer.model, prepared.longest, split=trainer.args.world_size == 1)
+        trainer.way = find_way(trainer.model, _longest(plan, prepared), split=trainer.args.world_size == 1)
         device = trainer.args.device
         trainer.before = Before(trainer.model, lambda: load_before(plan.before), trainer.way, device)
+        assert trainer.stage is not None
+        trainer.terms, trainer.rules = begin(trainer.stage)
         try:
             trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
         except KeyboardInterrupt:
@@ -140,7 +146,14 @@ def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet:
                 print(_stopped(trainer, out), file=sys.stderr)
             raise
         trainer.close()
-        trainer.before = None
+        trainer.before, trainer.stage, trainer.terms, trainer.rules = None, None, (), ()
+
+
+def _longest(plan: Plan, prepared: Prepared) -> int:
+    """Tokens of the longest example that may pass through the model, rows of other sources included."""
+    values = (*plan.objective, *plan.gradient)
+    more = any(hasattr(value, "begin") and value.old is not None for value in values)
+    return plan.train.max_length if more else prepared.longest
 
 
 def _stopped(trainer: PlanTrainer, out: Path) -> str:

@@ -171,7 +171,7 @@ def join(rows: Sequence[tuple[Tokens, ...]]) -> dict[str, Any]:
 
     documents = [tokens for row in rows for tokens in row] or [EMPTY]
     batch = collate([documents], pad_id=0)
-    positions = batch["position_ids"]
+    positions, lengths = batch["position_ids"], [len(tokens) for tokens in documents]
     weight = batch["weight"].masked_fill(positions == 0, 0.0)
     return {
         "input_ids": batch["input_ids"],
@@ -179,7 +179,8 @@ def join(rows: Sequence[tuple[Tokens, ...]]) -> dict[str, Any]:
         "weight": weight,
         # Found here, on the CPU: looking for them on a GPU would stall it at every micro-batch.
         "taught": weight[0].nonzero()[:, 0],
-        "lengths": tuple(len(tokens) for tokens in documents),
+        "rehearsed": torch.from_numpy(np.repeat([not is_new(tokens.origin) for tokens in documents], lengths))[None],
+        "lengths": tuple(lengths),
     }
 
 

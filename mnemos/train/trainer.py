@@ -16,12 +16,13 @@ from transformers import PrinterCallback, Trainer
 
 from mnemos.core.errors import ModelError
 from mnemos.core.nouns import Tokens
-from mnemos.core.plan import Plan, StepView
+from mnemos.core.plan import ModelHandle, Plan, StepView
 from mnemos.sources.mix import is_new, new_share_start
 from mnemos.train.documents import Way, logits, micro_batch
 from mnemos.train.frozen import Before, Start
 from mnemos.train.resume import Mark, write_mark
 from mnemos.train.schedule import Loader, Ramp, Schedule
+from mnemos.train.stage import TrainedStage
 
 
 class PlanTrainer(Trainer):  # type: ignore[misc]
@@ -52,6 +53,9 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         self.way = Way(joined=False, picks=False)
         self.before: Before | None = None
         self.start = Start(lambda: self.model)
+        self.stage: TrainedStage | None = None
+        # What the plan's values become when the stage begins (`core.plan.Begins`).
+        self.terms, self.rules = plan.objective, plan.gradient
         self.losses: list[list[float]] = []
         self.window: list[float] = []
         self._step_loss = torch.zeros((), device=args.device)
@@ -99,6 +103,11 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
                     kept.append(self.before.logits(batch))
             return kept[0]
 
+        def logits_of(handle: ModelHandle) -> torch.Tensor:
+            assert self.stage is not None
+            with self.accelerator.autocast():
+                return self.stage.logits_of(handle, inputs, batch)
+
         view = StepView(
             model=self.model,
             logits=logits(model, batch, self.way),
@@ -108,15 +117,17 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             share=1 / self.current_gradient_accumulation_steps,
             before_logits=before_logits,
             start=self.start.get,
+            rehearsed=inputs["rehearsed"][0, batch.place],
+            logits_of=logits_of,
         )
-        return torch.stack([term.loss(view) for term in self.plan.objective]).sum()
+        return torch.stack([term.loss(view) for term in self.terms]).sum()
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One micro-batch; after a step's last one the plan's gradient rules, before clipping."""
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         self._step_loss += loss
         if self.accelerator.sync_gradients:
-            for rule in self.plan.gradient:
+            for rule in self.rules:
                 rule.apply(self.model, self.state.global_step)
         return loss
 

@@ -73,6 +73,8 @@ def test_likelihood_is_the_weighted_mean_negative_log_likelihood() -> None:
             share=0.5,
             before_logits=lambda: pytest.fail("asked for the model before"),
             start=lambda: pytest.fail("asked for the start"),
+            rehearsed=torch.zeros(len(weight[part]), dtype=torch.bool),
+            logits_of=lambda handle: pytest.fail("asked for another model"),
         )
 
     term = Likelihood()

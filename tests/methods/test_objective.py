@@ -1,8 +1,9 @@
-"""kl_to_before and l2_to_before against scipy and against autograd written out."""
+"""kl_to_before, distill, l2_to_before and rho1 against scipy and against autograd written out."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,18 @@ import torch
 from scipy.special import log_softmax, rel_entr, softmax
 
 from mnemos.core.errors import UsageError
-from mnemos.core.plan import StepView, Term
-from mnemos.methods.objective import KLToBefore, L2ToBefore, kl_to_before, l2_to_before
-from tests.laws import base_plan
+from mnemos.core.plan import Likelihood, StepView, Term
+from mnemos.methods.objective import (
+    Distilled,
+    KLToBefore,
+    L2ToBefore,
+    SelectiveLikelihood,
+    distill,
+    kl_to_before,
+    l2_to_before,
+    rho1,
+)
+from tests.laws import Handle, base_plan
 
 Array = npt.NDArray[np.float32]
 DIRECTIONS = ("forward", "reverse")
@@ -30,6 +40,8 @@ def view(after: Any, before: Any, weight: Array, **given: Any) -> StepView:
         "share": 1.0,
         "before_logits": lambda: before,
         "start": lambda: pytest.fail("asked for the start"),
+        "rehearsed": torch.zeros(len(weight), dtype=torch.bool),
+        "logits_of": lambda handle: pytest.fail("asked for another model"),
     }
     return StepView(**{**fields, **given})
 
@@ -185,3 +197,103 @@ def test_the_terms_are_added_behind_the_likelihood() -> None:
 def test_bounds(settings: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"kl_to_before\."):
         kl_to_before(base_plan(), **settings)
+
+
+REHEARSED = np.array([0, 1, 1, 0, 1, 0], bool)
+
+
+@pytest.mark.parametrize("on", ["all", "new", "rehearsed"])
+@pytest.mark.parametrize("make", [lambda on: KLToBefore(0.3, "forward", on), lambda on: Distilled(0.3, 1.0, on)])
+def test_it_can_look_at_some_rows_only(make: Any, on: Any, logits: tuple[Array, Array, Array]) -> None:
+    """Divided by the weight of all rows: the parts add up to the whole."""
+    after, before, weight = logits
+    share = {"all": np.ones(6), "new": ~REHEARSED, "rehearsed": REHEARSED}[on]
+    step = view(torch.from_numpy(after), torch.from_numpy(before), weight, rehearsed=torch.from_numpy(REHEARSED))
+    expected = 0.3 * (divergence(before, after) * weight * share).sum() / weight.sum()
+    assert float(make(on).loss(step)) == pytest.approx(expected, rel=1e-5)
+
+
+@dataclass(frozen=True)
+class Started:
+    """As much of a stage as terms look at when they begin."""
+
+    plan: Any
+    counts: dict[str, int]
+
+
+@pytest.mark.parametrize("method", [kl_to_before, distill])
+def test_rehearsed_rows_that_are_not_there_are_refused(method: Any) -> None:
+    def begun(counts: dict[str, int], on: str = "rehearsed", **changed: Any) -> Any:
+        plan = method(base_plan(**changed), on=on)
+        return plan.objective[-1].begin(Started(plan, counts))
+
+    with pytest.raises(UsageError, match=r"on = rehearsed: no row of this stage is rehearsed"):
+        begun({"origin new": 5, "rows": 5})
+    assert begun({"origin new": 5, "origin replay": 1}).on == "rehearsed"
+    assert begun({"origin new": 5}, on="new").on == "new"
+    assert begun({"origin new": 5}, past=()).on == "rehearsed", "the first task has nothing to rehearse"
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_distillation_raises_probabilities_to_one_over_the_temperature(
+    temperature: float, logits: tuple[Array, Array, Array]
+) -> None:
+    after, before, weight = logits
+
+    def softened(given: Array) -> npt.NDArray[np.float64]:
+        power = softmax(given.astype(np.float64), -1) ** (1 / temperature)
+        return power / power.sum(-1, keepdims=True)
+
+    expected = 0.7 * temperature**2 * (rel_entr(softened(before), softened(after)).sum(-1) * weight).sum()
+    got = Distilled(0.7, temperature, "all").loss(view(torch.from_numpy(after), torch.from_numpy(before), weight))
+    assert float(got) == pytest.approx(expected / weight.sum(), rel=1e-5)
+
+
+def test_distillation_at_temperature_1_is_forward_kl(logits: tuple[Array, Array, Array]) -> None:
+    step = view(torch.from_numpy(logits[0]), torch.from_numpy(logits[1]), logits[2])
+    torch.testing.assert_close(Distilled(0.3, 1.0, "all").loss(step), KLToBefore(0.3, "forward").loss(step))
+
+
+# --- rho1 ---------------------------------------------------------------------------------------
+
+
+def losses(logits: Array, targets: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    return -log_softmax(logits.astype(np.float64), -1)[np.arange(len(targets)), targets]
+
+
+@pytest.mark.parametrize("share", [0.01, 0.34, 0.5, 0.9])
+def test_rho1_learns_the_largest_excess_only(share: float, logits: tuple[Array, Array, Array]) -> None:
+    ours, theirs, weight = logits
+    targets = np.array([3, 0, 16, 5, 5, 1])
+    excess = losses(ours, targets) - losses(theirs, targets)
+    kept = np.argsort(-excess)[: max(1, round(share * 6))]
+    given = torch.from_numpy(ours).requires_grad_()
+    step = view(given, None, weight, targets=torch.from_numpy(targets), logits_of=lambda h: torch.from_numpy(theirs))
+    loss = SelectiveLikelihood(Handle("reference"), share).loss(step)
+    expected = (losses(ours, targets) * weight)[kept].sum() / weight[kept].sum()
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
+    loss.backward()
+    assert given.grad is not None
+    assert set(given.grad.abs().sum(-1).nonzero()[:, 0].tolist()) == set(kept.tolist())
+
+
+def test_rho1_of_all_tokens_is_the_likelihood(logits: tuple[Array, Array, Array]) -> None:
+    ours, theirs, weight = logits
+    step = view(torch.from_numpy(ours), None, weight, logits_of=lambda handle: torch.from_numpy(theirs))
+    torch.testing.assert_close(SelectiveLikelihood(Handle("r"), 1.0).loss(step), Likelihood().loss(step))
+
+
+def test_rho1_without_a_token_is_zero() -> None:
+    empty = torch.zeros(0, 5, requires_grad=True)
+    assert float(SelectiveLikelihood(Handle("r"), 0.5).loss(view(empty, None, np.zeros(0, np.float32))).detach()) == 0
+
+
+def test_rho1_takes_the_place_of_the_likelihood() -> None:
+    plan = rho1(kl_to_before(base_plan()), reference=".", kept_share=0.7)
+    assert [type(term) for term in plan.objective] == [SelectiveLikelihood, KLToBefore]
+    with pytest.raises(UsageError, match="there is no likelihood whose tokens could be chosen"):
+        rho1(plan, reference=".")
+    with pytest.raises(UsageError, match="a server tells no losses"):
+        rho1(base_plan(), reference="http://localhost:8000/v1#m")
+    with pytest.raises(UsageError, match=r"rho1\.reference = missing"):
+        rho1(base_plan())

@@ -1,18 +1,25 @@
-"""output_only: which tokens count, by the mask made in rendering."""
+"""output_only: which tokens count, by the mask made in rendering. token_mask: by the model before."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnemos.core.errors import UsageError
+from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.method import apply
 from mnemos.core.nouns import Tokens
 from mnemos.core.plan import Weigh
-from mnemos.methods.weigh import PromptWeight, output_only
+from mnemos.methods.weigh import PromptWeight, TokenMask, output_only, token_mask
+from mnemos.models.load import Checkpoint
 from tests.laws import Handle, base_plan
+from tests.tiny import save_tiny
 
 
 def row(weight: list[float], output: list[bool]) -> Tokens:
@@ -60,3 +67,119 @@ def test_the_later_one_holds() -> None:
 def test_bounds(share: float) -> None:
     with pytest.raises(UsageError, match=r"output_only\.prompt_weight = "):
         output_only(base_plan(), prompt_weight=share)
+
+
+# --- token_mask ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Told:
+    """A handle whose model tells given perplexities."""
+
+    perplexity: tuple[tuple[float, ...], ...]
+    path: str = "told"
+    fingerprint: str = "told"
+
+    def load(self) -> Any:
+        return self
+
+    def token_nats(self, rows: list[list[int]]) -> list[list[float]]:
+        assert [len(ids) - 1 for ids in rows] == [len(one) for one in self.perplexity]
+        return [[math.log(value) for value in one] for one in self.perplexity]
+
+
+ROWS = [row([1, 0, 1, 0.5, 1], [False] * 5), row([1, 1, 1], [True] * 3), row([1, 0], [True] * 2)]
+SAID = Told(((9.0, 2.6, 1.5, 1.1), (2.4, 30.0), (99.0,)))
+"""Supervised: row 0 tokens 2, 3, 4 (2.6, 1.5, 1.1) and row 1 tokens 1, 2 (2.4, 30)."""
+
+
+@pytest.mark.parametrize(
+    ("settings", "masked"),
+    [
+        ({"masked_share": 0.2}, {(1, 2)}),
+        ({"masked_share": 0.4}, {(1, 2), (0, 2)}),
+        ({"masked_share": 0.4, "select": "lowest"}, {(0, 4), (0, 3)}),
+        ({"threshold": 2.5}, {(1, 2), (0, 2)}),
+        ({"threshold": 2.5, "masked_share": 0.9}, {(1, 2), (0, 2)}),
+        ({"threshold": 2.5, "select": "lowest"}, {(0, 4), (0, 3)}),
+        ({"threshold": 1000.0}, set()),
+    ],
+)
+def test_the_least_likely_supervised_tokens_are_masked(settings: Any, masked: set[tuple[int, int]]) -> None:
+    (step,) = token_mask(base_plan(), **settings).weigh
+    assert isinstance(step, Weigh)
+    out = step(ROWS, SAID)
+    gone = {
+        (r, t)
+        for r, (old, new) in enumerate(zip(ROWS, out, strict=True))
+        for t in range(len(old))
+        if old.weight[t] != new.weight[t]
+    }
+    assert gone == masked
+    assert all(out[r].weight[t] == 0 for r, t in gone)
+    assert ROWS[0].weight.tolist() == [1, 0, 1, 0.5, 1], "the rows given stay as they are"
+
+
+def test_the_random_control_masks_as_many() -> None:
+    """For a share and for a threshold; another seed takes others, the same seed the same."""
+    drawn = []
+    for seed in range(8):
+        for settings in ({"masked_share": 0.4}, {"threshold": 2.5}):
+            (step,) = token_mask(base_plan(), select="random", seed=seed, **settings).weigh
+            out, again = step(ROWS, SAID), step(ROWS, SAID)
+            assert [r.weight.tolist() for r in out] == [r.weight.tolist() for r in again]
+            assert sum(int(np.count_nonzero(r.weight[1:])) for r in out) == 5 - 2
+            drawn.append(str([r.weight.tolist() for r in out]))
+    assert len(set(drawn)) > 3
+
+
+def test_only_what_matters_is_in_the_fingerprint() -> None:
+    plan = base_plan()
+    assert token_mask(plan, seed=5).fingerprint == token_mask(plan).fingerprint
+    assert token_mask(plan, seed=5, select="random").fingerprint != token_mask(plan, select="random").fingerprint
+    same = [token_mask(plan, threshold=2.5, masked_share=share).fingerprint for share in (0.1, 0.2)]
+    assert same[0] == same[1] != token_mask(plan).fingerprint
+
+
+def test_probabilities_are_those_of_the_model_before(tmp_path: Path) -> None:
+    """Against full logits of transformers, token by token."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = save_tiny(tmp_path / "model")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    made = np.random.default_rng(0)
+    rows = [
+        Tokens(made.integers(5, 300, n).astype(np.int32), np.ones(n, np.float32), np.ones(n, np.bool_), f"r{n}")
+        for n in (7, 3, 12, 1)
+    ]
+    expected = []
+    for one in rows:
+        ids = torch.tensor(one.ids.astype(np.int64))[None]
+        with torch.no_grad():
+            nll = -model(input_ids=ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+        expected += nll.tolist()
+    cut = sorted(expected, reverse=True)[4]
+    (step,) = token_mask(base_plan(), masked_share=5 / len(expected)).weigh
+    out = step(rows, Checkpoint(str(folder)))
+    masked = np.concatenate([one.weight[1:] == 0 for one in out])
+    assert masked.tolist() == [value >= cut for value in expected]
+
+
+def test_a_model_that_tells_no_probabilities_is_refused() -> None:
+    @dataclass(frozen=True)
+    class Mute:
+        path: str = "mute"
+        fingerprint: str = "mute"
+
+        def load(self) -> Any:
+            return object()
+
+    with pytest.raises(ModelError, match="tells no probabilities of given tokens"):
+        TokenMask(0.5, None, "highest", 0)(ROWS, Mute())
+
+
+@pytest.mark.parametrize("settings", [{"masked_share": 1.0}, {"threshold": 0.5}, {"select": "worst"}])
+def test_token_mask_bounds(settings: Any) -> None:
+    with pytest.raises(UsageError, match=r"token_mask\."):
+        token_mask(base_plan(), **settings)

@@ -1,0 +1,57 @@
+"""Rows that a method looks at beside the new ones, without learning from them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from mnemos.core.errors import UsageError
+from mnemos.core.nouns import Decoding, Example, Prompt, Source, Turn
+from mnemos.core.plan import ModelHandle, Plan
+from mnemos.methods.examples import PastRows
+from mnemos.sources.mix import Joined
+from mnemos.sources.read import read
+from mnemos.sources.written import Desk, Unwritten, too_few
+
+
+def old_rows(plan: Plan, method: str, data: str | None, data_format: str | None) -> Source | None:
+    """The file that `method` names in `data`, else the kept rows of all earlier tasks; None only at
+    the first task of a sequence. Raises UsageError where there is neither."""
+    if data is not None:
+        return read(data, format=data_format)
+    kept = tuple(PastRows(task.name, task.examples) for task in plan.past if task.examples is not None)
+    if kept:
+        return kept[0] if len(kept) == 1 else Joined(kept, name="the earlier tasks")
+    if plan.sequence and not plan.past:
+        return None
+    raise UsageError(
+        f"{method}.data = null",
+        "there are no old rows: " + ("no earlier task kept its own" if plan.past else "this is not a sequence"),
+        f"name a file in {method}.data" + (", or set keep: true under the earlier tasks" if plan.past else ""),
+    )
+
+
+@dataclass(frozen=True)
+class SelfText(Unwritten):
+    """Documents that a model writes from nothing, drawn from its own distribution (temperature 1)."""
+
+    author: ModelHandle
+    count: int
+    max_new_tokens: int
+    seed: int
+
+    def describe(self) -> str:
+        """How many, and by whom."""
+        return f"{self.count:,} texts that {self.author.path} writes"
+
+    def write(self, desk: Desk) -> list[Example]:
+        """Texts that are not empty, in the order of writing."""
+        decoding = Decoding(max_new_tokens=self.max_new_tokens, temperature=1.0, seed=self.seed)
+        answers = desk.model(self.author).generate([Prompt((Turn("text", ""),))] * self.count, decoding)
+        kept = [answer.text for answer in answers if answer.text.strip()]
+        counts = Counter({"empty": len(answers) - len(kept)})
+        desk.count("kept", len(kept))
+        if counts["empty"]:
+            desk.count("left out: empty", counts["empty"])
+        too_few(counts, len(kept), 1, cure="this model writes nothing without a prompt: give old rows in data instead")
+        return [Example(f"self/{i}", "text", (Turn("text", text),), origin="self") for i, text in enumerate(kept)]
