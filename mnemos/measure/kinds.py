@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,6 +14,7 @@ from mnemos.measure import settings as s
 from mnemos.measure.items import Item
 from mnemos.measure.refusal import is_refusal
 from mnemos.sources import verify
+from mnemos.sources.near import repeated_4grams
 
 Ask = Literal["generate", "choose", "nats", "divergence", "harness"]
 Value = tuple[float, str | None] | tuple[float, str | None, float]
@@ -98,19 +98,6 @@ def _refusal(settings: s.RefusalSettings, item: Item, answer: Answer) -> Value:
 
 def _stop_rate(settings: Any, item: Item, answer: Answer) -> Value:
     return float(bool(answer.finished)), None
-
-
-_UNITS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
-
-
-def repeated_4grams(text: str) -> float:
-    """Share of 4-grams that repeat an earlier one: 1 - distinct / all (rep-4, arXiv:2401.03129).
-
-    Words are split at white space; each CJK character is a word. NaN below four words.
-    """
-    words = _UNITS.findall(text)
-    grams = list(zip(words, words[1:], words[2:], words[3:], strict=False))
-    return 1 - len(set(grams)) / len(grams) if grams else math.nan
 
 
 def _repetition(settings: Any, item: Item, answer: Answer) -> Value:
