@@ -13,13 +13,12 @@ import hashlib
 import json
 import os
 import random
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Lock
-from typing import Any, TypeVar
+from threading import Event, Lock
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from mnemos.core.errors import ModelError, RunError, UsageError
@@ -43,6 +42,9 @@ PASSING = frozenset({408, 409, 425, 429})
 """Refusals that may pass by themselves; so may every 5xx."""
 
 T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from httpx2 import Client
 
 
 @dataclass(frozen=True)
@@ -113,18 +115,10 @@ class ServerModel:
         pause: float = 0.5,
         timeout: float = TIMEOUT,
     ) -> None:
-        import httpx2
-
         self.url, self.model = url, model
-        self.parallel, self.attempts, self.pause = parallel, attempts, pause
+        self.parallel, self.attempts, self.pause, self.timeout = parallel, attempts, pause, timeout
         self.completion_tokens = 0
-        key = os.environ.get("OPENAI_API_KEY", "")
-        self._client = httpx2.Client(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx2.Timeout(timeout, connect=min(timeout, 10.0)),
-            limits=httpx2.Limits(max_connections=parallel, max_keepalive_connections=parallel),
-        )
-        self._counting = Lock()
+        self._counting, self._stopping = Lock(), Event()
         self._dice = random.Random()
 
     @property
@@ -146,9 +140,9 @@ class ServerModel:
         for prompt in prompts:
             jobs.append((prompt, _seed(decoding.seed, prompt, seen[prompt])))
             seen[prompt] += 1
-        return self._all(lambda job: self._write(job[0], decoding, job[1]), jobs)
+        return self._all(lambda client, job: self._write(client, job[0], decoding, job[1]), jobs)
 
-    def _write(self, prompt: Prompt, decoding: Decoding, seed: int) -> Generation:
+    def _write(self, client: Client, prompt: Prompt, decoding: Decoding, seed: int) -> Generation:
         body: dict[str, Any] = {
             "model": self.model,
             "max_tokens": decoding.max_new_tokens,
@@ -162,7 +156,7 @@ class ServerModel:
         else:
             messages = [{"role": turn.role, "content": turn.content} for turn in prompt.turns]
             place, body = "chat/completions", {**body, "messages": messages}
-        reply = self._post(place, body)
+        reply = self._post(client, place, body)
         choice = self._choice(place, reply)
         said = choice.get("text") if is_raw(prompt) else (choice.get("message") or {}).get("content")
         usage = reply.get("usage") or {}
@@ -184,18 +178,18 @@ class ServerModel:
                 "name the model by its directory or hub id",
             )
         jobs = [(_text(context), option) for context, texts in zip(contexts, options, strict=True) for option in texts]
-        scores = iter(self._all(lambda job: self._score(job[0] + job[1], len(job[0].rstrip())), jobs))
+        scores = iter(self._all(lambda client, job: self._score(client, job[0] + job[1], len(job[0].rstrip())), jobs))
         return [[next(scores) for _ in texts] for texts in options]
 
     def nats(self, texts: Sequence[str]) -> list[tuple[float, int]]:
         """Per text: summed -ln p of its tokens, and how many. Without a BOS token the text's first
         one has no probability and does not count. Raises ModelError like `choose`."""
-        scored = self._all(lambda text: self._score(text, 0), list(texts))
+        scored = self._all(lambda client, text: self._score(client, text, 0), list(texts))
         return [(-one.log_prob, one.tokens) for one in scored]
 
-    def _score(self, text: str, start: int) -> OptionScore:
+    def _score(self, client: Client, text: str, start: int) -> OptionScore:
         body = {"model": self.model, "prompt": text, "max_tokens": 1, "temperature": 0.0, "echo": True, "logprobs": 1}
-        choice = self._choice("completions", self._post("completions", body))
+        choice = self._choice("completions", self._post(client, "completions", body))
         said = choice.get("logprobs") or {}
         values, offsets = said.get("token_logprobs"), said.get("text_offset")
         if not values or not offsets or not str(choice.get("text", "")).startswith(text):
@@ -214,17 +208,30 @@ class ServerModel:
         greedy = all(tops[i] is not None and values[i] >= max(tops[i].values(), default=0.0) for i in mine)
         return OptionScore(sum(values[i] for i in mine), len(mine), greedy)
 
-    def _all(self, ask: Callable[[Any], T], jobs: Sequence[Any]) -> list[T]:
+    def _all(self, ask: Callable[[Client, Any], T], jobs: Sequence[Any]) -> list[T]:
         """Answers in the order of `jobs`; the first failure stops what has not begun."""
-        with ThreadPoolExecutor(self.parallel) as pool:
-            futures = [pool.submit(ask, job) for job in jobs]
+        with self._client() as client, ThreadPoolExecutor(self.parallel) as pool:
+            futures = [pool.submit(ask, client, job) for job in jobs]
             try:
                 return [future.result() for future in futures]
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                self._stopping.set()
+                pool.shutdown(cancel_futures=True)
                 raise
+            finally:
+                self._stopping.clear()
 
-    def _post(self, place: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _client(self) -> Client:
+        import httpx2
+
+        key = os.environ.get("OPENAI_API_KEY", "")
+        return httpx2.Client(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx2.Timeout(self.timeout, connect=min(self.timeout, 10.0)),
+            limits=httpx2.Limits(max_connections=self.parallel, max_keepalive_connections=self.parallel),
+        )
+
+    def _post(self, client: Client, place: str, body: dict[str, Any]) -> dict[str, Any]:
         """The server's JSON answer. RunError names the address, the attempts and the cure."""
         import httpx2
 
@@ -232,7 +239,7 @@ class ServerModel:
         for attempt in range(self.attempts):
             wanted = 0.0
             try:
-                response = self._client.post(address, json=body)
+                response = client.post(address, json=body)
             except httpx2.TransportError as error:
                 trouble = f"{type(error).__name__}: {error}".rstrip(": ")
             else:
@@ -244,7 +251,8 @@ class ServerModel:
                 wanted = _seconds(response.headers.get("retry-after", ""))
             if attempt + 1 < self.attempts:
                 growing = self.pause * 2**attempt * self._dice.uniform(0.5, 1.0)
-                time.sleep(min(LONGEST_PAUSE, max(wanted, growing)))
+                if self._stopping.wait(min(LONGEST_PAUSE, max(wanted, growing))):
+                    break
         raise RunError(
             f"{address}: {trouble}",
             f"no answer in {self.attempts} attempts",

@@ -212,7 +212,7 @@ class JournalledModel:
 
 def piece_seed(seed: int, call: int, piece: int) -> int:
     """The seed of one piece of a call, in [0, 2^31): servers take no larger one."""
-    return int(np.random.SeedSequence([seed & 0xFFFFFFFF, call, piece]).generate_state(1)[0]) >> 1
+    return int(np.random.SeedSequence([seed % 2**64, call, piece]).generate_state(1)[0]) >> 1
 
 
 def _pieces(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
