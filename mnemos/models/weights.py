@@ -1,215 +1,166 @@
-"""Arithmetic on checkpoints: sum_i coefficient_i * checkpoint_i, one tensor at a time.
+"""One expression over checkpoints, written as a complete model without loading any of them.
 
-Interpolation with the model before (WiSE-FT, arXiv:2109.01903; arXiv:2412.19512), chat vectors
-(arXiv:2310.04799) and task vectors (arXiv:2212.04089) are all such sums. Sums are accumulated
-in float32 (float64 where the parent is) and rounded once, to the parent's dtype.
+Tensors are read, computed and written a block of rows at a time, so memory grows neither with the
+models nor with their number. Sums are accumulated in float32 (float64 where the result is) and
+rounded once.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from filelock import FileLock, Timeout
 
+from mnemos.core.combination import Combination
 from mnemos.core.errors import ModelError, RunError, UsageError, nearest
-from mnemos.core.expression import Combination
-from mnemos.models.load import check_safetensors, read_config
-
-INDEX = "model.safetensors.index.json"
-LEFT_OUT = (".safetensors", ".bin", ".pt", ".pth", ".msgpack", ".h5", ".gguf", ".onnx")
-"""Weights in whatever format: everything else of the parent's directory is copied."""
-TRAINER_FILES = frozenset({"trainer_state.json", "training_args.bin", "optimizer.pt", "scheduler.pt"})
-OUTPUT_NAMES = ("lm_head.weight", "embed_out.weight")
-INPUT_NAMES = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
+from mnemos.core.files import write_json
+from mnemos.models.merge import NAMED_DTYPES, How, Merge, plan
+from mnemos.models.merge_files import Donors, write_rest
+from mnemos.models.shards import PLAN, Shard, fits, full_disk, index, pack, shard, write
+from mnemos.models.tensors import VECTOR, Weights, open_weights
 
 
-def combine(expression: Combination, checkpoints: Mapping[str, Path], out: Path, *, parent: str) -> None:
-    """Write the combination as a complete Hugging Face directory at `out`, atomically.
+@dataclass(frozen=True)
+class Merged:
+    """What was written. warnings: what looks wrong but was done. notes: what was decided about
+    tokens. resumed: shards that an earlier, killed call had finished."""
 
-    checkpoints: name -> directory with safetensors weights, for every name of `expression`.
-    parent: the name whose configuration, tokenizer, templates, dtypes, shard layout and
-    tensors without arithmetic (integers, booleans) the result has; its embeddings stay tied if
-    they are. With {parent: 1.0} every tensor is bit-identical to the parent's.
+    expression: str
+    checkpoints: dict[str, str]
+    who: Donors
+    how: How
+    dtypes: dict[str, int]
+    bytes: int
+    resumed: int
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
-    Needs memory for one shard of the parent. Raises UsageError for an unknown name, ModelError
-    naming the tensor and both shapes where checkpoints do not fit each other, for different
-    vocabularies, and for values that are not finite; RunError when `out` is there already.
+
+def combine(
+    expression: Combination, checkpoints: Mapping[str, Path], out: Path, *, parent: str, how: How | None = None
+) -> Merged:
+    """Write the expression's value as a complete Hugging Face directory at `out`, atomically.
+
+    checkpoints: name -> directory (model, adapter or saved difference), for every name of
+    `expression`. parent: the trunk, whose configuration, dtypes, heads and tensors without
+    arithmetic (integers, booleans) the result has; its embeddings stay tied if they are. With
+    {parent: 1.0} every tensor is bit-identical to the parent's.
+
+    A killed call leaves `.<name>.partial` beside `out`; the same call continues there. Raises
+    UsageError for an unknown name, ModelError naming the tensor and both shapes where checkpoints
+    do not fit each other, for different vocabularies, and for values that are not finite;
+    RunError when `out` is not empty or the disk is full.
     """
-    unknown = sorted({parent, *expression.names} - set(checkpoints))
-    if unknown:
-        raise UsageError(f"checkpoint {unknown[0]!r} in {expression}", "is not given", nearest(unknown[0], checkpoints))
+    how = how or How()
+    _check_names(expression, checkpoints, parent, how)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out}", "is there already", "remove it or choose another place")
-    names = list(dict.fromkeys([parent, *expression.names]))
-    _same_vocabulary({name: checkpoints[name] for name in names}, parent)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    with ExitStack() as stack:
+        opened: dict[str, Weights] = {}
+        for name in dict.fromkeys([parent, *expression.names, *how.givers]):
+            opened[name] = open_weights(name, Path(checkpoints[name]))
+            stack.callback(opened[name].close)
+        merge = plan(expression, opened, parent, how)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(_alone(out))
+        return _write(merge, out)
+
+
+def _check_names(expression: Combination, checkpoints: Mapping[str, Path], parent: str, how: How) -> None:
+    for name in (parent, *expression.names, *how.givers):
+        if name not in checkpoints:
+            raise UsageError(f"checkpoint {name!r} in {expression}", "is not given", nearest(name, checkpoints))
+    if any(call.operator == "soup" for call in expression.calls):
+        raise UsageError(
+            f"{expression}", "soup is chosen by measuring, which arithmetic alone cannot", "use `mnemos merge --suites`"
+        )
+    if how.dtype is not None and how.dtype not in NAMED_DTYPES:
+        raise UsageError(f"dtype {how.dtype!r}", "is not one to write", nearest(how.dtype, NAMED_DTYPES))
+
+
+class _alone:  # noqa: N801 - reads as a function
+    """Nobody else writes the same result at the same time."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.lock = FileLock(out.with_name(f".{out.name}.lock"))
+
+    def __enter__(self) -> None:
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(
+                f"{self.out}", "is being written by another process", "wait for it, or choose another place"
+            ) from None
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+        Path(self.lock.lock_file).unlink(missing_ok=True)
+
+
+def _write(merge: Merge, out: Path) -> Merged:
+    partial = out.with_name(f".{out.name}.partial")
+    shards = _layout(merge)
+    recipe = {
+        "expression": str(merge.expression),
+        "who": [merge.who.trunk, merge.who.tokenizer, merge.who.template],
+        "how": asdict(replace(merge.how, threads=None)),
+        "files": {name: one.identity() for name, one in merge.opened.items()},
+        "shards": [one.name for one in shards],
+    }
     try:
-        with ExitStack() as stack:
-            opened = {name: _Tensors(Path(checkpoints[name]), name, stack) for name in names}
-            _same_tensors(opened, parent)
-            for shard in opened[parent].files:
-                _write_shard(shard, expression, opened, parent, temporary)
-        _copy_rest(Path(checkpoints[parent]), temporary)
-        if out.is_dir():
-            out.rmdir()
-        os.replace(temporary, out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        resumed = write(shards, partial, recipe, threads=merge.how.threads or min(4, len(os.sched_getaffinity(0))))
+        with full_disk(partial):
+            return _finish(merge, shards, partial, out, resumed)
+    except (ModelError, UsageError):  # the same call would fail the same way: nothing to continue
+        shutil.rmtree(partial, ignore_errors=True)
         raise
 
 
-class _Tensors:
-    """The tensors of one checkpoint, opened but not read. files: shard -> its tensor names."""
-
-    def __init__(self, folder: Path, name: str, stack: ExitStack) -> None:
-        self.folder, self.name = folder, name
-        self.files: dict[Path, list[str]] = {}
-        self._handles: dict[str, Any] = {}
-        self.metadata: dict[Path, dict[str, str]] = {}
-        for file in self._shards():
-            check_safetensors(file)
-            handle = stack.enter_context(safe_open(file, framework="pt"))
-            self.files[file] = list(handle.keys())
-            self.metadata[file] = dict(handle.metadata() or {"format": "pt"})
-            self._handles.update(dict.fromkeys(self.files[file], handle))
-        self.tied = _tied(folder)
-
-    def _shards(self) -> list[Path]:
-        if (self.folder / INDEX).is_file():
-            named = read_config(self.folder / INDEX, "the index of shards").get("weight_map", {})
-            return [self.folder / file for file in sorted(set(named.values()))]
-        single = self.folder / "model.safetensors"
-        if not single.is_file():
-            raise ModelError(
-                f"{self.name} = {self.folder}",
-                f"holds neither model.safetensors nor {INDEX}",
-                "give a full model in safetensors; merge an adapter into its base first",
-            )
-        return [single]
-
-    @property
-    def keys(self) -> frozenset[str]:
-        return frozenset(self._handles)
-
-    def find(self, key: str) -> str | None:
-        """Where the tensor is stored: under its own name, or under the embedding it is tied to."""
-        if key in self._handles:
-            return key
-        if self.tied and key.endswith(OUTPUT_NAMES):
-            return next((k for k in self._handles if k.endswith(INPUT_NAMES)), None)
-        return None
-
-    def shape(self, key: str) -> list[int]:
-        return list(self._handles[key].get_slice(key).get_shape())
-
-    def read(self, key: str) -> torch.Tensor:
-        tensor: torch.Tensor = self._handles[key].get_tensor(key)
-        return tensor
+def _layout(merge: Merge) -> list[Shard]:
+    stem = "vector" if merge.how.vector else "model"
+    if merge.how.shard_size is not None or merge.how.vector:
+        return pack(merge.targets, merge.how.shard_size or 2**62, stem)
+    by_key = {target.key: target for target in merge.targets}
+    out = []
+    for file, header, keys in merge.trunk.files:
+        mine = [by_key[key] for key in keys]
+        out.append(shard(file.name, mine, header if fits(header, mine) else None))
+    return out
 
 
-def _tied(folder: Path) -> bool:
-    config = read_config(folder / "config.json", "the model's configuration")
-    # Only asked where no output embedding is stored: that alone means tied unless denied here.
-    return bool(config.get("tie_word_embeddings", True))
-
-
-def _same_tensors(opened: Mapping[str, _Tensors], parent: str) -> None:
-    ours = opened[parent]
-    for name, theirs in opened.items():
-        for key in sorted(ours.keys):
-            place = theirs.find(key)
-            if place is None:
-                raise ModelError(
-                    f"tensor {key}: in {parent} with shape {ours.shape(key)}",
-                    f"{name} has none of that name",
-                    "combine checkpoints of one architecture",
-                )
-            if theirs.shape(place) != ours.shape(key):
-                raise ModelError(
-                    f"tensor {key}: shape {ours.shape(key)} in {parent}",
-                    f"shape {theirs.shape(place)} in {name}",
-                    "combine checkpoints of one architecture and vocabulary",
-                )
-        # A tied model may store its output embedding all the same; an untied one means it.
-        tied = {key for key in theirs.keys if theirs.tied and key.endswith(OUTPUT_NAMES)}
-        extra = sorted(theirs.keys - ours.keys - (tied if ours.tied else set()))
-        if extra:
-            raise ModelError(
-                f"tensor {extra[0]}: in {name} with shape {theirs.shape(extra[0])}",
-                f"{parent} has none of that name",
-                "combine checkpoints of one architecture",
-            )
-
-
-def _write_shard(
-    shard: Path, expression: Combination, opened: Mapping[str, _Tensors], parent: str, folder: Path
-) -> None:
-    made = {key: _combined(key, expression, opened, parent).contiguous() for key in opened[parent].files[shard]}
-    save_file(made, folder / shard.name, metadata=opened[parent].metadata[shard])
-
-
-def _combined(key: str, expression: Combination, opened: Mapping[str, _Tensors], parent: str) -> torch.Tensor:
-    original = opened[parent].read(key)
-    if not original.is_floating_point():
-        return original
-    wide = torch.float64 if original.dtype == torch.float64 else torch.float32
-    total: torch.Tensor | None = None
-    for name, coefficient in expression.terms:
-        place = opened[name].find(key)
-        assert place is not None
-        term = opened[name].read(place).to(wide) * coefficient
-        total = term if total is None else total + term
-    result = (torch.zeros_like(original) if total is None else total).to(original.dtype)
-    if not bool(torch.isfinite(result).all()):
-        raise ModelError(
-            f"tensor {key} of {expression}",
-            f"{int((~torch.isfinite(result)).sum())} of {result.numel()} values are not finite in {original.dtype}",
-            "one of the checkpoints is broken, or the coefficients are too large",
-        )
-    return result
-
-
-def _same_vocabulary(folders: Mapping[str, Path], parent: str) -> None:
-    """Rows of an embedding mean the same token only under one vocabulary."""
-    ours = _vocabulary(folders[parent])
-    for name, folder in folders.items():
-        theirs = _vocabulary(folder)
-        if ours is None or theirs is None or ours == theirs:
-            continue
-        differ = sorted(token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token))
-        raise ModelError(
-            f"token {differ[0]!r}: {ours.get(differ[0], 'absent')} in {parent}",
-            f"{theirs.get(differ[0], 'absent')} in {name} ({len(differ)} tokens differ)",
-            "combine checkpoints of one vocabulary: equal rows must mean equal tokens",
-        )
-
-
-def _vocabulary(folder: Path) -> dict[str, int] | None:
-    """token -> id of tokenizer.json's model, added tokens apart (a chat model may add some in
-    rows that its base keeps unused); None where there is none."""
-    file = Path(folder) / "tokenizer.json"
-    if not file.is_file():
-        return None
-    vocabulary = read_config(file, "the tokenizer").get("model", {}).get("vocab")
-    if isinstance(vocabulary, list):
-        return {str(entry[0]): number for number, entry in enumerate(vocabulary)}
-    return vocabulary if isinstance(vocabulary, dict) else None
-
-
-def _copy_rest(folder: Path, out: Path) -> None:
-    for item in sorted(folder.iterdir()):
-        if item.name in TRAINER_FILES or item.name.endswith(LEFT_OUT) or item.name.startswith("."):
-            continue
-        if item.is_file():
-            shutil.copyfile(item, out / item.name)
-        elif item.name == "additional_chat_templates":
-            shutil.copytree(item, out / item.name)
+def _finish(merge: Merge, shards: Sequence[Shard], partial: Path, out: Path, resumed: int) -> Merged:
+    for file in set(partial.iterdir()) - {partial / one.name for one in shards} - {partial / PLAN}:
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    if len(shards) > 1:
+        stem = "vector" if merge.how.vector else "model"
+        write_json(partial / f"{stem}.safetensors.index.json", index(shards))
+    write_rest(partial, merge.opened, merge.who, merge.alignment, NAMED_DTYPES.get(merge.how.dtype or ""))
+    sizes: dict[str, int] = {}
+    for target in merge.targets:
+        kind = str(target.dtype).removeprefix("torch.")
+        sizes[kind] = sizes.get(kind, 0) + math.prod(target.shape)
+    merged = Merged(
+        str(merge.expression),
+        {name: str(one.adapter or one.folder) for name, one in merge.opened.items()},
+        merge.who,
+        merge.how,
+        sizes,
+        sum(target.bytes for target in merge.targets),
+        resumed,
+        tuple(merge.warnings),
+        merge.alignment.notes if merge.alignment is not None else (),
+    )
+    if merge.how.vector:
+        write_json(partial / VECTOR, {"expression": merged.expression, "checkpoints": merged.checkpoints})
+    (partial / PLAN).unlink()
+    if out.is_dir():
+        out.rmdir()
+    os.replace(partial, out)
+    return merged

@@ -81,9 +81,11 @@ def test_16_bit_sharded_and_tied(family: str, tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(p.name for p in (tmp_path / "a").iterdir())
     assert len(list((tmp_path / "out").glob("*.safetensors"))) > 1
     for key, value in out.items():
-        expected = (a[key].float() * (0.1 + 0.7) + b[key].float() * 0.2).to(torch.bfloat16)
+        expected = a[key].double() * (0.1 + 0.7) + b[key].double() * 0.2
         assert value.dtype == torch.bfloat16
-        assert torch.equal(value, expected), key
+        # Half an ulp of bfloat16 is at most 2^-8 of the value; float32 adds 2^-23 of the terms.
+        terms = a[key].double().abs() * 0.8 + b[key].double().abs() * 0.2
+        assert bool(((value.double() - expected).abs() <= expected.abs() * 2**-8 + terms * 2**-22).all()), key
     loaded = load_model(str(tmp_path / "out"), dtype="bfloat16")
     tied = loaded.get_input_embeddings().weight.data_ptr() == loaded.get_output_embeddings().weight.data_ptr()
     assert tied == loaded.config.tie_word_embeddings == (family == "gpt2")
@@ -181,5 +183,5 @@ def test_names_and_places_are_checked(places: dict[str, Path], tmp_path: Path) -
     with pytest.raises(RunError, match="is there already"):
         combine(parse("after"), places, tmp_path / "full", parent="after")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match=r"holds neither model\.safetensors"):
+    with pytest.raises(ModelError, match=r"holds no \*\.safetensors weights"):
         combine(parse("empty"), {"empty": tmp_path / "empty"}, tmp_path / "out", parent="empty")

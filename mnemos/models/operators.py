@@ -1,0 +1,398 @@
+"""The operators of an expression on one tensor, a block of rows at a time.
+
+`resolve` turns an expression into numbers for one tensor: schedules take their value at the
+tensor's depth, `where` its branch, and what needs the whole tensor (angles, thresholds) is read
+off in one or two passes over it. What is left works on any block of elements alone, so memory
+does not grow with the tensor. With delta_k = a_k - base:
+
+slerp(a, b, t)        sin((1-t)O)/sin O * a + sin(t O)/sin O * b, O the angle between the whole
+                      tensors; linear where they are nearly parallel
+ties(base, a, …)      arXiv:2306.01708: keep the `density` largest |delta_k| of each tensor, elect the
+                      sign of their sum, take the mean of those that agree; base + scale * that
+dare(base, a, …)      arXiv:2311.03099: drop each delta with chance `drop`, divide the rest by
+                      1 - drop; base + scale * their sum
+dare_ties(base, a, …) the same deltas, then the sign election and mean of TIES
+della(base, a, …)     arXiv:2406.11617: within each row, rank r (0 the largest of n) is dropped with
+                      chance drop - spread/2 + spread * r/n and divided by what is left; then as TIES
+breadcrumbs(base, a, …) arXiv:2312.06795: drop the `smallest` and `largest` shares of |delta_k|; base
+                      + scale * their sum
+model_stock(base, a, b, …) arXiv:2403.19522: t * mean + (1-t) * base, t = N cos/(1 + (N-1) cos), cos the
+                      mean cosine between deltas
+
+Deviations from the papers: 1. ties, breadcrumbs: the shares are of each tensor, not of the whole
+model. 2. ties: equal magnitudes at the threshold are all kept; a sum of exactly 0 elects no sign.
+3. model_stock: for more than two models the one angle of the paper is the mean over pairs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from mnemos.core.combination import Call, Combination, value_at
+from mnemos.core.errors import UsageError
+from mnemos.models.tensors import View, row_width
+
+BLOCK = 1 << 17
+"""Elements worked on at a time: a few float32 buffers of this size fit the processor's cache."""
+PAGE = 1 << 16
+"""Elements whose random numbers share one seed, so that they depend on neither block nor thread."""
+PARALLEL = 0.9995
+"""|cosine| from which slerp is a straight line."""
+
+
+class Leaf(Protocol):
+    """Something with a value at each element."""
+
+    def block(self, start: int, stop: int, wide: torch.dtype) -> torch.Tensor:
+        """Elements [start, stop) as a new flat tensor, which the caller may write into."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sum:
+    """sum_i coefficient_i * leaf_i."""
+
+    terms: tuple[tuple[float, Leaf], ...]
+
+    def block(self, start: int, stop: int, wide: torch.dtype) -> torch.Tensor:
+        """Elements [start, stop); zeros for the empty sum."""
+        total: torch.Tensor | None = None
+        for coefficient, leaf in self.terms:
+            part = leaf.block(start, stop, wide)
+            if total is None:
+                total = part if coefficient == 1 else part.mul_(coefficient)
+            else:
+                total.add_(part, alpha=coefficient)
+        return torch.zeros(stop - start, dtype=wide) if total is None else total
+
+    @property
+    def alone(self) -> Leaf | None:
+        """The leaf, where the sum is one leaf as it is."""
+        return self.terms[0][1] if len(self.terms) == 1 and self.terms[0][0] == 1 else None
+
+
+class Mask(Protocol):
+    """Drops elements of a delta in place."""
+
+    def __call__(self, delta: torch.Tensor, start: int) -> None:
+        """delta: elements from `start` on."""
+        ...
+
+
+@dataclass(frozen=True)
+class Trim:
+    """Keeps low <= |delta| <= high."""
+
+    low: float
+    high: float = math.inf
+
+    def __call__(self, delta: torch.Tensor, start: int) -> None:
+        """Zero the rest."""
+        size = delta.abs().float()
+        gone = size < self.low
+        if self.high != math.inf:
+            gone.logical_or_(size > self.high)
+        delta.masked_fill_(gone, 0)
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Drops with one chance, divides the rest by 1 - chance."""
+
+    chance: float
+    seed: tuple[int, ...]
+
+    def __call__(self, delta: torch.Tensor, start: int) -> None:
+        """Multiply with 0 or 1 / (1 - chance)."""
+        if self.chance > 0:
+            keep = uniform(self.seed, start, start + delta.numel()) >= self.chance
+            delta.mul_(torch.from_numpy(keep)).mul_(1 / (1 - self.chance))
+
+
+@dataclass(frozen=True)
+class DropByRank:
+    """Drops each row's small elements with a greater chance than its large ones (MAGPRUNE)."""
+
+    chance: float
+    spread: float
+    seed: tuple[int, ...]
+    width: int
+
+    def __call__(self, delta: torch.Tensor, start: int) -> None:
+        """Multiply with 0 or 1 / (1 - chance of its rank)."""
+        rows = delta.view(-1, self.width)
+        order = rows.abs().argsort(dim=1, descending=True, stable=True)
+        ranks = torch.empty_like(order).scatter_(1, order, torch.arange(self.width).expand_as(order))
+        chance = self.chance - self.spread / 2 + self.spread * ranks.to(delta.dtype) / self.width
+        drawn = torch.from_numpy(uniform(self.seed, start, start + delta.numel())).view_as(rows)
+        rows.mul_(drawn >= chance).div_(1 - chance)
+
+
+@dataclass(frozen=True)
+class Deltas:
+    """base + scale * (masked deltas, summed or elected)."""
+
+    base: Sum
+    models: tuple[Sum, ...]
+    masks: tuple[Mask | None, ...]
+    scale: float
+    elect: bool
+
+    def block(self, start: int, stop: int, wide: torch.dtype) -> torch.Tensor:
+        """Elements [start, stop)."""
+        base = self.base.block(start, stop, wide)
+        deltas, spoilt = [], []
+        for model, mask in zip(self.models, self.masks, strict=True):
+            delta = model.block(start, stop, wide).sub_(base)
+            if not math.isfinite(float(delta.sum())):
+                spoilt.append(delta * 0)  # NaN where it is not finite: masks must not hide it
+            if mask is not None:
+                mask(delta, start)
+            deltas.append(delta)
+        out = base.add_(_elected(deltas) if self.elect else _total(deltas), alpha=self.scale)
+        return out.add_(_total(spoilt)) if spoilt else out
+
+
+def _total(deltas: Sequence[torch.Tensor]) -> torch.Tensor:
+    total = deltas[0].clone() if len(deltas) > 1 else deltas[0]
+    for delta in deltas[1:]:
+        total.add_(delta)
+    return total
+
+
+def _elected(deltas: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The mean, element by element, of the deltas that have the sign of the sum."""
+    if len(deltas) == 1:
+        return deltas[0]
+    sign = _total(deltas).sign_()
+    count, total = torch.zeros_like(sign), torch.zeros_like(sign)
+    for delta in deltas:
+        along = delta.mul_(sign).relu_()
+        total.add_(along)
+        count.add_(along.sign_())
+    return total.mul_(sign).div_(count.clamp_(min=1))
+
+
+def uniform(seed: Sequence[int], start: int, stop: int) -> np.ndarray:
+    """float32[stop - start] in [0, 1): the numbers of these elements, whatever block they are in."""
+    parts = []
+    for page in range(start // PAGE, -(-stop // PAGE)):
+        drawn = np.random.Generator(np.random.SFC64([*seed, page])).random(PAGE, dtype=np.float32)
+        parts.append(drawn[max(start - page * PAGE, 0) : stop - page * PAGE])
+    return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+
+def blocks(count: int, width: int, size: int | None = None) -> Iterator[tuple[int, int]]:
+    """[start, stop) of blocks of whole rows over `count` elements."""
+    step = max((size or BLOCK) // width, 1) * width
+    for start in range(0, count, step):
+        yield start, min(start + step, count)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What is known of the tensor in hand. views: checkpoint -> its tensor. place: depth in [0, 1].
+    live: elements that take part in shares (rows that are kept whole do not)."""
+
+    key: str
+    shape: tuple[int, ...]
+    place: float
+    wide: torch.dtype
+    views: Mapping[str, View]
+    live: int
+
+    @property
+    def count(self) -> int:
+        """Elements."""
+        return math.prod(self.shape)
+
+    @property
+    def width(self) -> int:
+        """Elements of a row."""
+        return row_width(self.shape)
+
+    def each(self, *leaves: Leaf) -> Iterator[list[torch.Tensor]]:
+        """The leaves' values, block by block."""
+        for start, stop in blocks(self.count, self.width):
+            yield [leaf.block(start, stop, self.wide) for leaf in leaves]
+
+
+def chosen(expression: Combination, key: str) -> Combination:
+    """The expression for one tensor: each `where` replaced by its branch."""
+    terms: list[tuple[str | Call, float]] = []
+    for atom, coefficient in expression.terms:
+        if isinstance(atom, Call) and atom.operator == "where":
+            branch = chosen(atom.models[0 if re.search(atom.pattern, key) else 1], key)
+            if len(branch.terms) == 1 and branch.terms[0][1] == 1:
+                terms.append((branch.terms[0][0], coefficient))  # type: ignore[arg-type]
+            elif branch.terms:
+                terms.append((Call("where", (branch, Combination(())), (), ""), coefficient))  # type: ignore[arg-type]
+        elif isinstance(atom, Call):
+            inner = tuple(chosen(model, key) for model in atom.models)
+            terms.append((Call(atom.operator, inner, atom.options, atom.pattern), coefficient))  # type: ignore[arg-type]
+        else:
+            terms.append((atom, coefficient))  # type: ignore[arg-type]
+    return Combination(tuple(terms))
+
+
+def resolve(expression: Combination, tensor: Tensor) -> Sum:
+    """The expression in numbers, for one tensor. expression: as `chosen` gives it."""
+    terms: list[tuple[float, Leaf]] = []
+    for atom, coefficient in expression.terms:
+        factor = value_at(coefficient, tensor.place)
+        if isinstance(atom, str):
+            terms.append((factor, tensor.views[atom]))
+        else:
+            inner = OPERATORS[atom.operator](atom, [resolve(model, tensor) for model in atom.models], tensor)
+            terms += [(factor * c, leaf) for c, leaf in inner.terms]
+    return Sum(tuple((c, leaf) for c, leaf in terms if c != 0))
+
+
+def _slerp(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
+    t = value_at(call.option("t"), tensor.place)
+    a, b = models
+    if t in (0, 1):
+        return (a, b)[int(t)]
+    aa = bb = ab = 0.0
+    for x, y in tensor.each(a, b):
+        aa, bb, ab = aa + float(x.dot(x)), bb + float(y.dot(y)), ab + float(x.dot(y))
+    cosine = ab / math.sqrt(aa * bb) if aa * bb > 0 else 1.0
+    if not abs(cosine) < PARALLEL:
+        return _weighted((1 - t, t), models)
+    angle = math.acos(cosine)
+    return _weighted((math.sin((1 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)), models)
+
+
+def _weighted(weights: Sequence[float], models: Sequence[Sum]) -> Sum:
+    return Sum(tuple((w * c, leaf) for w, model in zip(weights, models, strict=True) for c, leaf in model.terms if w))
+
+
+def _model_stock(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
+    n = len(models) - 1
+    gram = np.zeros((n, n))
+    for base, *rest in tensor.each(*models):
+        deltas = [model.sub_(base) for model in rest]
+        gram += [[float(x.dot(y)) for y in deltas] for x in deltas]
+    size = np.sqrt(np.diag(gram))
+    pairs = [gram[i, j] / (size[i] * size[j]) if size[i] * size[j] > 0 else 1.0 for i in range(n) for j in range(i)]
+    cosine = float(np.clip(np.mean(pairs), -1, 1))
+    bottom = 1 + (n - 1) * cosine
+    if bottom <= 1e-6:
+        raise UsageError(
+            f"model_stock, tensor {tensor.key}: mean cosine {cosine:.3g} between the deltas",
+            "must be above -1/(N-1): the models pull in opposite directions",
+            "use mean, or leave one of them out",
+        )
+    t = n * cosine / bottom
+    return _weighted([1 - t, *([t / n] * n)], models)
+
+
+def _ties(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
+    density = float(call.option("density"))  # type: ignore[arg-type]
+    keep = max(round(density * tensor.live), 1) if density > 0 else 0
+    masks = [Trim(low) if low > 0 else None for low in _largest(models, tensor, [keep])[0]]
+    return _deltas(call, models, masks, tensor, elect=True)
+
+
+def _breadcrumbs(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
+    smallest, largest = float(call.option("smallest")), float(call.option("largest"))  # type: ignore[arg-type]
+    top = math.floor(largest * tensor.live)
+    keep = tensor.live - math.floor(smallest * tensor.live)
+    # The largest value that stays is the (top + 1)-th; where nothing stays, both bounds are infinite.
+    lows, highs = _largest(models, tensor, [keep if keep > top else 0, top + 1 if keep > top else 0])
+    masks = [Trim(low, high) for low, high in zip(lows, highs, strict=True)]
+    return _deltas(call, models, masks, tensor, elect=False)
+
+
+def _dare(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
+    chance = float(call.option("drop"))  # type: ignore[arg-type]
+    masks = [Drop(chance, seed) for seed in _seeds(call, tensor)]
+    return _deltas(call, models, masks, tensor, elect=call.operator == "dare_ties")
+
+
+def _della(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
+    chance, spread = float(call.option("drop")), float(call.option("spread"))  # type: ignore[arg-type]
+    masks = [DropByRank(chance, spread, seed, tensor.width) for seed in _seeds(call, tensor)]
+    return _deltas(call, models, masks, tensor, elect=True)
+
+
+def _where(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
+    return models[0]
+
+
+def _deltas(call: Call, models: Sequence[Sum], masks: Sequence[Mask | None], tensor: Tensor, *, elect: bool) -> Sum:
+    scale = value_at(call.option("scale"), tensor.place)
+    return Sum(((1.0, Deltas(models[0], tuple(models[1:]), tuple(masks), scale, elect)),))
+
+
+def _seeds(call: Call, tensor: Tensor) -> list[tuple[int, ...]]:
+    """One seed a model: of the setting, the tensor and the model as it is written."""
+    own = int(call.option("seed"))  # type: ignore[arg-type]
+    texts = [f"{tensor.key}\0{model}" for model in call.models[1:]]
+    return [(own, int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])) for text in texts]
+
+
+OPERATORS: dict[str, Callable[[Call, Sequence[Sum], Tensor], Sum]] = {
+    "slerp": _slerp,
+    "ties": _ties,
+    "dare": _dare,
+    "dare_ties": _dare,
+    "della": _della,
+    "breadcrumbs": _breadcrumbs,
+    "model_stock": _model_stock,
+    "where": _where,
+}
+"""How each operator of `core.combination.OPERATORS` becomes a sum; soup is resolved by measuring."""
+
+
+def _largest(models: Sequence[Sum], tensor: Tensor, ranks: Sequence[int]) -> list[list[float]]:
+    """For each rank k, each model's k-th largest |delta| as float32 (k = 0: infinity).
+
+    Exact in two passes: a float's bits grow with its size, so a histogram of the upper 16 bits
+    finds the right bin, and one of the lower 16 bits within that bin the value.
+    """
+    count = len(models) - 1
+    upper = [torch.zeros(1 << 15, dtype=torch.int64) for _ in range(count)]
+    for bits in _bits(models, tensor):
+        for histogram, own in zip(upper, bits, strict=True):
+            histogram += torch.bincount(own >> 16, minlength=1 << 15)
+    wanted = [[_bin(histogram, rank) for histogram in upper] for rank in ranks]
+    lower = {(k, found[0]): torch.zeros(1 << 16, dtype=torch.int64)
+             for of_rank in wanted for k, found in enumerate(of_rank) if found}  # fmt: skip
+    for bits in _bits(models, tensor) if lower else ():
+        for (k, number), histogram in lower.items():
+            inside = bits[k][(bits[k] >> 16) == number] & 0xFFFF
+            histogram += torch.bincount(inside, minlength=1 << 16)
+    return [[_value(found, lower.get((k, found[0])) if found else None) for k, found in enumerate(of_rank)]
+            for of_rank in wanted]  # fmt: skip
+
+
+def _bits(models: Sequence[Sum], tensor: Tensor) -> Iterator[list[torch.Tensor]]:
+    for base, *rest in tensor.each(*models):
+        yield [model.sub_(base).float().abs_().view(torch.int32) for model in rest]
+
+
+def _bin(histogram: torch.Tensor, rank: int) -> tuple[int, int] | None:
+    """(bin, rank within it) of the rank-th largest."""
+    if rank < 1:
+        return None
+    above = histogram.flip(0).cumsum(0)
+    place = int(torch.searchsorted(above, min(rank, int(above[-1]))))
+    number = len(histogram) - 1 - place
+    return number, min(rank, int(above[-1])) - int(above[place] - histogram[number])
+
+
+def _value(found: tuple[int, int] | None, histogram: torch.Tensor | None) -> float:
+    if found is None or histogram is None:
+        return math.inf
+    low = _bin(histogram, found[1])
+    assert low is not None
+    return float(torch.tensor((found[0] << 16) | low[0], dtype=torch.int32).view(torch.float32))
