@@ -5,18 +5,22 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
 
 from mnemos.core.errors import UsageError
+from mnemos.core.files import write_jsonl
 from mnemos.core.method import Method
 from mnemos.core.nouns import Example, Turn
 from mnemos.core.plan import CHANGEABLE, PastTask, Plan
 from mnemos.core.settings import TrainSettings
 from mnemos.sources.mix import Rows
+from mnemos.sources.write import row_of
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,21 @@ def base_plan(**changed: Any) -> Plan:
     return dataclasses.replace(plan, **changed)
 
 
+_FILES = tempfile.TemporaryDirectory()
+
+
+def data_file(kind: str) -> str:
+    """A file of twenty rows of that format, kept until Python ends."""
+    path = Path(_FILES.name) / f"{kind}.jsonl"
+    write_jsonl(path, (row_of(example) if kind == "messages" else {"text": example.id} for example in rows(kind, 20)))
+    return str(path)
+
+
+def example_of(method: Method) -> dict[str, Any]:
+    """The method's example settings, with a file that exists in place of the one that they name."""
+    return {name: TEXTS[method.name, name][0] if name == "data" else value for name, value in method.example.items()}
+
+
 TEXTS: dict[tuple[str, str], list[Any]] = {
     ("weights", "expression"): ["0.5*after + 0.5*before", "after", "2*after - before", "before + 0*after + after"],
     ("freeze", "pattern"): [None, "mlp", r"layers\.0\."],
@@ -60,6 +79,12 @@ TEXTS: dict[tuple[str, str], list[Any]] = {
     ("ewc", "data_format"): [None],
     ("a_gem", "data"): [None],
     ("a_gem", "data_format"): [None],
+    ("safety_mix", "data"): [data_file("messages")],
+    ("safety_mix", "data_format"): [None],
+    ("pretraining_mix", "data"): [data_file("text")],
+    ("ssr", "author"): [None],
+    ("magpie", "author"): [None],
+    ("magpie", "system"): ["", "You help with sums."],
     ("replay", "data"): [None],
     ("replay", "data_format"): [None],
 }

@@ -47,7 +47,7 @@ def test_example_settings_change_the_plan(one: Method) -> None:
     """Defaults (with the example where one is required) are on, so that naming a method does
     something, and off is really another setting."""
     plan = laws.base_plan()
-    example = {} if one.name in ("replay",) else dict(one.example)
+    example = {} if one.name in ("replay",) else laws.example_of(one)
     out = one(plan, **example)
     assert out.fingerprint != plan.fingerprint
     assert not out.history[-1].off
@@ -58,9 +58,9 @@ def test_laws_hold_on_a_plan_that_others_have_changed(one: Method) -> None:
     """Off means unchanged wherever the method stands in an arm."""
     arm = [{"output_only": {}}, {"lora": {"rank": 2}}, {"kl_to_before": {}}, {"weights": {}}, {"replay": {}}]
     plan = apply(laws.base_plan(), arm)
-    laws.off(one, plan, one.example)
-    laws.pure(one, plan, one.example)
-    laws.declared(one, plan, one.example)
+    laws.off(one, plan, laws.example_of(one))
+    laws.pure(one, plan, laws.example_of(one))
+    laws.declared(one, plan, laws.example_of(one))
 
 
 @pytest.mark.parametrize("one", METHODS, ids=name_of)

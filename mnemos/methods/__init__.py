@@ -8,17 +8,34 @@ from __future__ import annotations
 from typing import Any
 
 from mnemos.core.method import REGISTRY
-from mnemos.methods import after, ewc, examples, gradient, objective, orthogonal, trainable, weigh
+from mnemos.methods import (
+    after,
+    ewc,
+    examples,
+    gradient,
+    lamol,
+    magpie,
+    objective,
+    orthogonal,
+    rehearsal,
+    ssr,
+    trainable,
+    weigh,
+)
 
 __all__ = [
     "after",
     "ewc",
     "examples",
     "gradient",
+    "lamol",
     "listing",
+    "magpie",
     "objective",
     "orthogonal",
+    "rehearsal",
     "schema",
+    "ssr",
     "trainable",
     "weigh",
 ]

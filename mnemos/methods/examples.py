@@ -13,7 +13,7 @@ from mnemos.core.errors import UsageError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.method import method
 from mnemos.core.nouns import Example, Source
-from mnemos.core.plan import Plan
+from mnemos.core.plan import PastTask, Plan
 from mnemos.sources.mix import Mixture
 from mnemos.sources.mix import new_share_start as start_of
 from mnemos.sources.read import read
@@ -115,12 +115,21 @@ def _old_rows(plan: Plan, data: str | None, data_format: str | None) -> tuple[So
     """One source per origin of old rows; none only at the first task of a sequence."""
     if data is not None:
         return (read(data, format=data_format),)
-    kept = tuple(PastRows(task.name, task.examples) for task in plan.past if task.examples is not None)
+    return tuple(PastRows(task.name, rows) for task, rows in with_rows(plan, "replay.data = null", "replay.data"))
+
+
+def with_rows(plan: Plan, value: str, setting: str | None = None) -> list[tuple[PastTask, Source]]:
+    """Earlier tasks that kept their rows; none only at the first task of a sequence. Raises
+    UsageError otherwise. value: what is missing, for the message. setting: the one that could name
+    old rows, if there is one."""
+    kept = [(task, task.examples) for task in plan.past if task.examples is not None]
     if not kept and (plan.past or not plan.sequence):
+        cures = [f"name a file in {setting}"] * (setting is not None)
+        cures += ["set keep: true under the earlier tasks"] if plan.past else []
         raise UsageError(
-            "replay.data = null",
+            value,
             "there are no old rows: " + ("no earlier task kept its own" if plan.past else "this is not a sequence"),
-            "name a file in replay.data" + (", or set keep: true under the earlier tasks" if plan.past else ""),
+            ", or ".join(cures) or "teach a list of tasks",
         )
     return kept
 

@@ -172,9 +172,9 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Beside:
-    """All rows of `new` and then all rows of each of `old`, which come out with origin "replay" and
-    ids that begin with ``replay/`` as in a `Mixture`. For old rows that were made in the number
-    that is wanted, such as those that a model writes.
+    """All rows of `new` and then all rows of each of `old`, whose ids begin with ``replay/`` as in a
+    `Mixture`, and whose origin is "replay" unless it says already that they are not new. For old
+    rows that were made in the number that is wanted, such as those that a model writes.
     """
 
     new: Source
@@ -196,7 +196,8 @@ class Beside:
         for place, source in enumerate(self.old):
             start = prefix + (f"{place}/" if len(self.old) > 1 else "")
             for example in source:
-                yield dataclasses.replace(example, id=start + example.id, origin="replay")
+                origin = "replay" if is_new(example.origin) else example.origin
+                yield dataclasses.replace(example, id=start + example.id, origin=origin)
 
 
 def new_share_start(source: Source) -> float | None:

@@ -277,8 +277,15 @@ def _arm(arm: str, steps: ArmSteps, folder: Path) -> ArmSteps:
         filled = find(name).validate(settings or {})
         if isinstance(filled.get("data"), str):
             filled["data"] = data_location(filled["data"], folder)
+        if isinstance(filled.get("author"), str):
+            filled["author"] = author_location(filled["author"], folder)
         out.append({name: filled})
     return out
+
+
+def author_location(text: str, folder: Path) -> str:
+    """A model that writes rows: a server's address as it is, else like any other model."""
+    return text if text.startswith(("http://", "https://", "vllm:")) else model_location(text, folder)
 
 
 def _suites(specs: Sequence[Any], folder: Path) -> list[Any]:
