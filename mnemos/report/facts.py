@@ -89,6 +89,19 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
+class Writing:
+    """Rows that a model wrote before a training. tokens: generated. counts: rows kept and dropped by
+    reason. notes: how it went, by name."""
+
+    source: str
+    rows: int
+    seconds: float | None
+    tokens: int
+    counts: Mapping[str, int]
+    notes: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One arm at one seed. scores: mean per suite in the suite's own scale. losses: (step, loss)."""
 
@@ -98,6 +111,7 @@ class Run:
     cost: Mapping[str, float | None]
     losses: tuple[tuple[float, float], ...]
     counts: Mapping[str, int]
+    written: tuple[Writing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

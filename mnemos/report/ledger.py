@@ -30,6 +30,7 @@ from mnemos.report.verdicts import (
     sentence,
     tone,
     verdict_words,
+    writing_words,
 )
 from mnemos.report.words import counted, figure
 
@@ -91,6 +92,8 @@ def _footer(facts: Facts) -> str:
 def _arm(arm: Arm, facts: Facts, width: int) -> Iterator[RenderableType]:
     cost = cost_line(arm)
     yield Text.assemble((arm.name, "bold underline"), (f"  {cost}" if cost else "", "dim"))
+    for line in writing_words(arm):
+        yield Padding(Text(line, style="dim"), (0, 0, 0, 2))
     if not arm.changes:
         yield Text("  not measured")
         return

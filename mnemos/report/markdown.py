@@ -23,6 +23,7 @@ from mnemos.report.verdicts import (
     missing_words,
     sentence,
     verdict_words,
+    writing_words,
 )
 from mnemos.report.words import clean, counted, figure, p_words
 
@@ -156,6 +157,8 @@ def _arm(arm: Arm, facts: Facts) -> Iterator[str]:
             + (" (changed nothing)" if step.off else "")
             for step in arm.history
         )
+    if any(run.written for run in arm.runs):
+        yield "\n".join(f"- {escape(line)}" for line in writing_words(arm))
     if not arm.changes:
         yield "Not measured."
         return

@@ -31,6 +31,7 @@ from mnemos.report.verdicts import (
     short_words,
     tone,
     verdict_words,
+    writing_words,
 )
 from mnemos.report.words import counted, figure, interval, p_words, reasons, typeset
 
@@ -96,6 +97,7 @@ def _context(facts: Facts) -> dict[str, Any]:
                 ],
                 "methods": [(step.method, plain(step.settings), step.paper, step.off) for step in arm.history],
                 "counts": reasons(arm.counts),
+                "written": writing_words(arm),
                 "cost": dict(cost_words(arm)),
             }
             for place, arm in enumerate(facts.arms)

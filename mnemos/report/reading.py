@@ -18,6 +18,7 @@ from mnemos.report.facts import (
     Grid,
     Run,
     Suite,
+    Writing,
 )
 from mnemos.report.words import clean, number, scaled
 
@@ -134,6 +135,18 @@ def _run(run: Mapping[str, Any], place: int) -> Run:
         cost={str(key): number(value) for key, value in _map(run.get("cost")).items()},
         losses=tuple((step, loss) for step, loss in losses if step is not None and loss is not None),
         counts={clean(key): int(n) for key, n in _map(run.get("counts")).items() if isinstance(n, int)},
+        written=tuple(_writing(_map(one)) for one in _list(run.get("written"))),
+    )
+
+
+def _writing(one: Mapping[str, Any]) -> Writing:
+    return Writing(
+        source=clean(one.get("source") or "written rows"),
+        rows=int(one.get("rows") or 0),
+        seconds=number(one.get("seconds")),
+        tokens=int(one.get("tokens") or 0),
+        counts={clean(key): int(n) for key, n in _map(one.get("counts")).items() if isinstance(n, int)},
+        notes={clean(key): number(value) for key, value in _map(one.get("notes")).items()},
     )
 
 

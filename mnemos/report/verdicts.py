@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from mnemos.report.facts import Arm, Change, Facts
-from mnemos.report.words import amount, counted, duration, figure, interval, listing, reasons, share, size
+from mnemos.report.words import MISSING, amount, counted, duration, figure, interval, listing, reasons, share, size
 
 TONES = {"gained": "gained", "lost": "lost", "kept": "kept", "cannot tell": "unclear"}
 """A short name of each verdict for colours and style classes."""
@@ -96,6 +96,8 @@ def cost_words(arm: Arm) -> list[tuple[str, str]]:
     """What one run of the arm cost: (name, words) pairs, means over seeds; only what was recorded."""
     pairs = [
         ("time", arm.cost("seconds"), duration),
+        ("of it writing", arm.cost("writing_seconds"), duration),
+        ("rows written", arm.cost("written_rows"), amount),
         ("tokens", arm.cost("tokens"), amount),
         ("supervised tokens", arm.cost("supervised_tokens"), amount),
         ("steps", arm.cost("steps"), amount),
@@ -109,12 +111,27 @@ def cost_words(arm: Arm) -> list[tuple[str, str]]:
 def cost_line(arm: Arm) -> str:
     """ "41 s, 120 k tokens, 1.10 GB peak memory, 100 % of the weights trainable, 3 seeds"."""
     said = dict(cost_words(arm))
-    parts = [said.get("time", "")]
+    parts = [said.get("time", "") + (f" ({said['of it writing']} of it writing)" if "of it writing" in said else "")]
     parts += [f"{said['tokens']} tokens"] if "tokens" in said else []
     parts += [f"{said['peak memory']} peak memory"] if "peak memory" in said else []
     parts += [f"{said['trainable']} of the weights trainable"] if "trainable" in said else []
     parts += [counted(len(arm.runs), "seed")] if said else []
     return ", ".join(part for part in parts if part)
+
+
+def writing_words(arm: Arm) -> list[str]:
+    """What a model wrote for the arm, a line each: rows, time, counts by reason and notes; the seeds
+    are named where they differ."""
+    seeds: dict[str, list[str]] = {}
+    for run in arm.runs:
+        for one in run.written:
+            said = [f"{counted(one.rows, 'row')} written in {duration(one.seconds)}"]
+            said += [reasons(one.counts)] if one.counts else []
+            notes = (f"{name} {MISSING if value is None else f'{value:.3g}'}" for name, value in one.notes.items())
+            said += [", ".join(notes)] if one.notes else []
+            seeds.setdefault(f"{one.source}: {'; '.join(said)}", []).append(run.seed)
+    everywhere = len(arm.runs)
+    return [line if len(own) >= everywhere else f"seed {listing(own)}: {line}" for line, own in seeds.items()]
 
 
 def sentence(arm: Arm) -> str:
