@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,17 +18,14 @@ from mnemos.train.rows import weigh
 from mnemos.train.save import consent, load_before
 from mnemos.train.schedule import join
 
-if TYPE_CHECKING:
-    from mnemos.train.trainer import PlanTrainer
-
 
 class TrainedStage:
-    """Implements `core.plan.Stage` on a trainer.
+    """Implements `core.plan.Stage` on a `train.trainer.PlanTrainer`.
 
     renderer: the one that made the stage's own rows. longest: tokens of its longest example.
     """
 
-    def __init__(self, trainer: PlanTrainer, renderer: Any, counts: Mapping[str, int], longest: int) -> None:
+    def __init__(self, trainer: Any, renderer: Any, counts: Mapping[str, int], longest: int) -> None:
         self.trainer, self.renderer, self.longest = trainer, renderer, longest
         self._counts = dict(counts)
         self.others: dict[str, Other] = {}

@@ -67,6 +67,18 @@ class Soft:
 
 
 @dataclass(frozen=True)
+class Unlearn:
+    """Weight -1 on `pairs`, 1 on `texts`: what the two want pulls apart."""
+
+    def __call__(self, rows: Sequence[Tokens], before: ModelHandle) -> list[Tokens]:
+        sign = {"r": -1, "t": 1}
+        return [
+            dataclasses.replace(row, weight=np.float32(sign[row.example[0]]) * row.output.astype(np.float32))
+            for row in rows
+        ]
+
+
+@dataclass(frozen=True)
 class Lora:
     """Rank-4 adapters on the attention, initialised away from zero so that they matter at once."""
 

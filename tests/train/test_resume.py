@@ -14,9 +14,11 @@ import pytest
 import torch
 
 from mnemos.core.plan import Likelihood
+from mnemos.methods.ewc import Elastic
+from mnemos.methods.gradient import AveragedMemory
 from mnemos.train.likelihood import TrainResult, train
 from mnemos.train.resume import Mark, clear, latest, write_mark
-from tests.train.making import plan, weights
+from tests.train.making import Lora, Unlearn, plan, texts, weights
 from tests.train.stall import Stall, stalling
 
 ROOT = Path(__file__).parents[2]
@@ -105,6 +107,30 @@ def test_the_start_of_the_stage_survives_a_stop(llama: Path, tmp_path: Path, unb
     with pytest.raises(KeyboardInterrupt):
         train(pulled(Stall(12, _stop)), tmp_path / "broken", quiet=True)
     assert _same(train(pulled(Stall()), tmp_path / "broken", quiet=True), whole)
+
+
+CONTINUED: dict[str, dict[str, Any]] = {
+    "a_gem": {"gradient": (AveragedMemory(texts(5), 3, 1),), "weigh": (Unlearn(),)},
+    "ewc": {"objective": (Likelihood(), Elastic(100.0, texts(5), 4, "empirical", 1))},
+    "a_gem-lora": {"gradient": (AveragedMemory(texts(5), 3, 1),), "weigh": (Unlearn(),), "trainable": Lora()},
+    "ewc-lora": {"objective": (Likelihood(), Elastic(100.0, texts(5), 9, "model", 1)), "trainable": Lora()},
+}
+
+
+@pytest.mark.parametrize("kind", CONTINUED)
+def test_what_was_made_at_the_start_survives_a_stop(llama: Path, tmp_path: Path, kind: str) -> None:
+    """The Fisher information is of the start weights again, and each step meets the same old rows."""
+    without = {"a_gem": {"gradient": ()}, "ewc": {"objective": (Likelihood(),)}}[kind.split("-")[0]]
+
+    def changed(stall: Stall) -> Any:
+        given = replace(stalling(llama, False, stall), **CONTINUED[kind])
+        return replace(given, objective=(*given.objective, stall) if stall not in given.objective else given.objective)
+
+    whole = train(changed(Stall()), tmp_path / "whole", quiet=True)
+    assert not _same(whole, train(replace(changed(Stall()), **without), tmp_path / "without", quiet=True))
+    with pytest.raises(KeyboardInterrupt):
+        train(changed(Stall(14, _stop)), tmp_path / "broken", quiet=True)
+    assert _same(train(changed(Stall()), tmp_path / "broken", quiet=True), whole)
 
 
 def test_another_plan_does_not_continue_from_it(llama: Path, tmp_path: Path) -> None:

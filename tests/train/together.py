@@ -11,13 +11,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mnemos.core.plan import Plan
-from tests.train.making import Lora, Soft, pairs, plan
+from mnemos.core.plan import Likelihood, Plan
+from mnemos.methods.ewc import Elastic
+from mnemos.methods.gradient import AveragedMemory
+from tests.train.making import Lora, Soft, Unlearn, pairs, plan, texts
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "cut": {"gradient_accumulation_steps": 2},
     "lora": {"trainable": Lora()},
+    "a_gem": {
+        "gradient": (AveragedMemory(texts(5), 3, 1),),
+        "weigh": (Unlearn(),),
+        "gradient_accumulation_steps": 2,
+    },
+    "ewc": {"objective": (Likelihood(), Elastic(10.0, texts(5), 4, "model", 1))},
 }
 
 
@@ -25,7 +33,8 @@ def together(model: Path, kind: str, processes: int) -> Plan:
     """11 rows, 4 to a step: the last step of a pass has 3, which two processes share unevenly."""
     changes = dict(KINDS[kind])
     batch = 4 // processes // changes.get("gradient_accumulation_steps", 1)
-    return plan(model, examples=pairs(11), weigh=(Soft(),), per_device_train_batch_size=batch, save_steps=4, **changes)
+    changes = {"weigh": (Soft(),), **changes}
+    return plan(model, examples=pairs(11), per_device_train_batch_size=batch, save_steps=4, **changes)
 
 
 if __name__ == "__main__":
