@@ -11,12 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Record", "compare", "run"]
+__all__ = ["Record", "compare", "run", "sweep"]
 
 if TYPE_CHECKING:
     from mnemos.study.compare import compare as compare
     from mnemos.study.run import Record as Record
     from mnemos.study.run import run as run
+    from mnemos.study.sweep import sweep as sweep
 
 
 def __getattr__(name: str) -> Any:
@@ -25,6 +26,10 @@ def __getattr__(name: str) -> Any:
         from mnemos.study import run as module
 
         return getattr(module, name)
+    if name == "sweep":
+        from mnemos.study.sweep import sweep
+
+        return sweep
     if name == "compare":
         from mnemos.study.compare import compare
 

@@ -34,6 +34,13 @@ class Format(StrEnum):
     html = "html"
 
 
+class Plain(StrEnum):
+    """Ways to print something short."""
+
+    text = "text"
+    json = "json"
+
+
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.")]
 SuitesOption = Annotated[list[str], typer.Option("--suites", help="Suite YAML file or built-in suite; repeatable.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Where results are kept.")]
@@ -82,6 +89,50 @@ def run_command(
     if processes.is_main() and record.directory is not None:
         _print(record.results)
         print(f"report  {_shown(record.directory / 'report.html')}")
+
+
+@app.command("sweep")
+def sweep_command(
+    study: Annotated[str, typer.Argument(help="Study file, or mnemos:demo.yaml.")],
+    over: Annotated[
+        list[str],
+        typer.Option("--over", metavar="METHOD.SETTING=VALUE,…", help="What to vary; several give the grid."),
+    ],
+    arm: Annotated[str | None, typer.Option("--arm", help="The arm to vary, where several use the method.")] = None,
+    out: OutOption = None,
+    set_: SetOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every plan; load no model.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Vary a setting, one arm a value, and find the knee between learning and forgetting."""
+    overrides = _overrides(set_ or [], [])
+    if dry_run:
+        from mnemos.study.sweep import sweep_lines
+
+        print("\n".join(sweep_lines(study, over, arm=arm, overrides=overrides)))
+        return
+    from mnemos.study import processes
+    from mnemos.study.sweep import sweep
+
+    record = sweep(study, over, arm=arm, out=out, overrides=overrides, quiet=quiet)
+    if processes.is_main() and record.directory is not None:
+        _print(record.results)
+        print(f"report  {_shown(record.directory / 'report.html')}")
+
+
+@app.command("recommend")
+def recommend_command(
+    directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a results.json.")],
+    format: Annotated[Plain, typer.Option("--format", help="text or json.")] = Plain.text,
+) -> None:
+    """Order the arms of a finished study and say in two sentences why."""
+    from mnemos.report.advice import recommend, text
+
+    advice = recommend(_results(directory))
+    if format is Plain.json:
+        print(json.dumps(advice.as_dict(), indent=1, ensure_ascii=False))
+    else:
+        print(text(advice))
 
 
 @app.command("init")
@@ -175,16 +226,10 @@ def report_command(
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file instead of the terminal.")] = None,
 ) -> None:
     """Print the report of a run again, from its results.json alone."""
-    from mnemos.core.files import read_json, write_text
+    from mnemos.core.files import write_text
     from mnemos.report import render
 
-    path = directory / "results.json" if directory.is_dir() else directory
-    if not path.is_file():
-        raise UsageError(f"{path}", "does not exist", "give the directory of a finished run")
-    try:
-        results = read_json(path)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{path}", f"is not JSON: {error}", "run the study again: finished steps are kept") from None
+    results = _results(directory)
     if out is not None:
         write_text(out, render(results, format.value))
     elif format is Format.text:
@@ -253,6 +298,20 @@ def _print(results: Mapping[str, Any]) -> None:
     from mnemos.report.reading import read
 
     show(read(results))
+
+
+def _results(directory: Path) -> dict[str, Any]:
+    """The results.json of a run directory, or the file itself."""
+    from mnemos.core.files import read_json
+
+    path = directory / "results.json" if directory.is_dir() else directory
+    if not path.is_file():
+        raise UsageError(f"{path}", "does not exist", "give the directory of a finished run")
+    try:
+        results: dict[str, Any] = read_json(path)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path}", f"is not JSON: {error}", "run the study again: finished steps are kept") from None
+    return results
 
 
 def _setting(setting: dict[str, Any]) -> str:

@@ -6,11 +6,13 @@ forgotten   mean over the old suites of the loss against it (negative: gained)
 Both in points' own scale (0..1), each suite counting once, over the items that every side has a
 score for. Suites in other units cannot be averaged with points and are left out by name.
 
-The knee is chosen by one rule, fixed before looking: of the arms that are proven to have learned
-and whose learning is not provably below the best learner's (95 % interval of the paired
-difference), the one that forgot least. How sure that choice is, is said by a bootstrap over items
-and replicates: the share of draws in which each arm would have been chosen. In a draw the means
-move; what counts as provably below stays as measured.
+The knee is chosen by one rule, fixed before looking: of the arms that are proven to have learned,
+the one with the largest balance, points learned minus points forgotten; that is where a line of
+slope 1 touches the frontier, so that from there on a point learned costs more than a point
+forgotten. It needs no threshold and no end points, and more data make it surer, not different.
+(The least forgetting among those not provably below the best learner would become the best
+learner, whatever it forgot, as soon as the sample is large.) How sure the choice is, is said by a
+bootstrap over items and replicates: the share of draws in which each arm would have been chosen.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,10 +32,7 @@ from mnemos.measure.uncertainty import ALPHA, cluster_numbers, holm
 Floats = npt.NDArray[np.float64]
 
 DRAWS = 2_000
-RULE = (
-    "of the arms proven to have learned and not provably below the best learner (95 % interval of the paired "
-    "difference), the one that forgot least"
-)
+RULE = "of the arms proven to have learned, the one with the largest balance: points learned minus points forgotten"
 DIGITS = 6
 """Digits kept of a contrast in results.json, where there is one for each pair of arms and suite."""
 
@@ -63,12 +62,13 @@ def frontier(suites: Sequence[SuiteScores], arms: Sequence[str], *, seed: int = 
     """The `frontier` of results.json over these arms; None without a new and an old suite in points.
 
     Returns rule, new and old (the suites' names), left_out ({suite, why}), items, points (one an arm:
-    arm, learned, forgotten, each {mean, low, high}; proven: its learning lies above 0; below_best:
-    provably; on_frontier: no arm's means are better in one and as good in the other;
+    arm, learned, forgotten, balance, each {mean, low, high}; proven: its learning lies above 0;
+    below_knee: its balance is provably smaller than the knee's (95 % interval of the paired
+    difference); on_frontier: no arm's means are better in one and as good in the other;
     dominated_by and proven_by: the arms that are, and of them those for which one of the two
     differences is proven after Holm's correction over all of the arm's; chosen: the share of draws
-    in which it is the knee), best (the best learner), knee, why_not, likely (the fewest arms that
-    hold 95 % of the draws) and draws.
+    in which it is the knee), knee, why_not, likely (the fewest arms that hold 95 % of the draws) and
+    draws.
     """
     used, left_out, kept = _usable(suites, arms)
     sides = {role: [suite for suite in used if suite.role == role] for role in ("new", "old")}
@@ -76,21 +76,31 @@ def frontier(suites: Sequence[SuiteScores], arms: Sequence[str], *, seed: int = 
         return None
     learned = {arm: _parts(sides["new"], kept, arm, 1.0) for arm in arms}
     forgotten = {arm: _parts(sides["old"], kept, arm, -1.0) for arm in arms}
-    points = [{"arm": arm, "learned": estimate(learned[arm]), "forgotten": estimate(forgotten[arm])} for arm in arms]
+    points = [
+        {
+            "arm": arm,
+            "learned": estimate(learned[arm]),
+            "forgotten": estimate(forgotten[arm]),
+            "balance": estimate(_balance(learned[arm], forgotten[arm])),
+        }
+        for arm in arms
+    ]
     differences: dict[tuple[str, str], tuple[Estimate, ...]] = {}
     for a, b in itertools.combinations(arms, 2):
         differences[a, b] = tuple(estimate(_minus(side[a], side[b])) for side in (learned, forgotten))
         differences[b, a] = tuple(-found for found in differences[a, b])
-    out = _judged(points, differences)
-    out.update(_knee(out["points"], learned, forgotten, differences, seed))
-    for point in out["points"]:
-        point.update(learned=point["learned"].as_dict(), forgotten=point["forgotten"].as_dict())
+    _judge(points, differences)
+    chosen = _knee(points, learned, forgotten, seed)
+    for point in points:
+        point["below_knee"] = _below(point["arm"], chosen["knee"], learned, forgotten)
+        point.update({key: point[key].as_dict() for key in ("learned", "forgotten", "balance")})
     return {
         "rule": RULE,
         **{role: [suite.name for suite in sides[role]] for role in sides},
         "left_out": left_out,
         "items": sum(int(kept[suite.name].sum()) for suite in used),
-        **out,
+        "points": points,
+        **chosen,
     }
 
 
@@ -130,11 +140,13 @@ def _minus(a: Sequence[Part], b: Sequence[Part]) -> list[Part]:
     return [Part(x.d - y.d, x.share, x.group, x.weight) for x, y in zip(a, b, strict=True)]
 
 
-def _judged(
-    points: list[dict[str, Any]], differences: Mapping[tuple[str, str], tuple[Estimate, ...]]
-) -> dict[str, Any]:
-    """Who has learned, who is provably below the best, who is dominated by whom."""
-    best = max(points, key=lambda point: point["learned"].mean)["arm"]
+def _balance(learned: Sequence[Part], forgotten: Sequence[Part]) -> list[Part]:
+    """Learned minus forgotten."""
+    return [*learned, *(replace(part, weight=-part.weight) for part in forgotten)]
+
+
+def _judge(points: list[dict[str, Any]], differences: Mapping[tuple[str, str], tuple[Estimate, ...]]) -> None:
+    """Add who has learned and who is dominated by whom."""
     for point in points:
         arm, learned = point["arm"], point["learned"]
         others = [other["arm"] for other in points if other["arm"] != arm]
@@ -146,10 +158,8 @@ def _judged(
             if other in better and any(p is not None and p < ALPHA for p in corrected[2 * place : 2 * place + 2])
         ]
         point["proven"] = learned.low is not None and learned.low > 0
-        point["below_best"] = arm != best and _below(differences[arm, best][0])
         point["on_frontier"] = not better
         point["dominated_by"], point["proven_by"] = better, proven
-    return {"points": points, "best": best}
 
 
 def _dominates(difference: Sequence[Estimate]) -> bool:
@@ -158,34 +168,38 @@ def _dominates(difference: Sequence[Estimate]) -> bool:
     return more >= 0 and less >= 0 and more + less > 0
 
 
-def _below(difference: Estimate) -> bool:
+def _below(
+    arm: str, knee: str | None, learned: Mapping[str, Sequence[Part]], forgotten: Mapping[str, Sequence[Part]]
+) -> bool:
+    """Whether an arm's balance is provably smaller than the knee's."""
+    if knee is None or arm == knee:
+        return False
+    difference = estimate(_balance(_minus(learned[arm], learned[knee]), _minus(forgotten[arm], forgotten[knee])))
     return difference.high is not None and difference.high < 0
 
 
 def _knee(
-    points: Sequence[Mapping[str, Any]],
+    points: list[dict[str, Any]],
     learned: Mapping[str, Sequence[Part]],
     forgotten: Mapping[str, Sequence[Part]],
-    differences: Mapping[tuple[str, str], tuple[Estimate, ...]],
     seed: int,
 ) -> dict[str, Any]:
+    """The choice, and how often each arm would have been it."""
     arms = [point["arm"] for point in points]
-    # What a learner may lie below the best, and what it must exceed 0 by, as measured.
-    slack = np.array([[0.0 if a == b else _half(differences[a, b][0]) for b in arms] for a in arms])
+    # What an arm's learning must exceed to be proven, as measured.
     floor = np.array([_half(point["learned"]) for point in points])
     means = [np.array([[point[side].mean] for point in points]) for side in ("learned", "forgotten")]
-    (chosen,) = choose(means[0], means[1], slack, floor)
+    (chosen,) = choose(means[0], means[1], floor)
     rng = np.random.default_rng(seed)
     rows = replicate_draws(learned[arms[0]][0].d.shape[0], DRAWS, rng)
     drawn = [resampled([side[arm] for arm in arms], rows, rng) for side in (learned, forgotten)]
-    picks = choose(drawn[0], drawn[1], slack, floor)
+    picks = choose(drawn[0], drawn[1], floor)
     shares = np.array([(picks == place).mean() for place in range(len(arms))])
     for point, share in zip(points, shares, strict=True):
-        point["chosen"] = float(share)  # type: ignore[index]
-    why = None if chosen >= 0 else "no arm is proven to have learned"
+        point["chosen"] = float(share)
     return {
         "knee": arms[chosen] if chosen >= 0 else None,
-        "why_not": why,
+        "why_not": None if chosen >= 0 else "no arm is proven to have learned",
         "likely": [arms[place] for place in likely(shares)],
         "draws": DRAWS,
     }
@@ -195,19 +209,16 @@ def _half(found: Estimate) -> float:
     return math.inf if found.low is None or found.high is None else (found.high - found.low) / 2
 
 
-def choose(learned: Floats, forgotten: Floats, slack: Floats, floor: Floats) -> npt.NDArray[np.int64]:
+def choose(learned: Floats, forgotten: Floats, floor: Floats) -> npt.NDArray[np.int64]:
     """The rule, column by column: int[draws], the place of the knee or -1 where none has learned.
 
-    learned, forgotten: float[A, draws]. slack: float[A, A], what arm a may lie below b and not be
-    provably below. floor: float[A], what it must have learned. Ties go to the better learner, then
-    to the earlier arm.
+    learned, forgotten: float[A, draws]. floor: float[A], what each arm must have learned to be
+    proven. Ties go to the arm that forgot less, then to the earlier one.
     """
-    best = learned.argmax(axis=0)
-    near = learned >= learned.max(axis=0) - slack[:, best]
-    able = near & (learned > floor[:, None])
-    least = np.where(able, forgotten, np.inf)
-    tied = able & (least <= least.min(axis=0) + 1e-12)
-    picked = np.where(tied, learned, -np.inf).argmax(axis=0)
+    able = learned > floor[:, None]
+    balance = np.where(able, learned - forgotten, -np.inf)
+    tied = able & (balance >= balance.max(axis=0) - 1e-12)
+    picked = np.where(tied, forgotten, np.inf).argmin(axis=0)
     return np.where(able.any(axis=0), picked, -1)
 
 

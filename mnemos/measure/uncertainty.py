@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 Floats = npt.NDArray[np.float64]
 
@@ -143,7 +143,7 @@ def two_way(d: Floats, share: Floats, group: npt.NDArray[np.int64]) -> Spread:
 
 def t_quantile(df: float) -> float:
     """The 97.5 % quantile of Student's t."""
-    return float(stats.t.ppf(1 - ALPHA / 2, df))
+    return float(special.stdtrit(df, 1 - ALPHA / 2))
 
 
 def _df(quantile: float) -> float:
@@ -307,7 +307,7 @@ def t_p(delta: float, spread: Spread) -> float:
         return 1.0
     if spread.variance <= 0:  # every unit moved alike: the exact sign test
         return 1.0 if abs(delta) < 1e-15 else min(1.0, 2 * 0.5**spread.units)
-    return float(2 * stats.t.sf(abs(delta) / math.sqrt(spread.variance), spread.df))
+    return float(2 * special.stdtr(spread.df, -abs(delta) / math.sqrt(spread.variance)))
 
 
 def _t_detectable(spread: Spread) -> float:

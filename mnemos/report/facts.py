@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mnemos.report.standing import Frontier, Sweep
 from mnemos.report.words import clean, scaled
 
 ROLES = {
@@ -157,7 +158,8 @@ class Point:
 @dataclass(frozen=True, slots=True)
 class Grid:
     """The score matrix of one arm, in points, mean over seeds: before[j], rows[i][j] = score on task j
-    after learning tasks 0..i, joint[j]. metrics: name -> (mean, low, high)."""
+    after learning tasks 0..i, joint[j]. metrics: name -> (mean, low, high). order: which order of the
+    tasks, in words, where there are several; pooled: the mean over these, which has metrics but no rows."""
 
     arm: str
     tasks: tuple[str, ...]
@@ -166,6 +168,13 @@ class Grid:
     joint: tuple[float | None, ...] | None
     seeds: int
     metrics: Mapping[str, tuple[float | None, float | None, float | None]]
+    order: str = ""
+    pooled: bool = False
+
+    @property
+    def title(self) -> str:
+        """The arm, and its order where there are several."""
+        return f"{self.arm}, {self.order}" if self.order else self.arm
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +206,8 @@ class Facts:
     arms: tuple[Arm, ...]
     grids: tuple[Grid, ...]
     flips: tuple[Flip, ...]
+    frontier: Frontier | None = None
+    sweep: Sweep | None = None
 
     @property
     def changes(self) -> tuple[Change, ...]:

@@ -18,6 +18,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from mnemos.report.advice import advise
 from mnemos.report.facts import ROLES, Arm, Change, Facts, Grid
 from mnemos.report.verdicts import (
     METRICS,
@@ -36,6 +37,9 @@ from mnemos.report.words import counted, figure
 
 STYLES = {"gained": "bold cyan", "lost": "bold red", "kept": "green", "unclear": "yellow"}
 NARROW = 72
+MANY = 12
+"""Arms above which the terminal shows one line an arm and no table of its suites."""
+
 WIDE = 116
 
 
@@ -64,7 +68,13 @@ def _parts(facts: Facts, width: int) -> Iterator[RenderableType]:
     yield Text()
     for arm in facts.arms:
         yield Text.assemble((f"{arm.name}:", f"bold {STYLES[tone(arm)]}"), f" {sentence(arm)}")
-    for arm in facts.arms:
+        if len(facts.arms) > MANY:
+            yield from _missing(arm)
+    yield from _advice(facts, width)
+    if len(facts.arms) > MANY:
+        yield Text()
+        yield Text(f"Every suite of these {len(facts.arms)} arms is in report.html and in the md format.", style="dim")
+    for arm in facts.arms if len(facts.arms) <= MANY else ():
         yield Text()
         yield from _arm(arm, facts, width)
     for grid in facts.grids:
@@ -98,10 +108,44 @@ def _arm(arm: Arm, facts: Facts, width: int) -> Iterator[RenderableType]:
         yield Text("  not measured")
         return
     yield from _stack(arm, facts) if width < NARROW else [_table(arm, facts, width)]
+    yield from _missing(arm)
+
+
+def _missing(arm: Arm) -> Iterator[RenderableType]:
     for change in arm.changes:
         said = missing_words(change)
         if said:
             yield Padding(Text(f"{change.suite}: {said}", style="yellow"), (0, 0, 0, 2))
+
+
+def _advice(facts: Facts, width: int) -> Iterator[RenderableType]:
+    """Which arm to take, and the place of every arm where there are several to choose from."""
+    frontier = facts.sweep.frontier if facts.sweep and facts.sweep.frontier else facts.frontier
+    if frontier is None or len(frontier.points) < 2:
+        return
+    advice = advise(facts)
+    yield Text()
+    title = "Sweep of " + ", ".join(facts.sweep.keys) if facts.sweep else "Which arm to take"
+    yield Text(title, style="bold underline")
+    for told in advice.sentences:
+        yield Text(told)
+    rows = list(advice.rows)
+    if facts.sweep:
+        place = {one.arm: number for number, one in enumerate(facts.sweep.arms)}
+        off = {one.arm for one in facts.sweep.arms if one.off}
+        rows = sorted(rows, key=lambda row: place.get(row[0], len(place)))
+        rows = [(*row[:3], f"{row[3]}; plain training" if row[0] in off else row[3]) for row in rows]
+    if width < NARROW:
+        for row in rows:
+            yield Padding(Text(f"{row[0]}: learned {row[1]}, forgot {row[2]}; {row[3]}"), (0, 0, 0, 2))
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    for name in ("arm", "learned", "forgot", "standing"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        style = "bold" if row[0] == advice.take else ""
+        table.add_row(*(Text(cell, style=style) for cell in row))
+    yield table
 
 
 def _stack(arm: Arm, facts: Facts) -> Iterator[RenderableType]:
@@ -151,9 +195,12 @@ def _verdict(change: Change) -> Text:
 def _grid(grid: Grid, width: int) -> Iterator[RenderableType]:
     seeds = counted(grid.seeds, "seed")
     yield Text.assemble(
-        (f"{grid.arm}: score on each task after each task", "bold underline"), f"  points, mean of {seeds}"
+        (f"{grid.title}: {'all tasks' if grid.pooled else 'score on each task after each task'}", "bold underline"),
+        f"  points, mean of {seeds.replace('seed', 'run') if grid.pooled else seeds}",
     )
-    if width >= 24 + 10 * len(grid.tasks):
+    if grid.pooled:
+        pass
+    elif width >= 24 + 10 * len(grid.tasks):
         yield _matrix(grid)
     else:
         for j, task in enumerate(grid.tasks):

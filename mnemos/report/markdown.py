@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from mnemos.report.advice import advise
 from mnemos.report.facts import Arm, Change, Facts, Flip, Grid
 from mnemos.report.provenance import plain, provenance
 from mnemos.report.verdicts import (
@@ -124,6 +125,7 @@ def _blocks(facts: Facts) -> Iterator[str]:
     yield " \u00b7 ".join(escape(part) for part in said if part)
     yield "## In one sentence each"
     yield _sentences(facts)
+    yield from _advice(facts)
     yield "## Ledger"
     for arm in facts.arms:
         yield from _arm(arm, facts)
@@ -147,6 +149,19 @@ def _blocks(facts: Facts) -> Iterator[str]:
 
 def _sentences(facts: Facts) -> str:
     return "\n".join(f"- **{escape(arm.name)}**: {escape(sentence(arm))}" for arm in facts.arms)
+
+
+def _advice(facts: Facts) -> Iterator[str]:
+    frontier = facts.sweep.frontier if facts.sweep and facts.sweep.frontier else facts.frontier
+    if frontier is None or len(frontier.points) < 2:
+        return
+    advice = advise(facts)
+    yield f"## {'Sweep of ' + escape(', '.join(facts.sweep.keys)) if facts.sweep else 'Which arm to take'}"
+    yield escape(" ".join(advice.sentences))
+    yield table(
+        ("arm", "learned [95 %]", "forgot [95 %]", "standing"), [[escape(cell) for cell in row] for row in advice.rows]
+    )
+    yield f"Rule: {escape(frontier.rule)}."
 
 
 def _arm(arm: Arm, facts: Facts) -> Iterator[str]:
@@ -186,11 +201,13 @@ def _row(change: Change) -> list[str]:
 
 
 def _grid(grid: Grid) -> Iterator[str]:
-    yield f"### {escape(grid.arm)}: points, mean of {counted(grid.seeds, 'seed')}"
+    unit = "run" if grid.pooled else "seed"
+    yield f"### {escape(grid.title)}: points, mean of {counted(grid.seeds, unit)}"
     rows = [("before", grid.before), *(_task_row(grid, place) for place in range(len(grid.rows)))]
     rows += [("joint", grid.joint)] if grid.joint else []
     body = [[escape(name), *(figure(cell, "points") for cell in cells)] for name, cells in rows]
-    yield table(["after learning", *(escape(task) for task in grid.tasks)], body, range(1, len(grid.tasks) + 1))
+    if not grid.pooled:
+        yield table(["after learning", *(escape(task) for task in grid.tasks)], body, range(1, len(grid.tasks) + 1))
     lines = []
     for name, (mean, low, high) in grid.metrics.items():
         words = f"{metric_words(name, mean)} {metric_interval(name, low, high)}".strip()

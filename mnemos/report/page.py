@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from mnemos.report import plots
+from mnemos.report.advice import advise
 from mnemos.report.facts import ROLES, Change, Facts, Flip, Grid, Suite, plane
 from mnemos.report.provenance import plain, provenance
 from mnemos.report.svg import PALETTE, SHAPES
@@ -39,6 +40,8 @@ LONGEST_TEXT = 2400
 """Characters of a prompt or answer shown; the rest is in results.json, and the page says so."""
 
 FLIPS_PER_ARM = 9
+MANY = 8
+"""Measured arms above which the overview has arms down and suites across."""
 
 SYMBOLS = {
     "X": "M3 1 8 6 13 1l2 2-5 5 5 5-2 2-5-5-5 5-2-2 5-5-5-5z",
@@ -104,11 +107,14 @@ def _context(facts: Facts) -> dict[str, Any]:
         ],
         "measured": [arm for arm in facts.arms if arm.changes],
         "glance": [(_role(role), _glance(facts, role)) for role in facts.roles],
+        "turned": _turned(facts) if sum(bool(arm.changes) for arm in facts.arms) > MANY else None,
         "costs": list(dict.fromkeys(name for arm in facts.arms for name, _ in cost_words(arm))),
         "plane": _drawing(plots.learning_forgetting(facts)) if points else None,
         "plane_notes": notes,
         "forest": [_drawing(panel) for panel in plots.deltas(facts, *(r for r in facts.roles if r != "health"))],
         "health": [_drawing(panel) for panel in plots.deltas(facts, "health")],
+        "advice": _advice(facts),
+        "sweep": [(axis, also, _drawing(drawing)) for axis, also, drawing in plots.sweep(facts)],
         "replay": [(also, _drawing(drawing)) for also, drawing in plots.replay(facts)],
         "matrices": list(zip(map(Markup, plots.score_matrices(facts)), map(_metrics, facts.grids), strict=True)),
         "losses": _drawing(plots.losses(facts)),
@@ -179,6 +185,46 @@ def _glance(facts: Facts, role: str) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def _turned(facts: Facts) -> dict[str, Any]:
+    """The overview with arms down and suites across, for more arms than columns can hold."""
+    suites = [suite for suite in facts.suites if any(change.suite == suite.name for change in facts.changes)]
+    rows = []
+    for place, arm in enumerate(facts.arms):
+        found = {change.suite: change for change in arm.changes}
+        if found:
+            cells = [_cell(found[suite.name]) if suite.name in found else None for suite in suites]
+            rows.append(
+                {"arm": arm.name, "place": place, "shape": _symbol(SHAPES[place % len(SHAPES)]), "cells": cells}
+            )
+    before = {change.suite: figure(change.before, change.unit) for change in facts.changes}
+    heads = [{"suite": suite.name, "role": suite.role, "before": before.get(suite.name, "")} for suite in suites]
+    return {"heads": heads, "rows": rows}
+
+
+def _advice(facts: Facts) -> dict[str, Any] | None:
+    """Which arm to take, where there are at least two to choose from."""
+    frontier = facts.sweep.frontier if facts.sweep and facts.sweep.frontier else facts.frontier
+    if frontier is None or len(frontier.points) < 2:
+        return None
+    advice = advise(facts)
+    place = {arm.name: number for number, arm in enumerate(facts.arms)}
+    rows = [
+        {"arm": arm, "learned": typeset(learned), "forgot": typeset(forgot), "standing": standing,
+         "place": place.get(arm, 0), "shape": _symbol(SHAPES[place.get(arm, 0) % len(SHAPES)])}
+        for arm, learned, forgot, standing in advice.rows
+    ]  # fmt: skip
+    title = f"Sweep of {', '.join(facts.sweep.keys)}" if facts.sweep else "Which arm to take"
+    left_out = [f"{suite} {why}" for suite, why in frontier.left_out]
+    return {
+        "title": title,
+        "said": [typeset(told) for told in advice.sentences],
+        "rows": rows,
+        "take": advice.take,
+        "rule": frontier.rule,
+        "left_out": left_out,
+    }
 
 
 def _cell(change: Change) -> dict[str, str]:

@@ -26,7 +26,7 @@ def matrix_plot(grid: Grid, *, name: str) -> str:
         width,
         height,
         name=name,
-        title=f"{grid.arm}: score on each task after each task, points, mean of {counted(grid.seeds, 'seed')}",
+        title=f"{grid.title}: score on each task after each task, points, mean of {counted(grid.seeds, 'seed')}",
         desc=typeset("; ".join(words)),
     )
 

@@ -1,4 +1,4 @@
-"""The learning-forgetting plane, and what the share of replayed rows does to both."""
+"""The learning-forgetting plane."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mnemos.report.facts import Arm, Facts, Point, plane
+from mnemos.report.facts import Facts, Point, plane
+from mnemos.report.standing import Frontier
 from mnemos.report.svg import Scale, Sheet, arm_colour, arm_shape, draw, fit, text_width, tick_text
-from mnemos.report.words import counted, figure, typeset, value
+from mnemos.report.words import counted, figure, typeset
+
+MANY = 12
+"""Arms above which the picture names only the best and the legend is one line an arm."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,11 @@ def plane_plot(facts: Facts, *, width: float, name: str) -> str:
     if len(points) < 2:
         return ""
     found = means(points)
-    said = "; ".join(f"{facts.arms[m.arm].name}: {_where(m)}" for m in found)
+    said = "; ".join(f"{facts.arms[m.arm].name}: {where(m)}" for m in found)
     ahead = ", ".join(facts.arms[mean.arm].name for mean in frontier(found))
     wide = width >= 600
-    height = max(470.0, 72 + 40 * len(found)) if wide else width + 92 + 38 * len(found)
+    line = 19 if len(found) > MANY else 38
+    height = max(470.0, 92 + line * len(found)) if wide else width + 112 + line * len(found)
     return draw(
         lambda sheet: _paint(sheet, facts, points, found, width, height),
         width,
@@ -60,7 +65,8 @@ def plane_plot(facts: Facts, *, width: float, name: str) -> str:
     )
 
 
-def _where(mean: Mean) -> str:
+def where(mean: Mean) -> str:
+    """ "learned 92.0, forgot 3.1"."""
     lost = (
         f"forgot {figure(mean.forgetting, 'points')}"
         if mean.forgetting >= 0
@@ -86,9 +92,11 @@ def _paint(
     sheet.mark(across(0), up(0), "o", colour="paper", edge="ink", size=9, markeredgewidth=1.6, zorder=3)
     taken = [(across(0) - 7, up(0) - 7, across(0) + 7, up(0) + 7)]
     taken += [(left, up(0) - 1, right, up(0) + 1), (across(0) - 1, top, across(0) + 1, bottom)]
+    _intervals(sheet, facts, found if len(found) <= MANY else best, across, up)
+    small = 4.0 if len(found) > MANY else 5.5
     for point in points:
         x, y = across(point.forgetting), up(point.learning)
-        sheet.mark(x, y, arm_shape(point.arm), colour=arm_colour(point.arm), edge="none", size=5.5, zorder=6,
+        sheet.mark(x, y, arm_shape(point.arm), colour=arm_colour(point.arm), edge="none", size=small, zorder=6,
                    gid=f"mark-run {facts.arms[point.arm].name}: seed {point.seed}")  # fmt: skip
         taken.append((x - 4, y - 4, x + 4, y + 4))
     for mean in found:
@@ -104,11 +112,58 @@ def _paint(
             sheet.write(x, top + 16, text, size=11, colour="muted", style="italic", ha=side, zorder=2)
     box = (left, top, right, bottom)
     _label(sheet, "before", across(0), up(0), "ink", taken, box)
-    for mean in found:
+    # Among many arms only the best and plain are named in the picture; the legend names all.
+    named = found if len(found) <= MANY else [m for m in found if m in best or facts.arms[m.arm].name == "plain"]
+    for mean in named:
         text = fit(facts.arms[mean.arm].name, 120, 12, "bold")
         _label(sheet, text, across(mean.forgetting), up(mean.learning), arm_colour(mean.arm), taken, box)
     x, y = (width - 246, top + 10) if wide else (4.0, bottom + 68)
     _legend(sheet, facts, found, x, y, width - x)
+
+
+def _chosen(facts: Facts) -> Frontier | None:
+    return facts.sweep.frontier if facts.sweep and facts.sweep.frontier else facts.frontier
+
+
+def _intervals(sheet: Sheet, facts: Facts, found: Sequence[Mean], across: Scale, up: Scale) -> None:
+    """95 % intervals of the means as thin crosses, and a ring around the knee."""
+    frontier = _chosen(facts)
+    for mean in found if frontier else ():
+        arm = facts.arms[mean.arm].name
+        standing = frontier.of(arm) if frontier else None
+        x, y, colour = across(mean.forgetting), up(mean.learning), arm_colour(mean.arm)
+        if standing is None:
+            continue
+        for (_, low, high), scale, sideways in ((standing.forgotten, across, True), (standing.learned, up, False)):
+            if low is None or high is None:
+                continue
+            ends = [min(max(end, scale.low), scale.high) for end in (low, high)]
+            spans = [scale(end) for end in ends]
+            xs, ys = (spans, [y, y]) if sideways else ([x, x], spans)
+            sheet.line(xs, ys, colour=colour, width=1.0, alpha=0.55, zorder=3.2)
+        if frontier and frontier.knee == arm:
+            sheet.mark(x, y, "o", colour="none", edge="ink", size=25, markeredgewidth=1.6, zorder=4.2,
+                       gid=f"mark-knee {arm}")  # fmt: skip
+
+
+def _short_legend(
+    sheet: Sheet, facts: Facts, found: Sequence[Mean], best: set[int], x: float, y: float, width: float
+) -> None:
+    """One line an arm: its mark, name, points learned and forgotten."""
+    right = x + width - 4
+    for text, end in (("learned", right - 62), ("forgot", right)):
+        sheet.write(end, y - 2, text, size=10.5, colour="muted", ha="right")
+    y += 17
+    for mean in sorted(found, key=lambda m: (m.forgetting, -m.learning)):
+        weight = "bold" if mean.arm in best else "normal"
+        sheet.mark(x + 8, y - 4, arm_shape(mean.arm), colour=arm_colour(mean.arm), size=9)
+        name = fit(facts.arms[mean.arm].name, width - 132, 11, weight)
+        sheet.write(x + 20, y, name, size=11, weight=weight)
+        sheet.write(right - 62, y, typeset(figure(mean.learning, "points")), size=11, ha="right", weight=weight)
+        sheet.write(right, y, typeset(figure(mean.forgetting, "points")), size=11, ha="right", weight=weight)
+        y += 19
+    sheet.line([x, x + 16], [y, y], colour="muted", width=1.2, linestyle=(0, (4, 3)))
+    sheet.write(x + 24, y + 4, "frontier (bold): none does better on both", size=10.5, colour="muted")
 
 
 def _grid(sheet: Sheet, across: Scale, up: Scale, wide: bool) -> None:
@@ -170,105 +225,15 @@ def _overlap(a: Box, b: Box) -> bool:
 
 def _legend(sheet: Sheet, facts: Facts, found: Sequence[Mean], x: float, y: float, width: float) -> None:
     best = {mean.arm for mean in frontier(found)}
+    if len(found) > MANY:
+        _short_legend(sheet, facts, found, best, x, y, width)
+        return
     for mean in sorted(found, key=lambda m: (m.forgetting, -m.learning)):
         sheet.mark(x + 8, y, arm_shape(mean.arm), colour=arm_colour(mean.arm), size=11)
         sheet.write(x + 24, y + 4, fit(facts.arms[mean.arm].name, width - 26, 12, "bold"), size=12, weight="bold")
         sheet.write(
-            x + 24, y + 20, typeset(_where(mean)) + (", frontier" if mean.arm in best else ""), size=11, colour="muted"
+            x + 24, y + 20, typeset(where(mean)) + (", frontier" if mean.arm in best else ""), size=11, colour="muted"
         )
         y += 38
     sheet.line([x, x + 16], [y + 2, y + 2], colour="muted", width=1.2, linestyle=(0, (4, 3)))
     sheet.write(x + 24, y + 6, "frontier: no arm does better on both", size=11, colour="muted")
-
-
-@dataclass(frozen=True)
-class Shares:
-    """Arms that differ only in how much they replay: (share, arm) pairs by growing share. also: the
-    other methods that they have in common, in words."""
-
-    also: str
-    arms: tuple[tuple[float, int], ...]
-
-
-def replay_shares(facts: Facts) -> list[Shares]:
-    """Groups of arms with at least two replay shares. An arm with the same other methods and no
-    replay joins its group at share 0."""
-    groups: dict[str, dict[float, int]] = {}
-    bare: dict[str, int] = {}
-    for place, arm in enumerate(facts.arms):
-        share, rest = _share(arm)
-        if share is None:
-            bare.setdefault(rest, place)
-        else:
-            groups.setdefault(rest, {}).setdefault(share, place)
-    out = []
-    for rest, shares in groups.items():
-        if len(shares) >= 2:
-            if rest in bare:
-                shares.setdefault(0.0, bare[rest])
-            out.append(Shares(rest, tuple(sorted(shares.items()))))
-    return out
-
-
-def _share(arm: Arm) -> tuple[float | None, str]:
-    share, rest = None, []
-    for step in arm.history:
-        found = step.settings.get("share_of_final")
-        if step.method == "replay" and isinstance(found, int | float):
-            share = float(found)
-        elif not step.off:
-            rest.append(f"{step.method} {value(step.settings)}")
-    return share, ", ".join(rest)
-
-
-def replay_plot(facts: Facts, group: Shares, *, width: float, name: str) -> str:
-    """Learned and forgotten against the share of replayed rows; empty without two placed shares."""
-    points, _ = plane(facts)
-    placed = {mean.arm: mean for mean in means(points)}
-    arms = [(share, arm) for share, arm in group.arms if arm in placed]
-    if len({share for share, _ in arms}) < 2:
-        return ""
-    said = "; ".join(f"{100 * share:g} % replayed: {_where(placed[arm])}" for share, arm in arms)
-    return draw(
-        lambda sheet: _paint_shares(sheet, arms, points, placed, width),
-        width,
-        300,
-        name=name,
-        title="Learned and forgotten by the share of replayed rows",
-        desc=typeset(said),
-    )
-
-
-def _paint_shares(
-    sheet: Sheet, arms: Sequence[tuple[float, int]], points: Sequence[Point], placed: dict[int, Mean], width: float
-) -> None:
-    wide = width >= 600
-    left, right, top, bottom = 44.0, width - (120 if wide else 80), 30.0, 244.0
-    own = [point for point in points if any(point.arm == arm for _, arm in arms)]
-    up = Scale.over([0.0, *(p.learning for p in own), *(p.forgetting for p in own)], bottom, top)
-    sheet.box(left, top, right - left, bottom - top, fill="panel", zorder=0)
-    for tick in up.ticks(5):
-        sheet.line([left, right], [up(tick)] * 2, colour="rule" if tick else "ink", zorder=1)
-        sheet.write(left - 7, up(tick) + 4, tick_text(tick), size=11, colour="muted", ha="right")
-    step = (right - left) / len(arms)
-    xs = [left + step * (place + 0.5) for place in range(len(arms))]
-    for (share, _), x in zip(arms, xs, strict=True):
-        sheet.write(x, bottom + 18, f"{100 * share:g} %", size=11, ha="center")
-    sheet.write((left + right) / 2, bottom + 40, "share of replayed rows in training (not to scale)", size=11.5,
-                weight="bold", ha="center")  # fmt: skip
-    sheet.write(0, 16, "points", size=12, weight="bold")
-    ends = []
-    for word, part, colour, shape in (("learned", "learning", "gained", "^"), ("forgot", "forgetting", "lost", "v")):
-        ys = [up(getattr(placed[arm], part)) for _, arm in arms]
-        sheet.line(xs, ys, colour=colour, width=2, zorder=3)
-        for (_, arm), x, y in zip(arms, xs, ys, strict=True):
-            for point in own:
-                if point.arm == arm:
-                    sheet.mark(x, up(getattr(point, part)), shape, colour=colour, size=5, alpha=0.45)
-            sheet.mark(x, y, shape, colour=colour, size=9, zorder=5)
-        ends.append((ys[-1], word, colour))
-    gap = 16 - abs(ends[0][0] - ends[1][0])
-    for place, (y, word, colour) in enumerate(sorted(ends)):
-        shift = 0.0 if gap <= 0 else (-gap / 2, gap / 2)[place]
-        sheet.box(xs[-1] + 10, y - 7 + shift, text_width(word, 12, "bold") + 3, 14, fill="panel", zorder=2)
-        sheet.write(xs[-1] + 12, y + 4 + shift, word, size=12, colour=colour, weight="bold")

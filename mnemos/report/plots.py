@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from mnemos.report.facts import Facts
+from mnemos.report.plot_curve import curve_plot, replay_curves, sweep_curves
 from mnemos.report.plot_forest import forest, panels
 from mnemos.report.plot_more import losses_plot, matrix_plot
-from mnemos.report.plot_plane import plane_plot, replay_plot, replay_shares
+from mnemos.report.plot_plane import plane_plot
 
 WIDE, NARROW = 860, 340
 
@@ -49,17 +50,27 @@ def deltas(facts: Facts, *roles: str) -> list[Drawing]:
 
 
 def score_matrices(facts: Facts) -> list[str]:
-    """One heat map per arm of a sequence, in one size."""
-    return [matrix_plot(grid, name=f"matrix-{place}") for place, grid in enumerate(facts.grids)]
+    """One heat map per arm (and order) of a sequence, in one size; empty text for a mean over orders."""
+    return ["" if grid.pooled else matrix_plot(grid, name=f"matrix-{place}") for place, grid in enumerate(facts.grids)]
 
 
 def replay(facts: Facts) -> list[tuple[str, Drawing]]:
     """(other methods in common, drawing) for each group of arms with two or more replay shares."""
     out = []
-    for place, group in enumerate(replay_shares(facts)):
-        drawing = _both(partial(replay_plot, facts, group), f"replay-{place}")
+    for place, curve in enumerate(replay_curves(facts)):
+        drawing = _both(partial(curve_plot, facts, curve), f"replay-{place}")
         if drawing:
-            out.append((group.also, drawing))
+            out.append((curve.also, drawing))
+    return out
+
+
+def sweep(facts: Facts) -> list[tuple[str, str, Drawing]]:
+    """(key, other keys' values, drawing) for each line through a sweep's grid."""
+    out = []
+    for place, curve in enumerate(sweep_curves(facts)):
+        drawing = _both(partial(curve_plot, facts, curve), f"sweep-{place}")
+        if drawing:
+            out.append((curve.axis, curve.also, drawing))
     return out
 
 

@@ -1,9 +1,10 @@
-"""results.json -> Facts. The only module of the room that knows the file's keys."""
+"""results.json -> Facts. With `standing`, the only module of the room that knows the file's keys."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mnemos.core.errors import UsageError
@@ -20,6 +21,7 @@ from mnemos.report.facts import (
     Suite,
     Writing,
 )
+from mnemos.report.standing import read_frontier, read_sweep
 from mnemos.report.words import clean, number, scaled
 
 
@@ -46,6 +48,8 @@ def read(results: Mapping[str, Any]) -> Facts:
         arms=_arms(results, suites),
         grids=_grids(_map(results.get("matrix"))),
         flips=flips,
+        frontier=read_frontier(results.get("frontier")),
+        sweep=read_sweep(results.get("sweep")),
     )
 
 
@@ -129,7 +133,7 @@ def _arms(results: Mapping[str, Any], suites: Mapping[str, Suite]) -> tuple[Arm,
 def _run(run: Mapping[str, Any], place: int) -> Run:
     losses = ((number(pair[0]), number(pair[1])) for pair in _list(run.get("losses")))
     return Run(
-        seed=clean(run.get("seed", place)),
+        seed=clean(run.get("seed", place)) + _order_words(run.get("order")),
         fingerprint=clean(run.get("fingerprint") or ""),
         scores={clean(name): number(_map(score).get("mean")) for name, score in _map(run.get("scores")).items()},
         cost={str(key): number(value) for key, value in _map(run.get("cost")).items()},
@@ -212,33 +216,49 @@ def _flip(flip: Mapping[str, Any]) -> Flip:
     )
 
 
+def _order_words(order: Any) -> str:
+    """ ", order a, b, c" for a run of one of several orders."""
+    return f", order {', '.join(clean(task) for task in order)}" if isinstance(order, list) and order else ""
+
+
 def _grids(matrix: Mapping[str, Any]) -> tuple[Grid, ...]:
+    """One grid an arm; with several orders one an arm and order, after the arm's mean over them."""
+    orders = _list(matrix.get("orders"))
     tasks = tuple(clean(task) for task in _list(matrix.get("tasks")))
-    grids = []
+    if not orders:
+        return tuple(_grid(clean(name), tasks, entry) for name, entry in _map(matrix.get("arms")).items())
+    out = []
     for name, entry in _map(matrix.get("arms")).items():
-        seeds = [rows for rows in _map(entry.get("seeds")).values() if rows]
-        depth = max((len(rows) for rows in seeds), default=0)
-        rows = tuple(
-            tuple(_mean_points(rows[i][j] for rows in seeds if i < len(rows)) for j in range(len(tasks)))
-            for i in range(depth)
-        )
-        joint = _list(entry.get("joint"))
-        metrics = {
-            str(key): tuple(scaled(number(_map(metric).get(part)), "points") for part in ("mean", "low", "high"))
-            for key, metric in _map(entry.get("metrics")).items()
-        }
-        grids.append(
-            Grid(
-                arm=clean(name),
-                tasks=tasks,
-                before=tuple(_mean_points([value]) for value in _list(entry.get("before"))) or (None,) * len(tasks),
-                rows=rows,
-                joint=tuple(_mean_points([value]) for value in joint) or None,
-                seeds=len(seeds),
-                metrics=metrics,  # type: ignore[arg-type]  # three parts each, by the line above
-            )
-        )
-    return tuple(grids)
+        whole = _grid(clean(name), tasks, entry)
+        runs = sum(len(_map(_map(order["arms"]).get(name, {}).get("seeds"))) for order in orders)
+        out.append(replace(whole, order=f"mean of {len(orders)} orders", pooled=True, rows=(), seeds=runs))
+        for order in orders:
+            taught = tuple(clean(task) for task in order["tasks"])
+            out.append(replace(_grid(clean(name), taught, order["arms"][name]), order=f"order {', '.join(taught)}"))
+    return tuple(out)
+
+
+def _grid(name: str, tasks: tuple[str, ...], entry: Mapping[str, Any]) -> Grid:
+    seeds = [rows for rows in _map(entry.get("seeds")).values() if rows]
+    depth = max((len(rows) for rows in seeds), default=0)
+    rows = tuple(
+        tuple(_mean_points(rows[i][j] for rows in seeds if i < len(rows)) for j in range(len(tasks)))
+        for i in range(depth)
+    )
+    joint = _list(entry.get("joint"))
+    metrics = {
+        str(key): tuple(scaled(number(_map(metric).get(part)), "points") for part in ("mean", "low", "high"))
+        for key, metric in _map(entry.get("metrics")).items()
+    }
+    return Grid(
+        arm=name,
+        tasks=tasks,
+        before=tuple(_mean_points([value]) for value in _list(entry.get("before"))) or (None,) * len(tasks),
+        rows=rows,
+        joint=tuple(_mean_points([value]) for value in joint) or None,
+        seeds=len(seeds),
+        metrics=metrics,  # type: ignore[arg-type]  # three parts each, by the line above
+    )
 
 
 def _mean_points(values: Iterable[Any]) -> float | None:

@@ -241,7 +241,9 @@ def headline(facts: Facts) -> str:
 
 def _sequence_sentence(facts: Facts) -> list[str]:
     moved = [
-        (grid.arm, grid.metrics["backward_transfer"][0]) for grid in facts.grids if "backward_transfer" in grid.metrics
+        (grid.arm, grid.metrics["backward_transfer"][0])
+        for grid in facts.grids
+        if "backward_transfer" in grid.metrics and (grid.pooled or not grid.order)
     ]
     lost = [f"{figure(-mean, 'points')} points under {arm}" for arm, mean in moved if mean is not None and mean < 0]
     return [f"Once later tasks were taught, earlier ones lost {listing(lost, at_most=4)}."] if lost else []
