@@ -1,0 +1,285 @@
+"""Published findings and whether they hold here: verdicts computed from the intervals of a study.
+
+    python -m mnemos.recipes.findings --results docs/results/catalogue.json --out docs/findings.md
+
+A finding (findings.yaml) is an ordering that a paper reports, with the two arms and the measure that
+test it. Of the arm's difference to the other one, with its 95 % interval:
+
+expect        HOLDS                      DOES NOT HOLD
+lower         all of it below 0          all of it above 0, or inside the margin
+higher        all of it above 0          all of it below 0, or inside the margin
+same          inside the margin          outside the margin
+not_lower     all of it above -margin    all of it below -margin
+not_higher    all of it below +margin    all of it above +margin
+
+Anything else is CANNOT TELL. A finding with several tests holds when all do and does not when one
+does not. Without its arms or suites in the results it is not tested.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field
+
+from mnemos.core.errors import DataError, UsageError
+from mnemos.core.files import read_json, write_text
+from mnemos.core.method import validated
+from mnemos.core.settings import Settings
+from mnemos.report.markdown import escape, table
+from mnemos.report.words import figure, interval
+
+HERE = Path(__file__).parent
+REGISTRY = HERE / "findings.yaml"
+BEFORE = "before"
+HOLDS, DOES_NOT, CANNOT_TELL, NOT_TESTED = "HOLDS", "DOES NOT HOLD", "CANNOT TELL", "not tested yet"
+MEANS = ("learned", "forgotten")
+
+
+class Ordering(Settings):
+    """One ordering to test."""
+
+    arm: str
+    """The arm that the expectation is about; * matches several, and then each must fit."""
+    than: str
+    """The other arm, or `before`."""
+    measure: str
+    """learned, forgotten, or a suite's name; * as above."""
+    expect: Literal["lower", "higher", "same", "not_lower", "not_higher"]
+    """How the arm should stand to the other."""
+    margin: float = Field(1.0, gt=0)
+    """The difference that counts as none, in points or the suite's unit."""
+
+
+class Finding(Settings):
+    """What a paper found."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+    """Its name here."""
+    paper: str
+    """Where it was found."""
+    methods: list[str]
+    """The methods that it is about."""
+    statement: str
+    """One sentence."""
+    numbers: str
+    """The paper's own."""
+    study: str = "catalogue"
+    """The name of the study whose results test it."""
+    tests: list[Ordering] = Field(min_length=1)
+    """All must hold."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One test's numbers, in points or the suite's unit, and its verdict."""
+
+    what: str
+    unit: str
+    mean: float
+    low: float | None
+    high: float | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finding's verdict, the differences behind it, and why it was not tested, if it was not."""
+
+    finding: Finding
+    verdict: str
+    differences: tuple[Difference, ...]
+    reason: str = ""
+
+
+def load_findings(path: Path = REGISTRY) -> list[Finding]:
+    """The registry. Raises UsageError for a key that no finding has, DataError for an id used twice."""
+    rows = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found = [
+        _finding({**row, "tests": [validated(Ordering, t, where=f"{row.get('id')}.tests") for t in row["tests"]]})
+        for row in rows
+    ]
+    ids = [finding.id for finding in found]
+    twice = next((name for name in ids if ids.count(name) > 1), None)
+    if twice:
+        raise DataError(f"{path.name}: {twice}", "is used twice", "rename one")
+    return found
+
+
+def _finding(row: Mapping[str, Any]) -> Finding:
+    made: Finding = validated(Finding, row, where=f"finding {row.get('id')}")
+    return made
+
+
+def judge(test: Ordering, low: float | None, high: float | None) -> str:
+    """The verdict of one interval, by the table above."""
+    if low is None or high is None:
+        return CANNOT_TELL
+    m = test.margin
+    inside = -m <= low and high <= m
+    holds, fails = {
+        "lower": (high < 0, low > 0 or inside),
+        "higher": (low > 0, high < 0 or inside),
+        "same": (inside, low > m or high < -m),
+        "not_lower": (low > -m, high < -m),
+        "not_higher": (high < m, low > m),
+    }[test.expect]
+    return HOLDS if holds else DOES_NOT if fails else CANNOT_TELL
+
+
+def outcome(finding: Finding, results: Mapping[str, Mapping[str, Any]]) -> Outcome:
+    """Test one finding. results: study name -> the content of its results.json."""
+    if finding.study not in results:
+        return Outcome(finding, NOT_TESTED, (), f"no results of the study {finding.study}")
+    study = results[finding.study]
+    made: list[Difference] = []
+    for test in finding.tests:
+        found = differences(test, study)
+        if isinstance(found, str):
+            return Outcome(finding, NOT_TESTED, tuple(made), found)
+        made += found
+    verdicts = {difference.verdict for difference in made}
+    verdict = DOES_NOT if DOES_NOT in verdicts else CANNOT_TELL if CANNOT_TELL in verdicts else HOLDS
+    return Outcome(finding, verdict, tuple(made))
+
+
+def differences(test: Ordering, results: Mapping[str, Any]) -> list[Difference] | str:
+    """Every difference that the test is about, or the reason why there is none."""
+    arms = [str(entry["arm"]) for entry in results.get("arms") or ()]
+    chosen = [arm for arm in arms if fnmatchcase(arm, test.arm)]
+    if not chosen:
+        return f"no arm {test.arm}"
+    if test.than != BEFORE and test.than not in arms:
+        return f"no arm {test.than}"
+    suites = {str(row["suite"]): str(row["unit"]) for row in results.get("comparisons") or ()}
+    measures = [test.measure] if test.measure in MEANS else [name for name in suites if fnmatchcase(name, test.measure)]
+    if not measures:
+        return f"no suite {test.measure}"
+    out = []
+    for arm in chosen:
+        for measure in measures:
+            found = _to_before(results, arm, measure) if test.than == BEFORE else None
+            found = found or _between(results, arm, test.than, measure)
+            if found is None:
+                return f"{measure} of {arm} beside {test.than} was not measured"
+            unit = suites.get(measure, "points")
+            mean, low, high = (None if x is None else x * (100.0 if unit == "points" else 1.0) for x in found)
+            if mean is None:
+                return f"{measure} of {arm} is missing"
+            what = f"{measure}: {arm} - {test.than}"
+            out.append(Difference(what, unit, mean, low, high, judge(test, low, high)))
+    return out
+
+
+Numbers = tuple[float | None, float | None, float | None]
+
+
+def _to_before(results: Mapping[str, Any], arm: str, measure: str) -> Numbers | None:
+    if measure in MEANS:
+        points = (results.get("frontier") or {}).get("points") or ()
+        entry = next((point[measure] for point in points if point["arm"] == arm), None)
+        return None if entry is None else (entry["mean"], entry["low"], entry["high"])
+    rows = results.get("comparisons") or ()
+    row = next((row for row in rows if row["arm"] == arm and row["suite"] == measure), None)
+    return None if row is None else (row["delta"], row["low"], row["high"])
+
+
+def _between(results: Mapping[str, Any], arm: str, than: str, measure: str) -> Numbers | None:
+    contrasts = results.get("contrasts") or {}
+    names = list(contrasts.get("arms") or ())
+    if arm not in names or than not in names:
+        return None
+    rows = contrasts.get(measure) if measure in MEANS else (contrasts.get("suites") or {}).get(measure)
+    a, b = names.index(arm), names.index(than)
+    for first, second, mean, low, high in rows or ():
+        if (first, second) == (a, b):
+            return mean, low, high
+        if (first, second) == (b, a):
+            return tuple(None if x is None else -x for x in (mean, high, low))  # type: ignore[return-value]
+    return None
+
+
+def read_results(paths: Sequence[Path]) -> dict[str, Mapping[str, Any]]:
+    """Study name -> results.json. Raises UsageError for a file that is absent or of no study."""
+    out: dict[str, Mapping[str, Any]] = {}
+    for path in paths:
+        if not path.is_file():
+            raise UsageError(f"{path}", "does not exist", "give a results.json")
+        results = read_json(path)
+        if not isinstance(results, Mapping) or "study" not in results:
+            raise UsageError(f"{path}", "is not the content of a results.json", "give the file that `mnemos run` wrote")
+        out[str(results["study"])] = results
+    return out
+
+
+def page(outcomes: Sequence[Outcome], results: Mapping[str, Mapping[str, Any]]) -> str:
+    """docs/findings.md."""
+    count = {verdict: sum(o.verdict == verdict for o in outcomes) for verdict in (HOLDS, DOES_NOT, CANNOT_TELL)}
+    tested = sum(count.values())
+    said = ", ".join(f"{number} {verdict}" for verdict, number in count.items())
+    head = ("finding", "the paper", "here: difference [95 %]", "verdict")
+    rows = [
+        [
+            f"**{escape(o.finding.id)}**: {escape(o.finding.statement)}",
+            f"{paper_link(o.finding.paper)}: {escape(o.finding.numbers)}",
+            "<br>".join(escape(difference_words(d)) for d in o.differences) or escape(o.reason),
+            o.verdict if o.verdict == NOT_TESTED else f"**{o.verdict}**",
+        ]
+        for o in outcomes
+    ]
+    blocks = [
+        "# Findings",
+        "Published orderings, tested again in small. Written by `python -m mnemos.recipes.findings`: no verdict is "
+        "typed by hand. Each is an ordering of two arms of one study, paired by item and seed; points are hundredths "
+        "of a suite's scale. It DOES NOT HOLD where the opposite is proven, or where any difference is proven to be "
+        "smaller than the margin. On a model of a few million parameters a finding that does not hold says where it "
+        "ends, not that the paper is wrong.",
+        f"{tested} of {len(outcomes)} tested: {said}." if tested else f"None of {len(outcomes)} is tested yet.",
+        table(head, rows),
+        *(_stands_on(name, study) for name, study in results.items()),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def difference_words(difference: Difference) -> str:
+    """ "forgotten: token_mask - plain = -31.2 points [-35.0, -27.4]"."""
+    around = interval(difference.low, difference.high, difference.unit, sign=True)
+    size = figure(difference.mean, difference.unit, sign=True)
+    return f"{difference.what} = {size} {difference.unit} {around}".rstrip()
+
+
+def paper_link(paper: str) -> str:
+    """arXiv:… as a link; anything else as it is."""
+    return f"[{paper}](https://arxiv.org/abs/{paper[6:]})" if paper.startswith("arXiv:") else escape(paper)
+
+
+def _stands_on(name: str, results: Mapping[str, Any]) -> str:
+    manifest = results.get("manifest") or {}
+    model, seeds = manifest.get("model") or {}, manifest.get("seeds") or ()
+    return (
+        f"Study {escape(name)}: {len(results.get('arms') or ())} arms, seeds {escape(', '.join(map(str, seeds)))}, "
+        f"model {escape(Path(str(model.get('path', 'unknown'))).name)} ({escape(model.get('fingerprint', ''))}), "
+        f"manifest {escape(manifest.get('fingerprint', ''))}, {escape(results.get('created', ''))}."
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: write the page."""
+    parser = argparse.ArgumentParser(prog="python -m mnemos.recipes.findings", description="Test published findings.")
+    parser.add_argument("--results", type=Path, action="append", default=[], help="a results.json; repeatable")
+    parser.add_argument("--out", type=Path, default=Path("docs/findings.md"), help="the page (docs/findings.md)")
+    given = parser.parse_args(arguments)
+    results = read_results(given.results)
+    write_text(given.out, page([outcome(finding, results) for finding in load_findings()], results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
