@@ -38,6 +38,9 @@ class TrainSettings(Settings):
     """Longest example in tokens. A longer one is refused and counted unless truncate is set."""
     truncate: bool = False
     """Cut examples longer than max_length at the end instead of leaving them out."""
+    long_documents: Literal["as_rows", "chunk"] = "as_rows"
+    """Documents (rows of text) longer than max_length: like any other row, or in consecutive pieces
+    of at most max_length tokens, so that all of them is learned."""
     packing: bool = False
     """Join short examples into rows of max_length; positions restart, attention stays within
     an example."""

@@ -41,6 +41,31 @@ def fit(rows: Sequence[Tokens], max_length: int, truncate: bool) -> tuple[list[T
     return kept, counts
 
 
+def chunks(row: Tokens, max_length: int, bos: int | None) -> list[Tokens]:
+    """A document in consecutive pieces of at most `max_length` tokens; every token is learned once.
+
+    bos: where the document begins with it, every piece does, as every document that the model
+    reads; otherwise a piece begins with the last token of the one before, which is learned there. A
+    first token's weight is never used. A piece's example is ``id#2``, ``id#3``, …
+    Raises ValueError for max_length below 2, which leaves no room to learn.
+    """
+    if max_length < 2:
+        raise ValueError(f"max_length {max_length} must be at least 2")
+    if len(row) <= max_length:
+        return [row]
+    starts_with_bos = bos is not None and int(row.ids[0]) == bos
+    out = [Tokens(row.ids[:max_length], row.weight[:max_length], row.output[:max_length], row.example, row.origin)]
+    for at in range(max_length, len(row), max_length - 1):
+        own = np.arange(at, min(at + max_length - 1, len(row)))
+        first = 0 if starts_with_bos else at - 1
+        taken = np.concatenate([[first], own])
+        weight = row.weight[taken].copy()
+        weight[0] = 0.0
+        name = f"{row.example}#{len(out) + 1}"
+        out.append(Tokens(row.ids[taken], weight, row.output[taken], name, row.origin))
+    return out
+
+
 def pack(rows: Sequence[Tokens], max_length: int) -> list[list[Tokens]]:
     """Put rows together into groups of at most `max_length` tokens, few groups, none cut.
 

@@ -43,12 +43,13 @@ def prepare(plan: Plan, renderer: Any) -> Prepared:
     from mnemos.sources.batches import fit, pack
 
     settings = plan.train
-    rendered = [renderer.render(example) for example in plan.examples]
+    counts: Counter[str] = Counter()
+    rendered = _rendered(plan, renderer, counts)
     if not rendered:
         raise DataError(
             plan.examples.describe(), "gives no examples", "check the file and the columns that it was read as"
         )
-    counts: Counter[str] = Counter(examples=len(rendered))
+    counts["examples"] = len(rendered)
     counts.update(f"origin {tokens.origin}" for tokens in rendered)
     fitted, reasons = fit(rendered, settings.max_length, settings.truncate)
     counts.update(reasons)
@@ -73,6 +74,23 @@ def _apart(rows: Sequence[Tokens], plan: Plan) -> list[list[Tokens]]:
     if new_share_start(plan.examples) is None:
         return [list(rows)]
     return [[row for row in rows if is_new(row.origin) == kind] for kind in (True, False)]
+
+
+def _rendered(plan: Plan, renderer: Any, counts: Counter[str]) -> list[Tokens]:
+    """Every example as tokens; long documents in pieces where the settings ask for it, counted."""
+    from mnemos.sources.batches import chunks
+
+    limit, out = plan.train.max_length, []
+    for example in plan.examples:
+        tokens = renderer.render(example)
+        if plan.train.long_documents == "chunk" and example.kind == "text" and len(tokens) > limit:
+            pieces = chunks(tokens, limit, renderer.tokenizer.bos_token_id)
+            counts["documents cut into pieces"] += 1
+            counts["pieces of them"] += len(pieces)
+            out += pieces
+        else:
+            out.append(tokens)
+    return out
 
 
 def weigh(rows: Sequence[Tokens], steps: Sequence[Weigh], before: ModelHandle) -> list[Tokens]:
