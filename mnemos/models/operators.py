@@ -40,7 +40,7 @@ from mnemos.core.combination import Call, Combination, value_at
 from mnemos.core.errors import UsageError
 from mnemos.models.tensors import View, row_width
 
-BLOCK = 1 << 17
+BLOCK = 1 << 18
 """Elements worked on at a time: a few float32 buffers of this size fit the processor's cache."""
 PAGE = 1 << 16
 """Elements whose random numbers share one seed, so that they depend on neither block nor thread."""
@@ -97,10 +97,10 @@ class Trim:
     def __call__(self, delta: torch.Tensor, start: int) -> None:
         """Zero the rest."""
         size = delta.abs().float()
-        gone = size < self.low
+        kept = size >= self.low
         if self.high != math.inf:
-            gone.logical_or_(size > self.high)
-        delta.masked_fill_(gone, 0)
+            kept.logical_and_(size <= self.high)
+        delta.mul_(kept)
 
 
 @dataclass(frozen=True)
@@ -369,8 +369,9 @@ def _largest(models: Sequence[Sum], tensor: Tensor, ranks: Sequence[int]) -> lis
              for of_rank in wanted for k, found in enumerate(of_rank) if found}  # fmt: skip
     for bits in _bits(models, tensor) if lower else ():
         for (k, number), histogram in lower.items():
-            inside = bits[k][(bits[k] >> 16) == number] & 0xFFFF
-            histogram += torch.bincount(inside, minlength=1 << 16)
+            # numpy finds the few that lie in the bin several times faster than a mask in torch.
+            inside = np.flatnonzero(((bits[k] >> 16) == number).numpy())
+            histogram += torch.bincount(bits[k][torch.from_numpy(inside)] & 0xFFFF, minlength=1 << 16)
     return [[_value(found, lower.get((k, found[0])) if found else None) for k, found in enumerate(of_rank)]
             for of_rank in wanted]  # fmt: skip
 

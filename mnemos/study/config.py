@@ -279,6 +279,8 @@ def _arm(arm: str, steps: ArmSteps, folder: Path) -> ArmSteps:
             filled["data"] = data_location(filled["data"], folder)
         if isinstance(filled.get("author"), str):
             filled["author"] = author_location(filled["author"], folder)
+        if isinstance(filled.get("models"), Mapping):
+            filled["models"] = {name: model_location(place, folder) for name, place in filled["models"].items()}
         out.append({name: filled})
     return out
 

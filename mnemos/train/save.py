@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -132,23 +133,27 @@ def merge_adapter(adapter: Path, before: ModelHandle, prompts: Any, adapted: Any
 def apply_after(after: Sequence[Any], trained: Path, before: ModelHandle, out: Path) -> None:
     """Arithmetic on the weights: each expression in order, its result the next one's `after`.
 
-    after: values of Plan.after, each with the text of an `expression` over the names `after` and
-    `before`. trained: the directory that the stage left. Writes a complete directory at `out`,
-    atomically. Raises as `models.weights.combine` does.
+    after: values of Plan.after (`methods.after.WeightExpression`), over the names `after`, `before`
+    and those of their own models. trained: the directory that the stage left; configuration,
+    tokenizer and chat template stay its. Writes a complete directory at `out`, atomically. Raises
+    as `models.weights.combine` does.
     """
+    from mnemos.models.merge import How
     from mnemos.models.weights import combine
 
     scratch = out.with_name(f".{out.name}.after")
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         with whole(out) as folder:
-            source, current = folder_of(before), trained
-            if after and (source / "adapter_config.json").is_file():
-                source = scratch / "before"
-                load_before(before).save_pretrained(source)
+            current = trained
             for number, step in enumerate(after):
                 target = folder if number == len(after) - 1 else scratch / str(number)
-                combine(expression.parse(step.expression), {"after": current, "before": source}, target, parent="after")
+                places = {"after": current, "before": folder_of(before)}
+                places.update({name: folder_of(handle) for name, handle in step.models})
+                how = How(embeddings=step.embeddings, tokenizer="after", template="after")
+                merged = combine(expression.parse(step.expression), places, target, parent="after", how=how)
+                for line in merged.warnings:
+                    print(f"weights: {merged.expression}: {line}", file=sys.stderr)
                 current = target
             if not after:
                 shutil.copytree(trained, folder, dirs_exist_ok=True)
