@@ -69,6 +69,8 @@ def example_of(method: Method) -> dict[str, Any]:
 
 TEXTS: dict[tuple[str, str], list[Any]] = {
     ("weights", "expression"): ["0.5*after + 0.5*before", "after", "2*after - before", "before + 0*after + after"],
+    ("weights", "models"): [{}],
+    ("weights", "numbers"): [{}],
     ("freeze", "pattern"): [None, "mlp", r"layers\.0\."],
     ("only", "pattern"): [None, "mlp", r"layers\.0\."],
     ("lora", "targets"): ["all-linear", ("q_proj", "v_proj")],
