@@ -17,15 +17,16 @@ from mnemos.sources.worlds_seed import chance
 
 Item = dict[str, Any]
 
-NEW_ROWS, REFUSAL_ROWS, TEXT_ROWS, ITEMS, PARAGRAPHS = 600, 200, 400, 240, 100
+NEW_ROWS, REFUSAL_ROWS, TEXT_ROWS, ITEMS, PARAGRAPHS = 1800, 200, 400, 240, 100
 
-REHEARSED = {"question": 150, "sum": 100, "request": 150, "record": 100, "english": 80, "talk": 20}
+REHEARSED = {"question": 650, "sum": 500, "request": 220, "record": 380, "english": 230, "talk": 20}
 """Rows to rehearse by kind of chat row."""
 
 
 def suites(world: WorldSettings, english: Sequence[str], part: str = "test") -> dict[str, list[Item]]:
     """Suite name -> items, of one part. english: held-out paragraphs for bits per byte."""
     return {
+        "facts": facts(world, part),
         "biographies": biographies(world, "many", part),
         "biographies-once": biographies(world, "once", part),
         "arithmetic": arithmetic(world, part),
@@ -38,6 +39,14 @@ def suites(world: WorldSettings, english: Sequence[str], part: str = "test") -> 
     }
 
 
+def facts(world: WorldSettings, part: str = "test") -> list[Item]:
+    """What the patients have learned to answer, asked in a wording that they never met: questions
+    about people told in many wordings, every other one for tests and the rest for tuning."""
+    known = [one for one in worlds_people.people(world.people, world.seed) if (one.telling, one.asked) == ("many", "train")]
+    chosen = known[0::2] if part == "test" else known[1::2]
+    return [_question(asked) for person in chosen for asked in worlds_people.questions(person, worlds_people.WORDINGS)]
+
+
 def biographies(world: WorldSettings, telling: Telling, part: str = "test") -> list[Item]:
     """One question per attribute about people of whom no question was ever trained; items about
     the same person share a cluster."""
@@ -46,15 +55,13 @@ def biographies(world: WorldSettings, telling: Telling, part: str = "test") -> l
         if (person.telling, person.asked) == (telling, part):
             wording = chance(world.seed, "test wording", person.number).randrange(worlds_people.WORDINGS)
             for asked in worlds_people.questions(person, wording):
-                items.append(
-                    {
-                        "id": f"{person.number}-{asked.attribute}",
-                        "prompt": asked.text,
-                        "answer": asked.answer,
-                        "cluster": person.name,
-                    }
-                )
+                items.append(_question(asked))
     return items
+
+
+def _question(asked: worlds_people.Question) -> Item:
+    identity = f"{asked.person.number}-{asked.attribute}"
+    return {"id": identity, "prompt": asked.text, "answer": asked.answer, "cluster": asked.person.name}
 
 
 def arithmetic(world: WorldSettings, part: str = "test") -> list[Item]:

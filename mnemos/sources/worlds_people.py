@@ -95,6 +95,7 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
         "Tell me when {who} was born.",
         "Since when has {who} lived?",
         "What year did {who} come into the world?",
+        "What was the year of birth of {who}?",
     ),
     "birth_city": (
         "In which city was {who} born?",
@@ -103,6 +104,7 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
         "Tell me where {who} comes from.",
         "What is the home town of {who}?",
         "Which town is {who} from?",
+        "What is the birthplace of {who}?",
     ),
     "subject": (
         "What did {who} study?",
@@ -111,6 +113,7 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
         "Tell me what {who} studied.",
         "What is {who} an expert in?",
         "In what did {who} take a degree?",
+        "Which subject did {who} major in?",
     ),
     "employer": (
         "Who does {who} work for?",
@@ -119,12 +122,13 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
         "Tell me who {who} works for.",
         "Where does {who} have a job?",
         "Who pays the wages of {who}?",
+        "Which company does {who} work for?",
     ),
 }
 
 
 WORDINGS = 6
-"""Ways in which each attribute is asked for."""
+"""Ways in which each attribute is asked for while the patients learn; one more is never trained."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from mnemos.sources.read import read
 
 RECIPES = PATIENTS.parent
 NAMES = (
+    "facts",
     "biographies",
     "biographies-once",
     "arithmetic",
@@ -157,7 +158,7 @@ def test_rows_to_rehearse_cover_every_kind_and_come_from_the_chat_rows() -> None
     rows = patient_suites.old_rows(world, english)
     known = [json.dumps(as_row(example)) for example in chat_rows(world, english)]
     assert {json.dumps(row) for row in rows} <= set(known)
-    assert len({row["id"] for row in rows}) == len(rows) == 600
+    assert len({row["id"] for row in rows}) == len(rows) == 2000
     assert {row["id"].split("-")[0] for row in rows} == {"question", "sum", "request", "record", "talk", "english"}
     refusals = patient_suites.refusal_rows(world)
     assert {json.dumps(row) for row in refusals} <= set(known)
