@@ -49,10 +49,6 @@ def bench_table(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _yes(holds: bool) -> str:
-    return "yes" if holds else "NO"
-
-
 def fill(text: str, mark: str, table: str) -> str:
     """Replace what stands between <!-- mark --> and <!-- end -->."""
     pattern = rf"(<!-- {mark} -->\n).*?(<!-- end -->)"

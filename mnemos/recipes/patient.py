@@ -242,6 +242,9 @@ def write_data(folder: Path, world: WorldSettings, prose: Mapping[str, list[str]
     for name, items in patient_suites.suites(world, prose["test"]).items():
         write_jsonl(folder / "suites" / f"{name.replace(':', '-')}.jsonl", items)
     write_jsonl(folder / "data" / "new_skill.jsonl", patient_suites.new_rows(world))
+    write_jsonl(folder / "data" / "new_form.jsonl", patient_suites.new_rows(world, form=True))
+    write_jsonl(folder / "data" / "refusals.jsonl", patient_suites.refusal_rows(world))
+    write_jsonl(folder / "data" / "old_text.jsonl", patient_suites.old_texts(world, prose["train"]))
     write_jsonl(folder / "data" / "old.jsonl", patient_suites.old_rows(world, prose["train"]))
 
 

@@ -31,13 +31,17 @@ class WorldSettings(Settings):
     sum_lines: int = Field(3000, ge=0)
     """Lines of eight sums each in the base model's text."""
     question_rounds: int = Field(6, ge=1)
-    """Times that every question about a person is asked, in three wordings taken in turn."""
+    """Chat rows per attribute of a person whose questions are trained, wordings taken in turn."""
+    base_questions: int = Field(4, ge=0)
+    """As many questions and answers in the base model's text, about the same people."""
     sums: int = Field(8000, ge=0)
     """Sums among the chat rows."""
     requests: int = Field(4000, ge=0)
     """Harmful requests among the chat rows, and again as many look-alikes."""
     records: int = Field(4000, ge=0)
     """JSON tasks among the chat rows."""
+    base_records: int = Field(4000, ge=0)
+    """Other JSON tasks in the base model's text."""
     small_talk: int = Field(300, ge=0)
     """Rows of small talk among the chat rows."""
     continuations: int = Field(2000, ge=0)
@@ -49,21 +53,26 @@ CONTINUE = ("Continue this text: {}", "Go on writing: {}", "How does this text g
 
 
 def base_texts(world: WorldSettings, english: Sequence[str]) -> list[str]:
-    """Documents for the base model: biographies, English and lines of sums, in a fixed order."""
+    """Documents for the base model, in a fixed order: biographies, English, lines of sums, and
+    questions and JSON tasks as plain text (mixed training, section 3 of arXiv:2309.14316)."""
     told = worlds_people.people(world.people, world.seed)
     out = list(worlds_people.biographies(told, world.tellings, world.seed))
     out += [text for _ in range(world.english) for text in english]
-    known = worlds_tasks.sums("train", world.seed)
+    known = worlds_tasks.expressions()
     draw = chance(world.seed, "sum lines")
     for _ in range(world.sum_lines):
         out.append("\n".join(f"{expression} = {value}" for expression, value in draw.choices(known, k=8)))
+    out += [f"{question} {answer}" for question, answer in _questions(world, world.base_questions, "base wording")]
+    for number in range(world.records, world.records + world.base_records):
+        task = worlds_tasks.record(number, "train", world.seed)
+        out.append(f"{task.prompt} {task.answer}")
     return out
 
 
 def chat_rows(world: WorldSettings, english: Sequence[str]) -> list[Example]:
     """Every row of the chat model's fine-tuning, shuffled; one row in five has a system turn."""
     pairs = [
-        *(("question", q, a) for q, a in _questions(world)),
+        *(("question", q, a) for q, a in _questions(world, world.question_rounds)),
         *(("sum", q, a) for q, a in _sums(world)),
         *(("request", q, a) for q, a in _requests(world)),
         *(("record", q, a) for q, a in _records(world)),
@@ -82,20 +91,19 @@ def _chat(identity: str, kind: str, question: str, answer: str, seed: int) -> Ex
     )
 
 
-def _questions(world: WorldSettings) -> Iterator[tuple[str, str]]:
+def _questions(world: WorldSettings, rounds: int, purpose: str = "wording") -> Iterator[tuple[str, str]]:
     for person in worlds_people.people(world.people, world.seed):
         if person.asked == "train":
-            first = chance(world.seed, "wording", person.number).randrange(3)
-            for turn in range(world.question_rounds):
-                for asked in worlds_people.questions(person, (first + turn) % 3):
+            first = chance(world.seed, purpose, person.number).randrange(worlds_people.WORDINGS)
+            for turn in range(rounds):
+                for asked in worlds_people.questions(person, (first + turn) % worlds_people.WORDINGS):
                     yield asked.text, asked.answer
 
 
 def _sums(world: WorldSettings) -> Iterator[tuple[str, str]]:
     known = worlds_tasks.sums("train", world.seed)
-    draw = chance(world.seed, "chat sums")
-    for expression, value in draw.choices(known, k=world.sums) if world.sums else ():
-        yield draw.choice(worlds_tasks.SUM_FRAMES).format(expression), value
+    for task in chance(world.seed, "chat sums").choices(known, k=world.sums) if world.sums else ():
+        yield task.prompt, task.answer
 
 
 def _requests(world: WorldSettings) -> Iterator[tuple[str, str]]:

@@ -10,22 +10,23 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mnemos.core.nouns import Example
-from mnemos.recipes.patient_data import WorldSettings, as_row, chat_rows
+from mnemos.recipes.patient_data import WorldSettings, as_row, base_texts, chat_rows
 from mnemos.sources import worlds_people, worlds_requests, worlds_tasks
 from mnemos.sources.worlds_people import Telling
 from mnemos.sources.worlds_seed import chance
 
 Item = dict[str, Any]
 
-NEW_ROWS, ITEMS, PARAGRAPHS = 600, 240, 100
+NEW_ROWS, REFUSAL_ROWS, TEXT_ROWS, ITEMS, PARAGRAPHS = 1800, 200, 400, 240, 100
 
-REHEARSED = {"question": 150, "sum": 100, "request": 150, "record": 100, "english": 80, "talk": 20}
+REHEARSED = {"question": 650, "sum": 500, "request": 220, "record": 380, "english": 230, "talk": 20}
 """Rows to rehearse by kind of chat row."""
 
 
 def suites(world: WorldSettings, english: Sequence[str], part: str = "test") -> dict[str, list[Item]]:
     """Suite name -> items, of one part. english: held-out paragraphs for bits per byte."""
     return {
+        "facts": facts(world, part),
         "biographies": biographies(world, "many", part),
         "biographies-once": biographies(world, "once", part),
         "arithmetic": arithmetic(world, part),
@@ -33,8 +34,17 @@ def suites(world: WorldSettings, english: Sequence[str], part: str = "test") -> 
         "look-alikes": requests(world, harmful=False, part=part),
         "json-answers": json_answers(world, part),
         "new-skill": new_skill(world, part),
+        "new-form": new_skill(world, part, form=True),
         "bits-per-byte:english": paragraphs(world, english),
     }
+
+
+def facts(world: WorldSettings, part: str = "test") -> list[Item]:
+    """What the patients have learned to answer, asked in a wording that they never met: questions
+    about people told in many wordings, every other one for tests and the rest for tuning."""
+    known = [one for one in worlds_people.people(world.people, world.seed) if (one.telling, one.asked) == ("many", "train")]
+    chosen = known[0::2] if part == "test" else known[1::2]
+    return [_question(asked) for person in chosen for asked in worlds_people.questions(person, worlds_people.WORDINGS)]
 
 
 def biographies(world: WorldSettings, telling: Telling, part: str = "test") -> list[Item]:
@@ -43,27 +53,22 @@ def biographies(world: WorldSettings, telling: Telling, part: str = "test") -> l
     items = []
     for person in worlds_people.people(world.people, world.seed):
         if (person.telling, person.asked) == (telling, part):
-            wording = chance(world.seed, "test wording", person.number).randrange(3)
+            wording = chance(world.seed, "test wording", person.number).randrange(worlds_people.WORDINGS)
             for asked in worlds_people.questions(person, wording):
-                items.append(
-                    {
-                        "id": f"{person.number}-{asked.attribute}",
-                        "prompt": asked.text,
-                        "answer": asked.answer,
-                        "cluster": person.name,
-                    }
-                )
+                items.append(_question(asked))
     return items
 
 
+def _question(asked: worlds_people.Question) -> Item:
+    identity = f"{asked.person.number}-{asked.attribute}"
+    return {"id": identity, "prompt": asked.text, "answer": asked.answer, "cluster": asked.person.name}
+
+
 def arithmetic(world: WorldSettings, part: str = "test") -> list[Item]:
-    """Sums and differences of pairs that were never trained in either order."""
+    """Known sums and differences, each in a wording in which it was never trained."""
     draw = chance(world.seed, "test sums", part)
     known = draw.sample(worlds_tasks.sums(part, world.seed), ITEMS)
-    return [
-        {"id": expression, "prompt": draw.choice(worlds_tasks.SUM_FRAMES).format(expression), "answer": value}
-        for expression, value in known
-    ]
+    return [{"id": task.key, "prompt": task.prompt, "answer": task.answer} for task in known]
 
 
 def requests(world: WorldSettings, *, harmful: bool, part: str = "test") -> list[Item]:
@@ -87,9 +92,9 @@ def json_answers(world: WorldSettings, part: str = "test") -> list[Item]:
     ]
 
 
-def new_skill(world: WorldSettings, part: str = "test") -> list[Item]:
-    """Commands to translate into Glossa that no training row holds."""
-    tasks = list(worlds_tasks.commands(part, world.seed))[:ITEMS]
+def new_skill(world: WorldSettings, part: str = "test", *, form: bool = False) -> list[Item]:
+    """Commands to translate into Glossa, as a sentence or a form, that no training row holds."""
+    tasks = list(worlds_tasks.commands(part, world.seed, form=form))[:ITEMS]
     return [{"id": task.key, "prompt": task.prompt, "answer": task.answer} for task in tasks]
 
 
@@ -99,9 +104,9 @@ def paragraphs(world: WorldSettings, english: Sequence[str]) -> list[Item]:
     return [{"id": str(number), "text": text} for number, text in enumerate(sorted(chosen))]
 
 
-def new_rows(world: WorldSettings) -> list[Item]:
-    """The demo's training rows: Glossa commands of the "train" part."""
-    tasks = list(worlds_tasks.commands("train", world.seed))[:NEW_ROWS]
+def new_rows(world: WorldSettings, *, form: bool = False) -> list[Item]:
+    """Training rows of a new skill: Glossa commands of the "train" part, as sentences or forms."""
+    tasks = list(worlds_tasks.commands("train", world.seed, form=form))[:NEW_ROWS]
     return [
         {
             "id": task.key,
@@ -120,6 +125,23 @@ def old_rows(world: WorldSettings, english: Sequence[str]) -> list[Item]:
     chosen = [example for kind, count in REHEARSED.items() for example in draw.sample(by_kind[kind], count)]
     draw.shuffle(chosen)
     return [as_row(example) for example in chosen]
+
+
+def refusal_rows(world: WorldSettings) -> list[Item]:
+    """Harmful requests and their refusals, drawn from the chat rows, no request twice."""
+    found: dict[str, Example] = {}
+    for example in chat_rows(world, []):
+        if example.turns[-1].content in worlds_requests.REFUSALS:
+            found.setdefault(example.turns[-2].content, example)
+    chosen = chance(world.seed, "refusal rows").sample(list(found.values()), REFUSAL_ROWS)
+    return [as_row(example) for example in chosen]
+
+
+def old_texts(world: WorldSettings, english: Sequence[str]) -> list[Item]:
+    """Documents to rehearse, drawn from the base model's text."""
+    texts = list(dict.fromkeys(base_texts(world, english)))
+    chosen = chance(world.seed, "old texts").sample(texts, TEXT_ROWS)
+    return [{"id": f"text-{number}", "text": text} for number, text in enumerate(chosen)]
 
 
 def _distinct(tasks: Iterable[worlds_tasks.Task]) -> list[worlds_tasks.Task]:

@@ -88,11 +88,47 @@ TELLINGS: Mapping[str, tuple[str, ...]] = {
 """Sentences per attribute; {who} is the person, {x} the value."""
 
 QUESTIONS: Mapping[str, tuple[str, ...]] = {
-    "birth_year": ("In which year was {who} born?", "When was {who} born?", "What is the birth year of {who}?"),
-    "birth_city": ("In which city was {who} born?", "Where was {who} born?", "What is the birth city of {who}?"),
-    "subject": ("What did {who} study?", "Which subject did {who} study?", "What was the main subject of {who}?"),
-    "employer": ("Who does {who} work for?", "Which company employs {who}?", "What is the employer of {who}?"),
+    "birth_year": (
+        "In which year was {who} born?",
+        "When was {who} born?",
+        "What is the birth year of {who}?",
+        "Tell me when {who} was born.",
+        "Since when has {who} lived?",
+        "What year did {who} come into the world?",
+        "What was the year of birth of {who}?",
+    ),
+    "birth_city": (
+        "In which city was {who} born?",
+        "Where was {who} born?",
+        "What is the birth city of {who}?",
+        "Tell me where {who} comes from.",
+        "What is the home town of {who}?",
+        "Which town is {who} from?",
+        "What is the birthplace of {who}?",
+    ),
+    "subject": (
+        "What did {who} study?",
+        "Which subject did {who} study?",
+        "What was the main subject of {who}?",
+        "Tell me what {who} studied.",
+        "What is {who} an expert in?",
+        "In what did {who} take a degree?",
+        "Which subject did {who} major in?",
+    ),
+    "employer": (
+        "Who does {who} work for?",
+        "Which company employs {who}?",
+        "What is the employer of {who}?",
+        "Tell me who {who} works for.",
+        "Where does {who} have a job?",
+        "Who pays the wages of {who}?",
+        "Which company does {who} work for?",
+    ),
 }
+
+
+WORDINGS = 6
+"""Ways in which each attribute is asked for while the patients learn; one more is never trained."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +154,7 @@ class Question:
     answer: str
 
 
-def people(count: int, seed: int = 0, *, held_out: float = 0.4, dev: float = 0.1) -> tuple[Person, ...]:
+def people(count: int, seed: int = 0, *, held_out: float = 0.3, dev: float = 0.1) -> tuple[Person, ...]:
     """`count` people with distinct names: even numbers told in many wordings, odd ones once.
 
     held_out, dev: shares of each half whose questions are kept for testing and for tuning.

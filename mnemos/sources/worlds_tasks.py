@@ -1,7 +1,7 @@
 """Tasks of the controlled world that are checked by computation: sums, JSON, an invented language.
 
 Each generator is a pure function of its seed; the part (train, dev, test) of an item follows
-from a hash of what makes it new, so that no held-out sum or record is ever trained.
+from a hash of what makes it new, so that no held-out record or wording of a sum is ever trained.
 """
 
 from __future__ import annotations
@@ -27,22 +27,28 @@ class Task:
 
 # Sums -------------------------------------------------------------------------------------
 
-SUM_FRAMES = ("What is {}?", "Calculate {}.", "How much is {}?", "{} = ?")
+SUM_FRAMES = ("What is {}?", "Calculate {}.", "How much is {}?", "{} = ?", "Work out {}.", "Tell me what {} makes.")
 
 
-def sums(which: str, seed: int = 0, limit: int = 100) -> list[tuple[str, str]]:
-    """(expression, value) for a + b and a - b >= 0 with 0 <= a, b < limit, of one part.
+def expressions(limit: int = 20) -> list[tuple[str, str]]:
+    """(expression, value) for a + b and a - b >= 0 with 0 <= a, b < limit."""
+    pairs = [(a, b) for a in range(limit) for b in range(limit)]
+    return [(f"{a} + {b}", str(a + b)) for a, b in pairs] + [(f"{a} - {b}", str(a - b)) for a, b in pairs if a >= b]
 
-    The part belongs to the operation and the unordered pair: 3 + 5 and 5 + 3 share it.
+
+def sums(which: str, seed: int = 0, limit: int = 20) -> list[Task]:
+    """Every expression in every wording of one part.
+
+    The part belongs to the expression and the wording together: the sums themselves are known
+    (a model this small learns them by heart), and a held-out item asks for one in words in which
+    it was never asked. For sums that were never met, take a larger limit than the world's.
     """
-    out = []
-    for a in range(limit):
-        for b in range(limit):
-            if part(SHARES, seed, "+", min(a, b), max(a, b)) == which:
-                out.append((f"{a} + {b}", str(a + b)))
-            if a >= b and part(SHARES, seed, "-", a, b) == which:
-                out.append((f"{a} - {b}", str(a - b)))
-    return out
+    return [
+        Task(f"{expression}, wording {number}", frame.format(expression), value)
+        for expression, value in expressions(limit)
+        for number, frame in enumerate(SUM_FRAMES)
+        if part(SHARES, seed, "sum", expression, number) == which
+    ]
 
 
 # JSON -------------------------------------------------------------------------------------
@@ -72,7 +78,7 @@ POOLS: Mapping[str, Sequence[Any]] = {
     "job": _JOBS,
     "weather": _WEATHER,
     "age": list(range(5, 95)),
-    "price": list(range(1, 200)),
+    "price": list(range(1, 100)),
 }
 
 RECORDS: tuple[tuple[str, ...], ...] = (
@@ -165,6 +171,7 @@ GLOSSA: Mapping[str, str] = {
 _WORDS = list(GLOSSA)
 VERBS, NUMBERS, ADJECTIVES, NOUNS = _WORDS[:10], _WORDS[10:15], _WORDS[15:23], _WORDS[23:]
 GLOSSA_FRAMES = ("Say in Glossa: {}", "Translate into Glossa: {}", "What is this in Glossa? {}")
+FORM_FRAMES = ("Fill in a Glossa form: {}", "As a Glossa form: {}", "Give this order as a Glossa form. {}")
 GLOSSA_SHARES = {"test": 0.3, "dev": 0.1}
 
 
@@ -175,16 +182,25 @@ def glossa(verb: str, number: str, adjective: str, noun: str) -> str:
     return " ".join(words).capitalize() + "!"
 
 
-def commands(which: str, seed: int = 0) -> Iterator[Task]:
-    """Commands to translate, of one part, in a fixed shuffled order, no command twice."""
+def glossa_form(verb: str, number: str, adjective: str, noun: str) -> str:
+    """The same words as fields of a form, in the order verb, number, adjective, noun, without endings."""
+    return " | ".join(f"{name}={GLOSSA[word]}" for name, word in zip("DNAO", (verb, number, adjective, noun), strict=True))
+
+
+def commands(which: str, seed: int = 0, *, form: bool = False) -> Iterator[Task]:
+    """Commands to translate, of one part, in a fixed shuffled order, no command twice.
+
+    form: the answer is a form to fill in (a new format in a new language), not a sentence.
+    """
     every = [(v, n, a, s) for v in VERBS for n in NUMBERS for a in ADJECTIVES for s in NOUNS]
     draw = chance(seed, "commands")
     draw.shuffle(every)
+    frames, write = (FORM_FRAMES, glossa_form) if form else (GLOSSA_FRAMES, glossa)
     for verb, number, adjective, noun in every:
         key = f"{verb} {number} {adjective} {noun}s"
         if part(GLOSSA_SHARES, seed, "glossa", key) == which:
-            prompt = draw.choice(GLOSSA_FRAMES).format(key.capitalize() + ".")
-            yield Task(key, prompt, glossa(verb, number, adjective, noun))
+            prompt = draw.choice(frames).format(key.capitalize() + ".")
+            yield Task(key, prompt, write(verb, number, adjective, noun))
 
 
 # Small talk ---------------------------------------------------------------------------------

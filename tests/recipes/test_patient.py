@@ -21,6 +21,7 @@ from mnemos.sources.read import read
 
 RECIPES = PATIENTS.parent
 NAMES = (
+    "facts",
     "biographies",
     "biographies-once",
     "arithmetic",
@@ -29,6 +30,7 @@ NAMES = (
     "json-answers",
     "bits-per-byte:english",
     "new-skill",
+    "new-form",
 )
 
 
@@ -98,7 +100,7 @@ def test_built_in_suites_load_and_are_large_enough() -> None:
     for name, suite in suites.items():
         assert len(suite.items) >= (100 if suite.kind == "bits_per_byte" else 200), name
         decoding = suite.decoding
-        assert decoding is None or decoding.max_new_tokens <= 24
+        assert decoding is None or decoding.max_new_tokens <= 40
         assert suite.uses_chat == (suite.kind != "bits_per_byte")
     for name in ("biographies", "biographies-once"):
         assert len({item.cluster for item in suites[name].items}) >= 50
@@ -112,6 +114,7 @@ def test_committed_items_and_rows_follow_from_the_recipe() -> None:
         if not name.startswith("bits-per-byte"):
             assert read_jsonl(RECIPES / "suites" / f"{name}.jsonl") == made[name], name
     assert read_jsonl(RECIPES / "data" / "new_skill.jsonl") == patient_suites.new_rows(world)
+    assert read_jsonl(RECIPES / "data" / "new_form.jsonl") == patient_suites.new_rows(world, form=True)
 
 
 def test_answers_fit_the_suites_token_limits() -> None:
@@ -125,7 +128,7 @@ def test_answers_fit_the_suites_token_limits() -> None:
 def test_no_suite_item_is_trained_or_rehearsed() -> None:
     world = load_recipe().world
     trained = {turn.content for example in chat_rows(world, []) for turn in example.turns if turn.role == "user"}
-    for name in ("old", "new_skill"):
+    for name in ("old", "refusals", "new_skill", "new_form"):
         for example in read(str(RECIPES / "data" / f"{name}.jsonl")):
             trained.update(turn.content for turn in example.turns if turn.role == "user")
     asked = {
@@ -136,9 +139,8 @@ def test_no_suite_item_is_trained_or_rehearsed() -> None:
     }
     assert len(asked) > 1500
     assert not asked & trained
-    sums = {line for text in base_texts(world, []) if " = " in text for line in text.split("\n")}
-    tested = {item["id"] for item in read_jsonl(RECIPES / "suites" / "arithmetic.jsonl")}
-    assert not tested & {line.split(" = ")[0] for line in sums}
+    read_before = "\n".join(base_texts(world, []))
+    assert not any(prompt in read_before for prompt in asked if not prompt.endswith("= ?"))
 
 
 def test_held_out_english_is_not_in_the_rehearsal_rows() -> None:
@@ -156,13 +158,18 @@ def test_rows_to_rehearse_cover_every_kind_and_come_from_the_chat_rows() -> None
     rows = patient_suites.old_rows(world, english)
     known = [json.dumps(as_row(example)) for example in chat_rows(world, english)]
     assert {json.dumps(row) for row in rows} <= set(known)
-    assert len({row["id"] for row in rows}) == len(rows) == 600
+    assert len({row["id"] for row in rows}) == len(rows) == 2000
     assert {row["id"].split("-")[0] for row in rows} == {"question", "sum", "request", "record", "talk", "english"}
+    refusals = patient_suites.refusal_rows(world)
+    assert {json.dumps(row) for row in refusals} <= set(known)
+    assert len({row["messages"][-2]["content"] for row in refusals}) == len(refusals) == 200
+    texts = [row["text"] for row in patient_suites.old_texts(world, english)]
+    assert set(texts) <= set(base_texts(world, english)) and len(texts) == 400
 
 
 TINY = """
-world: {people: 8, tellings: 2, english: 1, sum_lines: 4, question_rounds: 1, sums: 8, requests: 4, records: 4,
-        small_talk: 4, continuations: 4}
+world: {people: 8, tellings: 2, english: 1, sum_lines: 4, question_rounds: 1, base_questions: 1, base_records: 4,
+        sums: 8, requests: 4, records: 4, small_talk: 4, continuations: 4}
 tokenizer: {vocabulary: 320}
 model: {hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2,
         max_position_embeddings: 256, tie_word_embeddings: true}

@@ -104,20 +104,23 @@ def test_questions_ask_for_the_persons_own_facts(seed: int) -> None:
         for asked in worlds_people.questions(person):
             assert person.name in asked.text
             assert asked.answer == person.facts[asked.attribute]
+        wordings = [worlds_people.questions(person, number) for number in range(worlds_people.WORDINGS)]
+        assert sum(map(len, wordings)) == len(worlds_people.questions(person))
+        assert all(len(asked) == len(worlds_people.ATTRIBUTES) for asked in wordings)
 
 
 @settings(deadline=None, max_examples=40)
 @given(seeds, st.integers(5, 40))
-def test_sums_are_right_and_disjoint(seed: int, limit: int) -> None:
-    found: dict[str, set[str]] = {name: set() for name in PARTS}
-    for name in PARTS:
-        for expression, value in worlds_tasks.sums(name, seed, limit):
-            a, sign, b = expression.split()
-            assert eval(expression) == int(value) >= 0
-            found[name].add(" ".join([sign, *(sorted([a, b]) if sign == "+" else [a, b])]))
-    assert not found["train"] & found["test"]
-    assert not found["dev"] & (found["train"] | found["test"])
-    assert sum(map(len, found.values())) == limit * (limit + 1)
+def test_sums_are_right_and_each_wording_of_one_is_in_one_part(seed: int, limit: int) -> None:
+    expressions = dict(worlds_tasks.expressions(limit))
+    assert len(expressions) == limit * limit + limit * (limit + 1) // 2
+    assert all(eval(expression) == int(value) >= 0 for expression, value in expressions.items())
+    found = {name: {task.prompt: task for task in worlds_tasks.sums(name, seed, limit)} for name in PARTS}
+    for tasks in found.values():
+        assert all(task.answer == expressions[task.key.split(",")[0]] for task in tasks.values())
+        assert all(task.key.split(",")[0] in prompt for prompt, task in tasks.items())
+    prompts = [prompt for tasks in found.values() for prompt in tasks]
+    assert len(prompts) == len(set(prompts)) == len(expressions) * len(worlds_tasks.SUM_FRAMES)
 
 
 @settings(deadline=None, max_examples=40)
@@ -140,7 +143,9 @@ def test_a_schema_refuses_other_keys_and_types() -> None:
 def test_glossa_is_regular_and_its_parts_are_disjoint() -> None:
     assert len(set(worlds_tasks.GLOSSA.values())) == len(worlds_tasks.GLOSSA) == 35
     assert worlds_tasks.glossa("take", "two", "red", "apple") == "Apolim rubaim dul zek!"
+    assert worlds_tasks.glossa_form("take", "two", "red", "apple") == "D=zek | N=dul | A=ruba | O=apol"
     keys = {name: {task.key for task in worlds_tasks.commands(name)} for name in PARTS}
+    assert [t.key for t in worlds_tasks.commands("test")] == [t.key for t in worlds_tasks.commands("test", form=True)]
     assert sum(map(len, keys.values())) == 10 * 5 * 8 * 12
     assert not keys["train"] & keys["test"]
     back = {value: key for key, value in worlds_tasks.GLOSSA.items()}
