@@ -74,6 +74,7 @@ class StepView:
     start: Callable[[], Mapping[str, torch.Tensor]]
     rehearsed: torch.Tensor
     logits_of: Callable[[ModelHandle], torch.Tensor]
+    teacher_logits: Callable[[], torch.Tensor] | None = None
 
 
 class Stage(Protocol):
@@ -207,6 +208,22 @@ class Likelihood:
 @dataclass(frozen=True)
 class TeacherForcing:
     """The answer is the one in the data."""
+
+
+@dataclass(frozen=True)
+class SelfTaught:
+    """The answer is the model's own, drawn anew at each step; a teacher reads it who has been shown
+    the one in the data.
+
+    max_new_tokens, temperature: of drawing. teacher_rate: how far the teacher's weights follow the
+    model's at each step, in [0, 1]. template: what the teacher is told, with places for {question}
+    and {answer}.
+    """
+
+    max_new_tokens: int
+    temperature: float
+    teacher_rate: float
+    template: str
 
 
 @dataclass(frozen=True)

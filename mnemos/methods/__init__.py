@@ -10,6 +10,7 @@ from typing import Any
 from mnemos.core.method import REGISTRY
 from mnemos.methods import (
     after,
+    draw,
     ewc,
     examples,
     gradient,
@@ -25,6 +26,7 @@ from mnemos.methods import (
 
 __all__ = [
     "after",
+    "draw",
     "ewc",
     "examples",
     "gradient",

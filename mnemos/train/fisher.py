@@ -77,8 +77,8 @@ class Runner:
         )
         chosen = torch.from_numpy(uniform).to(out.device)[batch.place]
         drawn = []
-        for part, u in zip(out.split(256), chosen.split(256), strict=True):
-            total = part.double().softmax(-1).cumsum(-1)
+        for part, u in zip(torch.split(out, 256), torch.split(chosen, 256), strict=True):
+            total = part.softmax(-1).cumsum(-1, dtype=torch.float64)
             place = torch.searchsorted(total, (u * total[:, -1])[:, None], right=True)[:, 0]
             drawn.append(place.clamp_max(out.shape[-1] - 1))
         return torch.cat(drawn)
@@ -205,7 +205,7 @@ def _keep(calls: list[_Call], module: nn.Module, given: tuple[Any, ...], out: An
     def arrived(gradient: torch.Tensor) -> None:
         call.gradient = gradient
 
-    out.register_hook(arrived)
+    out.register_hook(arrived)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -272,8 +272,8 @@ def _by_token(call: _Call, local: str) -> torch.Tensor:
     if local == "bias" and isinstance(call.module, nn.Linear | Conv1D | nn.LayerNorm):
         return gradient
     if type(call.module) is nn.LayerNorm:
-        shape = call.module.normalized_shape
-        return gradient * nn.functional.layer_norm(call.given[0], shape, eps=call.module.eps)
+        width = call.module.normalized_shape
+        return gradient * nn.functional.layer_norm(call.given[0], width, eps=call.module.eps)
     # Any other vector scales channels (a norm): give each token its own copy and ask autograd.
     value = getattr(call.module, local).detach()
     if value.shape[0] != call.given.shape[-1]:
@@ -285,7 +285,8 @@ def _by_token(call: _Call, local: str) -> torch.Tensor:
     with torch.enable_grad():
         out = torch.func.functional_call(call.module, {local: copies}, (call.given,))
         (found,) = torch.autograd.grad(out, copies, call.gradient)
-    return found.reshape(-1, len(value))
+    by_token: torch.Tensor = found.reshape(-1, len(value))
+    return by_token
 
 
 def _of_example(call: _Call, local: str, place: tuple[int, int]) -> torch.Tensor:
@@ -306,14 +307,15 @@ def _of_example(call: _Call, local: str, place: tuple[int, int]) -> torch.Tensor
     with torch.enable_grad():
         again = torch.func.functional_call(call.module, {local: leaf}, (given[None],))
         (found,) = torch.autograd.grad(again, leaf, gradient[None])
-    return found.float()
+    whole: torch.Tensor = found.float()
+    return whole
 
 
 def _unpadded(call: _Call, ids: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     """A lookup's gradients without those of its padding row, which torch leaves out too."""
-    padding = call.module.padding_idx
-    gradient = gradient.float()
-    return gradient if padding is None else gradient.masked_fill((ids == padding)[:, None], 0.0)  # type: ignore[operator]
+    assert isinstance(call.module, nn.Embedding)
+    padding, gradient = call.module.padding_idx, gradient.float()
+    return gradient if padding is None else gradient.masked_fill((ids == padding)[:, None], 0.0)
 
 
 def _add_looked_up(into: torch.Tensor, call: _Call, places: tuple[tuple[int, int], ...]) -> None:

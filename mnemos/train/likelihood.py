@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.fingerprint import fingerprint
-from mnemos.core.plan import Plan, TeacherForcing
+from mnemos.core.plan import Plan, SelfTaught, TeacherForcing
 from mnemos.train.memory import Peak
 from mnemos.train.quiet import hushed
 from mnemos.train.rows import Prepared, prepare
@@ -71,14 +71,14 @@ def train(plan: Plan, out: Path, *, quiet: bool = False, callbacks: Sequence[Any
     from mnemos.sources.render import Renderer
     from mnemos.train.stage import TrainedStage
 
-    if not isinstance(plan.draw, TeacherForcing):
+    if not isinstance(plan.draw, TeacherForcing | SelfTaught):
         raise UsageError(f"draw = {plan.draw!r}", "is not learned by likelihood", "leave the answers to the data here")
     out = Path(out)
     started, peak = time.monotonic(), Peak()
     with hushed(quiet), full_disk(out):
         tokenizer = load_tokenizer(plan.before.path, trust_remote_code=consent(plan.before)["trust_remote_code"])
         renderer = Renderer(tokenizer)
-        prepared = prepare(plan, renderer)
+        prepared = _prepared(plan, renderer)
         trainer = _trainer(plan, prepared, tokenizer, out, quiet)
         trainer.stage = TrainedStage(trainer, renderer, prepared.counts, prepared.longest)
         for callback in callbacks:
@@ -92,12 +92,29 @@ def train(plan: Plan, out: Path, *, quiet: bool = False, callbacks: Sequence[Any
     return result
 
 
+def _prepared(plan: Plan, renderer: Any) -> Prepared:
+    if isinstance(plan.draw, SelfTaught):
+        from mnemos.train.on_policy import prepare_prompts
+
+        return prepare_prompts(plan, renderer)
+    return prepare(plan, renderer)
+
+
+def _kind(plan: Plan) -> type[PlanTrainer]:
+    if isinstance(plan.draw, SelfTaught):
+        from mnemos.train.on_policy import OnPolicyTrainer
+
+        return OnPolicyTrainer
+    from mnemos.train.trainer import PlanTrainer
+
+    return PlanTrainer
+
+
 def _trainer(plan: Plan, prepared: Prepared, tokenizer: Any, out: Path, quiet: bool) -> PlanTrainer:
     from transformers import set_seed
 
     from mnemos.models.load import check_vocabulary
     from mnemos.train.arguments import refused_settings, training_arguments
-    from mnemos.train.trainer import PlanTrainer
 
     arguments = training_arguments(plan, out / "checkpoints", quiet=quiet)
     model = load_before(plan.before)
@@ -117,7 +134,7 @@ def _trainer(plan: Plan, prepared: Prepared, tokenizer: Any, out: Path, quiet: b
     sound_generation(model)
     identity = fingerprint([plan.fingerprint, arguments.world_size])
     with refused_settings():
-        return PlanTrainer(plan, prepared.rows, identity, model, arguments)
+        return _kind(plan)(plan, prepared.rows, identity, model, arguments)
 
 
 def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet: bool) -> None:
@@ -151,7 +168,9 @@ def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet:
 
 def _longest(plan: Plan, prepared: Prepared) -> int:
     """Tokens of the longest example that may pass through the model, rows of other sources included."""
-    values = (*plan.objective, *plan.gradient)
+    values: tuple[Any, ...] = (*plan.objective, *plan.gradient)
+    if isinstance(plan.draw, SelfTaught):
+        return plan.train.max_length
     more = any(hasattr(value, "begin") and value.old is not None for value in values)
     return plan.train.max_length if more else prepared.longest
 
@@ -208,20 +227,17 @@ def _logits_to_check(model: Any, prepared: Prepared) -> tuple[Any, Any]:
 
 
 def _result(trainer: PlanTrainer, prepared: Prepared, out: Path, seconds: float, peak: Peak) -> TrainResult:
-    import numpy as np
     import torch
 
     steps = trainer.state.global_step
-    lengths = [sum(map(len, row)) for row in prepared.rows]
-    taught = [sum(int(np.count_nonzero(one.weight[1:])) for one in row) for row in prepared.rows]
-    read = list(trainer.schedule.read(steps, trainer.args.gradient_accumulation_steps))
+    tokens, supervised = trainer.read()
     highest = trainer.accelerator.gather(torch.tensor([peak.bytes()], device=trainer.args.device)).max()
     return TrainResult(
         model=str(out / "model"),
         seconds=seconds,
         steps=steps,
-        tokens=sum(lengths[index] for index in read),
-        supervised_tokens=sum(taught[index] for index in read),
+        tokens=tokens,
+        supervised_tokens=supervised,
         peak_memory_bytes=int(highest),
         trainable_parameters=trainer.trainable_parameters,
         total_parameters=trainer.total_parameters,

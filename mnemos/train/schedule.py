@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -142,12 +142,18 @@ class Schedule(Sampler[list[int]]):
 class Loader(DataLoader[Any]):
     """A data loader over rows whose order transformers.Trainer sets by epoch."""
 
-    def __init__(self, rows: Sequence[tuple[Tokens, ...]], schedule: Schedule, pin_memory: bool) -> None:
+    def __init__(
+        self,
+        rows: Sequence[tuple[Tokens, ...]],
+        schedule: Schedule,
+        pin_memory: bool,
+        collate: Callable[[Any], Any] | None = None,
+    ) -> None:
         # Its own generator: an epoch's start must not draw from the one that dropout uses.
         super().__init__(
             rows,  # type: ignore[arg-type]
             batch_sampler=schedule,
-            collate_fn=join,
+            collate_fn=collate or join,
             pin_memory=pin_memory,
             generator=torch.Generator(),
         )

@@ -33,7 +33,8 @@ class TrainedStage:
     @property
     def plan(self) -> Plan:
         """The stage's plan."""
-        return self.trainer.plan
+        plan: Plan = self.trainer.plan
+        return plan
 
     @property
     def model(self) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PrinterCallback, Trainer
 
@@ -18,7 +19,7 @@ from mnemos.core.errors import ModelError
 from mnemos.core.nouns import Tokens
 from mnemos.core.plan import ModelHandle, Plan, StepView
 from mnemos.sources.mix import is_new, new_share_start
-from mnemos.train.documents import Way, logits, micro_batch
+from mnemos.train.documents import MicroBatch, Way, logits, micro_batch
 from mnemos.train.frozen import Before, Start
 from mnemos.train.resume import Mark, write_mark
 from mnemos.train.schedule import Loader, Ramp, Schedule
@@ -119,8 +120,13 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             start=self.start.get,
             rehearsed=inputs["rehearsed"][0, batch.place],
             logits_of=logits_of,
+            teacher_logits=lambda: self.teacher_logits(inputs, batch),
         )
         return torch.stack([term.loss(view) for term in self.terms]).sum()
+
+    def teacher_logits(self, inputs: dict[str, Any], batch: MicroBatch) -> torch.Tensor:
+        """float[N, V] of a teacher, in trainers that have one."""
+        raise NotImplementedError(f"draw = {self.plan.draw!r} has no teacher")
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One micro-batch; after a step's last one the plan's gradient rules, before clipping."""
@@ -175,11 +181,22 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         if self.state.global_step >= self.state.max_steps:
             return
         super()._save_checkpoint(model, trial)
+        self.save_more(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             step = self.state.global_step
             mark = Mark(self.training, step, self.losses, self.window)
             write_mark(Path(self.args.output_dir) / f"checkpoint-{step}", mark)
+
+    def save_more(self, checkpoint: Path) -> None:
+        """What a trainer needs beside weights and optimiser to continue; every process comes here."""
+
+    def read(self) -> tuple[int, int]:
+        """Tokens read over all steps and processes, without padding, and how many were supervised."""
+        lengths = [sum(map(len, row)) for row in self.rows]
+        taught = [sum(int(np.count_nonzero(one.weight[1:])) for one in row) for row in self.rows]
+        read = list(self.schedule.read(self.state.global_step, self.args.gradient_accumulation_steps))
+        return sum(lengths[index] for index in read), sum(taught[index] for index in read)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """6 x tokens x parameters (arXiv:2001.08361), counted once instead of at every batch."""
