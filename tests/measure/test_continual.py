@@ -10,7 +10,16 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from mnemos.core.errors import DataError
-from mnemos.measure.continual import METRICS, TaskItems, in_words, metric, relative_forgetting, sequence_metrics
+from mnemos.measure.continual import (
+    METRICS,
+    OrderScores,
+    TaskItems,
+    in_words,
+    metric,
+    pooled_metrics,
+    relative_forgetting,
+    sequence_metrics,
+)
 
 MATRICES = st.integers(2, 5).flatmap(lambda t: arrays(float, (t + 2, t), elements=st.floats(0, 1)))
 
@@ -128,3 +137,45 @@ def test_signs_are_said() -> None:
     assert in_words("forgetting", 0.25) == "lost 25.0 points from the best that earlier tasks had"
     assert in_words("intransigence", 0.1).startswith("fell short by 10.0 points")
     assert in_words("average_accuracy", 0.7) == "70.0 points on average"
+
+
+def order_of(tasks: str, seed: int, items: bool) -> OrderScores:
+    """Two seeds of three tasks, each of whose items has its own probability."""
+    rng = np.random.default_rng(seed)
+    columns = []
+    for _ in tasks:
+        after = rng.integers(0, 2, (2, 3, 11)).astype(float)
+        columns.append(TaskItems(after, rng.integers(0, 2, 11).astype(float), None, np.full(11, 1 / 11)))
+    matrices = [[[float(c.after[s, i].mean()) for c in columns] for i in range(3)] for s in range(2)]
+    before = [float(c.before.mean()) for c in columns]
+    return OrderScores(list(tasks), matrices, before, None, columns if items else None)
+
+
+@pytest.mark.parametrize("by", ["order", "seed"])
+def test_metrics_over_orders_are_means_of_the_formula(by: str) -> None:
+    orders = [order_of(tasks, n, items=False) for n, tasks in enumerate(("abc", "bca", "cab"))]
+    found = pooled_metrics(orders, by)  # type: ignore[arg-type]
+    for name in METRICS:
+        table = [[metric(name, m, order.before) for m in order.matrices] for order in orders]
+        if name == "intransigence":
+            assert found[name] == {"mean": None, "low": None, "high": None}
+            continue
+        values = np.array(table, dtype=float).mean(axis=1 if by == "order" else 0)
+        low, high = stats.t.interval(0.95, len(values) - 1, loc=values.mean(), scale=stats.sem(values))
+        assert (found[name]["mean"], found[name]["low"], found[name]["high"]) == pytest.approx(
+            (values.mean(), low, high)
+        )
+
+
+def test_one_order_pools_to_itself_and_items_widen_the_interval() -> None:
+    order = order_of("abc", 4, items=True)
+    alone = sequence_metrics(order.matrices, order.before, None, order.items)
+    pooled = pooled_metrics([order], "seed")
+    for name in METRICS:
+        assert pooled[name] == pytest.approx(alone[name]) if alone[name]["mean"] is not None else True
+    orders = [order_of(tasks, 9, items=True) for tasks in ("abc", "bca", "cab")]
+    found = pooled_metrics(orders, "order")["average_accuracy"]
+    mean = np.mean([m[-1] for o in orders for m in o.matrices])
+    assert found["mean"] == pytest.approx(mean)
+    assert found["low"] is not None
+    assert found["low"] < mean < (found["high"] or 0)

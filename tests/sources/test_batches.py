@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mnemos.core.errors import DataError
 from mnemos.core.nouns import Tokens
-from mnemos.sources.batches import PADDING, bucketed, collate, fit, pack
+from mnemos.sources.batches import PADDING, bucketed, chunks, collate, fit, pack
 
 
 def row(length: int, name: str = "a", first: float = 0.0) -> Tokens:
@@ -127,3 +127,28 @@ def test_a_packed_row_gives_each_document_its_own_logits() -> None:
             alone = model(input_ids=torch.from_numpy(document.ids).long()[None]).logits
             torch.testing.assert_close(packed[:, at : at + len(document)], alone, rtol=1e-4, atol=1e-5)
             at += len(document)
+
+
+@given(st.integers(2, 40), st.integers(2, 12), st.booleans())
+def test_chunks_learn_every_token_once_behind_what_it_may_see(length: int, limit: int, bos: bool) -> None:
+    ids = np.arange(100, 100 + length, dtype=np.int32)
+    weight = np.linspace(0.5, 1, length, dtype=np.float32)
+    weight[0] = 0
+    row = Tokens(ids, weight, np.ones(length, np.bool_), "doc", "old")
+    pieces = chunks(row, limit, 100 if bos else 1)
+    assert all(2 <= len(piece) <= limit for piece in pieces)
+    assert all(piece.origin == "old" for piece in pieces)
+    assert len({piece.example for piece in pieces}) == len(pieces)
+    learned = [(int(i), float(w)) for piece in pieces for i, w in zip(piece.ids[1:], piece.weight[1:], strict=True)]
+    assert learned == [(int(i), float(w)) for i, w in zip(ids[1:], weight[1:], strict=True)]
+    firsts = [int(piece.ids[0]) for piece in pieces]
+    assert all(float(piece.weight[0]) == 0 for piece in pieces)
+    expected = [100] * len(pieces) if bos else [int(piece.ids[1]) - 1 for piece in pieces]
+    assert firsts == expected
+
+
+def test_a_short_document_is_one_chunk() -> None:
+    row = Tokens(np.arange(3, dtype=np.int32), np.ones(3, np.float32), np.ones(3, np.bool_), "doc")
+    assert chunks(row, 3, None) == [row]
+    with pytest.raises(ValueError, match="at least 2"):
+        chunks(row, 1, None)

@@ -133,3 +133,64 @@ def test_a_sequence_needs_a_suite_for_each_task(tmp_path: Path, raw: dict[str, A
     raw["teach"] = [{"data": "new.jsonl", "name": "a"}, {"data": "new.jsonl", "name": "b"}]
     with pytest.raises(UsageError, match="needs its own suite"):
         load_study(write(tmp_path, raw))
+
+
+def sequence(raw: dict[str, Any], *names: str, **more: Any) -> dict[str, Any]:
+    teach = [
+        {"data": "new.jsonl", "name": name, "suites": [{**raw["suites"]["new"][0], "name": name}]} for name in names
+    ]
+    return {**raw, "teach": teach, "suites": {}, **more}
+
+
+def test_tasks_are_taught_in_the_order_that_is_named(tmp_path: Path, raw: dict[str, Any]) -> None:
+    study, _ = load_study(write(tmp_path, sequence(raw, "a", "b", "c", order=["c", "a", "b"])))
+    assert [task.name for task in study.tasks] == ["c", "a", "b"]
+    assert not study.every_order
+    again, _ = load_study(yaml.safe_load(dump_study(study)))
+    assert again.task_orders == study.task_orders
+    study, _ = load_study(write(tmp_path, sequence(raw, "a", "b", "c", orders="all")))
+    assert len(study.task_orders) == 6
+    assert len({tuple(str(task.name) for task in order) for order in study.task_orders}) == 6
+    assert [task.name for task in study.tasks] == ["a", "b", "c"]
+    assert study.every_order
+
+
+@pytest.mark.parametrize(
+    ("names", "more", "said"),
+    [
+        ("ab", {"order": ["a"]}, "each of ['a', 'b'] once"),
+        ("ab", {"order": ["a", "bb"]}, "bb"),
+        ("ab", {"orders": [["a", "b"], ["a", "b"]]}, "holds an order twice"),
+        ("ab", {"orders": []}, "names no order"),
+        ("ab", {"orders": "some"}, "some"),
+        ("ab", {"order": ["a", "b"], "orders": "all"}, "both set"),
+        ("abcdef", {"orders": "all"}, "720 sequences of 6 tasks"),
+    ],
+)
+def test_orders_that_cannot_be_meant(
+    tmp_path: Path, raw: dict[str, Any], names: str, more: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_study(write(tmp_path, sequence(raw, *names, **more)))
+    assert said in str(caught.value)
+
+
+def test_an_order_needs_a_sequence(tmp_path: Path, raw: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="needs a sequence"):
+        load_study(write(tmp_path, {**raw, "orders": "all"}))
+
+
+def test_single_arms_may_train_otherwise(tmp_path: Path, raw: dict[str, Any]) -> None:
+    raw["train"] = {"num_train_epochs": 2}
+    study, _ = load_study(write(tmp_path, {**raw, "arm_train": {"half": {"learning_rate": 1e-3}}}))
+    assert study.train_of("half").learning_rate == 1e-3
+    assert study.train_of("half").num_train_epochs == 2
+    assert study.train_of("plain") == study.train
+    for wrong, said in (
+        ({"hlaf": {}}, "half"),
+        ({"half": {"learning_rat": 1}}, "learning_rate"),
+        ({"half": {"max_steps": "x"}}, "x"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            load_study(write(tmp_path, {**raw, "arm_train": wrong}))
+        assert said in str(caught.value)

@@ -118,6 +118,29 @@ def test_a_sequence_gives_the_score_matrix(tmp_path: Path) -> None:
     assert counts["origin replay"] == 4
 
 
+def test_several_orders_are_several_sequences_and_one_mean(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "two.jsonl", [chat(n, f"Add {n} and 1.", str(n + 1)) for n in range(16)])
+    teach = [{"data": "new.jsonl", "suites": ["new.yaml"]}, {"data": "two.jsonl", "suites": ["old.yaml"]}]
+    train = {"learning_rate": 1e-3, "max_steps": 2, "logging_steps": 1}
+    study = make_study(tmp_path, health=False, teach=teach, arms={}, suites={}, orders="all", train=train)
+    record = mnemos.run(study, out=tmp_path / "run", quiet=True)
+    matrix = record.results["matrix"]
+    assert [order["tasks"] for order in matrix["orders"]] == [["new", "two"], ["two", "new"]]
+    assert matrix["over"] == "order"
+    each = [order["arms"]["plain"]["metrics"]["average_accuracy"]["mean"] for order in matrix["orders"]]
+    assert matrix["arms"]["plain"]["metrics"]["average_accuracy"]["mean"] == pytest.approx(sum(each) / 2)
+    plain, joint = record.results["arms"]
+    assert [run["order"] for run in plain["runs"]] == [["new", "two"], ["two", "new"]]
+    assert "order" not in joint["runs"][0]
+    assert all(c["seeds"] == (2 if c["arm"] == "plain" else 1) for c in record.comparisons)
+    trainings = [path for path in (tmp_path / "run" / "steps").iterdir() if path.name.startswith("train-")]
+    assert len(trainings) == 5, "two tasks, in two orders, and the joint arm"
+    assert (tmp_path / "run" / "arms" / "plain" / "order-2" / "seed-0" / "stage-0-two" / "plan.json").is_file()
+    text = record.report("text")
+    assert "plain, mean of 2 orders: all tasks" in text
+    assert "plain, order two, new: score on each task" in text
+
+
 RUN = "import sys, mnemos; mnemos.run(sys.argv[1], out=sys.argv[2], quiet=True)"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from mnemos.core.nouns import Answer, Score
 from mnemos.measure.ask import Measured
-from mnemos.study.sequence import score_matrix
+from mnemos.study.sequence import score_matrices, score_matrix
 
 
 def measured(suite: str, values: Sequence[float], weights: Sequence[float] | None = None) -> Measured:
@@ -65,3 +65,28 @@ def test_without_the_joint_arm_there_is_no_intransigence() -> None:
     found = score_matrix(TASKS, side(0), {"plain": {0: [side(1), side(2)]}})["arms"]["plain"]
     assert found["joint"] is None
     assert found["metrics"].get("intransigence", {"mean": None})["mean"] is None
+
+
+def test_several_orders_have_a_matrix_each_and_their_mean() -> None:
+    orders = [["first", "second"], ["second", "first"]]
+    arms = {
+        "plain": [{0: [side(1), side(2)]}, {0: [side(3), side(4, missing=3)]}],
+        "joint": [{0: [side(5)]}],
+    }
+    found = score_matrices(orders, TASKS, side(0), arms)
+    assert found["tasks"] == ["first", "second"]
+    assert [order["tasks"] for order in found["orders"]] == orders
+    assert found["over"] == "order"
+    assert set(found["arms"]) == {"plain"}
+    each = [order["arms"]["plain"] for order in found["orders"]]
+    assert each[0]["before"] == each[1]["before"][::-1]
+    assert each[0]["joint"] == each[1]["joint"][::-1]
+    b = [float(score.value) for i, score in enumerate(side(3)["b"].scores) if i != 3]
+    c = np.average([s.value for s in side(3)["c"].scores], weights=[1, 2, 3, 4, 5])
+    # In the second order the column of the second task comes first, over the items that every run has.
+    assert each[1]["seeds"]["0"][0][0] == pytest.approx((np.mean(b) + c) / 2)
+    for name in ("average_accuracy", "backward_transfer", "forgetting", "intransigence"):
+        mean = np.mean([entry["metrics"][name]["mean"] for entry in each])
+        pooled = found["arms"]["plain"]["metrics"][name]
+        assert pooled["mean"] == pytest.approx(mean)
+        assert pooled["low"] < mean < pooled["high"]

@@ -1,0 +1,61 @@
+"""Models made by plain transformers, of three architectures: compared without a trainer of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import mnemos
+from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
+
+SUITES = [
+    {
+        "name": "sums",
+        "kind": "choice",
+        "items": [
+            {"id": str(n), "prompt": f"{n} + 1 =", "options": [f" {n + 1}", f" {n}"], "answer": 0} for n in range(12)
+        ],
+    },
+    {
+        "name": "says",
+        "kind": "generated",
+        "match": "exact",
+        "max_new_tokens": 4,
+        "chat": True,
+        "items": [{"id": str(n), "prompt": f"Say {n}.", "answer": str(n)} for n in range(4)],
+    },
+    {
+        "name": "english",
+        "kind": "bits_per_byte",
+        "items": [{"id": str(n), "text": f"The river runs past mill {n}."} for n in range(6)],
+    },
+]
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma"])
+def test_a_model_against_itself_and_against_a_perturbed_one(tmp_path: Path, family: str) -> None:
+    save_tiny(tmp_path / "before", family)
+    tokenizer = tiny_tokenizer()
+    changed = tiny_model(tokenizer, family)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in changed.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    changed.save_pretrained(tmp_path / "after")
+    tokenizer.save_pretrained(tmp_path / "after")
+    (tmp_path / "suites.yaml").write_text(yaml.safe_dump(SUITES))
+
+    same = mnemos.compare(tmp_path / "before", tmp_path / "before", tmp_path / "suites.yaml").comparisons
+    assert {row["suite"] for row in same} >= {"sums", "says", "english"}
+    assert all(row["delta"] in (0, None) and row["low"] in (0, None) for row in same)
+    assert sum(row["delta"] == 0 for row in same) >= 3
+
+    record = mnemos.compare(tmp_path / "before", tmp_path / "after", tmp_path / "suites.yaml", new=["says"])
+    rows = {row["suite"]: row for row in record.comparisons}
+    assert rows["english"]["delta"] != 0
+    assert rows["english"]["low"] < rows["english"]["delta"] < rows["english"]["high"]
+    assert rows["kl:says"]["after"] > 0
+    assert record.results["manifest"]["model"]["fingerprint"] != record.results["manifest"]["after"]["fingerprint"]
