@@ -104,7 +104,7 @@ def test_questions_ask_for_the_persons_own_facts(seed: int) -> None:
         for asked in worlds_people.questions(person):
             assert person.name in asked.text
             assert asked.answer == person.facts[asked.attribute]
-        wordings = [worlds_people.questions(person, number) for number in range(worlds_people.WORDINGS)]
+        wordings = [worlds_people.questions(person, number) for number in range(worlds_people.WORDINGS + 1)]
         assert sum(map(len, wordings)) == len(worlds_people.questions(person))
         assert all(len(asked) == len(worlds_people.ATTRIBUTES) for asked in wordings)
 
