@@ -135,7 +135,7 @@ def token_mask(
     reads all rows once, as training begins; steps cost nothing more.
 
     Trap: a threshold does not transfer between model families (Qwen 2.5 needs 1.0125 to 1.025 for
-    the same share). The number masked is in the counts of the training.
+    the same share). How many tokens were masked is in the counts of the training.
 
     Trap: what is really new is unlikely too. Where the point is to teach knowledge that the model
     lacks, the method hurts what is learned.

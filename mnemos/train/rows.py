@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from mnemos.core.errors import DataError, ModelError
-from mnemos.core.nouns import Tokens
+from mnemos.core.nouns import Source, Tokens
 from mnemos.core.plan import ModelHandle, Plan, Weigh
+from mnemos.core.settings import TrainSettings
 from mnemos.sources.mix import is_new, new_share_start
 
 FIRST_TOKENS = 50
@@ -44,7 +45,7 @@ def prepare(plan: Plan, renderer: Any) -> Prepared:
 
     settings = plan.train
     counts: Counter[str] = Counter()
-    rendered = _rendered(plan, renderer, counts)
+    rendered = as_tokens(plan.examples, settings, renderer, counts)
     if not rendered:
         raise DataError(
             plan.examples.describe(), "gives no examples", "check the file and the columns that it was read as"
@@ -59,7 +60,7 @@ def prepare(plan: Plan, renderer: Any) -> Prepared:
             f"all are longer than max_length = {settings.max_length}",
             "raise train.max_length, or set train.truncate: true to cut them at the end",
         )
-    weighed = weigh(fitted, plan.weigh, plan.before)
+    weighed = weigh(fitted, plan.weigh, plan.before, counts)
     counts.update(supervised(weighed, len(rendered)))
     rows = [[one] for one in weighed]
     if settings.packing:
@@ -76,14 +77,14 @@ def _apart(rows: Sequence[Tokens], plan: Plan) -> list[list[Tokens]]:
     return [[row for row in rows if is_new(row.origin) == kind] for kind in (True, False)]
 
 
-def _rendered(plan: Plan, renderer: Any, counts: Counter[str]) -> list[Tokens]:
+def as_tokens(source: Source, settings: TrainSettings, renderer: Any, counts: Counter[str]) -> list[Tokens]:
     """Every example as tokens; long documents in pieces where the settings ask for it, counted."""
     from mnemos.sources.batches import chunks
 
-    limit, out = plan.train.max_length, []
-    for example in plan.examples:
+    limit, out = settings.max_length, []
+    for example in source:
         tokens = renderer.render(example)
-        if plan.train.long_documents == "chunk" and example.kind == "text" and len(tokens) > limit:
+        if settings.long_documents == "chunk" and example.kind == "text" and len(tokens) > limit:
             pieces = chunks(tokens, limit, renderer.tokenizer.bos_token_id)
             counts["documents cut into pieces"] += 1
             counts["pieces of them"] += len(pieces)
@@ -93,9 +94,12 @@ def _rendered(plan: Plan, renderer: Any, counts: Counter[str]) -> list[Tokens]:
     return out
 
 
-def weigh(rows: Sequence[Tokens], steps: Sequence[Weigh], before: ModelHandle) -> list[Tokens]:
-    """Apply weighing steps left to right. Raises ModelError when one returns something else than
-    the same examples with finite weights: a defect of the method, caught before it trains."""
+def weigh(
+    rows: Sequence[Tokens], steps: Sequence[Weigh], before: ModelHandle, counts: Counter[str] | None = None
+) -> list[Tokens]:
+    """Apply weighing steps left to right; `counts` gets how many tokens each one masked. Raises
+    ModelError when one returns something else than the same examples with finite weights: a defect
+    of the method, caught before it trains."""
     for step in steps:
         weighed = list(step(rows, before))
         if [(row.example, len(row)) for row in weighed] != [(row.example, len(row)) for row in rows]:
@@ -103,8 +107,15 @@ def weigh(rows: Sequence[Tokens], steps: Sequence[Weigh], before: ModelHandle) -
         bad = next((row.example for row in weighed if not np.isfinite(row.weight).all()), None)
         if bad is not None:
             raise ModelError(f"{type(step).__name__}: example {bad}", "has a weight that is not a finite number")
+        masked = _taught(rows) - _taught(weighed)
+        if counts is not None and masked > 0:
+            counts[f"tokens masked by {type(step).__name__}"] += masked
         rows = weighed
     return list(rows)
+
+
+def _taught(rows: Sequence[Tokens]) -> int:
+    return sum(int(np.count_nonzero(row.weight[1:])) for row in rows)
 
 
 def supervised(rows: Sequence[Tokens], rendered: int) -> dict[str, int]:

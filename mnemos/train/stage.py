@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from mnemos.core.plan import GradientRule, ModelHandle, Plan, Term
 from mnemos.train.documents import MicroBatch, logits, micro_batch
 from mnemos.train.fisher import Runner, squared_gradients
 from mnemos.train.frozen import Other
-from mnemos.train.rows import weigh
+from mnemos.train.rows import as_tokens, weigh
 from mnemos.train.save import consent, load_before
 from mnemos.train.schedule import join
 
@@ -55,7 +56,7 @@ class TrainedStage:
         from mnemos.sources.batches import fit
 
         settings = self.plan.train
-        rendered = [self.renderer.render(example) for example in source]
+        rendered = as_tokens(source, settings, self.renderer, Counter())
         fitted, _ = fit(rendered, settings.max_length, settings.truncate)
         weighed = weigh(fitted, self.plan.weigh, self.plan.before) if fitted else []
         taught = tuple(row for row in weighed if np.any(row.weight[1:] != 0))
