@@ -158,7 +158,7 @@ def ours(places: Mapping[str, Path], task: str, out: Path) -> Run:
     shutil.rmtree(out, ignore_errors=True)
     expression = TASKS[task][0]
     bound = [f"{name}={place}" for name, place in places.items() if name in expression]
-    return timed([sys.executable, "-m", "mnemos", "merge", expression, *bound, "--out", str(out)])
+    return timed([sys.executable, "-m", "mnemos.cli", "merge", expression, *bound, "--out", str(out)])
 
 
 def peer(places: Mapping[str, Path], task: str, out: Path, python: Path) -> Run:

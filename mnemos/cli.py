@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mnemos import cli_weights
 from mnemos.core.errors import MnemosError, UsageError
 
 app = typer.Typer(
@@ -346,6 +347,9 @@ def _shown(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+cli_weights.register(app)
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ LAYERS = (
     "report",
     "study",
     "recipes",
+    "cli_weights",
     "cli",
 )
 """A module imports only from its own layer and from those before it."""

@@ -46,7 +46,8 @@ class How:
 
     dtype: of the result, else each tensor's in the trunk. shard_size: bytes a file, else the
     trunk's own files. tokenizer, template: whose (see `merge_files.Donors`); "union" as tokenizer
-    is the trunk's with every added token of the others. vector: the result is a difference.
+    is the trunk's with every added token of the others. vector: the result is a difference. card:
+    write README.md and mnemos_merge.json too.
     """
 
     dtype: str | None = None
@@ -57,11 +58,28 @@ class How:
     allow_nonfinite: bool = False
     threads: int | None = None
     vector: bool = False
+    card: bool = False
 
     @property
     def givers(self) -> list[str]:
         """Models named beside those of the expression."""
         return [name for name in (self.tokenizer, self.template) if name is not None and name != "union"]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What was written. warnings: what looks wrong but was done. notes: what was decided about
+    tokens. resumed: shards that an earlier, killed call had finished."""
+
+    expression: str
+    checkpoints: dict[str, str]
+    who: Donors
+    how: How
+    dtypes: dict[str, int]
+    bytes: int
+    resumed: int
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass

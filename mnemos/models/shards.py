@@ -113,7 +113,7 @@ def index(shards: Sequence[Shard]) -> dict[str, Any]:
 PLAN = ".plan.json"
 
 
-def write(shards: Sequence[Shard], folder: Path, plan: Any, *, threads: int) -> int:
+def write(shards: Sequence[Shard], folder: Path, plan: Any, *, threads: int | None) -> int:
     """Write every shard into `folder`; returns how many were there already.
 
     plan: JSON value of everything that decides the values. A folder that was begun under another
@@ -128,9 +128,9 @@ def write(shards: Sequence[Shard], folder: Path, plan: Any, *, threads: int) -> 
         need, free = sum(one.bytes for one in missing), shutil.disk_usage(folder).free
         if need > free:
             raise RunError(f"{folder}", f"the disk is full: {need:,} bytes are needed, {free:,} free", "free some room")
-        with _pool(threads) as pool:
+        with pool(threads) as workers:
             for one in missing:
-                _write(one, folder / one.name, pool)
+                _write(one, folder / one.name, workers)
     return len(shards) - len(missing)
 
 
@@ -139,24 +139,26 @@ def _whole(file: Path, one: Shard) -> bool:
 
 
 @contextmanager
-def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that work on a tensor each, and for which torch starts no further threads."""
+def pool(threads: int | None = None) -> Iterator[ThreadPoolExecutor]:
+    """Threads that work on a tensor each, and for which torch starts no further threads. threads:
+    as many as there are processors, at most four, unless given."""
     before = torch.get_num_threads()
+    threads = threads or min(4, len(os.sched_getaffinity(0)))
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as workers:
+            yield workers
     finally:
         torch.set_num_threads(before)
 
 
-def _write(one: Shard, file: Path, pool: ThreadPoolExecutor) -> None:
+def _write(one: Shard, file: Path, workers: ThreadPoolExecutor) -> None:
     part = file.with_name(f".{file.name}.part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
         _reserve(descriptor, one.bytes)
         _put(descriptor, memoryview(one.header), 0)
         order = sorted(zip(one.targets, one.offsets, strict=True), key=lambda pair: -pair[0].bytes)
-        running = [pool.submit(_fill, descriptor, target, offset) for target, offset in order]
+        running = [workers.submit(_fill, descriptor, target, offset) for target, offset in order]
         try:
             for future in running:
                 future.result()

@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -20,26 +20,11 @@ from filelock import FileLock, Timeout
 from mnemos.core.combination import Combination
 from mnemos.core.errors import ModelError, RunError, UsageError, nearest
 from mnemos.core.files import write_json
-from mnemos.models.merge import NAMED_DTYPES, How, Merge, plan
-from mnemos.models.merge_files import Donors, write_rest
+from mnemos.models.card import write_card
+from mnemos.models.merge import NAMED_DTYPES, How, Merge, Merged, plan
+from mnemos.models.merge_files import write_rest
 from mnemos.models.shards import PLAN, Shard, fits, full_disk, index, pack, shard, write
 from mnemos.models.tensors import VECTOR, Weights, open_weights
-
-
-@dataclass(frozen=True)
-class Merged:
-    """What was written. warnings: what looks wrong but was done. notes: what was decided about
-    tokens. resumed: shards that an earlier, killed call had finished."""
-
-    expression: str
-    checkpoints: dict[str, str]
-    who: Donors
-    how: How
-    dtypes: dict[str, int]
-    bytes: int
-    resumed: int
-    warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 def combine(
@@ -115,7 +100,7 @@ def _write(merge: Merge, out: Path) -> Merged:
         "shards": [one.name for one in shards],
     }
     try:
-        resumed = write(shards, partial, recipe, threads=merge.how.threads or min(4, len(os.sched_getaffinity(0))))
+        resumed = write(shards, partial, recipe, threads=merge.how.threads)
         with full_disk(partial):
             return _finish(merge, shards, partial, out, resumed)
     except (ModelError, UsageError):  # the same call would fail the same way: nothing to continue
@@ -159,6 +144,8 @@ def _finish(merge: Merge, shards: Sequence[Shard], partial: Path, out: Path, res
     )
     if merge.how.vector:
         write_json(partial / VECTOR, {"expression": merged.expression, "checkpoints": merged.checkpoints})
+    if merge.how.card:
+        write_card(partial, merged)
     (partial / PLAN).unlink()
     if out.is_dir():
         out.rmdir()
