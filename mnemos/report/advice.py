@@ -150,8 +150,8 @@ def _by_accuracy(facts: Facts) -> Advice:
         f"Take {order[0]}: after the last task it stands at {said(top)} points on average, the highest; the study has "
         "no old suites, so arms are ordered by average accuracy."
     )
-    parts = [f"the intervals of {_all(level)} overlap with its own, so one cannot tell"] if level else []
-    parts += [f"{_all(below)} lie below it with intervals that do not overlap"] if below else []
+    parts = [f"intervals that overlap with its own, so that one cannot tell: {_all(level)}"] if level else []
+    parts += [f"below it, with intervals that do not overlap: {_all(below)}"] if below else []
     second = "; ".join(parts) or "there is no other arm"
     rows = []
     for arm in order:

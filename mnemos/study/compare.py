@@ -38,8 +38,8 @@ def compare(
     from mnemos.measure.manifest import refuse_differences
     from mnemos.measure.suite import load_suites
     from mnemos.models.load import Checkpoint
-    from mnemos.study.paths import model_location
     from mnemos.study.experiment import health_suites
+    from mnemos.study.paths import model_location
 
     here = Path.cwd()
     specs = [suites] if isinstance(suites, str | Path) else list(suites)

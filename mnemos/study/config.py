@@ -93,6 +93,11 @@ class Study(Settings):
     """Read weights in pickle files, which can run code when loaded."""
 
     @property
+    def listed(self) -> tuple[Task, ...]:
+        """The tasks as `teach` lists them."""
+        return tuple(self.teach) if isinstance(self.teach, list) else (self.teach,)
+
+    @property
     def tasks(self) -> tuple[Task, ...]:
         """The tasks in the order in which they are taught (of several orders, the first)."""
         return self.task_orders[0]
@@ -100,17 +105,16 @@ class Study(Settings):
     @property
     def task_orders(self) -> tuple[tuple[Task, ...], ...]:
         """Every order in which the tasks are taught, each a sequence of its own."""
-        listed = tuple(self.teach) if isinstance(self.teach, list) else (self.teach,)
-        by_name = {str(task.name): task for task in listed}
+        by_name = {str(task.name): task for task in self.listed}
         if self.orders == "all":
-            return tuple(itertools.permutations(listed))
+            return tuple(itertools.permutations(self.listed))
         named = self.orders or ([self.order] if self.order else [])
-        return tuple(tuple(by_name[name] for name in order) for order in named) or (listed,)
+        return tuple(tuple(by_name[name] for name in order) for order in named) or (self.listed,)
 
     @property
     def every_order(self) -> bool:
         """Whether no order is left to chance: all of them are run."""
-        return len(self.task_orders) == math.factorial(len(self.tasks))
+        return len(self.task_orders) == math.factorial(len(self.listed))
 
     def train_of(self, arm: str) -> TrainSettings:
         """The training settings of one arm."""
@@ -197,7 +201,7 @@ def _checked(raw: Mapping[str, Any]) -> Study:
 def _resolved(study: Study, folder: Path) -> Study:
     import mnemos.methods  # noqa: F401  fills the registry
 
-    tasks = [_task(task, i, folder, study.is_sequence) for i, task in enumerate(study.tasks)]
+    tasks = [_task(task, i, folder, study.is_sequence) for i, task in enumerate(study.listed)]
     names = [task.name for task in tasks]
     if len(set(names)) != len(names):
         raise UsageError(f"teach: {names}", "task names must differ", "give each task a name")

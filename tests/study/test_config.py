@@ -101,7 +101,7 @@ def test_overrides_reach_nested_keys_and_list_items(tmp_path: Path, raw: dict[st
     assert study.seeds == [3, 4]
     half = study.arms["half"]
     assert half is not None
-    assert half[0] == {"weights": {"expression": "after"}}
+    assert half[0]["weights"]["expression"] == "after"  # type: ignore[index]
 
 
 @pytest.mark.parametrize("text", ["novalue", "=1"])

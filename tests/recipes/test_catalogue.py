@@ -1,0 +1,64 @@
+"""docs/methods.md follows from the registry; its measured columns follow from a results.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mnemos.core.method import REGISTRY
+from mnemos.recipes.catalogue import COMMAND, HEAD, NOT_MEASURED, REGISTERED, page, registered, table_rows
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_page_is_up_to_date_with_the_registry() -> None:
+    """Only what follows from the registry; measured columns may be older than a method's wording."""
+    head, *rows = table_rows((DOCS / "methods.md").read_text(encoding="utf-8"))
+    assert tuple(head) == HEAD
+    found = {row[0]: row[:REGISTERED] for row in rows}
+    expected = {row[0]: [cell.strip() for cell in row] for row in registered()}
+    wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+    assert not wrong, f"write docs/methods.md again with: {COMMAND} (differs: {', '.join(wrong)})"
+
+
+def test_every_method_has_one_row_with_every_setting() -> None:
+    rows = {row[0].strip("`"): row for row in registered()}
+    assert set(rows) == set(REGISTRY)
+    for name, method in REGISTRY.items():
+        assert all(f"`{setting}: " in rows[name][4] for setting in method.settings.model_fields)
+
+
+def run(seconds: float, **more: float) -> dict[str, Any]:
+    return {"cost": {"seconds": seconds, "trainable_parameters": 10, "total_parameters": 1000, **more}}
+
+
+def test_measured_columns_come_from_the_arms_that_use_the_method_alone() -> None:
+    def step(name: str, off: bool = False) -> dict[str, Any]:
+        return {"method": name, "off": off}
+
+    def numbers(value: float) -> dict[str, float]:
+        return {"mean": value, "low": value - 0.01, "high": value + 0.01}
+
+    results = {
+        "study": "catalogue",
+        "arms": [
+            {"arm": "plain", "history": [step("output_only")], "runs": [run(10), run(20)]},
+            {"arm": "lora", "history": [step("output_only"), step("lora")], "runs": [run(30, writing_seconds=15)]},
+            {"arm": "both", "history": [step("lora"), step("replay")], "runs": [run(99)]},
+            {"arm": "half", "history": [step("weights"), step("kl_to_before", off=True)], "runs": [run(15)]},
+        ],
+        "comparisons": [{"arm": "lora", "suite": "old", "unit": "points"}],
+        "frontier": {
+            "points": [
+                {"arm": arm, "learned": numbers(0.5), "forgotten": numbers(0.125)} for arm in ("plain", "lora", "half")
+            ]
+        },
+        "contrasts": {"arms": ["plain", "lora"], "suites": {}, "learned": [[0, 1, 0.2, 0.1, 0.3]], "forgotten": []},
+    }
+    rows = {row[0].strip("`"): row for row in table_rows(page({"catalogue": results}))[1:]}
+    assert rows["lora"][5] == "2.0 x plain's time (50 % writing rows), 1 % of the weights"
+    assert rows["lora"][6] == "50.0, 12.5"
+    assert "HOLDS: [lora-learns-less](findings.md)" in rows["lora"][7]
+    assert rows["weights"][6] == "half: 50.0, 12.5"
+    assert rows["replay"][5:] == [NOT_MEASURED] * 3
+    assert rows["kl_to_before"][5:7] == [NOT_MEASURED] * 2

@@ -1,0 +1,172 @@
+"""Findings: the registry is sound, and a verdict follows from an interval and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mnemos.methods  # noqa: F401  fills the registry
+from mnemos.core.errors import DataError, UsageError
+from mnemos.core.method import REGISTRY
+from mnemos.recipes.findings import (
+    CANNOT_TELL,
+    DOES_NOT,
+    HOLDS,
+    NOT_TESTED,
+    Finding,
+    Ordering,
+    judge,
+    load_findings,
+    main,
+    outcome,
+    page,
+)
+
+EXPECTATIONS = ("lower", "higher", "same", "not_lower", "not_higher")
+OPPOSITE = {"lower": "higher", "higher": "lower", "same": "same", "not_lower": "not_higher", "not_higher": "not_lower"}
+
+
+def ordering(**more: Any) -> Ordering:
+    return Ordering(**{"arm": "replay", "than": "plain", "measure": "forgotten", "expect": "lower", **more})
+
+
+def test_the_registry_is_sound() -> None:
+    found = load_findings()
+    assert len(found) >= 20
+    for finding in found:
+        assert finding.statement.endswith(".")
+        assert finding.paper.startswith("arXiv:")
+        assert finding.numbers
+    assert {"token-mask-forgets-less", "lora-learns-less", "replay-keeps", "lamol-beats-ewc"} <= {f.id for f in found}
+
+
+def test_findings_are_about_registered_methods() -> None:
+    """Spelling: a method named here and not registered is close to none that is."""
+    import difflib
+
+    named = {method for finding in load_findings() for method in finding.methods} - set(REGISTRY)
+    for name in named:
+        assert not difflib.get_close_matches(name, REGISTRY, cutoff=0.85), name
+
+
+@pytest.mark.parametrize(
+    ("expect", "low", "high", "verdict"),
+    [
+        ("lower", -9, -2, HOLDS),
+        ("lower", 2, 9, DOES_NOT),
+        ("lower", -0.5, 0.5, DOES_NOT),
+        ("lower", -9, 2, CANNOT_TELL),
+        ("higher", 2, 9, HOLDS),
+        ("higher", -0.2, 0.9, DOES_NOT),
+        ("same", -0.5, 0.5, HOLDS),
+        ("same", 2, 9, DOES_NOT),
+        ("same", -0.5, 3, CANNOT_TELL),
+        ("not_lower", -0.5, 3, HOLDS),
+        ("not_lower", -9, -2, DOES_NOT),
+        ("not_lower", -3, 3, CANNOT_TELL),
+        ("not_higher", -3, 0.5, HOLDS),
+        ("not_higher", 2, 9, DOES_NOT),
+        ("lower", None, None, CANNOT_TELL),
+    ],
+)
+def test_verdicts_by_hand(expect: Any, low: float | None, high: float | None, verdict: str) -> None:
+    assert judge(ordering(expect=expect), low, high) == verdict
+
+
+@given(st.floats(-50, 50), st.floats(0, 30), st.sampled_from(EXPECTATIONS))
+def test_a_mirrored_interval_has_the_mirrored_verdict(low: float, width: float, expect: Any) -> None:
+    mirrored = judge(ordering(expect=OPPOSITE[expect]), -(low + width), -low)
+    assert judge(ordering(expect=expect), low, low + width) == mirrored
+
+
+def results(**more: Any) -> dict[str, Any]:
+    rows = [
+        {"arm": arm, "suite": suite, "unit": "points", "delta": -0.3, "low": -0.4, "high": -0.2}
+        for arm in ("plain", "replay")
+        for suite in ("refusals", "repetition:new")
+    ]
+    return {
+        "study": "catalogue",
+        "arms": [{"arm": "plain"}, {"arm": "replay"}, {"arm": "freeze-a"}, {"arm": "freeze-b"}],
+        "comparisons": rows,
+        "frontier": {"points": [{"arm": "replay", "forgotten": {"mean": 0.02, "low": 0.01, "high": 0.03}}]},
+        "contrasts": {
+            "arms": ["plain", "replay", "freeze-a", "freeze-b"],
+            "suites": {"refusals": [[0, 1, -0.5, -0.6, -0.4], [0, 2, 0.1, 0.05, 0.2], [0, 3, 0.1, -0.05, 0.2]]},
+            "forgotten": [[0, 1, 0.4, 0.3, 0.5]],
+        },
+        **more,
+    }
+
+
+def outcome_of(*tests: Ordering, study: str = "catalogue") -> Any:
+    finding = Finding(id="x", paper="p", methods=[], statement="S.", numbers="n", study=study, tests=list(tests))
+    return outcome(finding, {"catalogue": results()})
+
+
+def test_a_contrast_is_read_from_either_side_in_points() -> None:
+    found = outcome_of(ordering())
+    assert found.verdict == HOLDS
+    (difference,) = found.differences
+    assert (difference.mean, difference.low, difference.high) == pytest.approx((-40, -50, -30))
+    assert outcome_of(ordering(arm="plain", than="replay", expect="higher")).verdict == HOLDS
+    assert outcome_of(ordering(arm="plain", than="replay")).verdict == DOES_NOT
+    assert outcome_of(ordering(measure="refusals", expect="higher")).verdict == HOLDS
+
+
+def test_the_model_before_is_an_arm_to_compare_with() -> None:
+    assert outcome_of(ordering(than="before", expect="higher")).verdict == HOLDS
+    assert outcome_of(ordering(than="before", measure="repetition:*", expect="lower")).verdict == HOLDS
+
+
+def test_a_star_means_every_arm_and_all_tests_must_hold() -> None:
+    found = outcome_of(ordering(arm="freeze*", measure="refusals", expect="lower"))
+    assert [difference.verdict for difference in found.differences] == [HOLDS, CANNOT_TELL]
+    assert found.verdict == CANNOT_TELL
+    assert outcome_of(ordering(), ordering(expect="higher")).verdict == DOES_NOT
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"arm": "ewc"}, "no arm ewc"),
+        ({"than": "ewc"}, "no arm ewc"),
+        ({"measure": "biographies"}, "no suite biographies"),
+        ({"measure": "learned"}, "was not measured"),
+    ],
+)
+def test_what_is_not_there_is_not_tested(more: dict[str, Any], reason: str) -> None:
+    found = outcome_of(ordering(**more))
+    assert found.verdict == NOT_TESTED
+    assert reason in found.reason
+    assert "no results of the study sequence" in outcome_of(ordering(), study="sequence").reason
+
+
+def test_the_page_says_every_verdict_and_every_number(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps(results()))
+    assert main(["--results", str(file), "--out", str(tmp_path / "findings.md")]) == 0
+    text = (tmp_path / "findings.md").read_text()
+    assert all(finding.id in text for finding in load_findings())
+    assert "forgotten: replay - plain = -40.0 points [-50.0, -30.0] | **HOLDS** |" in text
+    assert "not tested yet" in text
+    assert page([], {}).startswith("# Findings")
+
+
+def test_mistakes_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "findings.yaml"
+    test = "{arm: x, than: y, measure: z, expct: lower}"
+    row = f"- {{id: a, paper: p, methods: [], statement: S., numbers: n, tests: [{test}]}}"
+    file.write_text(row)
+    with pytest.raises(UsageError, match="expect"):
+        load_findings(file)
+    file.write_text("\n".join([row.replace("expct", "expect")] * 2))
+    with pytest.raises(DataError, match="used twice"):
+        load_findings(file)
+    with pytest.raises(UsageError, match="does not exist"):
+        main(["--results", str(tmp_path / "none.json"), "--out", str(tmp_path / "x.md")])
