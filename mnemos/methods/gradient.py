@@ -41,11 +41,15 @@ class Projection:
             for name, value in model.named_parameters()
             if value.requires_grad and value.grad is not None
         ]
-        product = sum(float((g.double() * r.double()).sum()) for g, r in pairs)
-        length = sum(float(r.double().square().sum()) for r in reference.values())
+        product = sum(_dot(g, r) for g, r in pairs)
+        length = sum(_dot(r, r) for r in reference.values())
         if product < 0 and length > 0:
             for g, r in pairs:
                 g.sub_(r.to(g.dtype), alpha=product / length)
+
+
+def _dot(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float(one.flatten().float() @ other.flatten().float())
 
 
 @dataclass(frozen=True)

@@ -251,9 +251,13 @@ def _add_squares(into: torch.Tensor, calls: list[tuple[_Call, str]], spans: _Spa
     if len(reached) == 1 and type(call.module) is nn.Embedding:
         _add_looked_up(into, call, places)
         return
+    # Lookups last: what they add is sparse and goes into the others' sum.
+    reached.sort(key=lambda use: type(use[0].module) is nn.Embedding)
     for number in range(len(spans.tokens)):
-        parts = [_of_example(call, local, places[number]) for call, local, places in reached]
-        whole = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+        whole: torch.Tensor | None = None
+        for call, local, places in reached:
+            whole = _of_example(call, local, places[number], whole)
+        assert whole is not None
         into.addcmul_(whole, whole)
 
 
@@ -289,20 +293,25 @@ def _by_token(call: _Call, local: str) -> torch.Tensor:
     return by_token
 
 
-def _of_example(call: _Call, local: str, place: tuple[int, int]) -> torch.Tensor:
-    """The gradient of a matrix from the tokens of one example, float32."""
+def _of_example(call: _Call, local: str, place: tuple[int, int], to: torch.Tensor | None) -> torch.Tensor:
+    """The gradient of a matrix from the tokens of one example, float32, added to `to`."""
     assert call.gradient is not None
     if _axis(call) != 1:
         raise UncoveredError(type(call.module).__name__)
     given, gradient = call.given[0, place[0] : place[1]], call.gradient[0, place[0] : place[1]]
+    value = getattr(call.module, local)
+    if type(call.module) is nn.Embedding:
+        out = torch.zeros_like(value, dtype=torch.float32) if to is None else to
+        return out.index_add_(0, given, _unpadded(call, given, gradient))
+    found = _product(call, value, local, given, gradient)
+    return found if to is None else to + found
+
+
+def _product(call: _Call, value: torch.Tensor, local: str, given: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     if type(call.module) is nn.Linear:
         return (gradient.T @ given.to(gradient.dtype)).float()
     if type(call.module) is Conv1D:
         return (given.to(gradient.dtype).T @ gradient).float()
-    value = getattr(call.module, local)
-    if type(call.module) is nn.Embedding:
-        out = torch.zeros_like(value, dtype=torch.float32)
-        return out.index_add_(0, given, _unpadded(call, given, gradient))
     leaf = value.detach().requires_grad_(True)
     with torch.enable_grad():
         again = torch.func.functional_call(call.module, {local: leaf}, (given[None],))

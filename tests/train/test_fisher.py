@@ -114,7 +114,7 @@ def test_a_layer_that_cannot_be_taken_apart_is_noticed(monkeypatch: pytest.Monke
     wanted = by_hand(model, rows)
     right = fisher._of_example
     # A layer that forgets an example's first token: the two checked examples disagree.
-    monkeypatch.setattr(fisher, "_of_example", lambda c, name, at: right(c, name, (at[0] + 1, at[1])))
+    monkeypatch.setattr(fisher, "_of_example", lambda c, name, at, to: right(c, name, (at[0] + 1, at[1]), to))
     assert close(squared_gradients(runner(model), rows, range(7), rows), wanted)
 
     def refuse(*_: Any) -> Any:
