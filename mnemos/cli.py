@@ -42,6 +42,7 @@ class Plain(StrEnum):
     json = "json"
 
 
+JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="Steps at a time, each in a process of its own.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.")]
 SuitesOption = Annotated[list[str], typer.Option("--suites", help="Suite YAML file or built-in suite; repeatable.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Where results are kept.")]
@@ -74,6 +75,7 @@ def run_command(
     out: OutOption = None,
     set_: SetOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every plan; load no model.")] = False,
+    jobs: JobsOption = 1,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Train and measure every arm of a study; --train.learning_rate 1e-4 overrides a key."""
@@ -86,7 +88,7 @@ def run_command(
     from mnemos.study import processes
     from mnemos.study.run import run
 
-    record = run(study, out=out, overrides=overrides, quiet=quiet)
+    record = run(study, out=out, overrides=overrides, jobs=jobs, quiet=quiet)
     if processes.is_main() and record.directory is not None:
         _print(record.results)
         print(f"report  {_shown(record.directory / 'report.html')}")
@@ -103,6 +105,7 @@ def sweep_command(
     out: OutOption = None,
     set_: SetOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every plan; load no model.")] = False,
+    jobs: JobsOption = 1,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Vary a setting, one arm a value, and find the knee between learning and forgetting."""
@@ -115,7 +118,7 @@ def sweep_command(
     from mnemos.study import processes
     from mnemos.study.sweep import sweep
 
-    record = sweep(study, over, arm=arm, out=out, overrides=overrides, quiet=quiet)
+    record = sweep(study, over, arm=arm, out=out, overrides=overrides, jobs=jobs, quiet=quiet)
     if processes.is_main() and record.directory is not None:
         _print(record.results)
         print(f"report  {_shown(record.directory / 'report.html')}")

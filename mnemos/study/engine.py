@@ -34,35 +34,36 @@ class LocalEngine:
         todo_keys = processes.agreed([step.key for step in todo])
         by_key = {step.key: step for step in steps}
         reused = len(distinct(steps)) - len(todo_keys)
-        progress = _Progress(len(todo_keys), reused, self.quiet or not processes.is_main())
+        progress = Progress(len(todo_keys), reused, self.quiet or not processes.is_main())
         for key in todo_keys:
             step = by_key[key]
             progress.start(step.title)
+            began = time.monotonic()
             execute(step, root, quiet=not progress.live)
-            progress.finish(step.title)
+            progress.finish(step.title, time.monotonic() - began)
         progress.close()
 
 
-class _Progress:
+class Progress:
     """One line a finished step when piped; a bar with the time left on a terminal."""
 
     def __init__(self, total: int, reused: int, silent: bool) -> None:
         self.total, self.silent, self.done = total, silent, 0
-        self.began = self.step_began = time.monotonic()
+        self.began = time.monotonic()
         self.live = sys.stderr.isatty() and not silent
         if not silent and reused:
             print(f"{reused} finished steps reused", file=sys.stderr)
 
     def start(self, title: str) -> None:
-        self.step_began = time.monotonic()
+        """Say what is being done."""
         if self.live:
             print(f"\r\033[K[{self.done}/{self.total}] {title} … {self._left()}", end="", file=sys.stderr, flush=True)
 
-    def finish(self, title: str) -> None:
+    def finish(self, title: str, seconds: float) -> None:
+        """Count a step that took so many seconds."""
         self.done += 1
         if self.silent:
             return
-        seconds = time.monotonic() - self.step_began
         start = "\r\033[K" if self.live else ""
         left = f"  {self._left()}" if self.done < self.total else ""
         print(f"{start}[{self.done}/{self.total}] {title}  {seconds:.1f} s{left}", file=sys.stderr, flush=True)
@@ -74,5 +75,6 @@ class _Progress:
         return f"about {int(seconds // 60)}:{int(seconds % 60):02d} left"
 
     def close(self) -> None:
+        """Leave the terminal's line."""
         if self.live and not self.done:
             print(file=sys.stderr)

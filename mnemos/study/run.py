@@ -45,17 +45,28 @@ def run(
     out: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     engine: Engine | None = None,
+    jobs: int = 1,
     quiet: bool = False,
 ) -> Record:
     """Train and measure every arm of a study and return its record.
 
     study: path of the YAML file, ``mnemos:demo.yaml``, or a mapping with the same keys.
     out: run directory, runs/<name> unless given; finished steps found there are reused, a killed
-    run continues. overrides: dotted key -> value. Raises a MnemosError that names value, bound
+    run continues. overrides: dotted key -> value. jobs: steps at a time, each in a process of its own
+    (see `study.workers`); `engine` takes its place. Raises a MnemosError that names value, bound
     and cure; UsageError before anything is loaded when the study cannot be meant.
     """
     loaded, folder = load_study(study, overrides)
-    return carry_out(loaded, folder, out=out, engine=engine, quiet=quiet)
+    return carry_out(loaded, folder, out=out, engine=engine, jobs=jobs, quiet=quiet)
+
+
+def local_engine(jobs: int, quiet: bool) -> Engine:
+    """What carries out steps on this machine, `jobs` at a time."""
+    if jobs == 1:
+        return LocalEngine(quiet)
+    from mnemos.study.workers import ParallelEngine
+
+    return ParallelEngine(jobs, quiet)
 
 
 def carry_out(
@@ -64,6 +75,7 @@ def carry_out(
     *,
     out: str | Path | None = None,
     engine: Engine | None = None,
+    jobs: int = 1,
     quiet: bool = False,
     more: Callable[[Experiment], Mapping[str, Any]] | None = None,
 ) -> Record:
@@ -75,7 +87,7 @@ def carry_out(
         if processes.is_main():
             _note_changes(experiment, quiet)
             write_text(root / "study.yaml", dump_study(loaded))
-        (engine or LocalEngine(quiet)).run(experiment.steps, root)
+        (engine or local_engine(jobs, quiet)).run(experiment.steps, root)
         if not processes.is_main():
             return Record(processes.agreed({}), root)
         results = {**assemble(experiment), **(more(experiment) if more else {})}

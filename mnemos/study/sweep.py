@@ -219,6 +219,7 @@ def sweep(
     out: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     engine: Engine | None = None,
+    jobs: int = 1,
     quiet: bool = False,
 ) -> Record:
     """Train and measure one arm for each value and return the record, whose results hold `sweep`.
@@ -234,7 +235,7 @@ def sweep(
     def section(experiment: Experiment) -> dict[str, Any]:
         return {"sweep": sweep_section(experiment, swept, base)}
 
-    return carry_out(loaded, folder, out=out, engine=engine, quiet=quiet, more=section)
+    return carry_out(loaded, folder, out=out, engine=engine, jobs=jobs, quiet=quiet, more=section)
 
 
 def sweep_lines(
