@@ -5,7 +5,7 @@ export HF_HUB_OFFLINE ?= 1
 export HF_DATASETS_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-slow check format bench patient venv clean
+.PHONY: demo test test-slow check format docs bench patient venv clean
 
 demo: .venv/ready
 	$(BIN)/mnemos run mnemos:demo.yaml --out runs/demo
@@ -20,11 +20,17 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_layers.py tests/test_method_laws.py tests/test_readme.py
+	$(BIN)/python -m pytest tests/test_layers.py tests/test_method_laws.py tests/test_readme.py \
+		tests/recipes/test_catalogue.py tests/recipes/test_findings.py
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# RESULTS="docs/results/catalogue.json docs/results/sequence.json": studies whose numbers the pages show.
+docs: .venv/ready
+	$(BIN)/python -m mnemos.recipes.catalogue $(foreach file,$(RESULTS),--results $(file))
+	$(BIN)/python -m mnemos.recipes.findings $(foreach file,$(RESULTS),--results $(file))
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks

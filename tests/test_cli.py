@@ -47,6 +47,9 @@ def test_help_loads_neither_torch_nor_transformers(words: list[str]) -> None:
         (["compare", "./absent", "./absent", "--suites", "refusals"], 2, "no such directory"),
         (["gate", "mnemos:patients/chat", "mnemos:patients/chat", "--suites", "refusals", "--max-loss", "-1"], 2, "-1"),
         (["compare", "mnemos:patients/chat", "mnemos:patients/chat", "--suites", "refusal"], 2, "refusals"),
+        (["sweep", "mnemos:demo.yaml", "--over", "repaly.share_of_final=0.1"], 2, "did you mean 'replay'?"),
+        (["sweep", "mnemos:demo.yaml", "--over", "replay"], 2, "METHOD.SETTING=VALUE"),
+        (["recommend", "absent"], 2, "does not exist"),
         (["nonsense"], 2, "nonsense"),
     ],
 )
@@ -71,6 +74,13 @@ def test_overrides_as_options(tmp_path: Path) -> None:
     assert "seed 7" in done.stdout
 
 
+def test_a_sweep_is_printed_before_it_is_run(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    done = mnemos("sweep", study, "--over", "replay.share_of_final=0,0.5", "--set", "seeds=[7]", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "arm     replay.share_of_final=0.5, seed 7" in done.stdout
+
+
 def test_methods_as_json_has_what_a_catalogue_needs() -> None:
     rows = json.loads(mnemos("methods", "--json").stdout)
     assert {"replay", "lora", "kl_to_before", "weights"} <= {row["name"] for row in rows}
@@ -87,6 +97,9 @@ def test_a_study_a_report_and_the_same_model_twice(tmp_path: Path) -> None:
     assert results == json.loads((tmp_path / "run" / "results.json").read_text())
     for form in ("md", "html", "text"):
         assert "plain" in mnemos("report", tmp_path / "run", "--format", form).stdout
+    advice = json.loads(mnemos("recommend", tmp_path / "run", "--format", "json").stdout)
+    assert set(advice["order"]) == {"plain", "replay"}
+    assert advice["why"] in mnemos("recommend", tmp_path / "run" / "results.json").stdout.replace("\n", " ")
 
     model = tmp_path / "model"
     suites = ["--suites", tmp_path / "new.yaml", "--suites", tmp_path / "old.yaml"]

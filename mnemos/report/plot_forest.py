@@ -15,6 +15,9 @@ from mnemos.report.svg import VERDICT_SHAPES, Scale, Sheet, draw, fit, text_widt
 from mnemos.report.verdicts import TONES, missing_words, short_words, verdict_words
 from mnemos.report.words import counted, figure, typeset
 
+MANY = 12
+"""Arms above which a suite's rows are sorted by their change instead of standing in the arms' order."""
+
 KEY, TITLE, AXIS, HEADER, GAP = 34, 44, 26, 30, 12
 
 
@@ -72,14 +75,21 @@ class Layout:
 
 
 def panels(facts: Facts, roles: Sequence[str]) -> list[Panel]:
-    """The changes with these roles, split by role and unit."""
+    """The changes with these roles, split by role and unit; among many arms the best comes first."""
     out = []
     for role in facts.roles:
         own = [change for change in facts.changes if change.role == role and role in roles]
         for unit in dict.fromkeys(change.unit for change in own):
             names = [suite.name for suite in facts.suites if any(c.suite == suite.name and c.unit == unit for c in own)]
-            out.append(Panel(role, unit, tuple(tuple(c for c in own if c.suite == name) for name in names)))
+            suites = [_sorted([c for c in own if c.suite == name]) for name in names]
+            out.append(Panel(role, unit, tuple(tuple(suite) for suite in suites)))
     return out
+
+
+def _sorted(changes: list[Change]) -> list[Change]:
+    if len(changes) <= MANY:
+        return changes
+    return sorted(changes, key=lambda change: -(change.gain if change.gain is not None else float("-inf")))
 
 
 def forest(facts: Facts, panel: Panel, *, width: float, name: str, key: bool) -> str:

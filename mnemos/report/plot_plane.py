@@ -151,15 +151,15 @@ def _short_legend(
 ) -> None:
     """One line an arm: its mark, name, points learned and forgotten."""
     right = x + width - 4
-    for text, end in (("learned", right - 62), ("forgot", right)):
+    for text, end in (("learned", right - 46), ("forgot", right)):
         sheet.write(end, y - 2, text, size=10.5, colour="muted", ha="right")
     y += 17
     for mean in sorted(found, key=lambda m: (m.forgetting, -m.learning)):
         weight = "bold" if mean.arm in best else "normal"
         sheet.mark(x + 8, y - 4, arm_shape(mean.arm), colour=arm_colour(mean.arm), size=9)
-        name = fit(facts.arms[mean.arm].name, width - 132, 11, weight)
+        name = fit(facts.arms[mean.arm].name, width - 112, 11, weight)
         sheet.write(x + 20, y, name, size=11, weight=weight)
-        sheet.write(right - 62, y, typeset(figure(mean.learning, "points")), size=11, ha="right", weight=weight)
+        sheet.write(right - 46, y, typeset(figure(mean.learning, "points")), size=11, ha="right", weight=weight)
         sheet.write(right, y, typeset(figure(mean.forgetting, "points")), size=11, ha="right", weight=weight)
         y += 19
     sheet.line([x, x + 16], [y, y], colour="muted", width=1.2, linestyle=(0, (4, 3)))
