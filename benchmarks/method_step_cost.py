@@ -32,7 +32,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "kl_to_before": {},
     "distill": {},
     "l2_to_before": {},
-    "rho1": {"reference": "MODEL"},
+    "rho1": {"reference_model": "MODEL"},
     "ewc": {"data": "OLD", "samples": 8},
     "a_gem": {"data": "OLD", "batch": 8},
     "freeze": {"layers_first": 2},

@@ -76,7 +76,7 @@ TEXTS: dict[tuple[str, str], list[Any]] = {
     ("lora", "targets"): ["all-linear", ("q_proj", "v_proj")],
     ("dora", "targets"): ["all-linear", ("q_proj",)],
     ("orthogonal", "targets"): ["all-linear", ("q_proj",)],
-    ("rho1", "reference"): ["."],
+    ("rho1", "reference_model"): ["."],
     ("ewc", "data"): [None],
     ("ewc", "data_format"): [None],
     ("a_gem", "data"): [None],

@@ -240,13 +240,13 @@ def l2_to_before(plan: Plan, *, coefficient: Coefficient = 0.01) -> Plan:
     paper="arXiv:2404.07965",
     changes={"objective"},
     off={"kept_share": 1.0},
-    example={"reference": "."},
+    example={"reference_model": "."},
 )
-def rho1(plan: Plan, *, reference: str, kept_share: Annotated[float, Field(gt=0, le=1)] = 0.6) -> Plan:
+def rho1(plan: Plan, *, reference_model: str, kept_share: Annotated[float, Field(gt=0, le=1)] = 0.6) -> Plan:
     """Learn only the tokens on which the model is furthest behind a reference model (Rho-1).
 
-    reference: directory or hub id of a model of the same tokenizer that has been trained on data of
-    the kind one wants; tokens that it too finds unlikely are left out as noise.
+    reference_model: directory or hub id of a model of the same tokenizer that has been trained on
+    data of the kind one wants; tokens that it too finds unlikely are left out as noise.
     kept_share: share of the supervised tokens of a batch that are learned, in (0, 1]; those with
     the largest excess, loss of the model in training minus loss of the reference. 1 turns the
     method off.
@@ -274,12 +274,14 @@ def rho1(plan: Plan, *, reference: str, kept_share: Annotated[float, Field(gt=0,
             "there is no likelihood whose tokens could be chosen",
             "use rho1 once, and without a method that puts another objective in the likelihood's place",
         )
-    if "://" in reference:
+    if "://" in reference_model:
         raise UsageError(
-            f"rho1.reference = {reference}", "a server tells no losses of given tokens", "name a directory or hub id"
+            f"rho1.reference_model = {reference_model}",
+            "a server tells no losses of given tokens",
+            "name a directory or hub id",
         )
     from mnemos.models.load import handle
 
-    mine = SelectiveLikelihood(handle(reference), kept_share)
+    mine = SelectiveLikelihood(handle(reference_model), kept_share)
     objective = tuple(mine if term == Likelihood() else term for term in plan.objective)
     return dataclasses.replace(plan, objective=objective)

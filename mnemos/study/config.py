@@ -270,6 +270,10 @@ def _task(task: Task, number: int, folder: Path, sequence: bool) -> Task:
     return task.model_copy(update={"data": data, "name": task.name or stem, "suites": _suites(task.suites, folder)})
 
 
+MODEL_SETTINGS = ("author", "editor", "judge", "reference_model")
+"""Settings of methods that name a model; `data` names rows, `models` several models."""
+
+
 def _arm(arm: str, steps: ArmSteps, folder: Path) -> ArmSteps:
     out: ArmSteps = []
     for number, step in enumerate(steps):
@@ -281,8 +285,9 @@ def _arm(arm: str, steps: ArmSteps, folder: Path) -> ArmSteps:
         filled = find(name).validate(settings or {})
         if isinstance(filled.get("data"), str):
             filled["data"] = data_location(filled["data"], folder)
-        if isinstance(filled.get("author"), str):
-            filled["author"] = author_location(filled["author"], folder)
+        for setting in MODEL_SETTINGS:
+            if isinstance(filled.get(setting), str):
+                filled[setting] = author_location(filled[setting], folder)
         if isinstance(filled.get("models"), Mapping):
             filled["models"] = {name: model_location(place, folder) for name, place in filled["models"].items()}
         out.append({name: filled})
@@ -290,7 +295,7 @@ def _arm(arm: str, steps: ArmSteps, folder: Path) -> ArmSteps:
 
 
 def author_location(text: str, folder: Path) -> str:
-    """A model that writes rows: a server's address as it is, else like any other model."""
+    """A model that is asked for something: a server's address as it is, else like any other model."""
     return text if text.startswith(("http://", "https://", "vllm:")) else model_location(text, folder)
 
 

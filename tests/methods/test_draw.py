@@ -37,7 +37,7 @@ def test_it_takes_the_likelihoods_place_and_no_other() -> None:
     plan = self_distillation(kl_to_before(base_plan()), max_new_tokens=9, teacher_rate=0.5, direction="reverse")
     assert plan.draw == SelfTaught(9, 1.0, 0.5, SHOWN)
     assert [type(term) for term in plan.objective] == [TeacherDivergence, KLToBefore]
-    for earlier in (plan, rho1(base_plan(), reference=".")):
+    for earlier in (plan, rho1(base_plan(), reference_model=".")):
         with pytest.raises(UsageError, match="another method of this arm says how answers are learned"):
             self_distillation(earlier)
 

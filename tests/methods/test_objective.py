@@ -289,11 +289,11 @@ def test_rho1_without_a_token_is_zero() -> None:
 
 
 def test_rho1_takes_the_place_of_the_likelihood() -> None:
-    plan = rho1(kl_to_before(base_plan()), reference=".", kept_share=0.7)
+    plan = rho1(kl_to_before(base_plan()), reference_model=".", kept_share=0.7)
     assert [type(term) for term in plan.objective] == [SelectiveLikelihood, KLToBefore]
     with pytest.raises(UsageError, match="there is no likelihood whose tokens could be chosen"):
-        rho1(plan, reference=".")
+        rho1(plan, reference_model=".")
     with pytest.raises(UsageError, match="a server tells no losses"):
-        rho1(base_plan(), reference="http://localhost:8000/v1#m")
-    with pytest.raises(UsageError, match=r"rho1\.reference = missing"):
+        rho1(base_plan(), reference_model="http://localhost:8000/v1#m")
+    with pytest.raises(UsageError, match=r"rho1\.reference_model = missing"):
         rho1(base_plan())
