@@ -40,7 +40,8 @@ def test_two_processes_learn_what_one_does(llama: Path, tmp_path: Path, pair: Pa
     both = json.loads((pair / kind / "result.json").read_text())
     assert alone.steps == both["steps"] == 6
     assert [step for step, _ in both["losses"]] == [step for step, _ in alone.losses]
-    assert np.allclose([loss for _, loss in both["losses"]], [loss for _, loss in alone.losses], rtol=1e-5)
+    # A divergence near 0 is rounding.
+    assert np.allclose([loss for _, loss in both["losses"]], [loss for _, loss in alone.losses], rtol=1e-5, atol=1e-6)
     for name in ("tokens", "supervised_tokens", "counts", "trainable_parameters", "total_parameters"):
         assert both[name] == getattr(alone, name)
     one, other = weights(alone.model), weights(both["model"])

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mnemos.core.plan import Likelihood, Plan
+from mnemos.core.plan import Likelihood, Plan, SelfTaught
+from mnemos.methods.draw import TeacherDivergence
 from mnemos.methods.ewc import Elastic
 from mnemos.methods.gradient import AveragedMemory
 from tests.train.making import Lora, Soft, Unlearn, pairs, plan, texts
@@ -24,6 +25,11 @@ KINDS: dict[str, dict[str, Any]] = {
         "gradient": (AveragedMemory(texts(5), 3, 1),),
         "weigh": (Unlearn(),),
         "gradient_accumulation_steps": 2,
+    },
+    "own": {
+        "draw": SelfTaught(5, 1.0, 0.25, "{question} {answer}"),
+        "objective": (TeacherDivergence("forward"),),
+        "weigh": (),
     },
     "ewc": {"objective": (Likelihood(), Elastic(10.0, texts(5), 4, "model", 1))},
 }
