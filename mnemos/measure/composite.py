@@ -86,7 +86,7 @@ def cells(part: Part) -> tuple[Floats, Floats]:
     """What a bootstrap over clusters needs: float[R, C] summed values and float[C] summed shares."""
     units = int(part.group.max()) + 1
     sums = np.stack([np.bincount(part.group, weights=row, minlength=units) for row in part.d * part.share])
-    return sums, np.bincount(part.group, weights=part.share, minlength=units)
+    return sums.astype(float), np.bincount(part.group, weights=part.share, minlength=units).astype(float)
 
 
 def replicate_draws(replicates: int, draws: int, rng: np.random.Generator) -> Floats:

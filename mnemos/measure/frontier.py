@@ -76,7 +76,7 @@ def frontier(suites: Sequence[SuiteScores], arms: Sequence[str], *, seed: int = 
         return None
     learned = {arm: _parts(sides["new"], kept, arm, 1.0) for arm in arms}
     forgotten = {arm: _parts(sides["old"], kept, arm, -1.0) for arm in arms}
-    points = [
+    points: list[dict[str, Any]] = [
         {
             "arm": arm,
             "learned": estimate(learned[arm]),
@@ -107,12 +107,14 @@ def frontier(suites: Sequence[SuiteScores], arms: Sequence[str], *, seed: int = 
 def _usable(
     suites: Sequence[SuiteScores], arms: Sequence[str]
 ) -> tuple[list[SuiteScores], list[dict[str, str]], dict[str, npt.NDArray[np.bool_]]]:
-    used, left_out, kept = [], [], {}
+    used: list[SuiteScores] = []
+    left_out: list[dict[str, str]] = []
+    kept: dict[str, npt.NDArray[np.bool_]] = {}
     for suite in suites:
         if suite.role not in ("new", "old"):
             continue
         rows = np.vstack([suite.before, *(suite.after[arm] for arm in arms)])
-        kept[suite.name] = np.isfinite(rows).all(axis=0)
+        kept[suite.name] = np.asarray(np.isfinite(rows).all(axis=0))
         if suite.unit != "points":
             left_out.append({"suite": suite.name, "why": f"is measured in {suite.unit}, not in points"})
         elif not kept[suite.name].any():
@@ -258,7 +260,7 @@ def contrasts(suites: Sequence[SuiteScores], arms: Sequence[str]) -> dict[str, A
 
 def _contrast(suite: SuiteScores, arms: Sequence[str], a: int, b: int) -> list[float | None] | None:
     d = suite.after[arms[a]] - suite.after[arms[b]]
-    kept = np.isfinite(d).all(axis=0)
+    kept = np.asarray(np.isfinite(d).all(axis=0))
     if not kept.any():
         return None
     return _row(a, b, estimate([suite.part(d, kept, 1.0)], bounded=suite.unit == "points"))

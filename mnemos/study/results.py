@@ -101,6 +101,10 @@ def _first_tokens(experiment: Experiment) -> list[int]:
 
 def _history(experiment: Experiment, run: ArmRun) -> list[dict[str, Any]]:
     def shown(item: Any) -> Any:
+        if isinstance(item, Mapping):
+            return {key: shown(part) for key, part in item.items()}
+        if isinstance(item, list | tuple):
+            return [shown(part) for part in item]
         return shown_path(item, experiment.folder) if isinstance(item, str) else item
 
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,7 +17,7 @@ Scores = Mapping[str, Sequence[Score]]
 """Suite -> the scores of one side."""
 
 
-def unit_of(experiment: Experiment) -> str:
+def unit_of(experiment: Experiment) -> Literal["order", "seed"]:
     """What counts as a replicate. seed: each run, or with every order of a sequence run, each seed's
     mean over the orders. order: where orders are chosen from more, each order's mean over seeds."""
     study = experiment.study
