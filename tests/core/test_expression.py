@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnemos.core.errors import UsageError
-from mnemos.core.expression import Combination, parse
+from mnemos.core.expression import Combination, Depth, names_in, parse
 
 NAMES = ("after", "before", "chat", "base", "cp_2", "ä")
 names = st.sampled_from(NAMES)
@@ -131,3 +131,118 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
     except UsageError:
         return
     assert parse(str(combination)) == combination
+
+
+# --- operators, schedules, named numbers ------------------------------------------------------------
+
+small = st.floats(-4, 4, width=16).filter(lambda value: value != 0)
+schedules = st.lists(small, min_size=2, max_size=4).filter(lambda points: len(set(points)) > 1)
+weights = st.one_of(small.map(repr), schedules.map(lambda points: f"depth({', '.join(map(repr, points))})"))
+
+
+def calls(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Every operator over expressions."""
+    several = st.lists(inner, min_size=1, max_size=3).map(", ".join)
+    share = st.floats(0, 1, width=16)
+    return st.one_of(
+        st.tuples(weights, inner).map(lambda t: f"({t[0]})*({t[1]})"),
+        st.tuples(inner, inner).map(lambda t: f"({t[0]}) - ({t[1]})"),
+        several.map(lambda models: f"mean({models})"),
+        st.tuples(inner, inner, weights).map(lambda t: f"slerp({t[0]}, {t[1]}, {t[2]})"),
+        st.tuples(inner, several, share, weights).map(
+            lambda t: f"ties({t[0]}, {t[1]}, density={t[2]!r}, scale={t[3]})"
+        ),
+        st.tuples(st.sampled_from(["dare", "dare_ties"]), inner, several, st.integers(0, 9)).map(
+            lambda t: f"{t[0]}({t[1]}, {t[2]}, drop=0.5, seed={t[3]})"
+        ),
+        st.tuples(inner, several).map(lambda t: f"della({t[0]}, {t[1]}, spread=0.1)"),
+        st.tuples(inner, several).map(lambda t: f"breadcrumbs({t[0]}, {t[1]}, largest=0.02)"),
+        st.tuples(inner, inner, several).map(lambda t: f"model_stock({t[0]}, {t[1]}, {t[2]})"),
+        st.tuples(st.sampled_from(["mlp", r"layers\\.0\\.", "a|b", "it's"]), inner, inner).map(
+            lambda t: f"where({t[0]!r}, {t[1]}, {t[2]})"
+        ),
+    )
+
+
+@given(st.recursive(names, calls, max_leaves=6))
+def test_operators_print_back(text: str) -> None:
+    try:
+        combination = parse(text)
+    except UsageError as error:
+        said = error.bound
+        combination = None
+    if combination is None:  # products of schedules are the only thing that these can get wrong
+        assert "two schedules" in said or "points" in said
+        return
+    assert parse(str(combination)) == combination
+    assert set(combination.names) <= set(names_in(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("mean(a, b, c, a)", "0.5*a + 0.25*b + 0.25*c"),
+        ("slerp(a, b, t=0.3)", "slerp(a, b, 0.3)"),
+        ("2*slerp(a, b, 0.5) - slerp(a, b, 1/2)", "slerp(a, b, 0.5)"),
+        ("ties(base, a, b, density=0.2, scale=1)", "ties(base, a, b)"),
+        ("ties(base, base + 0.5*(a - base))", "ties(base, 0.5*base + 0.5*a)"),
+        ("dare(base, a, seed=7, drop=0.5)", "dare(base, a, drop=0.5, seed=7)"),
+        ("where('mlp', a, 0)", "where('mlp', a, 0)"),
+        ("depth(0.2, 0.8)*a + depth(0.8, 0.2)*b", "depth(0.2, 0.8)*a + depth(0.8, 0.2)*b"),
+        ("(1 - depth(0, 1))*a + depth(0, 1)*b", "depth(1.0, 0.0)*a + depth(0.0, 1.0)*b"),
+        ("depth(0, 1)*a + depth(0, 0, 1)*a", "depth(0.0, 0.5, 2.0)*a"),
+        ("depth(0.5, 0.5)*a", "0.5*a"),
+        ("cp + rho*(chat - base)", "cp + 0.5*chat - 0.5*base"),
+        ("slerp(a, b, rho)", "slerp(a, b, 0.5)"),
+    ],
+)
+def test_normal_forms_of_operators(text: str, normal: str) -> None:
+    assert str(parse(text, {"rho": 0.5})) == normal
+    assert str(parse(normal)) == normal
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "under"),
+    [
+        ("tise(base, a)", "did you mean 'ties'?", "tise"),
+        ("a + ties(base)", "ties takes at least 2", "ties"),
+        ("ties(base, a, dense=0.2)", "did you mean 'density'?", "0.2"),
+        ("ties(base, a, density=1.5)", "density must be a number in [0, 1]", "1.5"),
+        ("dare(base, a, drop=1)", "drop must be a number in [0, 1)", "1"),
+        ("dare(base, a, seed=0.5)", "seed must be an integer", "0.5"),
+        ("dare(base, a, drop=depth(0, 0.5))", "one number, not a schedule", "depth"),
+        ("slerp(a, b)", "slerp needs t", "slerp"),
+        ("slerp(a, b, c)", "t must be a number", "c"),
+        ("slerp(a, b, 0.1, 0.2)", "one argument too many", "0.2"),
+        ("slerp(a, b, 0.1, t=0.2)", "t is given twice", "0.2"),
+        ("ties(base, 2)", "adds the bare number 2", "2"),
+        ("where(mlp, a, b)", "must be a pattern in quotes", "mlp"),
+        ("where('(', a, b)", "not a regular expression", "'('"),
+        ("where('a b', a, b)", "has spaces", "'a b'"),
+        ("depth(1)*a", "depth takes at least two", "depth"),
+        ("depth(0, a)*a", "depth takes numbers", "a)*"),
+        ("depth(0, 1)*depth(1, 0)*a", "multiplies two schedules", "depth(1"),
+        ("a / depth(1, 2)", "divides by a schedule", "depth"),
+        ("della(a, b, drop=0.95, spread=0.2)", "with a chance between 0.85 and 1.05", "della"),
+        ("breadcrumbs(a, b, smallest=0.9, largest=0.2)", "at most 1", "breadcrumbs"),
+        ("mean()", "takes checkpoints", "mean"),
+        ("ties(*a)", "Starred has no meaning", "*a"),
+        ("a.b(c)", "Call has no meaning", "a.b"),
+    ],
+)
+def test_mistakes_of_operators_have_a_caret(text: str, said: str, under: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(text)
+    assert said in caught.value.bound
+    shown, caret = str(caught.value).split("\n")[-2:]
+    assert caret.index("^") == shown.index(under)
+
+
+def test_a_schedule_takes_its_values_where_they_belong() -> None:
+    ramp = Depth((0.0, 1.0, 0.0))
+    assert [ramp.at(place) for place in (-1, 0, 0.25, 0.5, 0.75, 1, 2)] == [0, 0, 0.5, 1, 0.5, 0, 0]
+
+
+def test_names_are_found_without_knowing_what_they_are() -> None:
+    assert names_in("cp + rho*slerp(chat, base, t)") == ("cp", "rho", "chat", "base", "t")
+    assert names_in("cp +") == ()
