@@ -98,7 +98,8 @@ class SyntheticRows(Unwritten):
         rows: list[Example] = []
         seen: set[str] = set()
         for number, generation in enumerate(said):
-            found = parse(generation, self.synthesis.longest_input, self.synthesis.longest_output)
+            limits = self.synthesis.longest_input, self.synthesis.longest_output
+            found = parse(generation, *limits, answered=self.answers is not None)
             if isinstance(found, str):
                 tally.drop(found)
             elif found[0] in seen:
@@ -150,17 +151,20 @@ def shown_as(rows: Sequence[Example]) -> str:
     return "\n\n".join([*([head] if head else []), *told, "Input:"])
 
 
-def parse(generation: Generation, longest_input: int, longest_output: int) -> tuple[str, str] | str:
+def parse(
+    generation: Generation, longest_input: int, longest_output: int, *, answered: bool = False
+) -> tuple[str, str] | str:
     """Input and output that a model wrote behind "Input:", or the reason why there are none. What it
-    wrote behind a further "Input:" is not read. Lengths in characters."""
+    wrote behind a further "Input:" is not read. Lengths in characters. answered: the input will be
+    answered anew, so one that ends without an output is taken with an empty one."""
     asked, marker, rest = generation.text.partition("\nOutput:")
     if _FIELD.search(asked.lstrip()):
         return "no output"
-    if not marker:
+    if not marker and not (answered and generation.finished):
         return "no output" if generation.finished else "no end"
     output, more, _ = rest.partition("\nInput:")
     asked, output = asked.strip(), output.strip()
-    if not asked or not output:
+    if not asked or not (output or answered):
         return "empty input" if not asked else "empty output"
     if len(asked) > longest_input:
         return "input too long"
@@ -236,7 +240,8 @@ def ssr(
     not by SimCSE. 4. quotas of clusters are rounded to largest remainders, so that they add up. 5.
     equal inputs are taken once. 6. the task definition is the system turn, if there is one. 7. a row
     whose new answer has no end gives its place to the next one. 8. the number of samples follows the
-    budget instead of three for each ordered pair.
+    budget instead of three for each ordered pair. 9. unless answers is sampled, an input that ends
+    without an output is taken too, since its answer is given anew.
 
     Raises UsageError outside a sequence and where no earlier task kept rows (keep: true), DataError
     with counts by reason when too few rows are usable or there are fewer rows than demonstrations.

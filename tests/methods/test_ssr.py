@@ -121,6 +121,15 @@ def test_parsing(said: str | Generation, expected: tuple[str, str] | str) -> Non
     assert parse(generation, 10, 5) == expected
 
 
+def test_an_input_that_will_be_answered_anew_needs_no_output() -> None:
+    ended = Generation(" ask", (1,), True)
+    assert parse(ended, 10, 5) == "no output"
+    assert parse(ended, 10, 5, answered=True) == ("ask", "")
+    assert parse(Generation(" ask", (1,), False), 10, 5, answered=True) == "no end"
+    assert parse(Generation(" ", (1,), True), 10, 5, answered=True) == "empty input"
+    assert parse(Generation(" ask\nOutput: so\nInput: more", (1,), True), 10, 5, answered=True) == ("ask", "so")
+
+
 def test_selection_takes_the_representative_ones() -> None:
     made = desk()
     plan = ssr(plan_with(past("a", rows("a", 20))), per_new=0.5, answers="sampled", clusters=3, **FEW)
@@ -197,4 +206,5 @@ def test_fewer_rows_than_demonstrations() -> None:
 
 def test_an_author_that_writes_nothing_usable() -> None:
     with pytest.raises(DataError, match=r"0 usable rows like those of a \(no output: 12\).*\n  raise ssr.oversample"):
-        written(ssr(plan_with(past("a", rows("a", 20))), **FEW), desk(lambda prompt, number: "nonsense"))
+        sampled = ssr(plan_with(past("a", rows("a", 20))), **{**FEW, "answers": "sampled"})
+        written(sampled, desk(lambda prompt, number: "nonsense"))
