@@ -7,8 +7,10 @@ from functools import cache
 import pytest
 
 from mnemos.report import plots
+from mnemos.report.plot_curve import replay_shares
+from mnemos.report.plot_forest import panels
 from mnemos.report.plot_more import LONGEST_CURVE, stretched
-from mnemos.report.plot_plane import Mean, frontier, replay_shares
+from mnemos.report.plot_plane import Mean, frontier
 from mnemos.report.reading import read
 from mnemos.report.svg import PALETTE, fit, text_width
 from tests.report import synthetic
@@ -130,6 +132,17 @@ def test_replay_shares_group_by_the_other_methods() -> None:
     assert [list(synthetic.ARMS)[arm] for _, arm in groups[0].arms] == ["plain", "replay-1pc", "replay"]
     results = synthetic.study(arms=("plain", "replay", "lora+replay"))
     assert replay_shares(read(results)) == []
+
+
+def test_among_many_arms_a_suite_is_sorted_by_its_change() -> None:
+    few = panels(read(synthetic.study()), ["old"])[0].suites[0]
+    assert [change.arm for change in few] == list(synthetic.ARMS)
+    names = tuple(f"arm-{n}" for n in range(14))
+    rates = {name: {"biographies": 0.1 + 0.05 * ((5 * n) % 14)} for n, name in enumerate(names)}
+    (suite, *_) = panels(read(synthetic.study((0,), names, more=rates)), ["old"])[0].suites
+    gains = [change.gain for change in suite]
+    assert gains == sorted(gains, reverse=True)
+    assert {change.arm for change in suite} == set(names)
 
 
 def test_loss_curves_are_thinned_and_stages_joined() -> None:
