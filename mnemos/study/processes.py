@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from pathlib import Path
 from typing import Any
 
 
@@ -28,6 +30,13 @@ def barrier() -> None:
     """Wait until every process is here; nothing to wait for with one."""
     if count() > 1:
         _group().barrier()
+
+
+def wait_for(path: Path, pause: float = 0.2) -> None:
+    """Wait until the main process has written `path`. A barrier would give up after some minutes,
+    and a model may write rows for hours; when the main process fails, the launcher ends this one."""
+    while not path.exists():
+        time.sleep(pause)
 
 
 def agreed(value: Any) -> Any:

@@ -236,6 +236,8 @@ def execute(step: Step, root: Path, *, quiet: bool) -> None:
     result: Mapping[str, Any] = {}
     if step.every_process or processes.is_main():
         result = step.work(directory, quiet)
+    else:
+        processes.wait_for(directory / "done.json")
     if processes.is_main():
         write_json(directory / "done.json", {"key": step.key, "title": step.title, "result": dict(result)})
     processes.barrier()

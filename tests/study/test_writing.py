@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from mnemos.core.method import REGISTRY
 from mnemos.models.load import Checkpoint
 from mnemos.study import desk
 from mnemos.study.run import plan_lines
+from mnemos.study.steps import WriteStep, execute
+from tests import laws
 from tests.study.worlds import make_study, without_timings
-from tests.study.writer import continued
+from tests.study.writer import Continued, continued
 
 PIECE = 4
 
@@ -79,6 +82,24 @@ def test_nothing_usable_stops_with_the_counts(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("tests.study.writer.Continued.write", lambda self, desk: [desk.count("empty", 48)][:0])
     with pytest.raises(DataError, match=r"0 usable written rows \(empty: 48\)"):
         mnemos.run(study, out=tmp_path / "run", quiet=True)
+
+
+def test_other_processes_wait_for_the_rows_however_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: WriteStep, directory: Path, quiet: bool) -> None:
+        raise AssertionError("worked in the wrong process")
+
+    monkeypatch.setattr(WriteStep, "work", refuse)
+    monkeypatch.setenv("RANK", "1")
+    step = WriteStep(Continued(Checkpoint("nowhere"), laws.rows("asked", 2), 1), tmp_path, "write")
+    monkeypatch.setattr(WriteStep, "key", "write-0")
+    waiting = threading.Thread(target=execute, args=(step, tmp_path), kwargs={"quiet": True})
+    waiting.start()
+    waiting.join(0.5)
+    assert waiting.is_alive()
+    (tmp_path / "steps" / "write-0").mkdir(parents=True)
+    (tmp_path / "steps" / "write-0" / "done.json").write_text("{}")
+    waiting.join(30)
+    assert not waiting.is_alive()
 
 
 def journal_lines(run: Path) -> int:
