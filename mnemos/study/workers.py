@@ -98,11 +98,13 @@ def _workers(count: int, root: Path) -> Iterator[list[Connection]]:
             theirs.close()
             started.append((process, ours))
         yield [connection for _, connection in started]
+    except BaseException:
+        for process, _ in started:
+            process.terminate()
+        raise
     finally:
         for process, connection in started:
             connection.close()
-            process.terminate()
-        for process, _ in started:
             process.join()
 
 

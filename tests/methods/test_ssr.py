@@ -205,6 +205,6 @@ def test_fewer_rows_than_demonstrations() -> None:
 
 
 def test_an_author_that_writes_nothing_usable() -> None:
+    sampled = ssr(plan_with(past("a", rows("a", 20))), **{**FEW, "answers": "sampled"})
     with pytest.raises(DataError, match=r"0 usable rows like those of a \(no output: 12\).*\n  raise ssr.oversample"):
-        sampled = ssr(plan_with(past("a", rows("a", 20))), **{**FEW, "answers": "sampled"})
         written(sampled, desk(lambda prompt, number: "nonsense"))
