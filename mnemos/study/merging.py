@@ -48,6 +48,7 @@ def bind(text: str, given: Sequence[str], numbers: Mapping[str, float], *, more:
     bound twice, not at all, or for nothing.
     """
     from mnemos.models.load import resolve
+    from mnemos.study.paths import model_location
 
     pairs = [text_.partition("=") for text_ in given]
     for name, sign, place in pairs:
@@ -69,7 +70,8 @@ def bind(text: str, given: Sequence[str], numbers: Mapping[str, float], *, more:
             "is neither a checkpoint nor a number here",
             f"{nearest(missing[0], names)}\n  write {missing[0]}=DIRECTORY, or --set {missing[0]}=NUMBER",
         )
-    places = {name: resolve(place, allow_pickle=False, trust_remote_code=False) for name, _, place in pairs}
+    locations = {name: model_location(place, Path.cwd()) for name, _, place in pairs}
+    places = {name: resolve(at, allow_pickle=False, trust_remote_code=False) for name, at in locations.items()}
     return Bound(text, places, dict(numbers))
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from mnemos.core.errors import UsageError
 from mnemos.core.method import apply
 from mnemos.methods.after import WeightExpression, weights
 from tests.laws import base_plan
+from tests.models.checkpoints import write
 
 
 @pytest.mark.parametrize(
@@ -50,9 +54,51 @@ def test_several_are_taken_in_order() -> None:
         ("0", "leaves nothing of the training"),
         ("after *", "is not an expression"),
         ("after + 1", "adds the bare number 1"),
+        ("soup(after, before)", "soup chooses by measuring"),
+        ("ties(before, before)", "leaves nothing of the training"),
     ],
 )
 def test_refusals(expression: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         weights(base_plan(), expression=expression)
+    assert said in str(caught.value)
+
+
+def test_further_models_and_numbers(tmp_path: Path) -> None:
+    chat, base = (write(tmp_path / name, {"model.norm.weight": [1.0]}) for name in ("chat", "base"))
+    models = {"chat": str(chat), "base": str(base)}
+    plan = weights(base_plan(), expression="after + rho*(chat - base)", models=models, numbers={"rho": 0.5})
+    (step,) = plan.after
+    assert step.expression == "after + 0.5*chat - 0.5*base"
+    assert [(name, handle.path) for name, handle in step.models] == [("base", str(base)), ("chat", str(chat))]
+    other = weights(base_plan(), expression="after + rho*(chat - base)", models=models, numbers={"rho": 0.6})
+    aligned = weights(base_plan(), expression="after + 0.5*(chat - base)", models=models, embeddings="align")
+    assert len({plan.fingerprint, other.fingerprint, aligned.fingerprint}) == 3
+    same = weights(
+        base_plan(), expression="after - 0.5*base + 0.5*chat", models={k: models[k] for k in ("base", "chat")}
+    )
+    assert same.after[0].models == step.models
+    first = plan.fingerprint
+    write(chat, {"model.norm.weight": [2.0]})
+    again = weights(base_plan(), expression="after + 0.5*(chat - base)", models=models)
+    assert again.fingerprint != first  # the content of a named checkpoint counts
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"expression": "after + chat", "models": {"chta": "x"}},
+            "chat: names no checkpoint here\n  did you mean 'chta'?",
+        ),
+        ({"expression": "0.5*after", "models": {"chat": "x"}}, "chat: is given but not used"),
+        ({"expression": "0.5*after", "numbers": {"rho": 1.0}}, "rho: is given but not used"),
+        ({"expression": "0.5*after + before", "models": {"before": "x"}}, "before: has a meaning already"),
+        ({"expression": "after*x", "models": {"x": "x"}, "numbers": {"x": 2.0}}, "x: has a meaning already"),
+        ({"numbers": {"rho": "much"}}, "numbers.rho = 'much'"),
+    ],
+)
+def test_names_that_mean_nothing(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        weights(base_plan(), **settings)
     assert said in str(caught.value)

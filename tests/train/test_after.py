@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from mnemos.core.errors import MnemosError
 from mnemos.methods.after import WeightExpression
 from mnemos.models.load import Checkpoint
 from mnemos.train.likelihood import apply_after, train
+from tests.tiny import save_tiny
 from tests.train.making import Lora, plan, weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -64,3 +66,31 @@ def test_a_failed_combination_leaves_nothing(llama: Path, tmp_path: Path) -> Non
     with pytest.raises(MnemosError):
         apply_after((WeightExpression("after + chat"),), llama, Checkpoint(str(llama)), tmp_path / "out" / "model")
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_further_models_are_named(llama: Path, tmp_path: Path) -> None:
+    """A chat vector whose chat model has rows for tokens of its own: template and tokenizer stay."""
+    chat = save_tiny(tmp_path / "chat", seed=5)
+    step = WeightExpression("after + 0.5*chat - 0.5*before", (("chat", Checkpoint(str(chat))),))
+    apply_after((step, HALF), llama, Checkpoint(str(llama)), tmp_path / "out")
+    start, added, out = weights(llama), weights(chat), weights(tmp_path / "out")
+    for name, value in out.items():
+        expected = 0.5 * (start[name] + 0.5 * added[name] - 0.5 * start[name]) + 0.5 * start[name]
+        assert torch.allclose(value, expected, atol=1e-6)
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (llama / "tokenizer.json").read_bytes()
+    assert not (tmp_path / "out" / "README.md").exists()
+
+
+def test_another_vocabulary_is_refused_unless_said(llama: Path, tmp_path: Path) -> None:
+    from tests.tiny import tiny_model, tiny_tokenizer
+
+    tokenizer = tiny_tokenizer(vocabulary=380)
+    tiny_model(tokenizer).save_pretrained(tmp_path / "small")
+    tokenizer.save_pretrained(tmp_path / "small")
+    handle = Checkpoint(str(tmp_path / "small"))
+    step = WeightExpression("0.5*after + 0.5*small", (("small", handle),))
+    with pytest.raises(MnemosError, match="tokens differ"):
+        apply_after((step,), llama, Checkpoint(str(llama)), tmp_path / "out")
+    apply_after((replace(step, embeddings="skip"),), llama, Checkpoint(str(llama)), tmp_path / "out")
+    name = "model.embed_tokens.weight"
+    assert torch.equal(weights(tmp_path / "out")[name], weights(llama)[name])
