@@ -106,6 +106,7 @@ def journal_lines(run: Path) -> int:
     return sum(file.read_bytes().count(b"\n") for file in run.glob("steps/write-*/journal.jsonl"))
 
 
+@pytest.mark.slow
 def test_killed_while_writing_and_continued_ends_with_the_same_rows_and_results(tmp_path: Path) -> None:
     arms = {"own": [{"continued": {"times": 12}}]}
     study = make_study(tmp_path, arms=arms, health=False)
