@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from mnemos.core.errors import ModelError
-from mnemos.models.load import read_config
-from mnemos.models.tensors import OUTPUT_NAMES, Stored, Weights, read_header
+from mnemos.models.load import adapter_base, read_config
+from mnemos.models.tensors import OUTPUT_NAMES, Stored, Weights, open_model, read_header
 
 PREFIX = "base_model.model."
 KINDS = ("lora_A.weight", "lora_B.weight", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector",
@@ -61,6 +61,20 @@ class LowRank:
             norm = torch.linalg.vector_norm(weight, dim=1)
             weight.mul_((self.magnitude[rows].to(block.dtype) / norm).unsqueeze(1))
         return block
+
+
+def open_weights(name: str, folder: Path) -> Weights:
+    """Open a checkpoint's tensors, an adapter's on those of its base, without reading them.
+
+    Raises ModelError as `tensors.open_model`, and for an adapter of a kind that cannot be added in
+    or whose base is not here.
+    """
+    if not (folder / "adapter_config.json").is_file():
+        return open_model(name, folder)
+    base = Path(adapter_base(folder))
+    if not base.is_dir():
+        raise ModelError(f"{name} = {folder}", f"its base {base} is no directory here", "download the base first")
+    return adapt(open_weights(name, base), folder)
 
 
 def adapt(base: Weights, folder: Path) -> Weights:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 
 from mnemos.core.errors import ModelError
-from mnemos.models.load import adapter_base, check_safetensors, check_weights, read_config
+from mnemos.models.load import check_safetensors, check_weights, read_config
 
 VECTOR = "mnemos_vector.json"
 """What a directory holds that is a difference of checkpoints and no model."""
@@ -44,6 +44,12 @@ DTYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
 }
 CODES = {dtype: code for code, dtype in DTYPES.items()}
+
+
+def bytes_of(values: torch.Tensor) -> memoryview:
+    """The memory of a flat tensor; what is written into it is in the tensor."""
+    raw: Any = values.view(torch.uint8).numpy()
+    return memoryview(raw)
 
 
 class View(Protocol):
@@ -78,8 +84,8 @@ class Stored:
         """Elements [start, stop), flat, as they are stored."""
         out = torch.empty(stop - start, dtype=self.dtype)
         if stop > start:
-            space, at = out.view(torch.uint8).numpy(), self.offset + start * self.dtype.itemsize
-            while space.size:
+            space, at = bytes_of(out), self.offset + start * self.dtype.itemsize
+            while space:
                 got = os.preadv(self.descriptor, [space], at)
                 if not got:
                     raise ModelError(f"{self.file}", "became shorter while it was read", "copy this file again")
@@ -182,21 +188,15 @@ class Weights:
             os.close(descriptor)
 
 
-def open_weights(name: str, folder: Path) -> Weights:
-    """Open a checkpoint's tensors without reading them.
+def open_model(name: str, folder: Path) -> Weights:
+    """Open the tensors of a model or a saved difference without reading them; `lora.open_weights`
+    opens adapters too.
 
     Raises ModelError for missing, damaged or pickled weights, a missing shard, an unreadable
-    configuration, a quantised checkpoint, and an adapter of a kind that cannot be added in.
+    configuration and a quantised checkpoint.
     """
     if not folder.is_dir():
         raise ModelError(f"{name} = {folder}", "there is no such directory", "give a Hugging Face model directory")
-    if (folder / "adapter_config.json").is_file():
-        from mnemos.models.lora import adapt
-
-        base = Path(adapter_base(folder))
-        if not base.is_dir():
-            raise ModelError(f"{name} = {folder}", f"its base {base} is no directory here", "download the base first")
-        return adapt(open_weights(name, base), folder)
     check_weights(folder, allow_pickle=False)
     config = read_config(folder / "config.json", "the model's configuration")
     _refuse_quantised(name, folder, config)

@@ -18,9 +18,10 @@ import torch
 
 from mnemos.core.combination import Combination
 from mnemos.core.errors import ModelError, UsageError, nearest
+from mnemos.models.lora import open_weights
 from mnemos.models.operators import Tensor, chosen, resolve
 from mnemos.models.shards import pool
-from mnemos.models.tensors import Weights, layer_of, open_weights, places
+from mnemos.models.tensors import Weights, layer_of, places
 
 ALL = "all"
 
@@ -78,7 +79,8 @@ def compare_vectors(
 
 def _shared(opened: Mapping[str, Weights]) -> tuple[list[str], list[str]]:
     first, *rest = opened.values()
-    shared, left_out = [], []
+    shared: list[str] = []
+    left_out: list[str] = []
     for key, stored in first.stored.items():
         at = [(one, one.find(key)) for one in rest]
         same = all(place is not None and one.stored[place].shape == stored.shape for one, place in at)
