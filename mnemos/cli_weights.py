@@ -122,6 +122,7 @@ def vector_show_command(
     threads: ThreadsOption = None,
 ) -> None:
     """Norms, cosines and sign conflicts between differences, layer by layer."""
+    from mnemos.core.expression import parse
     from mnemos.core.files import write_text
     from mnemos.models.vectors import compare_vectors
     from mnemos.report import plot_vectors
@@ -133,7 +134,7 @@ def vector_show_command(
         raise UsageError("mnemos vector show", "names no difference", 'for example "chat - base" chat=DIR base=DIR')
     numbers = _numbers(set_ or [])
     every = merging.bind(f"mean({', '.join(texts)})", given, numbers)
-    found = compare_vectors([merging.parse(text, numbers) for text in texts], every.places, threads=threads)
+    found = compare_vectors([parse(text, numbers) for text in texts], every.places, threads=threads)
     print(plot_vectors.table(found))
     if html is not None:
         write_text(html, plot_vectors.page(found))

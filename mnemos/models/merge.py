@@ -216,7 +216,8 @@ def _target(merge: Merge, key: str, place: float) -> Target:
     if any(at is None for at in found.values()):
         formula, found = Combination(((merge.who.trunk, 1.0),)), {merge.who.trunk: key}
     views: dict[str, View] = {name: merge.opened[name].view(str(at)) for name, at in found.items()}
-    shape, kept, live = ours.shape, (), math.prod(ours.shape)
+    shape, live = ours.shape, math.prod(ours.shape)
+    kept: Sequence[View] = ()
     if merge.alignment is not None and key.endswith(ROW_KEYS) and ours.shape[0] == rows_of(merge.trunk):
         views, kept = _aligned(merge, merge.alignment, key, views)
         shape = (merge.alignment.rows, *ours.shape[1:])

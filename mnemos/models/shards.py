@@ -24,7 +24,7 @@ import torch
 
 from mnemos.core.errors import RunError
 from mnemos.core.files import write_json
-from mnemos.models.tensors import CODES
+from mnemos.models.tensors import CODES, bytes_of
 
 Piece = tuple[int, torch.Tensor]
 """(first element, values): a part of a tensor, in the dtype that it is written in."""
@@ -68,8 +68,7 @@ def shard(name: str, targets: Sequence[Target], header: bytes | None = None) -> 
         said: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         at = 0
         for one in targets:
-            offsets = [at, at + one.bytes]
-            said[one.key] = {"dtype": CODES[one.dtype], "shape": list(one.shape), "data_offsets": offsets}
+            said[one.key] = {"dtype": CODES[one.dtype], "shape": list(one.shape), "data_offsets": [at, at + one.bytes]}
             at += one.bytes
         text = json.dumps(said, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
@@ -184,7 +183,7 @@ def _reserve(descriptor: int, size: int) -> None:
 def _fill(descriptor: int, target: Target, offset: int) -> None:
     for start, values in target.make():
         if values.numel():
-            _put(descriptor, memoryview(values.view(torch.uint8).numpy()), offset + start * target.dtype.itemsize)
+            _put(descriptor, bytes_of(values), offset + start * target.dtype.itemsize)
 
 
 def _put(descriptor: int, data: memoryview, at: int) -> None:

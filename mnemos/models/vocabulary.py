@@ -67,8 +67,8 @@ def read_vocabulary(folder: Path, rows: int) -> Vocabulary | None:
         tokenizer = load_tokenizer(str(folder))
         special = set(tokenizer.all_special_tokens)
         ids = {token: number for token, number in tokenizer.get_vocab().items() if token not in special}
-        added = tuple({"content": t, "id": tokenizer.convert_tokens_to_ids(t), "special": True} for t in special)
-        return Vocabulary(ids, added, rows)
+        special_ids = tuple({"content": t, "id": tokenizer.convert_tokens_to_ids(t), "special": True} for t in special)
+        return Vocabulary(ids, special_ids, rows)
     return None
 
 
@@ -178,7 +178,9 @@ def _note(
     apart = set(special)
     if not job.skip:
         for place, name in enumerate(every):
-            kept = [at[i] for i in np.flatnonzero((keeper == place) & ~complete) if i in at and i not in apart]
+            kept = [
+                at[i] for i in map(int, np.flatnonzero((keeper == place) & ~complete)) if i in at and i not in apart
+            ]
             if kept:
                 lacking = [n for n in job.names if any(t not in job.vocabularies[n].all for t in kept)]
                 where = f"rows kept from {name}, because {' and '.join(lacking)} lack them"

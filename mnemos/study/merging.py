@@ -62,7 +62,6 @@ def bind(text: str, given: Sequence[str], numbers: Mapping[str, float], *, more:
     idle = [name for name in names if name not in (*written, *more)]
     if idle and written:
         raise UsageError(f"{idle[0]}", "does not stand in the expression", nearest(idle[0], written))
-    parse(text, numbers)  # its own mistakes come before missing names
     missing = [name for name in written if name not in names]
     if missing:
         raise UsageError(
@@ -70,6 +69,7 @@ def bind(text: str, given: Sequence[str], numbers: Mapping[str, float], *, more:
             "is neither a checkpoint nor a number here",
             f"{nearest(missing[0], names)}\n  write {missing[0]}=DIRECTORY, or --set {missing[0]}=NUMBER",
         )
+    parse(text, numbers)
     locations = {name: model_location(place, Path.cwd()) for name, _, place in pairs}
     places = {name: resolve(at, allow_pickle=False, trust_remote_code=False) for name, at in locations.items()}
     return Bound(text, places, dict(numbers))

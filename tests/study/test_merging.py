@@ -50,7 +50,7 @@ def test_axes() -> None:
 
 def test_names_are_bound_once_and_all(world: Path) -> None:
     pairs = [f"a={world / 'a'}", f"b={world / 'b'}"]
-    with pytest.raises(UsageError, match="base: does not stand in the expression\n.*did you mean 'bse'"):
+    with pytest.raises(UsageError, match=r"base: does not stand in the expression\n.*did you mean 'bse'"):
         merging.bind("a + bse", [*pairs[:1], f"base={world / 'base'}"], {})
     with pytest.raises(UsageError, match="c: does not stand"):
         merging.bind("a + b", [*pairs, "c=x"], {})
