@@ -81,7 +81,7 @@ def build(study: Study, folder: Path, root: Path) -> Experiment:
     before = Checkpoint(study.model, trust_remote_code=study.trust_remote_code, allow_pickle=study.allow_pickle)
     suites, roles, task_suites = _suites(study, folder)
     before_step = MeasureStep(before, suites, "before: measure")
-    builder = _Builder(study, root, before, suites, before_step)
+    builder = _Builder(study, root, before, suites, task_suites, before_step)
     orders = range(len(study.task_orders))
     runs = [builder.run(arm, seed, order) for arm in study.arms for order in orders for seed in study.seeds]
     if study.is_sequence and study.joint:
@@ -95,15 +95,18 @@ class _Builder:
     root: Path
     before: ModelHandle
     suites: tuple[Suite, ...]
+    task_suites: Mapping[str, tuple[str, ...]]
     before_step: MeasureStep
 
     def run(self, arm: str, seed: int, order: int = 0) -> ArmRun:
         stages: list[Stage] = []
         past: list[PastTask] = []
-        for task in self.study.task_orders[order]:
+        tasks = self.study.task_orders[order]
+        for task in tasks:
             handle = stages[-1].model if stages else self.before
             source = source_of(task)
-            stage = self._stage(arm, seed, task.name or "", source, handle, tuple(past), tuple(stages))
+            asked = self._asked(last=len(stages) + 1 == len(tasks))
+            stage = self._stage(arm, seed, task.name or "", source, handle, tuple(past), tuple(stages), asked)
             stages.append(stage)
             past.append(PastTask(stage.task, source if task.keep else None, stage.model, handle))
         return ArmRun(arm, seed, tuple(stages), order)
@@ -112,7 +115,13 @@ class _Builder:
         from mnemos.sources.mix import Joined
 
         source = Joined(tuple(source_of(task) for task in self.study.tasks), name=JOINT)
-        return ArmRun(JOINT, seed, (self._stage(JOINT, seed, JOINT, source, self.before, (), ()),))
+        return ArmRun(JOINT, seed, (self._stage(JOINT, seed, JOINT, source, self.before, (), (), self.suites),))
+
+    def _asked(self, *, last: bool) -> tuple[Suite, ...]:
+        """What a stage is asked: the score matrix needs every task after every stage, the
+        comparisons need everything after the last one."""
+        of_tasks = {name for names in self.task_suites.values() for name in names}
+        return self.suites if last else tuple(suite for suite in self.suites if suite.name in of_tasks)
 
     def _stage(
         self,
@@ -123,6 +132,7 @@ class _Builder:
         handle: ModelHandle,
         past: tuple[PastTask, ...],
         earlier: tuple[Stage, ...],
+        asked: tuple[Suite, ...],
     ) -> Stage:
         plan = Plan(
             examples=source,
@@ -146,7 +156,7 @@ class _Builder:
             model = StepModel(self.root, arithmetic.key)
         measure = MeasureStep(
             model,
-            self.suites,
+            asked,
             f"{title}: measure",
             needs=(steps[-1].key, self.before_step.key),
             before=self.before,
