@@ -243,6 +243,7 @@ def write_data(folder: Path, world: WorldSettings, prose: Mapping[str, list[str]
         write_jsonl(folder / "suites" / f"{name.replace(':', '-')}.jsonl", items)
     write_jsonl(folder / "data" / "new_skill.jsonl", patient_suites.new_rows(world))
     write_jsonl(folder / "data" / "new_form.jsonl", patient_suites.new_rows(world, form=True))
+    write_jsonl(folder / "data" / "new_text.jsonl", patient_suites.new_texts(world))
     write_jsonl(folder / "data" / "refusals.jsonl", patient_suites.refusal_rows(world))
     write_jsonl(folder / "data" / "old_text.jsonl", patient_suites.old_texts(world, prose["train"]))
     write_jsonl(folder / "data" / "old.jsonl", patient_suites.old_rows(world, prose["train"]))

@@ -18,6 +18,8 @@ from mnemos.sources.worlds_seed import chance
 Item = dict[str, Any]
 
 NEW_ROWS, REFUSAL_ROWS, TEXT_ROWS, ITEMS, PARAGRAPHS = 1800, 200, 400, 240, 100
+PAGE = 6
+"""Commands on one page of new text."""
 
 REHEARSED = {"question": 650, "sum": 500, "request": 220, "record": 380, "english": 230, "talk": 20}
 """Rows to rehearse by kind of chat row."""
@@ -36,6 +38,7 @@ def suites(world: WorldSettings, english: Sequence[str], part: str = "test") -> 
         "new-skill": new_skill(world, part),
         "new-form": new_skill(world, part, form=True),
         "bits-per-byte:english": paragraphs(world, english),
+        "bits-per-byte:glossa": new_texts(world, part)[:PARAGRAPHS],
     }
 
 
@@ -125,6 +128,14 @@ def old_rows(world: WorldSettings, english: Sequence[str]) -> list[Item]:
     chosen = [example for kind, count in REHEARSED.items() for example in draw.sample(by_kind[kind], count)]
     draw.shuffle(chosen)
     return [as_row(example) for example in chosen]
+
+
+def new_texts(world: WorldSettings, part: str = "train") -> list[Item]:
+    """Text to go on pre-training with: pages of commands with their Glossa beside them."""
+    tasks = list(worlds_tasks.commands(part, world.seed))[:NEW_ROWS]
+    pages = [tasks[start : start + PAGE] for start in range(0, len(tasks), PAGE)]
+    lines = [[f"{task.key.capitalize()}. {task.answer}" for task in page] for page in pages]
+    return [{"id": f"page-{number}", "text": "\n".join(page)} for number, page in enumerate(lines)]
 
 
 def refusal_rows(world: WorldSettings) -> list[Item]:
