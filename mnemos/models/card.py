@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mnemos.core.files import read_json, write_json, write_text
-from mnemos.core.fingerprint import file_fingerprint
+from mnemos.core.fingerprint import LENGTH
 from mnemos.models.load import Checkpoint
 from mnemos.models.merge import Merged
 from mnemos.models.merge_files import MARK
-from mnemos.models.shards import pool
 
+WHOLE = 64 << 20
+"""Bytes of weights that are read whole to name a checkpoint."""
+STEP, PIECE = 4 << 20, 64 << 10
 EMBEDDINGS = {
     "same": "one vocabulary, rows added as they lie",
     "align": "rows of equal tokens added, the others kept",
@@ -23,7 +26,7 @@ EMBEDDINGS = {
 
 def write_card(folder: Path, merged: Merged) -> None:
     """Write mnemos_merge.json, for programs, and README.md, for people, into `folder`."""
-    prints = fingerprints(merged.checkpoints)
+    prints = {name: identify(Path(place)) for name, place in merged.checkpoints.items()}
     value = {
         "expression": merged.expression,
         "checkpoints": {n: {"path": p, "fingerprint": prints[n]} for n, p in merged.checkpoints.items()},
@@ -43,12 +46,26 @@ def add_table(folder: Path, table: str) -> None:
     write_text(folder / "README.md", card(read_json(folder / MARK), table))
 
 
-def fingerprints(checkpoints: Mapping[str, str]) -> dict[str, str]:
-    """Content fingerprint of each checkpoint, as `Checkpoint.fingerprint`; files are read side by side."""
-    files = sorted({file for place in checkpoints.values() for file in Path(place).glob("*.safetensors")})
-    with pool() as workers:
-        list(workers.map(file_fingerprint, files))  # remembered, for the next line
-    return {name: Checkpoint(place).fingerprint for name, place in checkpoints.items()}
+def identify(place: Path) -> str:
+    """What a checkpoint is, in a few hex digits.
+
+    The content fingerprint of `Checkpoint` where its weights are small; else ``sample-…``, the SHA-256
+    of the small files and of each large one's size, first bytes and a piece of every STEP bytes:
+    reading all of a large model would take longer than merging it, and no training leaves the
+    sampled bytes as they were. Trap: it is no proof against somebody who means harm.
+    """
+    files = sorted(place.glob("*.safetensors"))
+    if sum(file.stat().st_size for file in files) <= WHOLE:
+        return Checkpoint(str(place)).fingerprint
+    digest = hashlib.sha256()
+    for file in sorted(path for path in place.iterdir() if path.suffix in (".json", ".safetensors", ".jinja")):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size} ".encode())
+        with open(file, "rb") as opened:
+            for start in range(0, size, STEP):
+                opened.seek(start)
+                digest.update(opened.read(PIECE if size > STEP else STEP))
+    return f"sample-{digest.hexdigest()[:LENGTH]}"
 
 
 def card(value: Mapping[str, Any], table: str = "") -> str:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import torch
 
 from mnemos.core.combination import Combination
+from mnemos.models.shards import pool
 from mnemos.models.tensors import Weights
 
 SAMPLE = 1 << 14
@@ -68,16 +69,20 @@ def _total(expression: Combination, opened: Mapping[str, Weights]) -> float | No
 
 def likeness(ours: Weights, theirs: Weights) -> float | None:
     """Cosine between two checkpoints on a sample of their matrices; None where they share none."""
-    dot = first = second = 0.0
-    for key, stored in ours.stored.items():
-        place = theirs.find(key)
-        if len(stored.shape) != 2 or "embed" in key or place is None or theirs.stored[place].shape != stored.shape:
-            continue
-        width = stored.shape[1]
-        rows = min(max(SAMPLE // max(width, 1), 1), stored.shape[0])
-        start = (stored.shape[0] - rows) // 2 * width
-        a, b = (w.view(k).block(start, start + rows * width, torch.float32) for w, k in ((ours, key), (theirs, place)))
-        if not (bool(a.isfinite().all()) and bool(b.isfinite().all())):
-            continue
-        dot, first, second = dot + float(a.dot(b)), first + float(a.dot(a)), second + float(b.dot(b))
+
+    def products(key: str) -> tuple[float, float, float]:
+        place, shape = theirs.find(key), ours.stored[key].shape
+        if len(shape) != 2 or "embed" in key or place is None or theirs.stored[place].shape != shape:
+            return 0.0, 0.0, 0.0
+        rows = min(max(SAMPLE // max(shape[1], 1), 1), shape[0])
+        start = (shape[0] - rows) // 2 * shape[1]
+        stop = start + rows * shape[1]
+        a, b = (one.view(at).block(start, stop, torch.float32) for one, at in ((ours, key), (theirs, place)))
+        if not math.isfinite(float(a.sum() + b.sum())):
+            return 0.0, 0.0, 0.0
+        return float(a.dot(b)), float(a.dot(a)), float(b.dot(b))
+
+    with pool() as workers:
+        found = list(workers.map(products, ours.stored))
+    dot, first, second = (math.fsum(column) for column in zip(*found, strict=True))
     return dot / math.sqrt(first * second) if first * second > 0 else None

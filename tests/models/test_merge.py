@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from mnemos.core.errors import MnemosError, ModelError, RunError, UsageError
 from mnemos.core.expression import parse
 from mnemos.models import shards
-from mnemos.models.card import add_table
+from mnemos.models.card import add_table, identify
 from mnemos.models.load import Checkpoint, load_model, load_tokenizer
 from mnemos.models.merge import How, Merged
 from mnemos.models.weights import combine
@@ -527,3 +527,14 @@ def test_two_at_once_are_refused(trio: dict[str, Path], tmp_path: Path) -> None:
 
     with FileLock(tmp_path / ".out.lock"), pytest.raises(RunError, match="another process"):
         merged("a", trio, tmp_path / "out", "a")
+
+
+def test_a_large_checkpoint_is_named_by_a_sample(
+    trio: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnemos.models.card.WHOLE", 100)
+    first, other = identify(trio["a"]), identify(trio["b"])
+    assert first.startswith("sample-")
+    assert first != other
+    shutil.copytree(trio["a"], tmp_path / "copy")
+    assert identify(tmp_path / "copy") == first
