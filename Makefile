@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM ?= false
 .PHONY: demo test test-slow check format docs bench patient venv clean
 
 demo: .venv/ready
-	$(BIN)/mnemos run mnemos:demo.yaml --out runs/demo
+	$(BIN)/mnemos run mnemos:demo.yaml --out runs/demo --jobs 2
 
 test: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2
