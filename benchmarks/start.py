@@ -8,6 +8,7 @@ clone of the committed tree in a temporary folder, in an environment of its own.
 from __future__ import annotations
 
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,9 @@ def demo() -> Iterator[Result]:
         clone = Path(folder) / "mnemos"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
         seconds = _seconds(["make", "demo"], clone)
+        # The demo that was timed is the one that the README shows.
+        shutil.rmtree(ROOT / "runs" / "demo", ignore_errors=True)
+        shutil.copytree(clone / "runs" / "demo", ROOT / "runs" / "demo", symlinks=True)
     limit = "the limit, for want of a peer"
     yield compared(
         "make-demo",
