@@ -18,7 +18,8 @@ from mnemos.core.combination import Combination
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.models.lineage import warnings_of
 from mnemos.models.merge_files import Donors, donors, text_folder
-from mnemos.models.operators import BLOCK, Sum, Tensor, blocks, chosen, resolve
+from mnemos.models.operators import BLOCK, Sum, Tensor, chosen, resolve
+from mnemos.models.selection import blocks
 from mnemos.models.shards import Piece, Target
 from mnemos.models.tensors import HEADS, INPUT_NAMES, OUTPUT_NAMES, Stored, View, Weights, places
 from mnemos.models.vocabulary import (
@@ -268,7 +269,7 @@ class Job:
         formula = self._sum()
         alone = formula.alone
         raw = alone if isinstance(alone, Stored) and alone.dtype == self.dtype else None
-        for start, stop in blocks(self.tensor.count, self.tensor.width):
+        for start, stop in blocks(self.tensor.count, self.tensor.width, BLOCK):
             values = raw.raw(start, stop) if raw else formula.block(start, stop, self.tensor.wide).to(self.dtype)
             if not self.merge.how.allow_nonfinite and not _finite(values):
                 raise self._refusal(formula)

@@ -38,9 +38,10 @@ import torch
 
 from mnemos.core.combination import Call, Combination, value_at
 from mnemos.core.errors import UsageError
+from mnemos.models.selection import blocks, largest
 from mnemos.models.tensors import View, row_width
 
-BLOCK = 1 << 18
+BLOCK = 1 << 17
 """Elements worked on at a time: a few float32 buffers of this size fit the processor's cache."""
 PAGE = 1 << 16
 """Elements whose random numbers share one seed, so that they depend on neither block nor thread."""
@@ -95,12 +96,17 @@ class Trim:
     high: float = math.inf
 
     def __call__(self, delta: torch.Tensor, start: int) -> None:
-        """Zero the rest."""
-        size = delta.abs().float()
-        kept = size >= self.low
+        """Zero the rest; NaN stays."""
+        if delta.dtype == torch.float64:  # the bounds are float32, and so is the comparison
+            size = delta.abs().float()
+            delta.mul_((size >= self.low) & (size <= self.high))
+            return
+        if self.low > 0:
+            # hardshrink zeroes |x| <= its bound, in one pass: the next smaller float32 makes that < low.
+            below = float(np.nextafter(np.float32(self.low), np.float32(0)))
+            torch.hardshrink(delta, below, out=delta)
         if self.high != math.inf:
-            kept.logical_and_(size <= self.high)
-        delta.mul_(kept)
+            delta.sub_(torch.hardshrink(delta, self.high))
 
 
 @dataclass(frozen=True)
@@ -173,9 +179,9 @@ def _elected(deltas: Sequence[torch.Tensor]) -> torch.Tensor:
     if len(deltas) == 1:
         return deltas[0]
     sign = _total(deltas).sign_()
-    count, total = torch.zeros_like(sign), torch.zeros_like(sign)
-    for delta in deltas:
-        along = delta.mul_(sign).relu_()
+    first, *rest = (delta.mul_(sign).relu_() for delta in deltas)
+    total, count = first, first.sign()
+    for along in rest:
         total.add_(along)
         count.add_(along.sign_())
     return total.mul_(sign).div_(count.clamp_(min=1))
@@ -188,13 +194,6 @@ def uniform(seed: Sequence[int], start: int, stop: int) -> np.ndarray:
         drawn = np.random.Generator(np.random.SFC64([*seed, page])).random(PAGE, dtype=np.float32)
         parts.append(drawn[max(start - page * PAGE, 0) : stop - page * PAGE])
     return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0, np.float32)
-
-
-def blocks(count: int, width: int, size: int | None = None) -> Iterator[tuple[int, int]]:
-    """[start, stop) of blocks of whole rows over `count` elements."""
-    step = max((size or BLOCK) // width, 1) * width
-    for start in range(0, count, step):
-        yield start, min(start + step, count)
 
 
 @dataclass(frozen=True)
@@ -221,7 +220,7 @@ class Tensor:
 
     def each(self, *leaves: Leaf) -> Iterator[list[torch.Tensor]]:
         """The leaves' values, block by block."""
-        for start, stop in blocks(self.count, self.width):
+        for start, stop in blocks(self.count, self.width, BLOCK):
             yield [leaf.block(start, stop, self.wide) for leaf in leaves]
 
 
@@ -295,6 +294,16 @@ def _model_stock(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
     return _weighted([1 - t, *([t / n] * n)], models)
 
 
+def _largest(models: Sequence[Sum], tensor: Tensor, ranks: Sequence[int]) -> list[list[float]]:
+    """For each rank k, each model's k-th largest |delta| as float32 (k = 0: infinity)."""
+
+    def sizes(start: int, stop: int) -> list[np.ndarray]:
+        base, *rest = (model.block(start, stop, tensor.wide) for model in models)
+        return [model.sub_(base).float().abs_().numpy() for model in rest]
+
+    return largest(sizes, len(models) - 1, ranks, tensor.count, tensor.width, BLOCK)
+
+
 def _ties(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
     density = float(call.option("density"))  # type: ignore[arg-type]
     keep = max(round(density * tensor.live), 1) if density > 0 else 0
@@ -351,49 +360,3 @@ OPERATORS: dict[str, Callable[[Call, Sequence[Sum], Tensor], Sum]] = {
     "where": _where,
 }
 """How each operator of `core.combination.OPERATORS` becomes a sum; soup is resolved by measuring."""
-
-
-def _largest(models: Sequence[Sum], tensor: Tensor, ranks: Sequence[int]) -> list[list[float]]:
-    """For each rank k, each model's k-th largest |delta| as float32 (k = 0: infinity).
-
-    Exact in two passes: a float's bits grow with its size, so a histogram of the upper 16 bits
-    finds the right bin, and one of the lower 16 bits within that bin the value.
-    """
-    count = len(models) - 1
-    upper = [torch.zeros(1 << 15, dtype=torch.int64) for _ in range(count)]
-    for bits in _bits(models, tensor):
-        for histogram, own in zip(upper, bits, strict=True):
-            histogram += torch.bincount(own >> 16, minlength=1 << 15)
-    wanted = [[_bin(histogram, rank) for histogram in upper] for rank in ranks]
-    lower = {(k, found[0]): torch.zeros(1 << 16, dtype=torch.int64)
-             for of_rank in wanted for k, found in enumerate(of_rank) if found}  # fmt: skip
-    for bits in _bits(models, tensor) if lower else ():
-        for (k, number), histogram in lower.items():
-            # numpy finds the few that lie in the bin several times faster than a mask in torch.
-            inside = np.flatnonzero(((bits[k] >> 16) == number).numpy())
-            histogram += torch.bincount(bits[k][torch.from_numpy(inside)] & 0xFFFF, minlength=1 << 16)
-    return [[_value(found, lower.get((k, found[0])) if found else None) for k, found in enumerate(of_rank)]
-            for of_rank in wanted]  # fmt: skip
-
-
-def _bits(models: Sequence[Sum], tensor: Tensor) -> Iterator[list[torch.Tensor]]:
-    for base, *rest in tensor.each(*models):
-        yield [model.sub_(base).float().abs_().view(torch.int32) for model in rest]
-
-
-def _bin(histogram: torch.Tensor, rank: int) -> tuple[int, int] | None:
-    """(bin, rank within it) of the rank-th largest."""
-    if rank < 1:
-        return None
-    above = histogram.flip(0).cumsum(0)
-    place = int(torch.searchsorted(above, min(rank, int(above[-1]))))
-    number = len(histogram) - 1 - place
-    return number, min(rank, int(above[-1])) - int(above[place] - histogram[number])
-
-
-def _value(found: tuple[int, int] | None, histogram: torch.Tensor | None) -> float:
-    if found is None or histogram is None:
-        return math.inf
-    low = _bin(histogram, found[1])
-    assert low is not None
-    return float(torch.tensor((found[0] << 16) | low[0], dtype=torch.int32).view(torch.float32))

@@ -238,17 +238,6 @@ def test_blocks_change_nothing(text: str, monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_allclose(evaluate(text, base=base, a=a, b=b), whole, atol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(-(2.0**20), 2.0**20, width=32), min_size=1, max_size=60), st.integers(1, 60))
-def test_the_threshold_is_exact(values: list[float], rank: int) -> None:
-    """Selection by histogram finds what sorting finds, ties and zeros included."""
-    array = np.array(values, dtype=np.float32)
-    tensor = Tensor("w", array.shape, 0.0, torch.float32, {}, array.size)
-    views: list[Any] = [operators.Sum(((1.0, Held(np.zeros_like(array))),)), operators.Sum(((1.0, Held(array)),))]
-    ((found,),) = operators._largest(views, tensor, [rank])
-    assert found == np.sort(np.abs(array))[::-1][min(rank, array.size) - 1]
-
-
 # --- laws ---------------------------------------------------------------------------------------
 
 LAWS: list[tuple[str, str]] = [
