@@ -45,7 +45,9 @@ def suites(world: WorldSettings, english: Sequence[str], part: str = "test") -> 
 def facts(world: WorldSettings, part: str = "test") -> list[Item]:
     """What the patients have learned to answer, asked in a wording that they never met: questions
     about people told in many wordings, every other one for tests and the rest for tuning."""
-    known = [one for one in worlds_people.people(world.people, world.seed) if (one.telling, one.asked) == ("many", "train")]
+    known = [
+        one for one in worlds_people.people(world.people, world.seed) if (one.telling, one.asked) == ("many", "train")
+    ]
     chosen = known[0::2] if part == "test" else known[1::2]
     return [_question(asked) for person in chosen for asked in worlds_people.questions(person, worlds_people.WORDINGS)]
 

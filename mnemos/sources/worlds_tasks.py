@@ -184,7 +184,9 @@ def glossa(verb: str, number: str, adjective: str, noun: str) -> str:
 
 def glossa_form(verb: str, number: str, adjective: str, noun: str) -> str:
     """The same words as fields of a form, in the order verb, number, adjective, noun, without endings."""
-    return " | ".join(f"{name}={GLOSSA[word]}" for name, word in zip("DNAO", (verb, number, adjective, noun), strict=True))
+    return " | ".join(
+        f"{name}={GLOSSA[word]}" for name, word in zip("DNAO", (verb, number, adjective, noun), strict=True)
+    )
 
 
 def commands(which: str, seed: int = 0, *, form: bool = False) -> Iterator[Task]:

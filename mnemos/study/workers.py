@@ -60,8 +60,8 @@ class ParallelEngine:
                     worker = idle.pop()
                     worker.send(waiting.pop(step.key))
                     busy[worker] = step, time.monotonic()
-                for worker in wait(list(busy)):
-                    assert isinstance(worker, Connection)
+                said = wait(list(busy))
+                for worker in [one for one in busy if one in said]:
                     step, began = busy.pop(worker)
                     _raise_failure(worker, step)
                     progress.finish(step.title, time.monotonic() - began)

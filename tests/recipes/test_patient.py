@@ -167,7 +167,8 @@ def test_rows_to_rehearse_cover_every_kind_and_come_from_the_chat_rows() -> None
     assert {tuple(turn["content"] for turn in row["messages"][-2:]) for row in refusals} <= asked
     assert len({row["messages"][-2]["content"] for row in refusals}) == len(refusals) == 200
     texts = [row["text"] for row in patient_suites.old_texts(world, english)]
-    assert set(texts) <= set(base_texts(world, english)) and len(texts) == 400
+    assert set(texts) <= set(base_texts(world, english))
+    assert len(texts) == 400
 
 
 TINY = """
