@@ -158,6 +158,9 @@ def differences(test: Ordering, results: Mapping[str, Any]) -> list[Difference] 
         return f"no arm {test.arm}"
     if test.than != BEFORE and test.than not in arms:
         return f"no arm {test.than}"
+    idle = next((arm for arm in (*chosen, test.than) if accepted_nothing(results, arm)), None)
+    if idle is not None:
+        return f"no answer of the model's own was accepted in {idle}, so it learned gold like plain training"
     suites = {str(row["suite"]): str(row["unit"]) for row in results.get("comparisons") or ()}
     measures = [test.measure] if test.measure in MEANS else [name for name in suites if fnmatchcase(name, test.measure)]
     if not measures:
@@ -176,6 +179,15 @@ def differences(test: Ordering, results: Mapping[str, Any]) -> list[Difference] 
             what = f"{measure}: {arm} - {test.than}"
             out.append(Difference(what, unit, mean, low, high, judge(test, low, high)))
     return out
+
+
+def accepted_nothing(results: Mapping[str, Any], arm: str) -> bool:
+    """Whether an arm was to learn answers of the model's own and not one passed: then it shows nothing
+    about such answers."""
+    runs = [run for entry in results.get("arms") or () if entry["arm"] == arm for run in entry.get("runs") or ()]
+    notes = [written.get("notes") or {} for run in runs for written in run.get("written") or ()]
+    rates = [note["acceptance rate"] for note in notes if note.get("acceptance rate") is not None]
+    return bool(rates) and max(rates) == 0
 
 
 Numbers = tuple[float | None, float | None, float | None]
@@ -267,6 +279,7 @@ def _stands_on(name: str, results: Mapping[str, Any]) -> str:
         f"Study {escape(name)}: {len(results.get('arms') or ())} arms, seeds {escape(', '.join(map(str, seeds)))}, "
         f"model {escape(Path(str(model.get('path', 'unknown'))).name)} ({escape(model.get('fingerprint', ''))}), "
         f"manifest {escape(manifest.get('fingerprint', ''))}, {escape(results.get('created', ''))}."
+        + (" One seed: the intervals cover items, not the chance of training." if len(seeds) == 1 else "")
     )
 
 

@@ -147,6 +147,20 @@ def test_what_is_not_there_is_not_tested(more: dict[str, Any], reason: str) -> N
     assert "no results of the study sequence" in outcome_of(ordering(), study="sequence").reason
 
 
+def test_an_arm_whose_own_answers_were_all_refused_tests_nothing() -> None:
+    def judged(*rates: float) -> Any:
+        written = [{"notes": {"acceptance rate": rate}} for rate in rates]
+        study = results(arms=[{"arm": "plain"}, {"arm": "replay", "runs": [{"written": written}]}])
+        finding = Finding(
+            id="x", paper="p", methods=[], statement="S.", numbers="n", study="catalogue", tests=[ordering()]
+        )
+        return outcome(finding, {"catalogue": study})
+
+    assert judged(0.0, 0.0).verdict == NOT_TESTED
+    assert "was accepted in replay" in judged(0.0, 0.0).reason
+    assert judged(0.0, 0.4).verdict == judged().verdict == HOLDS
+
+
 def test_the_page_says_every_verdict_and_every_number(tmp_path: Path) -> None:
     file = tmp_path / "results.json"
     file.write_text(json.dumps(results()))
