@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from mnemos.core.errors import UsageError
 from mnemos.core.nouns import Decoding, Example, Prompt, Source, Turn
 from mnemos.core.plan import ModelHandle, Plan
-from mnemos.methods.examples import PastRows
+from mnemos.methods.examples import PastRows, with_rows
 from mnemos.sources.mix import Joined
 from mnemos.sources.read import read
 from mnemos.sources.written import Desk, Unwritten, too_few
@@ -19,16 +18,9 @@ def old_rows(plan: Plan, method: str, data: str | None, data_format: str | None)
     the first task of a sequence. Raises UsageError where there is neither."""
     if data is not None:
         return read(data, format=data_format)
-    kept = tuple(PastRows(task.name, task.examples) for task in plan.past if task.examples is not None)
-    if kept:
-        return kept[0] if len(kept) == 1 else Joined(kept, name="the earlier tasks")
-    if plan.sequence and not plan.past:
-        return None
-    raise UsageError(
-        f"{method}.data = null",
-        "there are no old rows: " + ("no earlier task kept its own" if plan.past else "this is not a sequence"),
-        f"name a file in {method}.data" + (", or set keep: true under the earlier tasks" if plan.past else ""),
-    )
+    past = with_rows(plan, f"{method}.data = null", f"{method}.data")
+    kept = tuple(PastRows(task.name, rows) for task, rows in past)
+    return Joined(kept, name="the earlier tasks") if len(kept) > 1 else next(iter(kept), None)
 
 
 @dataclass(frozen=True)

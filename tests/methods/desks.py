@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +46,7 @@ class Scripted:
 class FakeDesk:
     """models: by the handle's path. Rows of written sources inside others are written on demand."""
 
-    models: dict[str, Scripted]
+    models: Mapping[str, Any]
     counts: Counter[str] = field(default_factory=Counter)
     notes: dict[str, float] = field(default_factory=dict)
 

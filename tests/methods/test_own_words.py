@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import mnemos
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.files import read_jsonl
-from mnemos.core.nouns import Decoding, Example, Generation, OptionScore, Prompt, Source, Turn
+from mnemos.core.nouns import Decoding, Example, Generation, OptionScore, Prompt, Turn
 from mnemos.core.plan import Plan
 from mnemos.core.settings import TrainSettings
 from mnemos.methods.own_words import minimum_change, rephrase, sdft, selective_self_rehearsal, self_output
@@ -25,6 +25,7 @@ from mnemos.sources.mix import Mixture, Rows
 from mnemos.sources.own_words import LEAKS, Check, answered
 from mnemos.train.likelihood import train
 from tests import laws
+from tests.methods.desks import FakeDesk
 from tests.study.worlds import chat, make_study, write_jsonl
 from tests.tiny import save_tiny
 
@@ -55,27 +56,6 @@ class Author:
         return [[OptionScore(-self.nats(text) * len(text), len(text), False) for text in texts] for texts in options]
 
 
-@dataclass
-class Desk:
-    """A desk without a journal."""
-
-    models: dict[str, Author]
-    counts: Counter[str] = field(default_factory=Counter)
-    notes: dict[str, float] = field(default_factory=dict)
-
-    def model(self, handle: Any) -> Any:
-        return self.models[handle.path]
-
-    def rows(self, source: Source) -> list[Example]:
-        return list(source)
-
-    def count(self, reason: str, number: int = 1) -> None:
-        self.counts[reason] += number
-
-    def note(self, name: str, value: float) -> None:
-        self.notes[name] = value
-
-
 def row(number: int, gold: str, **changed: Any) -> Example:
     turns = (Turn("system", "Be brief."), Turn("user", f"Question {number}?"), Turn("assistant", gold))
     return Example(**{"id": f"r{number}", "kind": "messages", "turns": turns, **changed})
@@ -85,8 +65,8 @@ def plan_of(*rows: Example) -> Plan:
     return laws.base_plan(examples=Rows(rows))
 
 
-def write(plan: Plan, author: Author, **others: Author) -> tuple[list[Example], Desk]:
-    desk = Desk({"before": author, **others})
+def write(plan: Plan, author: Author, **others: Author) -> tuple[list[Example], FakeDesk]:
+    desk = FakeDesk({"before": author, **others})
     out = plan.examples.write(desk)  # type: ignore[attr-defined]
     assert desk.counts.total() == len(list(plan.examples.rows)), "every row is counted once"  # type: ignore[attr-defined]
     return out, desk
