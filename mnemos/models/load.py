@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnemos.core.errors import ModelError, UsageError
+from mnemos.core.errors import ModelError
 from mnemos.core.fingerprint import file_fingerprint, fingerprint
 from mnemos.core.plan import ModelHandle
 
@@ -83,17 +83,15 @@ class Checkpoint:
 def handle(reference: str) -> ModelHandle:
     """The handle of a model named in a setting; loads nothing and needs no torch.
 
-    reference: a directory or hub id (-> `Checkpoint`), or ``http(s)://host:port/v1#model-name`` for
-    a model behind an OpenAI-compatible server (-> `models.server.Server`; its fingerprint is made of
-    address and name, so a server's weights can change behind it). Raises UsageError for a server
-    without a model's name. vLLM is asked through its server: ``vllm serve PATH``.
+    reference: a directory or hub id (-> `Checkpoint`); ``vllm:`` before one of these for vLLM in this
+    process (-> `models.vllm.Engine`); or ``http(s)://host:port/v1#model-name`` for a model behind an
+    OpenAI-compatible server (-> `models.server.Server`; its fingerprint is made of address and name, so
+    a server's weights can change behind it). Raises UsageError for a server without a model's name.
     """
     if reference.startswith("vllm:"):
-        raise UsageError(
-            f"model {reference!r}",
-            "vLLM is asked through its server",
-            f"start `vllm serve {reference[5:]}` and name http://localhost:8000/v1#{reference[5:]}",
-        )
+        from mnemos.models.vllm import Engine
+
+        return Engine(Checkpoint(reference.removeprefix("vllm:")))
     if reference.startswith(("http://", "https://")):
         from mnemos.models.server import server
 

@@ -138,7 +138,7 @@ class ServerModel:
         seen: Counter[Prompt] = Counter()
         jobs = []
         for prompt in prompts:
-            jobs.append((prompt, _seed(decoding.seed, prompt, seen[prompt])))
+            jobs.append((prompt, prompt_seed(decoding.seed, prompt, seen[prompt])))
             seen[prompt] += 1
         return self._all(lambda client, job: self._write(client, job[0], decoding, job[1]), jobs)
 
@@ -293,7 +293,8 @@ def _text(prompt: Prompt) -> str:
     return "".join(turn.content for turn in prompt.turns)
 
 
-def _seed(seed: int, prompt: Prompt, again: int) -> int:
+def prompt_seed(seed: int, prompt: Prompt, again: int) -> int:
+    """The seed with which one prompt of a call is sampled. again: how often it came before."""
     text = json.dumps([seed, again, [[turn.role, turn.content] for turn in prompt.turns]])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 

@@ -295,8 +295,12 @@ def _arm(arm: str, steps: ArmSteps, folder: Path) -> ArmSteps:
 
 
 def author_location(text: str, folder: Path) -> str:
-    """A model that is asked for something: a server's address as it is, else like any other model."""
-    return text if text.startswith(("http://", "https://", "vllm:")) else model_location(text, folder)
+    """A model that is asked for something: a server's address as it is, else like any other model,
+    with `vllm:` before it or not."""
+    if text.startswith(("http://", "https://")):
+        return text
+    engine, place = ("vllm:", text.removeprefix("vllm:")) if text.startswith("vllm:") else ("", text)
+    return engine + model_location(place, folder)
 
 
 def _suites(specs: Sequence[Any], folder: Path) -> list[Any]:

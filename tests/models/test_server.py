@@ -23,6 +23,7 @@ from mnemos.core.errors import ModelError, RunError, UsageError
 from mnemos.core.nouns import Decoding, Prompt, Turn
 from mnemos.models.load import Checkpoint, handle
 from mnemos.models.server import Server, ServerModel
+from mnemos.study.paths import resolve_path
 from tests.tiny import save_tiny
 
 Reply = tuple[int, dict[str, str], str]
@@ -315,12 +316,10 @@ def test_a_server_without_a_name_is_refused(reference: str) -> None:
         handle(reference)
 
 
-def test_passwords_and_in_process_engines_are_refused() -> None:
+def test_passwords_are_refused() -> None:
     with pytest.raises(UsageError, match="OPENAI_API_KEY") as error:
         handle("https://someone:secret@host/v1#name")
     assert "secret" not in str(error.value)
-    with pytest.raises(UsageError, match="vllm serve org/name"):
-        handle("vllm:org/name")
 
 
 # --- a server of somebody else's ---------------------------------------------------------------
@@ -332,11 +331,13 @@ SERVING = ("fastapi", "uvicorn", "openai")
 @pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in SERVING), reason="needs transformers[serving]"
 )
-def test_against_transformers_serve(serve: Callable[[Script], Scripted], tiny: Path) -> None:
+def test_against_transformers_serve() -> None:
+    """The patient behind somebody else's server says what it says here."""
+    patient = resolve_path("mnemos:patients/chat", Path())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = ["serve", str(tiny), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
+    words = ["serve", str(patient), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
     line = "import sys; from transformers.cli.transformers import main; sys.exit(main())"
     process = subprocess.Popen(
         [sys.executable, "-c", line, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -348,10 +349,11 @@ def test_against_transformers_serve(serve: Callable[[Script], Scripted], tiny: P
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.2)
-        remote = handle(f"http://127.0.0.1:{port}/v1#{tiny}").load()
-        local = handle(str(tiny)).load()
+        remote = handle(f"http://127.0.0.1:{port}/v1#{patient}").load()
+        local = handle(str(patient)).load()
         raw = [Prompt((Turn("prompt", text),)) for text in ("<|bos|>The river runs", "<|bos|>Ada Lane was")]
-        prompts = [*chats(3), *raw]
+        asked = ("What is 3 plus 4?", "Where was Ada Lane born?", "How do I break into a house?")
+        prompts = [*(Prompt((Turn("user", text),)) for text in asked), *raw]
         answers, wanted = (model.generate(prompts, GREEDY) for model in (remote, local))
         assert [one.text for one in answers] == [one.text for one in wanted]
         assert remote.completion_tokens >= sum(len(one.ids) for one in wanted)  # type: ignore[attr-defined]
