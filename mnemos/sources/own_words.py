@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from mnemos.core.errors import DataError
 from mnemos.core.nouns import Decoding, Example, Generation, LanguageModel, Prompt, Source, Turn
 from mnemos.core.plan import ModelHandle
+from mnemos.sources.rewards import reference_of
 from mnemos.sources.verify import check_reference, normalise, verifier
 from mnemos.sources.written import Desk, Unwritten, too_few
 
@@ -69,12 +70,7 @@ class Check:
 
     def of(self, row: Example) -> str:
         """What the verifier compares with. DataError where the row lacks the column."""
-        if self.reference is None:
-            return row.turns[-1].content
-        if self.reference not in row.meta:
-            there = ", ".join(sorted(row.meta)) or "none"
-            raise DataError(f"row {row.id!r}", f"has no column {self.reference!r}", f"its other columns: {there}")
-        return str(row.meta[self.reference])
+        return reference_of(row, self.reference)
 
     def usable(self, row: Example) -> bool:
         """Whether any answer could meet the row's reference."""

@@ -1,0 +1,91 @@
+"""Verifiers as rewards: does the answer say what the row's reference says?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mnemos.core.errors import DataError
+from mnemos.core.fingerprint import fingerprint
+from mnemos.core.nouns import Example, Prompt
+from mnemos.core.reward import Rewarded, missing
+from mnemos.sources import verify
+
+
+def reference_of(row: Example, column: str | None) -> str:
+    """What a verifier compares an answer to the row with: a column of it, or the gold answer.
+
+    Raises DataError where the row lacks the column.
+    """
+    if column is None:
+        return row.turns[-1].content
+    if column not in row.meta:
+        there = ", ".join(sorted(row.meta)) or "none"
+        raise DataError(f"row {row.id!r}", f"has no column {column!r}", f"its other columns: {there}")
+    return str(row.meta[column])
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A verifier's score in [0, 1].
+
+    verifier: a name of `verify.VERIFIERS`. reference: the column that holds what the answer is compared
+    with; None takes the gold answer. A reference that no answer could meet, and a verifier that fails
+    on an answer, give a missing reward.
+    """
+
+    verifier: str
+    reference: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the settings."""
+        return fingerprint({"is": "Verified", "verifier": self.verifier, "reference": self.reference})
+
+    def describe(self) -> str:
+        """Which comparison."""
+        return f"{self.verifier} against {'the gold answer' if self.reference is None else self.reference}"
+
+    def __call__(
+        self, prompts: Sequence[Prompt], answers: Sequence[str], examples: Sequence[Example]
+    ) -> list[Rewarded]:
+        """One score an answer."""
+        check = verify.verifier(self.verifier)
+        references = [reference_of(row, self.reference) for row in examples]
+        return [self._one(check, answer, one) for answer, one in zip(answers, references, strict=True)]
+
+    def _one(self, check: verify.Verifier, answer: str, reference: str) -> Rewarded:
+        try:
+            verify.check_reference(self.verifier, reference, where="reference")
+        except DataError:
+            return missing("a reference that no answer could meet")
+        try:
+            return Rewarded(check(answer, reference))
+        except Exception as error:  # a verifier meets whatever a model writes: its own failure is no zero
+            return missing(f"the verifier failed: {type(error).__name__}")
+
+
+@dataclass(frozen=True)
+class MeetsSchema:
+    """1 where the whole answer is JSON that satisfies a schema, else 0. schema: a JSON schema."""
+
+    schema: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        verify.check_schema(self.schema, where="reward")
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the schema."""
+        return fingerprint({"is": "MeetsSchema", "schema": self.schema})
+
+    def describe(self) -> str:
+        """What it asks."""
+        return "JSON that satisfies a schema"
+
+    def __call__(
+        self, prompts: Sequence[Prompt], answers: Sequence[str], examples: Sequence[Example]
+    ) -> list[Rewarded]:
+        """One score an answer."""
+        return [Rewarded(verify.json_schema(answer, self.schema)) for answer in answers]
