@@ -28,6 +28,7 @@ LAYERS = (
     "study",
     "recipes",
     "cli_weights",
+    "cli_reproduce",
     "cli",
 )
 """A module imports only from its own layer and from those before it."""

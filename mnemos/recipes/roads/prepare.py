@@ -1,8 +1,8 @@
-"""Turn third-party data into study inputs: python -m benchmarks.studies.prepare
+"""Turn third-party data into what roads read: one function a road, called with (data, out).
 
-Reads $MNEMOS_DATA (default ../shared/data) and writes JSONL files and suites to
-benchmarks/studies/data, which git ignores: the data keep their own licences (WOZ Apache-2.0,
-SLURP text CC BY 4.0, WikiSQL BSD-3-Clause, Tatoeba CC BY 2.0 FR).
+data: the folder of third-party data, which keep their own licences (WOZ Apache-2.0, SLURP text CC BY 4.0,
+WikiSQL BSD-3-Clause, Tatoeba CC BY 2.0 FR) and never enter this repository. out: the road's folder; JSONL
+files and suites are written to out/data, the same bytes each time. A missing file raises FileNotFoundError.
 """
 
 from __future__ import annotations
@@ -10,37 +10,29 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mnemos.core.files import write_jsonl, write_text
 
-HERE = Path(__file__).parent
-OUT = HERE / "data"
 TEST_ITEMS = 200
 AGGREGATES = ("none", "max", "min", "count", "sum", "avg")
 
 Row = dict[str, Any]
 
 
-def data_folder() -> Path:
-    """Where the third-party data lie."""
-    return Path(os.environ.get("MNEMOS_DATA", HERE.parents[2] / "shared" / "data"))
-
-
-def rows(name: str) -> Iterator[Row]:
+def rows(path: Path) -> Iterator[Row]:
     """The rows of one gzip-compressed JSONL file."""
-    with gzip.open(data_folder() / name, "rt", encoding="utf-8") as file:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
         for line in file:
             yield json.loads(line)
 
 
-def woz(name: str) -> Iterator[Row]:
+def woz(data: Path, name: str) -> Iterator[Row]:
     """The dialogue so far -> its belief state. Items of one dialogue share a cluster."""
     history: list[str] = []
-    for row in rows(f"woz/{name}.jsonl.gz"):
+    for row in rows(data / "woz" / f"{name}.jsonl.gz"):
         if row["turn_idx"] == 0:
             history = []
         history += [f"system: {row['system'].strip()}"] if row["system"].strip() else []
@@ -54,9 +46,9 @@ def woz(name: str) -> Iterator[Row]:
         }
 
 
-def slurp() -> Iterator[Row]:
+def slurp(data: Path) -> Iterator[Row]:
     """A spoken command -> its intent."""
-    for row in rows("slurp_text/devel.jsonl.gz"):
+    for row in rows(data / "slurp_text/devel.jsonl.gz"):
         yield {
             "id": f"slurp-{row['slurp_id']}",
             "prompt": f"command: {row['sentence']}\nintent:",
@@ -64,9 +56,9 @@ def slurp() -> Iterator[Row]:
         }
 
 
-def wikisql() -> Iterator[Row]:
+def wikisql(data: Path) -> Iterator[Row]:
     """A question -> aggregate and condition values (the table headers are not in the data)."""
-    for number, row in enumerate(rows("wikisql_notables/dev_first2000.jsonl.gz")):
+    for number, row in enumerate(rows(data / "wikisql_notables/dev_first2000.jsonl.gz")):
         values = " and ".join(str(value) for _, _, value in row["sql"]["conds"]) or "none"
         yield {
             "id": f"wikisql-{number}",
@@ -76,10 +68,10 @@ def wikisql() -> Iterator[Row]:
         }
 
 
-def tatoeba(limit: int) -> Iterator[Row]:
+def tatoeba(data: Path, limit: int) -> Iterator[Row]:
     """An English sentence -> Chinese, one translation for each English sentence, as a chat."""
     seen: set[str] = set()
-    for row in rows("tatoeba_en_zh/shared.jsonl.gz"):
+    for row in rows(data / "tatoeba_en_zh/shared.jsonl.gz"):
         if row["en"] in seen or len(row["en"]) > 40:
             continue
         seen.add(row["en"])
@@ -113,10 +105,17 @@ def without_cluster(row: Row) -> Row:
     return {key: value for key, value in row.items() if key != "cluster"}
 
 
-def write(name: str, train: list[Row], test: list[Row], max_new_tokens: int, match: str = "normalised") -> None:
-    """One task: training rows, items, suite."""
-    write_jsonl(OUT / f"{name}.jsonl", map(without_cluster, train))
-    write_jsonl(OUT / f"{name}.items.jsonl", map(item, test[:TEST_ITEMS]))
+def split(rows: list[Row], share: float) -> tuple[list[Row], list[Row]]:
+    """Rows to learn and rows to measure."""
+    return [row for row in rows if not held_out(row, share)], [row for row in rows if held_out(row, share)]
+
+
+def write(
+    out: Path, name: str, train: list[Row], test: list[Row], max_new_tokens: int, match: str = "normalised"
+) -> None:
+    """One task below out/data: training rows, items, suite."""
+    write_jsonl(out / "data" / f"{name}.jsonl", map(without_cluster, train))
+    write_jsonl(out / "data" / f"{name}.items.jsonl", map(item, test[:TEST_ITEMS]))
     suite = {
         "name": name,
         "kind": "generated",
@@ -125,22 +124,21 @@ def write(name: str, train: list[Row], test: list[Row], max_new_tokens: int, mat
         "max_new_tokens": max_new_tokens,
         "tolerance": 3.0,
     }
-    write_text(OUT / f"{name}.yaml", json.dumps(suite, indent=1) + "\n")
-    print(f"{name}: {len(train)} rows to learn, {len(test[:TEST_ITEMS])} items to measure")
+    write_text(out / "data" / f"{name}.yaml", json.dumps(suite, indent=1) + "\n")
 
 
-def main() -> None:
-    """Write everything that the studies beside this file read."""
-    write("woz", list(woz("en_train")), list(woz("en_validate")), 64)
-    for name, all_rows, tokens in (("slurp", list(slurp()), 16), ("wikisql", list(wikisql()), 48)):
-        write(name, [r for r in all_rows if not held_out(r, 0.2)], [r for r in all_rows if held_out(r, 0.2)], tokens)
-    pairs = list(tatoeba(4000))
-    write("tatoeba", [r for r in pairs if not held_out(r, 0.1)], [r for r in pairs if held_out(r, 0.1)], 48, "chrf")
-    bits = [{"id": r["id"], "text": r["messages"][-1]["content"]} for r in pairs if held_out(r, 0.1)]
-    write_jsonl(OUT / "tatoeba-bits.items.jsonl", bits[:TEST_ITEMS])
+def sequence(data: Path, out: Path) -> None:
+    """woz, slurp and wikisql, each as rows to learn and a suite."""
+    write(out, "woz", list(woz(data, "en_train")), list(woz(data, "en_validate")), 64)
+    for name, all_rows, tokens in (("slurp", list(slurp(data)), 16), ("wikisql", list(wikisql(data)), 48)):
+        write(out, name, *split(all_rows, 0.2), tokens)
+
+
+def chinese(data: Path, out: Path) -> None:
+    """English-Chinese pairs as rows and a suite, and the Chinese side as text."""
+    train, test = split(list(tatoeba(data, 4000)), 0.1)
+    write(out, "tatoeba", train, test, 48, "chrf")
+    bits = [{"id": r["id"], "text": r["messages"][-1]["content"]} for r in test]
+    write_jsonl(out / "data" / "tatoeba-bits.items.jsonl", bits[:TEST_ITEMS])
     suite = {"name": "bits-per-byte:chinese", "kind": "bits_per_byte", "data": "tatoeba-bits.items.jsonl"}
-    write_text(OUT / "tatoeba-bits.yaml", json.dumps(suite, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    write_text(out / "data" / "tatoeba-bits.yaml", json.dumps(suite, indent=1) + "\n")

@@ -1,0 +1,224 @@
+"""Walk a road: prepare its data, run its parts in order, print every ordering with its verdict.
+
+A part that ran before costs seconds: its steps are found in the road's folder, so a stopped walk is
+continued by the same call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mnemos.core.errors import DataError, MnemosError
+from mnemos.core.files import write_text
+from mnemos.recipes.findings import Outcome, difference_words, load_findings, outcome, page
+from mnemos.recipes.roads.registry import REGISTRY, Road, find_road, load_roads, part_path, study_name
+
+ROAD_VARIABLE = "MNEMOS_ROAD"
+OUT = Path("runs/roads")
+STAND_IN = "mnemos:patients/chat"
+"""What a dry run plans with where an earlier part will make the model."""
+
+
+@dataclass(frozen=True)
+class DataAbsent:
+    """Why a road cannot be walked here."""
+
+    reason: str
+
+
+def data_folder() -> Path:
+    """Where third-party data lie: $MNEMOS_DATA, or shared/data beside the repository."""
+    return Path(os.environ.get("MNEMOS_DATA", Path(__file__).parents[3] / "shared" / "data")).resolve()
+
+
+def road_lines(registry: Path = REGISTRY) -> list[str]:
+    """The list of roads: name, minutes, papers, title."""
+    roads = load_roads(registry)
+    width = max((len(road.name) for road in roads), default=0)
+    out = []
+    for road in roads:
+        out.append(f"{road.name:<{width}}  {road.minutes:>3} min  {road.title}")
+        out.append(f"{'':<{width}}           {', '.join(road.papers)}")
+    return out
+
+
+@contextlib.contextmanager
+def _at(folder: Path) -> Iterator[None]:
+    """$MNEMOS_ROAD names the road's folder, for study files and the processes of their steps."""
+    earlier = os.environ.get(ROAD_VARIABLE)
+    os.environ[ROAD_VARIABLE] = str(folder)
+    try:
+        yield
+    finally:
+        if earlier is None:
+            del os.environ[ROAD_VARIABLE]
+        else:
+            os.environ[ROAD_VARIABLE] = earlier
+
+
+def prepare(road: Road, folder: Path) -> DataAbsent | None:
+    """Write what the road reads; a reason when the third-party data are not there."""
+    if road.prepare is None:
+        return None
+    module, _, name = road.prepare.partition(":")
+    make: Callable[[Path, Path], None] = getattr(importlib.import_module(module), name)
+    data = data_folder()
+    if not data.is_dir():
+        return DataAbsent(f"its data are absent: no folder {data} (set MNEMOS_DATA)")
+    try:
+        make(data, folder)
+    except FileNotFoundError as error:
+        missing = Path(str(error.filename))
+        if not missing.is_relative_to(data):
+            raise
+        return DataAbsent(f"its data are absent: no {missing.relative_to(data)} below {data} (set MNEMOS_DATA)")
+    return None
+
+
+def walk(
+    road: Road,
+    out: Path = OUT,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    jobs: int = 2,
+    quiet: bool = False,
+    registry: Path = REGISTRY,
+) -> list[Outcome] | DataAbsent:
+    """Run every part of a road below out/NAME and test its findings; also written to findings.md there.
+
+    overrides: dotted key -> value, for each part. Raises what `mnemos.run` raises.
+    """
+    from mnemos.study.run import run
+
+    folder = (out / road.name).resolve()
+    absent = prepare(road, folder)
+    if absent:
+        return absent
+    results: dict[str, Mapping[str, Any]] = {}
+    with _at(folder):
+        for number, part in enumerate(road.parts, 1):
+            path = part_path(part, registry)
+            if not quiet:
+                print(f"road {road.name}, part {number} of {len(road.parts)}: {path.stem}", file=sys.stderr)
+            record = run(path, out=folder / path.stem, overrides=overrides, jobs=jobs, quiet=quiet)
+            results[study_name(part, registry)] = record.results
+    outcomes = [outcome(finding, results) for finding in load_findings() if finding.study in results]
+    write_text(folder / "findings.md", page(outcomes, results))
+    return outcomes
+
+
+def outcome_lines(outcomes: Sequence[Outcome]) -> list[str]:
+    """Every ordering of a road: verdict, the paper's number, ours with its interval."""
+    if not outcomes:
+        return ["no published ordering is registered for this road"]
+    out = []
+    for one in outcomes:
+        out.append(f"{one.verdict}: {one.finding.id}: {one.finding.statement}")
+        out.append(f"    paper  {one.finding.paper}: {one.finding.numbers}")
+        out += [f"    here   {difference_words(difference)} [95 %]" for difference in one.differences]
+        out += [f"    here   {one.reason}"] if one.reason else []
+    return out
+
+
+def dry_lines(
+    road: Road, out: Path = OUT, *, overrides: Mapping[str, Any] | None = None, registry: Path = REGISTRY
+) -> list[str]:
+    """What `walk` would do, part by part, without loading a model.
+
+    What an earlier part will make is not there yet: such a part is planned with the chat patient in its place,
+    and the lines say so. Data files are prepared, since a plan hashes them.
+    """
+    folder = (out / road.name).resolve()
+    absent = prepare(road, folder)
+    if absent:
+        return [f"road {road.name}: {absent.reason}"]
+    lines = []
+    with _at(folder):
+        for number, part in enumerate(road.parts, 1):
+            lines.append(f"road {road.name}, part {number} of {len(road.parts)}: {part}")
+            lines += [f"  {line}" for line in _part_lines(part_path(part, registry), folder, overrides)]
+    return lines
+
+
+def _part_lines(path: Path, folder: Path, overrides: Mapping[str, Any] | None) -> list[str]:
+    from mnemos.study.config import raw_study, resolved_study
+    from mnemos.study.experiment import build, describe
+
+    raw, here = raw_study(path, overrides)
+    filled, missing = with_stand_in(raw, folder)
+    lines = [f"planned with {STAND_IN} in place of {name}, which does not exist yet" for name in missing]
+    return lines + describe(build(resolved_study(filled, here), here, folder / path.stem))
+
+
+def with_stand_in(raw: Any, folder: Path) -> tuple[Any, list[str]]:
+    """A study's keys with the chat patient wherever they name something below the road's folder that is not
+    there, and those names."""
+    missing: dict[str, None] = {}
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: filled(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [filled(item) for item in value]
+        prefix = f"${ROAD_VARIABLE}/"
+        if isinstance(value, str) and value.startswith(prefix) and not (folder / value.removeprefix(prefix)).exists():
+            missing[value] = None
+            return STAND_IN
+        return value
+
+    return filled(raw), list(missing)
+
+
+def reproduce(
+    names: Sequence[str] | None,
+    out: Path = OUT,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    jobs: int = 2,
+    quiet: bool = False,
+    registry: Path = REGISTRY,
+) -> int:
+    """Walk the named roads, or all of them unattended, and print each one's orderings; returns the exit code.
+
+    With names, the first failure is raised. For all (None), a road whose data are absent is skipped, one that fails
+    does not stop the others, both are said again at the end, and a failure makes the exit code 1.
+    """
+    roads = load_roads(registry)
+    chosen = roads if names is None else [find_road(name, roads) for name in names]
+    notes: list[str] = []
+    failed = False
+    for road in chosen:
+        print(f"\n{road.name}: {road.title} (about {road.minutes} minutes)", flush=True)
+        try:
+            found = walk(road, out, overrides=overrides, jobs=jobs, quiet=quiet, registry=registry)
+        except Exception as error:
+            if names is not None:
+                raise
+            failed = True
+            what = str(error) if isinstance(error, MnemosError) else f"{type(error).__name__}: {error}"
+            lines, note = [f"FAILED: {what}"], f"FAILED: {what}"
+        else:
+            if isinstance(found, DataAbsent):
+                if names is not None:
+                    raise DataError(f"road {road.name}", found.reason, "mnemos reproduce --list names the others")
+                lines, note = [f"skipped: {found.reason}"], f"skipped: {found.reason}"
+            else:
+                lines, note = outcome_lines(found), _count(found)
+        print("\n".join(lines), flush=True)
+        notes.append(f"{road.name}: {note}")
+    if len(chosen) > 1:
+        print("\n" + "\n".join(notes))
+    return int(failed)
+
+
+def _count(outcomes: Sequence[Outcome]) -> str:
+    verdicts = [one.verdict for one in outcomes]
+    counted = [f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)]
+    return ", ".join(counted) or "done; no published ordering is registered for it"

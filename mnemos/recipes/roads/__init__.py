@@ -1,0 +1,1 @@
+"""The roads: published findings walked again, each a chain of study files that `mnemos reproduce` runs."""
