@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mnemos.methods  # noqa: F401  fills the registry
 from benchmarks.common import Result, alternate, compared
 from benchmarks.sft_vs_trl import SHARED, make
 from mnemos.core.method import apply

@@ -1,9 +1,10 @@
 """docs/methods.md: one row a method, from the registry; what it cost and where it held, from a study.
+docs/catalogue.md: the ledger of that study, one row an arm.
 
     python -m mnemos.recipes.catalogue --results docs/results/catalogue.json --out docs/methods.md
 
-The first five columns follow from the registry alone and are checked against it; the others are
-measured and say so where they are not yet.
+The first five columns of the methods follow from the registry alone and are checked against it; the
+others are measured and say so where they are not yet.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from mnemos.recipes.findings import (
     read_results,
 )
 from mnemos.report.markdown import escape, table
-from mnemos.report.words import figure, value
+from mnemos.report.words import figure, interval, scaled, value
 
 NOT_MEASURED = "not measured yet"
 HEAD = ("method", "changes", "what it does", "paper", "settings", "time, weights", "learned, forgot", "findings")
@@ -137,6 +138,43 @@ def page(results: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def ledger(results: Mapping[str, Any]) -> str:
+    """docs/catalogue.md: every arm of one study with each suite's change, verdict and cost."""
+    suites = [entry for entry in results["manifest"]["suites"] if entry["role"] != "health"]
+    cells = {(row["arm"], row["suite"]): row for row in results["comparisons"]}
+    points = {point["arm"]: point for point in results["frontier"]["points"]}
+    arms = results["arms"]
+    before = {name: row["before"] for (arm, name), row in cells.items() if arm == arms[0]["arm"]}
+    units = {name: row["unit"] for (_, name), row in cells.items()}
+    names = [suite["name"] for suite in suites]
+    rows = [["(before)", "", "", *(figure(scaled(before[name], units[name]), units[name]) for name in names), ""]]
+    for arm in arms:
+        place = points.get(arm["arm"])
+        means = [_interval(place[key], "points") for key in ("learned", "forgotten")] if place else ["", ""]
+        changes = [_change(cells[arm["arm"], name]) for name in names]
+        rows.append([escape(arm["arm"]), *means, *changes, figure(_mean(arm, "seconds"), "points")])
+    head = ["arm", "learned", "forgot", *map(escape, names), "seconds"]
+    seeds = ", ".join(map(str, results["manifest"]["seeds"]))
+    blocks = [
+        f"# The {escape(results['study'])} study, arm by arm",
+        f"Written by `{COMMAND}`. The difference to the model before, its 95 % interval over items and seeds "
+        f"({seeds}) and the verdict; points are hundredths of a suite's scale, bits per byte stay bits (more is "
+        "worse). Seconds are those of one run's training, rows written for it included, on a machine that carried "
+        "out two steps at a time.",
+        table(head, rows),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _change(row: Mapping[str, Any]) -> str:
+    return f"{_interval({'mean': row['delta'], **row}, row['unit'], sign=True)} {row['verdict']}"
+
+
+def _interval(numbers: Mapping[str, Any], unit: str, *, sign: bool = False) -> str:
+    mean, low, high = (scaled(numbers[key], unit) for key in ("mean", "low", "high"))
+    return f"{figure(mean, unit, sign=sign)} {interval(low, high, unit, sign=sign)}"
+
+
 def table_rows(text: str) -> list[list[str]]:
     """The cells of the page's table, head included, as they were written."""
     lines = [line for line in text.splitlines() if line.startswith("| ")]
@@ -151,7 +189,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, action="append", default=[], help="a results.json; repeatable")
     parser.add_argument("--out", type=Path, default=Path("docs/methods.md"), help="the page (docs/methods.md)")
     given = parser.parse_args(arguments)
-    write_text(given.out, page(read_results(given.results)))
+    results = read_results(given.results)
+    write_text(given.out, page(results))
+    if "catalogue" in results:
+        write_text(given.out.with_name("catalogue.md"), ledger(results["catalogue"]))
     return 0
 
 

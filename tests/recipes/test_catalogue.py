@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mnemos.core.files import read_json
 from mnemos.core.method import REGISTRY
-from mnemos.recipes.catalogue import COMMAND, HEAD, NOT_MEASURED, REGISTERED, page, registered, table_rows
+from mnemos.recipes.catalogue import COMMAND, HEAD, NOT_MEASURED, REGISTERED, ledger, page, registered, table_rows
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -62,3 +63,16 @@ def test_measured_columns_come_from_the_arms_that_use_the_method_alone() -> None
     assert rows["weights"][6] == "half: 50.0, 12.5"
     assert rows["replay"][5:] == [NOT_MEASURED] * 3
     assert rows["kl_to_before"][5:7] == [NOT_MEASURED] * 2
+
+
+def test_the_ledger_says_what_the_results_say() -> None:
+    """The page of the shipped results: one row an arm, each figure that of results.json."""
+    results = read_json(DOCS / "results" / "catalogue.json")
+    text = (DOCS / "catalogue.md").read_text(encoding="utf-8")
+    assert text == ledger(results)
+    head, before, *rows = table_rows(text)
+    assert [row[0].replace("\\_", "_") for row in rows] == [arm["arm"] for arm in results["arms"]]
+    plain = next(row for row in results["comparisons"] if (row["arm"], row["suite"]) == ("plain", "facts"))
+    low, high = 100 * plain["low"], 100 * plain["high"]
+    assert rows[0][head.index("facts")] == f"{100 * plain['delta']:+.1f} [{low:+.1f}, {high:+.1f}] {plain['verdict']}"
+    assert before[head.index("facts")] == f"{100 * plain['before']:.1f}"
