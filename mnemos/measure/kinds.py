@@ -13,7 +13,7 @@ from mnemos.core.nouns import Answer
 from mnemos.measure import settings as s
 from mnemos.measure.items import Item
 from mnemos.measure.refusal import is_refusal
-from mnemos.sources import verify
+from mnemos.sources import checks, verify
 from mnemos.sources.near import repeated_4grams
 
 Ask = Literal["generate", "choose", "nats", "divergence", "harness"]
@@ -77,6 +77,20 @@ def _generated(settings: s.GeneratedSettings, item: Item, answer: Answer) -> Val
     return value, None
 
 
+def _all_generated(settings: s.GeneratedSettings, items: Sequence[Item], answers: Sequence[Answer]) -> list[Value]:
+    """Answers that must be run go to the sandbox all at once, once for each reference."""
+    if settings.match not in checks.CHECKS:
+        return each(_generated)(settings, items, answers)
+    pairs = [(i, ref) for i, item in enumerate(items) if MISSING not in answers[i].data for ref in item.answers]
+    texts, references = [answers[i].text or "" for i, _ in pairs], [ref for _, ref in pairs]
+    values: list[Value] = [missing(a) if MISSING in a.data else (0.0, None) for a in answers]
+    for (i, _), found in zip(pairs, checks.scores(settings.match, texts, references, settings.database), strict=True):
+        # One reference met is enough; a check that failed itself says nothing unless another is met.
+        if values[i][0] != 1:
+            values[i] = (found.value, found.reason)
+    return values
+
+
 def _check_generated(settings: s.GeneratedSettings, item: Item, where: str) -> None:
     schema = item.schema or settings.json_schema
     if schema is not None:
@@ -85,8 +99,13 @@ def _check_generated(settings: s.GeneratedSettings, item: Item, where: str) -> N
         verify.check_schema(schema, where=where)
     elif not item.answers:
         raise DataError(where, "names no answer", "answer: the reference, or answers: [several]")
+    if (settings.match == "sql") != (settings.database is not None):
+        raise UsageError(f"{where}: database", "goes with match: sql", "name the sqlite file of such a suite")
     for reference in item.answers:
-        verify.check_reference(settings.match, reference, where=where)
+        if settings.match in checks.CHECKS:
+            checks.check_reference(reference, where=where)
+        else:
+            verify.check_reference(settings.match, reference, where=where)
 
 
 def _refusal(settings: s.RefusalSettings, item: Item, answer: Answer) -> Value:
@@ -203,7 +222,7 @@ KINDS: Mapping[str, Kind] = {
     "generated": Kind(
         s.GeneratedSettings,
         "generate",
-        each(_generated),
+        _all_generated,
         "compare an answer with references",
         needs=_ASKED,
         check=_check_generated,

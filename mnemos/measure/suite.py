@@ -22,12 +22,18 @@ from typing import Any, Literal, cast
 import yaml
 
 from mnemos.core.errors import DataError, UsageError, nearest
-from mnemos.core.fingerprint import directory_fingerprint, fingerprint
+from mnemos.core.fingerprint import directory_fingerprint, file_fingerprint, fingerprint
 from mnemos.core.method import validated
 from mnemos.core.nouns import Decoding
 from mnemos.measure.items import Item, Row, parse, read_rows, rows_of
 from mnemos.measure.kinds import KINDS, Kind
-from mnemos.measure.settings import ClassifierSettings, GenerateSettings, HarnessSettings, SuiteSettings
+from mnemos.measure.settings import (
+    ClassifierSettings,
+    GeneratedSettings,
+    GenerateSettings,
+    HarnessSettings,
+    SuiteSettings,
+)
 from mnemos.models.load import Checkpoint
 
 BUILT_IN = Path(__file__).parents[1] / "recipes" / "suites"
@@ -64,6 +70,10 @@ class Suite:
         settings = self.settings.model_dump(mode="json", exclude=left_out)
         if isinstance(self.settings, ClassifierSettings):
             settings["model"] = Checkpoint(self.settings.model).fingerprint
+        if isinstance(self.settings, GeneratedSettings):
+            # Left out where there is none, so that suites keep the name that they had.
+            database = settings.pop("database")
+            settings |= {} if database is None else {"database": file_fingerprint(database)}
         if isinstance(self.settings, HarnessSettings) and self.settings.include_path is not None:
             settings["include_path"] = directory_fingerprint(self.settings.include_path, suffixes=TASK_FILES)
         return fingerprint([self.name, self.kind, self.items, settings, self.origin])
@@ -199,6 +209,8 @@ def _suite(raw: Mapping[str, Any], folder: Path) -> Suite:
         raise UsageError(f"{where}: of", f"is not for kind {kind_name}", "give it data: or items: of its own")
     if isinstance(settings, HarnessSettings):
         settings = _harness(settings, folder)
+    if isinstance(settings, GeneratedSettings) and settings.database is not None:
+        settings = settings.model_copy(update={"database": _database(settings.database, folder, where)})
     if isinstance(settings, ClassifierSettings) and (folder / settings.model).is_dir():
         settings = settings.model_copy(update={"model": str((folder / settings.model).resolve())})
     return Suite(
@@ -211,6 +223,13 @@ def _suite(raw: Mapping[str, Any], folder: Path) -> Suite:
         unit=kind.unit,
         of=settings.of,
     )
+
+
+def _database(name: str, folder: Path, where: str) -> str:
+    path = folder / Path(name).expanduser()
+    if not path.is_file():
+        raise UsageError(f"{where}: database {path}", "is not a file", "it is relative to the suite's file")
+    return str(path.resolve())
 
 
 def _harness(settings: HarnessSettings, folder: Path) -> HarnessSettings:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mnemos.core.errors import DataError
-from mnemos.core.fingerprint import fingerprint
+from mnemos.core.fingerprint import file_fingerprint, fingerprint
 from mnemos.core.nouns import Example, Prompt
 from mnemos.core.reward import Rewarded, missing
-from mnemos.sources import verify
+from mnemos.sources import checks, verify
 
 
 def reference_of(row: Example, column: str | None) -> str:
@@ -30,18 +30,21 @@ def reference_of(row: Example, column: str | None) -> str:
 class Verified:
     """A verifier's score in [0, 1].
 
-    verifier: a name of `verify.VERIFIERS`. reference: the column that holds what the answer is compared
-    with; None takes the gold answer. A reference that no answer could meet, and a verifier that fails
-    on an answer, give a missing reward.
+    verifier: a name of `verify.VERIFIERS` or `checks.CHECKS`. reference: the column that holds what the
+    answer is compared with; None takes the gold answer. database: sqlite file, for sql. A reference that
+    no answer could meet, and a verifier that fails on an answer, give a missing reward.
     """
 
     verifier: str
     reference: str | None = None
+    database: str | None = None
 
     @property
     def fingerprint(self) -> str:
-        """Of the settings."""
-        return fingerprint({"is": "Verified", "verifier": self.verifier, "reference": self.reference})
+        """Of the settings and the database's content."""
+        content = None if self.database is None else file_fingerprint(self.database)
+        settings = {"verifier": self.verifier, "reference": self.reference, "database": content}
+        return fingerprint({"is": "Verified", **settings})
 
     def describe(self) -> str:
         """Which comparison."""
@@ -51,8 +54,10 @@ class Verified:
         self, prompts: Sequence[Prompt], answers: Sequence[str], examples: Sequence[Example]
     ) -> list[Rewarded]:
         """One score an answer."""
-        check = verify.verifier(self.verifier)
         references = [reference_of(row, self.reference) for row in examples]
+        if self.verifier in checks.CHECKS:
+            return checks.scores(self.verifier, answers, references, self.database)
+        check = verify.verifier(self.verifier)
         return [self._one(check, answer, one) for answer, one in zip(answers, references, strict=True)]
 
     def _one(self, check: verify.Verifier, answer: str, reference: str) -> Rewarded:

@@ -8,6 +8,7 @@ socket, no signal) and is limited in time, memory and output. Workers start once
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import queue
@@ -24,7 +25,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal
 
-import mnemos
 from mnemos.core.errors import UsageError
 from mnemos.sources.sandbox import inside
 
@@ -161,9 +161,10 @@ class _Worker:
     def _started(self) -> subprocess.Popen[bytes]:
         if self.process is not None and self.process.poll() is None:
             return self.process
+        self.stop()
         if sys.platform != "linux":
             raise _refused("this is not Linux", none=True)
-        package = str(Path(mnemos.__file__).parents[1])
+        package = str(Path(__file__).parents[3])
         self.root = tempfile.TemporaryDirectory(prefix="mnemos-sandbox-")
         start = f"import sys; sys.path.append({package!r}); from mnemos.sources.sandbox.inside import main; main()"
         # Nothing of this process's environment goes along: no token, no key, no path.
@@ -204,10 +205,8 @@ class _Worker:
 
 
 def _close(pipe: IO[bytes]) -> None:
-    try:
+    with contextlib.suppress(OSError):
         pipe.close()
-    except OSError:
-        pass
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

@@ -17,10 +17,13 @@ from typing import IO, Any
 
 from mnemos.sources.sandbox import guard, jobs
 
+# fmt: off
 PRELOADED = (
-    "bisect collections copy csv datetime decimal enum fractions functools hashlib heapq io itertools math operator "
-    "random re sqlite3 statistics string textwrap time traceback typing unittest"
-).split()
+    "bisect", "collections", "copy", "csv", "datetime", "decimal", "enum", "fractions",
+    "functools", "hashlib", "heapq", "io", "itertools", "math", "operator",
+    "random", "re", "sqlite3", "statistics", "string", "textwrap", "time", "traceback", "typing", "unittest",
+)
+# fmt: on
 """Imported once, before the forks, so that a job does not wait for them."""
 
 REPORT = 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
 import sys
@@ -35,10 +36,8 @@ def code(job: Mapping[str, Any]) -> dict[str, Any]:
         return {"fault": f"{type(error).__name__}: {error}"[:500]}
     finally:
         for stream in (sys.stdout, sys.stderr):
-            try:
+            with contextlib.suppress(OSError, ValueError):
                 stream.flush()
-            except (OSError, ValueError):
-                pass
     return {"passed": token}
 
 
