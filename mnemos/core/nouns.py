@@ -56,7 +56,8 @@ class Tokens:
 
     ids: int32[T]. weight: float32[T], how much predicting token t (from those before it)
     counts: 0 masks, 1 teaches; the first token's weight is never used. output: bool[T], True
-    on tokens that the model itself writes in use, the end-of-turn token included.
+    on tokens that the model itself writes in use, the end-of-turn token included. part: what it is
+    of a row of several, such as "chosen" and "rejected"; empty where it stands alone.
     """
 
     ids: npt.NDArray[np.int32]
@@ -64,6 +65,7 @@ class Tokens:
     output: npt.NDArray[np.bool_]
     example: str
     origin: str = "new"
+    part: str = ""
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.weight) == len(self.output):

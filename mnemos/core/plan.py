@@ -50,6 +50,26 @@ class PastTask:
     before: ModelHandle | None = None
 
 
+@dataclass(frozen=True)
+class Answers:
+    """Whole answers within a micro-batch, for losses that look at more than single tokens.
+
+    of: int64[N], which answer each position belongs to. parts: what each answer is: "chosen", its
+    "rejected" right behind it; "desirable" or "undesirable"; "" for an ordinary row. count, weight:
+    per part, answers and summed |weight| of the whole optimiser step, divided by the number of
+    processes as `StepView.normaliser` is. reference_logits(): float[N, V] of the model that answers
+    are compared with, without gradient. drift: mean over the step's mismatched pairs of prompt and
+    answer of ln p(model) - ln p(reference), at least 0; None where it is not asked for.
+    """
+
+    of: torch.Tensor
+    parts: tuple[str, ...]
+    count: Mapping[str, float]
+    weight: Mapping[str, float]
+    reference_logits: Callable[[], torch.Tensor]
+    drift: torch.Tensor | None = None
+
+
 @dataclass
 class StepView:
     """What an objective term sees of one micro-batch. N counts the positions of non-zero weight;
@@ -61,7 +81,10 @@ class StepView:
     step's mean. share: this micro-batch's share of the step, for terms that do not depend on
     tokens; shares of a step add up to 1. before_logits(): float[N, V] of the frozen model before
     the stage at the same positions, computed at most once. model: the module in training.
-    start(): name -> value at the start of the stage, for each trainable parameter.
+    start(): name -> value at the start of the stage, for each trainable parameter. answers: where the
+    plan's `draw` gives whole answers to compare. note(name, total, count): keep the mean total / count
+    over all micro-batches and processes beside the logged losses; a term that notes a name does so
+    for every micro-batch, with a count of 0 where it has nothing to say.
     """
 
     model: torch.nn.Module
@@ -75,6 +98,8 @@ class StepView:
     rehearsed: torch.Tensor
     logits_of: Callable[[ModelHandle], torch.Tensor]
     teacher_logits: Callable[[], torch.Tensor] | None = None
+    answers: Answers | None = None
+    note: Callable[[str, torch.Tensor | float, float], None] = lambda name, total, count: None
 
 
 class Stage(Protocol):
@@ -224,6 +249,24 @@ class SelfTaught:
     temperature: float
     teacher_rate: float
     template: str
+
+
+@dataclass(frozen=True)
+class PreferencePairs:
+    """Two answers to each prompt are in the data, and which of them is better. reference: the frozen
+    model that answers are compared with; None is the model before the stage."""
+
+    reference: ModelHandle | None = None
+
+
+@dataclass(frozen=True)
+class Thumbs:
+    """Single answers are in the data, each with a thumb up or down. mismatched: answers are also read
+    behind other prompts, to measure how far the model has moved (`Answers.drift`). reference: as in
+    `PreferencePairs`."""
+
+    mismatched: bool
+    reference: ModelHandle | None = None
 
 
 @dataclass(frozen=True)

@@ -144,9 +144,16 @@ def _run(experiment: Experiment, run: ArmRun) -> dict[str, Any]:
             **(_writing(results, written) if written else {}),
         },
         "losses": [point for result in results for point in result["losses"]],
+        **({"noted": noted} if (noted := _noted(results)) else {}),
         "counts": dict(counts),
         **({"written": written} if written else {}),
     }
+
+
+def _noted(results: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """What the stages noted beside their losses, one after another, by name."""
+    names = dict.fromkeys(name for result in results for name in result.get("noted", {}))
+    return {name: [point for result in results for point in result.get("noted", {}).get(name, [])] for name in names}
 
 
 def _writing(trained: Sequence[Mapping[str, Any]], written: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

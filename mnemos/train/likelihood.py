@@ -1,4 +1,5 @@
-"""Training one stage by likelihood: continual pre-training on text and supervised fine-tuning.
+"""Training one stage: continual pre-training on text, supervised fine-tuning, preferences, and answers
+that the model draws itself.
 
     train(plan, out)  ->  out/model        a complete Hugging Face directory, in float32
                           out/adapter      beside it, when only adapters were trained
@@ -16,13 +17,13 @@ import gc
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.fingerprint import fingerprint
-from mnemos.core.plan import Plan, SelfTaught, TeacherForcing
+from mnemos.core.plan import Plan, PreferencePairs, SelfTaught, TeacherForcing, Thumbs
 from mnemos.train.memory import Peak
 from mnemos.train.quiet import hushed
 from mnemos.train.rows import Prepared, prepare
@@ -44,6 +45,7 @@ class TrainResult:
     read over all steps and processes, without padding. peak_memory_bytes: of the GPU, else of
     this process; the largest over processes. losses: [step, mean loss in nats per unit of weight
     since the entry before]. counts: see `rows.Prepared`. first_tokens: ids of the first example.
+    noted: name -> [step, mean since the entry before] of what terms note beside the loss.
     """
 
     model: str
@@ -57,6 +59,7 @@ class TrainResult:
     losses: list[list[float]]
     counts: dict[str, int]
     first_tokens: list[int]
+    noted: dict[str, list[list[float]]] = field(default_factory=dict)
 
 
 def train(plan: Plan, out: Path, *, quiet: bool = False, callbacks: Sequence[Any] = ()) -> TrainResult:
@@ -71,8 +74,8 @@ def train(plan: Plan, out: Path, *, quiet: bool = False, callbacks: Sequence[Any
     from mnemos.sources.render import Renderer
     from mnemos.train.stage import TrainedStage
 
-    if not isinstance(plan.draw, TeacherForcing | SelfTaught):
-        raise UsageError(f"draw = {plan.draw!r}", "is not learned by likelihood", "leave the answers to the data here")
+    if not isinstance(plan.draw, TeacherForcing | SelfTaught | PreferencePairs | Thumbs):
+        raise UsageError(f"draw = {plan.draw!r}", "is not learned here", "leave the answers to the data")
     out = Path(out)
     started, peak = time.monotonic(), Peak()
     with hushed(quiet), full_disk(out):
@@ -97,6 +100,10 @@ def _prepared(plan: Plan, renderer: Any) -> Prepared:
         from mnemos.train.on_policy import prepare_prompts
 
         return prepare_prompts(plan, renderer)
+    if isinstance(plan.draw, PreferencePairs | Thumbs):
+        from mnemos.train.preference import prepare_answers
+
+        return prepare_answers(plan, renderer)
     return prepare(plan, renderer)
 
 
@@ -105,6 +112,10 @@ def _kind(plan: Plan) -> type[PlanTrainer]:
         from mnemos.train.on_policy import OnPolicyTrainer
 
         return OnPolicyTrainer
+    if isinstance(plan.draw, PreferencePairs | Thumbs):
+        from mnemos.train.preference import PreferenceTrainer
+
+        return PreferenceTrainer
     from mnemos.train.trainer import PlanTrainer
 
     return PlanTrainer
@@ -244,4 +255,5 @@ def _result(trainer: PlanTrainer, prepared: Prepared, out: Path, seconds: float,
         losses=trainer.losses,
         counts=prepared.counts,
         first_tokens=prepared.first_tokens,
+        noted=trainer.notes.logged,
     )

@@ -8,8 +8,9 @@ plan, is not continued from.
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mnemos.core.files import read_json, write_json
 
@@ -19,12 +20,13 @@ MARK = "mnemos.json"
 @dataclass(frozen=True)
 class Mark:
     """training: fingerprint of plan and number of processes. step: optimiser steps done. losses:
-    logged so far. window: losses of the steps since the last logged one."""
+    logged so far. window: losses of the steps since the last logged one. notes: see `notes.Notes`."""
 
     training: str
     step: int
     losses: list[list[float]]
     window: list[float]
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 def write_mark(checkpoint: Path, mark: Mark) -> None:

@@ -47,10 +47,9 @@ def prepare(plan: Plan, renderer: Any) -> Prepared:
     counts: Counter[str] = Counter()
     rendered = as_tokens(plan.examples, settings, renderer, counts)
     if not rendered:
-        raise DataError(
-            plan.examples.describe(), "gives no examples", "check the file and the columns that it was read as"
-        )
-    counts["examples"] = len(rendered)
+        why = "gives no examples" if not counts else "gives none to learn (all have a thumb down)"
+        raise DataError(plan.examples.describe(), why, "check the file and the columns that it was read as")
+    counts["examples"] = len(rendered) + counts["left out: a thumb down"]
     counts.update(f"origin {tokens.origin}" for tokens in rendered)
     fitted, reasons = fit(rendered, settings.max_length, settings.truncate)
     counts.update(reasons)
@@ -78,11 +77,15 @@ def _apart(rows: Sequence[Tokens], plan: Plan) -> list[list[Tokens]]:
 
 
 def as_tokens(source: Source, settings: TrainSettings, renderer: Any, counts: Counter[str]) -> list[Tokens]:
-    """Every example as tokens; long documents in pieces where the settings ask for it, counted."""
+    """Every example as tokens, but those with a thumb down, which likelihood would teach; long documents
+    in pieces where the settings ask for it. Both are counted."""
     from mnemos.sources.batches import chunks
 
     limit, out = settings.max_length, []
     for example in source:
+        if example.label is False:
+            counts["left out: a thumb down"] += 1
+            continue
         tokens = renderer.render(example)
         if settings.long_documents == "chunk" and example.kind == "text" and len(tokens) > limit:
             pieces = chunks(tokens, limit, renderer.tokenizer.bos_token_id)

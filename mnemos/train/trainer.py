@@ -17,10 +17,11 @@ from transformers import PrinterCallback, Trainer
 
 from mnemos.core.errors import ModelError
 from mnemos.core.nouns import Tokens
-from mnemos.core.plan import ModelHandle, Plan, StepView
+from mnemos.core.plan import Answers, ModelHandle, Plan, StepView
 from mnemos.sources.mix import is_new, new_share_start
 from mnemos.train.documents import MicroBatch, Way, logits, micro_batch
 from mnemos.train.frozen import Before, Start
+from mnemos.train.notes import Notes
 from mnemos.train.resume import Mark, write_mark
 from mnemos.train.schedule import Loader, Ramp, Schedule
 from mnemos.train.stage import TrainedStage
@@ -59,6 +60,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         self.terms, self.rules = plan.objective, plan.gradient
         self.losses: list[list[float]] = []
         self.window: list[float] = []
+        self.notes = Notes()
         self._step_loss = torch.zeros((), device=args.device)
 
     def restore_caching(self) -> None:
@@ -69,8 +71,9 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             self.model.config.use_cache = self.caching
 
     def continue_from(self, mark: Mark) -> None:
-        """Take over the logged losses of a checkpoint."""
+        """Take over the logged losses and notes of a checkpoint."""
         self.losses, self.window = list(mark.losses), list(mark.window)
+        self.notes.restore(mark.notes)
 
     def get_train_dataloader(self) -> Any:
         """Our own order, the same for any number of processes; see `Schedule`."""
@@ -121,12 +124,18 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             rehearsed=inputs["rehearsed"][0, batch.place],
             logits_of=logits_of,
             teacher_logits=lambda: self.teacher_logits(inputs, batch),
+            note=self.notes.add,
         )
+        view.answers = self.answers(inputs, batch, view)
         return torch.stack([term.loss(view) for term in self.terms]).sum()
 
     def teacher_logits(self, inputs: dict[str, Any], batch: MicroBatch) -> torch.Tensor:
         """float[N, V] of a teacher, in trainers that have one."""
         raise NotImplementedError(f"draw = {self.plan.draw!r} has no teacher")
+
+    def answers(self, inputs: dict[str, Any], batch: MicroBatch, view: StepView) -> Answers | None:
+        """Whole answers to compare, in trainers whose rows have them."""
+        return None
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One micro-batch; after a step's last one the plan's gradient rules, before clipping."""
@@ -142,9 +151,14 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         loss = self._step_loss
         if self.args.world_size > 1:
             loss = self.accelerator.reduce(loss, "mean")
+        self.notes.end_step(self.args.device, self._sum if self.args.world_size > 1 else None)
         self._end_step(float(loss), float(norm) if norm is not None else 0.0)
         self._step_loss = torch.zeros_like(loss)
         return norm
+
+    def _sum(self, value: torch.Tensor) -> torch.Tensor:
+        total: torch.Tensor = self.accelerator.reduce(value, "sum")
+        return total
 
     def _end_step(self, loss: float, norm: float) -> None:
         """Runs between gradients and update: a step that went wrong changes no weight."""
@@ -163,6 +177,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         unlike transformers' own sum survives a continued run."""
         if "loss" in logs:
             logs["loss"] = self._close_window()
+            logs |= self.notes.close(self.state.global_step)
         super().log(logs, start_time)
 
     def _close_window(self) -> float:
@@ -175,6 +190,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         """Log the steps since the last logged one."""
         if self.window:
             self._close_window()
+            self.notes.close(self.state.global_step)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # The end of a stage is saved as a model; a checkpoint of it would train one step more.
@@ -185,7 +201,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             step = self.state.global_step
-            mark = Mark(self.training, step, self.losses, self.window)
+            mark = Mark(self.training, step, self.losses, self.window, self.notes.state())
             write_mark(Path(self.args.output_dir) / f"checkpoint-{step}", mark)
 
     def save_more(self, checkpoint: Path) -> None:

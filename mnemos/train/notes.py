@@ -1,0 +1,56 @@
+"""What terms and trainers note of each step beside the loss: rewards, margins, divergences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+
+class Notes:
+    """Means over the steps since the last logged one, by name, the same after a continued run.
+
+    logged: name -> [step, mean]. A name without anything to count in a window has no entry there.
+    """
+
+    def __init__(self) -> None:
+        self.logged: dict[str, list[list[float]]] = {}
+        self.window: dict[str, list[float]] = {}
+        self._step: dict[str, list[torch.Tensor]] = {}
+
+    def add(self, name: str, total: torch.Tensor | float, count: float) -> None:
+        """Add to the running step; see `core.plan.StepView.note`."""
+        value = total.detach().float() if isinstance(total, torch.Tensor) else torch.tensor(float(total))
+        kept = self._step.setdefault(name, [])
+        kept.append(torch.stack([value, torch.as_tensor(float(count), device=value.device)]))
+
+    def end_step(self, device: torch.device, reduce: Callable[[torch.Tensor], torch.Tensor] | None) -> None:
+        """Close the running step. reduce: sums a tensor over processes, which have noted the same names."""
+        if not self._step:
+            return
+        names = sorted(self._step)
+        sums = torch.stack([torch.stack([part.to(device) for part in self._step[name]]).sum(0) for name in names])
+        self._step = {}
+        for name, (total, count) in zip(names, (reduce(sums) if reduce else sums).tolist(), strict=True):
+            before = self.window.get(name, [0.0, 0.0])
+            self.window[name] = [before[0] + total, before[1] + count]
+
+    def close(self, step: int) -> dict[str, float]:
+        """Log the window: name -> mean."""
+        means = {name: total / count for name, (total, count) in self.window.items() if count}
+        self.window = {}
+        for name, mean in means.items():
+            if math.isfinite(mean):
+                self.logged.setdefault(name, []).append([step, mean])
+        return means
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"logged": self.logged, "window": self.window}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what a checkpoint kept."""
+        self.logged = {name: list(points) for name, points in state.get("logged", {}).items()}
+        self.window = {name: list(sums) for name, sums in state.get("window", {}).items()}

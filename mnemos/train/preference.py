@@ -1,0 +1,276 @@
+"""Training on whole answers: pairs of a chosen and a rejected one, or single ones with a thumb.
+
+A row of a pair is two examples, read in one micro-batch; a row with a thumb is one, and where the loss
+asks for it a second, its prompt with another row's answer, which is read without gradient before each
+step (`core.plan.Answers.drift`). Rows of other kinds may share a step. The losses are `methods.answers`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from mnemos.core.errors import DataError, UsageError
+from mnemos.core.nouns import Example, Tokens
+from mnemos.core.plan import Answers, Plan, StepView, Thumbs
+from mnemos.methods.answers import CHOSEN, DOWN, ORDINARY, REJECTED, UP
+from mnemos.methods.weigh import PromptWeight
+from mnemos.sources.batches import fit
+from mnemos.sources.mix import Rows
+from mnemos.train.documents import MicroBatch, logits, micro_batch
+from mnemos.train.rows import FIRST_TOKENS, Prepared, as_tokens, weigh
+from mnemos.train.schedule import Loader, join
+from mnemos.train.trainer import PlanTrainer
+
+MISMATCHED = "mismatched"
+"""The part of a prompt with another row's answer."""
+
+Row = tuple[Tokens, ...]
+
+
+def prepare_answers(plan: Plan, renderer: Any) -> Prepared:
+    """Rows of a chosen and a rejected answer, of an answer with a thumb (and its mismatched twin), and
+    of ordinary examples.
+
+    Every example is in `counts` under its origin, and again under the reason why it was left out.
+    Raises UsageError for packing and for weights of single tokens, DataError when no pair or thumb is
+    left, or only thumbs that point the same way.
+    """
+    _refuse(plan)
+    thumbs = isinstance(plan.draw, Thumbs)
+    examples = list(plan.examples)
+    counts: Counter[str] = Counter(examples=len(examples))
+    counts.update(f"origin {example.origin}" for example in examples)
+    judged = [e for e in examples if e.kind == "preference" or (thumbs and e.kind == "label")]
+    others = Rows(tuple(e for e in examples if e.kind != "preference" and not (thumbs and e.kind == "label")))
+    found = [row for one in judged for row in _pair(one, plan, renderer, counts)]
+    rows = _thumbs(found, plan, counts) if thumbs else found
+    if not rows:
+        raise _nothing(plan, len(examples), counts)
+    counts["thumbs" if thumbs else "pairs"] = len(rows)
+    rows += _ordinary(others, plan, renderer, counts)
+    counts["rows"] = len(rows)
+    everything = [one for row in rows for one in row if one.part != MISMATCHED]
+    counts["tokens"] = sum(map(len, everything))
+    counts["supervised tokens"] = sum(int(np.count_nonzero(one.weight[1:])) for one in everything)
+    return Prepared(tuple(rows), dict(counts), [int(token) for token in rows[0][0].ids[:FIRST_TOKENS]])
+
+
+def _refuse(plan: Plan) -> None:
+    name = "kto" if isinstance(plan.draw, Thumbs) else "dpo"
+    other = [type(step).__name__ for step in plan.weigh if not isinstance(step, PromptWeight)]
+    if other:
+        raise UsageError(
+            f"{name} with {other[0]}",
+            "weighs single tokens, and whole answers are compared",
+            "leave one of the two methods out",
+        )
+    if plan.train.packing:
+        raise UsageError("train.packing = true", "answers that are compared cannot be packed", "set it to false")
+
+
+def _nothing(plan: Plan, examples: int, counts: Counter[str]) -> DataError:
+    reasons = ", ".join(f"{name}: {count}" for name, count in counts.items() if name.startswith("left out"))
+    if isinstance(plan.draw, Thumbs):
+        what, cure = "thumbs", 'give {"prompt": …, "completion": …, "label": true}, or use another method'
+    else:
+        what, cure = "pairs", 'give {"prompt": …, "chosen": …, "rejected": …}; kto learns from single answers'
+    return DataError(f"{plan.examples.describe()}: 0 of {examples} examples can be used as {what}", reasons, cure)
+
+
+def _pair(example: Example, plan: Plan, renderer: Any, counts: Counter[str]) -> list[Row]:
+    """The example's answers, each alone of weight 1; [] with a count where they cannot be compared."""
+    sides = (example.turns, (*example.turns[:-1], *example.rejected)) if example.rejected else (example.turns,)
+    parts = (CHOSEN, REJECTED) if example.rejected else (UP if example.label else DOWN,)
+    rendered = [_answer(example, turns, renderer) for turns in sides]
+    fitted, cut = fit(rendered, plan.train.max_length, plan.train.truncate)
+    if cut:
+        counts[next(iter(cut))] += 1
+    if len(fitted) < len(sides):
+        return []
+    starts = [_start(one) for one in fitted]
+    if any(start is None or start == 0 for start in starts):
+        counts["left out: no token of an answer is left"] += 1
+        return []
+    if len(fitted) == 2:
+        first, second = fitted
+        if np.array_equal(first.ids, second.ids):
+            counts["left out: chosen and rejected are the same tokens"] += 1
+            return []
+        if not np.array_equal(first.ids[: starts[0]], second.ids[: starts[1]]):
+            counts["left out: prompts differ within the pair"] += 1
+            return []
+    made = tuple(dataclasses.replace(one, part=part) for one, part in zip(fitted, parts, strict=True))
+    return [made]
+
+
+def _answer(example: Example, turns: tuple[Any, ...], renderer: Any) -> Tokens:
+    """The conversation, weight 1 on its last answer with the token that ends it."""
+    silent = tuple(dataclasses.replace(turn, learn=False) for turn in turns[:-1])
+    last = dataclasses.replace(turns[-1], learn=True)
+    tokens: Tokens = renderer.render(dataclasses.replace(example, turns=(*silent, last), rejected=()))
+    return dataclasses.replace(tokens, weight=tokens.output.astype(np.float32))
+
+
+def _start(tokens: Tokens) -> int | None:
+    """Where the answer begins."""
+    places = np.flatnonzero(tokens.output)
+    return int(places[0]) if len(places) else None
+
+
+def _thumbs(found: Sequence[Row], plan: Plan, counts: Counter[str]) -> list[Row]:
+    """A row for each answer; the two of a pair stand apart, so that neither gets the other's prompt."""
+    first = [row[0] for row in found]
+    second = [row[1] for row in found if len(row) == 2]
+    names = {CHOSEN: UP, REJECTED: DOWN}
+    single = [dataclasses.replace(one, part=names.get(one.part, one.part)) for one in (*first, *second)]
+    for part in (UP, DOWN):
+        counts[f"{part} answers"] = sum(one.part == part for one in single)
+    if single and len({one.part for one in single}) == 1:
+        raise DataError(
+            f"{plan.examples.describe()}: all {len(single)} answers are {single[0].part}",
+            "kto needs both kinds of thumb",
+            "give both kinds, or learn the good answers by likelihood without kto",
+        )
+    assert isinstance(plan.draw, Thumbs)
+    if not plan.draw.mismatched:
+        return [(one,) for one in single]
+    prompts = [one.ids[: _start(one)].tobytes() for one in single]
+    return [
+        (one, _mismatched(one, single[_other(prompts, place)], plan.train.max_length))
+        for place, one in enumerate(single)
+    ]
+
+
+def _other(prompts: Sequence[bytes], place: int) -> int:
+    """The nearest row before `place`, counted round, that has another prompt; the one before if none has."""
+    for back in range(1, len(prompts)):
+        if prompts[place - back] != prompts[place]:
+            return (place - back) % len(prompts)
+    return (place - 1) % len(prompts)
+
+
+def _mismatched(one: Tokens, other: Tokens, longest: int) -> Tokens:
+    """The prompt of one answer with another answer, cut to `longest` tokens."""
+    prompt, answer = one.ids[: _start(one)], other.ids[other.output]
+    ids = np.concatenate([prompt, answer])[:longest]
+    output = np.arange(len(ids)) >= len(prompt)
+    return Tokens(ids, output.astype(np.float32), output, one.example, one.origin, MISMATCHED)
+
+
+def _ordinary(source: Rows, plan: Plan, renderer: Any, counts: Counter[str]) -> list[Row]:
+    """Rows that are learned by likelihood, weighed as the plan says."""
+    rendered = as_tokens(source, plan.train, renderer, counts)
+    fitted, cut = fit(rendered, plan.train.max_length, plan.train.truncate)
+    counts.update(cut)
+    counts["ordinary rows"] = len(fitted)
+    return [(row,) for row in weigh(fitted, plan.weigh, plan.before, counts)]
+
+
+def joined(rows: Sequence[Row]) -> dict[str, Any]:
+    """`schedule.join` of all examples but mismatched ones, which are under "mismatched". answer:
+    int64[1, T], which example each token is of. parts: what each example is."""
+    shown = [one for row in rows for one in row if one.part != MISMATCHED]
+    apart = [(one,) for row in rows for one in row if one.part == MISMATCHED]
+    batch = join([(one,) for one in shown])
+    lengths = batch["lengths"]
+    batch["answer"] = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths))[None]
+    batch["parts"] = tuple(one.part for one in shown) or (ORDINARY,)
+    batch["weights"] = tuple(float(np.abs(one.weight[1:]).sum()) for one in shown) or (0.0,)
+    batch["counted"] = len(shown)
+    batch["mismatched"] = join(apart)
+    batch["mismatches"] = len(apart)
+    return batch
+
+
+class PreferenceTrainer(PlanTrainer):
+    """Rows stay whole in a micro-batch; what a loss needs of the whole step is found before it."""
+
+    drift: torch.Tensor | None = None
+    totals: tuple[dict[str, float], dict[str, float]] = ({}, {})
+
+    def get_train_dataloader(self) -> Any:
+        """As `PlanTrainer`'s, with each example's part."""
+        return Loader(self.rows, self.schedule, self.args.dataloader_pin_memory, collate=joined)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """The step's micro-batches; counts its answers by part and measures how far the model has moved."""
+        batches, weight = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.totals = self._totals(batches)
+        if isinstance(self.plan.draw, Thumbs) and self.plan.draw.mismatched:
+            self.drift = self._drift(batches)
+        return batches, weight
+
+    def _totals(self, batches: Sequence[dict[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
+        """Answers and summed weights by part over the step, divided by processes."""
+        parts = (CHOSEN, REJECTED, UP, DOWN, ORDINARY)
+        sums = torch.zeros(2, len(parts), dtype=torch.float32)
+        for batch in batches:
+            for part, weight in zip(batch["parts"][: batch["counted"]], batch["weights"], strict=False):
+                sums[:, parts.index(part)] += torch.tensor([1.0, weight])
+        if self.args.world_size > 1:
+            sums = self._sum(sums.to(self.args.device)).cpu() / self.args.world_size
+        count, weight = sums.tolist()
+        return dict(zip(parts, count, strict=True)), dict(zip(parts, weight, strict=True))
+
+    def _drift(self, batches: Sequence[dict[str, Any]]) -> torch.Tensor:
+        """Mean of ln p(model) - ln p(reference) over the step's mismatched pairs, at least 0."""
+        sums = torch.zeros(2, device=self.args.device)
+        training = self.model.training
+        self.model.eval()
+        try:
+            for batch in batches:
+                sums[0] += self._mismatched_ratio(self._prepare_inputs(batch["mismatched"]))
+                sums[1] += batch["mismatches"]
+        finally:
+            self.model.train(training)
+        if self.args.world_size > 1:
+            sums = self._sum(sums)
+        return (sums[0] / sums[1].clamp(min=1)).clamp(min=0)
+
+    def _mismatched_ratio(self, inputs: dict[str, Any]) -> torch.Tensor:
+        batch = micro_batch(inputs, self.way)
+        with torch.no_grad(), self.accelerator.autocast():
+            ours = logits(self.model_wrapped, batch, self.way)
+            theirs = self._reference(inputs, batch)
+        nll = [
+            torch.nn.functional.cross_entropy(one.float(), batch.targets, reduction="none") for one in (theirs, ours)
+        ]
+        return (nll[0] - nll[1]).sum()
+
+    def _reference(self, inputs: dict[str, Any], batch: MicroBatch) -> torch.Tensor:
+        assert self.before is not None
+        assert self.stage is not None
+        named = self.plan.draw.reference
+        with self.accelerator.autocast():
+            found = self.before.logits(batch) if named is None else self.stage.logits_of(named, inputs, batch)
+        return found
+
+    def answers(self, inputs: dict[str, Any], batch: MicroBatch, view: StepView) -> Answers:
+        """See `core.plan.Answers`."""
+        named, kept = self.plan.draw.reference, []
+
+        def reference_logits() -> torch.Tensor:
+            if named is None:
+                return view.before_logits()
+            if not kept:
+                kept.append(self._reference(inputs, batch))
+            return kept[0]
+
+        count, weight = self.totals
+        of = inputs["answer"][0, batch.place]
+        return Answers(of, inputs["parts"], count, weight, reference_logits, self.drift)
+
+    def read(self) -> tuple[int, int]:
+        """As `PlanTrainer.read`: mismatched pairs are read too, and teach nothing."""
+        lengths = [sum(map(len, row)) for row in self.rows]
+        taught = [
+            sum(int(np.count_nonzero(one.weight[1:])) for one in row if one.part != MISMATCHED) for row in self.rows
+        ]
+        read = list(self.schedule.read(self.state.global_step, self.args.gradient_accumulation_steps))
+        return sum(lengths[index] for index in read), sum(taught[index] for index in read)
