@@ -77,6 +77,8 @@ TEXTS: dict[tuple[str, str], list[Any]] = {
     ("dora", "targets"): ["all-linear", ("q_proj",)],
     ("orthogonal", "targets"): ["all-linear", ("q_proj",)],
     ("rho1", "reference_model"): ["."],
+    ("dpo", "reference_model"): [None, "."],
+    ("kto", "reference_model"): [None, "."],
     ("ewc", "data"): [None],
     ("ewc", "data_format"): [None],
     ("a_gem", "data"): [None],

@@ -195,6 +195,21 @@ class Flip:
 
 
 @dataclass(frozen=True, slots=True)
+class Razor:
+    """Forgetting against KL(before || after) on new prompts. points: (arm, nats per token, points
+    forgotten), one a run. curve: the quadratic's coefficients in points, constant first; empty where
+    nothing was fitted, and then why_not. r2, off: (mean, low, high); off, in points, of one arm each: how
+    far it lies from the curve of the others."""
+
+    points: tuple[tuple[int, float, float], ...]
+    curve: tuple[float, ...]
+    r2: tuple[float | None, float | None, float | None]
+    spearman: float | None
+    off: tuple[tuple[str, float | None, float | None, float | None], ...]
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything the report prints."""
 
@@ -208,6 +223,7 @@ class Facts:
     flips: tuple[Flip, ...]
     frontier: Frontier | None = None
     sweep: Sweep | None = None
+    razor: Razor | None = None
 
     @property
     def changes(self) -> tuple[Change, ...]:

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from mnemos.report.advice import advise
 from mnemos.report.facts import ROLES, Arm, Change, Facts, Grid
+from mnemos.report.razor import razor_words
 from mnemos.report.verdicts import (
     METRICS,
     TONES,
@@ -71,6 +72,9 @@ def _parts(facts: Facts, width: int) -> Iterator[RenderableType]:
         if len(facts.arms) > MANY:
             yield from _missing(arm)
     yield from _advice(facts, width)
+    if facts.razor:
+        yield Text()
+        yield Text("Forgetting against KL(before || after) on the new prompts. " + " ".join(razor_words(facts.razor)))
     if len(facts.arms) > MANY:
         yield Text()
         yield Text(f"Every suite of these {len(facts.arms)} arms is in report.html and in the md format.", style="dim")

@@ -13,6 +13,7 @@ from typing import Any
 from mnemos.report.advice import advise
 from mnemos.report.facts import Arm, Change, Facts, Flip, Grid
 from mnemos.report.provenance import plain, provenance
+from mnemos.report.razor import razor_words
 from mnemos.report.verdicts import (
     GLOSSARY,
     METRICS,
@@ -129,6 +130,9 @@ def _blocks(facts: Facts) -> Iterator[str]:
     yield "## Ledger"
     for arm in facts.arms:
         yield from _arm(arm, facts)
+    if facts.razor:
+        yield "## Forgetting and KL(before || after) on the new prompts"
+        yield escape(" ".join(razor_words(facts.razor)))
     if facts.grids:
         yield "## Score matrix"
         for grid in facts.grids:

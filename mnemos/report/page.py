@@ -18,6 +18,7 @@ from mnemos.report import plots
 from mnemos.report.advice import advise
 from mnemos.report.facts import ROLES, Change, Facts, Flip, Grid, Suite, plane
 from mnemos.report.provenance import plain, provenance
+from mnemos.report.razor import razor_words
 from mnemos.report.svg import PALETTE, SHAPES
 from mnemos.report.verdicts import (
     GLOSSARY,
@@ -117,6 +118,8 @@ def _context(facts: Facts) -> dict[str, Any]:
         "sweep": [(axis, also, _drawing(drawing)) for axis, also, drawing in plots.sweep(facts)],
         "replay": [(also, _drawing(drawing)) for also, drawing in plots.replay(facts)],
         "matrices": list(zip(map(Markup, plots.score_matrices(facts)), map(_metrics, facts.grids), strict=True)),
+        "razor": _drawing(plots.razor(facts)) if facts.razor else None,
+        "razor_words": [typeset(said) for said in razor_words(facts.razor)] if facts.razor else [],
         "losses": _drawing(plots.losses(facts)),
         "flips": _flips(facts),
         "provenance": provenance(facts),

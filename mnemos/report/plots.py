@@ -15,6 +15,7 @@ from mnemos.report.plot_curve import curve_plot, replay_curves, sweep_curves
 from mnemos.report.plot_forest import forest, panels
 from mnemos.report.plot_more import losses_plot, matrix_plot
 from mnemos.report.plot_plane import plane_plot
+from mnemos.report.plot_razor import razor_plot
 
 WIDE, NARROW = 860, 340
 
@@ -77,3 +78,8 @@ def sweep(facts: Facts) -> list[tuple[str, str, Drawing]]:
 def losses(facts: Facts) -> Drawing:
     """Training loss, one small panel per arm."""
     return _both(partial(losses_plot, facts), "losses")
+
+
+def razor(facts: Facts) -> Drawing:
+    """x: KL(before || after) on the new prompts; y: points forgotten; the curve through all arms."""
+    return _both(partial(razor_plot, facts), "razor")

@@ -21,6 +21,7 @@ from mnemos.report.facts import (
     Suite,
     Writing,
 )
+from mnemos.report.razor import read_razor
 from mnemos.report.standing import read_frontier, read_sweep
 from mnemos.report.words import clean, number, scaled
 
@@ -39,17 +40,19 @@ def read(results: Mapping[str, Any]) -> Facts:
         )
     suites = _suites(results)
     flips = tuple(_flip(flip) for flip in _list(results.get("flips")))
+    arms = _arms(results, suites)
     return Facts(
         study=clean(results.get("study") or ("comparison" if results.get("kind") == "compare" else "study")),
         created=clean(results.get("created") or ""),
         kind=clean(results.get("kind") or "study"),
         manifest=_map(results.get("manifest")),
         suites=tuple(suites.values()),
-        arms=_arms(results, suites),
+        arms=arms,
         grids=_grids(_map(results.get("matrix"))),
         flips=flips,
         frontier=read_frontier(results.get("frontier")),
         sweep=read_sweep(results.get("sweep")),
+        razor=read_razor(results.get("razor"), [arm.name for arm in arms]),
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from mnemos.core.nouns import Score
 from mnemos.measure.ask import Measured, load_measured
 from mnemos.measure.frontier import SuiteScores, contrasts, frontier
+from mnemos.measure.razor import razor
 from mnemos.study.experiment import JOINT, ArmRun, Experiment
 
 Scores = Mapping[str, Sequence[Score]]
@@ -98,7 +99,19 @@ def frontier_of(experiment: Experiment, arms: Sequence[str]) -> dict[str, Any] |
 
 
 def standing(experiment: Experiment) -> dict[str, Any]:
-    """The `frontier` and `contrasts` of results.json, over every arm but the joint one."""
+    """The `frontier`, `contrasts` and `razor` of results.json, over every arm but the joint one."""
     arms = arms_of(experiment)
     scores = suite_scores(experiment, arms)
-    return {"frontier": frontier(scores, arms), "contrasts": contrasts(scores, arms)}
+    curve = razor(scores, _on_new_prompts(experiment), arms)
+    return {
+        "frontier": frontier(scores, arms),
+        "contrasts": contrasts(scores, arms),
+        **({"razor": curve} if curve else {}),
+    }
+
+
+def _on_new_prompts(experiment: Experiment) -> list[str]:
+    """The suites of KL(before || after) on prompts of a new suite, or that are new ones themselves."""
+    roles = experiment.roles
+    kl = [suite for suite in experiment.suites if suite.kind == "kl"]
+    return [suite.name for suite in kl if "new" in (roles[suite.name], roles.get(suite.of or ""))]

@@ -253,7 +253,8 @@ class PreferenceTrainer(PlanTrainer):
 
     def answers(self, inputs: dict[str, Any], batch: MicroBatch, view: StepView) -> Answers:
         """See `core.plan.Answers`."""
-        named, kept = self.plan.draw.reference, []
+        named = self.plan.draw.reference
+        kept: list[torch.Tensor] = []
 
         def reference_logits() -> torch.Tensor:
             if named is None:

@@ -45,6 +45,29 @@ def texts(count: int = 8) -> Few:
     return Few(tuple(Example(f"t{i}", "text", (Turn("text", TEXT[i % 6] * (1 + i % 3)),)) for i in range(count)))
 
 
+def preferences(count: int = 5) -> Few:
+    """Pairs of answers to different prompts."""
+    rows = [
+        Example(
+            f"p{i}",
+            "preference",
+            (Turn("user", TEXT[i % 6][: 6 + 3 * i]), Turn("assistant", TEXT[(i + 1) % 6][: 5 + 2 * i])),
+            (Turn("assistant", TEXT[(i + 2) % 6][: 4 + 4 * i]),),
+        )
+        for i in range(count)
+    ]
+    return Few(tuple(rows), f"preferences-{count}")
+
+
+def thumbs(count: int = 5) -> Few:
+    """Single answers; every third is bad."""
+    rows = [
+        dataclasses.replace(pair, id=f"t{i}", kind="label", rejected=(), label=i % 3 != 0)
+        for i, pair in enumerate(preferences(count).examples)
+    ]
+    return Few(tuple(rows), f"thumbs-{count}")
+
+
 @dataclass(frozen=True)
 class Output:
     """Weight 1 on what the model writes, 0 elsewhere."""

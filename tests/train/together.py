@@ -11,11 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mnemos.core.plan import Likelihood, Plan, SelfTaught
+from mnemos.core.plan import Likelihood, Plan, PreferencePairs, SelfTaught, Thumbs
+from mnemos.methods.answers import PairLoss, PartLikelihood, ThumbLoss
 from mnemos.methods.draw import TeacherDivergence
 from mnemos.methods.ewc import Elastic
 from mnemos.methods.gradient import AveragedMemory
-from tests.train.making import Lora, Soft, Unlearn, pairs, plan, texts
+from tests.train.making import Few, Lora, Soft, Unlearn, pairs, plan, preferences, texts, thumbs
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -31,6 +32,18 @@ KINDS: dict[str, dict[str, Any]] = {
         "objective": (TeacherDivergence("forward"),),
         "weigh": (),
     },
+    "dpo": {
+        "draw": PreferencePairs(),
+        "objective": (PairLoss("sigmoid", 0.5, 0.0), PartLikelihood("chosen", 0.5), PartLikelihood("", 1.0)),
+        "examples": Few((*preferences(6).examples, *texts(5).examples), "preferences"),
+        "weigh": (),
+    },
+    "kto": {
+        "draw": Thumbs(mismatched=True),
+        "objective": (ThumbLoss("kto", 0.5, 1.0, 1.0), PartLikelihood("", 1.0)),
+        "examples": Few((*thumbs(9).examples, *texts(2).examples), "thumbs"),
+        "weigh": (),
+    },
     "ewc": {"objective": (Likelihood(), Elastic(10.0, texts(5), 4, "model", 1))},
 }
 
@@ -39,8 +52,8 @@ def together(model: Path, kind: str, processes: int) -> Plan:
     """11 rows, 4 to a step: the last step of a pass has 3, which two processes share unevenly."""
     changes = dict(KINDS[kind])
     batch = 4 // processes // changes.get("gradient_accumulation_steps", 1)
-    changes = {"weigh": (Soft(),), **changes}
-    return plan(model, examples=pairs(11), per_device_train_batch_size=batch, save_steps=4, **changes)
+    changes = {"weigh": (Soft(),), "examples": pairs(11), **changes}
+    return plan(model, per_device_train_batch_size=batch, save_steps=4, **changes)
 
 
 if __name__ == "__main__":

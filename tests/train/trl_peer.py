@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from mnemos.core.nouns import Tokens
 from mnemos.core.plan import Plan
 from mnemos.sources.render import Renderer
 from mnemos.train.preference import prepare_answers
-from mnemos.train.rows import Tokens
 
 
 def _halves(tokens: Tokens) -> tuple[list[int], list[int]]:
@@ -63,7 +63,7 @@ def trained_by_trl(plan: Plan, out: Path, **settings: Any) -> tuple[list[float],
         save_strategy="no",
         report_to="none",
         bf16=False,
-        gradient_checkpointing=False,
+        activation_checkpointing=False,
         max_length=train.max_length,
         use_cpu=True,
         disable_tqdm=True,
