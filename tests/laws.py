@@ -97,6 +97,11 @@ TEXTS: dict[tuple[str, str], list[Any]] = {
     ("minimum_change", "editor"): [None, "http://localhost:8000/v1#editor"],
     ("selective_self_rehearsal", "judge"): [None, "http://localhost:8000/v1#judge"],
     ("magpie", "system"): ["", "You help with sums."],
+    **{
+        (name, "reward"): [{"verifier": "exact"}, {"verifier": "number", "reference": "sum"}]
+        for name in ("reinforce", "rloo", "grpo", "ppo")
+    },
+    ("distillation", "teacher"): ["."],
     ("replay", "data"): [None],
     ("replay", "data_format"): [None],
 }

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from mnemos.core.drawn import DrawnView
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import LanguageModel, Source, Tokens
 from mnemos.core.settings import TrainSettings
@@ -84,7 +85,8 @@ class StepView:
     start(): name -> value at the start of the stage, for each trainable parameter. answers: where the
     plan's `draw` gives whole answers to compare. note(name, total, count): keep the mean total / count
     over all micro-batches and processes beside the logged losses; a term that notes a name does so
-    for every micro-batch, with a count of 0 where it has nothing to say.
+    for every micro-batch, with a count of 0 where it has nothing to say. own: what is known of answers
+    that the model has drawn itself, None where all rows are taught.
     """
 
     model: torch.nn.Module
@@ -100,6 +102,7 @@ class StepView:
     teacher_logits: Callable[[], torch.Tensor] | None = None
     answers: Answers | None = None
     note: Callable[[str, torch.Tensor | float, float], None] = lambda name, total, count: None
+    own: DrawnView | None = None
 
 
 class Stage(Protocol):

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from mnemos.core.drawn import OwnAnswers
 from mnemos.core.errors import UsageError
 from mnemos.core.method import method
-from mnemos.core.plan import Likelihood, Plan, SelfTaught, StepView, TeacherForcing
+from mnemos.core.plan import Likelihood, ModelHandle, Plan, SelfTaught, StepView, TeacherForcing
 from mnemos.methods.objective import Direction, divergence
+from mnemos.methods.policy import on_own_answers, own
 
 if TYPE_CHECKING:
     import torch
@@ -92,3 +94,86 @@ def self_distillation(
     objective = tuple(mine if term == Likelihood() else term for term in plan.objective)
     draw = SelfTaught(max_new_tokens, temperature, teacher_rate, SHOWN)
     return dataclasses.replace(plan, draw=draw, objective=objective)
+
+
+@dataclass(frozen=True)
+class JensenShannon:
+    """sum_n weight_n * D_n / normaliser over drawn tokens, in nats, where D_n is the generalised
+    Jensen-Shannon divergence beta KL(teacher || M) + (1 - beta) KL(student || M) with
+    M = beta teacher + (1 - beta) student; for beta 0 its limit after division by beta,
+    KL(teacher || student), and for beta 1 KL(student || teacher)."""
+
+    teacher: ModelHandle
+    beta: float
+    temperature: float
+
+    def loss(self, view: StepView) -> torch.Tensor:
+        """Scalar with a gradient for the student only."""
+        student = (view.logits.float() / self.temperature).log_softmax(-1)
+        teacher = (view.logits_of(self.teacher).detach().float() / self.temperature).log_softmax(-1)
+        each = jensen_shannon(teacher, student, self.beta)
+        return (each * view.weight * own(view).drawn).sum() / view.normaliser
+
+
+def jensen_shannon(teacher: torch.Tensor, student: torch.Tensor, beta: float) -> torch.Tensor:
+    """float[N] in nats from log-probabilities, float[N, V]; see `JensenShannon`."""
+    import math
+
+    import torch
+
+    if beta == 0:
+        return divergence(teacher, student)
+    if beta == 1:
+        return divergence(student, teacher)
+    mixed = torch.logaddexp(teacher + math.log(beta), student + math.log1p(-beta))
+    return beta * divergence(teacher, mixed) + (1 - beta) * divergence(student, mixed)
+
+
+@method(
+    paper="arXiv:2306.13649",
+    changes={"draw", "objective"},
+    off={"max_new_tokens": 0},
+    example={"teacher": "."},
+)
+def distillation(
+    plan: Plan,
+    *,
+    teacher: str,
+    max_new_tokens: Annotated[int, Field(ge=0)] = 256,
+    samples: Annotated[int, Field(ge=1)] = 1,
+    temperature: Annotated[float, Field(gt=0)] = 1.0,
+    beta: Annotated[float, Field(ge=0, le=1)] = 1.0,
+) -> Plan:
+    """Learn on the model's own answers what a teacher would have said at each token of them (GKD).
+
+    teacher: directory or hub id of a model of the same tokenizer.
+    max_new_tokens: longest drawn answer in tokens; 0 turns the method off.
+    samples: answers drawn for each prompt. The batch (per device, times accumulation, times processes)
+    counts answers and must be divisible by it.
+    temperature: of drawing, and of both distributions that are compared.
+    beta: which divergence: 0 is KL(teacher || student), 1 KL(student || teacher), between them the
+    generalised Jensen-Shannon divergence. TRL's default, 1, seeks the teacher's likeliest answers.
+
+    The gold answers of the data are not read. Rows that another method rehearses are learned by
+    likelihood beside the drawn answers, each in the place of one prompt.
+
+    Trap: where the model before hardly ever gives a good answer, its teacher has little good to say about
+    the answers that it gives.
+
+    Trap: the teacher is asked at every step: one more forward pass and its weights in memory.
+
+    Deviations from the paper: 1. all answers are the student's own (its lambda is 1); rows of the data
+    come in by replay. 2. no reward is added.
+
+    Raises UsageError as `reinforce` does, ModelError when training begins and the tokenizers differ.
+    """
+    if max_new_tokens == 0:
+        return plan
+    if "://" in teacher:
+        raise UsageError(
+            f"distillation.teacher = {teacher}", "a server tells no full distributions", "name a directory or hub id"
+        )
+    from mnemos.models.load import handle
+
+    draw = OwnAnswers(max_new_tokens, temperature, samples)
+    return on_own_answers(plan, "distillation", draw, JensenShannon(handle(teacher), beta, temperature))

@@ -18,8 +18,8 @@ import torch
 from mnemos.core.nouns import Decoding
 from mnemos.models.forward import accepted_inputs, batches, context_length, logits_at
 
-Written = tuple[list[int], bool]
-"""The generated ids without the stop token, and whether a stop token ended them."""
+Written = tuple[list[int], int | None]
+"""The generated ids without the stop token, and the stop token that ended them, None where none did."""
 
 
 def write(
@@ -35,7 +35,7 @@ def write(
     limit = context_length(model)
     room = [max(0, min(decoding.max_new_tokens, limit - len(row))) for row in rows]
     draws = _draws(rows, decoding)
-    out: list[Written] = [([], False)] * len(rows)
+    out: list[Written] = [([], None)] * len(rows)
     asked = [i for i, row in enumerate(rows) if room[i] and row]
     lengths = [len(rows[i]) + room[i] for i in asked]
     steppable = _can_step(model)
@@ -91,12 +91,12 @@ class _Job:
     ) -> None:
         self.rows, self.room, self.stop, self.decoding, self.draws = rows, room, stop, decoding, draws
         self.written: list[list[int]] = [[] for _ in rows]
-        self.finished = [False] * len(rows)
+        self.ended: list[int | None] = [None] * len(rows)
 
     def _take(self, row: int, token: int) -> bool:
         """Record one token; whether the row goes on."""
         if token in self.stop:
-            self.finished[row] = True
+            self.ended[row] = token
             return False
         self.written[row].append(token)
         return len(self.written[row]) < self.room[row]
@@ -108,7 +108,7 @@ class _Job:
         return pick(logits, self.decoding, torch.tensor(uniform, dtype=torch.float64, device=logits.device))
 
     def _result(self) -> list[Written]:
-        return list(zip(self.written, self.finished, strict=True))
+        return list(zip(self.written, self.ended, strict=True))
 
     def with_cache(self, model: Any) -> list[Written]:
         """Left-padded rows, one forward pass a token; rows that ended leave the batch."""

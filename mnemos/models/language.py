@@ -77,7 +77,7 @@ class LocalModel:
         """
         rows = [self.renderer.prompt_ids(prompt) for prompt in prompts]
         written = decode.write(self.model, rows, self.stop_ids, decoding, self.batch_tokens)
-        return [Generation(self.renderer.decode(ids), tuple(ids), finished) for ids, finished in written]
+        return [Generation(self.renderer.decode(ids), tuple(ids), end is not None) for ids, end in written]
 
     @torch.inference_mode()
     def choose(self, contexts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[OptionScore]]:

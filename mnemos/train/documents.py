@@ -19,6 +19,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from mnemos.core.errors import ModelError
+
 ATTENTION = "mnemos_documents"
 """Name of `document_attention` among transformers' attention functions."""
 
@@ -105,9 +107,33 @@ def logits(model: Any, batch: MicroBatch, way: Way) -> torch.Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
+def logits_and_states(model: Any, batch: MicroBatch, way: Way) -> tuple[torch.Tensor, torch.Tensor]:
+    """`logits`, and float[N, H]: what the output layer read to make them. Raises ModelError for a model
+    that does not call its output layer as a module."""
+    read: list[torch.Tensor] = []
+    head = base(getattr(model, "module", model)).get_output_embeddings()
+    handle = head.register_forward_pre_hook(lambda _, args: read.append(args[0])) if head is not None else None
+    try:
+        found = logits(model, batch, way)
+    finally:
+        if handle is not None:
+            handle.remove()
+    if len(read) != len(batch.passes):
+        raise ModelError(
+            "a value head",
+            f"needs the states that the output layer reads; the model showed {len(read)} of {len(batch.passes)}",
+            "use grpo, rloo or reinforce for this architecture",
+        )
+    return found, torch.cat([_picked(states, one, way) for states, one in zip(read, batch.passes, strict=True)])
+
+
 def _logits(model: Any, one: Pass, way: Way) -> torch.Tensor:
     keep = {"logits_to_keep": one.predicts} if way.picks else {}
-    out: torch.Tensor = model(**one.inputs, **keep, use_cache=False).logits
+    return _picked(model(**one.inputs, **keep, use_cache=False).logits, one, way)
+
+
+def _picked(out: torch.Tensor, one: Pass, way: Way) -> torch.Tensor:
+    """float[N, D] of the predicting positions."""
     if one.predicts.dim() == 1:
         return out[0] if way.picks else out[0, one.predicts]
     return out if way.picks else out[one.predicts]

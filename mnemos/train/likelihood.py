@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mnemos.core.drawn import OwnAnswers
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.plan import Plan, PreferencePairs, SelfTaught, TeacherForcing, Thumbs
@@ -45,7 +46,8 @@ class TrainResult:
     read over all steps and processes, without padding. peak_memory_bytes: of the GPU, else of
     this process; the largest over processes. losses: [step, mean loss in nats per unit of weight
     since the entry before]. counts: see `rows.Prepared`. first_tokens: ids of the first example.
-    noted: name -> [step, mean since the entry before] of what terms note beside the loss.
+    noted: name -> [step, mean since the entry before] of what terms note beside the loss, and of what
+    drawn answers showed (`scored.Ledger.add`).
     """
 
     model: str
@@ -74,7 +76,7 @@ def train(plan: Plan, out: Path, *, quiet: bool = False, callbacks: Sequence[Any
     from mnemos.sources.render import Renderer
     from mnemos.train.stage import TrainedStage
 
-    if not isinstance(plan.draw, TeacherForcing | SelfTaught | PreferencePairs | Thumbs):
+    if not isinstance(plan.draw, TeacherForcing | SelfTaught | OwnAnswers | PreferencePairs | Thumbs):
         raise UsageError(f"draw = {plan.draw!r}", "is not learned here", "leave the answers to the data")
     out = Path(out)
     started, peak = time.monotonic(), Peak()
@@ -104,6 +106,10 @@ def _prepared(plan: Plan, renderer: Any) -> Prepared:
         from mnemos.train.preference import prepare_answers
 
         return prepare_answers(plan, renderer)
+    if isinstance(plan.draw, OwnAnswers):
+        from mnemos.train.own_answers import prepare_questions
+
+        return prepare_questions(plan, renderer)
     return prepare(plan, renderer)
 
 
@@ -116,6 +122,10 @@ def _kind(plan: Plan) -> type[PlanTrainer]:
         from mnemos.train.preference import PreferenceTrainer
 
         return PreferenceTrainer
+    if isinstance(plan.draw, OwnAnswers):
+        from mnemos.train.own_answers import OwnAnswersTrainer
+
+        return OwnAnswersTrainer
     from mnemos.train.trainer import PlanTrainer
 
     return PlanTrainer
@@ -145,7 +155,9 @@ def _trainer(plan: Plan, prepared: Prepared, tokenizer: Any, out: Path, quiet: b
     sound_generation(model)
     identity = fingerprint([plan.fingerprint, arguments.world_size])
     with refused_settings():
-        return _kind(plan)(plan, prepared.rows, identity, model, arguments)
+        trainer = _kind(plan)(plan, prepared.rows, identity, model, arguments)
+    trainer.examples = prepared.examples
+    return trainer
 
 
 def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet: bool) -> None:
@@ -180,7 +192,7 @@ def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet:
 def _longest(plan: Plan, prepared: Prepared) -> int:
     """Tokens of the longest example that may pass through the model, rows of other sources included."""
     values: tuple[Any, ...] = (*plan.objective, *plan.gradient)
-    if isinstance(plan.draw, SelfTaught):
+    if isinstance(plan.draw, SelfTaught | OwnAnswers):
         return plan.train.max_length
     more = any(hasattr(value, "begin") and value.old is not None for value in values)
     return plan.train.max_length if more else prepared.longest
@@ -253,7 +265,7 @@ def _result(trainer: PlanTrainer, prepared: Prepared, out: Path, seconds: float,
         trainable_parameters=trainer.trainable_parameters,
         total_parameters=trainer.total_parameters,
         losses=trainer.losses,
-        counts=prepared.counts,
+        counts={**prepared.counts, **trainer.counted()},
         first_tokens=prepared.first_tokens,
         noted=trainer.notes.logged,
     )

@@ -9,25 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from mnemos.core.errors import DataError, UsageError
-from mnemos.core.nouns import Decoding, Example, Prompt, Tokens
+from mnemos.core.errors import DataError
+from mnemos.core.nouns import Example, Prompt, Tokens
 from mnemos.core.plan import Plan, SelfTaught
-from mnemos.methods.weigh import PromptWeight
-from mnemos.models import decode
-from mnemos.models.language import BATCH_TOKENS
-from mnemos.train.documents import MicroBatch, base, logits, micro_batch, reordered
+from mnemos.train.documents import MicroBatch, logits, micro_batch, reordered
+from mnemos.train.drawing import DrawingTrainer, answered, refuse, silent
 from mnemos.train.resume import Mark
 from mnemos.train.rows import FIRST_TOKENS, Prepared
 from mnemos.train.schedule import Loader, join
-from mnemos.train.trainer import PlanTrainer
 
 TEACHER = "teacher.safetensors"
 """The teacher's weights within a checkpoint."""
@@ -43,7 +37,7 @@ def prepare_prompts(plan: Plan, renderer: Any) -> Prepared:
     and DataError when no example is left.
     """
     draw, settings = plan.draw, plan.train
-    _refuse(plan)
+    refuse(plan)
     examples = list(plan.examples)
     counts: Counter[str] = Counter(examples=len(examples))
     counts.update(f"origin {example.origin}" for example in examples)
@@ -53,7 +47,7 @@ def prepare_prompts(plan: Plan, renderer: Any) -> Prepared:
         if prompts is None:
             counts["left out: no prompt with an answer at its end"] += 1
             continue
-        plain, taught = (_silent(renderer.prompt_ids(prompt), example) for prompt in prompts)
+        plain, taught = (silent(renderer.prompt_ids(prompt), example) for prompt in prompts)
         if max(len(plain), len(taught)) + draw.max_new_tokens > settings.max_length:
             counts[f"left out: longer than {settings.max_length} tokens with the answer"] += 1
             continue
@@ -69,18 +63,6 @@ def prepare_prompts(plan: Plan, renderer: Any) -> Prepared:
     return Prepared(tuple(rows), dict(counts), [int(token) for token in rows[0][0].ids[:FIRST_TOKENS]])
 
 
-def _refuse(plan: Plan) -> None:
-    other = [type(step).__name__ for step in plan.weigh if not isinstance(step, PromptWeight)]
-    if other:
-        raise UsageError(
-            f"self_distillation with {other[0]}",
-            "weighs tokens of the data, and the model writes its own",
-            "leave one of the two methods out",
-        )
-    if plan.train.packing:
-        raise UsageError("train.packing = true", "answers that are not written yet cannot be packed", "set it to false")
-
-
 def shown(example: Example, template: str) -> tuple[Prompt, Prompt] | None:
     """The prompt of an example's last answer, and the same with that answer shown by `template` in the
     place of the last turn before it; None where there is no such answer."""
@@ -92,34 +74,15 @@ def shown(example: Example, template: str) -> tuple[Prompt, Prompt] | None:
     return Prompt(tuple(before)), Prompt((*before[:-1], dataclasses.replace(question, content=told)))
 
 
-def _silent(ids: Sequence[int], example: Example) -> Tokens:
-    size = len(ids)
-    return Tokens(np.array(ids, np.int32), np.zeros(size, np.float32), np.zeros(size, bool), example.id, example.origin)
-
-
-def answered(prompt: Tokens, answer: Sequence[int]) -> Tokens:
-    """The prompt with an answer behind it, weight 1 on the answer."""
-    new = np.arange(len(prompt) + len(answer)) >= len(prompt)
-    ids = np.concatenate([prompt.ids, np.array(answer, np.int32)])
-    return Tokens(ids, new.astype(np.float32), new, prompt.example, prompt.origin)
-
-
-class OnPolicyTrainer(PlanTrainer):
+class OnPolicyTrainer(DrawingTrainer):
     """Answers are drawn step by step; the same for any way of cutting a step, and after a stop."""
 
     def __init__(self, plan: Plan, rows: Any, training: str, model: Any, args: Any) -> None:
-        self.attention = base(model).config._attn_implementation
         super().__init__(plan, rows, training, model, args)
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            raise UsageError(
-                "train." + ("fsdp" if self.is_fsdp_enabled else "deepspeed"),
-                "cuts parameters up, and answers are written by the whole model",
-                "train it on one process per whole model (plain torchrun)",
-            )
         assert isinstance(plan.draw, SelfTaught)
         self.draw = plan.draw
         self.teacher: dict[str, torch.Tensor] = {}
-        self.followed, self.tokens, self.written = 0, 0, 0
+        self.followed = 0
 
     def get_train_dataloader(self) -> Any:
         """Rows as they are: what is read is written when its step has come."""
@@ -151,30 +114,10 @@ class OnPolicyTrainer(PlanTrainer):
 
     def _write(self, prompts: list[list[int]], ends: list[int | None]) -> list[list[int]]:
         """Drawn answers; one that was ended by a stop token has the end that gold answers have."""
-        assert self.stage is not None
-        seed = int(np.random.SeedSequence([self.plan.seed, self.state.global_step]).generate_state(1)[0])
-        decoding = Decoding(self.draw.max_new_tokens, self.draw.temperature, seed=seed)
-        stop = frozenset(self.stage.renderer.stop_ids)
-        room = BATCH_TOKENS.get(self.args.device.type, 65536)
-        with self._asking(), self.accelerator.autocast():
-            written = decode.write(self.model, prompts, stop, decoding, room)
         return [
-            [*ids, end] if finished and end is not None else list(ids)
-            for (ids, finished), end in zip(written, ends, strict=True)
+            [*ids, end] if stopped is not None and end is not None else list(ids)
+            for (ids, stopped), end in zip(self.drawn(prompts), ends, strict=True)
         ]
-
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """The model with the attention that it came with, without gradient and dropout."""
-        inner, joined, training = base(self.model), base(self.model).config._attn_implementation, self.model.training
-        inner.set_attn_implementation(self.attention)
-        self.model.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.model.train(training)
-            inner.set_attn_implementation(joined)
 
     def _follow(self) -> None:
         """Move the teacher after the update of the step before; at the first step it is the start."""
@@ -201,18 +144,12 @@ class OnPolicyTrainer(PlanTrainer):
             self.model.train(training)
         return reordered(out, shown_batch, batch)
 
-    def read(self) -> tuple[int, int]:
-        """Tokens of prompts and answers, and of answers alone, over all steps and processes."""
-        both = torch.tensor([self.tokens, self.written], device=self.args.device)
-        total = self.accelerator.reduce(both, "sum").tolist() if self.args.world_size > 1 else both.tolist()
-        return int(total[0]), int(total[1])
-
     def continue_from(self, mark: Mark) -> None:
         """Take over the teacher and what was read."""
         from safetensors import safe_open
 
         super().continue_from(mark)
-        file = Path(self.args.output_dir) / f"checkpoint-{mark.step}" / f"{self.args.process_index}-{TEACHER}"
+        file = self.own_file(Path(self.args.output_dir) / f"checkpoint-{mark.step}", TEACHER)
         with safe_open(file, framework="pt", device=str(self.args.device)) as opened:
             self.teacher = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
             kept = opened.metadata()
@@ -223,7 +160,7 @@ class OnPolicyTrainer(PlanTrainer):
         from safetensors.torch import save_file
 
         kept = {"followed": self.followed, "tokens": self.tokens, "written": self.written}
-        file = checkpoint / f"{self.args.process_index}-{TEACHER}"
+        file = self.own_file(checkpoint, TEACHER)
         save_file(
             {name: value.contiguous() for name, value in self.teacher.items()},
             file,

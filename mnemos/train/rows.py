@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mnemos.core.errors import DataError, ModelError
-from mnemos.core.nouns import Source, Tokens
+from mnemos.core.nouns import Example, Source, Tokens
 from mnemos.core.plan import ModelHandle, Plan, Weigh
 from mnemos.core.settings import TrainSettings
 from mnemos.sources.mix import is_new, new_share_start
@@ -22,11 +22,13 @@ FIRST_TOKENS = 50
 @dataclass(frozen=True)
 class Prepared:
     """rows: each one example, or several when packed. counts: examples by origin, examples left
-    out by reason, rows, supervised tokens of one pass. first_tokens: ids of the first example."""
+    out by reason, rows, supervised tokens of one pass. first_tokens: ids of the first example.
+    examples: that of each row, where answers are drawn and scored; else empty."""
 
     rows: tuple[tuple[Tokens, ...], ...]
     counts: dict[str, int]
     first_tokens: list[int]
+    examples: tuple[Example, ...] = ()
 
     @property
     def longest(self) -> int:

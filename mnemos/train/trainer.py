@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from transformers import PrinterCallback, Trainer
 
+from mnemos.core.drawn import DrawnView
 from mnemos.core.errors import ModelError
-from mnemos.core.nouns import Tokens
+from mnemos.core.nouns import Example, Tokens
 from mnemos.core.plan import Answers, ModelHandle, Plan, StepView
 from mnemos.sources.mix import is_new, new_share_start
 from mnemos.train.documents import MicroBatch, Way, logits, micro_batch
@@ -44,6 +45,8 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         self.remove_callback(PrinterCallback)
         self.caching = caching
         self.plan, self.rows, self.training = plan, rows, training
+        # Filled after construction where answers are scored: the example of each row.
+        self.examples: Sequence[Example] = ()
         # Counted before FSDP or DeepSpeed cut the parameters up.
         self.total_parameters = sum(parameter.numel() for parameter in model.parameters())
         self.trainable_parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -114,7 +117,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
 
         view = StepView(
             model=self.model,
-            logits=logits(model, batch, self.way),
+            logits=self.forward(model, batch),
             targets=batch.targets,
             weight=batch.weight,
             normaliser=num_items_in_batch / self.args.world_size,
@@ -125,9 +128,18 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             logits_of=logits_of,
             teacher_logits=lambda: self.teacher_logits(inputs, batch),
             note=self.notes.add,
+            own=self.own(inputs, batch),
         )
         view.answers = self.answers(inputs, batch, view)
         return torch.stack([term.loss(view) for term in self.terms]).sum()
+
+    def forward(self, model: Any, batch: MicroBatch) -> torch.Tensor:
+        """float[N, V] of the model in training."""
+        return logits(model, batch, self.way)
+
+    def own(self, inputs: dict[str, Any], batch: MicroBatch) -> DrawnView | None:
+        """What is known of drawn answers, in trainers that draw and score them."""
+        return None
 
     def teacher_logits(self, inputs: dict[str, Any], batch: MicroBatch) -> torch.Tensor:
         """float[N, V] of a teacher, in trainers that have one."""
@@ -206,6 +218,10 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
 
     def save_more(self, checkpoint: Path) -> None:
         """What a trainer needs beside weights and optimiser to continue; every process comes here."""
+
+    def counted(self) -> dict[str, int]:
+        """What was counted while training, beside what preparing the rows counted."""
+        return {}
 
     def read(self) -> tuple[int, int]:
         """Tokens read over all steps and processes, without padding, and how many were supervised."""

@@ -51,10 +51,10 @@ def test_a_stop_token_ends_a_row_and_the_others_go_on() -> None:
     free = decode.write(model.model, rows, frozenset(), Decoding(max_new_tokens=20), 4096)
     stop = free[1][0][4]
     cut = decode.write(model.model, rows, frozenset({stop}), Decoding(max_new_tokens=20), 4096)
-    for (ids, finished), (all_ids, _) in zip(cut, free, strict=True):
-        assert finished == (stop in all_ids)
-        assert ids == (all_ids[: all_ids.index(stop)] if finished else all_ids)
-    assert {finished for _, finished in cut} == {True, False}
+    for (ids, end), (all_ids, _) in zip(cut, free, strict=True):
+        assert (end == stop) == (stop in all_ids)
+        assert ids == (all_ids[: all_ids.index(stop)] if end is not None else all_ids)
+    assert {end for _, end in cut} == {stop, None}
 
 
 @pytest.mark.parametrize("family", ["llama", "mamba"])

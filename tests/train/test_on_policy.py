@@ -79,8 +79,8 @@ def by_hand(given: Plan) -> tuple[list[float], dict[str, torch.Tensor]]:
                 prompts = [rows[i][0] for i in chunk]
                 written = decode.write(student, prompts, renderer.stop_ids, Decoding(5, 1.0, seed=seed), 4096)
             total, count = torch.zeros(()), 0
-            for i, (ids, finished) in zip(chunk, written, strict=True):
-                answer = [*ids, end] if finished else ids
+            for i, (ids, stopped) in zip(chunk, written, strict=True):
+                answer = [*ids, end] if stopped is not None else ids
                 p, q = (_log_probs(m, rows[i][k], answer) for m, k in ((teacher, 1), (student, 0)))
                 total = total + (p.detach().exp() * (p.detach() - q)).sum()
                 count += len(answer)
@@ -187,7 +187,7 @@ def test_what_is_shown_and_what_is_left_out(sharp: Path) -> None:
 
 
 def test_what_cannot_be_meant_is_refused(sharp: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="self_distillation with Soft: weighs tokens of the data"):
+    with pytest.raises(UsageError, match="Soft on answers that the model draws: weighs tokens of the data"):
         train(taught(sharp, weigh=(Soft(),)), tmp_path, quiet=True)
     with pytest.raises(UsageError, match="cannot be packed"):
         train(taught(sharp, packing=True), tmp_path, quiet=True)

@@ -1,0 +1,147 @@
+"""What all trainings share in which the model in training writes the answers itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+from mnemos.core.drawn import OwnAnswers
+from mnemos.core.errors import UsageError
+from mnemos.core.nouns import Decoding, Example, Prompt, Tokens
+from mnemos.core.plan import Plan
+from mnemos.methods.weigh import PromptWeight
+from mnemos.models import decode
+from mnemos.models.language import BATCH_TOKENS
+from mnemos.train.documents import base
+from mnemos.train.schedule import Schedule
+from mnemos.train.trainer import PlanTrainer
+
+
+def refuse(plan: Plan) -> None:
+    """UsageError for what answers that are not written yet cannot have."""
+    other = [type(step).__name__ for step in plan.weigh if not isinstance(step, PromptWeight)]
+    if other:
+        raise UsageError(
+            f"{other[0]} on answers that the model draws",
+            "weighs tokens of the data, and the model writes its own",
+            "leave one of the two methods out",
+        )
+    if plan.train.packing:
+        raise UsageError("train.packing = true", "answers that are not written yet cannot be packed", "set it to false")
+
+
+def silent(ids: list[int], example: Example) -> Tokens:
+    """A prompt: nothing of it is learned."""
+    size = len(ids)
+    return Tokens(np.array(ids, np.int32), np.zeros(size, np.float32), np.zeros(size, bool), example.id, example.origin)
+
+
+def answered(prompt: Tokens, answer: list[int], weight: float = 1.0) -> Tokens:
+    """The prompt with an answer behind it, each token of which has `weight`."""
+    new = np.arange(len(prompt) + len(answer)) >= len(prompt)
+    ids = np.concatenate([prompt.ids, np.array(answer, np.int32)])
+    return Tokens(ids, new.astype(np.float32) * np.float32(weight), new, prompt.example, prompt.origin)
+
+
+class Drawings(Sampler[list[int]]):
+    """Rows of each micro-batch of one process, all of a drawing's in its first; the others are empty,
+    since answers are cut into micro-batches only when they are there."""
+
+    def __init__(self, inner: Schedule, repeats: int, process: int, processes: int) -> None:
+        self.inner, self.repeats, self.process, self.processes = inner, repeats, process, processes
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the pass that the next iteration gives."""
+        self.inner.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for chunk in self.inner:
+            yield chunk[self.process :: self.processes]
+            for _ in range(self.repeats - 1):
+                yield []
+
+    def __len__(self) -> int:
+        return len(self.inner) * self.repeats
+
+
+def prompts_a_drawing(draw: OwnAnswers, args: Any) -> int:
+    """Rows of one drawing over all processes. Raises UsageError, naming the nearest valid batch."""
+    answers = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    if answers % draw.samples == 0:
+        return answers // draw.samples  # type: ignore[no-any-return]
+    others = args.gradient_accumulation_steps * args.world_size
+    unit = draw.samples // math.gcd(draw.samples, others)
+    nearest = max(1, round(args.per_device_train_batch_size / unit)) * unit
+    raise UsageError(
+        f"train.per_device_train_batch_size = {args.per_device_train_batch_size}"
+        f" ({answers} answers a step with accumulation and processes)",
+        f"must give whole groups of {draw.samples} samples",
+        f"the nearest valid value is {nearest}",
+    )
+
+
+class DrawingTrainer(PlanTrainer):
+    """Abstract: draws answers with the model as it is. tokens, written: of prompts and answers, and of
+    answers alone, over all steps of this process."""
+
+    def __init__(self, plan: Plan, rows: Any, training: str, model: Any, args: Any) -> None:
+        self.attention = base(model).config._attn_implementation
+        super().__init__(plan, rows, training, model, args)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise UsageError(
+                "train." + ("fsdp" if self.is_fsdp_enabled else "deepspeed"),
+                "cuts parameters up, and answers are written by the whole model",
+                "train it on one process per whole model (plain torchrun)",
+            )
+        self.tokens, self.written = 0, 0
+
+    def drawn(self, prompts: list[list[int]]) -> list[decode.Written]:
+        """An answer to each prompt by the model as it is now; the same for any number of processes."""
+        assert self.stage is not None
+        draw = self.plan.draw
+        seed = int(np.random.SeedSequence([self.plan.seed, self.state.global_step]).generate_state(1)[0])
+        decoding = Decoding(draw.max_new_tokens, draw.temperature, seed=seed)
+        stop = frozenset(self.stage.renderer.stop_ids)
+        room = BATCH_TOKENS.get(self.args.device.type, 65536)
+        with self._asking(), self.accelerator.autocast():
+            return decode.write(self.model, prompts, stop, decoding, room)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """The model with the attention that it came with, without gradient and dropout."""
+        inner, joined, training = base(self.model), base(self.model).config._attn_implementation, self.model.training
+        inner.set_attn_implementation(self.attention)
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.model.train(training)
+            inner.set_attn_implementation(joined)
+
+    def read(self) -> tuple[int, int]:
+        """Tokens of prompts and answers, and of answers alone, over all steps and processes."""
+        both = torch.tensor([self.tokens, self.written], device=self.args.device)
+        total = self.accelerator.reduce(both, "sum").tolist() if self.args.world_size > 1 else both.tolist()
+        return int(total[0]), int(total[1])
+
+    def own_file(self, checkpoint: Path, name: str) -> Path:
+        """A file of this process within a checkpoint."""
+        return checkpoint / f"{self.args.process_index}-{name}"
+
+
+def question(example: Example) -> Prompt | None:
+    """What an answer is drawn to: the turns before the last answer, or all where the last is none."""
+    *before, last = example.turns
+    if last.role in ("user", "prompt", "tool"):
+        return Prompt(tuple(example.turns))
+    if not before or last.role not in ("assistant", "completion") or not last.learn:
+        return None
+    return Prompt(tuple(before))
