@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from mnemos.core.nouns import Example, Tokens, Turn
+from mnemos.core.drawn import OwnAnswers
+from mnemos.core.nouns import Example, Prompt, Tokens, Turn
 from mnemos.core.plan import Likelihood, ModelHandle, Plan
+from mnemos.core.reward import Rewarded, missing
 from mnemos.core.settings import TrainSettings
+from mnemos.methods.credit import Generalised
+from mnemos.methods.policy import ClippedPolicy, TaughtLikelihood, ValueLoss
 from mnemos.models.load import Checkpoint
 from tests.tiny import TEXT
 
@@ -112,6 +116,38 @@ class Lora:
 
         config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
         return get_peft_model(model, config)
+
+
+@dataclass(frozen=True)
+class Spelled:
+    """A reward in [0, 1] that hangs on every letter; missing for answers with a letter of `hidden`,
+    and without a difference where `flat`."""
+
+    flat: bool = False
+    hidden: str = ""
+    fingerprint: str = "spelled"
+
+    def describe(self) -> str:
+        return "spelling"
+
+    def __call__(
+        self, prompts: Sequence[Prompt], answers: Sequence[str], examples: Sequence[Example]
+    ) -> list[Rewarded]:
+        assert [prompt.turns for prompt in prompts] == [example.turns[:-1] for example in examples]
+        return [self._one(answer) for answer in answers]
+
+    def _one(self, answer: str) -> Rewarded:
+        if set(self.hidden) & set(answer):
+            return missing("a hidden letter")
+        return Rewarded(0.5 if self.flat else sum(ord(letter) % 7 for letter in answer) / (6 * max(1, len(answer))))
+
+
+PPO: dict[str, Any] = {
+    "draw": OwnAnswers(5, 1.0, 1, 2, Spelled(), Generalised(0.1, 1.0, 0.95, True)),
+    "objective": (ClippedPolicy((0.2, 0.2), "token"), ValueLoss(0.5, 0.2), TaughtLikelihood()),
+    "weigh": (),
+}
+"""Two steps a drawing, a value head, the model before."""
 
 
 def plan(model: Path, **changes: Any) -> Plan:

@@ -1,6 +1,6 @@
 """A training that stops on the way: run by the kill test in a process of its own.
 
-    python -m tests.train.stall MODEL OUT CALLS [lora]
+    python -m tests.train.stall MODEL OUT CALLS [lora | ppo]
 
 prints "stalled" when its loss has been computed CALLS times, and waits to be killed.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.plan import Likelihood, Plan
-from tests.train.making import Lora, plan
+from tests.train.making import PPO, Lora, plan
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,13 @@ def stalling(model: Path, lora: bool, stall: Stall) -> Plan:
     return plan(model, objective=(Likelihood(), stall), save_steps=3, logging_steps=4, **cut, **rest)
 
 
+def drawing(model: Path, stall: Stall) -> Plan:
+    """13 prompts, 4 to a drawing of two steps in two micro-batches each: 8 steps a pass; saved at every."""
+    cut = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "num_train_epochs": 1}
+    changes = {**PPO, "objective": (*PPO["objective"], stall)}
+    return plan(model, save_steps=1, logging_steps=3, **cut, **changes)
+
+
 def _wait() -> None:
     print("stalled", flush=True)
     time.sleep(600)
@@ -51,4 +58,6 @@ if __name__ == "__main__":
 
     torch.set_num_threads(1)
     model, out, calls = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    train(stalling(model, sys.argv[4:] == ["lora"], Stall(calls, _wait)), out, quiet=True)
+    mine = Stall(calls, _wait)
+    given = drawing(model, mine) if sys.argv[4:] == ["ppo"] else stalling(model, sys.argv[4:] == ["lora"], mine)
+    train(given, out, quiet=True)

@@ -11,13 +11,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mnemos.core.drawn import OwnAnswers
 from mnemos.core.plan import Likelihood, Plan, PreferencePairs, SelfTaught, Thumbs
 from mnemos.methods.answers import PairLoss, PartLikelihood, ThumbLoss
+from mnemos.methods.credit import LeaveOneOut
 from mnemos.methods.draw import TeacherDivergence
 from mnemos.methods.ewc import Elastic
 from mnemos.methods.gradient import AveragedMemory
-from tests.train.making import Few, Lora, Soft, Unlearn, pairs, plan, preferences, texts, thumbs
+from mnemos.methods.policy import ClippedPolicy, TaughtLikelihood
+from tests.train.making import (
+    PPO,
+    Few,
+    Lora,
+    Soft,
+    Spelled,
+    Unlearn,
+    pairs,
+    plan,
+    preferences,
+    texts,
+    thumbs,
+)
 
+# Where answers are drawn from a nearly uniform model, rounding that two processes may differ by could swap
+# two tokens of nearly equal probability; small steps keep it below the gaps between them.
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "cut": {"gradient_accumulation_steps": 2},
@@ -44,6 +61,14 @@ KINDS: dict[str, dict[str, Any]] = {
         "examples": Few((*thumbs(9).examples, *texts(2).examples), "thumbs"),
         "weigh": (),
     },
+    "rloo": {
+        "draw": OwnAnswers(5, 1.0, 2, 1, Spelled(), LeaveOneOut(0.1), "answer"),
+        "objective": (ClippedPolicy((0.2, 0.2), "answer"), TaughtLikelihood()),
+        "weigh": (),
+        "per_device_train_batch_size": 8,
+        "learning_rate": 1e-3,
+    },
+    "ppo": {**PPO, "max_steps": 6, "learning_rate": 1e-3},
     "ewc": {"objective": (Likelihood(), Elastic(10.0, texts(5), 4, "model", 1))},
 }
 
@@ -54,6 +79,10 @@ def together(model: Path, kind: str, processes: int) -> Plan:
     batch = 4 // processes // changes.get("gradient_accumulation_steps", 1)
     changes = {"weigh": (Soft(),), "examples": pairs(11), **changes}
     return plan(model, per_device_train_batch_size=batch, save_steps=4, **changes)
+    whole = changes.pop("per_device_train_batch_size", 4)
+    batch = whole // processes // changes.get("gradient_accumulation_steps", 1)
+    changes = {"weigh": (Soft(),), **changes}
+    return plan(model, examples=pairs(11), per_device_train_batch_size=batch, save_steps=4, **changes)
 
 
 if __name__ == "__main__":
