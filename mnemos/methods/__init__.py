@@ -84,6 +84,8 @@ def _setting(name: str, said: dict[str, Any]) -> dict[str, Any]:
 def _type(said: dict[str, Any]) -> str:
     if "anyOf" in said:
         return " or ".join(dict.fromkeys(_type(choice) for choice in said["anyOf"]))
+    if "$ref" in said:
+        return "mapping"
     if said.get("type") == "array":
         return f"list of {_type(said.get('items', {}))}"
     return str(said.get("type", "any"))

@@ -115,10 +115,10 @@ def test_equals_a_loop_written_by_hand(sharp: Path, tmp_path: Path) -> None:
     assert all(torch.allclose(saved[name], state[name], atol=5e-5) for name in saved)
     assert result.counts["answers drawn"] == 4 * 2 * SAMPLES
     assert result.counts["groups"] == 8
-    assert [entry["step"] for entry in result.progress] == [1, 3, 5, 7]
-    assert result.progress[0]["kl_to_before"] == pytest.approx(0, abs=1e-6)
-    assert abs(result.progress[-1]["kl_to_before"]) > 1e-4
-    assert 0 < result.progress[0]["reward"] < 1
+    assert [step for step, _ in result.noted["reward"]] == [1, 3, 5, 7]
+    assert result.noted["kl_to_before"][0][1] == pytest.approx(0, abs=1e-6)
+    assert abs(result.noted["kl_to_before"][-1][1]) > 1e-4
+    assert 0 < result.noted["reward"][0][1] < 1
 
 
 @pytest.mark.parametrize("kind", ["grpo", "ppo"])
@@ -164,7 +164,7 @@ def test_it_composes(sharp: Path, tmp_path: Path, more: dict[str, Any]) -> None:
     assert len(result.losses) == 8
     if "objective" in more:
         free = train(rewarded(sharp, objective=more["objective"][:2]), tmp_path / "b", quiet=True)
-        assert abs(result.progress[-1]["kl_to_before"]) < abs(free.progress[-1]["kl_to_before"])
+        assert abs(result.noted["kl_to_before"][-1][1]) < abs(free.noted["kl_to_before"][-1][1])
     else:
         assert (tmp_path / "a" / "adapter").exists()
 

@@ -76,7 +76,8 @@ KINDS: dict[str, dict[str, Any]] = {
 def together(model: Path, kind: str, processes: int) -> Plan:
     """11 rows, 4 to a step: the last step of a pass has 3, which two processes share unevenly."""
     changes = dict(KINDS[kind])
-    batch = 4 // processes // changes.get("gradient_accumulation_steps", 1)
+    whole = changes.pop("per_device_train_batch_size", 4)
+    batch = whole // processes // changes.get("gradient_accumulation_steps", 1)
     changes = {"weigh": (Soft(),), "examples": pairs(11), **changes}
     return plan(model, per_device_train_batch_size=batch, save_steps=4, **changes)
     whole = changes.pop("per_device_train_batch_size", 4)
