@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mnemos import cli_reproduce, cli_weights
+from mnemos import cli_reproduce, cli_reward, cli_weights
 from mnemos.core.errors import MnemosError, UsageError
 
 app = typer.Typer(
@@ -354,6 +354,7 @@ def _shown(path: Path) -> str:
 
 cli_weights.register(app)
 cli_reproduce.register(app)
+cli_reward.register(app)
 
 
 def main() -> None:

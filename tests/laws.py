@@ -96,6 +96,7 @@ TEXTS: dict[tuple[str, str], list[Any]] = {
     ("rephrase", "author"): [None, "http://localhost:8000/v1#author"],
     ("minimum_change", "editor"): [None, "http://localhost:8000/v1#editor"],
     ("selective_self_rehearsal", "judge"): [None, "http://localhost:8000/v1#judge"],
+    ("best_of_n", "reward"): [{"verifier": "normalised"}, {"verifier": "number", "reference": "result"}],
     ("magpie", "system"): ["", "You help with sums."],
     **{
         (name, "reward"): [{"verifier": "exact"}, {"verifier": "number", "reference": "sum"}]

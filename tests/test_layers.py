@@ -29,6 +29,7 @@ LAYERS = (
     "recipes",
     "cli_weights",
     "cli_reproduce",
+    "cli_reward",
     "cli",
 )
 """A module imports only from its own layer and from those before it."""

@@ -12,7 +12,8 @@ from mnemos.core.method import method
 from mnemos.core.nouns import Decoding
 from mnemos.core.plan import ModelHandle, Plan
 from mnemos.models.load import handle
-from mnemos.sources.own_words import Check, OwnAnswers, OwnSamples, OwnWords, Rewritten
+from mnemos.models.rewards import RewardSettings, make
+from mnemos.sources.own_words import BestSamples, Check, OwnAnswers, OwnSamples, OwnWords, Rewritten
 
 Verifier = Literal["none", "exact", "normalised", "number", "regex", "json", "f1", "chrf"]
 Tasks = Literal["exact", "normalised", "number", "regex", "json", "f1", "chrf"]
@@ -269,6 +270,74 @@ def self_output(
         plan,
         OwnSamples(plan.examples, plan.before, check, decoding, share, min_acceptance, unsolved, samples=samples),
     )
+
+
+@method(
+    paper="arXiv:2112.09332",
+    changes={"examples"},
+    off={"share": 0.0},
+    example={"reward": {"verifier": "normalised"}},
+)
+def best_of_n(
+    plan: Plan,
+    *,
+    reward: RewardSettings,
+    share: Share = 1.0,
+    samples: Annotated[int, Field(ge=1, le=1024)] = 16,
+    min_reward: float | None = None,
+    max_missing: Share = 0.1,
+    unsolved: Literal["drop", "keep"] = "drop",
+    max_new_tokens: Tokens = 512,
+    temperature: Annotated[float, Field(gt=0)] = 1.0,
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
+    min_acceptance: Share = 0.05,
+    seed: int = 0,
+) -> Plan:
+    """Rejection sampling: sample several answers, learn the one with the highest reward.
+
+    reward: what answers are rewarded for: a verifier, a JSON schema, a reward model or a judge; see
+    docs/reward.md.
+    share: of the new rows that are asked about, drawn by seed; 0 is plain fine-tuning.
+    samples: answers sampled to each question.
+    min_reward: what the best sample must be worth at least; none asks nothing of it.
+    max_missing: share of rewards that may be missing, in [0, 1]; above it the study stops with the
+    counts by reason.
+    unsolved: what becomes of a question without a sample to learn: drop it, or keep its gold answer.
+    max_new_tokens: longest answer.
+    temperature: of sampling, above 0.
+    top_p: nucleus of sampling.
+    min_acceptance: share of questions that must get an answer, else the study stops with the counts by
+    reason.
+    seed: added to the arm's seed where rows are drawn and answers are sampled.
+
+    Best-of-n moves at most ln n - (n - 1) / n nats away from the model before (arXiv:2210.10760), so
+    few samples forget little.
+
+    Trap: with many samples the best one by a learned reward is often the one that the reward is wrong
+    about. Measure on suites that the reward has not seen.
+
+    Trap: without min_reward every question gives an answer, even where all samples are wrong.
+
+    Deviation from the paper: 1. its best-of-n answers users; here the answers are learned, as in
+    rejection sampling of arXiv:2307.09288.
+    """
+    if share == 0:
+        return plan
+    decoding = _decoding(plan, seed, share, max_new_tokens, temperature, top_p)
+    best = BestSamples(
+        plan.examples,
+        plan.before,
+        Check(),
+        decoding,
+        share,
+        min_acceptance,
+        unsolved,
+        samples=samples,
+        reward=make(reward),
+        max_missing=max_missing,
+        least=min_reward,
+    )
+    return _with(plan, best)
 
 
 def _with(plan: Plan, examples: OwnWords) -> Plan:

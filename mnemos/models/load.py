@@ -29,6 +29,8 @@ WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 PICKLES = ("*.bin", "*.bin.index.json", "*.pt", "*.pth")
 TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template*")
 CONFIG = ("config.json", "generation_config.json", "adapter_config.json")
+REWARD_HEAD = "score."
+"""What transformers calls the head of a model that gives a sequence one number."""
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?(@[\w./-]+)?$")
 
 
@@ -106,8 +108,12 @@ def load_model(
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
     merge: bool | None = None,
+    reward: bool = False,
+    new_head: bool = False,
 ) -> Any:
-    """A causal language model (transformers.PreTrainedModel) in eval mode, on the CPU.
+    """A model (transformers.PreTrainedModel) in eval mode, on the CPU: a causal language model, or with
+    `reward` one that gives a sequence one number. new_head: take a language model's weights for it and
+    let its head begin at zero.
 
     dtype: name of a torch dtype. merge: whether the adapters of an adapter directory are added
     into the base's weights (True) or stay a peft wrapper that `disable_adapter()` turns off
@@ -117,12 +123,17 @@ def load_model(
     folder = resolve(path, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     if (folder / "adapter_config.json").is_file():
         base = load_model(
-            adapter_base(folder), dtype=dtype, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle
+            adapter_base(folder),
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+            reward=reward,
+            new_head=new_head,
         )
         return _adapt(base, folder, merge if merge is not None else dtype == "float32")
     read_config(folder / "config.json", "the model's configuration")
     check_weights(folder, allow_pickle)
-    return _from_pretrained(folder, dtype, trust_remote_code, allow_pickle)
+    return _from_pretrained(folder, dtype, trust_remote_code, allow_pickle, reward, new_head)
 
 
 def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
@@ -247,22 +258,30 @@ def check_safetensors(file: Path) -> None:
         raise ModelError(f"{file}", f"is damaged ({error})", "copy or download this file again") from None
 
 
-def _from_pretrained(folder: Path, dtype: str, trust_remote_code: bool, allow_pickle: bool) -> Any:
+def _from_pretrained(
+    folder: Path, dtype: str, trust_remote_code: bool, allow_pickle: bool, reward: bool, new_head: bool
+) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
     from transformers.utils import logging
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
     with _explained(folder, "the model cannot be loaded", "check that weights and config.json belong together"):
-        model, info = AutoModelForCausalLM.from_pretrained(
+        auto = AutoModelForSequenceClassification if reward else AutoModelForCausalLM
+        model, info = auto.from_pretrained(
             folder,
+            **({"num_labels": 1} if reward else {}),
             dtype=getattr(torch, dtype),
             trust_remote_code=trust_remote_code,
             use_safetensors=None if allow_pickle else True,
             output_loading_info=True,
         )
     missing = sorted(info["missing_keys"])
+    if reward and new_head:
+        missing = [name for name in missing if not name.startswith(REWARD_HEAD)]
+        # At zero every answer is worth the same, and no seed decides how training begins.
+        torch.nn.init.zeros_(model.score.weight)
     if missing:
         raise ModelError(
             f"{folder}",

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from mnemos.core.reward import Reward
 from mnemos.core.settings import Settings
+from mnemos.models.judge import CONSTITUTION, Judge, principles
+from mnemos.models.load import handle
+from mnemos.models.reward_model import ModelReward
 from mnemos.sources import checks, verify
 from mnemos.sources.rewards import MeetsSchema, Verified
 
 
 class RewardSettings(Settings):
-    """What answers are rewarded for: exactly one of verifier and json_schema."""
+    """What answers are rewarded for: exactly one of verifier, json_schema, model and judge."""
 
     verifier: str | None = None
     """Compare the answer with a reference: exact, normalised, number, regex, json, f1, chrf; or run it in the
@@ -23,14 +26,28 @@ class RewardSettings(Settings):
     """Column of the data that a verifier compares with; the gold answer unless given."""
     database: str | None = None
     """With verifier: sql, the sqlite file that queries are run on."""
+    model: str | None = None
+    """A reward model: directory or hub id, see `mnemos reward train`."""
+    judge: str | None = None
+    """A language model that compares the answer with the gold one: directory, hub id or http://host:port/v1#name."""
+    constitution: str | None = None
+    """With judge: a text file of principles, one a line; the shipped ones unless given."""
+    verdict: Literal["log_probs", "text"] = "log_probs"
+    """With judge: soft verdicts from option probabilities, or hard ones read from what it writes."""
+    raw: bool = False
+    """With judge: ask without a chat template, as option probabilities of a server need it."""
+    max_unparsed: float = Field(0.2, ge=0, le=1)
+    """With verdict: text, the share of verdicts that may be unreadable; above it the run stops."""
+    seed: int = 0
+    """With judge: seed of which principle judges which pair."""
     json_schema: dict[str, Any] | None = None
     """JSON schema that the answer must satisfy."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> RewardSettings:
-        named = [name for name in ("verifier", "json_schema") if getattr(self, name) is not None]
+        named = [name for name in ("verifier", "json_schema", "model", "judge") if getattr(self, name) is not None]
         if len(named) != 1:
-            raise ValueError(f"give exactly one of verifier, json_schema (found {named or 'none'})")
+            raise ValueError(f"give exactly one of verifier, json_schema, model, judge (found {named or 'none'})")
         known = sorted({*verify.VERIFIERS, *checks.CHECKS})
         if self.verifier is not None and self.verifier not in known:
             raise ValueError(f"verifier {self.verifier!r} is not known; known: {', '.join(known)}")
@@ -45,5 +62,16 @@ def make(settings: RewardSettings | Mapping[str, Any]) -> Reward:
         settings = RewardSettings(**settings)
     if settings.json_schema is not None:
         return MeetsSchema(settings.json_schema)
+    if settings.model is not None:
+        return ModelReward(handle(settings.model))
+    if settings.judge is not None:
+        return judge(settings)
     assert settings.verifier is not None
     return Verified(settings.verifier, settings.reference, settings.database)
+
+
+def judge(settings: RewardSettings) -> Judge:
+    """The judge that the settings name."""
+    assert settings.judge is not None
+    rules = principles(settings.constitution or CONSTITUTION)
+    return Judge(handle(settings.judge), rules, settings.verdict, settings.raw, settings.seed, settings.max_unparsed)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from mnemos.core.errors import DataError
 from mnemos.core.nouns import Decoding, Example, Generation, LanguageModel, Prompt, Source, Turn
 from mnemos.core.plan import ModelHandle
+from mnemos.core.reward import Reward, Rewarded, facts, missing, refuse_useless
 from mnemos.sources.rewards import reference_of
 from mnemos.sources.verify import check_reference, normalise, verifier
 from mnemos.sources.written import Desk, Unwritten, too_few
@@ -274,10 +275,7 @@ class OwnSamples(OwnWords):
     def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[tuple[str | None, str]]:
         """The right sample of lowest perplexity; the first of equals."""
         model = desk.model(self.before)
-        prompts = [Prompt(row.turns[:-1]) for row in rows for _ in range(self.samples)]
-        answers = answers_to(model, prompts, self.decoding)
-        repeated = [row for row in rows for _ in range(self.samples)]
-        faults = self.check.faults(desk, repeated, answers)
+        answers, faults = drawn(self, desk, rows, self.samples)
         right: list[list[str]] = []
         out: list[tuple[str | None, str]] = []
         for at in range(0, len(answers), self.samples):
@@ -292,6 +290,69 @@ class OwnSamples(OwnWords):
             best = min(range(len(nats)), key=lambda k: (math.isnan(nats[k]), nats[k]))
             out[i] = (right[i][best], "own sample")
         return out
+
+
+@dataclass(frozen=True)
+class BestSamples(OwnWords):
+    """Of several sampled answers, the one with the highest reward. max_missing: share of rewards that
+    may be missing, else writing stops. least: the reward that the best sample must have."""
+
+    samples: int = field(kw_only=True)
+    reward: Reward = field(kw_only=True)
+    max_missing: float = field(kw_only=True)
+    least: float | None = field(kw_only=True)
+
+    @property
+    def rule(self) -> str:
+        """In words."""
+        return f"with the best of {self.samples} own answers by {self.reward.describe()}"
+
+    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[tuple[str | None, str]]:
+        """The best sample; the first of equals. Raises DataError for a reward that is missing too often,
+        or the same for all."""
+        answers, faults = drawn(self, desk, rows, self.samples)
+        asked = [i for i, fault in enumerate(faults) if fault is None]
+        owners = [rows[i // self.samples] for i in asked]
+        texts = [answers[i].text.strip() for i in asked]
+        found = self.reward([Prompt(row.turns[:-1]) for row in owners], texts, owners)
+        rewards: list[Rewarded] = [missing(fault or "no answer") for fault in faults]
+        for i, one in zip(asked, found, strict=True):
+            rewards[i] = one
+            if one.reason is not None:
+                desk.count(f"reward missing: {one.reason}")
+        if asked:
+            refuse_useless(facts(list(found), 1), self.reward, max_missing=self.max_missing)
+        said = facts(rewards, self.samples)
+        out: list[tuple[str | None, str]] = []
+        best_rewards = []
+        for at in range(0, len(rewards), self.samples):
+            lot = [i for i in range(at, at + self.samples) if rewards[i].reason is None]
+            best = max(lot, key=lambda i: (rewards[i].value, -i), default=None)
+            if best is None:
+                out.append(
+                    (
+                        None,
+                        f"no sample with a reward, mostly {_most(str(r.reason) for r in rewards[at:][: self.samples])}",
+                    )
+                )
+            elif self.least is not None and rewards[best].value < self.least:
+                out.append((None, f"no sample with a reward of {self.least:g}"))
+            else:
+                out.append((answers[best].text.strip(), "best sample"))
+                best_rewards.append(rewards[best].value)
+        desk.note("reward of samples", said.mean)
+        desk.note("reward of best samples", sum(best_rewards) / len(best_rewards) if best_rewards else math.nan)
+        desk.note("questions whose samples are worth the same", said.flat / said.groups if said.groups else math.nan)
+        return out
+
+
+def drawn(
+    own: OwnWords, desk: Desk, rows: Sequence[Example], samples: int
+) -> tuple[list[Generation], list[str | None]]:
+    """`samples` answers of the model before to each row, side by side, and what is wrong with each."""
+    prompts = [Prompt(row.turns[:-1]) for row in rows for _ in range(samples)]
+    answers = answers_to(desk.model(own.before), prompts, own.decoding)
+    return answers, own.check.faults(desk, [row for row in rows for _ in range(samples)], answers)
 
 
 def _most(faults: Iterable[str]) -> str:

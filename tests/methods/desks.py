@@ -33,10 +33,10 @@ class Scripted:
         return [Generation(one, (), True) if isinstance(one, str) else one for one in said]
 
     def choose(self, contexts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[OptionScore]]:
-        return [
-            [OptionScore(len(text.split()) * math.log(self.probability(text)), len(text.split()), False)]
-            for (text,) in options
-        ]
+        return [[self._option(text) for text in texts] for texts in options]
+
+    def _option(self, text: str) -> OptionScore:
+        return OptionScore(len(text.split()) * math.log(self.probability(text)), len(text.split()), False)
 
     def nats(self, texts: Sequence[str]) -> list[tuple[float, int]]:
         return [(-len(text.split()) * math.log(self.probability(text)), len(text.split())) for text in texts]

@@ -1,0 +1,150 @@
+"""Training a reward model on preference pairs with TRL's RewardTrainer.
+
+Loss (Bradley & Terry): -ln sigmoid(r_chosen - r_rejected - margin) + centring * mean((r_chosen + r_rejected)^2).
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from mnemos.core.errors import DataError, ModelError
+from mnemos.core.nouns import Example
+from mnemos.core.settings import Settings
+from mnemos.train.quiet import hushed
+from mnemos.train.save import whole
+
+
+class RewardTraining(Settings):
+    """How a reward model is trained; names and meanings are those of trl.RewardConfig."""
+
+    learning_rate: float = Field(1e-4, gt=0)
+    """Peak learning rate."""
+    num_train_epochs: float = Field(1.0, gt=0)
+    """Passes over the pairs."""
+    per_device_train_batch_size: int = Field(8, ge=1)
+    """Pairs per process and step."""
+    max_length: int = Field(1024, ge=2)
+    """Longest conversation in tokens; a pair with a longer one is left out and counted."""
+    center_rewards_coefficient: float = Field(0.01, ge=0)
+    """Weight of mean((r_chosen + r_rejected)^2), which keeps rewards around 0 (arXiv:2312.09244); 0 turns it off."""
+    margin: str | None = None
+    """Column that says by how much the chosen answer is better (arXiv:2307.09288); none unless given."""
+    warmup_ratio: float = Field(0.05, ge=0, lt=1)
+    """Share of the steps over which the learning rate rises."""
+    seed: int = 0
+    """Seed of the order of pairs."""
+
+
+@dataclass(frozen=True)
+class TrainedReward:
+    """path: the checkpoint. counts: pairs used, and left out by reason. losses: (step, loss)."""
+
+    path: Path
+    counts: dict[str, int]
+    losses: list[tuple[int, float]]
+
+
+def sides(pair: Example) -> tuple[Example, Example]:
+    """The two conversations of a pair: that with the chosen answer, that with the rejected one."""
+    prompt = pair.turns[:-1]
+    return (
+        Example(f"{pair.id} chosen", "messages", pair.turns),
+        Example(f"{pair.id} rejected", "messages", (*prompt, *pair.rejected)),
+    )
+
+
+def pair_ids(pairs: Sequence[Example], renderer: Any, max_length: int) -> tuple[list[int], list[dict[str, Any]]]:
+    """Which pairs fit, by their place, and {chosen_ids, rejected_ids} of each of these."""
+    from mnemos.models.reward_model import rendered
+
+    kept, rows = [], []
+    for i, pair in enumerate(pairs):
+        chosen, rejected = (rendered(renderer, side) for side in sides(pair))
+        if max(len(chosen), len(rejected)) <= max_length:
+            kept.append(i)
+            rows.append({"chosen_ids": chosen, "rejected_ids": rejected})
+    return kept, rows
+
+
+def train_reward_model(
+    model: str, pairs: Sequence[Example], out: Path, settings: RewardTraining, *, quiet: bool = False
+) -> TrainedReward:
+    """Train from a language model (its output embedding is dropped, a head begins at zero) and write a
+    complete checkpoint at `out`. Raises DataError where no pair fits, or a margin is missing."""
+    import torch
+    from datasets import Dataset
+    from trl.trainer.reward_config import RewardConfig
+    from trl.trainer.reward_trainer import RewardTrainer
+
+    from mnemos.models.load import load_model, load_tokenizer
+    from mnemos.sources.render import Renderer
+
+    tokenizer = load_tokenizer(model)
+    kept, rows = pair_ids(pairs, Renderer(tokenizer), settings.max_length)
+    counts = Counter(
+        {"pairs": len(kept), f"left out: longer than {settings.max_length} tokens": len(pairs) - len(kept)}
+    )
+    if not kept:
+        raise DataError(f"0 of {len(pairs)} pairs", f"are within max_length = {settings.max_length}", "raise it")
+    _pad_apart(tokenizer, {ids[-1] for row in rows for ids in row.values()})
+    if settings.margin is not None:
+        for i, row in zip(kept, rows, strict=True):
+            row["margin"] = _margin(pairs[i], settings.margin)
+    with whole(out) as folder, hushed(quiet):
+        arguments = RewardConfig(
+            output_dir=str(folder / "trainer"),
+            learning_rate=settings.learning_rate,
+            num_train_epochs=settings.num_train_epochs,
+            per_device_train_batch_size=settings.per_device_train_batch_size,
+            center_rewards_coefficient=settings.center_rewards_coefficient or None,
+            max_length=settings.max_length,
+            warmup_steps=settings.warmup_ratio,
+            seed=settings.seed,
+            save_strategy="no",
+            report_to="none",
+            bf16=False,
+            gradient_checkpointing=False,
+            use_cpu=not torch.cuda.is_available(),
+            dataloader_pin_memory=torch.cuda.is_available(),
+            disable_tqdm=quiet or not sys.stderr.isatty(),
+            logging_steps=10,
+        )
+        trainer = RewardTrainer(
+            model=load_model(model, reward=True, new_head=True),
+            args=arguments,
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+        )
+        trainer.train()
+        trainer.model.save_pretrained(folder, safe_serialization=True)
+        tokenizer.save_pretrained(folder)
+        shutil.rmtree(folder / "trainer", ignore_errors=True)
+    losses = [(int(row["step"]), float(row["loss"])) for row in trainer.state.log_history if "loss" in row]
+    return TrainedReward(out, {name: n for name, n in counts.items() if n or name == "pairs"}, losses)
+
+
+def _pad_apart(tokenizer: Any, last: set[int]) -> None:
+    """Give the tokenizer a padding token that ends no conversation: the trainer reads the reward before
+    the first padding token from the right, and would else take the end of a turn for padding."""
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in last:
+        return
+    for token in (tokenizer.bos_token, tokenizer.unk_token, *tokenizer.all_special_tokens):
+        if token is not None and tokenizer.convert_tokens_to_ids(token) not in last:
+            tokenizer.pad_token = token
+            return
+    raise ModelError("the tokenizer", "has no special token beside the end of a turn", "set tokenizer.pad_token")
+
+
+def _margin(pair: Example, column: str) -> float:
+    value = pair.meta.get(column)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise DataError(f"pair {pair.id!r}: {column} = {value!r}", "must be a number", "mend it, or leave margin out")
+    return float(value)

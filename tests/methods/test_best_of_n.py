@@ -1,0 +1,124 @@
+"""Best-of-n: the sample with the highest reward is learned."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnemos.core.errors import DataError
+from mnemos.core.nouns import Decoding, Example, OptionScore, Turn
+from mnemos.core.reward import Rewarded, missing
+from mnemos.methods.own_words import best_of_n, self_output
+from mnemos.sources.mix import Rows
+from mnemos.sources.own_words import BestSamples, Check
+from tests import laws
+from tests.methods.desks import FakeDesk, Scripted, cut
+
+BEFORE = laws.Handle("before")
+
+
+@dataclass(frozen=True)
+class Worth:
+    """The number that an answer says; "?" has no reward."""
+
+    fingerprint: str = "worth"
+
+    def describe(self) -> str:
+        return "the number it says"
+
+    def __call__(self, prompts: Any, answers: Any, examples: Any) -> list[Rewarded]:
+        assert all(prompt.turns == row.turns[:-1] for prompt, row in zip(prompts, examples, strict=True))
+        return [missing("no number") if answer == "?" else Rewarded(float(answer)) for answer in answers]
+
+
+def rows(count: int) -> Rows:
+    turns = [(Turn("user", f"{i}?"), Turn("assistant", "gold")) for i in range(count)]
+    return Rows(tuple(Example(str(i), "messages", turn) for i, turn in enumerate(turns)), "rows")
+
+
+def written(says: list[Any], samples: int, **changed: Any) -> tuple[list[str], FakeDesk]:
+    """The answers learned when the model says these, in order."""
+    asked = len(says) // samples
+    best = BestSamples(
+        rows(asked), BEFORE, Check(), Decoding(9, 1.0), floor=0.0, unsolved="drop", samples=samples, reward=Worth(),
+        max_missing=0.5, least=None,
+    )  # fmt: skip
+    desk = FakeDesk({"before": Scripted(lambda prompt, number: says[number])})
+    return [row.turns[-1].content for row in dataclasses.replace(best, **changed).write(desk)], desk
+
+
+def test_the_best_sample_of_each_question_is_learned() -> None:
+    learned, desk = written(["1", "3", "2", "0", "-1", "-5"], 3)
+    assert learned == ["3", "0"]
+    assert desk.counts["best sample"] == 2
+    assert desk.notes["reward of samples"] == pytest.approx(0.0)
+    assert desk.notes["reward of best samples"] == 1.5
+    assert desk.notes["questions whose samples are worth the same"] == 0.0
+
+
+@given(st.lists(st.lists(st.integers(-9, 9), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_no_sample_is_worth_more_than_the_one_that_is_learned(lots: list[list[int]]) -> None:
+    if len({value for lot in lots for value in lot}) == 1:
+        return  # a constant reward is refused
+    learned, _ = written([str(value) for lot in lots for value in lot], 4)
+    assert learned == [str(max(lot)) for lot in lots]
+
+
+def test_of_equal_samples_the_first_is_learned() -> None:
+    assert written(["1.0", "1", "0", "2", "2.0", "1"], 3)[0] == ["1.0", "2"]
+
+
+def test_samples_without_an_end_or_a_reward_are_never_learned() -> None:
+    learned, desk = written([cut("9"), "1", "?", "2", "?", "?"], 2, max_missing=0.7)
+    assert learned == ["1", "2"]
+    assert desk.counts["reward missing: no number"] == 3
+    assert desk.counts["left out: no sample with a reward, mostly no number"] == 1
+
+
+def test_a_question_whose_best_sample_is_worth_too_little_is_left_out() -> None:
+    learned, desk = written(["1", "2", "3", "9"], 2, least=5.0)
+    assert learned == ["9"]
+    assert desk.counts["left out: no sample with a reward of 5"] == 1
+
+
+def test_a_constant_reward_is_refused() -> None:
+    with pytest.raises(DataError, match="no gradient"):
+        written(["1", "1", "1.0", "1"], 2)
+
+
+def test_too_many_missing_rewards_stop_the_study_with_their_reasons() -> None:
+    with pytest.raises(DataError, match=r"75\.0% of 4 are missing \(no number: 3\)"):
+        written(["?", "?", "?", "1"], 2)
+
+
+def test_with_a_verifier_it_learns_what_self_output_would_accept() -> None:
+    plan = laws.base_plan()
+    best = best_of_n(plan, reward={"verifier": "exact"}, samples=2, min_reward=1.0)
+    right = self_output(plan, verifier="exact", samples=2)
+    says = ["nonsense", "0."] * 6
+
+    def learned(source: Any) -> list[str]:
+        desk = FakeDesk({"before": Scripted(lambda prompt, number: says[number])})
+        model = desk.models["before"]
+        model.choose = lambda contexts, options: [[_score(text) for text in texts] for texts in options]
+        return [row.turns[-1].content for row in source.write(desk)]
+
+    assert learned(best.examples) == learned(right.examples) == ["0."]
+
+
+def _score(text: str) -> Any:
+    return OptionScore(-math.log(2) * max(len(text), 1), max(len(text), 1), False)
+
+
+def test_history_says_what_the_reward_is() -> None:
+    plan = best_of_n(laws.base_plan(), reward={"verifier": "number", "reference": "result"}, samples=4)
+    said = plan.history[-1].settings["reward"]
+    assert (said["verifier"], said["reference"]) == ("number", "result")
+    other = best_of_n(laws.base_plan(), reward={"verifier": "number"}, samples=4)
+    assert other.fingerprint != plan.fingerprint
