@@ -104,7 +104,8 @@ class Writing:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One arm at one seed. scores: mean per suite in the suite's own scale. losses: (step, loss)."""
+    """One arm at one seed. scores: mean per suite in the suite's own scale. losses: (step, loss). noted:
+    what training noted beside the loss, name -> (step, value)."""
 
     seed: str
     fingerprint: str
@@ -113,6 +114,7 @@ class Run:
     losses: tuple[tuple[float, float], ...]
     counts: Mapping[str, int]
     written: tuple[Writing, ...] = ()
+    noted: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

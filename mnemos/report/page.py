@@ -121,6 +121,7 @@ def _context(facts: Facts) -> dict[str, Any]:
         "razor": _drawing(plots.razor(facts)) if facts.razor else None,
         "razor_words": [typeset(said) for said in razor_words(facts.razor)] if facts.razor else [],
         "losses": _drawing(plots.losses(facts)),
+        "notes": _drawing(plots.notes(facts)),
         "flips": _flips(facts),
         "provenance": provenance(facts),
         "suites": [_suite(suite) for suite in facts.suites],

@@ -14,6 +14,7 @@ from mnemos.report.facts import Facts
 from mnemos.report.plot_curve import curve_plot, replay_curves, sweep_curves
 from mnemos.report.plot_forest import forest, panels
 from mnemos.report.plot_more import losses_plot, matrix_plot
+from mnemos.report.plot_notes import notes_plot
 from mnemos.report.plot_plane import plane_plot
 from mnemos.report.plot_razor import razor_plot
 
@@ -78,6 +79,11 @@ def sweep(facts: Facts) -> list[tuple[str, str, Drawing]]:
 def losses(facts: Facts) -> Drawing:
     """Training loss, one small panel per arm."""
     return _both(partial(losses_plot, facts), "losses")
+
+
+def notes(facts: Facts) -> Drawing:
+    """What training noted beside the loss, one small panel a name."""
+    return _both(partial(notes_plot, facts), "notes")
 
 
 def razor(facts: Facts) -> Drawing:

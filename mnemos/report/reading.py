@@ -134,16 +134,21 @@ def _arms(results: Mapping[str, Any], suites: Mapping[str, Suite]) -> tuple[Arm,
 
 
 def _run(run: Mapping[str, Any], place: int) -> Run:
-    losses = ((number(pair[0]), number(pair[1])) for pair in _list(run.get("losses")))
     return Run(
         seed=clean(run.get("seed", place)) + _order_words(run.get("order")),
         fingerprint=clean(run.get("fingerprint") or ""),
         scores={clean(name): number(_map(score).get("mean")) for name, score in _map(run.get("scores")).items()},
         cost={str(key): number(value) for key, value in _map(run.get("cost")).items()},
-        losses=tuple((step, loss) for step, loss in losses if step is not None and loss is not None),
+        losses=_curve(run.get("losses")),
         counts={clean(key): int(n) for key, n in _map(run.get("counts")).items() if isinstance(n, int)},
         written=tuple(_writing(_map(one)) for one in _list(run.get("written"))),
+        noted={clean(name): _curve(points) for name, points in _map(run.get("noted")).items()},
     )
+
+
+def _curve(item: Any) -> tuple[tuple[float, float], ...]:
+    points = ((number(pair[0]), number(pair[1])) for pair in _list(item))
+    return tuple((step, value) for step, value in points if step is not None and value is not None)
 
 
 def _writing(one: Mapping[str, Any]) -> Writing:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mnemos.report import render
+from mnemos.report.plot_notes import notes_plot
 from mnemos.report.razor import razor_words
 from mnemos.report.reading import read
 from tests.report.synthetic import study
@@ -55,3 +56,18 @@ def test_nothing_fitted_and_no_section() -> None:
 @pytest.mark.parametrize("item", [None, {}, {"points": []}, "x"])
 def test_odd_sections_are_none(item: Any) -> None:
     assert read({**study(), "razor": item}).razor is None
+
+
+def test_notes_are_drawn_one_panel_a_name() -> None:
+    results = study()
+    for place, entry in enumerate(results["arms"][:2]):
+        for run in entry["runs"]:
+            run["noted"] = {"reward margin": [[5, 0.1], [10, 0.2 + place]], "entropy": [[5, 1.0], [10, 0.9]]}
+    facts = read(results)
+    assert facts.arms[1].runs[0].noted["reward margin"] == ((5.0, 0.1), (10.0, 1.2))
+    picture = notes_plot(facts, width=860, name="notes")
+    names = [entry["arm"] for entry in results["arms"][:2]]
+    assert f"reward margin: {names[0]} 0.2, {names[1]} 1.2; entropy: {names[0]} 0.9" in picture
+    assert "What training noted by step" in render(results, "html")
+    assert notes_plot(read(study()), width=860, name="notes") == ""
+    assert "What training noted" not in render(study(), "html")
