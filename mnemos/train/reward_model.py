@@ -8,7 +8,8 @@ from __future__ import annotations
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,19 +26,19 @@ from mnemos.train.save import whole
 class RewardTraining(Settings):
     """How a reward model is trained; names and meanings are those of trl.RewardConfig."""
 
-    learning_rate: float = Field(1e-4, gt=0)
+    learning_rate: float = Field(default=1e-4, gt=0)
     """Peak learning rate."""
-    num_train_epochs: float = Field(1.0, gt=0)
+    num_train_epochs: float = Field(default=1.0, gt=0)
     """Passes over the pairs."""
-    per_device_train_batch_size: int = Field(8, ge=1)
+    per_device_train_batch_size: int = Field(default=8, ge=1)
     """Pairs per process and step."""
-    max_length: int = Field(1024, ge=2)
+    max_length: int = Field(default=1024, ge=2)
     """Longest conversation in tokens; a pair with a longer one is left out and counted."""
-    center_rewards_coefficient: float = Field(0.01, ge=0)
+    center_rewards_coefficient: float = Field(default=0.01, ge=0)
     """Weight of mean((r_chosen + r_rejected)^2), which keeps rewards around 0 (arXiv:2312.09244); 0 turns it off."""
     margin: str | None = None
     """Column that says by how much the chosen answer is better (arXiv:2307.09288); none unless given."""
-    warmup_ratio: float = Field(0.05, ge=0, lt=1)
+    warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps over which the learning rate rises."""
     seed: int = 0
     """Seed of the order of pairs."""
@@ -79,9 +80,8 @@ def train_reward_model(
 ) -> TrainedReward:
     """Train from a language model (its output embedding is dropped, a head begins at zero) and write a
     complete checkpoint at `out`. Raises DataError where no pair fits, or a margin is missing."""
-    import torch
     from datasets import Dataset
-    from trl.trainer.reward_config import RewardConfig
+    from transformers import PrinterCallback
     from trl.trainer.reward_trainer import RewardTrainer
 
     from mnemos.models.load import load_model, load_tokenizer
@@ -98,37 +98,57 @@ def train_reward_model(
     if settings.margin is not None:
         for i, row in zip(kept, rows, strict=True):
             row["margin"] = _margin(pairs[i], settings.margin)
-    with whole(out) as folder, hushed(quiet):
-        arguments = RewardConfig(
-            output_dir=str(folder / "trainer"),
-            learning_rate=settings.learning_rate,
-            num_train_epochs=settings.num_train_epochs,
-            per_device_train_batch_size=settings.per_device_train_batch_size,
-            center_rewards_coefficient=settings.center_rewards_coefficient or None,
-            max_length=settings.max_length,
-            warmup_steps=settings.warmup_ratio,
-            seed=settings.seed,
-            save_strategy="no",
-            report_to="none",
-            bf16=False,
-            gradient_checkpointing=False,
-            use_cpu=not torch.cuda.is_available(),
-            dataloader_pin_memory=torch.cuda.is_available(),
-            disable_tqdm=quiet or not sys.stderr.isatty(),
-            logging_steps=10,
-        )
+    with whole(out) as folder, hushed(quiet), _bars(quiet):
         trainer = RewardTrainer(
             model=load_model(model, reward=True, new_head=True),
-            args=arguments,
+            args=_arguments(settings, folder / "trainer", quiet),
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
         )
+        if quiet:
+            trainer.remove_callback(PrinterCallback)
         trainer.train()
         trainer.model.save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
         shutil.rmtree(folder / "trainer", ignore_errors=True)
     losses = [(int(row["step"]), float(row["loss"])) for row in trainer.state.log_history if "loss" in row]
     return TrainedReward(out, {name: n for name, n in counts.items() if n or name == "pairs"}, losses)
+
+
+def _arguments(settings: RewardTraining, folder: Path, quiet: bool) -> Any:
+    import torch
+    from trl.trainer.reward_config import RewardConfig
+
+    same = ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "max_length", "seed")
+    return RewardConfig(
+        output_dir=str(folder),
+        **{name: getattr(settings, name) for name in same},
+        center_rewards_coefficient=settings.center_rewards_coefficient or None,
+        warmup_steps=settings.warmup_ratio,
+        save_strategy="no",
+        report_to="none",
+        bf16=False,
+        activation_checkpointing=False,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        disable_tqdm=quiet or not sys.stderr.isatty(),
+        logging_steps=10,
+    )
+
+
+@contextmanager
+def _bars(quiet: bool) -> Iterator[None]:
+    """The bars of `datasets` only where somebody looks."""
+    import datasets
+
+    were = datasets.are_progress_bars_disabled()
+    if quiet or not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not were:
+            datasets.enable_progress_bars()
 
 
 def _pad_apart(tokenizer: Any, last: set[int]) -> None:

@@ -21,8 +21,6 @@ from mnemos.study import reward
 from mnemos.train.reward_model import RewardTraining, sides, train_reward_model
 from tests.tiny import save_tiny
 
-pytestmark = pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")
-
 
 def pair(number: int, good: str, bad: str, **meta: object) -> Example:
     asked = Turn("user", f"question {number}")
@@ -76,7 +74,7 @@ def test_the_loss_is_that_of_bradley_and_terry_with_margin_and_centring(model, t
 
     data = Dataset.from_list([{**row, "margin": float(m)} for row, m in zip(rows, margin, strict=True)])
     arguments = RewardConfig(
-        "unused", center_rewards_coefficient=0.3, bf16=False, gradient_checkpointing=False, use_cpu=True,
+        "unused", center_rewards_coefficient=0.3, bf16=False, activation_checkpointing=False, use_cpu=True,
         report_to="none", dataloader_pin_memory=False, disable_tqdm=True,
     )  # fmt: skip
     tokenizer = load_tokenizer(str(trained))
