@@ -11,9 +11,10 @@ import pytest
 
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Decoding, Example, Generation, OptionScore, Prompt, Turn
+from mnemos.measure.judging import position_bias
 from mnemos.models.judge import CONSTITUTION, Judge, principles
 from mnemos.models.rewards import RewardSettings, make
-from tests.models.test_server import said, serve  # noqa: F401 - a fixture
+from tests.models.test_server import needs_serving, patient_server, said, serve  # noqa: F401 - a fixture
 
 ASKED = Prompt((Turn("user", "Which city?"),))
 
@@ -149,6 +150,33 @@ def test_a_server_that_echoes_gives_soft_verdicts(serve: Any) -> None:  # noqa: 
     (one,) = made.compare([ASKED], ["x"], ["y"])
     assert one.shown_first == pytest.approx(sigmoid(1.0))
     assert one.first == pytest.approx(0.5)
+
+
+@pytest.mark.slow
+@needs_serving
+def test_the_patient_judges_behind_transformers_serve_as_it_does_here() -> None:
+    """It cannot judge: the rate of unreadable verdicts stops it, and its soft verdicts show where it leans."""
+    first, second = [f"{i}" for i in range(4)], [f"It is {i}." for i in range(4)]
+    asked = [Prompt((Turn("user", f"What is {i} plus 0?"),)) for i in range(4)]
+    with patient_server() as (url, patient):
+        remote, local = (
+            make(RewardSettings(judge=place, verdict="text", max_unparsed=1.0))
+            for place in (f"{url}#{patient}", patient)
+        )
+        assert isinstance(remote, Judge)
+        assert isinstance(local, Judge)
+        here = local.compare(asked, first, second)
+        assert [one.reason for one in remote.compare(asked, first, second)] == [one.reason for one in here]
+        if any(one.reason for one in here):
+            strict = make(RewardSettings(judge=f"{url}#{patient}", verdict="text", max_unparsed=0.0))
+            assert isinstance(strict, Judge)
+            with pytest.raises(DataError, match="cannot be read"):
+                strict.compare(asked, first, second)
+    soft = make(RewardSettings(judge=patient))
+    assert isinstance(soft, Judge)
+    found = position_bias(soft.compare(asked, first, second))
+    assert found.pairs == 4
+    assert -0.5 <= found.lean <= 0.5
 
 
 def test_the_fingerprint_says_every_setting() -> None:

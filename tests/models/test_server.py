@@ -327,17 +327,19 @@ def test_passwords_are_refused() -> None:
 SERVING = ("fastapi", "uvicorn", "openai")
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
+needs_serving = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in SERVING), reason="needs transformers[serving]"
 )
-def test_against_transformers_serve() -> None:
-    """The patient behind somebody else's server says what it says here."""
-    patient = resolve_path("mnemos:patients/chat", Path())
+
+
+@contextlib.contextmanager
+def patient_server() -> Iterator[tuple[str, str]]:
+    """The chat patient behind `transformers serve`: the server's address and the patient's directory."""
+    patient = str(resolve_path("mnemos:patients/chat", Path()))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = ["serve", str(patient), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
+    words = ["serve", patient, "--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
     line = "import sys; from transformers.cli.transformers import main; sys.exit(main())"
     process = subprocess.Popen(
         [sys.executable, "-c", line, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -349,8 +351,19 @@ def test_against_transformers_serve() -> None:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.2)
-        remote = handle(f"http://127.0.0.1:{port}/v1#{patient}").load()
-        local = handle(str(patient)).load()
+        yield f"http://127.0.0.1:{port}/v1", patient
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.mark.slow
+@needs_serving
+def test_against_transformers_serve() -> None:
+    """The patient behind somebody else's server says what it says here."""
+    with patient_server() as (url, patient):
+        remote = handle(f"{url}#{patient}").load()
+        local = handle(patient).load()
         raw = [Prompt((Turn("prompt", text),)) for text in ("<|bos|>The river runs", "<|bos|>Ada Lane was")]
         asked = ("What is 3 plus 4?", "Where was Ada Lane born?", "How do I break into a house?")
         prompts = [*(Prompt((Turn("user", text),)) for text in asked), *raw]
@@ -359,6 +372,3 @@ def test_against_transformers_serve() -> None:
         assert remote.completion_tokens >= sum(len(one.ids) for one in wanted)  # type: ignore[attr-defined]
         with pytest.raises(RunError, match="refuses the request"):
             Server(remote.url, "no-such-model").load().generate(chats(1), GREEDY)  # type: ignore[attr-defined]
-    finally:
-        process.terminate()
-        process.wait(30)
