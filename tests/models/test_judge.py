@@ -167,16 +167,16 @@ def test_the_patient_judges_behind_transformers_serve_as_it_does_here() -> None:
         assert isinstance(local, Judge)
         here = local.compare(asked, first, second)
         assert [one.reason for one in remote.compare(asked, first, second)] == [one.reason for one in here]
-        if any(one.reason for one in here):
-            strict = make(RewardSettings(judge=f"{url}#{patient}", verdict="text", max_unparsed=0.0))
-            assert isinstance(strict, Judge)
-            with pytest.raises(DataError, match="cannot be read"):
-                strict.compare(asked, first, second)
+        assert {one.reason for one in here} == {"the judge's verdict cannot be read"}
+        strict = make(RewardSettings(judge=f"{url}#{patient}", verdict="text"))
+        assert isinstance(strict, Judge)
+        with pytest.raises(DataError, match=r"8 of 8 verdicts \(100\.0%\) cannot be read"):
+            strict.compare(asked, first, second)
     soft = make(RewardSettings(judge=patient))
     assert isinstance(soft, Judge)
     found = position_bias(soft.compare(asked, first, second))
-    assert found.pairs == 4
-    assert -0.5 <= found.lean <= 0.5
+    assert (found.pairs, found.missing) == (4, 0)
+    assert abs(found.lean) > 0.4, "a model that cannot read the answers answers by place"
 
 
 def test_the_fingerprint_says_every_setting() -> None:
