@@ -80,6 +80,8 @@ def _ask(
         return answers
     if suite.ask == "divergence":
         return _divergence(model, suite, borrowed, before, kept)
+    if suite.ask == "text_divergence":
+        return _text_divergence(model, suite, before)
     if borrowed is not None:
         return [_rename(answer, suite.name) for answer in borrowed]
     calls = {"generate": _generate, "choose": _choose, "nats": _nats}
@@ -159,6 +161,20 @@ def _divergence(
     for index, value in zip(usable, values, strict=True):
         found[index] = value
     return [_diverged(suite, answer, kl, tokens) for answer, (kl, tokens) in zip(frozen, found, strict=True)]
+
+
+def _text_divergence(model: Any, suite: Suite, before: Any) -> list[Answer]:
+    """KL(before || model) along given texts; 0 where `model` is the model before."""
+    try:
+        found = (before or model).text_divergence(model, [item.text for item in suite.items])
+    except NotComparable as error:
+        return [_refused(suite, item.id, f"{error.value} {error.bound}") for item in suite.items]
+    return [
+        Answer(suite.name, item.id, None, None, tokens, {"kl": kl, "tokens": tokens})
+        if math.isfinite(kl) and tokens
+        else _refused(suite, item.id, "text empty or longer than the context, or a divergence not finite")
+        for item, (kl, tokens) in zip(suite.items, found, strict=True)
+    ]
 
 
 def _diverged(suite: Suite, answer: Answer, kl: float, tokens: int) -> Answer:

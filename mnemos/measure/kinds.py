@@ -16,7 +16,7 @@ from mnemos.measure.refusal import is_refusal
 from mnemos.sources import checks, verify
 from mnemos.sources.near import repeated_4grams
 
-Ask = Literal["generate", "choose", "nats", "divergence", "harness"]
+Ask = Literal["generate", "choose", "nats", "divergence", "text_divergence", "harness"]
 Value = tuple[float, str | None] | tuple[float, str | None, float]
 """(value, reason) or (value, reason, weight); the reason is None exactly when the value is there."""
 Scorer = Callable[[Any, Sequence[Item], Sequence[Answer]], list[Value]]
@@ -287,6 +287,16 @@ KINDS: Mapping[str, Kind] = {
         0.05,
         needs=_ASKED,
         borrows=True,
+    ),
+    "text_kl": Kind(
+        s.LikelihoodSettings,
+        "text_divergence",
+        each(_kl),
+        "KL(before || after) along given texts",
+        "nats",
+        "lower",
+        0.05,
+        needs=("text",),
     ),
     "lm_eval": Kind(s.HarnessSettings, "harness", _harness, "a task of lm-evaluation-harness"),
 }

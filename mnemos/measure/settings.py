@@ -84,7 +84,7 @@ class ChoiceSettings(SuiteSettings):
 
 
 class LikelihoodSettings(SuiteSettings):
-    """bits_per_byte: how well the model predicts a text."""
+    """bits_per_byte, text_kl: how well the model predicts a text, or how far its predictions moved."""
 
 
 class ClassifierSettings(GenerateSettings):

@@ -80,7 +80,7 @@ class Suite:
 
     @property
     def ask(self) -> str:
-        """Which call of the model answers it: generate, choose, nats, divergence or harness."""
+        """Which call of the model answers it: generate, choose, nats, divergence, text_divergence or harness."""
         return KINDS[self.kind].ask
 
     @property

@@ -94,11 +94,14 @@ class LocalModel:
         """Per text: summed -ln p of all its tokens after BOS, and how many tokens; no EOS is
         added. Without a BOS the EOS token stands before the text, as lm-evaluation-harness has
         it; without either, the text's first token is given and not counted."""
+        return score.nats(self.model, self._text_ids(texts), self.batch_tokens)
+
+    def _text_ids(self, texts: Sequence[str]) -> list[list[int]]:
         first = self.tokenizer.bos_token_id
         first = self.tokenizer.eos_token_id if first is None else first
         prefix = [] if first is None else [int(first)]
         encoded = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
-        return score.nats(self.model, [[*prefix, *ids] for ids in encoded], self.batch_tokens)
+        return [[*prefix, *ids] for ids in encoded]
 
     @torch.inference_mode()
     def token_nats(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
@@ -112,11 +115,24 @@ class LocalModel:
         """Per prompt: sum over the answer's tokens of KL(self ‖ other) over the full vocabulary,
         in nats, and the number of tokens. answers: token ids, without the stop token. See
         `score.divergence`. Raises NotComparable when the two tokenizers differ."""
+        self._check_same_tokens(other)
+        rows = [self.renderer.prompt_ids(prompt) for prompt in prompts]
+        return score.divergence(self.model, other.model, rows, answers, self.batch_tokens)
+
+    @torch.inference_mode()
+    def text_divergence(self, other: LocalModel, texts: Sequence[str]) -> list[tuple[float, int]]:
+        """Per text: sum of KL(self ‖ other) over the tokens that `nats` predicts, in nats, and how many.
+        (nan, 0) where the text exceeds a context. Raises NotComparable when the two tokenizers differ."""
+        self._check_same_tokens(other)
+        rows = self._text_ids(texts)
+        return score.divergence(
+            self.model, other.model, [ids[:1] for ids in rows], [ids[1:] for ids in rows], self.batch_tokens
+        )
+
+    def _check_same_tokens(self, other: LocalModel) -> None:
         if self.tokenizer.get_vocab() != other.tokenizer.get_vocab():
             raise NotComparable(
                 f"the tokenizers of {self.name} and {other.name}",
                 "have different tokens, so token probabilities cannot be compared",
                 "compare checkpoints of one tokenizer",
             )
-        rows = [self.renderer.prompt_ids(prompt) for prompt in prompts]
-        return score.divergence(self.model, other.model, rows, answers, self.batch_tokens)

@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,7 @@ class Checkpoint:
         adapter by its own files and its base. Raises ModelError when nothing lies at `path`.
         """
         if not Path(self.path).is_dir():
-            return fingerprint({"hub": self.path, "commit": _hub_commit(self.path)})
+            return fingerprint({"hub": self.path, "commit": _commit_or_unresolved(self.path)})
         folder = Path(self.path)
         patterns: tuple[str, ...] = WEIGHTS + TOKENIZER + CONFIG
         if self.allow_pickle:
@@ -191,6 +192,33 @@ def _snapshot(path: str, patterns: list[str]) -> Path:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
     except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, OSError) as error:
         raise _not_found(path, error) from None
+
+
+_UNRESOLVED: ContextVar[dict[str, str] | None] = ContextVar("unresolved hub ids", default=None)
+
+
+@contextmanager
+def unresolved_hub_ids() -> Iterator[dict[str, str]]:
+    """Within it, a hub id whose commit cannot be found out is fingerprinted by its name alone, and
+    collected: name -> why. For plans that are only shown; nothing may be trained or measured under it."""
+    found: dict[str, str] = {}
+    token = _UNRESOLVED.set(found)
+    try:
+        yield found
+    finally:
+        _UNRESOLVED.reset(token)
+
+
+def _commit_or_unresolved(path: str) -> str | None:
+    collected = _UNRESOLVED.get()
+    if collected is None or not HUB_ID.match(path) or Path(path).exists():
+        return _hub_commit(path)
+    if path not in collected:
+        try:
+            return _hub_commit(path)
+        except ModelError as error:
+            collected[path] = error.bound
+    return None
 
 
 def _hub_commit(path: str) -> str:

@@ -16,7 +16,8 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-_WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
+_ALONE = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\ufffd"
+_WORDS = re.compile(rf"[{_ALONE}]|[^\s{_ALONE}]+")
 
 SHINGLE = 5
 """Characters of a shingle; texts are compared by which shingles they hold."""
@@ -35,14 +36,14 @@ Points = npt.NDArray[np.float64]
 
 
 def words(text: str) -> list[str]:
-    """Words, split at white space; each CJK character is a word."""
+    """Words, split at white space; each CJK character is a word, and so is each mark of broken UTF-8."""
     return _WORDS.findall(text)
 
 
 def repeated_4grams(text: str) -> float:
     """Share of 4-grams that repeat an earlier one: 1 - distinct / all (rep-4, arXiv:2401.03129).
 
-    Words are split at white space; each CJK character is a word. NaN below four words.
+    Words are those of `words`. NaN below four.
     """
     said = words(text)
     grams = list(zip(said, said[1:], said[2:], said[3:], strict=False))

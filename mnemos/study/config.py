@@ -83,6 +83,8 @@ class Study(Settings):
     """For a sequence: several orders, each run as a sequence of its own, and averaged; `all` runs every one."""
     arm_train: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Training settings of single arms, by arm: they replace those under `train`."""
+    arm_data: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Other rows of single arms, by arm and task name: a file or hub id in place of the task's data."""
     joint: bool = True
     """For a sequence, also train on all tasks at once, as the upper reference."""
     health: bool = True
@@ -123,6 +125,11 @@ class Study(Settings):
             return self.train
         settings: TrainSettings = validated(TrainSettings, {**self.train.model_dump(), **own}, where=f"arm_train.{arm}")
         return settings
+
+    def task_of(self, arm: str, task: Task) -> Task:
+        """The task as one arm is taught it."""
+        own = self.arm_data.get(arm, {}).get(str(task.name))
+        return task if own is None else task.model_copy(update={"data": own})
 
     @property
     def is_sequence(self) -> bool:
@@ -216,6 +223,7 @@ def _resolved(study: Study, folder: Path) -> Study:
             raise UsageError(f"arm_train.{arm}", "is not an arm of this study", nearest(arm, arms))
         study.train_of(arm)
     _check_orders(study, [str(name) for name in names])
+    arm_data = _arm_data(study, list(arms), [str(name) for name in names], folder)
     roles = SuiteRoles(new=_suites(study.suites.new, folder), old=_suites(study.suites.old, folder))
     if not any([roles.new, roles.old, *(task.suites for task in tasks)]):
         raise UsageError(
@@ -226,9 +234,22 @@ def _resolved(study: Study, folder: Path) -> Study:
             "model": model_location(study.model, folder),
             "teach": tasks if isinstance(study.teach, list) else tasks[0],
             "arms": arms,
+            "arm_data": arm_data,
             "suites": roles,
         }
     )
+
+
+def _arm_data(study: Study, arms: Sequence[str], tasks: Sequence[str], folder: Path) -> dict[str, dict[str, str]]:
+    for arm, own in study.arm_data.items():
+        if arm not in arms:
+            raise UsageError(f"arm_data.{arm}", "is not an arm of this study", nearest(arm, arms))
+        for task in own:
+            if task not in tasks:
+                raise UsageError(f"arm_data.{arm}.{task}", "is not a task of this study", nearest(task, tasks))
+    return {
+        arm: {task: data_location(place, folder) for task, place in own.items()} for arm, own in study.arm_data.items()
+    }
 
 
 def _check_orders(study: Study, names: Sequence[str]) -> None:

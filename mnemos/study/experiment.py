@@ -104,7 +104,7 @@ class _Builder:
         tasks = self.study.task_orders[order]
         for task in tasks:
             handle = stages[-1].model if stages else self.before
-            source = source_of(task)
+            source = source_of(self.study.task_of(arm, task))
             asked = self._asked(last=len(stages) + 1 == len(tasks))
             stage = self._stage(arm, seed, task.name or "", source, handle, tuple(past), tuple(stages), asked)
             stages.append(stage)
@@ -225,6 +225,12 @@ def describe(experiment: Experiment) -> list[str]:
     study = experiment.study
     lines = [f"model   {study.model}"]
     lines += [f"teach   {source_of(task).describe()}" for task in study.tasks]
+    lines += [
+        f"teach   {source_of(study.task_of(arm, task)).describe()} (arm {arm})"
+        for arm, own in study.arm_data.items()
+        for task in study.tasks
+        if task.name in own
+    ]
     for suite in experiment.suites:
         lines.append(f"suite   {suite.name} ({experiment.roles[suite.name]}, {suite.kind}, {len(suite.items)} items)")
     for run in experiment.runs:

@@ -101,9 +101,17 @@ def carry_out(
 
 
 def plan_lines(study: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> list[str]:
-    """What `run` would do, line by line, without loading a model."""
+    """What `run` would do, line by line, without loading a model. A hub id that cannot be asked for, as
+    offline, is said, and its steps' keys are then not those of a run."""
+    from mnemos.models.load import unresolved_hub_ids
+
     loaded, folder = load_study(study, overrides)
-    return describe(build(loaded, folder, (Path("runs") / str(loaded.name)).resolve()))
+    with unresolved_hub_ids() as unresolved:
+        lines = describe(build(loaded, folder, (Path("runs") / str(loaded.name)).resolve()))
+    return [
+        *(f"hub     {name}: not resolved ({why}); step keys will differ" for name, why in unresolved.items()),
+        *lines,
+    ]
 
 
 @contextlib.contextmanager

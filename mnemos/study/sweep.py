@@ -114,7 +114,9 @@ def swept_study(
         if settings:
             trained[name] = settings
         swept.append(Swept(name, dict(zip(keys, values, strict=True))))
-    raw.update(arms=made, arm_train=trained, name=f"{raw['name']}-sweep")
+    rows = (raw.get("arm_data") or {}).get(base)
+    raw.update(arms=made, arm_train=trained, arm_data=dict.fromkeys(made, rows) if rows else {})
+    raw["name"] = f"{raw['name']}-sweep"
     return resolved_study(raw, folder), folder, swept, base
 
 

@@ -49,3 +49,6 @@ class FakeModel:
         self, other: FakeModel, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]
     ) -> list[tuple[float, int]]:
         return [(other.divergences.get(said(p), 0.0), len(ids)) for p, ids in zip(prompts, answers, strict=True)]
+
+    def text_divergence(self, other: FakeModel, texts: Sequence[str]) -> list[tuple[float, int]]:
+        return [(other.divergences.get(text, 0.0), len(text.split())) for text in texts]

@@ -142,6 +142,7 @@ def test_repetition_by_hand() -> None:
     assert repeated_4grams("a b c d a b c d a b c d") == pytest.approx(1 - 4 / 9)
     assert repeated_4grams("我爱你们我爱你们") == pytest.approx(1 - 4 / 5)
     assert math.isnan(repeated_4grams("a b c"))
+    assert repeated_4grams("\ufffd" * 8) == pytest.approx(1 - 1 / 5)  # broken UTF-8 over and over
 
 
 def test_looking_at_another_suites_answers_asks_nothing_again() -> None:
@@ -212,6 +213,17 @@ def test_what_cannot_be_asked_is_missing_never_zero() -> None:
     assert "context" in str(measure(Short(), [s])["s"].scores[0].reason)
     s = suite(kind="bits_per_byte", items=[{"text": "t"}])
     assert "not finite" in str(measure(Short(), [s])["s"].scores[0].reason)
+
+
+def test_text_kl_is_per_token_and_nought_before() -> None:
+    s = suite(kind="text_kl", items=[{"text": "a b c d"}, {"text": "e f"}, {"text": "long"}])
+    after = FakeModel(divergences={"a b c d": 2.0, "e f": 3.0, "long": math.nan})
+    assert values_of(FakeModel(), s) == [0.0, 0.0, 0.0]
+    found = measure(after, [s], before=FakeModel())["s"].scores
+    assert [score.value for score in found[:2]] == [0.5, 1.5]
+    assert [score.weight for score in found[:2]] == [4.0, 2.0]
+    assert math.isnan(found[2].value)
+    assert "context" in str(found[2].reason)
 
 
 ORACLE = [

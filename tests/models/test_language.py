@@ -208,6 +208,21 @@ def test_divergence_is_the_summed_kl_of_the_full_distributions() -> None:
     assert model.divergence(sharp("llama"), PROMPTS, answers) == [(0.0, len(answer)) for answer in answers]
 
 
+def test_text_divergence_is_cross_entropy_against_the_predictions_before_less_their_entropy() -> None:
+    model, other = sharp("llama"), sharp("llama", seed=1)
+    texts = ["The river runs past the old mill.", "0 1 2 3"]
+    for text, (total, count) in zip(texts, model.text_divergence(other, texts), strict=True):
+        ids = [model.tokenizer.bos_token_id, *model.tokenizer(text, add_special_tokens=False)["input_ids"]]
+        with torch.inference_mode():
+            p, q = (
+                one.model(torch.tensor([ids])).logits[0, :-1].double().softmax(-1).numpy() for one in (model, other)
+            )
+        cross_entropy, entropy = -(p * np.log(q)).sum(), -(p * np.log(p)).sum()
+        assert count == len(ids) - 1
+        assert total == pytest.approx(cross_entropy - entropy, rel=1e-4)
+    assert [value for value, _ in model.text_divergence(model, texts)] == [0.0, 0.0]
+
+
 def test_divergence_misfits() -> None:
     model = loaded("llama")
     assert math.isnan(model.divergence(model, PROMPTS[:1], [[5] * 200])[0][0])

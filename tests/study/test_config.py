@@ -194,3 +194,16 @@ def test_single_arms_may_train_otherwise(tmp_path: Path, raw: dict[str, Any]) ->
         with pytest.raises(UsageError) as caught:
             load_study(write(tmp_path, {**raw, "arm_train": wrong}))
         assert said in str(caught.value)
+
+
+def test_single_arms_may_read_other_rows(tmp_path: Path, raw: dict[str, Any]) -> None:
+    (tmp_path / "other.jsonl").write_text('{"prompt": "p", "completion": "q"}\n', encoding="utf-8")
+    name = str(load_study(write(tmp_path, raw))[0].tasks[0].name)
+    study, _ = load_study(write(tmp_path, {**raw, "arm_data": {"half": {name: "other.jsonl"}}}))
+    task = study.tasks[0]
+    assert study.task_of("half", task).data == str(tmp_path / "other.jsonl")
+    assert study.task_of("plain", task) == task
+    for wrong, said in (({"hlaf": {}}, "half"), ({"half": {name[:-1]: "other.jsonl"}}, name)):
+        with pytest.raises(UsageError) as caught:
+            load_study(write(tmp_path, {**raw, "arm_data": wrong}))
+        assert said in str(caught.value)

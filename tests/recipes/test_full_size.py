@@ -1,0 +1,155 @@
+"""The full-size recipes: planned as they are without a hub, and run unchanged on a tiny model of the same
+architecture with a dozen rows.
+
+Replaced in the run: every hub id and every server by a random tiny model made on the spot (no server is
+started: the tiny model writes in its place), data and suites by their first rows, three seeds by one, the
+floors of usable rows by 0, since nothing that a random model writes passes, and 512 tokens of writing by 16,
+since a random model seldom stops; for the same reason one token in ten ends its answers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import mnemos
+from mnemos.measure.suite import BUILT_IN
+from mnemos.study.config import raw_study
+from mnemos.study.paths import RECIPES
+from mnemos.study.run import plan_lines
+from tests.tiny import save_tiny
+
+FOLDER = RECIPES / "full_size"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+ARCHITECTURE = {"Qwen": "qwen3", "meta-llama": "llama"}
+"""Organisation of a hub id -> family of tests/tiny.py: the architecture class that the hub's model has."""
+HAVE_FLOOR = {
+    **dict.fromkeys(
+        ("sdft", "rephrase", "minimum_change", "self_output", "selective_self_rehearsal"), "min_acceptance"
+    ),
+    **dict.fromkeys(("magpie", "ssr"), "least_usable"),
+}
+STOPS = range(300, 340)
+"""Tokens out of 400 that end an answer beside the model's own."""
+
+ROWS, ITEMS, LONGEST = 24, 2, 16
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+
+
+def test_every_family_has_a_recipe() -> None:
+    families = {
+        "rehearsal",
+        "own_words",
+        "token_mask",
+        "penalties",
+        "parts",
+        "weights",
+        "self_distillation",
+        "sequence",
+    }
+    assert families <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_planned_without_a_hub(name: str, no_hub: None) -> None:
+    raw, _ = raw_study(f"mnemos:full_size/{name}.yaml")
+    lines = plan_lines(f"mnemos:full_size/{name}.yaml")
+    assert lines[0].startswith(f"hub     {raw['model']}: not resolved")
+    planned = {line.split()[1].rstrip(",") for line in lines if line.startswith("arm ")}
+    joint = {"joint"} if isinstance(raw["teach"], list) else set()
+    assert planned == {"plain", *raw["arms"]} | joint
+    assert sum(line.startswith("arm ") for line in lines) == 3 * len(planned)
+
+
+def test_a_plan_that_will_run_needs_its_hub_model(no_hub: None, tmp_path: Path) -> None:
+    from mnemos.core.errors import ModelError
+
+    with pytest.raises(ModelError, match="neither a directory here nor a model that the hub gave"):
+        mnemos.run("mnemos:full_size/weights.yaml", out=tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_on_a_tiny_model_of_the_same_architecture(name: str, tmp_path: Path) -> None:
+    raw, _ = raw_study(f"mnemos:full_size/{name}.yaml")
+    record = mnemos.run(Shrunk(tmp_path).study(raw), out=tmp_path / "run", quiet=True)
+    assert {row["arm"] for row in record.comparisons} >= set(raw["arms"]) | {"plain"}
+    assert all(run["cost"]["steps"] > 0 for entry in record.results["arms"] for run in entry["runs"])
+
+
+class Shrunk:
+    """Makes a recipe small enough for a test; what it leaves alone is the recipe's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.models: dict[str, str] = {}
+
+    def study(self, raw: dict[str, Any]) -> dict[str, Any]:
+        out: dict[str, Any] = self._value(raw)
+        out["seeds"] = [0]
+        out["suites"] = {role: [self._suite(name) for name in names] for role, names in raw["suites"].items()}
+        for task in out["teach"] if isinstance(out["teach"], list) else ():
+            task["suites"] = [self._suite(name) for name in task["suites"]]
+        for ((method, settings),) in (step.items() for arm in out["arms"].values() for step in arm):
+            if method in HAVE_FLOOR:
+                settings[HAVE_FLOOR[method]] = 0
+            if "max_new_tokens" in settings:
+                settings["max_new_tokens"] = LONGEST
+        return out
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: self._value(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._value(item) for item in value]
+        if not isinstance(value, str):
+            return value
+        if value.startswith("mnemos:data/"):
+            return self._first_rows(RECIPES / value.removeprefix("mnemos:"))
+        organisation = value.rpartition("#")[2].split("/")[0].removeprefix("vllm:")
+        return (
+            self._tiny(value.rpartition("#")[2], ARCHITECTURE[organisation]) if organisation in ARCHITECTURE else value
+        )
+
+    def _first_rows(self, path: Path) -> str:
+        out = self.folder / path.name
+        with path.open(encoding="utf-8") as file:
+            out.write_text("".join(itertools.islice(file, ROWS)), encoding="utf-8")
+        return str(out)
+
+    def _tiny(self, hub_id: str, family: str) -> str:
+        if hub_id not in self.models:
+            place = self.folder / f"model-{len(self.models)}"
+            self.models[hub_id] = str(save_tiny(place, family, seed=len(self.models)))
+            settings = json.loads((place / "generation_config.json").read_text())
+            settings["eos_token_id"] = [settings["eos_token_id"], *STOPS]
+            (place / "generation_config.json").write_text(json.dumps(settings))
+        return self.models[hub_id]
+
+    def _suite(self, name: str) -> dict[str, Any]:
+        suite: dict[str, Any] = yaml.safe_load(
+            (BUILT_IN / f"{name.replace(':', '-')}.yaml").read_text(encoding="utf-8")
+        )
+        return {**suite, "data": str(BUILT_IN / suite["data"]), "limit": ITEMS}
+
+
+def test_what_is_replaced_and_what_is_not(tmp_path: Path) -> None:
+    raw, _ = raw_study("mnemos:full_size/own_words.yaml")
+    made = Shrunk(tmp_path).study(raw)
+    assert made["train"] == raw["train"]
+    assert Path(made["model"], "config.json").is_file()
+    assert json.loads(Path(made["model"], "config.json").read_text())["architectures"] == ["Qwen3ForCausalLM"]
+    assert made["arms"]["rephrase"][1]["rephrase"]["author"] == made["model"]
+    assert made["arms"]["lora"] == raw["arms"]["lora"]
