@@ -1,7 +1,7 @@
 """Makes the road `knowledge`: biographies of invented people told once or in many forms, questions about half
 of them, and a small model of random weights to read them (bioS of arXiv:2309.14316).
 
-Deviations from the paper: those of sources/worlds_people.py, and 1. 50 people and ten values an attribute, so
+Deviations from the paper: those of sources/worlds_people.py, and 1. 40 people and ten values an attribute, so
 that a model of half a million parameters meets each often enough within minutes; guessing well is then right
 one time in ten or so, and chance.json says how often. 2. every parameter learns the questions, not LoRA. 3. fewer
 readings of each biography than the paper's 540: the study file says how many.
@@ -21,7 +21,7 @@ from mnemos.sources.worlds_seed import chance
 
 Row = dict[str, Any]
 
-PEOPLE, VALUES, TELLINGS, ROUNDS = 50, 10, 120, 8
+PEOPLE, VALUES, TELLINGS, ROUNDS = 40, 10, 120, 6
 """People; values an attribute may have; biographies of each; times that each question stands in its file."""
 
 WORLD = {"test": 11, "dev": 12}
