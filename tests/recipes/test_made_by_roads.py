@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from mnemos.core.files import read_jsonl
 from mnemos.models.load import Checkpoint
 from mnemos.recipes.patient import load_recipe
 from mnemos.recipes.roads import chinese_text, invented_people, smaller_patients
@@ -52,7 +52,7 @@ def test_biographies_differ_in_wording_alone() -> None:
 def test_no_question_about_the_unseen_half_is_taught(tmp_path: Path) -> None:
     told = invented_people.world(10, 5, seed=3)
     invented_people.write_world(tmp_path, told, 3)
-    rows = {p.stem: [json.loads(line) for line in p.open()] for p in tmp_path.glob("*.jsonl")}
+    rows = {path.stem: read_jsonl(path) for path in tmp_path.glob("*.jsonl")}
     taught = {row["person"] for row in rows["questions"]}
     assert taught == {p.name for p in told if p.asked == "train"}
     assert not taught & {row["person"] for row in rows["unseen-people"]}

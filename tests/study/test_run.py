@@ -15,6 +15,8 @@ import pytest
 
 import mnemos
 from mnemos.core.errors import RunError, UsageError
+from mnemos.study.config import load_study
+from mnemos.study.experiment import build, describe
 from mnemos.study.run import plan_lines
 from tests.study.worlds import chat, make_study, without_timings, write_jsonl
 
@@ -96,6 +98,16 @@ def test_dry_run_prints_every_plan_and_trains_nothing(tmp_path: Path) -> None:
     assert "arXiv" in text
     assert text.count("seed 0") == 2
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_arm_with_its_own_rows_is_the_arm_that_a_study_of_these_rows_would_train(tmp_path: Path) -> None:
+    given = {"arms": {"other": []}, "arm_data": {"other": {"new": "old.jsonl"}}}
+    own = build(*load_study(make_study(tmp_path, **given)), tmp_path / "run")
+    whole = build(*load_study(make_study(tmp_path, arms={}, teach={"data": "old.jsonl", "name": "new"})), tmp_path)
+    plans = {run.arm: run.last.plan for run in own.runs}
+    assert plans["other"].examples.fingerprint != plans["plain"].examples.fingerprint
+    assert list(plans["other"].examples) == list(whole.runs[0].last.plan.examples)
+    assert any(line.endswith("(arm other)") and "old" in line for line in describe(own))
 
 
 def test_a_sequence_gives_the_score_matrix(tmp_path: Path) -> None:
