@@ -118,8 +118,10 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     def gain(name: str) -> dict[str, float]:
         values = [run["accuracy"][name][f"{run['alpha']:g}"] - run["accuracy"][name]["0"] for run in runs]
-        half = t_quantile(len(values) - 1) * float(np.std(values, ddof=1)) / len(values) ** 0.5
         mean = float(np.mean(values))
+        if len(values) < 2:  # one seed says nothing of how far seeds differ
+            return {"mean": mean, "low": -100.0, "high": 100.0}
+        half = t_quantile(len(values) - 1) * float(np.std(values, ddof=1)) / len(values) ** 0.5
         return {"mean": mean, "low": mean - half, "high": mean + half}
 
     test = gain("test")
