@@ -58,8 +58,10 @@ class GenerateSettings(SuiteSettings):
 class GeneratedSettings(GenerateSettings):
     """generated: the answer is compared with one or several references."""
 
-    match: Literal["exact", "normalised", "number", "regex", "json", "f1", "chrf", "code", "sql"] = "normalised"
-    """How answers are compared; f1 and chrf are graded, the others right or wrong. code and sql run the
+    match: Literal["exact", "normalised", "number", "regex", "json", "f1", "chrf", "rouge_l", "code", "sql"] = (
+        "normalised"
+    )
+    """How answers are compared; f1, chrf and rouge_l are graded, the others right or wrong. code and sql run the
     answer in a sandbox: against the tests in the reference, or against the right query on `database`."""
     database: str | None = None
     """With match: sql, the sqlite file, relative to the suite's file."""

@@ -15,8 +15,8 @@ from mnemos.models.load import handle
 from mnemos.models.rewards import RewardSettings, make
 from mnemos.sources.own_words import BestSamples, Check, OwnAnswers, OwnSamples, OwnWords, Rewritten
 
-Verifier = Literal["none", "exact", "normalised", "number", "regex", "json", "f1", "chrf"]
-Tasks = Literal["exact", "normalised", "number", "regex", "json", "f1", "chrf"]
+Verifier = Literal["none", "exact", "normalised", "number", "regex", "json", "f1", "chrf", "rouge_l"]
+Tasks = Literal["exact", "normalised", "number", "regex", "json", "f1", "chrf", "rouge_l"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Tokens = Annotated[int, Field(ge=1)]
 
@@ -43,7 +43,7 @@ def sdft(
     verifier: what a rewrite must pass against the gold answer; a rewrite that fails, that never ends
     or that speaks of the instruction ("reference answer", "your response", …) is refused, and the gold
     answer is kept. number for maths, json for calls.
-    min_score: what the verifier must give at least; below 1 for the graded ones (f1, chrf).
+    min_score: what the verifier must give at least; below 1 for the graded ones (f1, chrf, rouge_l).
     reference: column of the data that holds what the verifier compares with; the gold answer unless
     given.
     max_new_tokens: longest rewrite.
@@ -100,7 +100,7 @@ def rephrase(
     share: of the new rows that are rewritten, drawn by seed; 0 is plain fine-tuning.
     author: who rewrites: a directory, hub id or http://host:port/v1#name; the model before unless given.
     verifier: what a rewrite must pass against the gold answer; none takes every rewrite that ends.
-    min_score: what the verifier must give at least; below 1 for the graded ones (f1, chrf).
+    min_score: what the verifier must give at least; below 1 for the graded ones (f1, chrf, rouge_l).
     reference: column of the data that holds what the verifier compares with; the gold answer unless
     given.
     unsolved: what becomes of a row whose rewrite fails: keep its gold answer, or drop the row. Kept
@@ -154,7 +154,7 @@ def minimum_change(
     editor: who mends a wrong answer, with the gold one at hand: a directory, hub id or
     http://host:port/v1#name; the model before itself unless given.
     verifier: what an own or edited answer must pass against the gold answer.
-    min_score: what the verifier must give at least; below 1 for the graded ones (f1, chrf).
+    min_score: what the verifier must give at least; below 1 for the graded ones (f1, chrf, rouge_l).
     reference: column of the data that holds what the verifier compares with; the gold answer unless
     given.
     max_new_tokens: longest answer.
@@ -196,7 +196,7 @@ def selective_self_rehearsal(
     http://host:port/v1#name. Without one the verifier alone decides; with one, both must agree (and
     verifier: none leaves it to the judge).
     verifier: what an own answer must pass against the gold answer.
-    min_score: what the verifier must give at least; below 1 for the graded ones (f1, chrf).
+    min_score: what the verifier must give at least; below 1 for the graded ones (f1, chrf, rouge_l).
     reference: column of the data that holds what the verifier compares with; the gold answer unless
     given.
     max_new_tokens: longest answer.
@@ -243,7 +243,7 @@ def self_output(
     share: of the new rows that are asked about, drawn by seed; 0 is plain fine-tuning.
     samples: answers sampled to each question.
     verifier: what an answer must pass against the gold answer; none takes every answer that ends.
-    min_score: what the verifier must give at least; below 1 for the graded ones (f1, chrf).
+    min_score: what the verifier must give at least; below 1 for the graded ones (f1, chrf, rouge_l).
     reference: column of the data that holds what the verifier compares with; the gold answer unless
     given.
     unsolved: what becomes of a question without a right sample: drop it, or keep its gold answer. Kept

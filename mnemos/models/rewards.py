@@ -20,7 +20,7 @@ class RewardSettings(Settings):
     """What answers are rewarded for: exactly one of verifier, json_schema, model and judge."""
 
     verifier: str | None = None
-    """Compare the answer with a reference: exact, normalised, number, regex, json, f1, chrf; or run it in the
+    """Compare the answer with a reference: exact, normalised, number, regex, json, f1, chrf, rouge_l; or run it in the
     sandbox: code (against the tests in the reference), sql (against the right query)."""
     reference: str | None = None
     """Column of the data that a verifier compares with; the gold answer unless given."""

@@ -170,6 +170,29 @@ def chrf(answer: str, reference: str) -> float:
     return 5 * precision * recall / (4 * precision + recall)
 
 
+_WORD = re.compile(r"[^\W_]+")
+
+
+def rouge_l(answer: str, reference: str) -> float:
+    """ROUGE-L of one sentence in [0, 1]: harmonic mean of the longest common subsequence of words as a
+    share of the answer's and of the reference's.
+
+    Lin 2004 (aclanthology.org/W04-1013) with precision and recall counted alike and without stemming,
+    as in Super-NaturalInstructions; words are lower-case runs of letters and digits. 0 where either
+    has none. Trap: implementations that know ASCII letters only cut other words to pieces.
+    """
+    said, meant = _WORD.findall(answer.lower()), _WORD.findall(reference.lower())
+    if not said or not meant:
+        return 0.0
+    row = [0] * (len(meant) + 1)
+    for word in said:
+        before = row
+        row = [0]
+        for j, other in enumerate(meant):
+            row.append(before[j] + 1 if word == other else max(row[j], before[j + 1]))
+    return 2 * row[-1] / (len(said) + len(meant))
+
+
 VERIFIERS: Mapping[str, Verifier] = {
     "exact": exact,
     "normalised": normalised,
@@ -178,6 +201,7 @@ VERIFIERS: Mapping[str, Verifier] = {
     "json": json_equal,
     "f1": f1,
     "chrf": chrf,
+    "rouge_l": rouge_l,
 }
 """Every verifier that compares with one reference text, by the name used in `match:`."""
 

@@ -9,7 +9,7 @@ import string
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnemos.core.errors import DataError
@@ -43,11 +43,26 @@ def test_f1_is_squads(answer: str, reference: str) -> None:
     assert verify.f1(answer, reference) == pytest.approx(expected)
 
 
+@settings(deadline=None)  # the first example imports the reference
 @given(st.text(max_size=30), st.text(min_size=1, max_size=30))
 def test_chrf_is_sacrebleus(answer: str, reference: str) -> None:
     sacrebleu = pytest.importorskip("sacrebleu")
     expected = sacrebleu.CHRF().sentence_score(answer, [reference]).score / 100
     assert verify.chrf(answer, reference) == pytest.approx(expected, abs=1e-9)
+
+
+WORDS = st.lists(st.sampled_from(["the", "The", "cat", "sat,", "7", "on-", "a"]), max_size=8).map(" ".join)
+
+
+@settings(deadline=None)  # the first example imports the reference
+@given(WORDS | ASCII, WORDS | ASCII)
+def test_rouge_l_is_the_authors(answer: str, reference: str) -> None:
+    scorer = pytest.importorskip("rouge_score.rouge_scorer").RougeScorer(["rougeL"])
+    assert verify.rouge_l(answer, reference) == pytest.approx(scorer.score(reference, answer)["rougeL"].fmeasure)
+
+
+def test_rouge_l_keeps_letters_of_other_alphabets_together() -> None:
+    assert verify.rouge_l("el año pasó", "el ano paso") == pytest.approx(1 / 3)
 
 
 @given(st.text(max_size=20))
