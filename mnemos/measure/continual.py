@@ -8,9 +8,10 @@ backward transfer   1/(T-1) sum_{i<T} (R[T][i] - R[i][i])            GEM, arXiv:
 forward transfer    1/(T-1) sum_{i>=2} (R[i-1][i] - b[i])            GEM
 forgetting          1/(T-1) sum_{j<T} (max_{l<T} R[l][j] - R[T][j])  arXiv:1801.10112
 intransigence       (1/T) sum_k (a*[k] - R[k][k])                    arXiv:1801.10112, averaged over tasks
+gap to joint        (1/T) sum_j (a*[j] - R[T][j])                    LAMOL, arXiv:1909.03329: below multitask
 
 All are absolute differences in the scores' own scale, for scores where more is better. Trap: a
-positive backward transfer is good, a positive forgetting or intransigence is bad; `in_words` says so.
+positive backward transfer is good, a positive forgetting, intransigence or gap is bad; `in_words` says so.
 """
 
 from __future__ import annotations
@@ -80,6 +81,13 @@ def _intransigence(r: Floats) -> Coefficients:
     return out
 
 
+def _gap_to_joint(r: Floats) -> Coefficients:
+    out = _nothing(len(r))
+    out.joint[:] = 1 / len(r)
+    out.c[-1] = -1 / len(r)
+    return out
+
+
 def _nothing(t: int) -> Coefficients:
     return Coefficients(np.zeros((t, t)), np.zeros(t), np.zeros(t))
 
@@ -90,6 +98,7 @@ METRICS: Mapping[str, Callable[[Floats], Coefficients]] = {
     "forward_transfer": _forward_transfer,
     "forgetting": _forgetting,
     "intransigence": _intransigence,
+    "gap_to_joint": _gap_to_joint,
 }
 """Every metric by name; forgetting is linear once the best earlier stage of each task is known."""
 
@@ -114,7 +123,7 @@ def metric(name: str, matrix: Sequence[Row], before: Row, joint: Row | None = No
     """One metric of one seed's matrix; None where it needs a missing score, a second task or the
     joint reference. Raises DataError for a matrix that is not square."""
     r, b, a = _arrays(matrix, before, joint)
-    if name != "average_accuracy" and name != "intransigence" and len(r) < 2:
+    if name not in ("average_accuracy", "intransigence", "gap_to_joint") and len(r) < 2:
         return None
     if name == "forgetting" and np.isnan(r[:, : len(r) - 1]).any():
         return None
@@ -264,5 +273,6 @@ def in_words(name: str, value: float, scale: float = 100.0, unit: str = "points"
         "forward_transfer": ("gained", "lost", "on tasks not yet taught"),
         "forgetting": ("lost", "gained", "from the best that earlier tasks had"),
         "intransigence": ("fell short by", "surpassed by", "the model taught all tasks at once"),
+        "gap_to_joint": ("ended short by", "surpassed by", "the model taught all tasks at once"),
     }[name]
     return f"{good if value >= 0 else bad} {size} {where}"

@@ -38,7 +38,7 @@ from mnemos.report.words import figure, interval
 
 HERE = Path(__file__).parent
 REGISTRY = HERE / "findings.yaml"
-BEFORE = "before"
+BEFORE, JOINT = "before", "joint"
 HOLDS, DOES_NOT, CANNOT_TELL, NOT_TESTED = "HOLDS", "DOES NOT HOLD", "CANNOT TELL", "not tested yet"
 MEANS = ("learned", "forgotten")
 
@@ -49,7 +49,7 @@ class Ordering(Settings):
     arm: str
     """The arm that the expectation is about; * matches several, and then each must fit."""
     than: str
-    """The other arm, or `before`."""
+    """The other arm, `before`, or `joint`: of a sequence, the model taught all tasks at once (measure: learned)."""
     measure: str
     """learned, forgotten, or a suite's name; * as above."""
     expect: Literal["lower", "higher", "same", "not_lower", "not_higher"]
@@ -156,7 +156,7 @@ def differences(test: Ordering, results: Mapping[str, Any]) -> list[Difference] 
     chosen = [arm for arm in arms if fnmatchcase(arm, test.arm)]
     if not chosen:
         return f"no arm {test.arm}"
-    if test.than != BEFORE and test.than not in arms:
+    if test.than not in (BEFORE, JOINT, *arms):
         return f"no arm {test.than}"
     idle = next((arm for arm in (*chosen, test.than) if accepted_nothing(results, arm)), None)
     if idle is not None:
@@ -169,6 +169,8 @@ def differences(test: Ordering, results: Mapping[str, Any]) -> list[Difference] 
     for arm in chosen:
         for measure in measures:
             found = _to_before(results, arm, measure) if test.than == BEFORE else None
+            if test.than == JOINT and measure == "learned":
+                found = _to_joint(results, arm)
             found = found or _between(results, arm, test.than, measure)
             if found is None:
                 return f"{measure} of {arm} beside {test.than} was not measured"
@@ -201,6 +203,15 @@ def _to_before(results: Mapping[str, Any], arm: str, measure: str) -> Numbers | 
     rows = results.get("comparisons") or ()
     row = next((row for row in rows if row["arm"] == arm and row["suite"] == measure), None)
     return None if row is None else (row["delta"], row["low"], row["high"])
+
+
+def _to_joint(results: Mapping[str, Any], arm: str) -> Numbers | None:
+    metrics = (((results.get("matrix") or {}).get("arms") or {}).get(arm) or {}).get("metrics") or {}
+    gap = metrics.get("gap_to_joint") or {}
+    mean, low, high = gap.get("mean"), gap.get("low"), gap.get("high")
+    if mean is None or low is None or high is None:
+        return None
+    return -mean, -high, -low
 
 
 def _between(results: Mapping[str, Any], arm: str, than: str, measure: str) -> Numbers | None:

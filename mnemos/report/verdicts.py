@@ -37,6 +37,7 @@ METRICS = {
     "forward_transfer": "Forward transfer",
     "forgetting": "Forgetting",
     "intransigence": "Intransigence",
+    "gap_to_joint": "Gap to joint",
 }
 
 
@@ -303,9 +304,8 @@ def _kept_sentence(arm: Arm, *, alone: bool) -> str:
 def metric_words(name: str, mean: float | None) -> str:
     """What a continual metric's value says, with its sign in words."""
     if mean is None:
-        return (
-            "not known: it needs the joint arm" if name == "intransigence" else "missing: a score it needs is missing"
-        )
+        joint = name in ("intransigence", "gap_to_joint")
+        return "not known: it needs the joint arm" if joint else "missing: a score it needs is missing"
     size, up = figure(abs(mean), "points"), mean > 0
     if figure(mean, "points") == "0.0":
         up, size = True, "0.0"
@@ -319,6 +319,8 @@ def metric_words(name: str, mean: float | None) -> str:
         return f"from its best moment an earlier task {'lost' if up else 'gained'} {size} points"
     if name == "intransigence":
         return f"fresh tasks came out {size} points {'below' if up else 'above'} the joint arm"
+    if name == "gap_to_joint":
+        return f"after the last task all tasks came out {size} points {'below' if up else 'above'} the joint arm"
     return f"{figure(mean, 'points', sign=True)} points"
 
 

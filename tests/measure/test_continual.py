@@ -37,6 +37,7 @@ def reference(r: np.ndarray, b: np.ndarray, a: np.ndarray) -> dict[str, float]:
         "forward_transfer": sum(score(i - 1, i) - float(b[i - 1]) for i in range(2, t + 1)) / (t - 1),
         "forgetting": sum(max(score(k, j) for k in range(1, t)) - score(t, j) for j in range(1, t)) / (t - 1),
         "intransigence": sum(float(a[k - 1]) - score(k, k) for k in range(1, t + 1)) / t,
+        "gap_to_joint": sum(float(a[j - 1]) - score(t, j) for j in range(1, t + 1)) / t,
     }
 
 
@@ -136,6 +137,7 @@ def test_signs_are_said() -> None:
     assert in_words("backward_transfer", -0.031) == "lost 3.1 points on earlier tasks"
     assert in_words("forgetting", 0.25) == "lost 25.0 points from the best that earlier tasks had"
     assert in_words("intransigence", 0.1).startswith("fell short by 10.0 points")
+    assert in_words("gap_to_joint", 0.025).startswith("ended short by 2.5 points")
     assert in_words("average_accuracy", 0.7) == "70.0 points on average"
 
 
@@ -157,7 +159,7 @@ def test_metrics_over_orders_are_means_of_the_formula(by: str) -> None:
     found = pooled_metrics(orders, by)  # type: ignore[arg-type]
     for name in METRICS:
         table = [[metric(name, m, order.before) for m in order.matrices] for order in orders]
-        if name == "intransigence":
+        if name in ("intransigence", "gap_to_joint"):
             assert found[name] == {"mean": None, "low": None, "high": None}
             continue
         values = np.array(table, dtype=float).mean(axis=1 if by == "order" else 0)

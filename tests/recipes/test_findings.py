@@ -124,6 +124,22 @@ def test_the_model_before_is_an_arm_to_compare_with() -> None:
     assert outcome_of(ordering(than="before", measure="repetition:*", expect="lower")).verdict == HOLDS
 
 
+def test_the_joint_arm_is_read_from_the_sequences_gap() -> None:
+    gap = {"mean": 0.02, "low": 0.01, "high": 0.04}
+    sequence = results(matrix={"arms": {"replay": {"metrics": {"gap_to_joint": gap}}}})
+    finding = Finding(id="x", paper="p", methods=[], statement="S.", numbers="n", tests=[ordering()])
+
+    def of(**more: Any) -> Any:
+        test = ordering(than="joint", measure="learned", **more)
+        return outcome(finding.model_copy(update={"tests": [test]}), {"catalogue": sequence})
+
+    found = of(expect="not_lower", margin=5)
+    (difference,) = found.differences
+    assert (difference.mean, difference.low, difference.high) == pytest.approx((-2, -4, -1))
+    assert [of(expect="not_lower", margin=m).verdict for m in (5, 3, 0.5)] == [HOLDS, CANNOT_TELL, DOES_NOT]
+    assert of(expect="not_lower", arm="plain").verdict == NOT_TESTED
+
+
 def test_a_star_means_every_arm_and_all_tests_must_hold() -> None:
     found = outcome_of(ordering(arm="freeze*", measure="refusals", expect="lower"))
     assert [difference.verdict for difference in found.differences] == [HOLDS, CANNOT_TELL]

@@ -143,6 +143,7 @@ def test_metric_signs_are_said() -> None:
     assert metric_words("backward_transfer", 1.0).startswith("earlier tasks gained 1.0")
     assert metric_words("forgetting", 5.0) == "from its best moment an earlier task lost 5.0 points"
     assert "below the joint arm" in metric_words("intransigence", 2.0)
+    assert "above the joint arm" in metric_words("gap_to_joint", -2.0)
     assert "above the untouched model" in metric_words("forward_transfer", 2.0)
     assert metric_words("average_accuracy", 80.0).startswith("80.0 points")
     assert "joint" in metric_words("intransigence", None)

@@ -85,7 +85,7 @@ def test_several_orders_have_a_matrix_each_and_their_mean() -> None:
     c = np.average([s.value for s in side(3)["c"].scores], weights=[1, 2, 3, 4, 5])
     # In the second order the column of the second task comes first, over the items that every run has.
     assert each[1]["seeds"]["0"][0][0] == pytest.approx((np.mean(b) + c) / 2)
-    for name in ("average_accuracy", "backward_transfer", "forgetting", "intransigence"):
+    for name in ("average_accuracy", "backward_transfer", "forgetting", "intransigence", "gap_to_joint"):
         mean = np.mean([entry["metrics"][name]["mean"] for entry in each])
         pooled = found["arms"]["plain"]["metrics"][name]
         assert pooled["mean"] == pytest.approx(mean)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from mnemos.core.files import write_jsonl, write_text
 
 TEST_ITEMS = 200
+LONGEST_ANSWER = 32
 AGGREGATES = ("none", "max", "min", "count", "sum", "avg")
 
 Row = dict[str, Any]
@@ -29,41 +31,42 @@ def rows(path: Path) -> Iterator[Row]:
             yield json.loads(line)
 
 
+def plain(text: str) -> str:
+    """In lower case, with single spaces: a model of a million parameters learns no two spellings."""
+    return " ".join(text.lower().split())
+
+
 def woz(data: Path, name: str) -> Iterator[Row]:
-    """The dialogue so far -> its belief state. Items of one dialogue share a cluster."""
-    history: list[str] = []
+    """One turn of a dialogue -> what it changes in the belief state. Items of one dialogue share a cluster."""
     for row in rows(data / "woz" / f"{name}.jsonl.gz"):
-        if row["turn_idx"] == 0:
-            history = []
-        history += [f"system: {row['system'].strip()}"] if row["system"].strip() else []
-        history.append(f"user: {row['user'].strip()}")
-        state = "; ".join(sorted(f"{slot}={value}" for slot, value in row["belief_state"])) or "nothing"
+        change = "; ".join(sorted(f"{slot}={value}" for slot, value in row["turn_label"])) or "nothing"
         yield {
             "id": f"woz-{name}-{row['dialogue_idx']}-{row['turn_idx']}",
-            "prompt": " ".join(history) + "\nstate:",
-            "completion": f" {state}",
+            "prompt": f"system: {plain(row['system']) or 'hello'}\nuser: {plain(row['user'])}\nchange:",
+            "completion": f" {plain(change)}",
             "cluster": str(row["dialogue_idx"]),
         }
 
 
 def slurp(data: Path) -> Iterator[Row]:
-    """A spoken command -> its intent."""
+    """A spoken command -> its scenario, of 18."""
     for row in rows(data / "slurp_text/devel.jsonl.gz"):
         yield {
             "id": f"slurp-{row['slurp_id']}",
-            "prompt": f"command: {row['sentence']}\nintent:",
-            "completion": f" {row['intent']}",
+            "prompt": f"command: {plain(row['sentence'])}\nscenario:",
+            "completion": f" {row['scenario']}",
         }
 
 
 def wikisql(data: Path) -> Iterator[Row]:
-    """A question -> aggregate and condition values (the table headers are not in the data)."""
+    """A question -> the query's aggregate and its number of conditions. The table headers are not in the data,
+    and a model of a million parameters does not learn to quote condition values (LOG.md)."""
     for number, row in enumerate(rows(data / "wikisql_notables/dev_first2000.jsonl.gz")):
-        values = " and ".join(str(value) for _, _, value in row["sql"]["conds"]) or "none"
+        query = row["sql"]
         yield {
             "id": f"wikisql-{number}",
-            "prompt": f"question: {row['question'].strip()}\nquery:",
-            "completion": f" {AGGREGATES[row['sql']['agg']]} where {values}",
+            "prompt": f"question: {plain(row['question'])}\nquery:",
+            "completion": f" {AGGREGATES[query['agg']]} where {len(query['conds'])}",
             "cluster": row["table_id"],
         }
 
@@ -86,9 +89,9 @@ def tatoeba(data: Path, limit: int) -> Iterator[Row]:
         }
 
 
-def held_out(row: Row, share: float) -> bool:
+def held_out(row: Row, share: float, salt: str = "") -> bool:
     """A split that depends on the row's cluster alone, so that no table or dialogue is on both sides."""
-    key = str(row.get("cluster") or row["id"])
+    key = salt + str(row.get("cluster") or row["id"])
     return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 2**32 < share
 
 
@@ -127,11 +130,26 @@ def write(
     write_text(out / "data" / f"{name}.yaml", json.dumps(suite, indent=1) + "\n")
 
 
-def sequence(data: Path, out: Path) -> None:
-    """woz, slurp and wikisql, each as rows to learn and a suite."""
-    write(out, "woz", list(woz(data, "en_train")), list(woz(data, "en_validate")), 64)
-    for name, all_rows, tokens in (("slurp", list(slurp(data)), 16), ("wikisql", list(wikisql(data)), 48)):
-        write(out, name, *split(all_rows, 0.2), tokens)
+def tasks(data: Path) -> dict[str, tuple[list[Row], list[Row], list[Row]]]:
+    """Each task's rows to learn, to choose settings on and to measure, in a random order of their own."""
+    dice = random.Random("three tasks")
+    found = {"woz": (list(woz(data, "en_train")), list(woz(data, "en_validate")))}
+    found |= {name: split(rows, 0.2) for name, rows in (("slurp", list(slurp(data))), ("wikisql", list(wikisql(data))))}
+    parts = {}
+    for name, (learn, measure) in found.items():
+        # Another salt than that of `split`, whose held-out rows are gone from these.
+        choose = [row for row in learn if held_out(row, 0.1, salt="choose ")]
+        parts[name] = ([row for row in learn if row not in choose], choose, measure)
+        for part in parts[name]:
+            dice.shuffle(part)
+    return parts
+
+
+def lamol(data: Path, out: Path) -> None:
+    """woz, slurp and wikisql, each as rows to learn, a suite, and a suite to choose settings on (`-choose`)."""
+    for name, (learn, choose, measure) in tasks(data).items():
+        write(out, name, learn, measure, LONGEST_ANSWER)
+        write(out, f"{name}-choose", learn[:1], choose, LONGEST_ANSWER)
 
 
 def chinese(data: Path, out: Path) -> None:
