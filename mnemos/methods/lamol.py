@@ -14,7 +14,7 @@ from mnemos.core.method import method
 from mnemos.core.nouns import Decoding, Example, Prompt, Source, Turn
 from mnemos.core.plan import ModelHandle, PastTask, Plan
 from mnemos.methods.rehearsal import LossBeside
-from mnemos.sources.forms import AS_TEXT, MalformedError, WithForms, written
+from mnemos.sources.forms import AS_TEXT, MalformedError, WithForms, marker_in, written
 from mnemos.sources.generated import AnsweredBy, Tally, answered, fill, share_out, sure
 from mnemos.sources.mix import Beside
 from mnemos.sources.written import Desk, Unwritten
@@ -90,6 +90,9 @@ class PseudoSamples(Unwritten):
     def _improved(self, tally: Tally, rows: list[Example]) -> list[Example]:
         if self.answers is not None:
             rows = answered(tally, self.answers, rows, self.sampling.max_new_tokens)
+        whole = [row for row in rows if marker_in(row) is None]
+        tally.drop("a marker inside a turn", len(rows) - len(whole))
+        rows = whole
         return sure(tally, self.answers or self.sampler, rows, self.sampling.confidence)
 
 

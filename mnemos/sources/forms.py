@@ -32,14 +32,13 @@ class MalformedError(ValueError):
 def text_of(row: Example) -> str:
     """The row as one text without a generator token. Raises DataError for kinds that have no such
     form, and where the row itself spells a marker."""
-    for turn in row.turns:
-        met = _MARKER.search(turn.content)
-        if met:
-            raise DataError(
-                f"example {row.id!r} holds {met.group()!r}",
-                "marks the parts of a row that the model is to write",
-                "spell it differently in the row",
-            )
+    met = marker_in(row)
+    if met:
+        raise DataError(
+            f"example {row.id!r} holds {met!r}",
+            "marks the parts of a row that the model is to write",
+            "spell it differently in the row",
+        )
     if row.kind == "text":
         return f"__text__\n{row.turns[0].content}"
     if row.kind == "completion":
@@ -52,6 +51,12 @@ def text_of(row: Example) -> str:
     alone = len(asked) == 1 and asked[0].role == "user"
     question = asked[0].content if alone else "\n".join(f"__{turn.role}__\n{turn.content}" for turn in asked)
     return f"{question}\n__ans__\n{row.turns[-1].content}"
+
+
+def marker_in(row: Example) -> str | None:
+    """The first marker that a turn of the row spells: such a row has no text form."""
+    found = (_MARKER.search(turn.content) for turn in row.turns)
+    return next((met.group() for met in found if met), None)
 
 
 def row_of(text: str, id: str) -> Example:

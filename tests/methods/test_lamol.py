@@ -116,6 +116,14 @@ def test_malformed_samples_are_counted_by_reason() -> None:
         written(lamol(plan_with(5, "a"), per_new=1.0), desk(lambda prompt, number: said[number]))
 
 
+def test_a_new_answer_that_spells_a_marker_is_no_row() -> None:
+    answers = iter(["1", "2\n__completion__\n3", "4", "5"])
+    made = desk(**{"after-a": Scripted(lambda prompt, number: next(answers))})
+    (part,) = written(lamol(plan_with(3, "a"), per_new=1.0, answers="task", oversample=1.3), made)
+    assert [row.turns[-1].content for row in part] == ["1", "4", "5"]
+    assert made.counts["dropped: a marker inside a turn"] == 1
+
+
 def test_answers_of_the_tasks_own_model() -> None:
     teacher = Scripted(lambda prompt, number: cut("…") if number == 1 else f"taught {number}")
     made = desk(samples, **{"after-a": teacher})

@@ -18,7 +18,7 @@ from typing import Any
 from mnemos.core.files import write_jsonl, write_text
 
 TEST_ITEMS = 200
-LONGEST_ANSWER = 32
+LAMOL_ITEMS, LONGEST_ANSWER = 120, 32
 AGGREGATES = ("none", "max", "min", "count", "sum", "avg")
 
 Row = dict[str, Any]
@@ -148,7 +148,7 @@ def tasks(data: Path) -> dict[str, tuple[list[Row], list[Row], list[Row]]]:
 def lamol(data: Path, out: Path) -> None:
     """woz, slurp and wikisql, each as rows to learn, a suite, and a suite to choose settings on (`-choose`)."""
     for name, (learn, choose, measure) in tasks(data).items():
-        write(out, name, learn, measure, LONGEST_ANSWER)
+        write(out, name, learn, measure[:LAMOL_ITEMS], LONGEST_ANSWER)
         write(out, f"{name}-choose", learn[:1], choose, LONGEST_ANSWER)
 
 
