@@ -18,7 +18,7 @@ from typing import Any
 from mnemos.core.files import write_jsonl, write_text
 
 TEST_ITEMS = 200
-LAMOL_ITEMS, LONGEST_ANSWER = 120, 32
+LAMOL_ITEMS, LONGEST_ANSWER = 150, 32
 SUPERNI_CHARACTERS = 240
 AGGREGATES = ("none", "max", "min", "count", "sum", "avg")
 
