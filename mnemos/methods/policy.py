@@ -83,8 +83,9 @@ class ClippedPolicy:
 
 @dataclass(frozen=True)
 class SampledKL:
-    """coefficient * sum_n weight_n * (e^d_n - d_n - 1) / normaliser over drawn tokens, where d_n is
-    ln p(before) - ln p(now): the k3 estimate of KL(after || before), in nats."""
+    """coefficient * sum_n weight_n * q_n (e^d_n - d_n - 1) / normaliser over drawn tokens, where d_n is
+    ln p(before) - ln p(now) and q_n is p(now) / p(when drawn): the k3 estimate of KL(after || before) in
+    nats, whose gradient is unbiased only with q_n (arXiv:2512.02556)."""
 
     coefficient: float
 
@@ -92,8 +93,10 @@ class SampledKL:
         """Scalar with a gradient."""
         drawn = own(view)
         assert drawn.before is not None
-        d = (drawn.before - target_logs(view)) * drawn.drawn
-        return self.coefficient * ((d.exp() - d - 1) * view.weight).sum() / view.normaliser
+        logs = target_logs(view)
+        ratio = (logs - (logs.detach() if drawn.old is None else drawn.old)) * drawn.drawn
+        d = (drawn.before - logs) * drawn.drawn
+        return self.coefficient * (ratio.exp() * (d.exp() - d - 1) * view.weight).sum() / view.normaliser
 
 
 @dataclass(frozen=True)
@@ -302,7 +305,8 @@ def grpo(
     the training's log. Trap: with one step per drawing nothing is ever clipped.
 
     Deviations from the paper: 1. beta is 0 and loss is dapo unless set, as in TRL; the paper has 0.04
-    and grpo. 2. an answer without a reward has advantage 0 and is left out of its group's mean.
+    and grpo. 2. the KL estimate is weighted by the ratio, as in TRL, since its gradient is biased without.
+    3. an answer without a reward has advantage 0 and is left out of its group's mean.
 
     Raises UsageError as `reinforce` does.
     """

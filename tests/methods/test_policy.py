@@ -101,10 +101,10 @@ def test_fresh_answers_have_the_policy_gradient() -> None:
 
 def test_sampled_kl_value_loss_and_taught_rows() -> None:
     seen, n = given()
-    d = (n["before"] - n["logs"])[DRAWN]
+    d, q = (n["before"] - n["logs"])[DRAWN], np.exp(n["logs"] - n["old"])[DRAWN]
     total, weight = n["weight"].sum(), n["weight"][DRAWN]
     assert SampledKL(0.4).loss(seen).item() == pytest.approx(
-        0.4 * ((np.exp(d) - d - 1) * weight).sum() / total, rel=1e-5
+        0.4 * (q * (np.exp(d) - d - 1) * weight).sum() / total, rel=1e-5
     )
     kept = n["values"] + np.clip(n["value"] - n["values"], -0.2, 0.2)
     error = np.maximum((n["value"] - n["returns"]) ** 2, (kept - n["returns"]) ** 2)[DRAWN] / 2

@@ -88,7 +88,7 @@ def by_hand(given: Plan) -> tuple[list[float], dict[str, torch.Tensor]]:
                     logs = _logs(model, prompts[i], answer)
                     q, d = (logs - was).exp(), first - logs
                     clipped = torch.minimum(q * a, q.clamp(0.8, 1.2) * a)
-                    terms.append((-clipped + 0.1 * (d.exp() - d - 1)).mean())
+                    terms.append((-clipped + 0.1 * q * (d.exp() - d - 1)).mean())
                 loss = torch.stack(terms).mean()
                 for group in optimizer.param_groups:
                     group["lr"] = settings.learning_rate * (1 - len(losses) / 8)

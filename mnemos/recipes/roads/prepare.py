@@ -178,3 +178,29 @@ def chinese(data: Path, out: Path) -> None:
     write_jsonl(out / "data" / "tatoeba-bits.items.jsonl", bits[:TEST_ITEMS])
     suite = {"name": "bits-per-byte:chinese", "kind": "bits_per_byte", "data": "tatoeba-bits.items.jsonl"}
     write_text(out / "data" / "tatoeba-bits.yaml", json.dumps(suite, indent=1) + "\n")
+
+
+def razor(data: Path, out: Path) -> None:
+    """Sums below 20 in a wording that the chat patient was never asked in, and answers one time in five:
+    half of the pairs are taught, four in ten asked in the end ("sums"), the rest for choosing settings
+    ("sums-dev"). Generated; `data` is not read."""
+    from mnemos.sources.worlds_seed import part
+    from mnemos.sources.worlds_tasks import expressions
+
+    parts: dict[str, list[Row]] = {"train": [], "dev": [], "test": []}
+    for expression, value in expressions():
+        if " + " in expression:
+            first, second = expression.split(" + ")
+            row = {"id": expression, "prompt": f"Add {second} to {first}.", "answer": value}
+            parts[part({"test": 0.4, "dev": 0.1}, "razor", expression)].append(row)
+    taught = ({"messages": turns(row["prompt"], row["answer"])} for row in parts["train"])
+    write_jsonl(out / "data" / "sums.jsonl", taught)
+    for name, which in (("sums", "test"), ("sums-dev", "dev")):
+        write_jsonl(out / "data" / f"{name}.items.jsonl", parts[which])
+        suite = {"name": name, "kind": "generated", "chat": True, "match": "number", "data": f"{name}.items.jsonl"}
+        write_text(out / "data" / f"{name}.yaml", json.dumps({**suite, "max_new_tokens": 8}, indent=1) + "\n")
+
+
+def turns(question: str, answer: str) -> list[Row]:
+    """A chat of one question."""
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
