@@ -162,7 +162,7 @@ def reinforce(
     """Make the model's own answers likelier by as much as their reward exceeds the mean so far (REINFORCE).
 
     reward: what answers are worth; `verifier:` with the column `reference:` (the gold answer unless
-    given), or another of the rewards in docs/rewards.md.
+    given), or another of the rewards in docs/reward.md.
     max_new_tokens: longest drawn answer in tokens; 0 turns the method off.
     samples: answers drawn for each prompt and step. The batch (per device, times accumulation, times
     processes) counts answers and must be divisible by it.
@@ -218,7 +218,7 @@ def rloo(
     """Compare each of the model's own answers with the others to the same prompt (REINFORCE leave-one-out).
 
     reward: what answers are worth; `verifier:` with the column `reference:` (the gold answer unless
-    given), or another of the rewards in docs/rewards.md.
+    given), or another of the rewards in docs/reward.md.
     max_new_tokens: longest drawn answer in tokens; 0 turns the method off.
     samples: answers drawn for each prompt. The batch (per device, times accumulation, times processes)
     counts answers and must be divisible by it.
@@ -278,7 +278,7 @@ def grpo(
     """Reward answers by how far they stand out among the model's answers to the same prompt (GRPO).
 
     reward: what answers are worth; `verifier:` with the column `reference:` (the gold answer unless
-    given), or another of the rewards in docs/rewards.md.
+    given), or another of the rewards in docs/reward.md.
     max_new_tokens: longest drawn answer in tokens; 0 turns the method off.
     samples: answers drawn for each prompt. The batch (per device, times accumulation, times processes)
     counts answers and must be divisible by it.
@@ -350,7 +350,7 @@ def ppo(
     """Reward each token by how much better things went than a learned value head expected (PPO).
 
     reward: what answers are worth; `verifier:` with the column `reference:` (the gold answer unless
-    given), or another of the rewards in docs/rewards.md.
+    given), or another of the rewards in docs/reward.md.
     max_new_tokens: longest drawn answer in tokens; 0 turns the method off.
     samples: answers drawn for each prompt. The batch (per device, times accumulation, times processes)
     counts answers and must be divisible by it.

@@ -291,7 +291,7 @@ def _task(task: Task, number: int, folder: Path, sequence: bool) -> Task:
     return task.model_copy(update={"data": data, "name": task.name or stem, "suites": _suites(task.suites, folder)})
 
 
-MODEL_SETTINGS = ("author", "editor", "judge", "reference_model")
+MODEL_SETTINGS = ("author", "editor", "judge", "reference_model", "teacher")
 """Settings of methods that name a model; `data` names rows, `models` several models."""
 
 
