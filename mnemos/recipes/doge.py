@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,6 +84,7 @@ def _pair(task: Task, other: Task) -> Example:
 def run_seed(seed: int, out: Path) -> dict[str, Any]:
     """Accuracies of every alpha on validation and test pairs of the domain, and on general pairs that
     the reward model never saw; percent."""
+    shutil.rmtree(out, ignore_errors=True)  # what a stopped run left must not be taken for this one's
     base, domain, reward = patient("chat"), out / "domain", out / "reward"
     rows = list(read(str(DATA / "new_skill.jsonl")))
     random.Random(f"domain rows {seed}").shuffle(rows)
