@@ -1,23 +1,32 @@
 """Put measured figures between the README's marks: python -m benchmarks.readme
 
-Reads runs/demo/results.json and benchmarks/results/*.json; nothing in the tables is typed by hand.
+    python -m benchmarks.readme --results docs/results/safety-benign.json --arms plain,mix-3,safeguard-0.6
+
+The first table is the ledger of a study, the demo's unless another is named; the second is read from
+benchmarks/results/*.json. Nothing in them is typed by hand.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mnemos.core.errors import UsageError, nearest
 from mnemos.core.files import read_json, write_text
 
 ROOT = Path(__file__).parents[1]
 
 
-def demo_table(results: Mapping[str, Any]) -> str:
-    """Suites down, arms across: the verdict with its size."""
-    arms = [arm["arm"] for arm in results["arms"]]
+def ledger_table(results: Mapping[str, Any], chosen: Sequence[str] = ()) -> str:
+    """Suites down, arms across (all, or the chosen ones): the verdict with its size."""
+    there = [arm["arm"] for arm in results["arms"]]
+    stranger = next((arm for arm in chosen if arm not in there), None)
+    if stranger is not None:
+        raise UsageError(f"--arms {stranger}", "is not an arm of this study", nearest(stranger, there))
+    arms = list(chosen) or there
     cells = {(row["suite"], row["arm"]): row for row in results["comparisons"]}
     suites = [entry for entry in results["manifest"]["suites"] if entry["role"] != "health"]
     lines = [f"| | before | {' | '.join(arms)} |", f"|---|---:|{'---|' * len(arms)}"]
@@ -55,10 +64,15 @@ def fill(text: str, mark: str, table: str) -> str:
     return re.sub(pattern, lambda found: f"{found[1]}{table}\n{found[2]}", text, flags=re.S)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Fill both tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.readme", description="Fill the README's tables.")
+    parser.add_argument("--results", type=Path, default=ROOT / "runs/demo/results.json", help="of the first table")
+    parser.add_argument("--arms", default="", help="arms of the first table, by commas; all unless given")
+    given = parser.parse_args(arguments)
     path = ROOT / "README.md"
-    text = fill(path.read_text(encoding="utf-8"), "demo-table", demo_table(read_json(ROOT / "runs/demo/results.json")))
+    arms = [arm for arm in given.arms.split(",") if arm]
+    text = fill(path.read_text(encoding="utf-8"), "demo-table", ledger_table(read_json(given.results), arms))
     write_text(path, fill(text, "bench-table", bench_table(ROOT / "benchmarks" / "results")))
 
 

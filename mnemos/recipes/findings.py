@@ -33,6 +33,7 @@ from mnemos.core.errors import DataError, UsageError
 from mnemos.core.files import read_json, write_text
 from mnemos.core.method import validated
 from mnemos.core.settings import Settings
+from mnemos.recipes.roads.registry import load_roads, study_name
 from mnemos.report.markdown import escape, table
 from mnemos.report.words import figure, interval
 
@@ -248,15 +249,6 @@ def page(outcomes: Sequence[Outcome], results: Mapping[str, Mapping[str, Any]]) 
     tested = sum(count.values())
     said = ", ".join(f"{number} {verdict}" for verdict, number in count.items())
     head = ("finding", "the paper", "here: difference [95 %]", "verdict")
-    rows = [
-        [
-            f"**{escape(o.finding.id)}**: {escape(o.finding.statement)}",
-            f"{paper_link(o.finding.paper)}: {escape(o.finding.numbers)}",
-            "<br>".join(escape(difference_words(d)) for d in o.differences) or escape(o.reason),
-            o.verdict if o.verdict == NOT_TESTED else f"**{o.verdict}**",
-        ]
-        for o in outcomes
-    ]
     blocks = [
         "# Findings",
         "Published orderings, tested again in small. Written by `python -m mnemos.recipes.findings`: no verdict is "
@@ -265,10 +257,37 @@ def page(outcomes: Sequence[Outcome], results: Mapping[str, Mapping[str, Any]]) 
         "smaller than the margin. On a model of a few million parameters a finding that does not hold says where it "
         "ends, not that the paper is wrong.",
         f"{tested} of {len(outcomes)} tested: {said}." if tested else f"None of {len(outcomes)} is tested yet.",
-        table(head, rows),
-        *(_stands_on(name, study) for name, study in results.items()),
     ]
+    for title, studies in _sections(outcomes):
+        rows = [_row(one) for one in outcomes if one.finding.study in studies]
+        blocks += [f"## {escape(title)}", table(head, rows)]
+        blocks += [_stands_on(name, results[name]) for name in studies if name in results]
     return "\n\n".join(blocks) + "\n"
+
+
+def _sections(outcomes: Sequence[Outcome]) -> list[tuple[str, list[str]]]:
+    """(title, studies) of each road, the catalogue first, of those that the outcomes are about."""
+    about = dict.fromkeys(one.finding.study for one in outcomes)
+    roads = [
+        (f"{road.title} (`mnemos reproduce {road.name}`)", [study_name(part) for part in road.parts])
+        for road in load_roads()
+    ]
+    known = {name for _, studies in roads for name in studies}
+    others = [
+        ("The catalogue as one study (`mnemos run mnemos:catalogue.yaml`)" if name == "catalogue" else name, [name])
+        for name in about
+        if name not in known
+    ]
+    return [(title, studies) for title, studies in (*others, *roads) if about.keys() & set(studies)]
+
+
+def _row(one: Outcome) -> list[str]:
+    return [
+        f"**{escape(one.finding.id)}**: {escape(one.finding.statement)}",
+        f"{paper_link(one.finding.paper)}: {escape(one.finding.numbers)}",
+        "<br>".join(escape(difference_words(d)) for d in one.differences) or escape(one.reason),
+        one.verdict if one.verdict == NOT_TESTED else f"**{one.verdict}**",
+    ]
 
 
 def difference_words(difference: Difference) -> str:

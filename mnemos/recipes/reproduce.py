@@ -70,8 +70,6 @@ def prepare(road: Road, folder: Path) -> DataAbsent | None:
     module, _, name = road.prepare.partition(":")
     make: Callable[[Path, Path], None] = getattr(importlib.import_module(module), name)
     data = data_folder()
-    if not data.is_dir():
-        return DataAbsent(f"its data are absent: no folder {data} (set MNEMOS_DATA)")
     try:
         make(data, folder)
     except FileNotFoundError as error:

@@ -188,6 +188,16 @@ def test_the_page_says_every_verdict_and_every_number(tmp_path: Path) -> None:
     assert page([], {}).startswith("# Findings")
 
 
+def test_the_page_has_a_section_for_each_road_with_findings() -> None:
+    found = [outcome(finding, {}) for finding in load_findings()]
+    text = page(found, {})
+    heads = [line for line in text.splitlines() if line.startswith("## ")]
+    assert heads[0].startswith("## The catalogue as one study")
+    assert any("`mnemos reproduce safety`" in head for head in heads)
+    assert len(set(heads)) == len(heads)
+    assert all(text.count(f"**{one.finding.id}**") == 1 for one in found)
+
+
 def test_mistakes_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "findings.yaml"
     test = "{arm: x, than: y, measure: z, expct: lower}"

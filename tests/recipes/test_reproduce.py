@@ -1,0 +1,198 @@
+"""Roads: the registry is sound; a walk prints verdicts, continues after a kill, and survives a road that fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mnemos.core.errors import DataError, UsageError
+from mnemos.core.files import read_json
+from mnemos.recipes import reproduce
+from mnemos.recipes.findings import load_findings
+from mnemos.recipes.roads.registry import Road, find_road, load_roads, part_path, study_name
+from mnemos.study.config import raw_study, resolved_study
+from tests.study.worlds import make_study, without_timings
+
+ROOT = Path(__file__).parents[2]
+ROADS = load_roads()
+PARTS = [(road.name, part) for road in ROADS for part in road.parts]
+
+
+def loaded(part: str, registry: Path = reproduce.REGISTRY) -> Any:
+    """The part's study, with a stand-in for what the road makes."""
+    raw, folder = raw_study(part_path(part, registry))
+    filled, _ = reproduce.with_stand_in(raw, Path("/nowhere"))
+    return resolved_study(filled, folder)
+
+
+@pytest.mark.parametrize(("road", "part"), PARTS)
+def test_every_study_of_a_road_loads(road: str, part: str) -> None:
+    study = loaded(part)
+    tested = {finding.study for finding in load_findings()}
+    if study.name in tested:
+        assert len(study.seeds) >= 5 or study.every_order, "a finding needs five seeds or every order"
+
+
+def test_roads_prepare_by_functions_that_exist() -> None:
+    import importlib
+
+    for road in ROADS:
+        if road.prepare:
+            module, _, name = road.prepare.partition(":")
+            assert callable(getattr(importlib.import_module(module), name)), road.name
+
+
+def test_every_finding_has_a_study_to_test_it() -> None:
+    known = {study_name(part) for _, part in PARTS} | {"catalogue"}
+    assert {finding.study for finding in load_findings()} <= known
+
+
+def test_every_arm_and_suite_that_a_finding_names_is_in_its_study() -> None:
+    """Spelling: a finding about a name that its study lacks would never be tested."""
+    from fnmatch import fnmatchcase
+
+    by_study = {study_name(part): loaded(part) for _, part in PARTS}
+    for finding in load_findings():
+        study = by_study.get(finding.study)
+        for test in finding.tests if study else ():
+            names = [*study.arms, *(["joint"] if study.is_sequence and study.joint else [])]
+            assert any(fnmatchcase(arm, test.arm) for arm in names), (finding.id, test.arm)
+            assert test.than in (*names, "before"), (finding.id, test.than)
+
+
+def write_registry(folder: Path, roads: list[dict[str, Any]]) -> Path:
+    path = folder / "roads.yaml"
+    path.write_text(yaml.safe_dump(roads))
+    return path
+
+
+def entry(name: str, *parts: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "title": "T", "papers": ["arXiv:1909.03329"], "minutes": 1, "parts": list(parts), **more}
+
+
+def two_parts(folder: Path) -> Path:
+    """A road whose second part starts from what the first one made; returns the registry."""
+    train = {"learning_rate": 1e-3, "num_train_epochs": 4, "per_device_train_batch_size": 4, "save_steps": 4}
+    study = yaml.safe_load(make_study(folder, arms={}, train=train, health=False).read_text())
+    (folder / "study.yaml").unlink()
+    second = {**study, "model": "$MNEMOS_ROAD/first/arms/plain/seed-0/model"}
+    (folder / "first.yaml").write_text(yaml.safe_dump(study))
+    (folder / "second.yaml").write_text(yaml.safe_dump(second))
+    return write_registry(folder, [entry("two", "first.yaml", "second.yaml")])
+
+
+def results_of(out: Path) -> Any:
+    found = [read_json(out / "two" / part / "results.json") for part in ("first", "second")]
+    return without_timings(found)
+
+
+def test_a_killed_walk_continues_and_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+    registry = two_parts(tmp_path)
+    road = find_road("two", load_roads(registry))
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    words = ["reproduce", "two", "--roads", registry, "--out", broken, "--jobs", "1", "--quiet"]
+    process = subprocess.Popen([sys.executable, "-m", "mnemos.cli", *map(str, words)], cwd=ROOT)
+    training = broken / "two" / "second" / "steps"
+    for _ in range(6000):
+        if list(training.glob("train-*/checkpoints/checkpoint-*")) or process.poll() is not None:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (broken / "two" / "first" / "results.json").exists()
+    assert not (broken / "two" / "second" / "results.json").exists(), "the walk was too quick to be killed"
+    for out in (broken, whole):
+        assert reproduce.walk(road, out, jobs=1, quiet=True, registry=registry) == []
+    # The second part's model differs in its path alone, which a fingerprint leaves out.
+    first, second = results_of(broken), results_of(whole)
+    for results in (*first, *second):
+        results["manifest"]["model"].pop("path")
+    assert first == second
+    assert "MNEMOS_ROAD" not in os.environ
+
+
+def test_a_dry_run_plans_a_later_part_with_a_stand_in_and_says_so(tmp_path: Path) -> None:
+    registry = two_parts(tmp_path)
+    (road,) = load_roads(registry)
+    lines = reproduce.dry_lines(road, tmp_path / "out", registry=registry)
+    said = [line for line in lines if "in place of" in line]
+    assert len(said) == 1
+    assert "$MNEMOS_ROAD/first/arms/plain/seed-0/model" in said[0]
+    assert sum("arm     plain, seed 0" in line for line in lines) == 2
+    assert not list((tmp_path / "out").rglob("steps"))
+
+
+def fails(data: Path, out: Path) -> None:
+    """A `prepare` that breaks."""
+    raise ValueError("broken road")
+
+
+def lacks(data: Path, out: Path) -> None:
+    """A `prepare` whose data are not there."""
+    (data / "absent.jsonl").read_text()
+
+
+def test_all_goes_on_past_a_failure_and_absent_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MNEMOS_DATA", str(tmp_path))
+    make_study(tmp_path, arms={}, name="sequence", health=False)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text(f"name: {name}\n")
+    registry = write_registry(
+        tmp_path,
+        [
+            entry("broken", "a.yaml", prepare=f"{__name__}:fails"),
+            entry("no-data", "b.yaml", prepare=f"{__name__}:lacks"),
+            entry("good", "study.yaml"),
+        ],
+    )
+    code = reproduce.reproduce(None, tmp_path / "out", jobs=1, quiet=True, registry=registry)
+    assert code == 1
+    said = capsys.readouterr().out
+    end = said.split("\n\n")[-1]
+    assert "broken: FAILED: ValueError: broken road" in end
+    assert "no-data: skipped: its data are absent: no absent.jsonl" in end
+    # The findings of the study called sequence are judged; the arms that test them are not there.
+    assert "good: " in end
+    assert "not tested yet" in end
+    assert "here   no arm " in said
+    assert (tmp_path / "out" / "good" / "findings.md").is_file()
+    with pytest.raises(ValueError, match="broken road"):
+        reproduce.reproduce(["broken"], tmp_path / "out", registry=registry)
+    with pytest.raises(DataError, match="data are absent"):
+        reproduce.reproduce(["no-data"], tmp_path / "out", registry=registry)
+
+
+def test_a_registry_with_mistakes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("{name: a}")
+    (tmp_path / "b.yaml").write_text("{name: a}")
+    for roads, error, said in (
+        ([entry("x", "a.yaml"), entry("x", "b.yaml")], DataError, "x: is there twice"),
+        ([entry("x", "a.yaml"), entry("y", "b.yaml")], DataError, "study a: is there twice"),
+        ([entry("x", "absent.yaml")], UsageError, "does not exist"),
+        ([entry("x", "a.yaml", minuets=3)], UsageError, "minuets"),
+    ):
+        with pytest.raises(error, match=said):
+            load_roads(write_registry(tmp_path, roads))
+    with pytest.raises(UsageError, match="did you mean 'sequence'"):
+        find_road("sequnce", ROADS)
+    assert isinstance(find_road("sequence", ROADS), Road)
+
+
+def test_the_command_wants_one_of_name_list_and_all() -> None:
+    command = [sys.executable, "-m", "mnemos.cli", "reproduce"]
+    listed = subprocess.run([*command, "--list"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert listed.returncode == 0, listed.stderr
+    assert all(road.name in listed.stdout and road.title in listed.stdout for road in ROADS)
+    neither = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert neither.returncode == 2
+    assert "--list" in neither.stderr
