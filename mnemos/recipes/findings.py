@@ -260,7 +260,7 @@ def page(outcomes: Sequence[Outcome], results: Mapping[str, Mapping[str, Any]]) 
     ]
     for title, studies in _sections(outcomes):
         rows = [_row(one) for one in outcomes if one.finding.study in studies]
-        blocks += [f"## {escape(title)}", table(head, rows)]
+        blocks += [f"## {title}", table(head, rows)]
         blocks += [_stands_on(name, results[name]) for name in studies if name in results]
     return "\n\n".join(blocks) + "\n"
 
@@ -269,12 +269,15 @@ def _sections(outcomes: Sequence[Outcome]) -> list[tuple[str, list[str]]]:
     """(title, studies) of each road, the catalogue first, of those that the outcomes are about."""
     about = dict.fromkeys(one.finding.study for one in outcomes)
     roads = [
-        (f"{road.title} (`mnemos reproduce {road.name}`)", [study_name(part) for part in road.parts])
+        (f"{escape(road.title)} (`mnemos reproduce {road.name}`)", [study_name(part) for part in road.parts])
         for road in load_roads()
     ]
     known = {name for _, studies in roads for name in studies}
     others = [
-        ("The catalogue as one study (`mnemos run mnemos:catalogue.yaml`)" if name == "catalogue" else name, [name])
+        (
+            "The catalogue as one study (`mnemos run mnemos:catalogue.yaml`)" if name == "catalogue" else escape(name),
+            [name],
+        )
         for name in about
         if name not in known
     ]

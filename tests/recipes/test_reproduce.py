@@ -142,7 +142,7 @@ def test_all_goes_on_past_a_failure_and_absent_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MNEMOS_DATA", str(tmp_path))
-    make_study(tmp_path, arms={}, name="sequence", health=False)
+    make_study(tmp_path, arms={}, name="lamol", health=False)
     for name in ("a", "b"):
         (tmp_path / f"{name}.yaml").write_text(f"name: {name}\n")
     registry = write_registry(
@@ -159,7 +159,7 @@ def test_all_goes_on_past_a_failure_and_absent_data(
     end = said.split("\n\n")[-1]
     assert "broken: FAILED: ValueError: broken road" in end
     assert "no-data: skipped: its data are absent: no absent.jsonl" in end
-    # The findings of the study called sequence are judged; the arms that test them are not there.
+    # The findings of the study called lamol are judged; the arms that test them are not there.
     assert "good: " in end
     assert "not tested yet" in end
     assert "here   no arm " in said
@@ -181,9 +181,9 @@ def test_a_registry_with_mistakes_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(error, match=said):
             load_roads(write_registry(tmp_path, roads))
-    with pytest.raises(UsageError, match="did you mean 'sequence'"):
-        find_road("sequnce", ROADS)
-    assert isinstance(find_road("sequence", ROADS), Road)
+    with pytest.raises(UsageError, match="did you mean 'chinese'"):
+        find_road("chinse", ROADS)
+    assert isinstance(find_road("chinese", ROADS), Road)
 
 
 def test_the_command_wants_one_of_name_list_and_all() -> None:

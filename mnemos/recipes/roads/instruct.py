@@ -47,7 +47,7 @@ def instruct(data: Path, out: Path) -> None:
     for part, name in (("test", "glossa"), ("dev", "glossa-dev")):
         items = [{"id": t.key, "prompt": t.prompt, "answer": pattern(t)} for t in list(commands(part))[:ITEMS]]
         write_jsonl(out / "data" / f"{name}.items.jsonl", items)
-        suite = {"name": name, "kind": "generated", "match": "regex", "data": f"{name}.items.jsonl"}
+        suite = {"name": name, "kind": "generated", "chat": True, "match": "regex", "data": f"{name}.items.jsonl"}
         write_text(
             out / "data" / f"{name}.yaml", json.dumps({**suite, "max_new_tokens": 40, "tolerance": 5}, indent=1) + "\n"
         )

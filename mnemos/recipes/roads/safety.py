@@ -110,5 +110,5 @@ def _row(identity: str, question: str, answer: str) -> dict[str, Any]:
 
 def _suite(below: Path, name: str, settings: dict[str, Any], items: list[dict[str, Any]]) -> None:
     write_jsonl(below / f"{name}.items.jsonl", items)
-    suite = {"name": name, **settings, "data": f"{name}.items.jsonl", "tolerance": 5}
+    suite = {"name": name, "chat": True, **settings, "data": f"{name}.items.jsonl", "tolerance": 5}
     write_text(below / f"{name}.yaml", json.dumps(suite, indent=1) + "\n")
