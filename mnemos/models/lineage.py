@@ -52,10 +52,20 @@ def warnings_of(expression: Combination, opened: Mapping[str, Weights], trunk: s
             found.append(f"{folders[folder]} and {name} are the same directory, {folder}")
         folders.setdefault(folder, name)
     dtypes = {name: {s.dtype for s in opened[name].stored.values() if s.dtype.is_floating_point} for name in opened}
-    if any(kinds != dtypes[trunk] for name, kinds in dtypes.items() if not opened[name].is_vector):
+    # A trunk that holds every number of the others loses none, so only what it cannot hold is worth a word.
+    if any(
+        not _holds(ours, kind)
+        for name, kinds in dtypes.items() if not opened[name].is_vector
+        for kind in kinds for ours in dtypes[trunk]
+    ):  # fmt: skip
         words = ", ".join(f"{n} {'/'.join(sorted(str(k)[6:] for k in kinds))}" for n, kinds in dtypes.items())
         found.append(f"dtypes differ ({words}): the result has those of {trunk} unless dtype says otherwise")
     return found
+
+
+def _holds(wide: torch.dtype, narrow: torch.dtype) -> bool:
+    """Whether every number of `narrow` is one of `wide`."""
+    return torch.promote_types(wide, narrow) == wide
 
 
 def _total(expression: Combination, opened: Mapping[str, Weights]) -> float | None:

@@ -403,9 +403,25 @@ def test_what_looks_wrong_is_said_with_its_number(trio: dict[str, Path], tmp_pat
     trio["again"] = trio["a"]
     warnings = merged("mean(a, half, again)", trio, tmp_path / "three", "a").warnings
     assert any("half is a mistral, a a llama" in line for line in warnings)
-    assert any("dtypes differ" in line and "half bfloat16" in line for line in warnings)
     assert any("a and again are the same directory" in line for line in warnings)
     assert tensors(tmp_path / "three")[INNER].dtype == torch.float32
+
+
+def test_dtypes_are_worth_a_word_only_where_the_result_holds_less(trio: dict[str, Path], tmp_path: Path) -> None:
+    near = {key: value + 0.01 * torch.randn_like(value) for key, value in tensors(trio["a"]).items()}
+    for name, dtype in (("bf", torch.bfloat16), ("half", torch.float16)):
+        trio[name] = write(tmp_path / name, {key: value.to(dtype) for key, value in near.items()})
+
+    def said(trunk: str, other: str) -> bool:
+        done = merged(f"0.5*{trunk} + 0.5*{other}", trio, tmp_path / f"{trunk}-{other}", trunk)
+        return any("dtypes differ" in line and trunk in line and other in line for line in done.warnings)
+
+    assert not said("a", "bf")
+    assert not said("a", "half")
+    assert said("bf", "a")
+    assert said("half", "a")
+    assert said("bf", "half")
+    assert said("half", "bf")
 
 
 def test_shards_index_and_card(trio: dict[str, Path], tmp_path: Path) -> None:
