@@ -34,11 +34,3 @@ def test_lamol_writes_the_same_bytes_each_time(real_data: Path, tmp_path: Path) 
     assert all((tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes() for file in files)
     row = json.loads((tmp_path / "a/data/wikisql.jsonl").read_text().splitlines()[0])
     assert row["completion"].split()[1] == "where"
-
-
-def test_superni_rows_name_their_category(real_data: Path, tmp_path: Path) -> None:
-    prepare.superni(real_data, tmp_path)
-    for name in prepare.SUPERNI:
-        rows = [json.loads(line) for line in (tmp_path / f"data/{name}.jsonl").read_text().splitlines()]
-        assert len(rows) > 100
-        assert all(row["prompt"].startswith(f"{name}: ") and row["completion"].strip() for row in rows)

@@ -19,7 +19,6 @@ from mnemos.core.files import write_jsonl, write_text
 
 TEST_ITEMS = 200
 LAMOL_ITEMS, LONGEST_ANSWER = 150, 32
-SUPERNI_CHARACTERS = 240
 AGGREGATES = ("none", "max", "min", "count", "sum", "avg")
 
 Row = dict[str, Any]
@@ -151,23 +150,6 @@ def lamol(data: Path, out: Path) -> None:
     for name, (learn, choose, measure) in tasks(data).items():
         write(out, name, learn, measure[:LAMOL_ITEMS], LONGEST_ANSWER)
         write(out, f"{name}-choose", learn[:1], choose, LONGEST_ANSWER)
-
-
-SUPERNI = ("sa", "pos", "pe")
-"""Categories that a model of a million parameters learns something of: two labels (sa, pos) and lists cut from
-lists (pe). The others want sentences of its own about long passages."""
-
-
-def superni(data: Path, out: Path) -> None:
-    """Categories of Super-NaturalInstructions, each as rows to learn and a suite scored by ROUGE-L."""
-    found: dict[str, list[Row]] = {name: [] for name in SUPERNI}
-    for row in rows(data / "superni_cl/train10pct.jsonl.gz"):
-        if row["category"] in found:
-            given = plain(row["input"])[:SUPERNI_CHARACTERS]
-            prompt, completion = f"{row['category']}: {given}\nanswer:", f" {plain(row['output'])}"
-            found[row["category"]].append({"id": row["id"], "prompt": prompt, "completion": completion})
-    for name, lot in found.items():
-        write(out, name, *split(lot, 0.3), LONGEST_ANSWER, "rouge_l")
 
 
 def chinese(data: Path, out: Path) -> None:
