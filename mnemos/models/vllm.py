@@ -57,8 +57,6 @@ class Engine:
                 f"pip install vllm, or start `vllm serve {self.checkpoint.path}` elsewhere and name "
                 f"http://localhost:8000/v1#{self.checkpoint.path}",
             ) from None
-        from mnemos.models.load import load_tokenizer
-
         try:
             engine = LLM(model=self.checkpoint.path, seed=0)
         except (ValueError, RuntimeError, OSError) as error:
@@ -67,7 +65,7 @@ class Engine:
                 "vLLM cannot serve it here",
                 "see the message above it; leave `vllm:` out to have it answered by transformers",
             ) from None
-        return EngineModel(engine, load_tokenizer(self.checkpoint.path), self.path, self.fingerprint)
+        return EngineModel(engine, engine.get_tokenizer(), self.path, self.fingerprint)
 
 
 class EngineModel:

@@ -39,6 +39,9 @@ class LLM:
         self.llm_engine = SimpleNamespace(model_config=SimpleNamespace(max_model_len=CONTEXT))
         self.asked: list[SamplingParams] = []
 
+    def get_tokenizer(self) -> Any:
+        return self.local.tokenizer
+
     def generate(self, prompts: list[dict[str, list[int]]], settings: Any, use_tqdm: bool) -> list[Any]:
         several = settings if isinstance(settings, list) else [settings] * len(prompts)
         self.asked += several
