@@ -27,7 +27,9 @@ format: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# RESULTS="docs/results/catalogue.json docs/results/sequence.json": studies whose numbers the pages show.
+# Every page that shows the numbers of studies, from the results that are kept.
+RESULTS ?= $(wildcard docs/results/*.json)
+
 docs: .venv/ready
 	$(BIN)/python -m mnemos.recipes.catalogue $(foreach file,$(RESULTS),--results $(file))
 	$(BIN)/python -m mnemos.recipes.findings $(foreach file,$(RESULTS),--results $(file))

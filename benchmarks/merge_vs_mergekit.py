@@ -296,7 +296,7 @@ def measure(size: Size, task: str, folder: Path, python: Path, repetitions: int)
         "largest_tensor_bytes": largest,
         "memory_bound_bytes": 8 * largest + 300_000_000,
         "within_memory_bound": max(run.peak for run in runs["ours"]) < 8 * largest + 300_000_000,
-        "peer": MERGEKIT,
+        "peer_version": MERGEKIT,
     }
     peaks = tuple([run.peak / 1e6 for run in runs[name]] for name in ("ours", "peer"))
     for place in (mine, theirs):
