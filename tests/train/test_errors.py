@@ -152,7 +152,7 @@ def test_a_message_without_assistant_has_nothing_to_teach(llama: Path, tmp_path:
 
 
 def test_answers_that_are_not_in_the_data_are_not_learned_by_likelihood(llama: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is not learned by likelihood"):
+    with pytest.raises(UsageError, match="is not learned here"):
         train(plan(llama, draw="sampled"), tmp_path, quiet=True)
 
 
