@@ -26,7 +26,7 @@ WORDINGS = (
 )
 """The other hand: how gold answers are worded."""
 
-DIRECT, NEW, ITEMS = 900, 600, 240
+DIRECT, NEW, ITEMS = 1200, 600, 240
 """Commands of the train part to prime with and to teach, none in both; items of each suite."""
 
 
