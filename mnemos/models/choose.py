@@ -149,3 +149,13 @@ def _raw_items(tokenizer: Any, contexts: Sequence[str], options: Sequence[Sequen
         # As lm-evaluation-harness has it, EOS stands before an empty context where there is no BOS.
         out.append(Item([*prefix, *head] or [tails[0][0] if eos is None else eos], tails))
     return out
+
+
+def started(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text behind BOS, or EOS where there is no BOS, as lm-evaluation-harness has it; with
+    neither, the text's first token stands there and is not counted."""
+    first = tokenizer.bos_token_id
+    first = tokenizer.eos_token_id if first is None else first
+    prefix = [] if first is None else [int(first)]
+    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+    return [[*prefix, *ids] for ids in encoded]

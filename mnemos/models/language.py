@@ -94,14 +94,7 @@ class LocalModel:
         """Per text: summed -ln p of all its tokens after BOS, and how many tokens; no EOS is
         added. Without a BOS the EOS token stands before the text, as lm-evaluation-harness has
         it; without either, the text's first token is given and not counted."""
-        return score.nats(self.model, self._text_ids(texts), self.batch_tokens)
-
-    def _text_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        first = self.tokenizer.bos_token_id
-        first = self.tokenizer.eos_token_id if first is None else first
-        prefix = [] if first is None else [int(first)]
-        encoded = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
-        return [[*prefix, *ids] for ids in encoded]
+        return score.nats(self.model, choose.started(self.tokenizer, texts), self.batch_tokens)
 
     @torch.inference_mode()
     def token_nats(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
@@ -124,7 +117,7 @@ class LocalModel:
         """Per text: sum of KL(self ‖ other) over the tokens that `nats` predicts, in nats, and how many.
         (nan, 0) where the text exceeds a context. Raises NotComparable when the two tokenizers differ."""
         self._check_same_tokens(other)
-        rows = self._text_ids(texts)
+        rows = choose.started(self.tokenizer, texts)
         return score.divergence(
             self.model, other.model, [ids[:1] for ids in rows], [ids[1:] for ids in rows], self.batch_tokens
         )

@@ -130,11 +130,9 @@ class EngineModel:
 
     def nats(self, texts: Sequence[str]) -> list[tuple[float, int]]:
         """Per text: summed -ln p of its tokens after BOS (EOS where there is no BOS), and how many."""
-        first = self.tokenizer.bos_token_id
-        first = self.tokenizer.eos_token_id if first is None else first
-        prefix = [] if first is None else [int(first)]
-        encoded = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
-        found = self._read([[*prefix, *ids] for ids in encoded])
+        from mnemos.models.choose import started
+
+        found = self._read(started(self.tokenizer, texts))
         return [(-math.fsum(value for value, _ in row), len(row)) for row in found]
 
     @property
