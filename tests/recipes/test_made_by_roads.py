@@ -115,4 +115,4 @@ def test_a_smaller_patient_learns_what_it_reads(tmp_path: Path) -> None:
     built = smaller_patients.build(tmp_path / "small", SMALL, texts, 40)
     start = Checkpoint(str(tmp_path / "small-start")).load().nats(texts[:2])
     after = Checkpoint(str(built)).load().nats(texts[:2])
-    assert sum(nats for nats, _ in after) < 0.95 * sum(nats for nats, _ in start)
+    assert sum(nats for nats, _ in after) < 0.8 * sum(nats for nats, _ in start)
