@@ -25,7 +25,7 @@ from benchmarks.common import Result, alternate, compared
 from mnemos.core.method import apply
 from mnemos.core.plan import Plan
 from mnemos.core.settings import TrainSettings
-from mnemos.study.paths import resolve_path
+from mnemos.study.paths import resolve_path, shown_path
 
 STEPS, REPETITIONS, BOUND = 10, 3, 2.0
 
@@ -65,7 +65,10 @@ def run() -> Iterator[Result]:
             sides = alternate(
                 lambda arm=[{method: settings}]: _step(Path(name), arm), lambda: _step(Path(name), []), REPETITIONS
             )
-            details = {"settings": settings, "steps": STEPS}
+            named = {
+                key: shown_path(value, Path()) if isinstance(value, str) else value for key, value in settings.items()
+            }
+            details = {"settings": named, "steps": STEPS}
             title = f"step-cost-{method.replace('_', '-')}"
             yield compared(title, sides, unit="s", direction="lower is better", bound=BOUND, details=details)
 
