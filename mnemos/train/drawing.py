@@ -16,25 +16,18 @@ from mnemos.core.drawn import OwnAnswers
 from mnemos.core.errors import UsageError
 from mnemos.core.nouns import Decoding, Example, Prompt, Tokens
 from mnemos.core.plan import Plan
-from mnemos.methods.weigh import PromptWeight
 from mnemos.models import decode
 from mnemos.models.language import BATCH_TOKENS
 from mnemos.train.documents import base
+from mnemos.train.rows import refuse_token_weights
 from mnemos.train.schedule import Schedule
 from mnemos.train.trainer import PlanTrainer
 
 
 def refuse(plan: Plan) -> None:
     """UsageError for what answers that are not written yet cannot have."""
-    other = [type(step).__name__ for step in plan.weigh if not isinstance(step, PromptWeight)]
-    if other:
-        raise UsageError(
-            f"{other[0]} on answers that the model draws",
-            "weighs tokens of the data, and the model writes its own",
-            "leave one of the two methods out",
-        )
-    if plan.train.packing:
-        raise UsageError("train.packing = true", "answers that are not written yet cannot be packed", "set it to false")
+    why = "weighs tokens of the data, and the model writes its own"
+    refuse_token_weights(plan, "{} on answers that the model draws", why, "answers that are not written yet")
 
 
 def silent(ids: list[int], example: Example) -> Tokens:

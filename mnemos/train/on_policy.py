@@ -20,7 +20,7 @@ from mnemos.core.plan import Plan, SelfTaught
 from mnemos.train.documents import MicroBatch, logits, micro_batch, reordered
 from mnemos.train.drawing import DrawingTrainer, answered, refuse, silent
 from mnemos.train.resume import Mark
-from mnemos.train.rows import FIRST_TOKENS, Prepared
+from mnemos.train.rows import FIRST_TOKENS, Prepared, left_out
 from mnemos.train.schedule import Loader, join
 
 TEACHER = "teacher.safetensors"
@@ -53,10 +53,9 @@ def prepare_prompts(plan: Plan, renderer: Any) -> Prepared:
             continue
         rows.append((plain, taught, renderer.render(example)))
     if not rows:
-        reasons = ", ".join(f"{name}: {count}" for name, count in counts.items() if name.startswith("left out"))
         raise DataError(
             f"{plan.examples.describe()}: 0 of {len(examples)} examples can be answered",
-            reasons or "there is none",
+            left_out(counts) or "there is none",
             "give prompts with answers, lower max_new_tokens, or raise train.max_length",
         )
     counts["rows"] = len(rows)

@@ -32,7 +32,7 @@ from mnemos.train.drawing import (
     silent,
 )
 from mnemos.train.resume import Mark
-from mnemos.train.rows import FIRST_TOKENS, Prepared
+from mnemos.train.rows import FIRST_TOKENS, Prepared, left_out
 from mnemos.train.schedule import Loader, Schedule
 from mnemos.train.scored import Ledger, cut, scaled, token_logs
 
@@ -63,10 +63,9 @@ def prepare_questions(plan: Plan, renderer: Any) -> Prepared:
         rows.append((row,))
         kept.append(example)
     if not any(is_new(example.origin) for example in kept):
-        reasons = ", ".join(f"{name}: {count}" for name, count in counts.items() if name.startswith("left out"))
         raise DataError(
             f"{plan.examples.describe()}: 0 of {counts['examples']} examples can be answered",
-            reasons or "there is none",
+            left_out(counts) or "there is none",
             "give prompts, lower max_new_tokens, or raise train.max_length",
         )
     counts["rows"] = len(rows)

@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from mnemos.core.errors import DataError, UsageError
+from mnemos.core.errors import DataError
 from mnemos.core.nouns import Example, Tokens
 from mnemos.core.plan import Answers, Plan, StepView, Thumbs
 from mnemos.methods.answers import CHOSEN, DOWN, ORDINARY, REJECTED, UP
-from mnemos.methods.weigh import PromptWeight
 from mnemos.sources.batches import fit
 from mnemos.sources.mix import Rows
 from mnemos.train.documents import MicroBatch, logits, micro_batch
-from mnemos.train.rows import FIRST_TOKENS, Prepared, as_tokens, weigh
+from mnemos.train.rows import FIRST_TOKENS, Prepared, as_tokens, left_out, refuse_token_weights, weigh
 from mnemos.train.schedule import Loader, join
 from mnemos.train.trainer import PlanTrainer
 
@@ -63,24 +62,18 @@ def prepare_answers(plan: Plan, renderer: Any) -> Prepared:
 
 def _refuse(plan: Plan) -> None:
     name = "kto" if isinstance(plan.draw, Thumbs) else "dpo"
-    other = [type(step).__name__ for step in plan.weigh if not isinstance(step, PromptWeight)]
-    if other:
-        raise UsageError(
-            f"{name} with {other[0]}",
-            "weighs single tokens, and whole answers are compared",
-            "leave one of the two methods out",
-        )
-    if plan.train.packing:
-        raise UsageError("train.packing = true", "answers that are compared cannot be packed", "set it to false")
+    why = "weighs single tokens, and whole answers are compared"
+    refuse_token_weights(plan, f"{name} with {{}}", why, "answers that are compared")
 
 
 def _nothing(plan: Plan, examples: int, counts: Counter[str]) -> DataError:
-    reasons = ", ".join(f"{name}: {count}" for name, count in counts.items() if name.startswith("left out"))
     if isinstance(plan.draw, Thumbs):
         what, cure = "thumbs", 'give {"prompt": …, "completion": …, "label": true}, or use another method'
     else:
         what, cure = "pairs", 'give {"prompt": …, "chosen": …, "rejected": …}; kto learns from single answers'
-    return DataError(f"{plan.examples.describe()}: 0 of {examples} examples can be used as {what}", reasons, cure)
+    return DataError(
+        f"{plan.examples.describe()}: 0 of {examples} examples can be used as {what}", left_out(counts), cure
+    )
 
 
 def _pair(example: Example, plan: Plan, renderer: Any, counts: Counter[str]) -> list[Row]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mnemos.core.errors import DataError, ModelError
+from mnemos.core.errors import DataError, ModelError, UsageError
 from mnemos.core.nouns import Example, Source, Tokens
 from mnemos.core.plan import ModelHandle, Plan, Weigh
 from mnemos.core.settings import TrainSettings
+from mnemos.methods.weigh import PromptWeight
 from mnemos.sources.mix import is_new, new_share_start
 
 FIRST_TOKENS = 50
@@ -76,6 +77,21 @@ def _apart(rows: Sequence[Tokens], plan: Plan) -> list[list[Tokens]]:
     if new_share_start(plan.examples) is None:
         return [list(rows)]
     return [[row for row in rows if is_new(row.origin) == kind] for kind in (True, False)]
+
+
+def left_out(counts: Mapping[str, int]) -> str:
+    """Why examples were left out, with how many, for an error: "left out: longer than 64 tokens: 3"."""
+    return ", ".join(f"{name}: {count}" for name, count in counts.items() if name.startswith("left out"))
+
+
+def refuse_token_weights(plan: Plan, what: str, why: str, unpacked: str) -> None:
+    """UsageError for a stage whose loss is about whole answers: where a method weighs tokens of the data
+    (`what` with {} for its name, `why` says what is wrong), or rows are packed (`unpacked`)."""
+    other = [type(step).__name__ for step in plan.weigh if not isinstance(step, PromptWeight)]
+    if other:
+        raise UsageError(what.format(other[0]), why, "leave one of the two methods out")
+    if plan.train.packing:
+        raise UsageError("train.packing = true", f"{unpacked} cannot be packed", "set it to false")
 
 
 def as_tokens(source: Source, settings: TrainSettings, renderer: Any, counts: Counter[str]) -> list[Tokens]:

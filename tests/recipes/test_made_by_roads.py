@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -11,10 +10,11 @@ import pytest
 from mnemos.core.files import read_jsonl
 from mnemos.models.load import Checkpoint
 from mnemos.recipes.patient import load_recipe
+from mnemos.recipes.reproduce import data_folder
 from mnemos.recipes.roads import chinese_text, invented_people, smaller_patients
 from mnemos.sources.worlds_people import ATTRIBUTES, WORDINGS, people
 
-DATA = Path(os.environ.get("MNEMOS_DATA", Path(__file__).parents[3] / "shared" / "data"))
+DATA = data_folder()
 SMALL = {
     "hidden_size": 16,
     "intermediate_size": 32,
