@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from mnemos.core.errors import DataError
+from mnemos.core.files import parse_yaml
 from mnemos.core.nouns import Prompt, Turn
 
 KEYS = (
@@ -112,7 +113,7 @@ def _text(path: Path) -> str:
 
 def _list(text: str, path: Path) -> list[Any]:
     try:
-        value = json.loads(text) if ".json" in path.suffixes else yaml.safe_load(text)
+        value = json.loads(text) if ".json" in path.suffixes else parse_yaml(text)
     except (ValueError, yaml.YAMLError) as error:
         raise DataError(f"{path}", f"cannot be parsed ({' '.join(str(error).split())})", "check its syntax") from None
     if not isinstance(value, list):

@@ -22,6 +22,7 @@ from typing import Any, Literal, cast
 import yaml
 
 from mnemos.core.errors import DataError, UsageError, nearest
+from mnemos.core.files import parse_yaml
 from mnemos.core.fingerprint import directory_fingerprint, file_fingerprint, fingerprint
 from mnemos.core.method import validated
 from mnemos.core.nouns import Decoding
@@ -163,7 +164,7 @@ def _definitions(spec: str | Mapping[str, Any], base: Path) -> Iterable[tuple[Ma
         return [(spec, base)]
     path = _locate(str(spec), base)
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path}", f"is not YAML ({' '.join(str(error).split())})", "check indentation and quotes"

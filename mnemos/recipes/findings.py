@@ -26,11 +26,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field
 
 from mnemos.core.errors import DataError, UsageError
-from mnemos.core.files import read_json, write_text
+from mnemos.core.files import parse_yaml, read_json, write_text
 from mnemos.core.method import validated
 from mnemos.core.settings import Settings
 from mnemos.recipes.roads.registry import load_roads, study_name
@@ -102,7 +101,7 @@ class Outcome:
 
 def load_findings(path: Path = REGISTRY) -> list[Finding]:
     """The registry. Raises UsageError for a key that no finding has, DataError for an id used twice."""
-    rows = yaml.safe_load(path.read_text(encoding="utf-8"))
+    rows = parse_yaml(path.read_text(encoding="utf-8"))
     found = [
         _finding({**row, "tests": [validated(Ordering, t, where=f"{row.get('id')}.tests") for t in row["tests"]]})
         for row in rows

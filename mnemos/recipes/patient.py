@@ -22,11 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
 from pydantic import Field
 
 from mnemos.core.errors import UsageError
-from mnemos.core.files import read_json, write_json, write_jsonl
+from mnemos.core.files import parse_yaml, read_json, write_json, write_jsonl
 from mnemos.core.method import find, validated
 from mnemos.core.nouns import Example, Turn
 from mnemos.core.plan import Plan
@@ -88,7 +87,7 @@ class Recipe(Settings):
 
 def load_recipe(path: Path = RECIPE) -> Recipe:
     """Read and check a recipe; UsageError with the nearest known key."""
-    recipe: Recipe = validated(Recipe, yaml.safe_load(path.read_text(encoding="utf-8")), where=path.name)
+    recipe: Recipe = validated(Recipe, parse_yaml(path.read_text(encoding="utf-8")), where=path.name)
     return recipe
 
 

@@ -15,6 +15,7 @@ import yaml
 from pydantic import Field
 
 from mnemos.core.errors import UsageError, nearest
+from mnemos.core.files import parse_yaml
 from mnemos.core.method import find, validated
 from mnemos.core.settings import Settings, TrainSettings
 from mnemos.study.paths import data_location, model_location, resolve_path
@@ -173,7 +174,7 @@ def resolved_study(raw: Mapping[str, Any], folder: Path) -> Study:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}", "does not exist", "write one with: mnemos init DATA --model MODEL") from None
     except UnicodeDecodeError as error:
@@ -364,7 +365,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise UsageError(f"--set {text}", "must be key=value", "for example --set train.learning_rate=1e-4")
-    return key, number_or_text(yaml.safe_load(value))
+    return key, number_or_text(parse_yaml(value))
 
 
 def number_or_text(value: Any) -> Any:

@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from mnemos.core.errors import UsageError, nearest
+from mnemos.core.files import parse_yaml
 from mnemos.core.method import find
 from mnemos.core.settings import TrainSettings
 from mnemos.study.config import Study, number_or_text, raw_study, resolved_study
@@ -63,7 +64,7 @@ def axis(text: str) -> Axis:
             f"--over {text}", "must be METHOD.SETTING=VALUE,VALUE,…", "for example --over replay.share_of_final=0,0.1"
         )
     try:
-        parsed = yaml.safe_load(said if said.lstrip().startswith("[") else f"[{said}]")
+        parsed = parse_yaml(said if said.lstrip().startswith("[") else f"[{said}]")
     except yaml.YAMLError:
         raise UsageError(f"--over {text}", "has values that are no YAML list", "quote a value with a comma") from None
     values = [number_or_text(value) for value in parsed]

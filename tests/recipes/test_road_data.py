@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 from mnemos.recipes.roads import prepare
@@ -24,6 +25,13 @@ def test_no_part_of_a_task_shares_anything_with_another(real_data: Path) -> None
             keys = [{row["id"].rsplit("-", 1)[0] for row in part} for part in parts]
         assert all(parts)
         assert len(set.union(*keys)) == sum(map(len, keys)), name
+
+
+def test_no_answer_is_right_half_the_time(real_data: Path) -> None:
+    for name, parts in tasks(real_data).items():
+        for part in parts:
+            often = Counter(row["completion"] for row in part).most_common(1)[0][1]
+            assert 2 * often < len(part), name
 
 
 def test_lamol_writes_the_same_bytes_each_time(real_data: Path, tmp_path: Path) -> None:
