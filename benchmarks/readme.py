@@ -1,9 +1,9 @@
-"""Put measured figures between the README's marks: python -m benchmarks.readme
+"""Put measured figures between the marks of the README and of docs/studies.md: python -m benchmarks.readme
 
     python -m benchmarks.readme --results docs/results/safety-benign.json --arms plain,mix-3,safeguard-0.6
 
-The first table is the ledger of a study, the demo's unless another is named; the second is read from
-benchmarks/results/*.json. Nothing in them is typed by hand.
+The README's first table is the ledger of a road's study, its second is read from benchmarks/results/*.json; the
+demo's ledger stands in docs/studies.md and is written again where the demo was run. Nothing is typed by hand.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from mnemos.core.errors import UsageError, nearest
 from mnemos.core.files import read_json, write_text
 
 ROOT = Path(__file__).parents[1]
+DEMO = ROOT / "runs/demo/results.json"
+ARMS = "plain,replay,interpolation,lora,self_output"
 
 
 def ledger_table(results: Mapping[str, Any], chosen: Sequence[str] = ()) -> str:
@@ -65,15 +67,21 @@ def fill(text: str, mark: str, table: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Fill both tables."""
+    """Fill the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.readme", description="Fill the README's tables.")
-    parser.add_argument("--results", type=Path, default=ROOT / "runs/demo/results.json", help="of the first table")
-    parser.add_argument("--arms", default="", help="arms of the first table, by commas; all unless given")
+    parser.add_argument("--results", type=Path, default=ROOT / "docs/results/instruct.json", help="of the first table")
+    parser.add_argument("--arms", default=ARMS, help="arms of the first table, by commas; all if empty")
     given = parser.parse_args(arguments)
-    path = ROOT / "README.md"
     arms = [arm for arm in given.arms.split(",") if arm]
-    text = fill(path.read_text(encoding="utf-8"), "demo-table", ledger_table(read_json(given.results), arms))
-    write_text(path, fill(text, "bench-table", bench_table(ROOT / "benchmarks" / "results")))
+    put(ROOT / "README.md", "road-table", ledger_table(read_json(given.results), arms))
+    put(ROOT / "README.md", "bench-table", bench_table(ROOT / "benchmarks" / "results"))
+    if DEMO.is_file():
+        put(ROOT / "docs" / "studies.md", "demo-table", ledger_table(read_json(DEMO)))
+
+
+def put(path: Path, mark: str, table: str) -> None:
+    """Write the table between a page's marks."""
+    write_text(path, fill(path.read_text(encoding="utf-8"), mark, table))
 
 
 if __name__ == "__main__":
