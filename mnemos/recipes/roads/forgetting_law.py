@@ -111,8 +111,12 @@ def power_law(theta: Floats, parameters: Floats, steps: Floats) -> Floats:
     return value
 
 
-def power(of: Sequence[Point], start: Floats | None = None) -> dict[str, float]:
-    """Least squares of the power law, the best of a grid of starts unless one is given."""
+POSITIVE = ("a", "b", "alpha", "beta", "rho")
+"""Numbers of the power law that are searched as logarithms."""
+
+
+def power(of: Sequence[Point], near: Mapping[str, float] | None = None) -> dict[str, float]:
+    """Least squares of the power law, searched from `near`, a fit to other points, or from a grid of starts."""
     p, n = np.array([float(x.parameters) for x in of]), np.array([float(x.steps) for x in of])
     y = np.array([x.forgotten for x in of])
     top = float(y.max())
@@ -124,25 +128,31 @@ def power(of: Sequence[Point], start: Floats | None = None) -> dict[str, float]:
     ]
     found = [
         least_squares(lambda theta: power_law(theta, p, n) - y, first, max_nfev=2000)
-        for first in ([start] if start is not None else grid)
+        for first in (grid if near is None else [np.array([near["top"], *(math.log(near[name]) for name in POSITIVE)])])
     ]
     best = min(found, key=lambda one: float(one.cost)).x
-    names = ("a", "b", "alpha", "beta", "rho")
     return {
         "top": float(best[0]),
-        **{name: float(np.exp(min(value, 700))) for name, value in zip(names, best[1:], strict=True)},
+        **{name: float(np.exp(np.clip(value, -700, 700))) for name, value in zip(POSITIVE, best[1:], strict=True)},
         "r2": r_squared(y, power_law(best, p, n)),
     }
 
 
-def bootstrapped(of: Sequence[Point], fit: Callable[[Sequence[Point]], dict[str, float]], draws: int = DRAWS) -> Fit:
-    """The fit to all points, with 95 % intervals over seeds drawn with replacement."""
+def bootstrapped(
+    of: Sequence[Point],
+    fit: Callable[[Sequence[Point]], dict[str, float]],
+    again: Callable[[Sequence[Point], Mapping[str, float]], dict[str, float]] | None = None,
+    draws: int = DRAWS,
+) -> Fit:
+    """The fit to all points, with 95 % intervals over seeds drawn with replacement. again: a cheaper fit that
+    begins at the one to all points."""
     seeds = sorted({point.seed for point in of})
     best, rng = fit(of), np.random.default_rng(0)
     drawn: list[dict[str, float]] = []
     for _ in range(draws):
         chosen = rng.choice(seeds, len(seeds))
-        drawn.append(fit([point for seed in chosen for point in of if point.seed == seed]))
+        sample = [point for seed in chosen for point in of if point.seed == seed]
+        drawn.append(fit(sample) if again is None else again(sample, best))
     around: dict[str, tuple[float, float, float]] = {}
     for name, value in best.items():
         low, high = np.nanpercentile([one[name] for one in drawn], (2.5, 97.5))
@@ -190,12 +200,11 @@ def _laws(found: Sequence[Point]) -> list[str]:
     out = [table(("L_f = s - c·L_ft", "c", "s", "R²", ""), rows)]
     adapters = [p for p in found if p.way != "full"]
     if len({p.parameters for p in adapters}) >= 3:
-        law = bootstrapped(adapters, power, draws=40)
-        said = ", ".join(f"{name} {_number(value)}" for name, value in law.numbers.items())
-        out.append(
-            f"L_f = top - ((a/P)^alpha + (b/N)^beta)^rho over the adapters: {said}; R² {_number(law.r2)}: "
-            f"{_verdict(law)}."
-        )
+        law = bootstrapped(adapters, power, power, draws=40)
+        # Numbers of a law that does not fit are where the search stopped, and mean nothing.
+        said = [f"{name} {_number(value)}" for name, value in law.numbers.items()] if law.fits else []
+        said.append(f"R² {_number(law.r2)}: {_verdict(law)}")
+        out.append(f"L_f = top - ((a/P)^alpha + (b/N)^beta)^rho over the adapters: {', '.join(said)}.")
     return out
 
 
