@@ -97,6 +97,14 @@ TEXTS: dict[tuple[str, str], list[Any]] = {
     ("minimum_change", "editor"): [None, "http://localhost:8000/v1#editor"],
     ("selective_self_rehearsal", "judge"): [None, "http://localhost:8000/v1#judge"],
     ("best_of_n", "reward"): [{"verifier": "normalised"}, {"verifier": "number", "reference": "result"}],
+    ("judged_pairs", "reward"): [
+        {"verifier": "normalised"},
+        {"judge": "self"},
+        {"judge": "http://localhost:8000/v1#j"},
+    ],
+    ("critique_revision", "constitution"): [None],
+    ("critique_revision", "reference"): [None, "result"],
+    ("critique_revision", "editor"): [None, "http://localhost:8000/v1#editor"],
     ("magpie", "system"): ["", "You help with sums."],
     **{
         (name, "reward"): [{"verifier": "exact"}, {"verifier": "number", "reference": "sum"}]

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from mnemos.core.errors import DataError
-from mnemos.core.nouns import Example, Prompt
+from mnemos.core.nouns import Example, LanguageModel, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,25 @@ class Reward(Protocol):
     ) -> Sequence[Rewarded]:
         """One reward an answer. prompts[i] is what answers[i] replies to; examples[i] is the row that it
         came from (gold answer, further columns). Nothing is raised for a single bad answer."""
+        ...
+
+
+@runtime_checkable
+class Comparing(Protocol):
+    """A reward that can also compare several answers to one prompt with each other."""
+
+    def among(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]) -> list[list[Rewarded]]:
+        """For each prompt, each of its answers' mean probability of being better than its others."""
+        ...
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """A reward that asks a language model."""
+
+    def asking(self, models: Callable[[Any], LanguageModel]) -> Reward:
+        """The same reward, of equal fingerprint, that gets the model of a handle from `models`, so that
+        one copy serves all and its answers are kept where other answers are."""
         ...
 
 

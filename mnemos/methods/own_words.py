@@ -13,7 +13,8 @@ from mnemos.core.nouns import Decoding
 from mnemos.core.plan import ModelHandle, Plan
 from mnemos.models.load import handle
 from mnemos.models.rewards import RewardSettings, make
-from mnemos.sources.own_words import BestSamples, Check, OwnAnswers, OwnSamples, OwnWords, Rewritten
+from mnemos.sources.by_reward import BestSamples
+from mnemos.sources.own_words import Check, OwnAnswers, OwnSamples, OwnWords, Rewritten
 
 Verifier = Literal["none", "exact", "normalised", "number", "regex", "json", "f1", "chrf", "rouge_l"]
 Tasks = Literal["exact", "normalised", "number", "regex", "json", "f1", "chrf", "rouge_l"]
@@ -63,8 +64,8 @@ def sdft(
     if share == 0:
         return plan
     check = Check(verifier, min_score, reference, leaks=True)
-    decoding = _decoding(plan, seed, share, max_new_tokens, temperature)
-    return _with(
+    decoding = decoding_of(plan, seed, share, max_new_tokens, temperature)
+    return with_rows(
         plan,
         Rewritten(
             plan.examples,
@@ -117,8 +118,8 @@ def rephrase(
     if share == 0:
         return plan
     check = Check(verifier, min_score, reference, leaks=True)
-    decoding = _decoding(plan, seed, share, max_new_tokens, temperature, top_p)
-    return _with(
+    decoding = decoding_of(plan, seed, share, max_new_tokens, temperature, top_p)
+    return with_rows(
         plan,
         Rewritten(
             plan.examples,
@@ -128,7 +129,7 @@ def rephrase(
             share,
             min_acceptance,
             unsolved,
-            author=_other(author) or plan.before,
+            author=model_of(author) or plan.before,
             template="refer",
         ),
     )
@@ -171,9 +172,9 @@ def minimum_change(
     if share == 0:
         return plan
     check = Check(verifier, min_score, reference)
-    decoding = _decoding(plan, seed, share, max_new_tokens)
-    mends = _other(editor) or plan.before
-    return _with(plan, OwnAnswers(plan.examples, plan.before, check, decoding, share, min_acceptance, editor=mends))
+    decoding = decoding_of(plan, seed, share, max_new_tokens)
+    mends = model_of(editor) or plan.before
+    return with_rows(plan, OwnAnswers(plan.examples, plan.before, check, decoding, share, min_acceptance, editor=mends))
 
 
 @method(paper="arXiv:2409.04787", changes={"examples"}, off={"share": 0.0})
@@ -217,9 +218,9 @@ def selective_self_rehearsal(
             "leaves nobody to judge the answers",
             "name a verifier, or a model under judge",
         )
-    check = Check(verifier, min_score, reference, judge=_other(judge))
-    decoding = _decoding(plan, seed, share, max_new_tokens)
-    return _with(plan, OwnAnswers(plan.examples, plan.before, check, decoding, share, min_acceptance))
+    check = Check(verifier, min_score, reference, judge=model_of(judge))
+    decoding = decoding_of(plan, seed, share, max_new_tokens)
+    return with_rows(plan, OwnAnswers(plan.examples, plan.before, check, decoding, share, min_acceptance))
 
 
 @method(paper="arXiv:2501.14315", changes={"examples"}, off={"share": 0.0})
@@ -265,8 +266,8 @@ def self_output(
     if share == 0:
         return plan
     check = Check(verifier, min_score, reference)
-    decoding = _decoding(plan, seed, share, max_new_tokens, temperature, top_p)
-    return _with(
+    decoding = decoding_of(plan, seed, share, max_new_tokens, temperature, top_p)
+    return with_rows(
         plan,
         OwnSamples(plan.examples, plan.before, check, decoding, share, min_acceptance, unsolved, samples=samples),
     )
@@ -323,7 +324,7 @@ def best_of_n(
     """
     if share == 0:
         return plan
-    decoding = _decoding(plan, seed, share, max_new_tokens, temperature, top_p)
+    decoding = decoding_of(plan, seed, share, max_new_tokens, temperature, top_p)
     best = BestSamples(
         plan.examples,
         plan.before,
@@ -333,22 +334,24 @@ def best_of_n(
         min_acceptance,
         unsolved,
         samples=samples,
-        reward=make(reward),
+        reward=make(reward, plan.before),
         max_missing=max_missing,
         least=min_reward,
     )
-    return _with(plan, best)
+    return with_rows(plan, best)
 
 
-def _with(plan: Plan, examples: OwnWords) -> Plan:
+def with_rows(plan: Plan, examples: OwnWords) -> Plan:
+    """The plan that reads these rows."""
     return dataclasses.replace(plan, examples=examples)
 
 
-def _other(reference: str | None) -> ModelHandle | None:
+def model_of(reference: str | None) -> ModelHandle | None:
+    """The handle of a model that a setting names, if it does."""
     return None if reference is None else handle(reference)
 
 
-def _decoding(
+def decoding_of(
     plan: Plan, seed: int, share: float, max_new_tokens: int, temperature: float = 0.0, top_p: float = 1.0
 ) -> Decoding:
     """Greedy answers to every row need no seed: arms of all seeds then share them."""

@@ -138,9 +138,9 @@ def on_own_answers(plan: Plan, name: str, draw: OwnAnswers, *terms: Term) -> Pla
     )
 
 
-def _rewarded(reward: object, credit: Credit, **given: object) -> OwnAnswers:
+def _rewarded(plan: Plan, reward: object, credit: Credit, **given: object) -> OwnAnswers:
     """reward: settings as the method has got them."""
-    return OwnAnswers(reward=make(reward), credit=credit, **given)  # type: ignore[arg-type]
+    return OwnAnswers(reward=make(reward, plan.before), credit=credit, **given)  # type: ignore[arg-type]
 
 
 EXAMPLE = {"reward": {"verifier": "exact"}}
@@ -189,6 +189,7 @@ def reinforce(
     if max_new_tokens == 0:
         return plan
     draw = _rewarded(
+        plan,
         reward,
         RunningMean(beta, baseline),
         max_new_tokens=max_new_tokens,
@@ -245,6 +246,7 @@ def rloo(
     if max_new_tokens == 0:
         return plan
     draw = _rewarded(
+        plan,
         reward,
         LeaveOneOut(beta),
         max_new_tokens=max_new_tokens,
@@ -313,6 +315,7 @@ def grpo(
     if max_new_tokens == 0:
         return plan
     draw = _rewarded(
+        plan,
         reward,
         GroupNormalised(scale),
         max_new_tokens=max_new_tokens,
@@ -382,6 +385,7 @@ def ppo(
     if max_new_tokens == 0:
         return plan
     draw = _rewarded(
+        plan,
         reward,
         Generalised(beta, discount, trace, whiten),
         max_new_tokens=max_new_tokens,

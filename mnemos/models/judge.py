@@ -6,12 +6,13 @@ strong it was is kept. With option log-probabilities a verdict is soft: p(A) / (
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import re
 from collections import Counter
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, cast
@@ -48,6 +49,10 @@ class Verdict:
     reason: str | None = None
 
 
+EVEN = Verdict(0.5, 0.5, 0.5)
+"""Of two equal answers, without asking."""
+
+
 def principles(path: str | Path) -> tuple[str, ...]:
     """The principles in a file: one a line; empty lines and lines that begin with # do not count."""
     try:
@@ -60,15 +65,27 @@ def principles(path: str | Path) -> tuple[str, ...]:
     return found
 
 
+def loaded(handle: ModelHandle) -> LanguageModel:
+    """One copy of a judge however often it is asked."""
+    return _loaded(cast(Hashable, handle), handle.fingerprint)
+
+
+@lru_cache(maxsize=2)
+def _loaded(handle: Hashable, content: str) -> LanguageModel:
+    """content: the fingerprint of the handle."""
+    return cast(ModelHandle, handle).load()
+
+
 @dataclass(frozen=True)
 class Judge:
-    """A judge, as a reward: the probability that an answer is better than the row's gold answer.
+    """A judge, as a reward: the probability that an answer is better than the row's gold answer, or
+    among several answers that it is better than the others.
 
     judge: who judges. constitution: its principles; each pair is judged by one, drawn by seed. by:
     log_probs compares the probabilities of "(A)" and "(B)"; text reads the verdict that the judge
     writes (for servers that give no probabilities of options). raw: ask without a chat template; a
     server scores options of raw prompts only. max_unparsed: share of written verdicts that may be
-    unreadable.
+    unreadable. models: where the judge's model comes from.
     """
 
     judge: ModelHandle
@@ -77,6 +94,7 @@ class Judge:
     raw: bool = False
     seed: int = 0
     max_unparsed: float = 0.2
+    models: Callable[[ModelHandle], LanguageModel] = field(default=loaded, compare=False, repr=False)
 
     @property
     def fingerprint(self) -> str:
@@ -87,6 +105,34 @@ class Judge:
     def describe(self) -> str:
         """Who judges."""
         return f"judge {self.judge.path}"
+
+    def asking(self, models: Callable[[ModelHandle], LanguageModel]) -> Judge:
+        """See `core.reward.Asking`."""
+        return replace(self, models=models)
+
+    def among(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]) -> list[list[Rewarded]]:
+        """See `core.reward.Comparing`; each two different answers are compared once, in both orders, and
+        equal ones are worth 1/2 beside each other. An answer is missing where all of its verdicts are.
+        Raises DataError like a call."""
+        duels = [
+            (place, first, second)
+            for place, lot in enumerate(answers)
+            for first, second in itertools.combinations(dict.fromkeys(lot), 2)
+        ]
+        verdicts = self.compare(
+            [prompts[place] for place, _, _ in duels], [a for _, a, _ in duels], [b for *_, b in duels]
+        )
+        found: dict[tuple[int, str, str], Verdict] = {}
+        for (place, first, second), verdict in zip(duels, verdicts, strict=True):
+            found[place, first, second] = verdict
+            found[place, second, first] = replace(verdict, first=1 - verdict.first)
+        return [
+            [
+                _mean([found.get((place, one, other), EVEN) for j, other in enumerate(lot) if j != i])
+                for i, one in enumerate(lot)
+            ]
+            for place, lot in enumerate(answers)
+        ]
 
     def __call__(
         self, prompts: Sequence[Prompt], answers: Sequence[str], examples: Sequence[Example]
@@ -104,7 +150,7 @@ class Judge:
             asked += [self._asked(prompt, principle, first, second), self._asked(prompt, principle, second, first)]
         if not asked:
             return []
-        model = _loaded(cast(Hashable, self.judge), self.judge.fingerprint)
+        model = self.models(self.judge)
         found = self._scored(model, asked) if self.by == "log_probs" else self._written(model, asked)
         self._refuse_unread(found)
         return [_verdict(found[at], found[at + 1]) for at in range(0, len(found), 2)]
@@ -156,7 +202,9 @@ def _verdict(first: float | str, second: float | str) -> Verdict:
     return Verdict((first + 1 - second) / 2, first, 1 - second)
 
 
-@lru_cache(maxsize=2)
-def _loaded(handle: Hashable, content: str) -> LanguageModel:
-    """One copy of a judge however often it is asked. content: its fingerprint."""
-    return cast(ModelHandle, handle).load()
+def _mean(verdicts: Sequence[Verdict]) -> Rewarded:
+    """Over those that there are; an answer beside which there is no other is worth 1/2."""
+    there = [one.first for one in verdicts if one.reason is None]
+    if not there:
+        return missing(str(verdicts[0].reason)) if verdicts else Rewarded(EVEN.first)
+    return Rewarded(math.fsum(there) / len(there))

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from mnemos.core.errors import UsageError
+from mnemos.core.plan import ModelHandle
 from mnemos.core.reward import Reward
 from mnemos.core.settings import Settings
 from mnemos.models.judge import CONSTITUTION, Judge, principles
@@ -29,7 +31,8 @@ class RewardSettings(Settings):
     model: str | None = None
     """A reward model: directory or hub id, see `mnemos reward train`."""
     judge: str | None = None
-    """A language model that compares the answer with the gold one: directory, hub id or http://host:port/v1#name."""
+    """A language model that compares answers, with the gold one or with each other: directory, hub id,
+    http://host:port/v1#name, or self, the model before the stage."""
     constitution: str | None = None
     """With judge: a text file of principles, one a line; the shipped ones unless given."""
     verdict: Literal["log_probs", "text"] = "log_probs"
@@ -56,8 +59,15 @@ class RewardSettings(Settings):
         return self
 
 
-def make(settings: RewardSettings | Mapping[str, Any]) -> Reward:
-    """The reward that the settings name (a method gets its settings as plain mappings); loads nothing."""
+SELF = "self"
+"""As a judge: the model before the stage."""
+
+
+def make(settings: RewardSettings | Mapping[str, Any], before: ModelHandle | None = None) -> Reward:
+    """The reward that the settings name (a method gets its settings as plain mappings); loads nothing.
+
+    before: the model before the stage, where there is one. Raises UsageError as `judge` does.
+    """
     if not isinstance(settings, RewardSettings):
         settings = RewardSettings(**settings)
     if settings.json_schema is not None:
@@ -65,13 +75,16 @@ def make(settings: RewardSettings | Mapping[str, Any]) -> Reward:
     if settings.model is not None:
         return ModelReward(handle(settings.model))
     if settings.judge is not None:
-        return judge(settings)
+        return judge(settings, before)
     assert settings.verifier is not None
     return Verified(settings.verifier, settings.reference, settings.database)
 
 
-def judge(settings: RewardSettings) -> Judge:
-    """The judge that the settings name."""
+def judge(settings: RewardSettings, before: ModelHandle | None = None) -> Judge:
+    """The judge that the settings name. Raises UsageError for self where no stage is about to begin."""
     assert settings.judge is not None
     rules = principles(settings.constitution or CONSTITUTION)
-    return Judge(handle(settings.judge), rules, settings.verdict, settings.raw, settings.seed, settings.max_unparsed)
+    if settings.judge == SELF and before is None:
+        raise UsageError("judge = self", "is the model before a stage, and there is no stage here", "name a model")
+    asked = before if settings.judge == SELF and before is not None else handle(settings.judge)
+    return Judge(asked, rules, settings.verdict, settings.raw, settings.seed, settings.max_unparsed)

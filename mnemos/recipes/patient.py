@@ -33,6 +33,7 @@ from mnemos.core.settings import Settings, TrainSettings
 from mnemos.core.shipped import MANIFEST, hashes, verify
 from mnemos.recipes import patient_suites
 from mnemos.recipes.patient_data import WorldSettings, base_texts, chat_rows
+from mnemos.recipes.roads import preference
 from mnemos.sources.mix import Rows
 from mnemos.sources.worlds_english import english
 
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 RECIPE, PATIENTS = HERE / "patient.yaml", HERE / "patients"
+
+WORDING_ROWS = 300
+"""Requests to learn a preferred wording from, as self_rewarding.yaml does."""
 
 
 class TokenizerSettings(Settings):
@@ -246,6 +250,8 @@ def write_data(folder: Path, world: WorldSettings, prose: Mapping[str, list[str]
     write_jsonl(folder / "data" / "refusals.jsonl", patient_suites.refusal_rows(world))
     write_jsonl(folder / "data" / "old_text.jsonl", patient_suites.old_texts(world, prose["train"]))
     write_jsonl(folder / "data" / "old.jsonl", patient_suites.old_rows(world, prose["train"]))
+    write_jsonl(folder / "data" / "wording.jsonl", preference.chats(WORDING_ROWS, world.seed))
+    write_jsonl(folder / "data" / "wording_items.jsonl", preference.items(seed=world.seed))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

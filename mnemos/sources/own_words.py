@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from mnemos.core.errors import DataError
 from mnemos.core.nouns import Decoding, Example, Generation, LanguageModel, Prompt, Source, Turn
 from mnemos.core.plan import ModelHandle
-from mnemos.core.reward import Reward, Rewarded, facts, missing, refuse_useless
 from mnemos.sources.rewards import reference_of
 from mnemos.sources.verify import check_reference, normalise, verifier
 from mnemos.sources.written import Desk, Unwritten, too_few
@@ -51,6 +50,9 @@ JUDGE = (
 )
 
 ASKERS = ("user", "prompt")
+
+Replacement = tuple[Example | None, str]
+"""The row that takes a gold row's place and what it is counted as; or None and why the gold one stays."""
 JUDGEMENT = Decoding(max_new_tokens=8)
 
 
@@ -134,9 +136,17 @@ class OwnWords(Unwritten):
         """What is done with the rows, in words."""
         raise NotImplementedError
 
-    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[tuple[str | None, str]]:
-        """For each row, the answer in the model's words and what it is counted as; or None and why
-        the gold one stays."""
+    wanted = "answers in the model's own words"
+    """What the rows become, for an error."""
+
+    cure = (
+        "with fewer, this arm would be training on the gold answers under another name. A larger model follows such "
+        "instructions better; another verifier may fit the task better"
+    )
+    """What to do where too few do."""
+
+    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
+        """For each row, what takes its place."""
         raise NotImplementedError
 
     def write(self, desk: Desk) -> list[Example]:
@@ -147,11 +157,11 @@ class OwnWords(Unwritten):
         found = self.replacements(desk, [rows[i] for i in asked])
         refused: Counter[str] = Counter()
         new: dict[int, Example] = {}
-        for i, (text, what) in zip(asked, found, strict=True):
-            if text is None:
+        for i, (row, what) in zip(asked, found, strict=True):
+            if row is None:
                 refused[what] += 1
             else:
-                new[i] = answered(rows[i], text)
+                new[i] = row
                 desk.count(what)
         for what, number in refused.items():
             desk.count(f"{'gold kept' if self.unsolved == 'keep' else 'left out'}: {what}", number)
@@ -161,10 +171,9 @@ class OwnWords(Unwritten):
             refused if asked else {"nothing to ask about": len(rows)},
             len(new),
             max(1, math.ceil(self.floor * len(asked))) if self.floor else 0,
-            what="answers in the model's own words",
-            cure=f"min_acceptance = {self.floor:g} of {len(asked):,} answers: with fewer, this arm would be training "
-            "on the gold answers under another name. A larger model follows such instructions better; another "
-            "verifier may fit the task better; min_acceptance: 0 goes on all the same",
+            what=self.wanted,
+            cure=f"min_acceptance = {self.floor:g} of {len(asked):,} answers: {self.cure}; min_acceptance: 0 goes on "
+            "all the same",
         )
         self._note_perplexity(desk, [(rows[i], new.get(i)) for i in asked])
         lost = set(asked) - set(new) if self.unsolved == "drop" else set()
@@ -218,15 +227,15 @@ class Rewritten(OwnWords):
         """In words."""
         return f"rewritten by {'the model before' if self.author == self.before else self.author.path}"
 
-    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[tuple[str | None, str]]:
+    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
         """One rewrite a row, kept where the check has no fault with it."""
         template = TEMPLATES[self.template]
         asked = [instructed(row, template, gold=row.turns[-1].content) for row in rows]
         answers = answers_to(desk.model(self.author), asked, self.decoding)
         faults = self.check.faults(desk, rows, answers)
         return [
-            (None, fault) if fault else (answer.text, "rewritten")
-            for answer, fault in zip(answers, faults, strict=True)
+            (None, fault) if fault else (answered(row, answer.text), "rewritten")
+            for row, answer, fault in zip(rows, answers, faults, strict=True)
         ]
 
 
@@ -242,12 +251,13 @@ class OwnAnswers(OwnWords):
         """In words."""
         return "with the model's own answer where it is right" + (", edited where not" if self.editor else "")
 
-    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[tuple[str | None, str]]:
+    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
         """Own answers; those with a fault are edited and checked again."""
         drafts = answers_to(desk.model(self.before), [Prompt(row.turns[:-1]) for row in rows], self.decoding)
         faults = self.check.faults(desk, rows, drafts)
-        out: list[tuple[str | None, str]] = [
-            (None, fault) if fault else (draft.text, "own answer") for draft, fault in zip(drafts, faults, strict=True)
+        out: list[Replacement] = [
+            (None, fault) if fault else (answered(row, draft.text), "own answer")
+            for row, draft, fault in zip(rows, drafts, faults, strict=True)
         ]
         wrong = [i for i, fault in enumerate(faults) if fault]
         if self.editor is None:
@@ -257,7 +267,7 @@ class OwnAnswers(OwnWords):
         edited = answers_to(desk.model(self.editor), asked, self.decoding)
         again = self.check.faults(desk, [rows[i] for i in wrong], edited)
         for i, answer, fault in zip(wrong, edited, again, strict=True):
-            out[i] = (None, f"edited, {fault}") if fault else (answer.text, "own answer, edited")
+            out[i] = (None, f"edited, {fault}") if fault else (answered(rows[i], answer.text), "own answer, edited")
         return out
 
 
@@ -272,77 +282,23 @@ class OwnSamples(OwnWords):
         """In words."""
         return f"with the likeliest right one of {self.samples} own answers"
 
-    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[tuple[str | None, str]]:
+    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
         """The right sample of lowest perplexity; the first of equals."""
         model = desk.model(self.before)
         answers, faults = drawn(self, desk, rows, self.samples)
         right: list[list[str]] = []
-        out: list[tuple[str | None, str]] = []
+        out: list[Replacement] = []
         for at in range(0, len(answers), self.samples):
             lot = list(zip(answers[at : at + self.samples], faults[at : at + self.samples], strict=True))
             right.append(list(dict.fromkeys(answer.text.strip() for answer, fault in lot if fault is None)))
-            out.append((None, f"no right sample, mostly {_most(fault for _, fault in lot if fault)}"))
+            out.append((None, f"no right sample, mostly {most(fault for _, fault in lot if fault)}"))
         desk.note("right samples", sum(fault is None for fault in faults) / len(faults) if faults else math.nan)
         solved = [i for i, texts in enumerate(right) if texts]
         scores = model.choose([Prompt(rows[i].turns[:-1]) for i in solved], [right[i] for i in solved])
         for i, row in zip(solved, scores, strict=True):
             nats = [-one.log_prob / one.tokens if one.tokens else math.inf for one in row]
             best = min(range(len(nats)), key=lambda k: (math.isnan(nats[k]), nats[k]))
-            out[i] = (right[i][best], "own sample")
-        return out
-
-
-@dataclass(frozen=True)
-class BestSamples(OwnWords):
-    """Of several sampled answers, the one with the highest reward. max_missing: share of rewards that
-    may be missing, else writing stops. least: the reward that the best sample must have."""
-
-    samples: int = field(kw_only=True)
-    reward: Reward = field(kw_only=True)
-    max_missing: float = field(kw_only=True)
-    least: float | None = field(kw_only=True)
-
-    @property
-    def rule(self) -> str:
-        """In words."""
-        return f"with the best of {self.samples} own answers by {self.reward.describe()}"
-
-    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[tuple[str | None, str]]:
-        """The best sample; the first of equals. Raises DataError for a reward that is missing too often,
-        or the same for all."""
-        answers, faults = drawn(self, desk, rows, self.samples)
-        asked = [i for i, fault in enumerate(faults) if fault is None]
-        owners = [rows[i // self.samples] for i in asked]
-        texts = [answers[i].text.strip() for i in asked]
-        found = self.reward([Prompt(row.turns[:-1]) for row in owners], texts, owners)
-        rewards: list[Rewarded] = [missing(fault or "no answer") for fault in faults]
-        for i, one in zip(asked, found, strict=True):
-            rewards[i] = one
-            if one.reason is not None:
-                desk.count(f"reward missing: {one.reason}")
-        if asked:
-            refuse_useless(facts(list(found), 1), self.reward, max_missing=self.max_missing)
-        said = facts(rewards, self.samples)
-        out: list[tuple[str | None, str]] = []
-        best_rewards = []
-        for at in range(0, len(rewards), self.samples):
-            lot = [i for i in range(at, at + self.samples) if rewards[i].reason is None]
-            best = max(lot, key=lambda i: (rewards[i].value, -i), default=None)
-            if best is None:
-                out.append(
-                    (
-                        None,
-                        f"no sample with a reward, mostly {_most(str(r.reason) for r in rewards[at:][: self.samples])}",
-                    )
-                )
-            elif self.least is not None and rewards[best].value < self.least:
-                out.append((None, f"no sample with a reward of {self.least:g}"))
-            else:
-                out.append((answers[best].text.strip(), "best sample"))
-                best_rewards.append(rewards[best].value)
-        desk.note("reward of samples", said.mean)
-        desk.note("reward of best samples", sum(best_rewards) / len(best_rewards) if best_rewards else math.nan)
-        desk.note("questions whose samples are worth the same", said.flat / said.groups if said.groups else math.nan)
+            out[i] = (answered(rows[i], right[i][best]), "own sample")
         return out
 
 
@@ -355,7 +311,7 @@ def drawn(
     return answers, own.check.faults(desk, [row for row in rows for _ in range(samples)], answers)
 
 
-def _most(faults: Iterable[str]) -> str:
+def most(faults: Iterable[str]) -> str:
     """The most frequent one, of equals the first in the alphabet; empty where there is none."""
     counts = Counter(faults)
     return min(counts, key=lambda name: (-counts[name], name), default="")

@@ -18,7 +18,7 @@ from mnemos.core.errors import UsageError, nearest
 from mnemos.core.files import parse_yaml
 from mnemos.core.method import find, validated
 from mnemos.core.settings import Settings, TrainSettings
-from mnemos.study.paths import data_location, model_location, resolve_path
+from mnemos.study.paths import author_location, data_location, model_location, resolve_path, reward_locations
 
 ARM_NAME = re.compile(r"[\w.,+=-]+")
 """What an arm may be called: it names a folder."""
@@ -310,19 +310,14 @@ def _arm(arm: str, steps: ArmSteps, folder: Path) -> ArmSteps:
         for setting in MODEL_SETTINGS:
             if isinstance(filled.get(setting), str):
                 filled[setting] = author_location(filled[setting], folder)
+        if isinstance(filled.get("constitution"), str):
+            filled["constitution"] = str(resolve_path(filled["constitution"], folder))
+        if isinstance(filled.get("reward"), Mapping):
+            filled["reward"] = reward_locations(filled["reward"], folder)
         if isinstance(filled.get("models"), Mapping):
             filled["models"] = {name: model_location(place, folder) for name, place in filled["models"].items()}
         out.append({name: filled})
     return out
-
-
-def author_location(text: str, folder: Path) -> str:
-    """A model that is asked for something: a server's address as it is, else like any other model,
-    with `vllm:` before it or not."""
-    if text.startswith(("http://", "https://")):
-        return text
-    engine, place = ("vllm:", text.removeprefix("vllm:")) if text.startswith("vllm:") else ("", text)
-    return engine + model_location(place, folder)
 
 
 def _suites(specs: Sequence[Any], folder: Path) -> list[Any]:

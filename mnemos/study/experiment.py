@@ -191,15 +191,16 @@ def _suites(study: Study, folder: Path) -> tuple[tuple[Suite, ...], dict[str, st
     found: dict[str, Suite] = {}
     roles: dict[str, str] = {}
 
-    def add(specs: Iterable[Any], role: str) -> tuple[str, ...]:
+    def add(specs: Iterable[Any], role: str, *, again: bool = False) -> tuple[str, ...]:
         loaded = load_suites(list(specs), folder, known=found.values())
         for suite in loaded:
-            if suite.name in found:
+            if suite.name in found and not (again and suite.fingerprint == found[suite.name].fingerprint):
                 raise UsageError(f"suites: {suite.name}", "is named twice", "list each suite once, under new or old")
             found[suite.name], roles[suite.name] = suite, role
         return tuple(suite.name for suite in loaded)
 
-    task_suites = {str(task.name): add(task.suites, "new") for task in study.tasks}
+    # A task that is taught again, as in rounds of learning from feedback, is measured by the same suites.
+    task_suites = {str(task.name): add(task.suites, "new", again=True) for task in study.tasks}
     shared = add(study.suites.new, "new")
     if not study.is_sequence:
         task_suites = {name: (*own, *shared) for name, own in task_suites.items()}

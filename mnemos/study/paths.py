@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mnemos.core.errors import UsageError
 from mnemos.core.shipped import verify_once
@@ -57,3 +59,25 @@ def shown_path(text: str, folder: Path) -> str:
 
 data_location = model_location
 """Data follow the same rule as models: a local path when there is one, a hub id otherwise."""
+
+
+def author_location(text: str, folder: Path) -> str:
+    """A model that is asked for something: a server's address as it is, else like any other model,
+    with `vllm:` before it or not."""
+    if text.startswith(("http://", "https://")):
+        return text
+    engine, place = ("vllm:", text.removeprefix("vllm:")) if text.startswith("vllm:") else ("", text)
+    return engine + model_location(place, folder)
+
+
+def reward_locations(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A reward's settings with the places that they name."""
+    out = dict(settings)
+    if isinstance(out.get("model"), str):
+        out["model"] = model_location(out["model"], folder)
+    if isinstance(out.get("judge"), str) and out["judge"] != "self":
+        out["judge"] = author_location(out["judge"], folder)
+    for name in ("constitution", "database"):
+        if isinstance(out.get(name), str):
+            out[name] = str(resolve_path(out[name], folder))
+    return out

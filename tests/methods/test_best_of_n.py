@@ -15,8 +15,9 @@ from mnemos.core.errors import DataError
 from mnemos.core.nouns import Decoding, Example, OptionScore, Turn
 from mnemos.core.reward import Rewarded, missing
 from mnemos.methods.own_words import best_of_n, self_output
+from mnemos.sources.by_reward import BestSamples
 from mnemos.sources.mix import Rows
-from mnemos.sources.own_words import BestSamples, Check
+from mnemos.sources.own_words import Check
 from tests import laws
 from tests.methods.desks import FakeDesk, Scripted, cut
 

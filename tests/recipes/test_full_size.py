@@ -3,8 +3,9 @@ architecture with a dozen rows.
 
 Replaced in the run: every hub id and every server by a random tiny model made on the spot (no server is
 started: the tiny model writes in its place), data and suites by their first rows, three seeds by one, the
-floors of usable rows by 0, since nothing that a random model writes passes, and 512 tokens of writing by 16,
-since a random model seldom stops; for the same reason one token in ten ends its answers.
+floors of usable rows by 0, since nothing that a random model writes passes, written verdicts by option
+probabilities, since it writes none, and 512 tokens of writing by 16, since a random model seldom stops; for the
+same reason one token in ten ends its answers.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ ARCHITECTURE = {"Qwen": "qwen3", "meta-llama": "llama"}
 """Organisation of a hub id -> family of tests/tiny.py: the architecture class that the hub's model has."""
 HAVE_FLOOR = {
     **dict.fromkeys(
-        ("sdft", "rephrase", "minimum_change", "self_output", "selective_self_rehearsal"), "min_acceptance"
+        (
+            *("sdft", "rephrase", "minimum_change", "self_output", "selective_self_rehearsal"),
+            *("judged_pairs", "best_of_n", "critique_revision"),
+        ),
+        "min_acceptance",
     ),
     **dict.fromkeys(("magpie", "ssr"), "least_usable"),
 }
@@ -58,6 +63,7 @@ def test_every_family_has_a_recipe() -> None:
         "weights",
         "self_distillation",
         "sequence",
+        "feedback",
     }
     assert families <= set(NAMES)
 
@@ -68,7 +74,7 @@ def test_planned_without_a_hub(name: str, no_hub: None) -> None:
     lines = plan_lines(f"mnemos:full_size/{name}.yaml")
     assert lines[0].startswith(f"hub     {raw['model']}: not resolved")
     planned = {line.split()[1].rstrip(",") for line in lines if line.startswith("arm ")}
-    joint = {"joint"} if isinstance(raw["teach"], list) else set()
+    joint = {"joint"} if isinstance(raw["teach"], list) and raw.get("joint", True) else set()
     assert planned == {"plain", *raw["arms"]} | joint
     assert sum(line.startswith("arm ") for line in lines) == 3 * len(planned)
 
@@ -105,6 +111,7 @@ class Shrunk:
         for ((method, settings),) in (step.items() for arm in out["arms"].values() for step in arm):
             if method in HAVE_FLOOR:
                 settings[HAVE_FLOOR[method]] = 0
+            settings.get("reward", {}).pop("verdict", None)
             if "max_new_tokens" in settings:
                 settings["max_new_tokens"] = LONGEST
         return out

@@ -15,8 +15,9 @@ from mnemos.core.files import read_json, read_jsonl
 from mnemos.measure.suite import load_suites
 from mnemos.models.load import Checkpoint, load_tokenizer
 from mnemos.recipes import patient_suites
-from mnemos.recipes.patient import PATIENTS, build, load_recipe, patient, read_texts
+from mnemos.recipes.patient import PATIENTS, WORDING_ROWS, build, load_recipe, patient, read_texts
 from mnemos.recipes.patient_data import WorldSettings, as_row, base_texts, chat_rows
+from mnemos.recipes.roads import preference
 from mnemos.sources.read import read
 
 RECIPES = PATIENTS.parent
@@ -117,6 +118,8 @@ def test_committed_items_and_rows_follow_from_the_recipe() -> None:
     assert read_jsonl(RECIPES / "data" / "new_skill.jsonl") == patient_suites.new_rows(world)
     assert read_jsonl(RECIPES / "data" / "new_text.jsonl") == patient_suites.new_texts(world)
     assert read_jsonl(RECIPES / "data" / "new_form.jsonl") == patient_suites.new_rows(world, form=True)
+    assert read_jsonl(RECIPES / "data" / "wording.jsonl") == preference.chats(WORDING_ROWS, world.seed)
+    assert read_jsonl(RECIPES / "data" / "wording_items.jsonl") == preference.items(seed=world.seed)
 
 
 def test_answers_fit_the_suites_token_limits() -> None:
@@ -130,7 +133,7 @@ def test_answers_fit_the_suites_token_limits() -> None:
 def test_no_suite_item_is_trained_or_rehearsed() -> None:
     world = load_recipe().world
     trained = {turn.content for example in chat_rows(world, []) for turn in example.turns if turn.role == "user"}
-    for name in ("old", "refusals", "new_skill", "new_form"):
+    for name in ("old", "refusals", "new_skill", "new_form", "wording"):
         for example in read(str(RECIPES / "data" / f"{name}.jsonl")):
             trained.update(turn.content for turn in example.turns if turn.role == "user")
     asked = {

@@ -46,6 +46,17 @@ def pairs(seed: int = 0) -> list[Row]:
     return out
 
 
+def chats(count: int, seed: int = 0) -> list[Row]:
+    """The prompts of the first pairs with the preferred wording as the answer."""
+    return [
+        {
+            "id": row["id"],
+            "messages": [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["chosen"]}],
+        }
+        for row in pairs(seed)[:count]
+    ]
+
+
 def items(part: str = "test", seed: int = 0) -> list[Row]:
     """Held-out requests with the one wording that is right now."""
     draw = chance(seed, "preferred wordings", part)
