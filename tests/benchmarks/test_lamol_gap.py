@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks.lamol_gap import gap
+from benchmarks.lamol_gap import ARM, gap
 
 
 def results(ours: float, joint: list[float]) -> dict[str, Any]:
     metrics = {"average_accuracy": {"mean": ours, "low": None, "high": None}, "gap_to_joint": {"mean": 0.0}}
-    return {"matrix": {"arms": {"lamol": {"joint": joint, "metrics": metrics}}}, "manifest": {"seeds": [0]}}
+    return {"matrix": {"arms": {ARM: {"joint": joint, "metrics": metrics}}}, "manifest": {"seeds": [0]}}
 
 
 @pytest.mark.parametrize(("ours", "holds"), [(0.571, True), (0.569, False), (0.65, True)])
