@@ -7,12 +7,14 @@ read 4.9 million), so they know less: what a size forgets is set against what th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mnemos.core.files import write_jsonl
 from mnemos.core.nouns import Example, Turn
 from mnemos.core.plan import Plan
+from mnemos.core.settings import TrainSettings
 from mnemos.recipes.patient import load_recipe, ship
 from mnemos.recipes.patient_data import WorldSettings, base_texts
 from mnemos.recipes.roads.chinese_text import truths
@@ -51,14 +53,19 @@ def build(folder: Path, shape: dict[str, Any], texts: list[str], steps: int) -> 
     """Pre-train a model of the given shape on `texts` for `steps` steps, as the shipped base patient was."""
     if (folder / "model.safetensors").is_file():
         return folder
+    start = random_model(folder.with_name(f"{folder.name}-start"), shape)
+    return read_on(folder, start, texts, load_recipe().base.train.model_copy(update={"max_steps": steps}))
+
+
+def read_on(folder: Path, start: Path, texts: Sequence[str], settings: TrainSettings) -> Path:
+    """The model in `start` after reading `texts`, shipped into `folder`; a finished one is kept."""
+    if (folder / "model.safetensors").is_file():
+        return folder
     from mnemos.models.load import Checkpoint
     from mnemos.train.likelihood import train
 
-    start = random_model(folder.with_name(f"{folder.name}-start"), shape)
     documents = Rows(tuple(Example(f"d-{i}", "text", (Turn("text", t),)) for i, t in enumerate(texts)), "base texts")
-    settings = load_recipe().base.train.model_copy(update={"max_steps": steps})
-    result = train(
-        Plan(documents, Checkpoint(str(start)), "base", 0, settings), folder.with_name(f"{folder.name}-work")
-    )
+    plan = Plan(documents, Checkpoint(str(start)), "base", 0, settings)
+    result = train(plan, folder.with_name(f"{folder.name}-work"))
     ship(Path(result.model), folder)
     return folder
