@@ -324,25 +324,27 @@ def _clustering(spread: Spread, n: int, seeds: int) -> str:
 
 
 def mean_interval(
-    values: Sequence[float] | Floats,
+    values: Sequence[float] | Sequence[Sequence[float]] | Floats,
     *,
     weights: Sequence[float] | Floats | None = None,
     clusters: Sequence[str | None] | None = None,
     bounded: bool = True,
 ) -> tuple[float, float | None, float | None]:
-    """(mean, low, high) of one model's scores: Wilson for right-or-wrong items (at the effective
-    sample size where they are clustered), Student's t over clusters otherwise. Interval None for
-    fewer than two independent items. Raises ValueError for no values."""
-    v = np.asarray(values, dtype=float)
-    if not len(v):
+    """(mean, low, high) of one side's scores: Wilson for right-or-wrong items (at the effective
+    sample size where they are clustered or there are seeds), Student's t over clusters otherwise. Interval
+    None for fewer than two independent items. values: float[n], or float[S, n], one row a seed. Raises
+    ValueError for no values."""
+    v = np.atleast_2d(np.asarray(values, dtype=float))
+    n = v.shape[1]
+    if not n:
         raise ValueError("no values")
-    w = np.ones(len(v)) if weights is None else np.asarray(weights, dtype=float)
-    share, group = w / w.sum(), cluster_numbers(clusters, len(v))
-    mean, spread = float(share @ v), two_way(v[None, :], share, group)
+    w = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
+    share, group = w / w.sum(), cluster_numbers(clusters, n)
+    mean, spread = float(share @ v.mean(axis=0)), two_way(v, share, group)
     if bounded and np.isin(v, (0, 1)).all() and np.ptp(w) == 0:
-        size = float(len(v))
-        if spread.units < len(v):
-            size = _effective((0.0, mean, 0.0, 1 - mean), len(v), 1, spread)
+        size = float(n)
+        if spread.units < n or len(v) > 1:
+            size = _effective((0.0, mean, 0.0, 1 - mean), n, len(v), spread)
         return mean, *wilson(mean, size)
     if spread.units < 2:
         return mean, None, None

@@ -41,6 +41,7 @@ REGISTRY = HERE / "findings.yaml"
 BEFORE, JOINT = "before", "joint"
 HOLDS, DOES_NOT, CANNOT_TELL, NOT_TESTED = "HOLDS", "DOES NOT HOLD", "CANNOT TELL", "not tested yet"
 MEANS = ("learned", "forgotten")
+REWARD = "reward"
 
 
 class Ordering(Settings):
@@ -51,7 +52,8 @@ class Ordering(Settings):
     than: str
     """The other arm, `before`, or `joint`: of a sequence, the model taught all tasks at once (measure: learned)."""
     measure: str
-    """learned, forgotten, or a suite's name; * as above."""
+    """learned, forgotten, a suite's name (* as above), or reward: of a study that measures along its training, the
+    last stretch's reward minus the first's (than: before)."""
     expect: Literal["lower", "higher", "same", "not_lower", "not_higher"]
     """How the arm should stand to the other."""
     margin: float = Field(1.0, gt=0)
@@ -162,7 +164,11 @@ def differences(test: Ordering, results: Mapping[str, Any]) -> list[Difference] 
     if idle is not None:
         return f"no answer of the model's own was accepted in {idle}, so it learned gold like plain training"
     suites = {str(row["suite"]): str(row["unit"]) for row in results.get("comparisons") or ()}
-    measures = [test.measure] if test.measure in MEANS else [name for name in suites if fnmatchcase(name, test.measure)]
+    measures = (
+        [test.measure]
+        if test.measure in (*MEANS, REWARD)
+        else [name for name in suites if fnmatchcase(name, test.measure)]
+    )
     if not measures:
         return f"no suite {test.measure}"
     out = []
@@ -200,6 +206,10 @@ def _to_before(results: Mapping[str, Any], arm: str, measure: str) -> Numbers | 
         points = (results.get("frontier") or {}).get("points") or ()
         entry = next((point[measure] for point in points if point["arm"] == arm), None)
         return None if entry is None else (entry["mean"], entry["low"], entry["high"])
+    if measure == REWARD:
+        curves = (results.get("along") or {}).get("arms") or ()
+        rise = next((curve.get("rise") for curve in curves if curve["arm"] == arm), None)
+        return None if rise is None else (rise["mean"], rise["low"], rise["high"])
     rows = results.get("comparisons") or ()
     row = next((row for row in rows if row["arm"] == arm and row["suite"] == measure), None)
     return None if row is None else (row["delta"], row["low"], row["high"])

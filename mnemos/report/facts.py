@@ -212,6 +212,43 @@ class Razor:
 
 
 @dataclass(frozen=True, slots=True)
+class AlongCurve:
+    """One arm's line over training. name: a suite, or what training noted, which has no unit. points: (step,
+    mean, low, high), on the shown scale."""
+
+    name: str
+    unit: str
+    arm: int
+    points: tuple[tuple[float, float, float | None, float | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hacked:
+    """A suite that fell while the reward of training rose, both proven, from `step` to the end. reward, score:
+    start, end, delta, low, high; the score's on the shown scale."""
+
+    arm: int
+    suite: str
+    unit: str
+    step: float
+    reward: tuple[float | None, ...]
+    score: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Along:
+    """What was measured while the arms trained, and which rewards were hacked."""
+
+    curves: tuple[AlongCurve, ...]
+    hacked: tuple[Hacked, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One panel each, in order."""
+        return tuple(dict.fromkeys(curve.name for curve in self.curves))
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything the report prints."""
 
@@ -226,6 +263,7 @@ class Facts:
     frontier: Frontier | None = None
     sweep: Sweep | None = None
     razor: Razor | None = None
+    along: Along | None = None
 
     @property
     def changes(self) -> tuple[Change, ...]:

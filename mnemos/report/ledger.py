@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mnemos.report.advice import advise
+from mnemos.report.along import hacking_words
 from mnemos.report.facts import ROLES, Arm, Change, Facts, Grid
 from mnemos.report.razor import razor_words
 from mnemos.report.verdicts import (
@@ -75,6 +76,9 @@ def _parts(facts: Facts, width: int) -> Iterator[RenderableType]:
     if facts.razor:
         yield Text()
         yield Text("Forgetting against KL(before || after) on the new prompts. " + " ".join(razor_words(facts.razor)))
+    for said in hacking_words(facts):
+        yield Text()
+        yield Text(said, style=STYLES["lost"])
     if len(facts.arms) > MANY:
         yield Text()
         yield Text(f"Every suite of these {len(facts.arms)} arms is in report.html and in the md format.", style="dim")

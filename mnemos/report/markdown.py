@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mnemos.report.advice import advise
+from mnemos.report.along import hacking_words
 from mnemos.report.facts import Arm, Change, Facts, Flip, Grid
 from mnemos.report.provenance import plain, provenance
 from mnemos.report.razor import razor_words
@@ -133,6 +134,9 @@ def _blocks(facts: Facts) -> Iterator[str]:
     if facts.razor:
         yield "## Forgetting and KL(before || after) on the new prompts"
         yield escape(" ".join(razor_words(facts.razor)))
+    if facts.along and facts.along.hacked:
+        yield "## Reward hacking"
+        yield from (escape(said) for said in hacking_words(facts))
     if facts.grids:
         yield "## Score matrix"
         for grid in facts.grids:

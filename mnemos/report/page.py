@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from mnemos.report import plots
 from mnemos.report.advice import advise
+from mnemos.report.along import hacking_words
 from mnemos.report.facts import ROLES, Change, Facts, Flip, Grid, Suite, plane
 from mnemos.report.provenance import plain, provenance
 from mnemos.report.razor import razor_words
@@ -120,6 +121,8 @@ def _context(facts: Facts) -> dict[str, Any]:
         "matrices": list(zip(map(Markup, plots.score_matrices(facts)), map(_metrics, facts.grids), strict=True)),
         "razor": _drawing(plots.razor(facts)) if facts.razor else None,
         "razor_words": [typeset(said) for said in razor_words(facts.razor)] if facts.razor else [],
+        "along": _drawing(plots.along(facts)),
+        "hacking": [typeset(said) for said in hacking_words(facts)],
         "losses": _drawing(plots.losses(facts)),
         "notes": _drawing(plots.notes(facts)),
         "flips": _flips(facts),

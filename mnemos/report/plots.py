@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from mnemos.report.facts import Facts
+from mnemos.report.plot_along import along_plot
 from mnemos.report.plot_curve import curve_plot, replay_curves, sweep_curves
 from mnemos.report.plot_forest import forest, panels
 from mnemos.report.plot_more import losses_plot, matrix_plot
@@ -84,6 +85,11 @@ def losses(facts: Facts) -> Drawing:
 def notes(facts: Facts) -> Drawing:
     """What training noted beside the loss, one small panel a name."""
     return _both(partial(notes_plot, facts), "notes")
+
+
+def along(facts: Facts) -> Drawing:
+    """Reward and suites over the steps of training, one panel each, one line an arm."""
+    return _both(partial(along_plot, facts), "along")
 
 
 def razor(facts: Facts) -> Drawing:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from mnemos.core.errors import UsageError
+from mnemos.report.along import read_along
 from mnemos.report.facts import (
     ROLES,
     VERDICTS,
@@ -53,6 +54,7 @@ def read(results: Mapping[str, Any]) -> Facts:
         frontier=read_frontier(results.get("frontier")),
         sweep=read_sweep(results.get("sweep")),
         razor=read_razor(results.get("razor"), [arm.name for arm in arms]),
+        along=read_along(results.get("along"), [arm.name for arm in arms], {s.name: s.unit for s in suites.values()}),
     )
 
 

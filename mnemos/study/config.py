@@ -59,6 +59,15 @@ class SuiteRoles(Settings):
     """Suites of what must not be lost."""
 
 
+class Along(Settings):
+    """What is measured while the arms train."""
+
+    suites: list[str] = Field(min_length=1)
+    """Names of suites of this study; their role there is their role here."""
+    moments: int = Field(4, ge=2)
+    """Equal stretches of each training, at whose ends its model is kept and measured: 4 adds three models."""
+
+
 class Study(Settings):
     """A whole study."""
 
@@ -86,6 +95,8 @@ class Study(Settings):
     """Training settings of single arms, by arm: they replace those under `train`."""
     arm_data: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Other rows of single arms, by arm and task name: a file or hub id in place of the task's data."""
+    along: Along | None = None
+    """Also measure these suites on the way: before, at the end of each stretch of the training, and after it."""
     joint: bool = True
     """For a sequence, also train on all tasks at once, as the upper reference."""
     health: bool = True
@@ -197,8 +208,8 @@ def _checked(raw: Mapping[str, Any]) -> Study:
             raise UsageError("teach = []", "must name at least one task", "write teach: {data: FILE}")
     elif isinstance(teach, str):
         values["teach"] = validated(Task, {"data": teach}, where="teach")
-    for key, model in (("suites", SuiteRoles), ("train", TrainSettings)):
-        if key in values:
+    for key, model in (("suites", SuiteRoles), ("train", TrainSettings), ("along", Along)):
+        if key in values and not (key == "along" and values[key] is None):
             values[key] = validated(model, values[key] or {}, where=key)
     study: Study = validated(Study, values, where="study")
     if len(set(study.seeds)) != len(study.seeds):
@@ -216,6 +227,8 @@ def _resolved(study: Study, folder: Path) -> Study:
     arms = {"plain": [], **{arm: _arm(arm, steps or [], folder) for arm, steps in study.arms.items()}}
     if "joint" in arms and study.is_sequence and study.joint:
         raise UsageError("arms.joint", "is the name of the upper reference", "rename the arm, or set joint: false")
+    if study.along and study.is_sequence:
+        raise UsageError("along", "is for a single task", "leave it out: a sequence is measured after every task")
     for arm in arms:
         if not ARM_NAME.fullmatch(arm):
             raise UsageError(f"arms.{arm}", "names a folder: letters, digits, . , + = - _", "rename the arm")

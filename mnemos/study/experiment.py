@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnemos.core.errors import UsageError
+from mnemos.core.errors import UsageError, nearest
 from mnemos.core.method import apply
 from mnemos.core.nouns import Source
 from mnemos.core.plan import Applied, ModelHandle, PastTask, Plan
@@ -23,9 +23,17 @@ JOINT = "joint"
 
 
 @dataclass(frozen=True)
+class Moment:
+    """The model at the end of one stretch of a training: how it is made of what was kept, and measured."""
+
+    steps: tuple[Step, ...]
+    measure: MeasureStep
+
+
+@dataclass(frozen=True)
 class Stage:
-    """One task of one arm and seed: what is written for it, how it is trained and measured, and the
-    model it leaves."""
+    """One task of one arm and seed: what is written for it, how it is trained and measured, the
+    model it leaves, and the moments on the way there."""
 
     task: str
     plan: Plan
@@ -33,6 +41,7 @@ class Stage:
     steps: tuple[Step, ...]
     model: StepModel
     measure: MeasureStep
+    moments: tuple[Moment, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,7 @@ class Experiment:
         for run in self.runs:
             for stage in run.stages:
                 out += [*stage.writes, *stage.steps, stage.measure]
+                out += [step for moment in stage.moments for step in (*moment.steps, moment.measure)]
         return tuple(out)
 
 
@@ -81,7 +91,7 @@ def build(study: Study, folder: Path, root: Path) -> Experiment:
     before = Checkpoint(study.model, trust_remote_code=study.trust_remote_code, allow_pickle=study.allow_pickle)
     suites, roles, task_suites = _suites(study, folder)
     before_step = MeasureStep(before, suites, "before: measure")
-    builder = _Builder(study, root, before, suites, task_suites, before_step)
+    builder = _Builder(study, root, before, suites, task_suites, before_step, _along(study, suites))
     orders = range(len(study.task_orders))
     runs = [builder.run(arm, seed, order) for arm in study.arms for order in orders for seed in study.seeds]
     if study.is_sequence and study.joint:
@@ -97,6 +107,7 @@ class _Builder:
     suites: tuple[Suite, ...]
     task_suites: Mapping[str, tuple[str, ...]]
     before_step: MeasureStep
+    along: tuple[Suite, ...]
 
     def run(self, arm: str, seed: int, order: int = 0) -> ArmRun:
         stages: list[Stage] = []
@@ -147,11 +158,23 @@ class _Builder:
         title = f"{arm}, seed {seed}" + (f", {task}" if self.study.is_sequence else "")
         writes = tuple(WriteStep(one, self.root, f"{title}: write rows") for one in written_in(plan))
         needs = tuple(step.key for stage in earlier for step in stage.steps) + tuple(step.key for step in writes)
-        training = TrainStep(replace(plan, after=()), self.root, f"{title}: train", needs)
+        count = self.study.along.moments if self.study.along else 0
+        training = TrainStep(replace(plan, after=()), self.root, f"{title}: train", needs, count)
+        steps, model, measure = self._left(training, 0, plan, asked, title)
+        moments = []
+        for number in range(1, count):
+            own, _, asking = self._left(training, number, plan, self.along, f"{title}, {number} of {count}")
+            moments.append(Moment(own[1:], asking))
+        return Stage(task, plan, writes, steps, model, measure, tuple(moments))
+
+    def _left(
+        self, training: TrainStep, moment: int, plan: Plan, asked: tuple[Suite, ...], title: str
+    ) -> tuple[tuple[Step, ...], StepModel, MeasureStep]:
+        """What a training leaves at a moment (0: its end): the steps that make the model, and its measuring."""
         steps: list[Step] = [training]
-        model = StepModel(self.root, training.key)
+        model = StepModel(self.root, training.key, moment)
         if plan.after:
-            arithmetic = WeightsStep(model, handle, plan.after, f"{title}: weights")
+            arithmetic = WeightsStep(model, plan.before, plan.after, f"{title}: weights")
             steps.append(arithmetic)
             model = StepModel(self.root, arithmetic.key)
         measure = MeasureStep(
@@ -162,7 +185,7 @@ class _Builder:
             before=self.before,
             before_measured=StepModel(self.root, self.before_step.key),
         )
-        return Stage(task, plan, writes, tuple(steps), model, measure)
+        return tuple(steps), model, measure
 
     def _methods(self, arm: str) -> list[dict[str, dict[str, Any] | None]]:
         steps = [] if arm == JOINT else list(self.study.arms[arm] or [])
@@ -210,6 +233,17 @@ def _suites(study: Study, folder: Path) -> tuple[tuple[Suite, ...], dict[str, st
     return tuple(found.values()), roles, task_suites
 
 
+def _along(study: Study, suites: tuple[Suite, ...]) -> tuple[Suite, ...]:
+    """The suites that are measured while training."""
+    if study.along is None:
+        return ()
+    known = {suite.name: suite for suite in suites}
+    stranger = next((name for name in study.along.suites if name not in known), None)
+    if stranger is not None:
+        raise UsageError(f"along.suites: {stranger}", "is not a suite of this study", nearest(stranger, known))
+    return tuple(known[name] for name in dict.fromkeys(study.along.suites))
+
+
 def health_suites(suites: Iterable[Suite]) -> list[dict[str, Any]]:
     """Loss is not enough: stop rate, repeated 4-grams and KL(before || after) beside every suite
     whose answers are generated."""
@@ -242,6 +276,9 @@ def describe(experiment: Experiment) -> list[str]:
             lines += [f"          {line}" for line in _history(stage.plan.history)]
             lines += [f"          {step.key}: {step.written.describe()}" for step in stage.writes]
             lines += [f"          {step.key}" for step in (*stage.steps, stage.measure)]
+            for number, moment in enumerate(stage.moments, 1):
+                along = f"{number} of {len(stage.moments) + 1} stretches: "
+                lines += [f"          {along}{step.key}" for step in (*moment.steps, moment.measure)]
     return lines
 
 

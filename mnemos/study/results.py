@@ -12,6 +12,7 @@ from mnemos.measure.ask import Measured, load_measured
 from mnemos.measure.compare import Comparison, comparisons, summary
 from mnemos.measure.flips import flips
 from mnemos.measure.manifest import manifest
+from mnemos.study.along import along_of, along_run, measuring
 from mnemos.study.experiment import JOINT, ArmRun, Experiment, Stage, source_of
 from mnemos.study.paths import shown_path
 from mnemos.study.sequence import score_matrices, score_matrix
@@ -48,6 +49,7 @@ def assemble(experiment: Experiment) -> dict[str, Any]:
         "comparisons": [comparison.as_dict() for comparison in compared],
         "matrix": _matrix(experiment, before, arms),
         **standing(experiment),
+        **along_of(experiment),
         "flips": changed,
     }
 
@@ -142,9 +144,11 @@ def _run(experiment: Experiment, run: ArmRun) -> dict[str, Any]:
                 for key in ("peak_memory_bytes", "trainable_parameters", "total_parameters")
             },
             **(_writing(results, written) if written else {}),
+            **measuring(experiment, run),
         },
         "losses": [point for result in results for point in result["losses"]],
         **({"noted": noted} if (noted := _noted(results)) else {}),
+        **along_run(experiment, run),
         "counts": dict(counts),
         **({"written": written} if written else {}),
     }

@@ -177,6 +177,9 @@ def _link(experiment: Experiment) -> None:
                 _symlink(place / f"written-{n}", root / "steps" / step.key)
             _symlink(place / "model", Path(stage.model.path))
             _symlink(place / "answers", root / "steps" / stage.measure.key / "answers")
+            for n, moment in enumerate(stage.moments, 1):
+                name = f"answers-{n}-of-{len(stage.moments) + 1}"
+                _symlink(place / name, root / "steps" / moment.measure.key / "answers")
             plan = {
                 "task": stage.task,
                 "seed": run.seed,

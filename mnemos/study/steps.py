@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -44,16 +45,19 @@ class StepModel:
 
     root: Path
     key: str
+    moment: int = 0
+    """Which stretch of a training it was at the end of; 0 is the end of the training."""
 
     @property
     def path(self) -> str:
         """The Hugging Face directory."""
-        return str(self.root / "steps" / self.key / "model")
+        place = self.root / "steps" / self.key
+        return str((place / "moments" / str(self.moment) if self.moment else place) / "model")
 
     @property
     def fingerprint(self) -> str:
         """The step's key: its inputs decide its output."""
-        return self.key
+        return f"{self.key}-{self.moment}" if self.moment else self.key
 
     def load(self) -> LocalModel:
         """Load it; RunError when the step has not run."""
@@ -143,25 +147,29 @@ def rows_of(root: Path) -> Callable[[Written], Source]:
 
 @dataclass(frozen=True)
 class TrainStep:
-    """Train one stage of one arm with one seed. root: the run, where written rows lie."""
+    """Train one stage of one arm with one seed. root: the run, where written rows lie. moments: stretches
+    at whose ends the model is kept too."""
 
     plan: Plan
     root: Path
     title: str
     needs: tuple[str, ...] = ()
+    moments: int = 0
     every_process = True
 
     @cached_property
     def key(self) -> str:
         """train-<fingerprint>"""
-        return "train-" + fingerprint([self.plan, surroundings()])
+        kept = [self.moments] if self.moments else []
+        return "train-" + fingerprint([self.plan, surroundings(), *kept])
 
     def work(self, directory: Path, quiet: bool) -> Mapping[str, Any]:
         """Train into directory/model, on the rows that were written for the plan; continues from
         directory/checkpoints after a kill."""
         from mnemos.train.likelihood import train
 
-        return dataclasses.asdict(train(settle(self.plan, rows_of(self.root)), directory, quiet=quiet))
+        plan = settle(self.plan, rows_of(self.root))
+        return dataclasses.asdict(train(plan, directory, moments=self.moments, quiet=quiet))
 
 
 @dataclass(frozen=True)
@@ -189,8 +197,7 @@ class WeightsStep:
         from mnemos.train.likelihood import apply_after
 
         apply_after(self.after, Path(self.trained.path), self.before, directory / "model")
-        trained = read_json(Path(self.trained.path).parent / "done.json")["result"]
-        return {**trained, "model": str(directory / "model")}
+        return {**result_of(self.trained.key, self.trained.root), "model": str(directory / "model")}
 
 
 @dataclass(frozen=True)
@@ -216,6 +223,7 @@ class MeasureStep:
         """Answers and scores into directory/answers/<suite>.jsonl."""
         from mnemos.measure.ask import load_measured, measure, save_measured
 
+        began = time.monotonic()
         model: Any = self.model.load()
         kept, before = None, None
         if self.before is not None and self.before_measured is not None:
@@ -224,7 +232,11 @@ class MeasureStep:
             kept = {name: measured.answers for name, measured in earlier.items()}
         measured = measure(model, self.suites, before=before, before_answers=kept)
         save_measured(directory / "answers", measured)
-        return {"suites": [suite.name for suite in self.suites], "renderer": model.renderer.template_fingerprint}
+        return {
+            "suites": [suite.name for suite in self.suites],
+            "renderer": model.renderer.template_fingerprint,
+            "seconds": time.monotonic() - began,
+        }
 
 
 def execute(step: Step, root: Path, *, quiet: bool) -> None:

@@ -4,6 +4,7 @@ that the model draws itself.
     train(plan, out)  ->  out/model        a complete Hugging Face directory, in float32
                           out/adapter      beside it, when only adapters were trained
                           out/checkpoints  while it runs, when save_steps > 0
+                          out/moments/<k>/model  as it was on the way, when moments > 0
 
 The same plan gives the same weights bit for bit on the same machine and number of processes (on
 a GPU as far as its kernels are deterministic; the fast ones add up in no fixed order).
@@ -32,6 +33,7 @@ from mnemos.train.save import apply_after as apply_after
 from mnemos.train.save import consent, finish, full_disk, load_before, merge_adapter, sound_generation, whole
 
 if TYPE_CHECKING:
+    from mnemos.train.moments import Keep
     from mnemos.train.trainer import PlanTrainer
 
 CHECKED_ROWS, CHECKED_TOKENS = 4, 64
@@ -47,7 +49,8 @@ class TrainResult:
     this process; the largest over processes. losses: [step, mean loss in nats per unit of weight
     since the entry before]. counts: see `rows.Prepared`. first_tokens: ids of the first example.
     noted: name -> [step, mean since the entry before] of what terms note beside the loss, and of what
-    drawn answers showed (`scored.Ledger.add`).
+    drawn answers showed (`scored.Ledger.add`). moments: [step, name -> mean since the entry before] at the
+    end of each stretch of a training that is kept at moments, its end included.
     """
 
     model: str
@@ -62,11 +65,15 @@ class TrainResult:
     counts: dict[str, int]
     first_tokens: list[int]
     noted: dict[str, list[list[float]]] = field(default_factory=dict)
+    moments: list[list[Any]] = field(default_factory=list)
 
 
-def train(plan: Plan, out: Path, *, quiet: bool = False, callbacks: Sequence[Any] = ()) -> TrainResult:
+def train(
+    plan: Plan, out: Path, *, moments: int = 0, quiet: bool = False, callbacks: Sequence[Any] = ()
+) -> TrainResult:
     """Train one stage and write its model under `out`.
 
+    moments: equal stretches at whose ends the model is kept too (see `train.moments`); 0 keeps the end alone.
     quiet: no bars, no messages. callbacks: transformers.TrainerCallback objects that look on.
     Raises DataError when nothing can be learned from the examples, ModelError when the model
     cannot be loaded or its loss stops being finite, UsageError for settings that transformers
@@ -88,11 +95,12 @@ def train(plan: Plan, out: Path, *, quiet: bool = False, callbacks: Sequence[Any
         trainer.stage = TrainedStage(trainer, renderer, prepared.counts, prepared.longest)
         for callback in callbacks:
             trainer.add_callback(callback)
+        keep = _keep(trainer, out, moments)
         _run(trainer, plan, prepared, out, quiet)
-        _save(trainer, plan, prepared, tokenizer, out)
-    result = _result(trainer, prepared, out, time.monotonic() - started, peak)
+        _save(trainer, plan, prepared, tokenizer, out, keep)
+    result = _result(trainer, prepared, out, time.monotonic() - started, peak, moments)
     trainer.accelerator.free_memory()
-    del trainer
+    del trainer, keep
     gc.collect()
     return result
 
@@ -160,6 +168,16 @@ def _trainer(plan: Plan, prepared: Prepared, tokenizer: Any, out: Path, quiet: b
     return trainer
 
 
+def _keep(trainer: PlanTrainer, out: Path, moments: int) -> Keep | None:
+    if not moments:
+        return None
+    from mnemos.train.moments import Keep
+
+    keep = Keep(trainer, out, moments)
+    trainer.add_callback(keep)
+    return keep
+
+
 def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet: bool) -> None:
     from mnemos.train.documents import find_way, plain_attention
     from mnemos.train.frozen import Before
@@ -186,6 +204,7 @@ def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet:
                 print(_stopped(trainer, out), file=sys.stderr)
             raise
         trainer.close()
+        trainer.notes.end_moment(trainer.state.global_step)
         trainer.before, trainer.stage, trainer.terms, trainer.rules = None, None, (), ()
 
 
@@ -206,15 +225,30 @@ def _stopped(trainer: PlanTrainer, out: Path) -> str:
     return f"\nstopped at step {trainer.state.global_step} of {trainer.state.max_steps}; {rest}"
 
 
-def _save(trainer: PlanTrainer, plan: Plan, prepared: Prepared, tokenizer: Any, out: Path) -> None:
-    """Write out/model (and out/adapter). Sharded weights are gathered by all processes together,
-    written by the main one; the checkpoints are no longer needed then."""
-    import shutil
-
+def _save(trainer: PlanTrainer, plan: Plan, prepared: Prepared, tokenizer: Any, out: Path, keep: Keep | None) -> None:
+    """Write out/model (and out/adapter), and the same below out/moments; the checkpoints are no longer
+    needed then."""
     from mnemos.train.resume import clear
 
-    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     trainer.restore_caching()
+    _write(trainer, plan, prepared, tokenizer, out)
+    if trainer.args.should_save:
+        for number in range(1, keep.moments) if keep else ():
+            assert keep is not None
+            keep.restore(number)
+            _write(trainer, plan, prepared, tokenizer, keep.folder / str(number))
+        clear(out / "checkpoints")
+        if keep:
+            keep.tidy()
+    trainer.accelerator.wait_for_everyone()
+
+
+def _write(trainer: PlanTrainer, plan: Plan, prepared: Prepared, tokenizer: Any, out: Path) -> None:
+    """Write out/model (and out/adapter) as the model is. Sharded weights are gathered by all processes
+    together, written by the main one."""
+    import shutil
+
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     prompts, adapted = _logits_to_check(model, prepared) if hasattr(model, "peft_config") else (None, None)
     if trainer.is_fsdp_enabled:
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
@@ -232,8 +266,6 @@ def _save(trainer: PlanTrainer, plan: Plan, prepared: Prepared, tokenizer: Any, 
         if plan.after:
             apply_after(plan.after, trained, plan.before, out / "model")
             shutil.rmtree(trained)
-        clear(out / "checkpoints")
-    trainer.accelerator.wait_for_everyone()
 
 
 def _logits_to_check(model: Any, prepared: Prepared) -> tuple[Any, Any]:
@@ -249,7 +281,9 @@ def _logits_to_check(model: Any, prepared: Prepared) -> tuple[Any, Any]:
     return prompts, logits.cpu()
 
 
-def _result(trainer: PlanTrainer, prepared: Prepared, out: Path, seconds: float, peak: Peak) -> TrainResult:
+def _result(
+    trainer: PlanTrainer, prepared: Prepared, out: Path, seconds: float, peak: Peak, moments: int
+) -> TrainResult:
     import torch
 
     steps = trainer.state.global_step
@@ -268,4 +302,5 @@ def _result(trainer: PlanTrainer, prepared: Prepared, out: Path, seconds: float,
         counts={**prepared.counts, **trainer.counted()},
         first_tokens=prepared.first_tokens,
         noted=trainer.notes.logged,
+        moments=trainer.notes.moments if moments else [],
     )

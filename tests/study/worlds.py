@@ -66,7 +66,7 @@ def make_study(folder: Path, **changes: Any) -> Path:
     return path
 
 
-TIMINGS = {"created", "seconds", "writing_seconds", "peak_memory_bytes"}
+TIMINGS = {"created", "seconds", "writing_seconds", "along_seconds", "peak_memory_bytes"}
 
 
 def without_timings(value: Any) -> Any:

@@ -188,6 +188,15 @@ def razor(data: Path, out: Path) -> None:
         write_text(out / "data" / f"{name}.yaml", json.dumps({**suite, "max_new_tokens": 8}, indent=1) + "\n")
 
 
+def hacking(data: Path, out: Path) -> None:
+    """The sums of `razor` with a column `digit`, the first digit of the right answer: what a careless
+    verifier looks for. Generated; `data` is not read."""
+    razor(data, out)
+    path = out / "data" / "sums.jsonl"
+    taught = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    write_jsonl(path, ({**row, "digit": row["messages"][-1]["content"][0]} for row in taught))
+
+
 def turns(question: str, answer: str) -> list[Row]:
     """A chat of one question."""
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
