@@ -124,6 +124,17 @@ def test_the_model_before_is_an_arm_to_compare_with() -> None:
     assert outcome_of(ordering(than="before", measure="repetition:*", expect="lower")).verdict == HOLDS
 
 
+def test_a_reward_is_read_from_the_curve_over_training() -> None:
+    test = ordering(than="before", measure="reward", expect="higher")
+    finding = Finding(id="x", paper="arXiv:1", methods=[], statement="A.", numbers="1", tests=[test], study="s")
+    rise = {"mean": 0.3, "low": 0.1, "high": 0.5}
+    results = {"arms": [{"arm": "replay"}], "along": {"arms": [{"arm": "replay", "rise": rise}]}}
+    found = outcome(finding, {"s": results})
+    assert found.verdict == HOLDS
+    assert [(d.mean, d.low, d.high) for d in found.differences] == [(30.0, 10.0, 50.0)]
+    assert outcome(finding, {"s": {"arms": [{"arm": "replay"}]}}).verdict == NOT_TESTED
+
+
 def test_the_joint_arm_is_read_from_the_sequences_gap() -> None:
     gap = {"mean": 0.02, "low": 0.01, "high": 0.04}
     sequence = results(matrix={"arms": {"replay": {"metrics": {"gap_to_joint": gap}}}})

@@ -16,6 +16,7 @@ from mnemos.measure.ask import measure
 from mnemos.measure.suite import load_suites
 from mnemos.models.load import Checkpoint
 from mnemos.study.run import plan_lines
+from mnemos.train import moments
 from tests.study.test_run import start, wait_for
 from tests.study.worlds import make_study, without_timings
 
@@ -115,22 +116,37 @@ def test_the_reward_of_a_stretch_is_the_mean_of_its_steps(ran: tuple[Path, dict[
 
 
 def test_killed_and_continued_gives_the_same_curve(tmp_path: Path) -> None:
-    """The kill lies behind the first moment, so the continued training finds that one and makes the second."""
-    train = {**TRAIN, "max_steps": 30, "save_steps": 1}
-    study = make_study(tmp_path, arms={"grpo": ARMS["grpo"]}, along=ALONG, train=train, health=False)
+    """The kill lies behind the first moment, which is not made again, and mostly before the second."""
+    train = {**TRAIN, "max_steps": 15, "save_steps": 1}
+    plain = {"plain": {"max_steps": 3, "save_steps": 0}}
+    study = make_study(tmp_path, arms={"grpo": ARMS["grpo"]}, along=ALONG, train=train, arm_train=plain, health=False)
     whole = mnemos.run(study, out=tmp_path / "whole", quiet=True)
     broken = tmp_path / "broken"
-    for pattern in ("steps/train-*/checkpoints/checkpoint-1[2-9]/mnemos.json", "steps/measure-*/done.json"):
-        process = start(study, broken)
-        wait_for(broken, process, pattern, 1 if "train" in pattern else 3)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert not (broken / "results.json").exists(), "the study was too quick to be killed"
-    kept = list((broken / "steps").glob("train-*/moments/*"))
-    assert kept
-    continued = mnemos.run(study, out=broken, quiet=True)
+    process = start(study, broken)
+    for pattern in (
+        "steps/measure-*/done.json",
+        "steps/train-*/done.json",
+        "steps/train-*/checkpoints/*-[6-9]/mnemos.json",
+    ):
+        wait_for(broken, process, pattern, 1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (broken / "results.json").exists(), "the study was too quick to be killed"
+    (first,) = (broken / "steps").glob("train-*/moments/1.safetensors")
+    kept = first.stat().st_mtime_ns
+    seen: list[int] = []
+    restore = moments.Keep.restore
+
+    def look(self: moments.Keep, number: int) -> None:
+        seen.append((self.folder / "1.safetensors").stat().st_mtime_ns)
+        restore(self, number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moments.Keep, "restore", look)
+        continued = mnemos.run(study, out=broken, quiet=True)
+    assert seen == [kept, kept]
     assert without_timings(continued.results) == without_timings(whole.results)
-    assert len(continued.results["arms"][1]["runs"][0]["along"]) == 4
+    assert [row["step"] for row in curve_of(dict(continued.results), "grpo")] == [0, 5, 10, 15]
 
 
 def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
@@ -138,7 +154,7 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
         return "\n".join(plan_lines(make_study(tmp_path, arms={}, **changes)))
 
     assert planned(along=ALONG, train=TRAIN).count("of 3 stretches: measure-") == 2
-    with pytest.raises(UsageError, match=r"along\.suites: nwe.*new"):
+    with pytest.raises(UsageError, match=r"(?s)along\.suites: nwe.*did you mean .new"):
         planned(along={"suites": ["nwe"]})
     with pytest.raises(UsageError, match="moments"):
         planned(along={"suites": ["new"], "moments": 1})
@@ -146,7 +162,7 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="single task"):
         planned(along=ALONG, teach=teach, suites={})
     few = make_study(tmp_path, arms={}, along={"suites": ["new"], "moments": 8}, train=TRAIN)
-    with pytest.raises(UsageError, match="8 is more than the 7 steps"):
+    with pytest.raises(UsageError, match="along.moments = 8: is more than the 7 steps"):
         mnemos.run(few, out=tmp_path / "run", quiet=True)
 
 

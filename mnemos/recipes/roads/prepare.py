@@ -189,12 +189,12 @@ def razor(data: Path, out: Path) -> None:
 
 
 def hacking(data: Path, out: Path) -> None:
-    """The sums of `razor` with a column `digit`, the first digit of the right answer: what a careless
-    verifier looks for. Generated; `data` is not read."""
+    """The sums of `razor` with a column `sign`, "1" in every row: what a careless verifier takes for the
+    sign of a sum, since many have it. Generated; `data` is not read."""
     razor(data, out)
     path = out / "data" / "sums.jsonl"
     taught = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    write_jsonl(path, ({**row, "digit": row["messages"][-1]["content"][0]} for row in taught))
+    write_jsonl(path, ({**row, "sign": "1"} for row in taught))
 
 
 def turns(question: str, answer: str) -> list[Row]:
