@@ -244,8 +244,8 @@ class Along:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """One panel each, in order."""
-        return tuple(dict.fromkeys(curve.name for curve in self.curves))
+        """One panel each: what training noted, then the suites."""
+        return tuple(dict.fromkeys(curve.name for curve in sorted(self.curves, key=lambda curve: curve.unit != "")))
 
 
 @dataclass(frozen=True, slots=True)

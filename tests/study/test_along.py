@@ -162,7 +162,7 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="single task"):
         planned(along=ALONG, teach=teach, suites={})
     few = make_study(tmp_path, arms={}, along={"suites": ["new"], "moments": 8}, train=TRAIN)
-    with pytest.raises(UsageError, match="along.moments = 8: is more than the 7 steps"):
+    with pytest.raises(UsageError, match=r"along\.moments = 8: is more than the 7 steps"):
         mnemos.run(few, out=tmp_path / "run", quiet=True)
 
 
