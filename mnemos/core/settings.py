@@ -68,6 +68,9 @@ class TrainSettings(Settings):
     """Optimiser steps between two logged losses."""
     save_steps: int = Field(default=0, ge=0)
     """Optimiser steps between two resumable checkpoints; 0 saves none within a stage."""
+    draw_with: str = Field(default="local", pattern=r"^(local|vllm|https?://\S+)$")
+    """Where answers that a stage learns from are written: local by the model itself in batches, vllm on the same
+    GPU, or by `vllm serve` at an address on other ones; see docs/on_policy.md."""
     report_to: tuple[str, ...] = ()
     """Trackers by transformers' names: wandb, tensorboard, mlflow, …"""
     fsdp: str | bool = ""

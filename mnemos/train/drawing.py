@@ -22,6 +22,7 @@ from mnemos.train.documents import base
 from mnemos.train.rows import refuse_token_weights
 from mnemos.train.schedule import Schedule
 from mnemos.train.trainer import PlanTrainer
+from mnemos.train.vllm_drawing import LOCAL, Engine
 
 
 def refuse(plan: Plan) -> None:
@@ -94,14 +95,18 @@ class DrawingTrainer(PlanTrainer):
                 "train it on one process per whole model (plain torchrun)",
             )
         self.tokens, self.written = 0, 0
+        self.engine: Engine | None = None
 
     def drawn(self, prompts: list[list[int]]) -> list[decode.Written]:
-        """An answer to each prompt by the model as it is now; the same for any number of processes."""
+        """An answer to each prompt by the model as it is now; written locally, the same for any number of processes."""
         assert self.stage is not None
-        draw = self.plan.draw
+        draw, stop = self.plan.draw, frozenset(self.stage.renderer.stop_ids)
+        if self.plan.train.draw_with != LOCAL:
+            if self.engine is None:
+                self.engine = Engine(self, self.stage.renderer.tokenizer)
+            return self.engine.write(prompts, stop)
         seed = int(np.random.SeedSequence([self.plan.seed, self.state.global_step]).generate_state(1)[0])
         decoding = Decoding(draw.max_new_tokens, draw.temperature, seed=seed)
-        stop = frozenset(self.stage.renderer.stop_ids)
         room = BATCH_TOKENS.get(self.args.device.type, 65536)
         with self._asking(), self.accelerator.autocast():
             return decode.write(self.model, prompts, stop, decoding, room)

@@ -62,6 +62,7 @@ def test_every_family_has_a_recipe() -> None:
         "parts",
         "weights",
         "self_distillation",
+        "reward",
         "sequence",
         "feedback",
     }

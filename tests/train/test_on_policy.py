@@ -21,25 +21,11 @@ from mnemos.sources.render import Renderer
 from mnemos.train.likelihood import train
 from mnemos.train.on_policy import prepare_prompts, shown
 from mnemos.train.schedule import Schedule
-from tests.tiny import save_tiny
 from tests.train.making import Few, Lora, Soft, plan, texts, weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 TEMPLATE = "{question} (such as: {answer})"
-
-
-@pytest.fixture(scope="module")
-def sharp(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose next token depends on what it reads: eight times the usual random weights."""
-    folder = save_tiny(tmp_path_factory.mktemp("sharp") / "llama")
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    with torch.no_grad():
-        for value in model.parameters():
-            if value.dim() == 2:
-                value *= 8
-    model.save_pretrained(folder)
-    return folder
 
 
 def chats(count: int = 6) -> Few:
