@@ -37,12 +37,13 @@ class Engine:
         where = trainer.plan.train.draw_with
         if not gpu():
             raise UsageError(f"train.draw_with = {where}", "needs a CUDA GPU, and there is none here", "leave it out")
-        from trl.generation.vllm_generation import VLLMGeneration
+        from trl.generation import vllm_generation
 
+        make: Any = vllm_generation.VLLMGeneration  # parts of it have no types
         place = {"mode": "colocate"} if where == "vllm" else {"mode": "server", "server_base_url": where}
         draw = trainer.plan.draw
         try:
-            self.engine = VLLMGeneration(
+            self.engine = make(
                 trainer.model,
                 trainer.accelerator,
                 tokenizer,
