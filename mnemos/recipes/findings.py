@@ -184,7 +184,7 @@ def differences(test: Ordering, results: Mapping[str, Any]) -> list[Difference] 
             mean, low, high = (None if x is None else x * (100.0 if unit == "points" else 1.0) for x in found)
             if mean is None:
                 return f"{measure} of {arm} is missing"
-            what = f"{measure}: {arm} - {test.than}"
+            what = f"{measure}: {arm} - {test.than}" if measure != REWARD else f"reward of {arm}: last - first stretch"
             out.append(Difference(what, unit, mean, low, high, judge(test, low, high)))
     return out
 
