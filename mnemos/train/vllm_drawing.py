@@ -11,7 +11,7 @@ from mnemos.core.errors import ModelError, UsageError
 from mnemos.models.decode import Written
 
 if TYPE_CHECKING:
-    from mnemos.train.drawing import DrawingTrainer
+    from mnemos.train.trainer import PlanTrainer
 
 MEMORY = 0.3
 """Share of the GPU's memory that vLLM may take beside training, TRL's own default."""
@@ -32,7 +32,7 @@ class Engine:
     from those of training in the last digits; ratios are taken with training's on both sides, uncorrected.
     """
 
-    def __init__(self, trainer: DrawingTrainer, tokenizer: Any) -> None:
+    def __init__(self, trainer: PlanTrainer, tokenizer: Any) -> None:
         """Raises UsageError without vLLM or a GPU, ModelError where vLLM cannot begin."""
         where = trainer.plan.train.draw_with
         if not gpu():

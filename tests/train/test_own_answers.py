@@ -28,9 +28,7 @@ from mnemos.train.own_answers import prepare_questions
 from mnemos.train.schedule import Schedule
 from tests.tiny import save_tiny
 from tests.train.making import PPO, Few, Lora, Soft, Spelled, plan, weights
-from tests.train.test_on_policy import chats, sharp
-
-__all__ = ["sharp"]
+from tests.train.test_on_policy import chats
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
