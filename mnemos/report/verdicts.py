@@ -142,7 +142,7 @@ def sentence(arm: Arm) -> str:
     if not arm.changes:
         return "not measured"
     clauses = [_learned(arm.of("new"))] if arm.of("new") else []
-    clauses += _fate([change for change in arm.changes if change.role not in ("new", "health")])
+    clauses += _fate(_old(arm))
     # Divergence from the model before rises with whatever is learned: no illness by itself.
     worse = _by_size([change for change in arm.of("health") if change.verdict == "lost" and change.unit != "nats"])
     if worse:
@@ -229,7 +229,8 @@ def headline(facts: Facts) -> str:
     unproven = [arm.name for arm in learners if tone(arm) == "unclear"]
     too = " too" if plain and _learned_any(plain) else ""
     if keepers:
-        said.append(f"{listing(keepers, at_most=4)} learned{too} and kept every old suite.")
+        kept = " and kept every old suite" if any(_old(arm) for arm in learners) else ""
+        said.append(f"{listing(keepers, at_most=4)} learned{too}{kept}.")
     elif unproven:
         said.append(f"{listing(unproven, at_most=4)} learned{too}, with no loss proven.")
     elif learners:
@@ -261,8 +262,12 @@ def _mean_loss(arm: Arm) -> float:
     return -sum(gains) / len(gains) if gains else math.inf
 
 
+def _old(arm: Arm) -> list[Change]:
+    return [change for change in arm.changes if change.role not in ("new", "health")]
+
+
 def _plain_sentence(arm: Arm) -> str:
-    new, old = arm.of("new"), [change for change in arm.changes if change.role not in ("new", "health")]
+    new, old = arm.of("new"), _old(arm)
     gained = [change for change in new if change.verdict == "gained"]
     lost = [change for change in old if change.verdict == "lost"]
     count = _all(len(new)) if len(gained) == len(new) else f"{len(gained)} of {len(new)}"

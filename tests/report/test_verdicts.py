@@ -135,6 +135,9 @@ def test_study_headline_in_every_case() -> None:
         == "Plain training is not proven to have learned anything and kept every old suite."
     )
     assert "joint" not in _study({"plain": both, "joint": ("gained", "kept")})
+    assert _study({"plain": both, "a": ("gained", "kept")}).endswith("a learned too and kept every old suite.")
+    rows = [{"arm": arm, "suite": "new", "role": "new", "delta": 0.1, "verdict": "gained"} for arm in ("plain", "a")]
+    assert headline(read({"comparisons": rows})) == "Plain training learned new. a learned too."
     assert _study({"plain": ("gained", "cannot tell")}) == "Plain training learned new; no loss is proven."
 
 
