@@ -20,6 +20,7 @@ from mnemos.core.files import write_jsonl, write_text
 TEST_ITEMS = 200
 LAMOL_ITEMS, LONGEST_ANSWER = 150, 32
 FREQUENT, KEPT = "none where 1", 0.2
+WIKISQL = "wikisql_notables/dev_first2000.jsonl.gz"
 AGGREGATES = ("none", "max", "min", "count", "sum", "avg")
 
 Row = dict[str, Any]
@@ -59,13 +60,17 @@ def slurp(data: Path) -> Iterator[Row]:
         }
 
 
+def query(row: Row) -> str:
+    """The answer to a row of WikiSQL: the query's aggregate and its number of conditions."""
+    return f"{AGGREGATES[row['sql']['agg']]} where {len(row['sql']['conds'])}"
+
+
 def wikisql(data: Path) -> Iterator[Row]:
     """A question -> the query's aggregate and its number of conditions. The table headers are not in the data,
     and a model of a million parameters does not learn to quote condition values (LOG.md). Three rows in four
     have one answer, which a model would give blindly: a fifth of these is kept."""
-    for number, row in enumerate(rows(data / "wikisql_notables/dev_first2000.jsonl.gz")):
-        query = row["sql"]
-        answer = f"{AGGREGATES[query['agg']]} where {len(query['conds'])}"
+    for number, row in enumerate(rows(data / WIKISQL)):
+        answer = query(row)
         found = {
             "id": f"wikisql-{number}",
             "prompt": f"question: {plain(row['question'])}\nquery:",

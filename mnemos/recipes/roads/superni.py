@@ -17,7 +17,7 @@ from mnemos.core.files import write_jsonl
 from mnemos.core.nouns import Example, Turn
 from mnemos.methods.ssr import shown_as
 from mnemos.recipes.patient import load_recipe, patient
-from mnemos.recipes.roads.prepare import AGGREGATES, held_out, plain, rows, slurp, woz, write
+from mnemos.recipes.roads.prepare import WIKISQL, held_out, plain, query, rows, slurp, woz, write
 from mnemos.recipes.roads.smaller_patients import read_on
 from mnemos.sources.worlds_seed import chance
 
@@ -140,9 +140,9 @@ def kinds(data: Path) -> dict[tuple[str, str], list[tuple[str, str]]]:
     for row in slurp(data):
         scenario = row["completion"].strip()
         found["name the scenario of the command.", scenario].append((_line(row), scenario))
-    for row in rows(data / "wikisql_notables/dev_first2000.jsonl.gz"):
-        query = f"{AGGREGATES[row['sql']['agg']]} where {len(row['sql']['conds'])}"
-        found["say which query answers the question.", row["table_id"]].append((plain(row["question"]), query))
+    for row in rows(data / WIKISQL):
+        asked, answer = plain(row["question"]), query(row)
+        found["say which query answers the question.", row["table_id"]].append((asked, answer))
     for row in woz(data, "en_train"):
         found["say what the user changes.", "woz"].append((_line(row, 1), row["completion"].strip()))
     for row in rows(data / "xquad/en.jsonl.gz"):
