@@ -36,6 +36,12 @@ class Projection:
         dice = np.random.default_rng([self.seed, step])
         drawn = dice.choice(len(self.rows), min(self.batch, len(self.rows)), replace=False)
         reference = self.stage.gradient_on([self.rows[i] for i in drawn])
+        # The projection is the same at any length of r: over its largest element, r . r neither
+        # vanishes nor overflows.
+        largest = max((float(r.abs().max()) for r in reference.values()), default=0.0)
+        if largest == 0:
+            return
+        reference = {name: r.float() / largest for name, r in reference.items()}
         pairs = [
             (value.grad, reference[name])
             for name, value in model.named_parameters()
@@ -43,7 +49,7 @@ class Projection:
         ]
         product = sum(_dot(g, r) for g, r in pairs)
         length = sum(_dot(r, r) for r in reference.values())
-        if product < 0 and length > 0:
+        if product < 0:
             for g, r in pairs:
                 g.sub_(r.to(g.dtype), alpha=product / length)
 
