@@ -15,6 +15,7 @@ test: .venv/ready
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
+	HYPOTHESIS_PROFILE=new $(BIN)/python -m pytest -m "hypothesis and not slow"
 
 check: .venv/ready
 	$(BIN)/ruff check .

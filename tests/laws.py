@@ -78,6 +78,7 @@ TEXTS: dict[tuple[str, str], list[Any]] = {
     ("orthogonal", "targets"): ["all-linear", ("q_proj",)],
     ("rho1", "reference_model"): ["."],
     ("dpo", "reference_model"): [None, "."],
+    ("dpo", "soft_label"): [None, "preferred"],
     ("kto", "reference_model"): [None, "."],
     ("ewc", "data"): [None],
     ("ewc", "data_format"): [None],

@@ -57,7 +57,8 @@ class Tokens:
     ids: int32[T]. weight: float32[T], how much predicting token t (from those before it)
     counts: 0 masks, 1 teaches; the first token's weight is never used. output: bool[T], True
     on tokens that the model itself writes in use, the end-of-turn token included. part: what it is
-    of a row of several, such as "chosen" and "rejected"; empty where it stands alone.
+    of a row of several, such as "chosen" and "rejected"; empty where it stands alone. soft_label: of a
+    pair's answers, how likely the chosen one is the better one, in [0, 1].
     """
 
     ids: npt.NDArray[np.int32]
@@ -66,6 +67,7 @@ class Tokens:
     example: str
     origin: str = "new"
     part: str = ""
+    soft_label: float = 1.0
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.weight) == len(self.output):

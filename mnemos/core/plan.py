@@ -60,7 +60,8 @@ class Answers:
     per part, answers and summed |weight| of the whole optimiser step, divided by the number of
     processes as `StepView.normaliser` is. reference_logits(): float[N, V] of the model that answers
     are compared with, without gradient. drift: mean over the step's mismatched pairs of prompt and
-    answer of ln p(model) - ln p(reference), at least 0; None where it is not asked for.
+    answer of ln p(model) - ln p(reference), at least 0; None where it is not asked for. soft_labels:
+    float[A], `Tokens.soft_label` of each answer; None where all pairs are sure.
     """
 
     of: torch.Tensor
@@ -69,6 +70,7 @@ class Answers:
     weight: Mapping[str, float]
     reference_logits: Callable[[], torch.Tensor]
     drift: torch.Tensor | None = None
+    soft_labels: torch.Tensor | None = None
 
 
 @dataclass
@@ -257,9 +259,11 @@ class SelfTaught:
 @dataclass(frozen=True)
 class PreferencePairs:
     """Two answers to each prompt are in the data, and which of them is better. reference: the frozen
-    model that answers are compared with; None is the model before the stage."""
+    model that answers are compared with; None is the model before the stage. soft_label: the column that
+    says how likely the chosen answer is the better one; None where all pairs are sure."""
 
     reference: ModelHandle | None = None
+    soft_label: str | None = None
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,8 @@ class Pairs:
         return self.up / self.chosen_tokens - self.down / self.rejected_tokens
 
 
-Loss = Callable[[Pairs, float, float], "torch.Tensor"]
-"""(pairs, beta, label_smoothing) -> float[P]."""
+Loss = Callable[[Pairs, float, "float | torch.Tensor"], "torch.Tensor"]
+"""(pairs, beta, how likely each label is wrong: a number or float[P]) -> float[P]."""
 
 
 def _log_sigmoid(value: torch.Tensor) -> torch.Tensor:
@@ -60,17 +60,17 @@ def _log_sigmoid(value: torch.Tensor) -> torch.Tensor:
     return F.logsigmoid(value)
 
 
-def _sigmoid(pairs: Pairs, beta: float, smoothing: float) -> torch.Tensor:
+def _sigmoid(pairs: Pairs, beta: float, smoothing: float | torch.Tensor) -> torch.Tensor:
     logit = beta * (pairs.up - pairs.down)
     return -(1 - smoothing) * _log_sigmoid(logit) - smoothing * _log_sigmoid(-logit)
 
 
-def _robust(pairs: Pairs, beta: float, smoothing: float) -> torch.Tensor:
+def _robust(pairs: Pairs, beta: float, smoothing: float | torch.Tensor) -> torch.Tensor:
     logit = beta * (pairs.up - pairs.down)
     return (-(1 - smoothing) * _log_sigmoid(logit) + smoothing * _log_sigmoid(-logit)) / (1 - 2 * smoothing)
 
 
-def _nca(pairs: Pairs, beta: float, smoothing: float) -> torch.Tensor:
+def _nca(pairs: Pairs, beta: float, smoothing: float | torch.Tensor) -> torch.Tensor:
     up, down = beta * pairs.up, beta * pairs.down
     return -_log_sigmoid(up) - 0.5 * _log_sigmoid(-up) - 0.5 * _log_sigmoid(-down)
 
@@ -152,7 +152,8 @@ def _note_divergence(view: StepView, theirs: torch.Tensor) -> None:
 
 @dataclass(frozen=True)
 class PairLoss:
-    """sum over pairs of `LOSSES[loss]` / rows of the step."""
+    """sum over pairs of `LOSSES[loss]` / rows of the step. A label is wrong by label_smoothing, or by 1 -
+    its soft label where the data have such."""
 
     loss_type: str
     beta: float
@@ -160,8 +161,9 @@ class PairLoss:
 
     def loss(self, view: StepView) -> torch.Tensor:
         """Scalar with a gradient for the model in training only."""
-        pairs = _pairs(view, True)
-        each = LOSSES[self.loss_type](pairs, self.beta, self.label_smoothing)
+        pairs, labels = _pairs(view, True), _given(view).soft_labels
+        wrong = self.label_smoothing if labels is None else 1 - labels[_places(_given(view), CHOSEN, labels.device)]
+        each = LOSSES[self.loss_type](pairs, self.beta, wrong)
         _note_pairs(view, self.beta * pairs.up.detach(), self.beta * pairs.down.detach())
         _note_divergence(view, _given(view).reference_logits())
         return each.sum() / _rows(_given(view))

@@ -67,8 +67,8 @@ def judged_pairs(
     the new one by something else than the judge.
 
     Deviations from the papers: 1. a judge compares samples by principles in place of giving each a mark of
-    5 points. 2. RLAIF's soft preferences become pairs with the probability in the columns
-    `reward_chosen` and `reward_rejected`, not soft labels. 3. questions are those of the data, none is
+    5 points. 2. a judge's probability stands in the columns `reward_chosen` and `reward_rejected`; labels
+    are hard unless dpo's soft_label names the first of them. 3. questions are those of the data, none is
     made up. 4. the judge is not trained to judge.
     """
     if share == 0:

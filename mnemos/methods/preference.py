@@ -68,6 +68,7 @@ def dpo(
     beta: Weight = 0.1,
     loss: PairLossType = "sigmoid",
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0,
+    soft_label: str | None = None,
     sft: Weight = 0.0,
     ordinary: Weight = 1.0,
     reference_model: str | None = None,
@@ -78,6 +79,9 @@ def dpo(
     method off: the chosen answers are then learned by likelihood. For ipo it is the paper's tau.
     loss: of the difference of both answers' log-ratios, by the names that TRL has for them.
     label_smoothing: how likely a pair is to be the wrong way round, below 0.5; for sigmoid and robust.
+    soft_label: column that says how likely the chosen answer is the better one, in [0, 1]: `preferred` of
+    `mnemos reward judge`, `reward_chosen` of judged_pairs by a judge with two samples; for sigmoid. Below
+    0.5 the rejected answer is made likelier. A pair without it is left out and counted.
     sft: weight of the chosen answers' mean negative log-likelihood per token, added (arXiv:2404.19733).
     ordinary: weight of the likelihood of rows that are no pairs, such as replayed chats.
     reference_model: directory or hub id of a model with the same tokenizer; the model before if unset.
@@ -94,12 +98,12 @@ def dpo(
 
     Trap: terms such as kl_to_before look at both answers' tokens, the rejected one's too.
 
-    Deviations from the paper: 1. smoothed sigmoid is the conservative DPO of arXiv:2403.00409. 2. rows of
-    other kinds may share a step.
+    Deviations from the paper: 1. smoothed sigmoid is the conservative DPO of arXiv:2403.00409; a soft
+    label is that with a rate of its own for each pair. 2. rows of other kinds may share a step.
 
     Raises UsageError where another method has said who writes answers or taken the likelihood's place,
-    for label_smoothing with a loss that knows none, and when training begins with packing or a method
-    that weighs tokens; DataError without a pair.
+    for label_smoothing or soft_label with a loss that knows none, or with each other, and when training
+    begins with packing or a method that weighs tokens; DataError without a pair.
     """
     if beta == 0:
         return plan
@@ -109,10 +113,16 @@ def dpo(
             f"has no meaning for loss: {loss}",
             "set it to 0, or choose loss: sigmoid or robust",
         )
+    if soft_label is not None and (loss != "sigmoid" or label_smoothing):
+        raise UsageError(
+            f"dpo.soft_label = {soft_label}",
+            f"stands beside loss: {loss}, label_smoothing: {label_smoothing:g}",
+            "choose loss: sigmoid and label_smoothing: 0, or leave soft_label out",
+        )
     terms: tuple[Term, ...] = (PairLoss(loss, beta, label_smoothing),)
     if sft:
         terms = (*terms, PartLikelihood(CHOSEN, sft))
-    return _learning(plan, "dpo", PreferencePairs(_reference("dpo", reference_model)), terms, ordinary)
+    return _learning(plan, "dpo", PreferencePairs(_reference("dpo", reference_model), soft_label), terms, ordinary)
 
 
 @method(paper="arXiv:2402.01306", changes={"draw", "objective"}, off={"beta": 0.0})

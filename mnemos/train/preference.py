@@ -17,12 +17,12 @@ import torch
 
 from mnemos.core.errors import DataError
 from mnemos.core.nouns import Example, Tokens
-from mnemos.core.plan import Answers, Plan, StepView, Thumbs
+from mnemos.core.plan import Answers, Plan, PreferencePairs, StepView, Thumbs
 from mnemos.methods.answers import CHOSEN, DOWN, ORDINARY, REJECTED, UP
 from mnemos.sources.batches import fit
 from mnemos.sources.mix import Rows
 from mnemos.train.documents import MicroBatch, logits, micro_batch
-from mnemos.train.rows import FIRST_TOKENS, Prepared, as_tokens, left_out, refuse_token_weights, weigh
+from mnemos.train.rows import FIRST_TOKENS, Prepared, as_tokens, left_out, number, refuse_token_weights, weigh
 from mnemos.train.schedule import Loader, join
 from mnemos.train.trainer import PlanTrainer
 
@@ -80,6 +80,10 @@ def _pair(example: Example, plan: Plan, renderer: Any, counts: Counter[str]) -> 
     """The example's answers, each alone of weight 1; [] with a count where they cannot be compared."""
     sides = (example.turns, (*example.turns[:-1], *example.rejected)) if example.rejected else (example.turns,)
     parts = (CHOSEN, REJECTED) if example.rejected else (UP if example.label else DOWN,)
+    label = _soft_label(example, plan)
+    if label is None:
+        counts["left out: its soft label is no number from 0 to 1"] += 1
+        return []
     rendered = [_answer(example, turns, renderer) for turns in sides]
     fitted, cut = fit(rendered, plan.train.max_length, plan.train.truncate)
     if cut:
@@ -98,8 +102,16 @@ def _pair(example: Example, plan: Plan, renderer: Any, counts: Counter[str]) -> 
         if not np.array_equal(first.ids[: starts[0]], second.ids[: starts[1]]):
             counts["left out: prompts differ within the pair"] += 1
             return []
-    made = tuple(dataclasses.replace(one, part=part) for one, part in zip(fitted, parts, strict=True))
+    made = tuple(dataclasses.replace(one, part=part, soft_label=label) for one, part in zip(fitted, parts, strict=True))
     return [made]
+
+
+def _soft_label(example: Example, plan: Plan) -> float | None:
+    """How likely the chosen answer is the better one; 1 where the plan names no column for it."""
+    if not isinstance(plan.draw, PreferencePairs) or plan.draw.soft_label is None:
+        return 1.0
+    label = number(example, plan.draw.soft_label)
+    return label if label is not None and 0 <= label <= 1 else None
 
 
 def _answer(example: Example, turns: tuple[Any, ...], renderer: Any) -> Tokens:
@@ -175,6 +187,7 @@ def joined(rows: Sequence[Row]) -> dict[str, Any]:
     batch["answer"] = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths))[None]
     batch["parts"] = tuple(one.part for one in shown) or (ORDINARY,)
     batch["weights"] = tuple(float(np.abs(one.weight[1:]).sum()) for one in shown) or (0.0,)
+    batch["soft_labels"] = torch.tensor([one.soft_label for one in shown] or [1.0])
     batch["counted"] = len(shown)
     batch["mismatched"] = join(apart)
     batch["mismatches"] = len(apart)
@@ -258,7 +271,8 @@ class PreferenceTrainer(PlanTrainer):
 
         count, weight = self.totals
         of = inputs["answer"][0, batch.place]
-        return Answers(of, inputs["parts"], count, weight, reference_logits, self.drift)
+        soft = inputs["soft_labels"] if getattr(self.plan.draw, "soft_label", None) is not None else None
+        return Answers(of, inputs["parts"], count, weight, reference_logits, self.drift, soft)
 
     def read(self) -> tuple[int, int]:
         """As `PlanTrainer.read`: mismatched pairs are read too, and teach nothing."""

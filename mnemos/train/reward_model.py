@@ -1,10 +1,13 @@
 """Training a reward model on preference pairs with TRL's RewardTrainer.
 
 Loss (Bradley & Terry): -ln sigmoid(r_chosen - r_rejected - margin) + centring * mean((r_chosen + r_rejected)^2).
+With soft labels p its first part is the cross-entropy -p ln sigmoid(d) - (1 - p) ln sigmoid(-d), where d is
+r_chosen - r_rejected: -ln sigmoid(d) + (1 - p) d, which adds (1 - p) d to what TRL computes.
 """
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections import Counter
@@ -14,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mnemos.core.errors import DataError, ModelError
 from mnemos.core.nouns import Example
 from mnemos.core.settings import Settings
 from mnemos.train.quiet import hushed
+from mnemos.train.rows import number
 from mnemos.train.save import whole
 
 
@@ -38,10 +42,19 @@ class RewardTraining(Settings):
     """Weight of mean((r_chosen + r_rejected)^2), which keeps rewards around 0 (arXiv:2312.09244); 0 turns it off."""
     margin: str | None = None
     """Column that says by how much the chosen answer is better (arXiv:2307.09288); none unless given."""
+    soft_label: str | None = None
+    """Column that says how likely the chosen answer is the better one, in [0, 1], such as `preferred` of
+    `mnemos reward judge` (arXiv:2309.00267); every pair is sure unless given."""
     warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps over which the learning rate rises."""
     seed: int = 0
     """Seed of the order of pairs."""
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> RewardTraining:
+        if self.margin is not None and self.soft_label is not None:
+            raise ValueError(f"margin: {self.margin} and soft_label: {self.soft_label} are both set; keep one")
+        return self
 
 
 @dataclass(frozen=True)
@@ -97,9 +110,12 @@ def train_reward_model(
     _pad_apart(tokenizer, {ids[-1] for row in rows for ids in row.values()})
     if settings.margin is not None:
         for i, row in zip(kept, rows, strict=True):
-            row["margin"] = _margin(pairs[i], settings.margin)
+            row["margin"] = _column(pairs[i], "margin", settings.margin)
+    elif settings.soft_label is not None:
+        for i, row in zip(kept, rows, strict=True):  # under the only name that TRL carries to the loss
+            row["margin"] = _column(pairs[i], "soft_label", settings.soft_label, 0.0, 1.0)
     with whole(out) as folder, hushed(quiet), _bars(quiet):
-        trainer = RewardTrainer(
+        trainer = (_softly(RewardTrainer) if settings.soft_label else RewardTrainer)(
             model=load_model(model, reward=True, new_head=True),
             args=_arguments(settings, folder / "trainer", quiet),
             train_dataset=Dataset.from_list(rows),
@@ -113,6 +129,22 @@ def train_reward_model(
         shutil.rmtree(folder / "trainer", ignore_errors=True)
     losses = [(int(row["step"]), float(row["loss"])) for row in trainer.state.log_history if "loss" in row]
     return TrainedReward(out, {name: n for name, n in counts.items() if n or name == "pairs"}, losses)
+
+
+def _softly(trainer: Any) -> Any:
+    """The trainer class, with soft labels where its batches carry margins."""
+
+    class SoftLabels(trainer):  # type: ignore[misc]
+        def compute_loss(
+            self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            label = inputs.pop("margin")
+            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+            chosen, rejected = outputs.logits.squeeze(-1).chunk(2)
+            loss = loss + ((1 - label) * (chosen - rejected)).mean()
+            return (loss, outputs) if return_outputs else loss
+
+    return SoftLabels
 
 
 def _arguments(settings: RewardTraining, folder: Path, quiet: bool) -> Any:
@@ -163,8 +195,11 @@ def _pad_apart(tokenizer: Any, last: set[int]) -> None:
     raise ModelError("the tokenizer", "has no special token beside the end of a turn", "set tokenizer.pad_token")
 
 
-def _margin(pair: Example, column: str) -> float:
-    value = pair.meta.get(column)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"pair {pair.id!r}: {column} = {value!r}", "must be a number", "mend it, or leave margin out")
-    return float(value)
+def _column(pair: Example, setting: str, column: str, least: float = -math.inf, most: float = math.inf) -> float:
+    value = number(pair, column)
+    if value is None or not least <= value <= most:
+        bound = "must be a number" + (f" from {least:g} to {most:g}" if math.isfinite(most) else "")
+        raise DataError(
+            f"pair {pair.id!r}: {column} = {pair.meta.get(column)!r}", bound, f"mend it, or leave {setting} out"
+        )
+    return value

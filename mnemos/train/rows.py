@@ -20,6 +20,12 @@ FIRST_TOKENS = 50
 """How many token ids of the first example are kept for provenance."""
 
 
+def number(example: Example, column: str) -> float | None:
+    """What an example's column of the data holds; None where that is no number."""
+    value = example.meta.get(column)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
 @dataclass(frozen=True)
 class Prepared:
     """rows: each one example, or several when packed. counts: examples by origin, examples left

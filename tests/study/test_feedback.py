@@ -83,7 +83,7 @@ def test_rewards_by_a_verifier_beside_replay(tmp_path: Path, copier: Path) -> No
     reward = {"reward": {"verifier": "exact"}}
     arms = {
         "best": [{"best_of_n": {**SAMPLED, **reward, "min_reward": 1.0}}],
-        "pairs": [{"judged_pairs": {**SAMPLED, **reward}}, {"dpo": {}}, {"replay": {"data": "old.jsonl"}}],
+        "pairs": [{"judged_pairs": {**SAMPLED, **reward}}, {"dpo": {"soft_label": "reward_chosen"}}, {"replay": {"data": "old.jsonl"}}],
     }
     record = mnemos.run(rivers(tmp_path, copier, arms), out=tmp_path / "run", quiet=True)
     best, pairs = (run_of(record.results, arm) for arm in arms)
@@ -107,7 +107,7 @@ def test_a_judge_and_an_editor_behind_a_server(tmp_path: Path, copier: Path) -> 
     with judging() as url:
         reward = {"reward": {"judge": f"{url}#judge", "verdict": "text"}}
         arms = {
-            "rlaif": [{"judged_pairs": {**SAMPLED, **reward}}, {"dpo": {}}],
+            "rlaif": [{"judged_pairs": {**SAMPLED, **reward}}, {"dpo": {"soft_label": "reward_chosen"}}],
             "best": [{"best_of_n": {**SAMPLED, **reward, "min_reward": 0.9}}],
             "revised": [{"critique_revision": {"editor": f"{url}#editor", "rounds": 2, "max_new_tokens": 12}}],
         }
@@ -136,6 +136,9 @@ def test_a_judge_and_an_editor_behind_a_server(tmp_path: Path, copier: Path) -> 
         assert f"leans to the first place by {100 * 4 * 0.5 / 12:+.1f} points" in done.stdout
         assert f"both orders agree on {100 * 8 / 12:.1f} % of 12 pairs" in done.stdout
         assert len(read_jsonl(tmp_path / "judged.jsonl")) == 8
+        soft = ("--set", "soft_label=preferred", "--set", "max_length=64", "--out", tmp_path / "rm")
+        done = command("reward", "train", tmp_path / "judged.jsonl", "--model", copier, "--held-out", 0.5, *soft)
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_judge_out_of_reach_stops_the_run_which_goes_on_later(

@@ -87,6 +87,40 @@ def test_the_loss_is_that_of_bradley_and_terry_with_margin_and_centring(model, t
     assert float(loss) == pytest.approx(expected, abs=1e-5)
 
 
+def test_soft_labels_are_a_cross_entropy(model, tmp_path):
+    """The first step's loss is that of a new head; the learned difference has the labels' log-odds."""
+    pairs = [pair(i, "yes", "no", p=0.8) for i in range(64)]
+    settings = RewardTraining(
+        learning_rate=5e-3, num_train_epochs=12, max_length=64, center_rewards_coefficient=0, soft_label="p"
+    )
+    made = train_reward_model(model, pairs, tmp_path / "rm", settings, quiet=True)
+    entropy = -0.8 * math.log(0.8) - 0.2 * math.log(0.2)
+    assert made.losses[-1][1] == pytest.approx(entropy, abs=0.01)
+    assert np.mean(reward.differences(made.path, pairs)) == pytest.approx(logit(0.8), abs=0.2)
+
+
+def test_soft_labels_turn_with_the_pair(model, tmp_path):
+    labels = (1.0, 0.9, 0.6, 0.3)
+    straight = [pair(i, "yes yes", "no maybe", p=p) for i, p in enumerate(labels)]
+    turned = [pair(i, "no maybe", "yes yes", p=1 - p) for i, p in enumerate(labels)]
+    settings = RewardTraining(learning_rate=1e-2, num_train_epochs=4, max_length=64, soft_label="p")
+    found = []
+    for name, pairs in (("straight", straight), ("turned", turned)):
+        made = train_reward_model(model, pairs, tmp_path / name, settings, quiet=True)
+        found.append(reward.differences(made.path, straight))
+    assert found[0] == pytest.approx(found[1], abs=1e-4)
+    assert min(found[0]) > 0.01
+
+
+@pytest.mark.parametrize("value", [1.5, -0.1, math.nan, True, "likely", None])
+def test_a_soft_label_must_be_a_probability(model, tmp_path, value):
+    settings = RewardTraining(soft_label="p", max_length=64)
+    with pytest.raises(DataError, match=r"p = .*: must be a number from 0 to 1\n  mend it, or leave soft_label out"):
+        train_reward_model(model, [pair(0, "yes", "no", p=value)], tmp_path / "rm", settings, quiet=True)
+    with pytest.raises(ValueError, match="margin: m and soft_label: p are both set"):
+        RewardTraining(margin="m", soft_label="p")
+
+
 def test_scores_do_not_depend_on_batching(trained):
     scorer = load_scorer(str(trained))
     rows = [side for i in range(5) for side in sides(pair(i, "yes " * (i + 1), "no"))]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit
 from transformers import AutoTokenizer
 
 from mnemos.core.errors import DataError, ModelError, UsageError
@@ -185,6 +186,48 @@ def test_simpo_and_orpo_are_their_formulas(llama: Path, tmp_path: Path) -> None:
     nll = -sum(a for a, *_ in found) / sum(n for _, _, n, _ in found)
     got = train(orpo(given(llama, pairs(), max_steps=1), weight=0.4), tmp_path / "o", quiet=True).losses[0][1]
     assert got == pytest.approx(nll + 0.4 * np.log1p(np.exp(odds[:, 1] - odds[:, 0])).mean(), rel=1e-5)
+
+
+SURE = (0.9, 0.5, 0.2, 1.0, 0.0)
+
+
+def labelled(labels: Any = SURE) -> Few:
+    rows = (dataclasses.replace(one, meta={"p": p}) for one, p in zip(pairs().examples, labels, strict=True))
+    return Few(tuple(rows), f"labelled {labels}")
+
+
+def test_soft_labels_are_a_cross_entropy(llama: Path, tmp_path: Path) -> None:
+    other = save_tiny(tmp_path / "other", seed=5)
+    learned = dpo(given(llama, labelled(), max_steps=1), soft_label="p", reference_model=str(other))
+    mine, theirs = log_probs(llama, learned), log_probs(other, learned)
+    logits = np.array([0.1 * ((a - c) - (b - d)) for (a, b, *_), (c, d, *_) in zip(mine, theirs, strict=True)])
+    p = np.array(SURE)
+    expected = (-p * np.log(expit(logits)) - (1 - p) * np.log(expit(-logits))).mean()
+    assert train(learned, tmp_path / "run", quiet=True).losses[0][1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_soft_labels_are_one_rate_of_error_and_turn_with_the_pair(llama: Path, tmp_path: Path) -> None:
+    def learned(examples: Few, name: str, **settings: Any) -> Any:
+        return weights(train(dpo(given(llama, examples), beta=0.3, **settings), tmp_path / name, quiet=True).model)
+
+    smooth = learned(pairs(), "smooth", label_smoothing=0.2)
+    assert close(smooth, learned(labelled([0.8] * 5), "same", soft_label="p"))
+    assert not close(smooth, learned(labelled(), "others", soft_label="p"))
+    turned = tuple(
+        dataclasses.replace(one, turns=(*one.turns[:-1], *one.rejected), rejected=one.turns[-1:], meta={"p": 1 - p})
+        for one, p in zip(pairs().examples, SURE, strict=True)
+    )
+    assert close(learned(labelled(), "as is", soft_label="p"), learned(Few(turned, "turned"), "turned", soft_label="p"))
+
+
+def test_soft_labels_that_say_nothing(llama: Path) -> None:
+    bad = labelled((0.7, 1.1, float("nan"), True, "0.7"))
+    prepared = prepare_answers(dpo(given(llama, bad), soft_label="p"), renderer())
+    assert prepared.counts["left out: its soft label is no number from 0 to 1"] == 4
+    assert [one.soft_label for one in prepared.rows[0]] == [0.7, 0.7]
+    for settings in ({"loss": "hinge"}, {"label_smoothing": 0.1}):
+        with pytest.raises(UsageError, match=r"dpo\.soft_label = p: stands beside loss"):
+            dpo(given(llama, bad), soft_label="p", **settings)  # type: ignore[arg-type]
 
 
 def test_off_is_plain_training_on_the_chosen_answers(llama: Path, tmp_path: Path) -> None:
