@@ -84,7 +84,7 @@ def replay(
     rows are added to the new ones instead of taking the place of some.
 
     Raises UsageError where there is neither data nor an earlier task's kept rows. A mixture that
-    needs more old rows than exist raises DataError when it is read.
+    needs more old rows than exist raises DataError when a study is planned, and when it is read.
     """
     if share_of_final == 0:
         return plan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Example, Source
-from mnemos.sources.written import inside
+from mnemos.sources.written import inside, written_in
 
 
 @dataclass(frozen=True)
@@ -146,21 +146,30 @@ class Mixture:
     def __iter__(self) -> Iterator[Example]:
         dice = random.Random(f"mixture {self.seed}")
         new = list(self.new)
-        wanted = round(self.share_of_final / (1 - self.share_of_final) * len(new))
+        wanted = self.wanted(len(new))
         rows = new + (self._draw(wanted, _free_prefix(new, self.origin), dice) if wanted else [])
         dice.shuffle(rows)
         return iter(rows)
 
+    def wanted(self, new: int) -> int:
+        """How many old rows go with so many new ones."""
+        return round(self.share_of_final / (1 - self.share_of_final) * new)
+
+    def refuse_few(self, wanted: int, there: int) -> None:
+        """Raises DataError where so many old rows cannot be drawn from those that are there."""
+        if wanted == 0 or (there and (wanted <= there or self.repeat)):
+            return
+        largest = there / (there + wanted / self.share_of_final * (1 - self.share_of_final))
+        raise DataError(
+            f"share_of_final = {self.share_of_final:g}: {wanted:,} old rows are needed",
+            f"{self.old.describe()} has {there:,}",
+            f"at most {largest:.3f} is possible with these; give more old data, or set repeat: true to use "
+            "rows more than once",
+        )
+
     def _draw(self, wanted: int, prefix: str, dice: random.Random) -> list[Example]:
         old = list(self.old)
-        if not old or (wanted > len(old) and not self.repeat):
-            largest = len(old) / (len(old) + wanted / self.share_of_final * (1 - self.share_of_final))
-            raise DataError(
-                f"share_of_final = {self.share_of_final:g}: {wanted:,} old rows are needed",
-                f"{self.old.describe()} has {len(old):,}",
-                f"at most {largest:.3f} is possible with these; give more old data, or set repeat: true to use "
-                "rows more than once",
-            )
+        self.refuse_few(wanted, len(old))
         drawn = []
         for turn in range(-(-wanted // len(old))):
             count = min(len(old), wanted - turn * len(old))
@@ -198,6 +207,28 @@ class Beside:
             for example in source:
                 origin = "replay" if is_new(example.origin) else example.origin
                 yield dataclasses.replace(example, id=start + example.id, origin=origin)
+
+
+def refuse_few_old_rows(values: Iterable[Any]) -> None:
+    """Raises DataError for the first mixture within the values that needs more old rows than there are,
+    so that it is known before the first of many trainings. Counts the rows of each source once; a
+    mixture with rows that are not written yet is looked at when it is read."""
+    known: dict[str, int] = {}
+
+    def size(source: Source) -> int:
+        if source.fingerprint not in known:
+            if isinstance(source, Mixture):
+                new = size(source.new)
+                if wanted := source.wanted(new):
+                    source.refuse_few(wanted, size(source.old))
+                known[source.fingerprint] = new + wanted
+            else:
+                known[source.fingerprint] = sum(1 for _ in source)
+        return known[source.fingerprint]
+
+    for one in inside(tuple(values)):
+        if isinstance(one, Mixture) and not written_in(one):
+            size(one)
 
 
 def new_share_start(source: Source) -> float | None:

@@ -12,6 +12,7 @@ from mnemos.core.errors import UsageError, nearest
 from mnemos.core.method import apply
 from mnemos.core.nouns import Source
 from mnemos.core.plan import Applied, ModelHandle, PastTask, Plan
+from mnemos.sources.mix import Joined, refuse_few_old_rows
 from mnemos.sources.written import written_in
 from mnemos.study.config import Study, Task
 from mnemos.study.steps import MeasureStep, Step, StepModel, TrainStep, WeightsStep, WriteStep
@@ -85,7 +86,8 @@ class Experiment:
 
 
 def build(study: Study, folder: Path, root: Path) -> Experiment:
-    """Plan the whole study. Reads and hashes files, loads no model."""
+    """Plan the whole study. Reads and hashes files, loads no model. Raises DataError where a mixture of
+    any stage has too few old rows."""
     from mnemos.models.load import Checkpoint
 
     before = Checkpoint(study.model, trust_remote_code=study.trust_remote_code, allow_pickle=study.allow_pickle)
@@ -96,6 +98,7 @@ def build(study: Study, folder: Path, root: Path) -> Experiment:
     runs = [builder.run(arm, seed, order) for arm in study.arms for order in orders for seed in study.seeds]
     if study.is_sequence and study.joint:
         runs += [builder.joint(seed) for seed in study.seeds]
+    refuse_few_old_rows(stage.plan.examples for run in runs for stage in run.stages)
     return Experiment(study, root, before, suites, roles, task_suites, before_step, tuple(runs), folder)
 
 
@@ -123,8 +126,6 @@ class _Builder:
         return ArmRun(arm, seed, tuple(stages), order)
 
     def joint(self, seed: int) -> ArmRun:
-        from mnemos.sources.mix import Joined
-
         source = Joined(tuple(source_of(task) for task in self.study.tasks), name=JOINT)
         return ArmRun(JOINT, seed, (self._stage(JOINT, seed, JOINT, source, self.before, (), (), self.suites),))
 

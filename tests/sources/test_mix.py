@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Example, Source, Turn
-from mnemos.sources.mix import Joined, Mixture, Rows, Subset
+from mnemos.sources.mix import Joined, Mixture, Rows, Subset, refuse_few_old_rows
+from mnemos.sources.written import Desk, Unwritten
 
 
 def rows(count: int, name: str = "rows") -> Rows:
@@ -55,6 +57,36 @@ def test_a_mixture_that_needs_more_than_there_is_says_what_is_possible() -> None
     for share in (-0.1, 1.0):
         with pytest.raises(UsageError, match="share_of_final"):
             Mixture(rows(1), rows(1), share, 0)
+
+
+@given(new=st.integers(0, 12), first=st.integers(0, 6), second=st.integers(0, 6), repeat=st.booleans())
+def test_too_few_old_rows_are_known_before_a_mixture_is_read(new: int, first: int, second: int, repeat: bool) -> None:
+    inner = Mixture(rows(new), rows(first, "first"), 0.3, 0, repeat)
+    outer = Mixture(inner, Joined((rows(second, "second"), rows(1))), 0.4, 1, repeat)
+    said = []
+    for look in (lambda: list(outer), lambda: refuse_few_old_rows([(rows(3), outer)])):
+        try:
+            look()
+            said.append("enough")
+        except DataError as error:
+            said.append(str(error))
+    assert said[0] == said[1]
+
+
+@dataclass(frozen=True)
+class Later(Unwritten):
+    """Rows that nobody has written yet."""
+
+    count: int
+
+    def write(self, desk: Desk) -> list[Example]:
+        return list(rows(self.count))
+
+
+def test_mixtures_with_rows_that_are_not_written_yet_are_looked_at_later() -> None:
+    refuse_few_old_rows([Mixture(rows(9), Later(1), 0.5, 0), Mixture(Later(9), rows(1), 0.5, 0)])
+    with pytest.raises(DataError, match="9 old rows are needed"):
+        refuse_few_old_rows([Mixture(Mixture(rows(9), rows(1), 0.5, 0), Later(1), 0.5, 0)])
 
 
 def test_mixtures_of_mixtures_keep_ids_apart() -> None:

@@ -83,7 +83,11 @@ def test_rewards_by_a_verifier_beside_replay(tmp_path: Path, copier: Path) -> No
     reward = {"reward": {"verifier": "exact"}}
     arms = {
         "best": [{"best_of_n": {**SAMPLED, **reward, "min_reward": 1.0}}],
-        "pairs": [{"judged_pairs": {**SAMPLED, **reward}}, {"dpo": {"soft_label": "reward_chosen"}}, {"replay": {"data": "old.jsonl"}}],
+        "pairs": [
+            {"judged_pairs": {**SAMPLED, **reward}},
+            {"dpo": {"soft_label": "reward_chosen"}},
+            {"replay": {"data": "old.jsonl"}},
+        ],
     }
     record = mnemos.run(rivers(tmp_path, copier, arms), out=tmp_path / "run", quiet=True)
     best, pairs = (run_of(record.results, arm) for arm in arms)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import mnemos
+from mnemos.core.errors import DataError
 from mnemos.core.files import read_jsonl
 from mnemos.core.nouns import Example, Turn
 from mnemos.core.plan import Plan
 from mnemos.core.settings import TrainSettings
 from mnemos.models.load import Checkpoint
 from mnemos.sources.mix import Rows
+from mnemos.study.run import plan_lines
 from mnemos.train.likelihood import train
 from tests.study.worlds import chat, make_study, write_jsonl
 
@@ -34,6 +38,17 @@ def sequence(folder: Path, arms: dict[str, Any], **changes: Any) -> Path:
         folder,
         **{"teach": teach, "arms": arms, "suites": {}, "health": False, "joint": False, "train": LONG, **changes},
     )
+
+
+def test_a_later_task_with_too_few_old_rows_is_refused_before_the_first_training(tmp_path: Path) -> None:
+    arms = {"replay": [{"replay": {"share_of_final": 0.8}}]}
+    study = sequence(tmp_path, arms)
+    for look in (plan_lines, lambda path: mnemos.run(path, out=tmp_path / "run", quiet=True)):
+        with pytest.raises(DataError, match=r"32 old rows are needed.*one.* has 16(.|\n)*at most 0\.667 is possible"):
+            look(study)
+    assert not list(tmp_path.glob("run/steps/*"))
+    arms["replay"][0]["replay"]["repeat"] = True
+    assert plan_lines(sequence(tmp_path, arms))
 
 
 def kept_rows(run: Path) -> list[dict[str, Any]]:
