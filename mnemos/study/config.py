@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field
@@ -19,6 +19,7 @@ from mnemos.core.files import parse_yaml
 from mnemos.core.method import find, validated
 from mnemos.core.settings import Settings, TrainSettings
 from mnemos.study.paths import author_location, data_location, model_location, resolve_path, reward_locations
+from mnemos.study.sections import Along, SuiteRoles, Task
 
 ARM_NAME = re.compile(r"[\w.,+=-]+")
 """What an arm may be called: it names a folder."""
@@ -27,45 +28,6 @@ MOST_ORDERS = 120
 """Sequences that `orders: all` may mean: those of five tasks."""
 
 ArmSteps = list[dict[str, dict[str, Any] | None]]
-
-
-class Task(Settings):
-    """One thing to teach."""
-
-    data: str
-    """File, Hugging Face dataset directory or hub id of the rows to learn."""
-    name: str | None = None
-    """The task's name; the data's stem unless given."""
-    format: str | None = None
-    """messages, prompt_completion, text, alpaca, sharegpt, preference or label; detected unless given."""
-    columns: dict[str, str] | None = None
-    """Expected column -> column of the file, where the names differ."""
-    limit: int | None = Field(None, ge=1)
-    """Read only the first rows."""
-    on_bad: Annotated[str, Field(pattern="^(stop|skip)$")] = "stop"
-    """stop at the first bad row, or skip and count bad rows by reason."""
-    keep: bool = True
-    """In a sequence: keep the rows, so that later tasks may rehearse them."""
-    suites: list[Any] = Field(default_factory=list)
-    """In a sequence: the suites that measure this task."""
-
-
-class SuiteRoles(Settings):
-    """What is measured before and after, by role."""
-
-    new: list[Any] = Field(default_factory=list)
-    """Suites of what is taught: names, YAML files or inline suites."""
-    old: list[Any] = Field(default_factory=list)
-    """Suites of what must not be lost."""
-
-
-class Along(Settings):
-    """What is measured while the arms train."""
-
-    suites: list[str] = Field(min_length=1)
-    """Names of suites of this study; their role there is their role here."""
-    moments: int = Field(4, ge=2)
-    """Equal stretches of each training, at whose ends its model is kept and measured: 4 adds three models."""
 
 
 class Study(Settings):

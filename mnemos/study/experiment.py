@@ -14,7 +14,8 @@ from mnemos.core.nouns import Source
 from mnemos.core.plan import Applied, ModelHandle, PastTask, Plan
 from mnemos.sources.mix import Joined, refuse_few_old_rows
 from mnemos.sources.written import written_in
-from mnemos.study.config import Study, Task
+from mnemos.study.config import Study
+from mnemos.study.sections import Task
 from mnemos.study.steps import MeasureStep, Step, StepModel, TrainStep, WeightsStep, WriteStep
 
 if TYPE_CHECKING:
