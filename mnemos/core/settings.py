@@ -74,7 +74,7 @@ class TrainSettings(Settings):
     report_to: tuple[str, ...] = ()
     """Trackers by transformers' names: wandb, tensorboard, mlflow, …"""
     fsdp: str | bool = ""
-    """transformers' fsdp option, passed through."""
+    """transformers' fsdp option, passed through: true cuts parameters up over the processes (FSDP2)."""
     fsdp_config: dict[str, Any] | None = None
     """transformers' fsdp_config, passed through."""
     deepspeed: str | dict[str, Any] | None = None

@@ -224,6 +224,8 @@ def l2_to_before(plan: Plan, *, coefficient: Coefficient = 0.01) -> Plan:
 
     Unlike weight decay it does not pull towards zero, and unlike `ewc` all weights count alike.
 
+    Raises UsageError when training begins under FSDP.
+
     Trap: the sum grows with the number of parameters, so a coefficient does not carry over
     between model sizes.
 

@@ -124,6 +124,8 @@ def orthogonal(
     are at right angles, what one has learned is not read by the other. Earlier products are added
     into the weights and stay as they are. In the first task it is `lora`.
 
+    Raises UsageError when a later task's training begins under FSDP.
+
     Trap: the earlier adapters are read from beside the earlier checkpoints, so the arm must train
     every task with this method, and may do no arithmetic on the weights.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +57,20 @@ def refused_settings() -> Iterator[None]:
         raise UsageError("train", " ".join(str(error).split()), "the names are those of TrainingArguments") from None
 
 
+@contextmanager
+def own_fsdp() -> Iterator[None]:
+    """Undo what accelerate tells the environment when it is given FSDP: later stages of this process would
+    be cut up too."""
+    name = "ACCELERATE_USE_FSDP"
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
+
+
 def _values(plan: Plan) -> dict[str, Any]:
     train = plan.train
     same = (
@@ -83,6 +99,7 @@ def _values(plan: Plan) -> dict[str, Any]:
         "save_total_limit": 2,
         "report_to": list(train.report_to) or "none",
         "fsdp": train.fsdp or None,
-        "fsdp_config": train.fsdp_config,
+        # transformers writes its defaults into it, and the plan is named by its settings.
+        "fsdp_config": copy.deepcopy(train.fsdp_config),
         "seed": plan.seed,
     }

@@ -143,7 +143,7 @@ def _trainer(plan: Plan, prepared: Prepared, tokenizer: Any, out: Path, quiet: b
     from transformers import set_seed
 
     from mnemos.models.load import check_vocabulary
-    from mnemos.train.arguments import refused_settings, training_arguments
+    from mnemos.train.arguments import own_fsdp, refused_settings, training_arguments
 
     arguments = training_arguments(plan, out / "checkpoints", quiet=quiet)
     model = load_before(plan.before)
@@ -162,7 +162,7 @@ def _trainer(plan: Plan, prepared: Prepared, tokenizer: Any, out: Path, quiet: b
         )
     sound_generation(model)
     identity = fingerprint([plan.fingerprint, arguments.world_size])
-    with refused_settings():
+    with refused_settings(), own_fsdp():
         trainer = _kind(plan)(plan, prepared.rows, identity, model, arguments)
     trainer.examples = prepared.examples
     return trainer

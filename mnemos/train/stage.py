@@ -39,7 +39,10 @@ class TrainedStage:
 
     @property
     def model(self) -> Any:
-        """The module in training, not wrapped for several processes."""
+        """The module in training, not wrapped for several processes. UsageError under FSDP, whose parameters
+        are pieces."""
+        if self.trainer.is_fsdp_enabled:
+            raise in_pieces(self.trainer, "parameters")
         return self.trainer.model
 
     @property
@@ -143,13 +146,17 @@ class TrainedStage:
         return {name: self.trainer.accelerator.reduce(value, "sum") for name, value in sums.items()}
 
     def _whole(self) -> None:
-        trainer = self.trainer
-        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-            raise UsageError(
-                "train." + ("fsdp" if trainer.is_fsdp_enabled else "deepspeed"),
-                "cuts parameters up, and this arm's method needs whole gradients",
-                "train it on one process per whole model (plain torchrun), or leave the method out",
-            )
+        if self.trainer.is_fsdp_enabled or self.trainer.is_deepspeed_enabled:
+            raise in_pieces(self.trainer, "gradients")
+
+
+def in_pieces(trainer: Any, what: str) -> UsageError:
+    """Why a method cannot work where FSDP or DeepSpeed cuts parameters up."""
+    return UsageError(
+        "train." + ("fsdp" if trainer.is_fsdp_enabled else "deepspeed"),
+        f"cuts parameters up, and this arm's method needs whole {what}",
+        "train it on one process per whole model (plain torchrun), or leave the method out",
+    )
 
 
 def begin(stage: TrainedStage) -> tuple[tuple[Term, ...], tuple[GradientRule, ...]]:

@@ -7,7 +7,7 @@ the loss (`compute_loss`), its normaliser (`_get_num_items_in_batch`) and the or
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from mnemos.train.frozen import Before, Start
 from mnemos.train.notes import Notes
 from mnemos.train.resume import Mark, write_mark
 from mnemos.train.schedule import Loader, Ramp, Schedule
-from mnemos.train.stage import TrainedStage
+from mnemos.train.stage import TrainedStage, in_pieces
 
 
 class PlanTrainer(Trainer):  # type: ignore[misc]
@@ -123,7 +123,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             normaliser=num_items_in_batch / self.args.world_size,
             share=1 / self.current_gradient_accumulation_steps,
             before_logits=before_logits,
-            start=self.start.get,
+            start=self._at_start,
             rehearsed=inputs["rehearsed"][0, batch.place],
             logits_of=logits_of,
             teacher_logits=lambda: self.teacher_logits(inputs, batch),
@@ -132,6 +132,11 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         )
         view.answers = self.answers(inputs, batch, view)
         return torch.stack([term.loss(view) for term in self.terms]).sum()
+
+    def _at_start(self) -> Mapping[str, torch.Tensor]:
+        if self.is_fsdp_enabled:
+            raise in_pieces(self, "parameters")
+        return self.start.get()
 
     def forward(self, model: Any, batch: MicroBatch) -> torch.Tensor:
         """float[N, V] of the model in training."""
@@ -215,6 +220,13 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             step = self.state.global_step
             mark = Mark(self.training, step, self.losses, self.window, self.notes.state())
             write_mark(Path(self.args.output_dir) / f"checkpoint-{step}", mark)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if state_dict:
+            # Gathered from pieces, tied parameters share no memory any more, by which they would be saved once.
+            tied = getattr(self.model, "all_tied_weights_keys", {})
+            state_dict = {name: one for name, one in state_dict.items() if tied.get(name) not in state_dict}
+        super()._save(output_dir, state_dict)
 
     def save_more(self, checkpoint: Path) -> None:
         """What a trainer needs beside weights and optimiser to continue; every process comes here."""
