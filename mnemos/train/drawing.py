@@ -19,6 +19,7 @@ from mnemos.core.plan import Plan
 from mnemos.models import decode
 from mnemos.models.language import BATCH_TOKENS
 from mnemos.train.documents import base
+from mnemos.train.gathered import gathered
 from mnemos.train.rows import refuse_token_weights
 from mnemos.train.schedule import Schedule
 from mnemos.train.trainer import PlanTrainer
@@ -88,14 +89,32 @@ class DrawingTrainer(PlanTrainer):
     def __init__(self, plan: Plan, rows: Any, training: str, model: Any, args: Any) -> None:
         self.attention = base(model).config._attn_implementation
         super().__init__(plan, rows, training, model, args)
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            raise UsageError(
-                "train." + ("fsdp" if self.is_fsdp_enabled else "deepspeed"),
-                "cuts parameters up, and answers are written by the whole model",
-                "train it on one process per whole model (plain torchrun)",
-            )
+        self._refuse_pieces()
         self.tokens, self.written = 0, 0
         self.engine: Engine | None = None
+
+    def _refuse_pieces(self) -> None:
+        """UsageError where parameters are in pieces that cannot be made whole for writing."""
+        if self.is_deepspeed_enabled:
+            raise UsageError(
+                "train.deepspeed",
+                "cuts parameters up, and answers are written by the whole model",
+                "use FSDP2 (train.fsdp: true), or one process per whole model (plain torchrun)",
+            )
+        if not self.is_fsdp_enabled:
+            return
+        if not self.accelerator.is_fsdp2:
+            raise UsageError(
+                "train.fsdp_config.version = 1",
+                "cuts parameters up for good, and answers are written by the whole model",
+                "train.fsdp_config: {version: 2} (accelerate launch --fsdp_version 2)",
+            )
+        if self.plan.train.draw_with != LOCAL:
+            raise UsageError(
+                f"train.draw_with = {self.plan.train.draw_with}",
+                "is given whole parameters, which FSDP cuts up",
+                "leave it out, or train on one process per whole model (plain torchrun)",
+            )
 
     def drawn(self, prompts: list[list[int]]) -> list[decode.Written]:
         """An answer to each prompt by the model as it is now; written locally, the same for any number of processes."""
@@ -108,7 +127,7 @@ class DrawingTrainer(PlanTrainer):
         seed = int(np.random.SeedSequence([self.plan.seed, self.state.global_step]).generate_state(1)[0])
         decoding = Decoding(draw.max_new_tokens, draw.temperature, seed=seed)
         room = BATCH_TOKENS.get(self.args.device.type, 65536)
-        with self._asking(), self.accelerator.autocast():
+        with self._asking(), gathered(self.model), self.accelerator.autocast():
             return decode.write(self.model, prompts, stop, decoding, room)
 
     @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from mnemos.core.errors import DataError
+from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Example, Prompt, Tokens
 from mnemos.core.plan import Plan, SelfTaught
 from mnemos.train.documents import MicroBatch, logits, micro_batch, reordered
@@ -79,6 +79,12 @@ class OnPolicyTrainer(DrawingTrainer):
     def __init__(self, plan: Plan, rows: Any, training: str, model: Any, args: Any) -> None:
         super().__init__(plan, rows, training, model, args)
         assert isinstance(plan.draw, SelfTaught)
+        if self.is_fsdp_enabled:
+            raise UsageError(
+                "train.fsdp",
+                "cuts parameters up, and the teacher of self_distillation is an average of whole ones",
+                "use distillation from a checkpoint, or one process per whole model (plain torchrun)",
+            )
         self.draw = plan.draw
         self.teacher: dict[str, torch.Tensor] = {}
         self.followed = 0

@@ -31,6 +31,7 @@ from mnemos.train.drawing import (
     refuse,
     silent,
 )
+from mnemos.train.gathered import gathered
 from mnemos.train.resume import Mark
 from mnemos.train.rows import FIRST_TOKENS, Prepared, left_out
 from mnemos.train.schedule import Loader, Schedule
@@ -108,6 +109,12 @@ class OwnAnswersTrainer(DrawingTrainer):
         self.columns += ["values", "returns"] if self.head is not None else []
 
     def _value_head(self) -> torch.nn.Linear:
+        if self.is_fsdp_enabled:
+            raise UsageError(
+                "train.fsdp",
+                "cuts up the parameters of the model, and ppo trains a value head beside it",
+                "use grpo, rloo or reinforce, or one process per whole model (plain torchrun)",
+            )
         width = self.model.get_output_embeddings().weight.shape[-1]
         head = torch.nn.Linear(width, 1).to(self.args.device)
         torch.nn.init.zeros_(head.weight)
@@ -196,7 +203,7 @@ class OwnAnswersTrainer(DrawingTrainer):
         training = self.model.training
         self.model.eval()
         try:
-            with torch.no_grad(), self.accelerator.autocast():
+            with torch.no_grad(), gathered(self.model), self.accelerator.autocast():
                 if self.head is None:
                     out["now"] = run(lambda batch: (logits(self.model, batch, self.way), None))
                 else:
