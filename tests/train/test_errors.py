@@ -167,3 +167,15 @@ def test_settings_reach_transformers_under_their_meaning(llama: Path, tmp_path: 
     assert made.report_to == []
     assert plan(llama).train.save_steps == 0
     assert training_arguments(plan(llama), tmp_path, quiet=True).save_strategy == "no"
+
+
+def test_a_plan_keeps_its_fsdp_settings(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers writes into the mapping that it is given; a plan is named by its settings."""
+    from mnemos.train.arguments import training_arguments
+
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "false")
+    given = plan(llama, fsdp=True, fsdp_config={"fsdp_version": 2})
+    before = given.fingerprint
+    assert training_arguments(given, tmp_path, quiet=True).fsdp_plugin_args["fsdp_version"] == 2
+    assert given.train.fsdp_config == {"fsdp_version": 2}
+    assert given.fingerprint == before

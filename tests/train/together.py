@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,17 +74,13 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def together(model: Path, kind: str, processes: int) -> Plan:
+def together(model: Path, changes: Mapping[str, Any], processes: int) -> Plan:
     """11 rows, 4 to a step: the last step of a pass has 3, which two processes share unevenly."""
-    changes = dict(KINDS[kind])
+    changes = dict(changes)
     whole = changes.pop("per_device_train_batch_size", 4)
     batch = whole // processes // changes.get("gradient_accumulation_steps", 1)
     changes = {"weigh": (Soft(),), "examples": pairs(11), **changes}
     return plan(model, per_device_train_batch_size=batch, save_steps=4, **changes)
-    whole = changes.pop("per_device_train_batch_size", 4)
-    batch = whole // processes // changes.get("gradient_accumulation_steps", 1)
-    changes = {"weigh": (Soft(),), **changes}
-    return plan(model, examples=pairs(11), per_device_train_batch_size=batch, save_steps=4, **changes)
 
 
 if __name__ == "__main__":
@@ -93,8 +90,8 @@ if __name__ == "__main__":
 
     torch.set_num_threads(1)
     model, out = Path(sys.argv[1]), Path(sys.argv[2])
-    for kind in KINDS:
-        result = train(together(model, kind, 2), out / kind, quiet=True)
+    for kind, changes in KINDS.items():
+        result = train(together(model, changes, 2), out / kind, quiet=True)
         if torch.distributed.get_rank() == 0:
             (out / kind / "result.json").write_text(json.dumps(dataclasses.asdict(result)))
     torch.distributed.destroy_process_group()
