@@ -95,6 +95,8 @@ class DrawingTrainer(PlanTrainer):
 
     def _refuse_pieces(self) -> None:
         """UsageError where parameters are in pieces that cannot be made whole for writing."""
+        from torch.distributed.fsdp import FSDPModule
+
         if self.is_deepspeed_enabled:
             raise UsageError(
                 "train.deepspeed",
@@ -108,6 +110,12 @@ class DrawingTrainer(PlanTrainer):
                 "train.fsdp_config.version = 1",
                 "cuts parameters up for good, and answers are written by the whole model",
                 "train.fsdp_config: {version: 2} (accelerate launch --fsdp_version 2)",
+            )
+        if not hasattr(FSDPModule, "reset_iter_state"):
+            raise UsageError(
+                f"torch {torch.__version__}",
+                "cannot forget a forward pass of some processes alone, and with FSDP each writes its own answers",
+                "install torch 2.13 or later, or train on one process per whole model (plain torchrun)",
             )
         if self.plan.train.draw_with != LOCAL:
             raise UsageError(

@@ -19,6 +19,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from transformers import TrainerCallback
 
 from mnemos.core.drawn import OwnAnswers
@@ -29,7 +30,7 @@ from mnemos.methods.draw import JensenShannon, TeacherDivergence
 from mnemos.methods.objective import KLToBefore, L2ToBefore
 from mnemos.methods.policy import ClippedPolicy, SampledKL, TaughtLikelihood
 from mnemos.models.load import Checkpoint
-from mnemos.train.gathered import gathered
+from mnemos.train.gathered import _frees, gathered
 from mnemos.train.likelihood import train
 from tests.train.making import PPO, Lora, Spelled
 from tests.train.together import KINDS, together
@@ -112,10 +113,13 @@ class Look(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
         if self.uneven:
+            before = _settings(model)
             with gathered(model), torch.no_grad():
                 assert sum(value.numel() for value in model.parameters()) == sum(map(_here, model.parameters()))
                 for _ in range(args.process_index * (1 + state.global_step)):
                     model(input_ids=torch.ones(1, 3, dtype=torch.long))
+            assert any(before)
+            assert before == _settings(model)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
         self.whole = sum(value.numel() for value in model.parameters())
@@ -143,6 +147,11 @@ def _here(value: torch.Tensor) -> int:
     from torch.distributed.tensor import DTensor
 
     return value.to_local().numel() if isinstance(value, DTensor) else value.numel()
+
+
+def _settings(model: torch.nn.Module) -> list[bool]:
+    """Of each part but the root, which torch settles when it first runs: does it free its parameters?"""
+    return [_frees(part) for part in model.modules() if isinstance(part, FSDPModule) and part is not model]
 
 
 def _trained(model: Path, kind: str, out: Path) -> dict[str, Any]:
