@@ -162,7 +162,8 @@ def start(study: Path, out: Path) -> subprocess.Popen[bytes]:
 
 def wait_for(path: Path, process: subprocess.Popen[bytes], pattern: str, count: int) -> None:
     """Until `count` files match, or the process ended by itself."""
-    for _ in range(3000):
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline:
         if len(list(path.glob(pattern))) >= count or process.poll() is not None:
             return
         time.sleep(0.02)
