@@ -58,14 +58,24 @@ def build(folder: Path, shape: dict[str, Any], texts: list[str], steps: int) -> 
 
 
 def read_on(folder: Path, start: Path, texts: Sequence[str], settings: TrainSettings) -> Path:
-    """The model in `start` after reading `texts`, shipped into `folder`; a finished one is kept."""
+    """The model in `start` after reading `texts`, shipped into `folder`; a finished one is kept.
+
+    Trained by one thread: sums of floats depend on their number, and with them what a road finds.
+    """
     if (folder / "model.safetensors").is_file():
         return folder
+    import torch
+
     from mnemos.models.load import Checkpoint
     from mnemos.train.likelihood import train
 
     documents = Rows(tuple(Example(f"d-{i}", "text", (Turn("text", t),)) for i, t in enumerate(texts)), "base texts")
     plan = Plan(documents, Checkpoint(str(start)), "base", 0, settings)
-    result = train(plan, folder.with_name(f"{folder.name}-work"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        result = train(plan, folder.with_name(f"{folder.name}-work"))
+    finally:
+        torch.set_num_threads(threads)
     ship(Path(result.model), folder)
     return folder
