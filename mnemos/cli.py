@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from enum import StrEnum
@@ -12,7 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from mnemos import cli_reproduce, cli_reward, cli_weights
-from mnemos.core.errors import MnemosError, UsageError
+from mnemos.cli_errors import told
+from mnemos.core.errors import UsageError
 
 app = typer.Typer(
     name="mnemos",
@@ -363,29 +365,21 @@ def main() -> None:
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
         app()
-    except MnemosError as error:
-        if debug:
-            raise
-        print(f"mnemos: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         if debug:
             raise
         print("\nmnemos: stopped; the same command continues where it was", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
+        # What reads our output has gone; the interpreter's last flush must not complain of it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except OSError as error:
-        if debug:
-            raise
-        print(f"mnemos: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(1)
     except Exception as error:
         if debug:
             raise
-        print(f"mnemos: {type(error).__name__}: {error}", file=sys.stderr)
-        print("  this is a defect of mnemos: run again with --debug and report it", file=sys.stderr)
-        sys.exit(1)
+        text, code = told(error)
+        print(text, file=sys.stderr)
+        sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ LAYERS = (
     "report",
     "study",
     "recipes",
+    "cli_errors",
     "cli_weights",
     "cli_reproduce",
     "cli_reward",

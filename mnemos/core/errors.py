@@ -14,6 +14,7 @@ without a traceback unless ``--debug`` is given.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -32,8 +33,9 @@ class MnemosError(Exception):
         super().__init__(value, bound, cure)
 
     def __str__(self) -> str:
-        text = f"{self.value}: {self.bound}" if self.bound else self.value
-        return f"{text}\n  {self.cure}" if self.cure else text
+        value, bound, cure = (printable(shortened(part)) for part in (self.value, self.bound, self.cure))
+        text = f"{value}: {bound}" if bound else value
+        return f"{text}\n  {cure}" if cure else text
 
 
 class UsageError(MnemosError):
@@ -56,6 +58,37 @@ class ModelError(MnemosError):
 
 class RunError(MnemosError):
     """The run directory is locked, full, or has changed underneath."""
+
+
+_TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+MOST_QUOTED = 2000
+"""Characters of a message's part that are shown; a longer one is somebody's file, quoted whole."""
+
+
+def shortened(text: str, most: int = MOST_QUOTED) -> str:
+    """The text, or its beginning and end where it is longer than `most` characters."""
+    if len(text) <= most:
+        return text
+    half = (most - 40) // 2
+    return f"{text[:half]} … [{len(text) - 2 * half:,} characters left out] … {text[-half:]}"
+
+
+def printable(text: str) -> str:
+    """The text with everything that would steer a terminal, or cannot be written as UTF-8, as an escape.
+
+    Control characters other than line ends and tabs, marks that turn the direction of writing, halves of
+    surrogate pairs: whatever a file or a server put there is shown and does nothing.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one.encode("unicode_escape").decode() if _steers(one) else one for one in text)
+
+
+def _steers(character: str) -> bool:
+    if character in "\n\t":
+        return False
+    return character in _TURNING or unicodedata.category(character) in ("Cc", "Cs")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -4,26 +4,26 @@
 
 Chat prompts go to /chat/completions, where the server applies its own chat template; raw ones to
 /completions. Requests run in parallel up to a bound; what may pass (no connection, 429, 5xx) is
-tried again with growing, jittered pauses. The key, if one is needed, is read from OPENAI_API_KEY.
+tried again with growing, jittered pauses (`models.transport`, which also bounds time and size). The
+key, if one is needed, is read from OPENAI_API_KEY. Whatever a server says is data to be doubted:
+numbers that cannot be meant are errors that name the address.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import random
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from mnemos.core.errors import ModelError, RunError, UsageError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Decoding, Generation, OptionScore, Prompt
+from mnemos.models.transport import Asking, excerpt
 from mnemos.sources.render import RAW_ROLES
 
 PARALLEL = 16
@@ -32,19 +32,22 @@ PARALLEL = 16
 ATTEMPTS = 6
 """How often one request is tried before the run stops."""
 
-LONGEST_PAUSE = 60.0
-"""Seconds between two attempts at most."""
-
 TIMEOUT = 600.0
-"""Seconds that one answer may take."""
+"""Seconds that one answer may take, all its tries together."""
 
-PASSING = frozenset({408, 409, 425, 429})
-"""Refusals that may pass by themselves; so may every 5xx."""
+MOST_TOKENS = 10**9
+"""A count of tokens above this is not one."""
+
+ROUNDING = 1e-3
+"""What a server's logarithm of a probability may lie above 0."""
+
+THOUGHTS = frozenset({"thinking", "reasoning", "reasoning_text"})
+"""Parts of an answer that are not said to the asker, by their type."""
 
 T = TypeVar("T")
 
 if TYPE_CHECKING:
-    from httpx2 import Client
+    from httpx2 import AsyncClient
 
 
 @dataclass(frozen=True)
@@ -76,16 +79,21 @@ class Server:
 
 def server(reference: str) -> Server:
     """The handle of ``http(s)://host:port/v1#model``. UsageError where the name is missing or the
-    address holds a password."""
+    address holds a password, or is none."""
     url, _, model = reference.partition("#")
-    parts = urlsplit(url)
+    cure = "write http://host:port/v1#model-name, as the server calls it"
+    try:
+        parts = urlsplit(url)
+        _ = parts.port, (parts.hostname or "").encode("idna")  # both are only checked when they are read
+    except ValueError as error:
+        raise UsageError(f"model {reference!r}", f"is no address ({error})", cure) from None
+    if not reference.isprintable() or " " in url or "?" in url:
+        raise UsageError(f"model {reference!r}", "is no address: it holds a space, a ? or a control character", cure)
+    if len(parts.hostname or "") > 253:
+        raise UsageError(f"model {reference!r}", "is no address: a host's name has at most 253 characters", cure)
     if not parts.hostname or not model:
         missing = "host" if not parts.hostname else "model's name"
-        raise UsageError(
-            f"model {reference!r}",
-            f"names no {missing}",
-            "write http://host:port/v1#model-name, as the server calls it",
-        )
+        raise UsageError(f"model {reference!r}", f"names no {missing}", cure)
     if parts.username or parts.password:
         raise UsageError(
             f"model at {parts.hostname}",
@@ -99,7 +107,7 @@ class ServerModel:
     """Implements core.nouns.LanguageModel over HTTP.
 
     parallel: requests at once. attempts: tries of one request. pause: seconds before the second
-    try, doubled at each further one. timeout: seconds that one answer may take.
+    try, doubled at each further one. timeout: seconds that one answer may take, all its tries together.
     completion_tokens: tokens generated so far, as the server counts them.
     Deviations from a local model: 1. token ids are not known, so `Generation.ids` is empty; 2. how
     a seed is used is the server's affair, and greedy answers may differ with what shares its batch.
@@ -116,10 +124,8 @@ class ServerModel:
         timeout: float = TIMEOUT,
     ) -> None:
         self.url, self.model = url, model
-        self.parallel, self.attempts, self.pause, self.timeout = parallel, attempts, pause, timeout
+        self.asking = Asking(parallel, attempts, pause, timeout)
         self.completion_tokens = 0
-        self._counting, self._stopping = Lock(), Event()
-        self._dice = random.Random()
 
     @property
     def name(self) -> str:
@@ -142,7 +148,7 @@ class ServerModel:
             seen[prompt] += 1
         return self._all(lambda client, job: self._write(client, job[0], decoding, job[1]), jobs)
 
-    def _write(self, client: Client, prompt: Prompt, decoding: Decoding, seed: int) -> Generation:
+    async def _write(self, client: AsyncClient, prompt: Prompt, decoding: Decoding, seed: int) -> Generation:
         body: dict[str, Any] = {
             "model": self.model,
             "max_tokens": decoding.max_new_tokens,
@@ -156,13 +162,60 @@ class ServerModel:
         else:
             messages = [{"role": turn.role, "content": turn.content} for turn in prompt.turns]
             place, body = "chat/completions", {**body, "messages": messages}
-        reply = self._post(client, place, body)
+        reply = await self._post(client, place, body)
         choice = self._choice(place, reply)
-        said = choice.get("text") if is_raw(prompt) else (choice.get("message") or {}).get("content")
-        usage = reply.get("usage") or {}
-        with self._counting:
-            self.completion_tokens += int(usage.get("completion_tokens") or 0)
-        return Generation(said or "", (), choice.get("finish_reason") == "stop")
+        text = self._said(place, choice) if is_raw(prompt) else self._message(place, choice)
+        self.completion_tokens += self._tokens(place, reply)
+        return Generation(text, (), choice.get("finish_reason") == "stop")
+
+    def _said(self, place: str, choice: Mapping[str, Any]) -> str:
+        text = choice.get("text")
+        if not isinstance(text, str):
+            raise self._nonsense(place, "text", text)
+        return _whole(text)
+
+    def _message(self, place: str, choice: Mapping[str, Any]) -> str:
+        """The text of a message, whose content is a string, a list of parts, or null where all that was
+        written is a refusal, or thoughts, which do not belong to the answer."""
+        message = choice.get("message")
+        if not isinstance(message, Mapping) or not message:
+            raise self._nonsense(place, "message", message)
+        content = message.get("content")
+        if isinstance(content, list):
+            return _whole("".join(self._part(place, part) for part in content))
+        if content is None:
+            content = message.get("refusal") or ""
+        if not isinstance(content, str):
+            raise self._nonsense(place, "content", content)
+        return _whole(content)
+
+    def _part(self, place: str, part: object) -> str:
+        if isinstance(part, str):
+            return part
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind in THOUGHTS:
+            return ""
+        text = part.get("refusal" if kind == "refusal" else "text") if isinstance(part, Mapping) else None
+        if not isinstance(text, str):
+            raise self._nonsense(place, "part of the content", part)
+        return text
+
+    def _tokens(self, place: str, reply: Mapping[str, Any]) -> int:
+        """How many tokens were written; 0 where the server does not count."""
+        usage = reply.get("usage")
+        count = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
+        if count is None:
+            return 0
+        if isinstance(count, bool) or not isinstance(count, int | float) or not 0 <= count <= MOST_TOKENS:
+            raise self._nonsense(place, "completion_tokens", count)
+        return int(count)
+
+    def _nonsense(self, place: str, name: str, value: object) -> RunError:
+        return RunError(
+            f"{self.url}/{place}",
+            f"answers with {name} = {excerpt(repr(value))}, which cannot be meant",
+            "check that it is an OpenAI-compatible server",
+        )
 
     def choose(self, contexts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[OptionScore]]:
         """ln p(option | context) in nats, from servers that echo a prompt with its log-probabilities
@@ -187,106 +240,69 @@ class ServerModel:
         scored = self._all(lambda client, text: self._score(client, text, 0), list(texts))
         return [(-one.log_prob, one.tokens) for one in scored]
 
-    def _score(self, client: Client, text: str, start: int) -> OptionScore:
+    async def _score(self, client: AsyncClient, text: str, start: int) -> OptionScore:
         body = {"model": self.model, "prompt": text, "max_tokens": 1, "temperature": 0.0, "echo": True, "logprobs": 1}
-        choice = self._choice("completions", self._post(client, "completions", body))
-        said = choice.get("logprobs") or {}
+        place = "completions"
+        choice = self._choice(place, await self._post(client, place, body))
+        said, whole = choice.get("logprobs"), choice.get("text")
+        said = said if isinstance(said, Mapping) else {}
         values, offsets = said.get("token_logprobs"), said.get("text_offset")
-        if not values or not offsets or not str(choice.get("text", "")).startswith(text):
+        if not values or not offsets or not isinstance(whole, str) or not whole.startswith(text):
             raise ModelError(
                 f"{self.url}: {self.model}",
                 "does not give the probabilities of a prompt's own tokens (echo with logprobs)",
                 "serve it with vLLM or llama.cpp, or name it by its directory or hub id",
             )
         tops = said.get("top_logprobs") or [None] * len(values)
-        ends = [*offsets[1:], len(str(choice["text"]))]
+        for name, found in (("token_logprobs", values), ("text_offset", offsets), ("top_logprobs", tops)):
+            if not isinstance(found, list) or len(found) != len(values):
+                raise self._nonsense(place, name, found)
+        if not all(_is_number(at) for at in offsets) or list(offsets) != sorted(offsets):
+            raise self._nonsense(place, "text_offset", offsets)
+        ends = [*offsets[1:], len(whole)]
         mine = [
             i
             for i, (value, at, end) in enumerate(zip(values, offsets, ends, strict=True))
             if value is not None and end > start and at < len(text)
         ]
-        greedy = all(tops[i] is not None and values[i] >= max(tops[i].values(), default=0.0) for i in mine)
+        for i in mine:
+            likely = list(tops[i].values()) if isinstance(tops[i], Mapping) else []
+            for value in (values[i], *likely):
+                if not _is_number(value) or value > ROUNDING:
+                    raise self._nonsense(place, "the logarithm of a probability", value)
+        greedy = all(isinstance(tops[i], Mapping) and values[i] >= max(tops[i].values(), default=0.0) for i in mine)
         return OptionScore(sum(values[i] for i in mine), len(mine), greedy)
 
-    def _all(self, ask: Callable[[Client, Any], T], jobs: Sequence[Any]) -> list[T]:
-        """Answers in the order of `jobs`; the first failure stops what has not begun."""
-        with self._client() as client, ThreadPoolExecutor(self.parallel) as pool:
-            futures = [pool.submit(ask, client, job) for job in jobs]
-            try:
-                return [future.result() for future in futures]
-            except BaseException:
-                self._stopping.set()
-                pool.shutdown(cancel_futures=True)
-                raise
-            finally:
-                self._stopping.clear()
+    def _all(self, ask: Callable[[AsyncClient, Any], Awaitable[T]], jobs: Sequence[Any]) -> list[T]:
+        return self.asking.all(ask, jobs)
 
-    def _client(self) -> Client:
-        import httpx2
-
-        key = os.environ.get("OPENAI_API_KEY", "")
-        return httpx2.Client(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx2.Timeout(self.timeout, connect=min(self.timeout, 10.0)),
-            limits=httpx2.Limits(max_connections=self.parallel, max_keepalive_connections=self.parallel),
-        )
-
-    def _post(self, client: Client, place: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The server's JSON answer. RunError names the address, the attempts and the cure."""
-        import httpx2
-
-        address, trouble = f"{self.url}/{place}", ""
-        for attempt in range(self.attempts):
-            wanted = 0.0
-            try:
-                response = client.post(address, json=body)
-            except httpx2.TransportError as error:
-                trouble = f"{type(error).__name__}: {error}".rstrip(": ")
-            else:
-                if response.status_code < 400:
-                    return self._json(address, response.text)
-                trouble = f"status {response.status_code}: {_excerpt(response.text)}"
-                if response.status_code not in PASSING and response.status_code < 500:
-                    raise RunError(address, f"refuses the request ({trouble})", _cure(response.status_code, self.model))
-                wanted = _seconds(response.headers.get("retry-after", ""))
-            if attempt + 1 < self.attempts:
-                growing = self.pause * 2**attempt * self._dice.uniform(0.5, 1.0)
-                if self._stopping.wait(min(LONGEST_PAUSE, max(wanted, growing))):
-                    break
-        raise RunError(
-            f"{address}: {trouble}",
-            f"no answer in {self.attempts} attempts",
-            "check that the server runs and is not overloaded, then run the same command again: "
-            "answers already given are kept",
-        )
-
-    def _json(self, address: str, text: str) -> dict[str, Any]:
-        try:
-            found = json.loads(text)
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise RunError(
-                address,
-                f"answers with something else than JSON: {_excerpt(text)}",
-                "check the address; most end in /v1",
-            )
-        return found
+    async def _post(self, client: AsyncClient, place: str, body: dict[str, Any]) -> dict[str, Any]:
+        return await self.asking.post(client, f"{self.url}/{place}", body, lambda status: _cure(status, self.model))
 
     def _choice(self, place: str, reply: dict[str, Any]) -> dict[str, Any]:
         choices = reply.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
             raise RunError(
                 f"{self.url}/{place}",
-                f"gives no answer: {_excerpt(json.dumps(reply))}",
+                f"gives no answer: {excerpt(json.dumps(reply)[:4096])}",
                 "check that it is an OpenAI-compatible server and that the model's name is right",
             )
-        return choices[0]
+        # One was asked for; should more come, in any order, it is the one of index 0.
+        return next((one for one in choices if isinstance(one, dict) and one.get("index") == 0), choices[0])
 
 
 def is_raw(prompt: Prompt) -> bool:
     """Whether the prompt is plain text to be continued, not a chat."""
     return all(turn.role in RAW_ROLES for turn in prompt.turns)
+
+
+def _whole(text: str) -> str:
+    """The text without halves of surrogate pairs, which no tokenizer and no file can hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
 
 
 def _text(prompt: Prompt) -> str:
@@ -297,18 +313,6 @@ def prompt_seed(seed: int, prompt: Prompt, again: int) -> int:
     """The seed with which one prompt of a call is sampled. again: how often it came before."""
     text = json.dumps([seed, again, [[turn.role, turn.content] for turn in prompt.turns]])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
-
-
-def _seconds(text: str) -> float:
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        return 0.0
-
-
-def _excerpt(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 200 else line[:199] + "…"
 
 
 def _cure(status: int, model: str) -> str:

@@ -6,7 +6,16 @@ import pickle
 
 import pytest
 
-from mnemos.core.errors import DataError, MnemosError, ModelError, NotComparable, RunError, UsageError, nearest
+from mnemos.core.errors import (
+    DataError,
+    MnemosError,
+    ModelError,
+    NotComparable,
+    RunError,
+    UsageError,
+    nearest,
+    printable,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,3 +50,13 @@ def test_errors_cross_process_borders() -> None:
 )
 def test_nearest(name: str, known: list[str], expected: str) -> None:
     assert nearest(name, known) == expected
+
+
+def test_messages_steer_no_terminal_and_quote_no_file_whole() -> None:
+    said = str(DataError("a\x1b[2Jb\x00\x9b", "\u202eevil \ud83d", "two\n\tlines, ℕ, 中文, 👩\u200d💻\r"))
+    assert said == "a\\x1b[2Jb\\x00\\x9b: \\u202eevil \\ud83d\n  two\n\tlines, ℕ, 中文, 👩\u200d💻\\r"
+    assert printable("plain ü") == "plain ü"
+    long = str(UsageError("x" * 20_000 + "end", "is long"))
+    assert len(long) < 2100
+    assert "characters left out" in long
+    assert long.endswith("end: is long")
