@@ -6,12 +6,9 @@ import contextlib
 import errno
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from mnemos.core.errors import RunError
 
@@ -67,21 +64,3 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Parse a JSONL file that mnemos wrote (user data goes through `sources.read`)."""
     # Not splitlines: it would also break at U+2028 and its like, which may stand in any answer.
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").split("\n") if line]
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML reads YAML 1.1, in which the key `on` of a method's settings would be a boolean."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:bool"]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-
-
-def parse_yaml(text: str) -> Any:
-    """Plain values of YAML text; true and false alone are booleans, as in YAML 1.2. yaml.YAMLError if it is none."""
-    return yaml.load(text, Loader=_Loader)

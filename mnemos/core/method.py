@@ -92,9 +92,32 @@ def validated(model: type[BaseModel], values: Mapping[str, Any], *, where: str) 
     if unknown:
         raise UsageError(f"{where}.{unknown[0]}", "is not a known key", nearest(str(unknown[0]), model.model_fields))
     try:
-        return model(**values)
+        made = model(**values)
     except ValidationError as error:
         raise _refusal(error, model, values, where) from None
+    for key, value in values.items():
+        _refuse_misread(value, getattr(made, key), f"{where}.{key}")
+    return made
+
+
+MOST = 2**53
+"""Numbers beyond are refused everywhere: none can be meant, and not every library can hold them."""
+
+
+def _refuse_misread(given: Any, taken: Any, where: str) -> None:
+    """What pydantic converts without a word: true to 1; and what no setting can mean: 10**20."""
+    number = isinstance(taken, int | float) and not isinstance(taken, bool)
+    if number and isinstance(given, bool):
+        raise UsageError(f"{where} = {str(given).lower()}", "must be a number", "write 1 or 0 if you mean it")
+    if number and abs(taken) > MOST:
+        raise UsageError(f"{where} = {given}", f"is beyond {MOST:,}", "no setting needs a number of that size")
+    if isinstance(given, Mapping):
+        for key, value in given.items():
+            inner = taken.get(key) if isinstance(taken, Mapping) else getattr(taken, str(key), None)
+            _refuse_misread(value, inner, f"{where}.{key}")
+    elif isinstance(given, list | tuple) and isinstance(taken, list | tuple) and len(given) == len(taken):
+        for number_of, (value, inner) in enumerate(zip(given, taken, strict=True)):
+            _refuse_misread(value, inner, f"{where}.{number_of}")
 
 
 def _refusal(error: ValidationError, model: type[BaseModel], values: Mapping[str, Any], where: str) -> UsageError:
@@ -105,9 +128,14 @@ def _refusal(error: ValidationError, model: type[BaseModel], values: Mapping[str
     places = [_place(values, one) for one in errors]
     place = max(places, key=len)
     here = [one for one, its in zip(errors, places, strict=True) if its == place]
-    met = "missing" if here[0]["type"] == "missing" else repr(here[0].get("input"))
+    given = here[0].get("input")
+    met = "missing" if here[0]["type"] == "missing" else repr(given)
     said = " or: ".join(dict.fromkeys(one["msg"] for one in here))
-    return UsageError(f"{'.'.join([where, *map(str, place)])} = {met}", said, _hint(model, place))
+    cure = _hint(model, place)
+    if any(one["type"] == "string_type" for one in here) and isinstance(given, int | float):
+        quoted = str(given).lower() if isinstance(given, bool) else str(given)
+        cure = f'{cure} Quote a text: "{quoted}"'.strip()
+    return UsageError(f"{'.'.join([where, *map(str, place)])} = {met}", said, cure)
 
 
 def _place(values: Any, error: Mapping[str, Any]) -> tuple[int | str, ...]:
@@ -131,7 +159,7 @@ def _hint(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
         return ""
     info = model.model_fields[str(place[0])]
     said = info.description or ""
-    default = "" if info.is_required() else f" (default {info.default!r})"
+    default = "" if info.is_required() else f" (default {info.get_default(call_default_factory=True)!r})"
     return f"{said}{default}".strip()
 
 

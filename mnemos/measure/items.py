@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mnemos.core.errors import DataError
-from mnemos.core.files import parse_yaml
+from mnemos.core.json_text import parse_json
 from mnemos.core.nouns import Prompt, Turn
+from mnemos.core.yaml_text import parse_yaml
 
 KEYS = (
     "id",
@@ -112,10 +111,8 @@ def _text(path: Path) -> str:
 
 
 def _list(text: str, path: Path) -> list[Any]:
-    try:
-        value = json.loads(text) if ".json" in path.suffixes else parse_yaml(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{path}", f"cannot be parsed ({' '.join(str(error).split())})", "check its syntax") from None
+    read = parse_json if ".json" in path.suffixes else parse_yaml
+    value = read(text, f"{path}", DataError)
     if not isinstance(value, list):
         raise DataError(f"{path}", "must hold a list of items", "one item a list entry")
     return value
@@ -126,10 +123,7 @@ def _lines(text: str, path: Path) -> Iterator[Row]:
         if not line.strip():
             continue
         where = f"{path}:{number}"
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise DataError(where, f"is not JSON ({error})", "one JSON object a line") from None
+        value = parse_json(line, where)
         if not isinstance(value, dict):
             raise DataError(f"{where} = {line[:60]}", "must be a JSON object", 'e.g. {"prompt": …, "answer": …}')
         yield Row(where, number, value)
@@ -212,7 +206,7 @@ def _plain(given: Mapping[str, Any], key: str, where: str) -> str | None:
 def _scalar(value: Any, where: str, key: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise DataError(
-            f"{where}: {key} = {value!r}", "must be a text or a number", "quote it (YAML reads yes as true)"
+            f"{where}: {key} = {value!r}", "must be a text or a number", "quote it: true and null are no texts"
         )
     return str(value)
 

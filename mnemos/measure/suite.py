@@ -19,13 +19,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import yaml
-
 from mnemos.core.errors import DataError, UsageError, nearest
-from mnemos.core.files import parse_yaml
 from mnemos.core.fingerprint import directory_fingerprint, file_fingerprint, fingerprint
+from mnemos.core.json_text import parse_json
 from mnemos.core.method import validated
 from mnemos.core.nouns import Decoding
+from mnemos.core.yaml_text import read_utf8, read_yaml
 from mnemos.measure.items import Item, Row, parse, read_rows, rows_of
 from mnemos.measure.kinds import KINDS, Kind
 from mnemos.measure.settings import (
@@ -163,12 +162,10 @@ def _definitions(spec: str | Mapping[str, Any], base: Path) -> Iterable[tuple[Ma
     if isinstance(spec, Mapping):
         return [(spec, base)]
     path = _locate(str(spec), base)
-    try:
-        value = parse_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}", f"is not YAML ({' '.join(str(error).split())})", "check indentation and quotes"
-        ) from None
+    if path.suffix == ".json":
+        value = parse_json(read_utf8(path, DataError), f"{path}")
+    else:
+        value = read_yaml(path, DataError)
     if isinstance(value, Mapping) and "suites" in value and "kind" not in value:
         strangers = set(value) - {"suites"}
         if strangers:

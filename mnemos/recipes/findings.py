@@ -29,9 +29,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from mnemos.core.errors import DataError, UsageError
-from mnemos.core.files import parse_yaml, read_json, write_text
+from mnemos.core.files import read_json, write_text
 from mnemos.core.method import validated
 from mnemos.core.settings import Settings
+from mnemos.core.yaml_text import read_yaml
 from mnemos.recipes.roads.registry import load_roads, study_name
 from mnemos.report.markdown import escape, table
 from mnemos.report.words import figure, interval
@@ -103,7 +104,7 @@ class Outcome:
 
 def load_findings(path: Path = REGISTRY) -> list[Finding]:
     """The registry. Raises UsageError for a key that no finding has, DataError for an id used twice."""
-    rows = parse_yaml(path.read_text(encoding="utf-8"))
+    rows = read_yaml(path)
     found = [
         _finding({**row, "tests": [validated(Ordering, t, where=f"{row.get('id')}.tests") for t in row["tests"]]})
         for row in rows

@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from mnemos.core.errors import UsageError
-from mnemos.core.files import parse_yaml, read_json, write_json, write_jsonl
+from mnemos.core.files import read_json, write_json, write_jsonl
 from mnemos.core.method import find, validated
 from mnemos.core.nouns import Example, Turn
 from mnemos.core.plan import Plan
 from mnemos.core.settings import Settings, TrainSettings
 from mnemos.core.shipped import MANIFEST, hashes, verify
+from mnemos.core.yaml_text import read_yaml
 from mnemos.recipes import patient_suites
 from mnemos.recipes.patient_data import WorldSettings, base_texts, chat_rows
 from mnemos.recipes.roads import preference
@@ -91,7 +92,7 @@ class Recipe(Settings):
 
 def load_recipe(path: Path = RECIPE) -> Recipe:
     """Read and check a recipe; UsageError with the nearest known key."""
-    recipe: Recipe = validated(Recipe, parse_yaml(path.read_text(encoding="utf-8")), where=path.name)
+    recipe: Recipe = validated(Recipe, read_yaml(path), where=path.name)
     return recipe
 
 

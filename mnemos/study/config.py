@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import itertools
 import math
@@ -11,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field
 
 from mnemos.core.errors import UsageError, nearest
-from mnemos.core.files import parse_yaml
 from mnemos.core.method import find, validated
 from mnemos.core.settings import Settings, TrainSettings
+from mnemos.core.yaml_text import dump_yaml, parse_yaml, read_yaml
 from mnemos.study.paths import author_location, data_location, model_location, resolve_path, reward_locations
 from mnemos.study.sections import Along, SuiteRoles, Task
 
@@ -146,14 +144,7 @@ def resolved_study(raw: Mapping[str, Any], folder: Path) -> Study:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        raw = parse_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path}", "does not exist", "write one with: mnemos init DATA --model MODEL") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}", f"is not UTF-8 (byte {error.start})", "save the file as UTF-8") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}", f"is not YAML: {' '.join(str(error).split())}", "see mnemos schema") from None
+    raw = read_yaml(path, cure="give a study file, or write one with: mnemos init DATA --model MODEL")
     if not isinstance(raw, dict):
         raise UsageError(f"{path}", "must be a mapping with model, teach, suites, arms", "see mnemos init")
     return raw
@@ -335,20 +326,12 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise UsageError(f"--set {text}", "must be key=value", "for example --set train.learning_rate=1e-4")
-    return key, number_or_text(parse_yaml(value))
-
-
-def number_or_text(value: Any) -> Any:
-    """A value as YAML reads it, but with 1e-4 as a number: YAML 1.1 wants a dot in it."""
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            return float(value)
-    return value
+    return key, parse_yaml(value, f"--set {text}")
 
 
 def dump_study(study: Study) -> str:
     """The resolved study as YAML, every default filled in; running it again is the same study."""
-    return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return dump_yaml(study.model_dump())
 
 
 def schema() -> dict[str, Any]:

@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from mnemos.core.errors import DataError, UsageError
+from mnemos.core.errors import DataError, UsageError, printable
 from mnemos.core.files import write_jsonl, write_text
 from mnemos.core.nouns import Example, Turn
+from mnemos.core.yaml_text import yaml_scalar
 from mnemos.study.paths import data_location, model_location
 
 HELD_OUT = 200
@@ -76,14 +77,14 @@ def write_study(data: str, model: str, out: Path, *, force: bool = False) -> Ite
     write_text(suite_file, _suite(stem, held[0]))
     location = model_location(model, here)
     text = TEMPLATE.format(
-        model=location,
-        model_name=Path(location).name,
-        data_name=Path(data).name,
+        model=yaml_scalar(location),
+        model_name=printable(Path(location).name),
+        data_name=printable(Path(data).name),
         study=out,
         run=Path("runs") / out.stem,
-        train=train_file.name,
-        described=source.describe(),
-        new_suite=f"suites/{suite_file.name}",
+        train=yaml_scalar(train_file.name),
+        described=printable(source.describe()),
+        new_suite=yaml_scalar(f"suites/{suite_file.name}"),
         held=len(held),
     )
     write_text(out, text)
@@ -116,9 +117,9 @@ def _item(example: Example) -> dict[str, object]:
 
 def _suite(stem: str, example: Example) -> str:
     if example.kind == "text":
-        return f"name: {stem}\nkind: bits_per_byte\ndata: {stem}.jsonl\n"
+        return f"name: {yaml_scalar(stem)}\nkind: bits_per_byte\ndata: {yaml_scalar(stem + '.jsonl')}\n"
     return (
-        f"name: {stem}\nkind: generated\ndata: {stem}.jsonl\n"
+        f"name: {yaml_scalar(stem)}\nkind: generated\ndata: {yaml_scalar(stem + '.jsonl')}\n"
         "match: normalised        # exact | normalised | number | regex | json\n"
         "max_new_tokens: 128\ntolerance: 2.0           # points that may be lost and still count as kept\n"
     )

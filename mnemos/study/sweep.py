@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mnemos.core.errors import UsageError, nearest
-from mnemos.core.files import parse_yaml
 from mnemos.core.method import find
 from mnemos.core.settings import TrainSettings
-from mnemos.study.config import Study, number_or_text, raw_study, resolved_study
+from mnemos.core.yaml_text import parse_yaml
+from mnemos.study.config import Study, raw_study, resolved_study
 from mnemos.study.engine import Engine
 from mnemos.study.experiment import Experiment, build, describe
 from mnemos.study.run import Record, carry_out
@@ -64,10 +62,9 @@ def axis(text: str) -> Axis:
             f"--over {text}", "must be METHOD.SETTING=VALUE,VALUE,…", "for example --over replay.share_of_final=0,0.1"
         )
     try:
-        parsed = parse_yaml(said if said.lstrip().startswith("[") else f"[{said}]")
-    except yaml.YAMLError:
+        values = parse_yaml(said if said.lstrip().startswith("[") else f"[{said}]")
+    except UsageError:
         raise UsageError(f"--over {text}", "has values that are no YAML list", "quote a value with a comma") from None
-    values = [number_or_text(value) for value in parsed]
     if len({repr(value) for value in values}) < len(values):
         raise UsageError(f"--over {text}", "names a value twice", "list each value once")
     return Axis(method, setting, tuple(values))

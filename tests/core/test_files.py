@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from mnemos.core.errors import RunError
-from mnemos.core.files import parse_yaml, read_json, read_jsonl, write_json, write_jsonl, write_text
+from mnemos.core.files import read_json, read_jsonl, write_json, write_jsonl, write_text
 
 
 def left(folder: Path) -> list[str]:
@@ -153,11 +153,3 @@ def test_writing_into_a_file_as_a_folder_is_not_called_full(tmp_path: Path) -> N
     write_text(tmp_path / "file", "")
     with pytest.raises(OSError, match="file"):
         write_text(tmp_path / "file" / "x.json", "new")
-
-
-def test_a_setting_may_be_called_on() -> None:
-    text = "{distill: {on: rehearsed}, off: no, a: true, b: False, c: 3, d: 1.0e-3, e: null, f: [yes, 2026-01-31]}"
-    read = parse_yaml(text)
-    assert read.pop("f")[0] == "yes"
-    assert read == {"distill": {"on": "rehearsed"}, "off": "no", "a": True, "b": False, "c": 3, "d": 1e-3, "e": None}
-    assert parse_yaml("on") == "on"

@@ -117,7 +117,7 @@ def test_bad_settings_are_refused(values: dict[str, Any], said: str, cure: str) 
         ("generated", {"prompt": "?"}, "names no answer"),
         ("generated", {"answer": "x"}, "has no prompt or messages"),
         ("generated", {"prompt": "?", "anwser": "x"}, "did you mean 'answer'"),
-        ("generated", {"prompt": "?", "answer": True}, "YAML reads yes as true"),
+        ("generated", {"prompt": "?", "answer": True}, "must be a text or a number"),
         ("generated", {"prompt": "?", "answer": "a", "answers": ["b"]}, "has both"),
         ("generated", {"prompt": "", "answer": "a"}, "not empty"),
         ("generated", {"prompt": "a", "messages": [], "answer": "a"}, "has both prompt and messages"),
@@ -238,3 +238,58 @@ def test_every_kind_says_what_it_is() -> None:
         assert (kind.settings.__doc__ or "").strip()
         for key, info in kind.settings.model_fields.items():
             assert info.description, f"{name}.{key}"
+
+
+WRITTEN = ["12:30", "007", "010", "0x1F", "1.10", "1_000", "yes", "no", "on"]
+
+
+def test_an_answer_is_the_text_that_stands_in_the_suite(tmp_path: Path) -> None:
+    items = "\n".join(f"  - {{id: a{n}, prompt: p, answer: {text}}}" for n, text in enumerate(WRITTEN))
+    (tmp_path / "s.yaml").write_text(f"name: s\nkind: generated\nitems:\n{items}\n")
+    (tmp_path / "items.yaml").write_text("".join(f"- {{prompt: p, answers: [{text}]}}\n" for text in WRITTEN))
+    (suite,) = load_suites(["s.yaml"], tmp_path)
+    assert [item.answers for item in suite.items] == [(text,) for text in WRITTEN]
+    assert [item.answers for item in one(tmp_path, kind="generated", data="items.yaml").items] == [
+        (text,) for text in WRITTEN
+    ]
+
+
+def test_options_and_ids_are_texts_as_written(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(
+        "{name: s, kind: choice, items: [{id: 007, prompt: p, options: [1.10, 1.1, 010], answer: 010}]}"
+    )
+    (item,) = load_suites(["s.yaml"], tmp_path)[0].items
+    assert (item.id, item.options, item.true) == ("007", ("1.10", "1.1", "010"), (2,))
+
+
+def test_json_answers_keep_their_text(tmp_path: Path) -> None:
+    (tmp_path / "items.jsonl").write_text('{"prompt": "p", "answer": 1.10}\n{"prompt": "p", "answer": 1E3}\n')
+    (tmp_path / "items.json").write_text('[{"prompt": "p", "answer": 1.10}, {"prompt": "p", "answer": 1E3}]')
+    for name in ("items.jsonl", "items.json"):
+        assert [item.answers for item in one(tmp_path, kind="generated", data=name).items] == [("1.10",), ("1E3",)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "place"),
+    [
+        ("s.yaml", "name: s\nkind: generated\nname: t\nitems: [{prompt: p, answer: a}]", "s.yaml:3"),
+        ("s.json", '{"name": "s", "kind": "generated", "kind": "choice", "items": []}', "s.json"),
+        ("s.yaml", "{name: s, kind: generated, items: [{prompt: p, answer: a,\n answer: b}]}", "s.yaml:2"),
+    ],
+)
+def test_a_key_written_twice_is_refused_with_its_place(tmp_path: Path, name: str, text: str, place: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError) as caught:
+        load_suites([name], tmp_path)
+    assert caught.value.value.endswith(place)
+
+
+def test_an_item_with_a_key_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "items.jsonl").write_text('{"prompt": "p", "answer": "x"}\n{"prompt": "p", "answer": "x", "answer": 2}')
+    with pytest.raises(DataError, match=r"items\.jsonl:2: has the key 'answer' twice"):
+        one(tmp_path, kind="generated", data="items.jsonl")
+
+
+def test_an_infinite_tolerance_is_refused() -> None:
+    with pytest.raises(UsageError, match="tolerance"):
+        one(kind="generated", tolerance=float("inf"), items=[ASK])

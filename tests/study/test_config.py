@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnemos.core.errors import UsageError
+from mnemos.core.yaml_text import parse_yaml
 from mnemos.study.config import dump_study, load_study, parse_override, schema
 from mnemos.study.paths import resolve_path
 
@@ -207,3 +208,33 @@ def test_single_arms_may_read_other_rows(tmp_path: Path, raw: dict[str, Any]) ->
         with pytest.raises(UsageError) as caught:
             load_study(write(tmp_path, {**raw, "arm_data": wrong}))
         assert said in str(caught.value)
+
+
+def test_inline_answers_stay_as_written_through_the_dump(tmp_path: Path, raw: dict[str, Any]) -> None:
+    path = write(tmp_path, raw)
+    items = "[{prompt: p, answer: 007}, {prompt: p, answer: 1.10}, {prompt: p, answer: yes}]"
+    path.write_text(path.read_text().replace("items: []", f"items: {items}"))
+    study, _ = load_study(path)
+    again, _ = load_study(parse_yaml(dump_study(study)))
+    for one in (study, again):
+        assert [str(item["answer"]) for item in one.suites.new[0]["items"]] == ["007", "1.10", "yes"]
+
+
+def test_two_arms_of_one_name_are_refused_with_file_and_line(tmp_path: Path, raw: dict[str, Any]) -> None:
+    path = write(tmp_path, {**raw, "arms": {}})
+    path.write_text(path.read_text().replace("arms: {}", "arms:\n  a: []\n  a: [{lora: {}}]"))
+    with pytest.raises(UsageError, match=r"study\.yaml:3: the key 'a' stands at line 2 already"):
+        load_study(path)
+
+
+@pytest.mark.parametrize("text", ["seeds=[1", "a=*b", "a={b: 1, b: 2}", "a=" + "[" * 1000, "a=!!python/name:os.x y"])
+def test_an_override_that_is_no_yaml_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--set"):
+        parse_override(text)
+
+
+def test_a_number_as_a_name_is_to_be_quoted_as_it_was_written(tmp_path: Path, raw: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match='Quote a text: "007"'):
+        load_study(write(tmp_path, raw), dict([parse_override("name=007")]))
+    study, _ = load_study(write(tmp_path, raw), dict([parse_override('name="007"')]))
+    assert study.name == "007"

@@ -14,9 +14,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from mnemos.core.errors import DataError, UsageError, nearest
-from mnemos.core.files import parse_yaml
 from mnemos.core.method import validated
 from mnemos.core.settings import Settings
+from mnemos.core.yaml_text import read_yaml
 
 REGISTRY = Path(__file__).parent / "roads.yaml"
 
@@ -43,7 +43,7 @@ def load_roads(path: Path = REGISTRY) -> list[Road]:
     road, part or study named twice."""
     if not path.is_file():
         raise UsageError(f"{path}", "does not exist", "give a registry of roads, or none for the shipped one")
-    rows = parse_yaml(path.read_text(encoding="utf-8")) or []
+    rows = read_yaml(path) or []
     roads: list[Road] = [validated(Road, row, where=f"road {row.get('name')}") for row in rows]
     studies = [study_name(part, path) for road in roads for part in road.parts]
     for road in roads:
@@ -79,5 +79,5 @@ def study_name(part: str, registry: Path = REGISTRY) -> str:
     path = part_path(part, registry)
     if not path.is_file():
         raise UsageError(f"{registry.name}: {part}", f"does not exist ({path})", "write the study file first")
-    raw: Any = parse_yaml(path.read_text(encoding="utf-8"))
+    raw: Any = read_yaml(path)
     return str(raw.get("name") or path.stem)
