@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -95,11 +94,9 @@ class Rescaled:
 def _wrapped(model: Any, config: Any) -> Any:
     from peft import get_peft_model
 
-    with warnings.catch_warnings():
-        # peft sets the flag right for GPT-2's Conv1D by itself, and warns each time.
-        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
-        # peft asks transformers by a name that is on its way out.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+    from mnemos.models.adapter import quiet_peft
+
+    with quiet_peft():
         wrapped = get_peft_model(model, config)
     # peft saves these sets in the order of Python's hash seed: the same adapter, another file.
     for setting in ("target_modules", "feedforward_modules"):

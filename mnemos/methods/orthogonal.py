@@ -89,7 +89,7 @@ def adapter_folder(handle: ModelHandle) -> Path:
 def _tensors(folder: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
-    from mnemos.models.load import check_safetensors
+    from mnemos.models.files import check_safetensors
 
     file = folder / "adapter_model.safetensors"
     if not file.is_file():

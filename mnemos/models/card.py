@@ -10,6 +10,7 @@ from typing import Any
 
 from mnemos.core.files import read_json, write_json, write_text
 from mnemos.core.fingerprint import LENGTH
+from mnemos.models.files import chosen_files
 from mnemos.models.load import Checkpoint
 from mnemos.models.merge import Merged
 from mnemos.models.merge_files import MARK
@@ -54,11 +55,12 @@ def identify(place: Path) -> str:
     reading all of a large model would take longer than merging it, and no training leaves the
     sampled bytes as they were. Trap: it is no proof against somebody who means harm.
     """
-    files = sorted(place.glob("*.safetensors"))
+    files = chosen_files(place)
     if sum(file.stat().st_size for file in files) <= WHOLE:
         return Checkpoint(str(place)).fingerprint
     digest = hashlib.sha256()
-    for file in sorted(path for path in place.iterdir() if path.suffix in (".json", ".safetensors", ".jinja")):
+    texts = (path for path in place.iterdir() if path.suffix in (".json", ".jinja"))
+    for file in sorted([*texts, *files]):
         size = file.stat().st_size
         digest.update(f"{file.name} {size} ".encode())
         with open(file, "rb") as opened:

@@ -7,11 +7,8 @@ tokenizer has tokens. More rows than tokens is a padded vocabulary and is fine.
 
 from __future__ import annotations
 
-import fnmatch
-import json
 import re
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,19 +16,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnemos.core.errors import ModelError
+from mnemos.core.errors import MnemosError, ModelError
 from mnemos.core.fingerprint import file_fingerprint, fingerprint
 from mnemos.core.plan import ModelHandle
+from mnemos.models.adapter import adapter_base
+from mnemos.models.files import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    CONFIGURATIONS,
+    PICKLES,
+    TOKENIZER,
+    WEIGHTS,
+    check_weights,
+    chosen_files,
+    gguf_refusal,
+    matches,
+    read_config,
+    readable,
+)
 
 if TYPE_CHECKING:
     from mnemos.models.language import LocalModel
 
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-PICKLES = ("*.bin", "*.bin.index.json", "*.pt", "*.pth")
-TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template*")
-CONFIG = ("config.json", "generation_config.json", "adapter_config.json")
 REWARD_HEAD = "score."
 """What transformers calls the head of a model that gives a sequence one number."""
+IN_A_LAYER = re.compile(r"\.\d+\..*weight$")
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?(@[\w./-]+)?$")
 
 
@@ -57,16 +66,21 @@ class Checkpoint:
         if not Path(self.path).is_dir():
             return fingerprint({"hub": self.path, "commit": _commit_or_unresolved(self.path)})
         folder = Path(self.path)
-        patterns: tuple[str, ...] = WEIGHTS + TOKENIZER + CONFIG
-        if self.allow_pickle:
-            patterns += PICKLES
-        if self.trust_remote_code:
-            patterns += ("*.py",)
-        files = sorted(p for p in folder.iterdir() if p.is_file() and _matches(p.name, patterns))
-        content: dict[str, Any] = {p.name: file_fingerprint(p) for p in files}
-        if (folder / "adapter_config.json").is_file():
+        with readable(folder):
+            content: dict[str, Any] = {file.name: file_fingerprint(file) for file in self._files(folder)}
+        if (folder / ADAPTER_CONFIG).is_file():
             content["base"] = Checkpoint(adapter_base(folder), self.trust_remote_code, self.allow_pickle).fingerprint
         return fingerprint(content)
+
+    def _files(self, folder: Path) -> list[Path]:
+        """What decides what the model is; weights that `files.weight_files` passes over do not."""
+        patterns: tuple[str, ...] = TOKENIZER + CONFIG
+        patterns += PICKLES if self.allow_pickle else ()
+        patterns += ("*.py",) if self.trust_remote_code else ()
+        chosen = {file.name for file in chosen_files(folder)}
+        patterns += ("*.safetensors.index.json",) if len(chosen) > 1 else () if chosen else WEIGHTS
+        names = sorted(place.name for place in folder.iterdir() if place.is_file())
+        return [folder / name for name in names if name in chosen or matches(name, patterns)]
 
     def load(self) -> LocalModel:
         """The model ready to be asked: on the GPU in bfloat16 if there is one, else float32."""
@@ -111,30 +125,52 @@ def load_model(
     merge: bool | None = None,
     reward: bool = False,
     new_head: bool = False,
+    headers_only: bool = False,
 ) -> Any:
     """A model (transformers.PreTrainedModel) in eval mode, on the CPU: a causal language model, or with
     `reward` one that gives a sequence one number. new_head: take a language model's weights for it and
     let its head begin at zero.
 
     dtype: name of a torch dtype. merge: whether the adapters of an adapter directory are added
-    into the base's weights (True) or stay a peft wrapper that `disable_adapter()` turns off
-    (False). None merges in float32 only, because in 16 bits a small update is lost in rounding.
+    into the base's weights (True; tied embeddings are untied where `models.adapter` says so) or stay a
+    peft wrapper that `disable_adapter()` turns off (False). None merges in float32 only, because in
+    16 bits a small update is lost in rounding. headers_only: a model without numbers (torch's meta
+    device), made of configurations and headers in a moment, to refuse what they can tell.
     Raises ModelError for everything that the module's docstring lists.
     """
-    folder = resolve(path, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-    if (folder / "adapter_config.json").is_file():
-        base = load_model(
-            adapter_base(folder),
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
-            allow_pickle=allow_pickle,
-            reward=reward,
-            new_head=new_head,
-        )
-        return _adapt(base, folder, merge if merge is not None else dtype == "float32")
-    read_config(folder / "config.json", "the model's configuration")
-    check_weights(folder, allow_pickle)
-    return _from_pretrained(folder, dtype, trust_remote_code, allow_pickle, reward, new_head)
+    how = _How(dtype, trust_remote_code, allow_pickle, reward, new_head, headers_only)
+    model = _loaded(path, how, merge if merge is not None else dtype == "float32")
+    if not headers_only:
+        from mnemos.models.finite import refuse_nonfinite
+
+        refuse_nonfinite(model, path)
+    return model
+
+
+@dataclass(frozen=True)
+class _How:
+    dtype: str
+    trust_remote_code: bool
+    allow_pickle: bool
+    reward: bool
+    new_head: bool
+    headers_only: bool
+
+
+def _loaded(path: str, how: _How, merge: bool) -> Any:
+    folder = resolve(path, allow_pickle=how.allow_pickle, trust_remote_code=how.trust_remote_code)
+    if not (folder / ADAPTER_CONFIG).is_file():
+        read_config(folder / "config.json", "the model's configuration")
+        check_weights(folder, how.allow_pickle)
+        return _from_pretrained(folder, how)
+    from mnemos.models.adapter import attached, check_adapter, merged
+
+    under = adapter_base(folder)
+    check_adapter(folder)
+    base = _loaded(under, how, merge=True)  # an adapter under it is part of what it was trained on
+    with explained(folder, "the adapter does not fit its base", "check base_model_name_or_path"):
+        adapted = attached(base, folder)
+    return merged(adapted, folder) if merge else adapted
 
 
 def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
@@ -147,7 +183,11 @@ def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
         if (folder / "adapter_config.json").is_file():
             return load_tokenizer(adapter_base(folder), trust_remote_code=trust_remote_code)
         raise ModelError(f"{folder}", "has no tokenizer files", "copy tokenizer.json and tokenizer_config.json there")
-    with _explained(folder, "the tokenizer cannot be read", "copy the tokenizer files of the original again"):
+    for name, what in CONFIGURATIONS.items():
+        # transformers reads them all, and would blame the tokenizer for any.
+        if (folder / name).is_file():
+            read_config(folder / name, what)
+    with explained(folder, "the tokenizer cannot be read", "copy the tokenizer files of the original again"):
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
 
 
@@ -160,17 +200,6 @@ def check_vocabulary(model: Any, tokenizer: Any, path: str) -> None:
             f"its tokenizer has {tokens} tokens",
             "use the tokenizer that the model was trained with, or model.resize_token_embeddings(len(tokenizer))",
         )
-
-
-def adapter_base(folder: Path) -> str:
-    """Where the base model of an adapter directory lies; relative paths are tried from the
-    current directory first, then from the adapter's."""
-    config = read_config(folder / "adapter_config.json", "the adapter's configuration")
-    base = config.get("base_model_name_or_path")
-    if not base:
-        raise ModelError(f"{folder}/adapter_config.json", "names no base_model_name_or_path", "add the base's path")
-    beside = folder / str(base)
-    return str(beside) if not Path(base).is_dir() and beside.is_dir() else str(base)
 
 
 def resolve(path: str, *, allow_pickle: bool, trust_remote_code: bool) -> Path:
@@ -236,6 +265,8 @@ def _hub_commit(path: str) -> str:
 
 
 def _hub_name(path: str) -> str:
+    if Path(path).is_file() and path.endswith(".gguf"):
+        raise gguf_refusal(Path(path))
     if Path(path).is_file():
         raise ModelError(f"{path}", "is a file, not a model directory", "name the folder that holds config.json")
     if not HUB_ID.match(path):
@@ -252,61 +283,30 @@ def _not_found(path: str, error: Exception) -> ModelError:
     )
 
 
-def check_weights(folder: Path, allow_pickle: bool) -> None:
-    """Raise ModelError when `folder` holds no weights, only pickles that nobody allowed, fewer
-    shards than its index names, or a damaged file. Reads headers only."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files and not allow_pickle:
-        pickled = sorted(p.name for p in folder.iterdir() if _matches(p.name, PICKLES))
-        if pickled:
-            raise ModelError(
-                f"{folder / pickled[0]}",
-                "is a pickle, which can run any code when opened",
-                "convert it to safetensors, or set allow_pickle if you trust its author",
-            )
-        raise ModelError(f"{folder}", "holds no *.safetensors weights", "copy the checkpoint again")
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        named = set(read_config(index, "the index of shards").get("weight_map", {}).values())
-        missing = sorted(named - {p.name for p in files})
-        if missing:
-            raise ModelError(f"{folder / missing[0]}", "is named by the index but missing", "copy that shard again")
-    for file in files:
-        check_safetensors(file)
-
-
-def check_safetensors(file: Path) -> None:
-    """Raise ModelError naming `file` when its header or length is wrong. Reads the header only."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="pt") as opened:
-            opened.keys()
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{file}", f"is damaged ({error})", "copy or download this file again") from None
-
-
-def _from_pretrained(
-    folder: Path, dtype: str, trust_remote_code: bool, allow_pickle: bool, reward: bool, new_head: bool
-) -> Any:
+def _from_pretrained(folder: Path, how: _How) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
     from transformers.utils import logging
 
-    if not sys.stderr.isatty():
+    from mnemos.models.architecture import refuse_other_kinds
+
+    if not sys.stderr.isatty() or how.headers_only:
         logging.disable_progress_bar()
-    with _explained(folder, "the model cannot be loaded", "check that weights and config.json belong together"):
-        auto = AutoModelForSequenceClassification if reward else AutoModelForCausalLM
+    auto = AutoModelForSequenceClassification if how.reward else AutoModelForCausalLM
+    with explained(folder, "the model cannot be loaded", "check that weights and config.json belong together"):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=how.trust_remote_code)
+        refuse_other_kinds(folder, config, reward=how.reward)
         model, info = auto.from_pretrained(
             folder,
-            **({"num_labels": 1} if reward else {}),
-            dtype=getattr(torch, dtype),
-            trust_remote_code=trust_remote_code,
-            use_safetensors=None if allow_pickle else True,
+            **({"num_labels": 1} if how.reward else {}),
+            **({"device_map": "meta"} if how.headers_only else {}),
+            dtype=getattr(torch, how.dtype),
+            trust_remote_code=how.trust_remote_code,
+            use_safetensors=None if how.allow_pickle else True,
             output_loading_info=True,
         )
     missing = sorted(info["missing_keys"])
-    if reward and new_head:
+    if how.reward and how.new_head:
         missing = [name for name in missing if not name.startswith(REWARD_HEAD)]
         # At zero every answer is worth the same, and no seed decides how training begins.
         torch.nn.init.zeros_(model.score.weight)
@@ -316,52 +316,46 @@ def _from_pretrained(
             f"lacks {len(missing)} tensors that config.json asks for, first {missing[0]}",
             "such a model would run on random numbers: copy the complete checkpoint",
         )
+    surplus = sorted(name for name in info["unexpected_keys"] if IN_A_LAYER.search(name))
+    if surplus:
+        raise ModelError(
+            f"{folder}",
+            f"holds {len(surplus)} weights of layers that config.json has no place for, first {surplus[0]}",
+            "they would be left out without a word: check that config.json (num_hidden_layers) is this model's",
+        )
+    _check_stops(folder, model)
     return model.eval()
 
 
-def _adapt(base: Any, folder: Path, merge: bool) -> Any:
-    from peft import PeftModel
-
-    for file in folder.glob("*.safetensors"):
-        check_safetensors(file)
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise ModelError(f"{folder}", "holds no adapter_model.safetensors", "save the adapter again as safetensors")
-    with (
-        _explained(folder, "the adapter does not fit its base", "check base_model_name_or_path"),
-        warnings.catch_warnings(),
-    ):
-        # peft asks transformers for a name that it has given up; and only warns of absent tensors.
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
-        warnings.filterwarnings("error", message="Found missing adapter keys", category=UserWarning)
-        adapted = PeftModel.from_pretrained(base, folder)
-    return (adapted.merge_and_unload() if merge else adapted).eval()
+def _check_stops(folder: Path, model: Any) -> None:
+    """Where an answer ends must be said in token ids: anything else would be asked of every answer."""
+    found = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ids = found if isinstance(found, list | tuple) else [found]
+    if not all(value is None or (isinstance(value, int) and not isinstance(value, bool)) for value in ids):
+        file = folder / "generation_config.json"
+        raise ModelError(
+            f"{file if file.is_file() else folder / 'config.json'}: eos_token_id = {found!r}"[:200],
+            "must be a token id (an integer) or a list of them",
+            "write the ids of the tokens that end an answer",
+        )
 
 
 @contextmanager
-def _explained(folder: Path, what: str, cure: str) -> Iterator[None]:
+def explained(folder: Path, what: str, cure: str) -> Iterator[None]:
+    """Turn whatever a library raises while it reads a checkpoint into a ModelError: it was given these
+    files and nothing else, so it is about them. Lack of memory and interrupts stay what they are."""
     try:
         yield
-    except ModelError:
+    except (MnemosError, MemoryError):
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, UserWarning) as error:
+    except BaseException as error:
+        # tokenizers and safetensors panic in Rust, which is no Exception in Python.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         if "trust_remote_code" in str(error):
             raise ModelError(f"{folder}", "brings its own code", "read it, then set trust_remote_code") from None
+        if isinstance(error, PermissionError):
+            raise ModelError(f"{folder}", f"may not be read ({error})", "chmod -R u+r on it") from None
         first = str(error).strip().splitlines()
-        raise ModelError(f"{folder}", f"{what} ({first[0] if first else type(error).__name__})", cure) from error
-
-
-def read_config(file: Path, what: str) -> dict[str, Any]:
-    """The JSON object in `file`; ModelError naming the file and `what` it is otherwise."""
-    if not file.is_file():
-        raise ModelError(f"{file}", f"{what} is missing", "copy the checkpoint again, with all of its files")
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{file}", f"{what} is not JSON ({error})", "copy this file again") from None
-    if not isinstance(value, dict):
-        raise ModelError(f"{file}", f"{what} is not a JSON object", "copy this file again")
-    return value
-
-
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        said = first[0] if first else type(error).__name__
+        raise ModelError(f"{folder}", f"{what} ({said[:300]})", cure) from error

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from mnemos.core.errors import ModelError
-from mnemos.models.load import adapter_base, read_config
-from mnemos.models.tensors import OUTPUT_NAMES, Stored, Weights, open_model, read_header
+from mnemos.models.adapter import adapter_base
+from mnemos.models.files import read_config
+from mnemos.models.tensors import INPUT_NAMES, OUTPUT_NAMES, Stored, Weights, open_model, read_header
 
 PREFIX = "base_model.model."
 KINDS = ("lora_A.weight", "lora_B.weight", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector",
@@ -91,12 +92,29 @@ def adapt(base: Weights, folder: Path) -> Weights:
             raise ModelError(f"{folder}", "holds no adapter_model.safetensors", "save the adapter again as safetensors")
         _, entries = read_header(file)
         base.adapter = folder
+        entries = _roles_apart(base, entries, config)
         base.stored.update(_whole(base, entries, folder))
         base.patches.update(_patches(base, entries, config, folder))
     except BaseException:
         base.close()
         raise
     return base
+
+
+def _roles_apart(base: Weights, entries: Mapping[str, Stored], config: Mapping[str, Any]) -> dict[str, Stored]:
+    """Untie `base` where the adapter touches one role of a tied embedding, by the rule of `models.adapter`.
+
+    Returns the tensors that are to be read: where peft kept both roles alike (ensure_weight_tying),
+    those of the output layer say the same again and are left out.
+    """
+    names = {key: _module(key)[0].removesuffix(".weight") + ".weight" for key in entries}
+    touched = [key for key, name in names.items() if name.endswith((*INPUT_NAMES, *OUTPUT_NAMES))]
+    if not touched or not base.shares_embeddings:
+        return dict(entries)
+    if config.get("ensure_weight_tying"):
+        return {key: stored for key, stored in entries.items() if not names[key].endswith(OUTPUT_NAMES)}
+    base.untie()
+    return dict(entries)
 
 
 def _refuse(folder: Path, config: Mapping[str, Any]) -> None:

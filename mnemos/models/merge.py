@@ -103,6 +103,9 @@ class Merge:
 
 def plan(expression: Combination, opened: dict[str, Weights], parent: str, how: How) -> Merge:
     """Check everything that can be checked without computing. Raises as `combine` does."""
+    if any(opened[name].untied for name in expression.names) and opened[parent].shares_embeddings:
+        # An adapter gave one of them two matrices, so the result has two.
+        opened[parent].untie()
     if opened[parent].is_vector and not how.vector:
         raise UsageError(
             f"{expression}: {parent} is a saved difference", "a sum of differences is no model", "add it to a model"

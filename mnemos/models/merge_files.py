@@ -6,7 +6,6 @@ and what belongs to it (special tokens, generation settings) from one model, oft
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import shutil
 from collections.abc import Mapping
@@ -18,8 +17,8 @@ import torch
 
 from mnemos.core.combination import Combination
 from mnemos.core.files import write_json
-from mnemos.models.load import TOKENIZER, read_config
-from mnemos.models.tensors import VECTOR, Weights
+from mnemos.models.files import TOKENIZER, VECTOR, matches, read_config
+from mnemos.models.tensors import Weights
 from mnemos.models.vocabulary import Alignment
 
 LEFT_OUT = (".safetensors", ".bin", ".pt", ".pth", ".msgpack", ".h5", ".gguf", ".onnx")
@@ -81,8 +80,8 @@ def write_rest(
 ) -> None:
     """Write everything but weights and card into `out`. dtype: None where it is the trunk's."""
     trunk = opened[who.trunk]
-    _copy(trunk.folder, out, lambda name: not _matches(name, TOKENIZER_FILES))
-    _copy(text_folder(opened[who.tokenizer]), out, lambda name: _matches(name, TOKENIZER_FILES))
+    _copy(trunk.folder, out, lambda name: not matches(name, TOKENIZER_FILES))
+    _copy(text_folder(opened[who.tokenizer]), out, lambda name: matches(name, TOKENIZER_FILES))
     tokens = alignment.tokens if alignment is not None else None
     if who.template != who.tokenizer:
         _take_template(out, text_folder(opened[who.template]), tokens)
@@ -106,9 +105,9 @@ def _take_template(out: Path, folder: Path, tokens: Mapping[str, int] | None) ->
     """Chat template and the special tokens that it ends answers with; one that the result's
     tokenizer has no id for stays as it was."""
     for item in list(out.iterdir()):
-        if _matches(item.name, TEMPLATES):
+        if matches(item.name, TEMPLATES):
             shutil.rmtree(item) if item.is_dir() else item.unlink()
-    _copy(folder, out, lambda name: _matches(name, TEMPLATES))
+    _copy(folder, out, lambda name: matches(name, TEMPLATES))
     theirs = _json(folder / "tokenizer_config.json")
     for file in ("tokenizer_config.json", "special_tokens_map.json"):
         ours = _json(out / file)
@@ -141,7 +140,7 @@ def _configure(
     out: Path, opened: Mapping[str, Weights], who: Donors, alignment: Alignment | None, dtype: torch.dtype | None
 ) -> None:
     config = dict(opened[who.trunk].config)
-    original = dict(config)
+    original = _json(out / "config.json")
     if alignment is not None:
         config["vocab_size"] = alignment.rows
     if dtype is not None:
@@ -188,7 +187,3 @@ def _content(token: Any) -> str | None:
 
 def _json(file: Path) -> dict[str, Any]:
     return read_config(file, "a configuration") if file.is_file() else {}
-
-
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

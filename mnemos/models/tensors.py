@@ -20,10 +20,9 @@ from typing import Any, Protocol
 import torch
 
 from mnemos.core.errors import ModelError
-from mnemos.models.load import check_safetensors, check_weights, read_config
+from mnemos.models.adapter import untied_config
+from mnemos.models.files import VECTOR, check_safetensors, check_weights, read_config, weight_files
 
-VECTOR = "mnemos_vector.json"
-"""What a directory holds that is a difference of checkpoints and no model."""
 OUTPUT_NAMES = ("lm_head.weight", "embed_out.weight")
 INPUT_NAMES = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
 HEADS = ("lm_head.", "embed_out.", "score.", "classifier.", "v_head.", "qa_outputs.", "cls.")
@@ -148,6 +147,7 @@ class Weights:
     def __post_init__(self) -> None:
         # Only asked where no output embedding is stored: that alone means tied unless denied here.
         self.tied = bool(self.config.get("tie_word_embeddings", True))
+        self.untied = False
 
     def find(self, key: str) -> str | None:
         """Where the tensor is stored: under its name, with or without the trunk's prefix, or under
@@ -161,6 +161,27 @@ class Weights:
         if self.tied and key.endswith(OUTPUT_NAMES):
             return next((k for k in self.stored if k.endswith(INPUT_NAMES)), None)
         return None
+
+    @property
+    def shares_embeddings(self) -> bool:
+        """Whether transformers gives input embeddings and output layer one weight."""
+        return self.tied and any(key.endswith(INPUT_NAMES) for key in self.stored)
+
+    def untie(self) -> None:
+        """Give the output layer a tensor of its own: from here on what an adapter does to one of the two
+        says nothing of the other, and configuration and files of a result say so too."""
+        place = next(key for key in self.stored if key.endswith(INPUT_NAMES))
+        head = OUTPUT_NAMES[1] if place.endswith("embed_in.weight") else OUTPUT_NAMES[0]
+        if not any(key.endswith(OUTPUT_NAMES) for key in self.stored):
+            self.stored[head] = self.stored[place]
+            if place in self.patches:
+                self.patches[head] = self.patches[place]
+            for _, _, keys in self.files:
+                if place in keys:
+                    keys.append(head)
+                    keys.sort()
+        self.tied, self.untied = False, True
+        self.config = untied_config(self.config)
 
     def view(self, key: str) -> View:
         """The tensor at a place that `find` gave."""
@@ -202,32 +223,14 @@ def open_model(name: str, folder: Path) -> Weights:
     _refuse_quantised(name, folder, config)
     opened = Weights(name, folder, config, (folder / VECTOR).is_file())
     try:
-        for file in _shards(name, folder):
+        for file in weight_files(folder, "vector" if opened.is_vector else "model"):
             header, entries = read_header(file)
             opened.stored.update(entries)
             opened.files.append((file, header, list(entries)))
-        _refuse_packed(name, opened.stored)
     except BaseException:
         opened.close()
         raise
     return opened
-
-
-def _shards(name: str, folder: Path) -> list[Path]:
-    stem = "vector" if (folder / VECTOR).is_file() else "model"
-    listed = folder / f"{stem}.safetensors.index.json"
-    if listed.is_file():
-        named = read_config(listed, "the index of shards").get("weight_map", {})
-        return [folder / file for file in sorted(set(named.values()))]
-    single = folder / f"{stem}.safetensors"
-    if not single.is_file():
-        found = sorted(file.name for file in folder.glob("*.safetensors"))
-        raise ModelError(
-            f"{name} = {folder}",
-            f"holds {', '.join(found)} but neither {single.name} nor {listed.name}",
-            "copy the index, without which nobody knows which files belong together",
-        )
-    return [single]
 
 
 def read_header(file: Path) -> tuple[bytes, dict[str, Stored]]:
@@ -269,16 +272,6 @@ def _refuse_quantised(name: str, folder: Path, config: Mapping[str, Any]) -> Non
             f"{name} = {folder}",
             f"is quantised ({kind}): its numbers are codes, which cannot be added",
             "give the checkpoint that it was quantised from, and quantise the result",
-        )
-
-
-def _refuse_packed(name: str, stored: Mapping[str, Stored]) -> None:
-    packed = [key for key, one in stored.items() if key.endswith("weight") and not one.dtype.is_floating_point]
-    if packed:
-        raise ModelError(
-            f"tensor {packed[0]} of {name}: {stored[packed[0]].dtype}",
-            "is quantised: a weight must be a floating-point number to be added",
-            "give the checkpoint that it was quantised from",
         )
 
 

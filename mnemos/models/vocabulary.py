@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from mnemos.core.errors import ModelError
-from mnemos.models.load import read_config
+from mnemos.models.files import read_config
 from mnemos.models.tensors import View
 
 SHOWN = 5

@@ -21,11 +21,12 @@ from mnemos.core.combination import Combination
 from mnemos.core.errors import ModelError, RunError, UsageError, nearest
 from mnemos.core.files import write_json
 from mnemos.models.card import write_card
+from mnemos.models.files import VECTOR
 from mnemos.models.lora import open_weights
 from mnemos.models.merge import NAMED_DTYPES, How, Merge, Merged, plan
 from mnemos.models.merge_files import write_rest
 from mnemos.models.shards import PLAN, Shard, fits, full_disk, index, pack, shard, write
-from mnemos.models.tensors import VECTOR, Weights
+from mnemos.models.tensors import Weights
 
 
 def combine(

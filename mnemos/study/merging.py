@@ -77,7 +77,7 @@ def bind(text: str, given: Sequence[str], numbers: Mapping[str, float], *, more:
 
 def trunk_of(expression: Combination, places: Mapping[str, Path]) -> str:
     """The model that the rest is added to: the first with a positive coefficient; of an operator, its first."""
-    from mnemos.models.tensors import VECTOR
+    from mnemos.models.files import VECTOR
 
     for atom, coefficient in expression.terms:
         if isinstance(coefficient, float) and coefficient < 0:

@@ -26,6 +26,7 @@ from mnemos.core.drawn import OwnAnswers
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.plan import Plan, PreferencePairs, SelfTaught, TeacherForcing, Thumbs
+from mnemos.models.adapter import quiet_peft
 from mnemos.train.memory import Peak
 from mnemos.train.quiet import hushed
 from mnemos.train.rows import Prepared, prepare
@@ -248,6 +249,7 @@ def _write(trainer: PlanTrainer, plan: Plan, prepared: Prepared, tokenizer: Any,
     together, written by the main one."""
     import shutil
 
+    trainer.refuse_nonfinite()
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     prompts, adapted = _logits_to_check(model, prepared) if hasattr(model, "peft_config") else (None, None)
     if trainer.is_fsdp_enabled:
@@ -256,7 +258,7 @@ def _write(trainer: PlanTrainer, plan: Plan, prepared: Prepared, tokenizer: Any,
         trainer.save_model(str(out))
     else:
         trained = out / (".trained" if plan.after else "model")
-        with whole(trained if adapted is None else out / "adapter") as folder:
+        with quiet_peft(), whole(trained if adapted is None else out / "adapter") as folder:
             trainer.save_model(str(folder))
             finish(folder, plan.before, tokenizer)
         if adapted is not None:

@@ -59,6 +59,7 @@ class Keep(TrainerCallback):  # type: ignore[misc]
         number = self.at.get(state.global_step)
         if number is None:
             return
+        self.trainer.refuse_nonfinite()
         self.trainer.notes.end_moment(state.global_step)
         if args.should_save:
             self.folder.mkdir(parents=True, exist_ok=True)

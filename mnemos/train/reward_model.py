@@ -97,6 +97,7 @@ def train_reward_model(
     from transformers import PrinterCallback
     from trl.trainer.reward_trainer import RewardTrainer
 
+    from mnemos.models.finite import refuse_nonfinite
     from mnemos.models.load import load_model, load_tokenizer
     from mnemos.sources.render import Renderer
 
@@ -124,6 +125,7 @@ def train_reward_model(
         if quiet:
             trainer.remove_callback(PrinterCallback)
         trainer.train()
+        refuse_nonfinite(trainer.model, f"the reward model after {trainer.state.global_step} steps")
         trainer.model.save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
         shutil.rmtree(folder / "trainer", ignore_errors=True)

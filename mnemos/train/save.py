@@ -113,9 +113,11 @@ def merge_adapter(adapter: Path, before: ModelHandle, prompts: Any, adapted: Any
     ModelError when the merged model's differ by more than MERGE_TOLERANCE.
     """
     import torch
-    from peft import PeftModel
 
-    merged = PeftModel.from_pretrained(load_before(before), adapter).merge_and_unload().eval()
+    from mnemos.models.adapter import attached
+    from mnemos.models.adapter import merged as merge
+
+    merged = merge(attached(load_before(before), adapter), adapter)
     with torch.no_grad():
         logits = merged(input_ids=prompts, use_cache=False).logits
     bound = MERGE_TOLERANCE * (1 if adapted.dtype == torch.float32 else 50)

@@ -19,6 +19,7 @@ from mnemos.core.drawn import DrawnView
 from mnemos.core.errors import ModelError
 from mnemos.core.nouns import Example, Tokens
 from mnemos.core.plan import Answers, ModelHandle, Plan, StepView
+from mnemos.models.finite import not_finite
 from mnemos.sources.mix import is_new, new_share_start
 from mnemos.train.documents import MicroBatch, Way, logits, micro_batch
 from mnemos.train.frozen import Before, Start
@@ -209,7 +210,27 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             self._close_window()
             self.notes.close(self.state.global_step)
 
+    def refuse_nonfinite(self) -> None:
+        """Raise ModelError where the last update left a weight that is not finite. Every process comes here.
+
+        After an update in between the next loss shows it; nothing follows the last one but saving.
+        """
+        found = not_finite(self.model)
+        bad = torch.tensor([0 if found is None else found[1]], device=self.args.device)
+        if self.args.world_size > 1:
+            bad = self.accelerator.reduce(bad, "sum")
+        if not int(bad):
+            return
+        name, count = (found[0], found[2]) if found is not None else ("a tensor of another process", 0)
+        raise ModelError(
+            f"step {self.state.global_step}: {name} after the update",
+            f"{int(bad):,}{f' of {count:,}' if count else ''} values are not finite "
+            f"(learning_rate {self.args.learning_rate:g})",
+            "lower train.learning_rate, or raise train.warmup_ratio; nothing was saved of it",
+        )
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.refuse_nonfinite()
         # The end of a stage is saved as a model; a checkpoint of it would train one step more.
         if self.state.global_step >= self.state.max_steps:
             return

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
+import mnemos
 from mnemos.core.errors import ModelError
+from mnemos.core.expression import parse
 from mnemos.core.nouns import Decoding, Prompt, Turn
 from mnemos.core.plan import ModelHandle
+from mnemos.models import finite
+from mnemos.models.card import identify
+from mnemos.models.files import check_weights, read_config, weight_files
 from mnemos.models.load import Checkpoint, check_vocabulary, load_model, load_tokenizer
+from mnemos.models.weights import combine
 from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
 
 PEFT = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -34,6 +44,11 @@ def folder(original: Path, tmp_path: Path) -> Path:
 
 def change(file: Path, **values: Any) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def change_tensor(folder: Path, name: str, made: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    found = load_file(folder / "model.safetensors")
+    save_file({**found, name: made(found[name])}, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def test_a_directory_loads_as_it_was_saved(original: Path) -> None:
@@ -236,3 +251,217 @@ def test_importing_the_room_loads_no_torch() -> None:
     code = "import sys, mnemos.models, mnemos.models.load; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(folder: Path, tmp_path: Path, bad: float) -> None:
+    change_tensor(folder, "model.norm.weight", lambda value: value.index_fill(0, torch.tensor([3]), bad))
+    with pytest.raises(ModelError, match=r"model\.norm\.weight of .*\n?.*1 of 32 values are not finite"):
+        load_model(str(folder))
+    with pytest.raises(ModelError, match="not finite"):
+        mnemos.compare(folder, folder, [{"name": "c", "kind": "bits_per_byte", "items": [{"text": "abc"}]}])
+
+
+@PEFT
+def test_an_adapter_that_is_not_finite_is_refused(folder: Path, tmp_path: Path) -> None:
+    wrapped = get_peft_model(load_model(str(folder)), LoraConfig(target_modules=["q_proj"]))
+    wrapped.save_pretrained(tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    save_file({name: value + float("nan") for name, value in load_file(file).items()}, file)
+    for merge in (True, False):
+        with pytest.raises(ModelError, match="not finite"):
+            load_model(str(tmp_path / "adapter"), merge=merge)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.bool])
+def test_weights_stored_as_integers_are_refused(folder: Path, dtype: torch.dtype) -> None:
+    change_tensor(folder, "model.norm.weight", lambda value: value.to(dtype))
+    with pytest.raises(ModelError, match=r"model\.norm\.weight in .*: is stored as"):
+        load_model(str(folder))
+
+
+def test_finite_sums_that_overflow_are_finite() -> None:
+    assert finite.all_finite(torch.full((4,), 3e38))
+    assert finite.all_finite(torch.full((300,), 60000.0, dtype=torch.float16))
+    assert finite.all_finite(torch.empty(0))
+    assert not finite.all_finite(torch.tensor([1.0, -math.inf, math.inf]))
+
+
+def test_one_rule_says_which_file_is_the_model(folder: Path, tmp_path: Path) -> None:
+    """A complete file beside an older save in shards: transformers reads the file, and so does everybody."""
+    older = load_model(str(save_tiny(tmp_path / "older", seed=5)))
+    older.save_pretrained(tmp_path / "shards", max_shard_size="40KB")
+    before = Checkpoint(str(folder)).fingerprint
+    for file in (tmp_path / "shards").glob("model*"):
+        shutil.copy(file, folder / file.name)
+    assert weight_files(folder) == (folder / "model.safetensors",)
+    wanted = AutoModelForCausalLM.from_pretrained(folder).state_dict()
+    combine(parse("a"), {"a": folder}, tmp_path / "out", parent="a")
+    for place in (folder, tmp_path / "out"):
+        found = load_model(str(place)).state_dict()
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert Checkpoint(str(folder)).fingerprint == before, "shards that nobody reads are no part of the model"
+    assert sorted(file.name for file in (tmp_path / "out").glob("*safetensors*")) == ["model.safetensors"]
+    next(folder.glob("model-00001*")).write_bytes(b"rest of a broken save")
+    load_model(str(folder))
+    assert identify(folder) == before
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"model-00001.*is damaged"):
+        load_model(str(folder))
+    with pytest.raises(ModelError, match=r"model-00001.*is damaged"):
+        combine(parse("a"), {"a": folder}, tmp_path / "again", parent="a")
+
+
+def test_the_file_that_the_configuration_names_is_the_model(folder: Path, tmp_path: Path) -> None:
+    other = save_tiny(tmp_path / "other", seed=5)
+    shutil.copy(other / "model.safetensors", folder / "better.safetensors")
+    change(folder / "config.json", transformers_weights="better.safetensors")
+    assert weight_files(folder) == (folder / "better.safetensors",)
+    found, wanted = load_model(str(folder)).state_dict(), load_model(str(other)).state_dict()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    for odd, words in (("../better.safetensors", "in this folder"), ("none.safetensors", "missing")):
+        change(folder / "config.json", transformers_weights=odd)
+        with pytest.raises(ModelError, match=words):
+            load_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        ({}, "no weight_map"),
+        ({"weight_map": {"a": 3}}, "no weight_map"),
+        ({"weight_map": {"a": "../a.safetensors"}}, "not in the index's own folder"),
+        ({"weight_map": {"a": "b.safetensors"}}, r"b\.safetensors: is named by the index but missing"),
+    ],
+)
+def test_an_index_that_names_nothing_to_read_is_refused(folder: Path, index: dict[str, Any], words: str) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match=words):
+        load_model(str(folder))
+    with pytest.raises(ModelError, match=words):
+        Checkpoint(str(folder)).fingerprint  # noqa: B018 - reading it is the test
+
+
+@pytest.mark.parametrize("which", ["folder", "file"])
+def test_gguf_is_refused_with_the_way_to_safetensors(tmp_path: Path, which: str) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model-q4.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match=r"(?s)model-q4\.gguf: is a GGUF file.*gguf_file='model-q4\.gguf'"):
+        load_model(str(tmp_path if which == "folder" else tmp_path / "model-q4.gguf"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "words"),
+    [
+        ("bert", {"architectures": ["BertForMaskedLM"]}, "is an encoder"),
+        ("roberta", {}, "is an encoder"),
+        ("t5", {"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True}, "encoder-decoder"),
+        ("vit", {"architectures": ["ViTForImageClassification"]}, "no causal language model"),
+        ("clip", {"architectures": ["CLIPModel"]}, "no causal language model"),
+        ("whisper", {"architectures": ["WhisperForConditionalGeneration"]}, "encoder-decoder"),
+        ("llama", {"architectures": ["LlamaForSequenceClassification"]}, "a number or a class"),
+        ("no_such_type", {}, "cannot be loaded"),
+    ],
+)
+def test_other_kinds_of_model_are_refused_by_name(folder: Path, kind: str, said: dict[str, Any], words: str) -> None:
+    (folder / "config.json").write_text(json.dumps({"model_type": kind, **said}))
+    for how in ({}, {"headers_only": True}):
+        with pytest.raises(ModelError, match=words):
+            load_model(str(folder), **how)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"num_attention_heads": 0},
+        {"hidden_size": "wide"},
+        {"num_hidden_layers": -1},
+        {"vocab_size": None},
+        {"rope_parameters": {"rope_type": "none such"}},
+        {"hidden_act": "no such activation"},
+    ],
+)
+def test_configurations_that_cannot_be_meant_are_model_errors(folder: Path, said: dict[str, Any]) -> None:
+    change(folder / "config.json", **said)
+    for how in ({}, {"headers_only": True}):
+        with pytest.raises(ModelError, match="model"):
+            load_model(str(folder), **how)
+
+
+def test_a_broken_configuration_is_not_blamed_on_the_tokenizer(folder: Path) -> None:
+    (folder / "config.json").write_text("{broken")
+    with pytest.raises(ModelError, match=r"config\.json: the model's configuration is not JSON"):
+        Checkpoint(str(folder)).load()
+
+
+@pytest.mark.parametrize("eos", ["<|im_end|>", [3, "x"], 1.5, {"a": 1}, True])
+def test_a_generation_configuration_that_ends_answers_with_no_token_is_refused(folder: Path, eos: Any) -> None:
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": eos}))
+    with pytest.raises(ModelError, match=r"eos_token_id|generation"):
+        Checkpoint(str(folder)).load()
+
+
+@pytest.mark.parametrize("text", ["[]", "{broken", '"text"'])
+def test_a_generation_configuration_that_is_none_is_refused_by_name(folder: Path, text: str) -> None:
+    (folder / "generation_config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"generation_config\.json: the generation configuration is not"):
+        Checkpoint(str(folder)).load()
+
+
+def test_headers_alone_tell_what_is_missing(folder: Path) -> None:
+    model = load_model(str(folder), headers_only=True)
+    assert {value.device.type for value in model.parameters()} == {"meta"}
+    found = load_file(folder / "model.safetensors")
+    found.pop("model.norm.weight")
+    save_file(found, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks 1 tensors .*model\.norm\.weight"):
+        load_model(str(folder), headers_only=True)
+
+
+@PEFT
+def test_headers_alone_open_an_adapter(folder: Path, tmp_path: Path) -> None:
+    wrapped = get_peft_model(load_model(str(folder)), LoraConfig(target_modules=["q_proj"]))
+    wrapped.save_pretrained(tmp_path / "adapter")
+    config = tmp_path / "adapter" / "adapter_config.json"
+    change(config, base_model_name_or_path=str(folder))
+    model = load_model(str(tmp_path / "adapter"), headers_only=True)
+    assert {value.device.type for value in model.parameters()} == {"meta"}
+    assert not hasattr(model, "peft_config")
+    change(config, target_modules=["k_proj"])
+    with pytest.raises(ModelError, match="does not fit its base"):
+        load_model(str(tmp_path / "adapter"), headers_only=True)
+
+
+def test_a_forbidden_file_is_not_called_damaged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(self: Path, *_: Any, **__: Any) -> bytes:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", forbidden)
+    with pytest.raises(ModelError, match=r"config\.json: may not be read \(permission denied\)"):
+        read_config(folder / "config.json", "the model's configuration")
+    monkeypatch.undo()
+
+    def refused(file: Any, *_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr("builtins.open", refused)
+    with pytest.raises(ModelError, match=r"model\.safetensors: may not be read \(permission denied\)"):
+        check_weights(folder, allow_pickle=False)
+
+
+def test_a_refused_pickle_is_a_model_error(folder: Path) -> None:
+    """torch refuses to build what is no tensor, and that is about the file."""
+    (folder / "model.safetensors").unlink()
+    torch.save({"model.norm.weight": Path("x")}, folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"is a pickle"):
+        load_model(str(folder))
+    with pytest.raises(ModelError, match="the model cannot be loaded"):
+        load_model(str(folder), allow_pickle=True)
+
+
+def test_layers_that_the_configuration_leaves_out_are_not_dropped(folder: Path) -> None:
+    change(folder / "config.json", num_hidden_layers=1)
+    for how in ({}, {"headers_only": True}):
+        with pytest.raises(ModelError, match=r"holds 9 weights of layers .*first model\.layers\.1\."):
+            load_model(str(folder), **how)

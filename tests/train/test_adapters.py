@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from mnemos.core.errors import ModelError
 from mnemos.core.plan import Likelihood
+from mnemos.methods.adapters import LowRank
+from mnemos.methods.after import WeightExpression
 from mnemos.models.load import load_model
 from mnemos.train.likelihood import train
 from tests.tiny import save_tiny
@@ -130,3 +132,36 @@ def test_a_broken_generation_configuration_neither_stops_nor_is_lost(tmp_path: P
     result = train(plan(model, max_steps=2, save_steps=1), tmp_path / "out", quiet=True)
     assert (Path(result.model) / "generation_config.json").read_text() == broken
     assert AutoModelForCausalLM.from_pretrained(result.model).config.use_cache is True
+
+
+@pytest.mark.parametrize(("family", "targets"), [("gemma", ("embed_tokens", "q_proj")), ("gpt2", ("wte", "c_attn"))])
+def test_an_adapter_on_tied_embeddings_is_saved_as_it_was_trained(
+    family: str, targets: tuple[str, ...], tmp_path: Path
+) -> None:
+    """The wrapper that was trained is the reference; the merged model has two matrices."""
+    before = save_tiny(tmp_path / "before", family)
+    trainable = LowRank("lora", 4, 8.0, 0.0, targets, None)
+    kept = Seen()
+    result = train(
+        plan(before, trainable=trainable, learning_rate=1e-2), tmp_path / "out", quiet=True, callbacks=[kept]
+    )
+    assert torch.allclose(_logits(result.model), kept.logits, atol=1e-4)
+    assert torch.allclose(_logits(tmp_path / "out" / "adapter", merge=False), kept.logits, atol=1e-4)
+    assert not torch.allclose(_logits(before), kept.logits, atol=1e-2)
+    model = load_model(result.model)
+    assert model.get_input_embeddings().weight is not model.get_output_embeddings().weight
+    # The next stage starts from it, and arithmetic with the tied model before goes on working.
+    after = plan(before, trainable=trainable, after=(WeightExpression("0.5*after + 0.5*before"),))
+    half = load_model(train(after, tmp_path / "half", quiet=True).model)
+    assert half.config.tie_word_embeddings is False
+    train(plan(Path(result.model), trainable=Lora() if family == "gemma" else trainable), tmp_path / "next", quiet=True)
+
+
+class Seen(TrainerCallback):  # type: ignore[misc]
+    """Keeps the trained wrapper's logits at the end."""
+
+    logits: torch.Tensor
+
+    def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        with torch.no_grad():
+            self.logits = model.eval()(input_ids=PROMPT).logits.clone()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from mnemos.core.errors import DataError, ModelError, RunError, UsageError
 from mnemos.core.nouns import Example, Tokens, Turn
@@ -179,3 +180,30 @@ def test_a_plan_keeps_its_fsdp_settings(llama: Path, tmp_path: Path, monkeypatch
     assert training_arguments(given, tmp_path, quiet=True).fsdp_plugin_args["fsdp_version"] == 2
     assert given.train.fsdp_config == {"fsdp_version": 2}
     assert given.fingerprint == before
+
+
+class Poison(TrainerCallback):  # type: ignore[misc]
+    """An update that overflows: no loss is computed with these weights before they are saved."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if state.global_step == self.step:
+            next(model.parameters()).data[0, :2] = torch.inf
+
+
+@pytest.mark.parametrize(("moments", "step"), [(0, 4), (2, 4), (2, 2)])
+def test_weights_that_an_update_broke_are_not_saved(llama: Path, tmp_path: Path, moments: int, step: int) -> None:
+    words = rf"step {step}: model.embed_tokens.weight after the update: 2 of [0-9,]+ values are not finite"
+    with pytest.raises(ModelError, match=words) as caught:
+        train(plan(llama, max_steps=4), tmp_path, moments=moments, quiet=True, callbacks=[Poison(step)])
+    assert "lower train.learning_rate" in str(caught.value)
+    assert not (tmp_path / "model").exists()
+    assert len(list(tmp_path.glob("moments/*.safetensors"))) == (1 if moments and step > 2 else 0)
+
+
+def test_a_broken_update_leaves_no_checkpoint_to_continue_from(llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"step 2: .* after the update"):
+        train(plan(llama, max_steps=4, save_steps=1), tmp_path, quiet=True, callbacks=[Poison(2)])
+    assert [path.name for path in tmp_path.glob("checkpoints/checkpoint-*")] == ["checkpoint-1"]
