@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Answer
+from mnemos.core.reward import Rewarded
 from mnemos.measure import settings as s
 from mnemos.measure.items import Item
 from mnemos.measure.refusal import is_refusal
@@ -68,13 +69,20 @@ def missing(answer: Answer) -> Value:
 def _generated(settings: s.GeneratedSettings, item: Item, answer: Answer) -> Value:
     text = answer.text or ""
     schema = item.schema or settings.json_schema
-    value = 1.0
+    found = Rewarded(1.0)
     if schema is not None:
-        value = verify.json_schema(text, schema)
-    if item.answers and value:
-        check = verify.verifier(settings.match)
-        value = max(check(text, reference) for reference in item.answers)
-    return value, None
+        found = verify.schema_score(text, schema)
+    if item.answers and found.value:
+        compared = verify.best([verify.score(settings.match, text, reference) for reference in item.answers])
+        found = compared if compared.reason is None and found.reason is None else _lost(found, compared)
+    return found.value, found.reason
+
+
+def _lost(schema: Rewarded, compared: Rewarded) -> Rewarded:
+    """Where one of the two could not be said: 0 where the other is, else missing."""
+    if 0 in (schema.value, compared.value):
+        return Rewarded(0.0)
+    return schema if schema.reason is not None else compared
 
 
 def _all_generated(settings: s.GeneratedSettings, items: Sequence[Item], answers: Sequence[Answer]) -> list[Value]:
@@ -83,12 +91,11 @@ def _all_generated(settings: s.GeneratedSettings, items: Sequence[Item], answers
         return each(_generated)(settings, items, answers)
     pairs = [(i, ref) for i, item in enumerate(items) if MISSING not in answers[i].data for ref in item.answers]
     texts, references = [answers[i].text or "" for i, _ in pairs], [ref for _, ref in pairs]
-    values: list[Value] = [missing(a) if MISSING in a.data else (0.0, None) for a in answers]
+    lots: dict[int, list[Rewarded]] = {}
     for (i, _), found in zip(pairs, checks.scores(settings.match, texts, references, settings.database), strict=True):
-        # One reference met is enough; a check that failed itself says nothing unless another is met.
-        if values[i][0] != 1:
-            values[i] = (found.value, found.reason)
-    return values
+        lots.setdefault(i, []).append(found)
+    best = {i: verify.best(lot) for i, lot in lots.items()}
+    return [missing(a) if MISSING in a.data else (best[i].value, best[i].reason) for i, a in enumerate(answers)]
 
 
 def _check_generated(settings: s.GeneratedSettings, item: Item, where: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from mnemos.core.settings import Settings
+from mnemos.sources.checks import MatchName
 
 
 class SuiteSettings(Settings):
@@ -58,9 +59,7 @@ class GenerateSettings(SuiteSettings):
 class GeneratedSettings(GenerateSettings):
     """generated: the answer is compared with one or several references."""
 
-    match: Literal["exact", "normalised", "number", "regex", "json", "f1", "chrf", "rouge_l", "code", "sql"] = (
-        "normalised"
-    )
+    match: MatchName = "normalised"
     """How answers are compared; f1, chrf and rouge_l are graded, the others right or wrong. code and sql run the
     answer in a sandbox: against the tests in the reference, or against the right query on `database`."""
     database: str | None = None

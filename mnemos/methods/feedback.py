@@ -9,12 +9,13 @@ from pydantic import Field
 
 from mnemos.core.method import method
 from mnemos.core.plan import Plan
-from mnemos.methods.own_words import Share, Tokens, Verifier, decoding_of, model_of, with_rows
+from mnemos.methods.own_words import Share, Tokens, decoding_of, model_of, with_rows
 from mnemos.models.judge import CONSTITUTION, principles
 from mnemos.models.rewards import RewardSettings, make
 from mnemos.sources.by_reward import JudgedPairs
 from mnemos.sources.own_words import Check
 from mnemos.sources.revision import Revised
+from mnemos.sources.verify import TextNameOrNone
 
 
 @method(
@@ -97,7 +98,7 @@ def critique_revision(
     rounds: Annotated[int, Field(ge=1, le=64)] = 4,
     constitution: str | None = None,
     editor: str | None = None,
-    verifier: Verifier = "none",
+    verifier: TextNameOrNone = "none",
     min_score: Share = 1.0,
     reference: str | None = None,
     max_new_tokens: Tokens = 512,
@@ -115,7 +116,7 @@ def critique_revision(
     editor: who criticises and revises: a directory, hub id or http://host:port/v1#name; the model before
     itself unless given. The first answer is always the model's.
     verifier: what a revision must pass against the gold answer; none takes every revision that ends.
-    min_score: what the verifier must give at least; below 1 for the graded ones (f1, chrf, rouge_l).
+    min_score: what the verifier must give at least; below 1 for the graded ones.
     reference: column of the data that holds what the verifier compares with; the gold answer unless
     given.
     max_new_tokens: longest answer, critique and revision.

@@ -15,9 +15,8 @@ from mnemos.models.load import handle
 from mnemos.models.rewards import RewardSettings, make
 from mnemos.sources.by_reward import BestSamples
 from mnemos.sources.own_words import Check, OwnAnswers, OwnSamples, OwnWords, Rewritten
+from mnemos.sources.verify import TextName, TextNameOrNone
 
-Verifier = Literal["none", "exact", "normalised", "number", "regex", "json", "f1", "chrf", "rouge_l"]
-Tasks = Literal["exact", "normalised", "number", "regex", "json", "f1", "chrf", "rouge_l"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Tokens = Annotated[int, Field(ge=1)]
 
@@ -28,7 +27,7 @@ def sdft(
     *,
     share: Share = 1.0,
     template: Literal["refer", "guide", "maths"] = "refer",
-    verifier: Verifier = "none",
+    verifier: TextNameOrNone = "none",
     min_score: Share = 1.0,
     reference: str | None = None,
     max_new_tokens: Tokens = 512,
@@ -44,7 +43,7 @@ def sdft(
     verifier: what a rewrite must pass against the gold answer; a rewrite that fails, that never ends
     or that speaks of the instruction ("reference answer", "your response", …) is refused, and the gold
     answer is kept. number for maths, json for calls.
-    min_score: what the verifier must give at least; below 1 for the graded ones (f1, chrf, rouge_l).
+    min_score: what the verifier must give at least; below 1 for the graded ones.
     reference: column of the data that holds what the verifier compares with; the gold answer unless
     given.
     max_new_tokens: longest rewrite.
@@ -86,7 +85,7 @@ def rephrase(
     *,
     share: Share = 1.0,
     author: str | None = None,
-    verifier: Verifier = "normalised",
+    verifier: TextNameOrNone = "normalised",
     min_score: Share = 1.0,
     reference: str | None = None,
     unsolved: Literal["keep", "drop"] = "keep",
@@ -101,7 +100,7 @@ def rephrase(
     share: of the new rows that are rewritten, drawn by seed; 0 is plain fine-tuning.
     author: who rewrites: a directory, hub id or http://host:port/v1#name; the model before unless given.
     verifier: what a rewrite must pass against the gold answer; none takes every rewrite that ends.
-    min_score: what the verifier must give at least; below 1 for the graded ones (f1, chrf, rouge_l).
+    min_score: what the verifier must give at least; below 1 for the graded ones.
     reference: column of the data that holds what the verifier compares with; the gold answer unless
     given.
     unsolved: what becomes of a row whose rewrite fails: keep its gold answer, or drop the row. Kept
@@ -141,7 +140,7 @@ def minimum_change(
     *,
     share: Share = 1.0,
     editor: str | None = None,
-    verifier: Tasks = "normalised",
+    verifier: TextName = "normalised",
     min_score: Share = 1.0,
     reference: str | None = None,
     max_new_tokens: Tokens = 512,
@@ -155,7 +154,7 @@ def minimum_change(
     editor: who mends a wrong answer, with the gold one at hand: a directory, hub id or
     http://host:port/v1#name; the model before itself unless given.
     verifier: what an own or edited answer must pass against the gold answer.
-    min_score: what the verifier must give at least; below 1 for the graded ones (f1, chrf, rouge_l).
+    min_score: what the verifier must give at least; below 1 for the graded ones.
     reference: column of the data that holds what the verifier compares with; the gold answer unless
     given.
     max_new_tokens: longest answer.
@@ -183,7 +182,7 @@ def selective_self_rehearsal(
     *,
     share: Share = 1.0,
     judge: str | None = None,
-    verifier: Verifier = "normalised",
+    verifier: TextNameOrNone = "normalised",
     min_score: Share = 1.0,
     reference: str | None = None,
     max_new_tokens: Tokens = 512,
@@ -197,7 +196,7 @@ def selective_self_rehearsal(
     http://host:port/v1#name. Without one the verifier alone decides; with one, both must agree (and
     verifier: none leaves it to the judge).
     verifier: what an own answer must pass against the gold answer.
-    min_score: what the verifier must give at least; below 1 for the graded ones (f1, chrf, rouge_l).
+    min_score: what the verifier must give at least; below 1 for the graded ones.
     reference: column of the data that holds what the verifier compares with; the gold answer unless
     given.
     max_new_tokens: longest answer.
@@ -229,7 +228,7 @@ def self_output(
     *,
     share: Share = 1.0,
     samples: Annotated[int, Field(ge=1, le=1024)] = 32,
-    verifier: Verifier = "normalised",
+    verifier: TextNameOrNone = "normalised",
     min_score: Share = 1.0,
     reference: str | None = None,
     unsolved: Literal["drop", "keep"] = "drop",
@@ -244,7 +243,7 @@ def self_output(
     share: of the new rows that are asked about, drawn by seed; 0 is plain fine-tuning.
     samples: answers sampled to each question.
     verifier: what an answer must pass against the gold answer; none takes every answer that ends.
-    min_score: what the verifier must give at least; below 1 for the graded ones (f1, chrf, rouge_l).
+    min_score: what the verifier must give at least; below 1 for the graded ones.
     reference: column of the data that holds what the verifier compares with; the gold answer unless
     given.
     unsolved: what becomes of a question without a right sample: drop it, or keep its gold answer. Kept

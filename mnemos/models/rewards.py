@@ -14,16 +14,16 @@ from mnemos.core.settings import Settings
 from mnemos.models.judge import CONSTITUTION, Judge, principles
 from mnemos.models.load import handle
 from mnemos.models.reward_model import ModelReward
-from mnemos.sources import checks, verify
+from mnemos.sources.checks import MatchName
 from mnemos.sources.rewards import MeetsSchema, Verified
 
 
 class RewardSettings(Settings):
     """What answers are rewarded for: exactly one of verifier, json_schema, model and judge."""
 
-    verifier: str | None = None
-    """Compare the answer with a reference: exact, normalised, number, regex, json, f1, chrf, rouge_l; or run it in the
-    sandbox: code (against the tests in the reference), sql (against the right query)."""
+    verifier: MatchName | None = None
+    """Compare the answer with a reference; or run it in the sandbox: code (against the tests in the reference), sql
+    (against the right query)."""
     reference: str | None = None
     """Column of the data that a verifier compares with; the gold answer unless given."""
     database: str | None = None
@@ -51,9 +51,6 @@ class RewardSettings(Settings):
         named = [name for name in ("verifier", "json_schema", "model", "judge") if getattr(self, name) is not None]
         if len(named) != 1:
             raise ValueError(f"give exactly one of verifier, json_schema, model, judge (found {named or 'none'})")
-        known = sorted({*verify.VERIFIERS, *checks.CHECKS})
-        if self.verifier is not None and self.verifier not in known:
-            raise ValueError(f"verifier {self.verifier!r} is not known; known: {', '.join(known)}")
         if (self.verifier == "sql") != (self.database is not None):
             raise ValueError("verifier: sql and database go together")
         return self

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.reward import Rewarded, missing
 from mnemos.sources.sandbox.box import Code, Outcome, Query, shared
+from mnemos.sources.verify import VERIFIERS
 
 CHECKS = ("code", "sql")
 """Names of these verifiers in `match:` and `verifier:`."""
+
+if TYPE_CHECKING:
+    MatchName = str
+else:
+    MatchName = Literal[(*VERIFIERS, *CHECKS)]
+"""A name of any verifier, for settings."""
 
 PLACE = "# ANSWER"
 """A line of a reference that stands for the answer; without one, the reference follows the answer."""

@@ -6,7 +6,6 @@ Nothing here asks a model, so a hundred thousand texts are a matter of a minute 
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
@@ -16,8 +15,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-_ALONE = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\ufffd"
-_WORDS = re.compile(rf"[{_ALONE}]|[^\s{_ALONE}]+")
+from mnemos.sources.words import words
 
 SHINGLE = 5
 """Characters of a shingle; texts are compared by which shingles they hold."""
@@ -35,15 +33,10 @@ FEATURES = 2**16
 Points = npt.NDArray[np.float64]
 
 
-def words(text: str) -> list[str]:
-    """Words, split at white space; each CJK character is a word, and so is each mark of broken UTF-8."""
-    return _WORDS.findall(text)
-
-
 def repeated_4grams(text: str) -> float:
     """Share of 4-grams that repeat an earlier one: 1 - distinct / all (rep-4, arXiv:2401.03129).
 
-    Words are those of `words`. NaN below four.
+    Words are those of `words.words`. NaN below four.
     """
     said = words(text)
     grams = list(zip(said, said[1:], said[2:], said[3:], strict=False))

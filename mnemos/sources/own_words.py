@@ -17,7 +17,7 @@ from mnemos.core.errors import DataError
 from mnemos.core.nouns import Decoding, Example, Generation, LanguageModel, Prompt, Source, Turn
 from mnemos.core.plan import ModelHandle
 from mnemos.sources.rewards import reference_of
-from mnemos.sources.verify import check_reference, normalise, verifier
+from mnemos.sources.verify import check_reference, normalise, score
 from mnemos.sources.written import Desk, Unwritten, too_few
 
 LEAKS = ("reference answer", "your response", "my response", "your own response", "now it's your turn")
@@ -77,6 +77,8 @@ class Check:
 
     def usable(self, row: Example) -> bool:
         """Whether any answer could meet the row's reference."""
+        if self.verifier == "none":
+            return True
         try:
             check_reference(self.verifier, self.of(row), where=row.id)
         except DataError:
@@ -95,9 +97,10 @@ class Check:
         low = text.lower()
         if self.leaks and (any(phrase in low for phrase in LEAKS) or low.startswith("your turn")):
             return "speaks of the instruction"
-        if self.verifier != "none" and verifier(self.verifier)(text, self.of(row)) < self.min_score:
-            return "wrong"
-        return None
+        if self.verifier == "none":
+            return None
+        found = score(self.verifier, text, self.of(row))
+        return found.reason or ("wrong" if found.value < self.min_score else None)
 
     def faults(self, desk: Desk, rows: Sequence[Example], answers: Sequence[Generation]) -> list[str | None]:
         """`fault` for each pair; those without one go to the judge, if there is one."""

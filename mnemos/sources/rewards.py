@@ -57,18 +57,14 @@ class Verified:
         references = [reference_of(row, self.reference) for row in examples]
         if self.verifier in checks.CHECKS:
             return checks.scores(self.verifier, answers, references, self.database)
-        check = verify.verifier(self.verifier)
-        return [self._one(check, answer, one) for answer, one in zip(answers, references, strict=True)]
+        return [self._one(answer, one) for answer, one in zip(answers, references, strict=True)]
 
-    def _one(self, check: verify.Verifier, answer: str, reference: str) -> Rewarded:
+    def _one(self, answer: str, reference: str) -> Rewarded:
         try:
             verify.check_reference(self.verifier, reference, where="reference")
         except DataError:
             return missing("a reference that no answer could meet")
-        try:
-            return Rewarded(check(answer, reference))
-        except Exception as error:  # a verifier meets whatever a model writes: its own failure is no zero
-            return missing(f"the verifier failed: {type(error).__name__}")
+        return verify.score(self.verifier, answer, reference)
 
 
 @dataclass(frozen=True)
@@ -93,4 +89,4 @@ class MeetsSchema:
         self, prompts: Sequence[Prompt], answers: Sequence[str], examples: Sequence[Example]
     ) -> list[Rewarded]:
         """One score an answer."""
-        return [Rewarded(verify.json_schema(answer, self.schema)) for answer in answers]
+        return [verify.schema_score(answer, self.schema) for answer in answers]

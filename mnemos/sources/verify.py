@@ -1,29 +1,37 @@
 """Verifiers: does an answer say what the reference says? Text in, a number in [0, 1] out.
 
 They are shared by measurement (`match:` of a generated suite) and by training on rewards, so both
-mean the same thing by "right". Each is pure; a reference that no answer could meet is refused once,
-before anything is asked, by `check_reference`.
+mean the same thing by "right". `VERIFIERS` is the one table of them. An answer is any text: `score` takes bounded
+time and gives a number or a reason. A reference that no answer could meet is refused once, before anything is
+asked, by `check_reference`.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
-from fractions import Fraction
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import regex as bounded_re
 
 from mnemos.core.errors import DataError, nearest
+from mnemos.core.reward import Rewarded, missing
+from mnemos.sources import parsed
+from mnemos.sources.numbers import last_number, same
+from mnemos.sources.parsed import check_schema, json_equal, json_schema, parse_json
+from mnemos.sources.words import bare_words, words
 
-Verifier = Callable[[str, str], float]
-"""(answer, reference) -> score in [0, 1]."""
+__all__ = ["check_schema", "json_equal", "json_schema", "last_number", "parse_json"]
+
+LONGEST = 200_000
+"""Characters of an answer that is compared; the score of a longer one is missing."""
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_FENCE = re.compile(r"\A\s*```[\w+-]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
-_LATEX_FRACTION = re.compile(r"\\[dt]?frac\{(-?\d+)\}\{(\d+)\}")
-_NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][+-]?\d{1,3})?(?:\s?/\s?\d+(?![.\d]))?|-?\.\d+")
+_SMALL = re.compile("(?<=\\d)(?=[²³¹⁰-⁹₀-₉¼-¾⅐-⅞↉])")
+_PILED = bounded_re.compile(r"(\p{M}{30})(?=\p{M})")
 
 
 def exact(answer: str, reference: str) -> float:
@@ -37,7 +45,10 @@ def normalise(text: str) -> str:
     The normalisation of SQuAD (arXiv:1606.05250) after Unicode NFKC, with all Unicode punctuation
     instead of ASCII alone. Trap: "-5" and "5" become equal; compare numbers with `number`.
     """
-    folded = unicodedata.normalize("NFKC", text).lower()
+    # A small digit does not become one of the number before it ("10²" is not "102"); marks piled on one letter
+    # are parted as UAX 15 does it, because sorting them takes time that grows with their square.
+    parted = _PILED.sub("\\1\u034f", _SMALL.sub(" ", text))
+    folded = unicodedata.normalize("NFKC", parted).lower()
     kept = "".join(c for c in folded if not (unicodedata.category(c)[0] == "P" or c in "$+<=>^`|~"))
     return " ".join(_ARTICLES.sub(" ", kept).split())
 
@@ -47,101 +58,25 @@ def normalised(answer: str, reference: str) -> float:
     return float(normalise(answer) == normalise(reference))
 
 
-def last_number(text: str) -> Fraction | None:
-    r"""The last number in the text, exactly; None if there is none.
-
-    Reads 1,234.5, -3, 2e3, 3/4, full-width digits and LaTeX (\boxed{7}, \frac{1}{2}); signs of
-    currency and percent around it are ignored ("50%" is 50).
-    """
-    plain = unicodedata.normalize("NFKC", text).replace("−", "-")
-    plain = _LATEX_FRACTION.sub(r"\1/\2", plain).replace("{,}", ",")
-    found = list(_NUMBER.finditer(plain))
-    if not found:
-        return None
-    digits, before = found[-1].group(), plain[: found[-1].start()]
-    if digits.startswith("-") and before and (before[-1].isalnum() or before[-1] in ")]"):
-        digits = digits[1:]  # "3-4" is a range or a subtraction, "page-7" a hyphen: not a sign
-    top, _, bottom = digits.replace(",", "").replace(" ", "").partition("/")
-    return Fraction(top) / Fraction(bottom) if bottom and Fraction(bottom) else Fraction(top)
-
-
 def number(answer: str, reference: str) -> float:
-    """1 where the last number of the answer equals that of the reference, to a relative 1e-6.
+    """1 where the last number of the answer is that of the reference; see `numbers.same`.
 
     The last number, because worked solutions end in their result (the flexible extraction that
     evaluations of GSM8K, arXiv:2110.14168, use). An answer without a number scores 0.
     """
     said, meant = last_number(answer), last_number(reference)
-    if said is None or meant is None:
-        return 0.0
-    return float(abs(said - meant) <= Fraction(1, 1_000_000) * max(abs(said), abs(meant)))
+    return float(said is not None and meant is not None and same(said, meant))
 
 
 def regex(answer: str, pattern: str) -> float:
     """1 where the pattern is found anywhere in the answer; anchor it with ^ and $ to match all."""
-    return float(re.search(pattern, answer) is not None)
-
-
-def parse_json(text: str) -> Any:
-    """The JSON value that the whole text is, alone or inside one Markdown fence.
-
-    Raises ValueError where it is none. NaN and Infinity are refused, because they are not JSON.
-    """
-    fenced = _FENCE.match(text)
-
-    def refuse(name: str) -> None:
-        raise ValueError(f"{name} is not JSON")
-
-    try:
-        return json.loads(fenced.group(1) if fenced else text, parse_constant=refuse)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def json_equal(answer: str, reference: str) -> float:
-    """1 where both are the same JSON value: order of keys and white space do not count; 1 == 1.0,
-    but true != 1."""
-    try:
-        return float(_strict(parse_json(answer)) == _strict(parse_json(reference)))
-    except ValueError:
-        return 0.0
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, bool):
-        return ("bool", value)
-    if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_strict(item) for item in value]
-    return value
-
-
-def json_schema(answer: str, schema: Mapping[str, Any]) -> float:
-    """1 where the whole answer is JSON that the schema accepts.
-
-    The dialect is the one that ``$schema`` names, 2020-12 otherwise. References to other documents
-    are not fetched; an answer that needs one scores 0.
-    """
-    import jsonschema
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-
-    try:
-        value = parse_json(answer)
-    except ValueError:
-        return 0.0
-    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    try:
-        return float(kind(schema, registry=Registry()).is_valid(value))
-    except Unresolvable:
-        return 0.0
+    return float(parsed.search(pattern, answer))
 
 
 def f1(answer: str, reference: str) -> float:
-    """Harmonic mean of precision and recall over normalised words, with multiplicity (SQuAD,
-    arXiv:1606.05250). Both empty scores 1."""
-    said, meant = Counter(normalise(answer).split()), Counter(normalise(reference).split())
+    """Harmonic mean of precision and recall over normalised words (see `words`), with multiplicity
+    (SQuAD, arXiv:1606.05250). Both empty scores 1."""
+    said, meant = Counter(words(normalise(answer))), Counter(words(normalise(reference)))
     if not said or not meant:
         return float(said == meant)
     shared = sum((said & meant).values())
@@ -170,40 +105,92 @@ def chrf(answer: str, reference: str) -> float:
     return 5 * precision * recall / (4 * precision + recall)
 
 
-_WORD = re.compile(r"[^\W_]+")
-
-
 def rouge_l(answer: str, reference: str) -> float:
     """ROUGE-L of one sentence in [0, 1]: harmonic mean of the longest common subsequence of words as a
     share of the answer's and of the reference's.
 
     Lin 2004 (aclanthology.org/W04-1013) with precision and recall counted alike and without stemming,
-    as in Super-NaturalInstructions; words are lower-case runs of letters and digits. 0 where either
-    has none. Trap: implementations that know ASCII letters only cut other words to pieces.
+    as in Super-NaturalInstructions; words are `bare_words`. 0 where either has none. Trap: implementations that
+    know ASCII letters only cut other words to pieces, and give 0 for scripts without spaces.
     """
-    said, meant = _WORD.findall(answer.lower()), _WORD.findall(reference.lower())
-    if not said or not meant:
-        return 0.0
-    row = [0] * (len(meant) + 1)
+    said, meant = bare_words(answer), bare_words(reference)
+    return 2 * common(said, meant) / (len(said) + len(meant)) if said and meant else 0.0
+
+
+def common(said: list[str], meant: list[str]) -> int:
+    """Length of the longest common subsequence, a row of the table at a time as bits of one integer (Hyyrö 2004):
+    texts of a hundred thousand words take a second."""
+    places: dict[str, int] = {}
+    for i, word in enumerate(meant):
+        places[word] = places.get(word, 0) | 1 << i
+    full = (1 << len(meant)) - 1
+    row = full
     for word in said:
-        before = row
-        row = [0]
-        for j, other in enumerate(meant):
-            row.append(before[j] + 1 if word == other else max(row[j], before[j + 1]))
-    return 2 * row[-1] / (len(said) + len(meant))
+        met = row & places.get(word, 0)
+        row = ((row + met) | (row - met)) & full
+    return len(meant) - row.bit_count()
+
+
+def _is_pattern(reference: str) -> str | None:
+    try:
+        parsed.compiled(reference)
+    except ValueError as error:
+        return f"is no regular expression ({error}); escape special characters"
+    return None
+
+
+def _is_number(reference: str) -> str | None:
+    if last_number(reference) is not None:
+        return None
+    return "holds no number that can be read; give a number, or another match:"
+
+
+def _is_json(reference: str) -> str | None:
+    try:
+        parse_json(reference)
+    except ValueError as error:
+        return f"is not JSON ({error}); write it as JSON"
+    return None
+
+
+def _has_words(reference: str) -> str | None:
+    return None if normalise(reference) else "is empty after normalisation; use match: exact for such answers"
+
+
+def _has_letters(reference: str) -> str | None:
+    return None if bare_words(reference) else "holds no word; use match: exact for such answers"
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """compare: (answer, reference) -> score in [0, 1]. graded: whether scores between 0 and 1 are given.
+    fault: why no answer could meet the reference, and the cure behind a semicolon; None where one could."""
+
+    compare: Callable[[str, str], float]
+    graded: bool = False
+    fault: Callable[[str], str | None] = lambda reference: None
 
 
 VERIFIERS: Mapping[str, Verifier] = {
-    "exact": exact,
-    "normalised": normalised,
-    "number": number,
-    "regex": regex,
-    "json": json_equal,
-    "f1": f1,
-    "chrf": chrf,
-    "rouge_l": rouge_l,
+    "exact": Verifier(exact),
+    "normalised": Verifier(normalised, fault=_has_words),
+    "number": Verifier(number, fault=_is_number),
+    "regex": Verifier(regex, fault=_is_pattern),
+    "json": Verifier(json_equal, fault=_is_json),
+    "f1": Verifier(f1, graded=True, fault=_has_words),
+    "chrf": Verifier(chrf, graded=True),
+    "rouge_l": Verifier(rouge_l, graded=True, fault=_has_letters),
 }
-"""Every verifier that compares with one reference text, by the name used in `match:`."""
+"""Every verifier that compares with one reference text, by the name used in `match:` and `verifier:`. What is
+listed elsewhere, settings and schemas, is read from here; programs and SQL are in `checks.CHECKS`."""
+
+if TYPE_CHECKING:
+    TextName = str
+    TextNameOrNone = str
+else:
+    TextName = Literal[tuple(VERIFIERS)]
+    TextNameOrNone = Literal[("none", *VERIFIERS)]
+"""A name of `VERIFIERS`, or none, for settings."""
 
 
 def verifier(name: str) -> Verifier:
@@ -213,37 +200,47 @@ def verifier(name: str) -> Verifier:
     return VERIFIERS[name]
 
 
+def score(name: str, answer: str, reference: str) -> Rewarded:
+    """What the verifier gives the answer; missing, with the reason, where it cannot say in bounded time."""
+    compare = verifier(name).compare
+    return guarded(answer, lambda: compare(answer, reference))
+
+
+def schema_score(answer: str, schema: Mapping[str, Any]) -> Rewarded:
+    """`json_schema`; missing, with the reason, where it cannot say in bounded time."""
+    return guarded(answer, lambda: json_schema(answer, schema))
+
+
+def guarded(answer: str, compare: Callable[[], float]) -> Rewarded:
+    """The score of a comparison that meets whatever a model writes: its own failure is a reason, no zero."""
+    if len(answer) > LONGEST:
+        return missing(f"an answer of more than {LONGEST:,} characters")
+    try:
+        return Rewarded(compare())
+    except parsed.Overtime:
+        return missing(f"the comparison takes more than {parsed.SECONDS:g} seconds")
+    except parsed.Unreadable:
+        return missing("JSON that is nested too deep or holds too long a number")
+    except Exception as error:
+        return missing(f"the verifier failed: {type(error).__name__}")
+
+
+def best(found: list[Rewarded]) -> Rewarded:
+    """Of an answer's scores against several references: one that is met is enough; a missing one says nothing,
+    unless another is met."""
+    top = max((one for one in found if one.reason is None), key=lambda one: one.value, default=None)
+    lost = next((one for one in found if one.reason is not None), None)
+    if lost is None or (top is not None and top.value == 1):
+        assert top is not None
+        return top
+    return lost
+
+
 def check_reference(name: str, reference: str, *, where: str) -> None:
     """Raise DataError for a reference that no answer could meet: a broken pattern, no number, no
     JSON. where: file and line, for the message."""
-    if name == "regex":
-        try:
-            re.compile(reference)
-        except re.error as error:
-            raise DataError(
-                f"{where}: pattern {reference!r}", f"is no regular expression ({error})", "escape special characters"
-            ) from None
-    elif name == "number" and last_number(reference) is None:
-        raise DataError(f"{where}: answer {reference!r}", "holds no number", "give a number, or another match:")
-    elif name == "json":
-        try:
-            parse_json(reference)
-        except ValueError as error:
-            raise DataError(f"{where}: answer {reference!r}", f"is not JSON ({error})", "write it as JSON") from None
-    elif name in ("normalised", "f1") and not normalise(reference):
-        raise DataError(
-            f"{where}: answer {reference!r}", "is empty after normalisation", "use match: exact for such answers"
-        )
-
-
-def check_schema(schema: Any, *, where: str) -> None:
-    """Raise DataError where `schema` is not a valid JSON schema."""
-    import jsonschema
-
-    if not isinstance(schema, Mapping):
-        raise DataError(f"{where}: schema {schema!r}", "must be a mapping", "write a JSON schema, e.g. {type: object}")
-    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    try:
-        kind.check_schema(schema)
-    except jsonschema.exceptions.SchemaError as error:
-        raise DataError(f"{where}: schema", f"is not valid: {error.message}", "see json-schema.org") from None
+    fault = verifier(name).fault(reference)
+    if fault is not None:
+        bound, _, cure = fault.rpartition("; ")
+        shown = reference if len(reference) <= 200 else f"{reference[:200]}…"
+        raise DataError(f"{where}: {'pattern' if name == 'regex' else 'answer'} {shown!r}", bound, cure)

@@ -64,7 +64,7 @@ def test_a_verifier_that_fails_is_counted_by_what_it_raised(monkeypatch):
             raise ZeroDivisionError
         return 1.0
 
-    monkeypatch.setattr(verify, "VERIFIERS", {**verify.VERIFIERS, "exact": broken})
+    monkeypatch.setattr(verify, "VERIFIERS", {**verify.VERIFIERS, "exact": verify.Verifier(broken)})
     good, bad = Verified("exact")([ASKED] * 2, ["good", "bad"], [row("x")] * 2)
     assert good.value == 1.0
     assert bad.reason == "the verifier failed: ZeroDivisionError"
@@ -75,7 +75,7 @@ def test_settings_name_exactly_one_reward():
         RewardSettings()
     with pytest.raises(ValueError, match="exactly one"):
         RewardSettings(verifier="exact", json_schema={})
-    with pytest.raises(ValueError, match="is not known"):
+    with pytest.raises(ValueError, match="'exact', 'normalised'"):
         RewardSettings(verifier="exakt")
 
 
