@@ -26,3 +26,9 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data absent: {folder} (set MNEMOS_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What `compare` keeps lies in a folder of this session, not in the user's."""
+    os.environ["MNEMOS_CACHE"] = str(tmp_path_factory.mktemp("cache"))

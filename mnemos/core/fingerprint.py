@@ -8,12 +8,11 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-LENGTH = 16
-"""Hex digits kept of a SHA-256: 64 bits, no collision to fear among a study's steps."""
+from mnemos.core.inputs import LENGTH as LENGTH
+from mnemos.core.inputs import file_hash
 
 
 def canonical(value: Any) -> Any:
@@ -51,15 +50,8 @@ def fingerprint(value: Any) -> str:
 
 
 def file_fingerprint(path: str | os.PathLike[str]) -> str:
-    """SHA-256 (16 hex digits) of a file's bytes; re-read whenever size or mtime changed."""
-    stat = os.stat(path)
-    return _file_sha256(os.fspath(path), stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _file_sha256(path: str, size: int, mtime_ns: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:LENGTH]
+    """SHA-256 (16 hex digits) of a file's bytes; re-read whenever its size, mtime or ctime changed."""
+    return file_hash(path)
 
 
 def directory_fingerprint(path: str | os.PathLike[str], *, suffixes: tuple[str, ...]) -> str:

@@ -32,23 +32,10 @@ def run_task(model: Any, suite: Suite) -> list[Answer]:
     """
     settings = suite.settings
     assert isinstance(settings, HarnessSettings)
-    try:
-        from lm_eval import simple_evaluate
-        from lm_eval.api.model import LM
-        from lm_eval.tasks import TaskManager
-    except ImportError:
-        raise UsageError(
-            f"suite {suite.name!r}: kind lm_eval", "needs lm-evaluation-harness", "pip install 'mnemos[lm-eval]'"
-        ) from None
-    manager = None
-    if settings.include_path is not None:  # the harness takes long to look through its own 14,000 tasks
-        manager = TaskManager(include_path=settings.include_path, include_defaults=False)
-    if manager is None or settings.task not in manager.all_tasks:
-        manager = TaskManager(include_path=settings.include_path)
-    if settings.task not in manager.all_tasks:
-        raise UsageError(
-            f"suite {suite.name!r}: task {settings.task!r}", "is not known", nearest(settings.task, manager.all_tasks)
-        )
+    manager = tasks_of(suite)
+    from lm_eval import simple_evaluate
+    from lm_eval.api.model import LM
+
     asked: Any = type("Adapter", (Asked, LM), {})(model, settings.max_new_tokens)
     with _kept_random_state():
         found = simple_evaluate(
@@ -64,6 +51,29 @@ def run_task(model: Any, suite: Suite) -> list[Answer]:
             verbosity="WARNING",
         )
     return list(_answers(suite, settings, found["samples"], asked.missing))
+
+
+def tasks_of(suite: Suite) -> Any:
+    """The harness's TaskManager in which the suite's task is. Raises UsageError when the extra is not installed
+    or the task unknown."""
+    settings = suite.settings
+    assert isinstance(settings, HarnessSettings)
+    try:
+        from lm_eval.tasks import TaskManager
+    except ImportError:
+        raise UsageError(
+            f"suite {suite.name!r}: kind lm_eval", "needs lm-evaluation-harness", "pip install 'mnemos[lm-eval]'"
+        ) from None
+    manager = None
+    if settings.include_path is not None:  # the harness takes long to look through its own 14,000 tasks
+        manager = TaskManager(include_path=settings.include_path, include_defaults=False)
+    if manager is None or settings.task not in manager.all_tasks:
+        manager = TaskManager(include_path=settings.include_path)
+    if settings.task not in manager.all_tasks:
+        raise UsageError(
+            f"suite {suite.name!r}: task {settings.task!r}", "is not known", nearest(settings.task, manager.all_tasks)
+        )
+    return manager
 
 
 def _answers(

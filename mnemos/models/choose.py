@@ -22,7 +22,7 @@ import torch
 
 from mnemos.core.errors import UsageError
 from mnemos.core.nouns import OptionScore, Prompt
-from mnemos.models.forward import batches, context_length, cost, log_probs, logits_at, right_padded
+from mnemos.models.forward import batches, context_length, cost, kept, log_probs, logits_at, right_padded
 from mnemos.models.tree import Item, agrees, longest_packed_row, packed_scores
 from mnemos.sources.render import RAW_ROLES, Renderer
 
@@ -51,7 +51,10 @@ def score_options(model: Any, items: Sequence[Item], batch_tokens: int) -> list[
     for jobs, score in ((packed, packed_scores), (plain, plain_scores)):
         parts = [_part(items[i], chosen) for i, chosen in jobs]
         for batch in batches([_cost(model, part, batch_tokens) for part in parts], batch_tokens):
-            for k, values in zip(batch, score(model, [parts[k] for k in batch]), strict=True):
+            members = [parts[k] for k in batch]
+            asked = ["choose", [[list(one.context), [list(option) for option in one.options]] for one in members]]
+            found = kept(asked, lambda members=members, score=score: score(model, members))  # type: ignore[misc]
+            for k, values in zip(batch, found, strict=True):
                 i, chosen = jobs[k]
                 for o, (value, greedy) in zip(chosen, values, strict=True):
                     out[i][o] = OptionScore(value, len(items[i].options[o]), greedy)

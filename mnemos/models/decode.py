@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from mnemos.core.nouns import Decoding
-from mnemos.models.forward import accepted_inputs, batches, context_length, logits_at
+from mnemos.models.forward import accepted_inputs, batches, context_length, kept, logits_at
 
 Written = tuple[list[int], int | None]
 """The generated ids without the stop token, and the stop token that ended them, None where none did."""
@@ -42,9 +42,10 @@ def write(
     for batch in batches(lengths, batch_tokens if steppable else 1):
         members = [asked[k] for k in batch]
         job = _Job([rows[i] for i in members], [room[i] for i in members], stop, decoding, [draws[i] for i in members])
-        answers = job.with_cache(model) if steppable else job.one_by_one(model)
-        for i, answer in zip(members, answers, strict=True):
-            out[i] = answer
+        how = [decoding.max_new_tokens, decoding.temperature, decoding.top_p, decoding.top_k, decoding.seed]
+        asked_for = ["write", [list(row) for row in job.rows], list(job.room), sorted(stop), how]
+        for i, (ids, end) in zip(members, kept(asked_for, lambda job=job: job.run(model, steppable)), strict=True):  # type: ignore[misc]
+            out[i] = (list(ids), end)
     return out
 
 
@@ -106,6 +107,10 @@ class _Job:
             return [int(token) for token in logits.argmax(dim=-1).tolist()]
         uniform = [draw[len(self.written[i])] for i in live if (draw := self.draws[i]) is not None]
         return pick(logits, self.decoding, torch.tensor(uniform, dtype=torch.float64, device=logits.device))
+
+    def run(self, model: Any, steppable: bool) -> list[Written]:
+        """Decode the batch. steppable: as `_can_step` found."""
+        return self.with_cache(model) if steppable else self.one_by_one(model)
 
     def _result(self) -> list[Written]:
         return list(zip(self.written, self.ended, strict=True))

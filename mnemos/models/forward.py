@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -37,6 +39,31 @@ def batches(lengths: Sequence[int], batch_tokens: int, rows: int = 4096) -> Iter
         count = max(1, min(rows, batch_tokens // max(1, lengths[order[start]])))
         yield order[start : start + count]
         start += count
+
+
+Keeper = Callable[[Any, Callable[[], Any]], Any]
+"""What is asked before a batch is computed: keeper(question, ask) gives what `ask` gives, a JSON value, or what
+it kept of an earlier run for the same question, another JSON value."""
+
+_KEEPER: ContextVar[Keeper | None] = ContextVar("keeper of batches", default=None)
+
+
+@contextmanager
+def kept_batches(keeper: Keeper) -> Iterator[None]:
+    """Within it, answers and scores of every batch go through `keeper`, so that a killed measurement continues
+    at the batch where it was. Batches are made before any is asked for, so what is kept changes no batch."""
+    token = _KEEPER.set(keeper)
+    try:
+        yield
+    finally:
+        _KEEPER.reset(token)
+
+
+def kept(question: Any, ask: Callable[[], Any]) -> Any:
+    """The answers to one batch, from the keeper if there is one. question: a JSON value, all that decides them
+    beside the model."""
+    keeper = _KEEPER.get()
+    return ask() if keeper is None else keeper(question, ask)
 
 
 def right_padded(rows: Sequence[Sequence[int]], device: torch.device) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from mnemos.core.errors import NotComparable
-from mnemos.models.forward import LOGIT_BYTES, batches, context_length, log_probs, logits_at, right_padded
+from mnemos.models.forward import LOGIT_BYTES, batches, context_length, kept, log_probs, logits_at, right_padded
 
 Window = tuple[list[int], int]
 """Token ids, and the index of the first one that is scored in this window."""
@@ -45,7 +45,10 @@ def token_nats(model: Any, rows: Sequence[Sequence[int]], batch_tokens: int) -> 
     vocabulary = model.get_input_embeddings().weight.shape[0]
     budget = min(batch_tokens, max(1, LOGIT_BYTES // (4 * vocabulary)))
     for batch in batches([len(ids) for _, (ids, _) in pieces], budget):
-        for k, values in zip(batch, _window_nats(model, [pieces[k][1] for k in batch]), strict=True):
+        members = [pieces[k][1] for k in batch]
+        asked = ["nats", [[fed, first] for fed, first in members]]
+        values_of = kept(asked, lambda members=members: _window_nats(model, members))  # type: ignore[misc]
+        for k, values in zip(batch, values_of, strict=True):
             found[k] = values
     out: list[list[float]] = [[] for _ in rows]
     for (row, _), values in zip(pieces, found, strict=True):
@@ -88,7 +91,8 @@ def divergence(
     budget = min(batch_tokens, max(1, LOGIT_BYTES // (4 * vocabulary)))
     for batch in batches([len(prompts[i]) + len(answers[i]) - 1 for i in fits], budget):
         members = [fits[k] for k in batch]
-        sums = _batch_divergence(model, other, [(prompts[i], answers[i]) for i in members])
+        pairs = [(list(prompts[i]), list(answers[i])) for i in members]
+        sums = kept(["divergence", pairs], lambda pairs=pairs: _batch_divergence(model, other, pairs))  # type: ignore[misc]
         for i, value in zip(members, sums, strict=True):
             out[i] = (value, len(answers[i]))
     return out

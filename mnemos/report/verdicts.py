@@ -106,8 +106,25 @@ def cost_words(arm: Arm) -> list[tuple[str, str]]:
         ("peak memory", arm.cost("peak_memory_bytes", max), size),
     ]
     out = [(name, say(number)) for name, number, say in pairs if number is not None]
+    out += [("peak in", phase)] if (phase := peak_phase(arm)) else []
     part = share(arm.cost("trainable_parameters"), arm.cost("total_parameters"))
     return out if part == "missing" else [*out, ("trainable", part)]
+
+
+PHASES = {
+    "prepare": "preparing rows",
+    "load": "loading the model",
+    "train": "training",
+    "save": "saving the model",
+}
+"""Phases of training as results.json names them -> in words."""
+
+
+def peak_phase(arm: Arm) -> str | None:
+    """In which phase the arm's peak memory was, in words; None where it was not kept."""
+    found = {words: arm.cost(f"peak_memory_{phase}_bytes", max) for phase, words in PHASES.items()}
+    known = {words: value for words, value in found.items() if value is not None}
+    return max(known, key=known.__getitem__) if known else None
 
 
 def cost_line(arm: Arm) -> str:
@@ -115,7 +132,8 @@ def cost_line(arm: Arm) -> str:
     said = dict(cost_words(arm))
     parts = [said.get("time", "") + (f" ({said['of it writing']} of it writing)" if "of it writing" in said else "")]
     parts += [f"{said['tokens']} tokens"] if "tokens" in said else []
-    parts += [f"{said['peak memory']} peak memory"] if "peak memory" in said else []
+    peak_in = f" (in {said['peak in']})" if "peak in" in said else ""
+    parts += [f"{said['peak memory']} peak memory{peak_in}"] if "peak memory" in said else []
     parts += [f"{said['trainable']} of the weights trainable"] if "trainable" in said else []
     parts += [counted(len(arm.runs), "seed")] if said else []
     return ", ".join(part for part in parts if part)

@@ -24,22 +24,23 @@ def compare(
     allow_template_change: bool = False,
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
+    quiet: bool = True,
 ) -> Record:
     """Measure two models on the same suites and return the record of their paired differences.
 
     before, after: Hugging Face directories or hub ids, adapters included. suites: a YAML file,
     a built-in name, or a list of specs. new: names of suites that measure what was taught (the
-    others must not lose). out: keep results.json, answers and report there. Raises NotComparable
+    others must not lose). out: keep results.json, answers and report there. quiet: no progress. Raises NotComparable
     naming every difference of the two manifests: a changed chat template or tokenizer is refused
     unless allowed by name, because then a difference is not the model's alone. The same model on
     both sides gives exactly 0.
     """
-    from mnemos.measure.ask import measure
     from mnemos.measure.manifest import refuse_differences
     from mnemos.measure.suite import load_suites
     from mnemos.models.load import Checkpoint
     from mnemos.study.experiment import health_suites
     from mnemos.study.paths import model_location
+    from mnemos.study.preflight import check_suites
 
     here = Path.cwd()
     specs = [suites] if isinstance(suites, str | Path) else list(suites)
@@ -56,17 +57,48 @@ def compare(
 
     options = {"trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
     handles = [Checkpoint(model_location(str(place), here), **options) for place in (before, after)]
-    first, second = handles[0].load(), handles[1].load()
-    frozen = [_frozen(*side, everything, roles) for side in zip(handles, (first, second), strict=True)]
+    renderers = [_renderer(handle) for handle in handles]
+    check_suites(everything, renderers[0])
+    frozen = [_frozen(*side, everything, roles) for side in zip(handles, renderers, strict=True)]
     refuse_differences(*frozen, allow=("template_fingerprint", "first_tokens") if allow_template_change else ())
-    base = measure(first, everything, before=None, before_answers=None)
-    kept = {name: scored.answers for name, scored in base.items()}
-    later = measure(second, everything, before=first, before_answers=kept)
+    base, later = _measured(handles, everything, quiet)
     results = _results(everything, roles, handles, (base, later), frozen[0])
     return _save(results, (base, later), out)
 
 
-def _frozen(handle: Any, model: Any, suites: Sequence[Any], roles: Mapping[str, str]) -> dict[str, Any]:
+def _renderer(handle: Any) -> Any:
+    from mnemos.models.load import load_tokenizer
+    from mnemos.sources.render import Renderer
+
+    return Renderer(load_tokenizer(handle.path, trust_remote_code=handle.trust_remote_code))
+
+
+def _measured(handles: Sequence[Any], suites: tuple[Any, ...], quiet: bool) -> list[dict[str, Any]]:
+    """What both sides said, from the cache where it is there; asked for otherwise, and then kept there."""
+    from mnemos.measure.ask import load_measured
+    from mnemos.study.cache import measured_folder
+    from mnemos.study.engine import LocalEngine
+    from mnemos.study.lock import locked
+    from mnemos.study.steps import MeasureStep, StepModel
+    from mnemos.study.stopping import terminable
+
+    root = measured_folder()
+    first = MeasureStep(handles[0], suites, "before: measure")
+    second = MeasureStep(
+        handles[1],
+        suites,
+        "after: measure",
+        needs=(first.key,),
+        before=handles[0],
+        before_measured=StepModel(root, first.key),
+    )
+    for step in (first, second):
+        with terminable(), locked(root / "steps" / step.key, patient=True):
+            LocalEngine(quiet).run([step], root)
+    return [load_measured(root / "steps" / step.key / "answers") for step in (first, second)]
+
+
+def _frozen(handle: Any, renderer: Any, suites: Sequence[Any], roles: Mapping[str, str]) -> dict[str, Any]:
     """One side's manifest; its first tokens are those of the first prompt or text of the suites."""
     from mnemos.core.nouns import Prompt, Turn
     from mnemos.measure.manifest import manifest
@@ -78,8 +110,8 @@ def _frozen(handle: Any, model: Any, suites: Sequence[Any], roles: Mapping[str, 
         suites=suites,
         roles=roles,
         seeds=[0],
-        template_fingerprint=model.renderer.template_fingerprint,
-        first_tokens=model.renderer.prompt_ids(prompt) if prompt else (),
+        template_fingerprint=renderer.template_fingerprint,
+        first_tokens=renderer.prompt_ids(prompt) if prompt else (),
     )
 
 

@@ -11,7 +11,6 @@ import errno
 import json
 import math
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -24,9 +23,11 @@ import numpy as np
 
 from mnemos.core.errors import RunError
 from mnemos.core.fingerprint import fingerprint
+from mnemos.core.inputs import refuse_changed
 from mnemos.core.nouns import Decoding, Example, Generation, LanguageModel, OptionScore, Prompt, Source
 from mnemos.core.plan import ModelHandle
 from mnemos.sources.written import Written, settle
+from mnemos.study.progress import say
 
 PIECE_TOKENS = 65_536
 """Tokens that the answers of one piece may have at most: about what a GPU writes in one batch, so a
@@ -39,13 +40,13 @@ PIECE_ROWS = 512
 class WritingDesk:
     """Implements sources.written.Desk in a step's directory.
 
-    find: rows of a written source that lies within another. quiet: no progress on stderr.
+    find: rows of a written source that lies within another.
     """
 
-    def __init__(self, directory: Path, find: Callable[[Written], Source], *, quiet: bool = True) -> None:
+    def __init__(self, directory: Path, find: Callable[[Written], Source]) -> None:
         self.counts: Counter[str] = Counter()
         self.notes: dict[str, float | None] = {}
-        self.journal = Journal(directory / "journal.jsonl", quiet=quiet)
+        self.journal = Journal(directory / "journal.jsonl")
         self._find = find
         self._models: dict[str, JournalledModel] = {}
 
@@ -76,8 +77,8 @@ class Journal:
     seconds, tokens: spent on the answers, and tokens generated, over all attempts together.
     """
 
-    def __init__(self, path: Path, *, quiet: bool = True) -> None:
-        self.path, self.quiet = path, quiet
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.seconds, self.tokens = 0.0, 0
         self.calls = count()
         self._kept = _whole_lines(path)
@@ -97,6 +98,7 @@ class Journal:
         return entry["answers"]
 
     def _append(self, entry: dict[str, Any]) -> None:
+        refuse_changed()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(self.path, "ab") as file:
@@ -111,8 +113,25 @@ class Journal:
 
     def progress(self, done: int, total: int, what: str) -> None:
         """Show how far a call has come."""
-        if not self.quiet:
-            print(f"\r\033[K{what}: {done:,} of {total:,}", end="", file=sys.stderr, flush=True)
+        say(f"{what}: {done:,} of {total:,}")
+
+
+class KeptBatches:
+    """Batches of a measurement by what was asked in them, in a journal (a `models.forward.Keeper`).
+
+    The same question comes again where suites hold equal items; each time is an entry of its own, since sampled
+    answers differ between them.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self._times: Counter[str] = Counter()
+
+    def __call__(self, question: Any, ask: Callable[[], Any]) -> Any:
+        """See `models.forward.Keeper`."""
+        name = fingerprint(question)
+        self._times[name] += 1
+        return self.journal.answered(f"{name}-{self._times[name]}", lambda: (ask(), 0))
 
 
 def _whole_lines(path: Path) -> dict[str, dict[str, Any]]:

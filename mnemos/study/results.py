@@ -143,6 +143,7 @@ def _run(experiment: Experiment, run: ArmRun) -> dict[str, Any]:
                 key: max(result[key] for result in results)
                 for key in ("peak_memory_bytes", "trainable_parameters", "total_parameters")
             },
+            **_phases(results),
             **(_writing(results, written) if written else {}),
             **measuring(experiment, run),
         },
@@ -152,6 +153,17 @@ def _run(experiment: Experiment, run: ArmRun) -> dict[str, Any]:
         "counts": dict(counts),
         **({"written": written} if written else {}),
     }
+
+
+def _phases(trained: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """The highest memory of each phase of training over the stages; nothing for stages that were trained before
+    it was kept."""
+    highest: dict[str, int] = {}
+    for result in trained:
+        for name, size in result.get("peak_memory_phases", {}).items():
+            key = f"peak_memory_{name}_bytes"
+            highest[key] = max(highest.get(key, 0), size)
+    return highest
 
 
 def _noted(results: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnemos.core.errors import RunError
 from mnemos.core.files import read_json, write_json, write_text
 from mnemos.study import processes
 from mnemos.study.config import Study, dump_study, load_study
 from mnemos.study.engine import Engine, LocalEngine
 from mnemos.study.experiment import Experiment, build, describe
+from mnemos.study.lock import locked
+from mnemos.study.preflight import preflight
 from mnemos.study.results import assemble
+from mnemos.study.stale import note_steps, stale, stale_words
+from mnemos.study.steps import explained
+from mnemos.study.stopping import terminable
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,12 @@ def carry_out(
     experiment."""
     root = (Path(out) if out is not None else Path("runs") / str(loaded.name)).resolve()
     experiment = build(loaded, folder, root)
-    with _locked(root):
+    preflight(experiment)
+    with terminable(), locked(root), explained(root):
         if processes.is_main():
             _note_changes(experiment, quiet)
             write_text(root / "study.yaml", dump_study(loaded))
+            note_steps(root, [step.key for step in experiment.steps])
         (engine or local_engine(jobs, quiet)).run(experiment.steps, root)
         if not processes.is_main():
             return Record(processes.agreed({}), root)
@@ -96,8 +101,16 @@ def carry_out(
         _link(experiment)
         record = Record(results, root)
         write_text(root / "report.html", record.report("html"))
+        if not quiet:
+            _name_stale(root)
         processes.agreed(results)
     return record
+
+
+def _name_stale(root: Path) -> None:
+    found = stale(root)
+    if found:
+        print(f"{stale_words(found)}: see mnemos runs clean {root}", file=sys.stderr)
 
 
 def plan_lines(study: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> list[str]:
@@ -107,37 +120,12 @@ def plan_lines(study: str | Path | Mapping[str, Any], overrides: Mapping[str, An
 
     loaded, folder = load_study(study, overrides)
     with unresolved_hub_ids() as unresolved:
-        lines = describe(build(loaded, folder, (Path("runs") / str(loaded.name)).resolve()))
+        experiment = build(loaded, folder, (Path("runs") / str(loaded.name)).resolve())
+        lines = [*describe(experiment), *preflight(experiment, dry=True)]
     return [
         *(f"hub     {name}: not resolved ({why}); step keys will differ" for name, why in unresolved.items()),
         *lines,
     ]
-
-
-@contextlib.contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Refuse a second run in the same directory. The lock dies with its process."""
-    from filelock import FileLock, Timeout
-
-    if not processes.is_main():
-        yield
-        return
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{root}", f"cannot be created: {error.strerror}", "choose another --out") from None
-    owner = root / ".lock.owner"
-    lock = FileLock(root / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        who = owner.read_text().strip() if owner.exists() else "another process"
-        raise RunError(f"{root}", f"is in use by {who}", "wait for it, or choose another --out") from None
-    try:
-        owner.write_text(f"process {os.getpid()}\n")
-        yield
-    finally:
-        lock.release()
 
 
 def _note_changes(experiment: Experiment, quiet: bool) -> None:

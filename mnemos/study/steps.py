@@ -8,23 +8,26 @@ unfinished work that the step itself knows how to continue or overwrite.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from mnemos.core.errors import RunError
+from mnemos.core.errors import MnemosError, RunError
 from mnemos.core.files import read_json, write_json
 from mnemos.core.fingerprint import fingerprint
-from mnemos.core.nouns import Source
+from mnemos.core.inputs import noted_files, watched
+from mnemos.core.nouns import LanguageModel, Source
 from mnemos.core.plan import ModelHandle, Plan
 from mnemos.sources.write import Kept, keep
 from mnemos.sources.written import Written, inside, settle, too_few, written_in
 from mnemos.study import processes
+from mnemos.study.progress import say
 
 if TYPE_CHECKING:
     from mnemos.measure.suite import Suite
@@ -77,6 +80,11 @@ class Step(Protocol):
         ...
 
     @property
+    def files(self) -> Mapping[str, str]:
+        """The input files that the key was made of: path -> hash."""
+        ...
+
+    @property
     def title(self) -> str:
         """What progress shows."""
         ...
@@ -96,8 +104,31 @@ class Step(Protocol):
         ...
 
 
+class _Named:
+    """A key, and the files that were hashed for it. Taken once, in the process that planned the run."""
+
+    def _key(self) -> str:
+        raise NotImplementedError
+
+    @cached_property
+    def _named(self) -> tuple[str, Mapping[str, str]]:
+        with noted_files() as files:
+            key = self._key()
+        return key, files
+
+    @property
+    def key(self) -> str:
+        """Its kind and the fingerprint of everything that can change its result."""
+        return self._named[0]
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """The input files among that: path -> hash."""
+        return self._named[1]
+
+
 @dataclass(frozen=True)
-class WriteStep:
+class WriteStep(_Named):
     """Let a model write the rows of one source; arms with an equal source share them."""
 
     written: Written
@@ -112,16 +143,14 @@ class WriteStep:
         trained = [value.key for value in inside(self.written) if isinstance(value, StepModel)]
         return tuple(dict.fromkeys(key for key in (*trained, *inner) if key != self.key))
 
-    @cached_property
-    def key(self) -> str:
-        """write-<fingerprint>"""
+    def _key(self) -> str:
         return write_key(self.written)
 
     def work(self, directory: Path, quiet: bool) -> Mapping[str, Any]:
         """Write directory/rows.jsonl; continues from directory/journal.jsonl after a kill."""
         from mnemos.study.desk import WritingDesk
 
-        desk = WritingDesk(directory, rows_of(self.root), quiet=quiet)
+        desk = WritingDesk(directory, rows_of(self.root))
         rows = self.written.write(desk)
         too_few(desk.counts, len(rows), 1)
         keep(directory / "rows.jsonl", rows)
@@ -146,7 +175,7 @@ def rows_of(root: Path) -> Callable[[Written], Source]:
 
 
 @dataclass(frozen=True)
-class TrainStep:
+class TrainStep(_Named):
     """Train one stage of one arm with one seed. root: the run, where written rows lie. moments: stretches
     at whose ends the model is kept too."""
 
@@ -157,9 +186,7 @@ class TrainStep:
     moments: int = 0
     every_process = True
 
-    @cached_property
-    def key(self) -> str:
-        """train-<fingerprint>"""
+    def _key(self) -> str:
         kept = [self.moments] if self.moments else []
         return "train-" + fingerprint([self.plan, surroundings(), *kept])
 
@@ -169,11 +196,11 @@ class TrainStep:
         from mnemos.train.likelihood import train
 
         plan = settle(self.plan, rows_of(self.root))
-        return dataclasses.asdict(train(plan, directory, moments=self.moments, quiet=quiet))
+        return dataclasses.asdict(train(plan, directory, moments=self.moments, quiet=quiet, say=say))
 
 
 @dataclass(frozen=True)
-class WeightsStep:
+class WeightsStep(_Named):
     """Arithmetic on the weights of a trained stage: costs no training of its own."""
 
     trained: StepModel
@@ -187,9 +214,7 @@ class WeightsStep:
         """The training."""
         return (self.trained.key,)
 
-    @cached_property
-    def key(self) -> str:
-        """weights-<fingerprint>"""
+    def _key(self) -> str:
         return "weights-" + fingerprint([self.trained, self.before, self.after, surroundings()])
 
     def work(self, directory: Path, quiet: bool) -> Mapping[str, Any]:
@@ -201,7 +226,7 @@ class WeightsStep:
 
 
 @dataclass(frozen=True)
-class MeasureStep:
+class MeasureStep(_Named):
     """Ask one model every suite. before: None when the model is the one before."""
 
     model: ModelHandle
@@ -212,48 +237,118 @@ class MeasureStep:
     before_measured: StepModel | None = None
     every_process = False
 
-    @cached_property
-    def key(self) -> str:
-        """measure-<fingerprint>"""
-        return "measure-" + fingerprint(
-            [self.model, [s.fingerprint for s in self.suites], self.before, self.before_measured, surroundings()]
-        )
+    def _key(self) -> str:
+        # A suite keeps its fingerprint, and the files of a classifier or database would be noted once only.
+        suites = [dataclasses.replace(suite).fingerprint for suite in self.suites]
+        return "measure-" + fingerprint([self.model, suites, self.before, self.before_measured, surroundings()])
 
     def work(self, directory: Path, quiet: bool) -> Mapping[str, Any]:
         """Answers and scores into directory/answers/<suite>.jsonl."""
         from mnemos.measure.ask import load_measured, measure, save_measured
+        from mnemos.models.forward import kept_batches
+        from mnemos.study.desk import Journal, KeptBatches
 
         began = time.monotonic()
+        say("loading the model")
         model: Any = self.model.load()
         kept, before = None, None
         if self.before is not None and self.before_measured is not None:
-            before = self.before.load()
+            # A second model in memory only where something is asked of both.
+            both = any(suite.ask in OF_BOTH for suite in self.suites)
+            before = cast("LanguageModel", self.before.load() if both else Absent())
             earlier = load_measured(Path(self.before_measured.path).parent / "answers")
             kept = {name: measured.answers for name, measured in earlier.items()}
-        measured = measure(model, self.suites, before=before, before_answers=kept)
+        journal = Journal(directory / "journal.jsonl")
+        with kept_batches(KeptBatches(journal)):
+            measured = measure(model, self.suites, before=before, before_answers=kept, progress=self._say)
         save_measured(directory / "answers", measured)
+        # Every answer stands there now.
+        journal.path.unlink(missing_ok=True)
         return {
             "suites": [suite.name for suite in self.suites],
             "renderer": model.renderer.template_fingerprint,
             "seconds": time.monotonic() - began,
         }
 
+    def _say(self, suite: str) -> None:
+        names = [one.name for one in self.suites]
+        say(f"suite {suite} ({names.index(suite) + 1} of {len(names)})")
+
+
+BEGUN = "step.json"
+"""What lies in a step's directory from its beginning on: its key, and how people call it."""
+
+OF_BOTH = ("divergence", "text_divergence")
+"""Ways of asking a suite that need the model before beside the other one."""
+
+
+class Absent:
+    """The model before, where nothing is asked of it."""
+
 
 def execute(step: Step, root: Path, *, quiet: bool) -> None:
-    """Run one step to its done.json. Under a distributed launch every process calls this."""
+    """Run one step to its done.json. Under a distributed launch every process calls this.
+
+    Raises RunError, and keeps nothing that could be taken for the step's result, when one of the files that the
+    step's key was made of is changed meanwhile (see `core.inputs`); and when the run's directory is deleted or
+    cannot be written.
+    """
+    from mnemos.train.quiet import hushed
+
     directory = root / "steps" / step.key
-    if processes.is_main():
-        directory.mkdir(parents=True, exist_ok=True)
-    processes.barrier()
-    result: Mapping[str, Any] = {}
-    if step.every_process or processes.is_main():
-        result = step.work(directory, quiet)
-    else:
-        processes.wait_for(directory / "done.json")
-    if processes.is_main():
-        write_json(directory / "done.json", {"key": step.key, "title": step.title, "result": dict(result)})
-    processes.barrier()
+    with explained(root):
+        if processes.is_main():
+            write_json(directory / BEGUN, {"key": step.key, "title": step.title})
+        processes.barrier()
+        result: Mapping[str, Any] = {}
+        with hushed(True), watched(step.files, step.title) as watch:
+            if step.every_process or processes.is_main():
+                result = step.work(directory, quiet)
+            else:
+                processes.wait_for(directory / "done.json")
+            watch.refuse_changed()
+        if processes.is_main():
+            # Whatever writes into the directory also makes it, so a deleted one may be there again.
+            if not (directory / BEGUN).is_file():
+                raise deleted(root)
+            write_json(directory / "done.json", {"key": step.key, "title": step.title, "result": dict(result)})
+        processes.barrier()
+    release()
+
+
+def release() -> None:
+    """Give memory of what is over back to the system, so that the next step is not measured with it."""
     gc.collect()
+    from mnemos.train.memory import trim
+
+    trim()
+
+
+@contextlib.contextmanager
+def explained(root: Path) -> Iterator[None]:
+    """Say it in words when the run's directory is deleted or may not be written while somebody works in it."""
+    try:
+        yield
+    except MnemosError:
+        raise
+    except Exception as error:
+        if processes.is_main() and not root.is_dir():
+            raise deleted(root) from error
+        if isinstance(error, FileNotFoundError) and not any(root.glob("steps/*/" + BEGUN)):
+            raise deleted(root) from error
+        if isinstance(error, PermissionError) or "Permission denied" in str(error):
+            place = getattr(error, "filename", None) or root
+            raise RunError(
+                f"{place}",
+                "may not be read or written (permission denied)",
+                f"mend its permissions, or those of {root}",
+            ) from error
+        raise
+
+
+def deleted(root: Path) -> RunError:
+    """The error for a run's directory that is not there any more."""
+    return RunError(f"{root}", "was deleted while the run worked in it", "run the same command again; it starts anew")
 
 
 def is_done(step_key: str, root: Path) -> bool:

@@ -24,6 +24,7 @@ from mnemos.core.yaml_text import parse_yaml
 from mnemos.study.config import Study, raw_study, resolved_study
 from mnemos.study.engine import Engine
 from mnemos.study.experiment import Experiment, build, describe
+from mnemos.study.preflight import preflight
 from mnemos.study.run import Record, carry_out
 from mnemos.study.standing import frontier_of
 
@@ -247,7 +248,8 @@ def sweep_lines(
 ) -> list[str]:
     """What `sweep` would do, line by line, without loading a model."""
     loaded, folder, _, _ = swept_study(study, over, arm=arm, overrides=overrides)
-    return describe(build(loaded, folder, (Path("runs") / str(loaded.name)).resolve()))
+    experiment = build(loaded, folder, (Path("runs") / str(loaded.name)).resolve())
+    return [*describe(experiment), *preflight(experiment, dry=True)]
 
 
 def sweep_section(experiment: Experiment, swept: Sequence[Swept], base: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,13 +19,19 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from mnemos.core.errors import UsageError
+from mnemos.core.errors import RunError, UsageError
 from mnemos.study import processes
-from mnemos.study.engine import Progress
+from mnemos.study.progress import Progress, listening
 from mnemos.study.steps import Step, distinct, execute, is_done
 
-LOOK_EVERY = 0.5
+LOOK_EVERY = 0.1
 """Seconds between a worker's looks at whether its parent still lives."""
+
+TELL_EVERY = 0.5
+"""Seconds between two words of a worker about how far its step is."""
+
+PATIENCE = 10.0
+"""Seconds that a worker is given to end by itself when it is told to."""
 
 
 @dataclass(frozen=True)
@@ -52,34 +59,45 @@ class ParallelEngine:
     def run(self, steps: Sequence[Step], root: Path) -> None:
         """Return when every step is done; the first failure stops all workers and is raised."""
         waiting = {step.key: step for step in distinct(steps) if not is_done(step.key, root)}
-        progress = Progress(len(waiting), len(distinct(steps)) - len(waiting), self.quiet)
-        with _workers(min(self.jobs, len(waiting)), root) as idle:
-            busy: dict[Connection, tuple[Step, float]] = {}
+        reused = len(distinct(steps)) - len(waiting)
+        with (
+            Progress(len(waiting), reused, self.quiet) as progress,
+            _workers(min(self.jobs, len(waiting)), root) as idle,
+        ):
+            busy: dict[Connection, Step] = {}
             while waiting or busy:
                 for step in _ready(waiting, root)[: len(idle)]:
                     worker = idle.pop()
                     worker.send(waiting.pop(step.key))
-                    busy[worker] = step, time.monotonic()
+                    busy[worker] = step
+                    progress.start(step.key, step.title)
                 said = wait(list(busy))
                 for worker in [one for one in busy if one in said]:
-                    step, began = busy.pop(worker)
-                    _raise_failure(worker, step)
-                    progress.finish(step.title, time.monotonic() - began)
+                    heard = _heard(worker, busy[worker])
+                    if heard is not None:
+                        progress.at(busy[worker].key, heard)
+                        continue
+                    progress.finish(busy.pop(worker).key)
                     idle.append(worker)
-        progress.close()
 
 
 def _ready(waiting: dict[str, Step], root: Path) -> list[Step]:
     return [step for step in waiting.values() if all(is_done(key, root) for key in step.needs)]
 
 
-def _raise_failure(worker: Connection, step: Step) -> None:
+def _heard(worker: Connection, step: Step) -> str | None:
+    """How far the step is; None when it is done. What it failed with is raised."""
     try:
-        failure = worker.recv()
-    except EOFError:
-        raise ChildProcessError(f"{step.title}: its worker ended without a word (killed, or out of memory?)") from None
-    if failure is not None:
-        raise failure
+        heard: str | BaseException | None = worker.recv()
+    except (EOFError, ConnectionResetError):
+        raise RunError(
+            step.title,
+            "its worker ended without a word (killed, or out of memory?)",
+            "run the same command again: finished steps are kept; fewer --jobs need less memory",
+        ) from None
+    if isinstance(heard, BaseException):
+        raise heard
+    return heard
 
 
 @contextlib.contextmanager
@@ -94,18 +112,43 @@ def _workers(count: int, root: Path) -> Iterator[list[Connection]]:
             device = devices[number] if len(devices) >= count else None
             arguments = (theirs, root, _threads(count), device, os.getpid())
             process = spawn.Process(target=_serve, args=arguments, daemon=True)
-            process.start()
-            theirs.close()
             started.append((process, ours))
+            with _no_interrupt():
+                process.start()
+            theirs.close()
         yield [connection for _, connection in started]
     except BaseException:
         for process, _ in started:
-            process.terminate()
+            if process.pid is not None:
+                process.terminate()
         raise
     finally:
         for process, connection in started:
             connection.close()
-            process.join()
+            if process.pid is not None:
+                _end(process)
+
+
+def _end(process: Any) -> None:
+    """Wait for a worker that has no connection any more, or that was told to end."""
+    process.join(PATIENCE)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Ctrl-C reaches every process of a terminal. A worker that is started within this does not hear it, not
+    even while it still imports: its parent ends it. The parent itself hears it when the block is left."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _threads(jobs: int) -> int:
@@ -125,6 +168,8 @@ def _devices() -> list[str]:
 
 def _serve(connection: Connection, root: Path, threads: int, device: str | None, parent: int) -> None:
     """A worker: one step after another until the connection closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
@@ -134,16 +179,27 @@ def _serve(connection: Connection, root: Path, threads: int, device: str | None,
     while True:
         try:
             step: Step = connection.recv()
-        except (EOFError, KeyboardInterrupt):
+        except (EOFError, ConnectionResetError):
             return
         failure: BaseException | None = None
         try:
-            execute(step, root, quiet=True)
-        except KeyboardInterrupt:
-            return
+            with listening(_Telling(connection)):
+                execute(step, root, quiet=True)
         except Exception as error:
             failure = error
         connection.send(failure)
+
+
+class _Telling:
+    """Tells the parent how far a step is, not more often than anybody could read."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection, self.told = connection, 0.0
+
+    def __call__(self, text: str) -> None:
+        if time.monotonic() - self.told >= TELL_EVERY:
+            self.told = time.monotonic()
+            self.connection.send(text)
 
 
 def _watch(parent: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from mnemos.core.errors import UsageError
 from mnemos.core.plan import Plan
 
 
-def training_arguments(plan: Plan, checkpoints: Path, *, quiet: bool) -> Any:
+def training_arguments(plan: Plan, checkpoints: Path) -> Any:
     """transformers.TrainingArguments for a plan; joins the process group of a torchrun launch.
 
     checkpoints: where resumable checkpoints and tracker logs go. Raises UsageError for a value
@@ -38,8 +37,9 @@ def training_arguments(plan: Plan, checkpoints: Path, *, quiet: bool) -> Any:
             dataloader_pin_memory=torch.cuda.is_available(),
             remove_unused_columns=False,
             logging_nan_inf_filter=False,
-            disable_tqdm=quiet or not sys.stderr.isatty(),
-            log_level="error" if quiet else "passive",
+            # A study says itself how far it is; these bars would stand between its lines.
+            disable_tqdm=True,
+            log_level="error",
             **values,
         )
         arguments.get_warmup_steps(1)
@@ -93,6 +93,7 @@ def _values(plan: Plan) -> dict[str, Any]:
     return {name: getattr(train, name) for name in same} | {
         "learning_rate": train.learning_rate if override is None else override,
         "warmup_steps": train.warmup_ratio,
+        # By time (None) it is `saving.SaveByTime` that asks for them.
         "save_strategy": "steps" if train.save_steps else "no",
         "save_steps": train.save_steps or 500,
         # Two: the older one must outlive the writing of the newer one.

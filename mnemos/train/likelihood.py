@@ -3,7 +3,7 @@ that the model draws itself.
 
     train(plan, out)  ->  out/model        a complete Hugging Face directory, in float32
                           out/adapter      beside it, when only adapters were trained
-                          out/checkpoints  while it runs, when save_steps > 0
+                          out/checkpoints  while it runs, unless save_steps is 0
                           out/moments/<k>/model  as it was on the way, when moments > 0
 
 The same plan gives the same weights bit for bit on the same machine and number of processes (on
@@ -17,17 +17,18 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnemos.core.drawn import OwnAnswers
-from mnemos.core.errors import ModelError, UsageError
+from mnemos.core.errors import UsageError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.plan import Plan, PreferencePairs, SelfTaught, TeacherForcing, Thumbs
 from mnemos.models.adapter import quiet_peft
 from mnemos.train.memory import Peak
+from mnemos.train.preflight import nothing_moves
 from mnemos.train.quiet import hushed
 from mnemos.train.rows import Prepared, prepare
 from mnemos.train.save import apply_after as apply_after
@@ -47,9 +48,10 @@ class TrainResult:
 
     model: the directory out/model. seconds: wall-clock of this call. tokens, supervised_tokens:
     read over all steps and processes, without padding. peak_memory_bytes: of the GPU, else of
-    this process; the largest over processes. losses: [step, mean loss in nats per unit of weight
-    since the entry before]. counts: see `rows.Prepared`. first_tokens: ids of the first example.
-    noted: name -> [step, mean since the entry before] of what terms note beside the loss, and of what
+    this process; the largest over processes and phases. peak_memory_phases: the same for each phase: prepare
+    (rows), load (the model), train, save (which merges adapters into a second copy). losses: [step, mean loss
+    in nats per unit of weight since the entry before]. counts: see `rows.Prepared`. first_tokens: ids of the
+    first example. noted: name -> [step, mean since the entry before] of what terms note beside the loss, and of what
     drawn answers showed (`scored.Ledger.add`). moments: [step, name -> mean since the entry before] at the
     end of each stretch of a training that is kept at moments, its end included.
     """
@@ -67,15 +69,23 @@ class TrainResult:
     first_tokens: list[int]
     noted: dict[str, list[list[float]]] = field(default_factory=dict)
     moments: list[list[Any]] = field(default_factory=list)
+    peak_memory_phases: dict[str, int] = field(default_factory=dict)
 
 
 def train(
-    plan: Plan, out: Path, *, moments: int = 0, quiet: bool = False, callbacks: Sequence[Any] = ()
+    plan: Plan,
+    out: Path,
+    *,
+    moments: int = 0,
+    quiet: bool = False,
+    callbacks: Sequence[Any] = (),
+    say: Callable[[str], None] | None = None,
 ) -> TrainResult:
     """Train one stage and write its model under `out`.
 
     moments: equal stretches at whose ends the model is kept too (see `train.moments`); 0 keeps the end alone.
-    quiet: no bars, no messages. callbacks: transformers.TrainerCallback objects that look on.
+    quiet: no messages. callbacks: transformers.TrainerCallback objects that look on. say: is told how far
+    the training is, in words.
     Raises DataError when nothing can be learned from the examples, ModelError when the model
     cannot be loaded or its loss stops being finite, UsageError for settings that transformers
     refuses, RunError when the disk is full. Ctrl-C leaves the last checkpoint complete.
@@ -87,23 +97,34 @@ def train(
     if not isinstance(plan.draw, TeacherForcing | SelfTaught | OwnAnswers | PreferencePairs | Thumbs):
         raise UsageError(f"draw = {plan.draw!r}", "is not learned here", "leave the answers to the data")
     out = Path(out)
-    started, peak = time.monotonic(), Peak()
-    with hushed(quiet), full_disk(out):
+    started, peak = time.monotonic(), Peak("prepare")
+    with hushed(True), full_disk(out):
         tokenizer = load_tokenizer(plan.before.path, trust_remote_code=consent(plan.before)["trust_remote_code"])
         renderer = Renderer(tokenizer)
         prepared = _prepared(plan, renderer)
-        trainer = _trainer(plan, prepared, tokenizer, out, quiet)
+        peak.phase("load")
+        trainer = _trainer(plan, prepared, tokenizer, out)
         trainer.stage = TrainedStage(trainer, renderer, prepared.counts, prepared.longest)
-        for callback in callbacks:
+        for callback in (*callbacks, *_own_callbacks(trainer, plan, out, say)):
             trainer.add_callback(callback)
         keep = _keep(trainer, out, moments)
+        peak.phase("train")
         _run(trainer, plan, prepared, out, quiet)
+        peak.phase("save")
         _save(trainer, plan, prepared, tokenizer, out, keep)
     result = _result(trainer, prepared, out, time.monotonic() - started, peak, moments)
     trainer.accelerator.free_memory()
     del trainer, keep
     gc.collect()
     return result
+
+
+def _own_callbacks(trainer: PlanTrainer, plan: Plan, out: Path, say: Callable[[str], None] | None) -> list[Any]:
+    from mnemos.train.saving import SaveByTime
+    from mnemos.train.telling import Telling
+
+    saving = [SaveByTime(trainer, out)] if plan.train.save_steps is None else []
+    return saving if say is None else [*saving, Telling(trainer, say)]
 
 
 def _prepared(plan: Plan, renderer: Any) -> Prepared:
@@ -140,13 +161,13 @@ def _kind(plan: Plan) -> type[PlanTrainer]:
     return PlanTrainer
 
 
-def _trainer(plan: Plan, prepared: Prepared, tokenizer: Any, out: Path, quiet: bool) -> PlanTrainer:
+def _trainer(plan: Plan, prepared: Prepared, tokenizer: Any, out: Path) -> PlanTrainer:
     from transformers import set_seed
 
     from mnemos.models.load import check_vocabulary
     from mnemos.train.arguments import own_fsdp, refused_settings, training_arguments
 
-    arguments = training_arguments(plan, out / "checkpoints", quiet=quiet)
+    arguments = training_arguments(plan, out / "checkpoints")
     model = load_before(plan.before)
     check_vocabulary(model, tokenizer, plan.before.path)
     # Adapters draw their initial values here.
@@ -156,11 +177,7 @@ def _trainer(plan: Plan, prepared: Prepared, tokenizer: Any, out: Path, quiet: b
     for config in getattr(model, "peft_config", {}).values():
         config.base_model_name_or_path = plan.before.path
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ModelError(
-            f"{plan.before.path}: 0 of {sum(p.numel() for p in model.parameters())} parameters may move",
-            "at least one must",
-            "loosen the arm's freeze or only",
-        )
+        raise nothing_moves(model, plan)
     sound_generation(model)
     identity = fingerprint([plan.fingerprint, arguments.world_size])
     with refused_settings(), own_fsdp():
@@ -222,7 +239,7 @@ def _stopped(trainer: PlanTrainer, out: Path) -> str:
     from mnemos.train.resume import latest
 
     found = latest(out / "checkpoints", trainer.training)
-    rest = f"the same command continues from step {found[1].step}" if found else "no checkpoint yet (see save_steps)"
+    rest = f"the same command continues from step {found[1].step}" if found else "no checkpoint yet"
     return f"\nstopped at step {trainer.state.global_step} of {trainer.state.max_steps}; {rest}"
 
 
@@ -290,14 +307,17 @@ def _result(
 
     steps = trainer.state.global_step
     tokens, supervised = trainer.read()
-    highest = trainer.accelerator.gather(torch.tensor([peak.bytes()], device=trainer.args.device)).max()
+    phases = peak.phases()
+    mine = torch.tensor([list(phases.values())], device=trainer.args.device)
+    highest = trainer.accelerator.gather(mine).max(dim=0).values.tolist()
     return TrainResult(
         model=str(out / "model"),
         seconds=seconds,
         steps=steps,
         tokens=tokens,
         supervised_tokens=supervised,
-        peak_memory_bytes=int(highest),
+        peak_memory_bytes=int(max(highest)),
+        peak_memory_phases=dict(zip(phases, map(int, highest), strict=True)),
         trainable_parameters=trainer.trainable_parameters,
         total_parameters=trainer.total_parameters,
         losses=trainer.losses,

@@ -1,7 +1,9 @@
-"""Peak memory of a stretch of work."""
+"""Peak memory of a stretch of work, phase by phase."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import re
 import resource
 import sys
@@ -11,29 +13,62 @@ import torch
 
 
 class Peak:
-    """Starts watching when made. On a GPU: memory that tensors took there. On a CPU: resident
-    memory of this process, which Linux lets start anew; elsewhere its highest since it began."""
+    """Watches from the moment it is made, which is the first phase's beginning. On a GPU: memory that tensors
+    took there. On a CPU: resident memory of this process, which Linux lets start anew; elsewhere its highest
+    since it began.
 
-    def __init__(self) -> None:
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            torch.cuda.reset_peak_memory_stats()
-        _reset_resident()
+    What earlier work left behind is given back first (see `trim`), so that a stretch is not charged with it.
+    """
 
-    def bytes(self) -> int:
-        """The highest since the start, in bytes."""
-        if torch.cuda.is_available():
-            return int(torch.cuda.max_memory_allocated())
-        return _highest_resident()
+    def __init__(self, phase: str) -> None:
+        self._phases: dict[str, int] = {}
+        trim()
+        self._begin(phase)
+
+    def phase(self, name: str) -> None:
+        """End the present phase and begin another one; one that comes again keeps the higher of its peaks."""
+        self._close()
+        self._begin(name)
+
+    def phases(self) -> dict[str, int]:
+        """Phase -> its highest, in bytes; ends the present one."""
+        self._close()
+        _reset()
+        return dict(self._phases)
+
+    def _begin(self, name: str) -> None:
+        self._name = name
+        _reset()
+
+    def _close(self) -> None:
+        self._phases[self._name] = max(self._phases.get(self._name, 0), _highest())
 
 
-def _reset_resident() -> None:
+def trim() -> None:
+    """Collect what nobody refers to, and give free memory back to the system: glibc keeps it otherwise, and
+    whatever is measured next would seem to need it."""
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if give_back is not None:
+            give_back(0)
+
+
+def _reset() -> None:
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.reset_peak_memory_stats()
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return
 
 
-def _highest_resident() -> int:
+def _highest() -> int:
+    """The highest since the last reset, in bytes."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
     try:
         found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
     except OSError:

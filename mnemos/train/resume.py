@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.files import read_json, write_json
+from mnemos.core.inputs import refuse_changed
 
 MARK = "mnemos.json"
 
@@ -30,7 +31,8 @@ class Mark:
 
 
 def write_mark(checkpoint: Path, mark: Mark) -> None:
-    """Declare a checkpoint complete."""
+    """Declare a checkpoint complete. Raises RunError if a file that the training reads was changed before."""
+    refuse_changed()
     write_json(checkpoint / MARK, asdict(mark))
 
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 import mnemos
-from mnemos.core.errors import ModelError, UsageError
+from mnemos.core.errors import DataError, UsageError
 from mnemos.study.workers import ParallelEngine
 from tests.study.test_run import without_timings
 from tests.study.worlds import make_study
@@ -47,11 +47,13 @@ def test_two_jobs_give_what_one_gives_and_reuse_it(tmp_path: Path, capfd: pytest
 
 
 def test_a_failed_step_is_raised_as_it_is_and_the_rest_stays_resumable(tmp_path: Path) -> None:
-    study = make_study(tmp_path, arms={"frozen": [{"freeze": {"layers_first": 99}}]})
-    with pytest.raises(ModelError, match="the model has 2 layers"):
+    train = {"learning_rate": 1e-3, "max_length": 2}  # known only when the rows are rendered
+    study = make_study(tmp_path, arms={}, train=train)
+    with pytest.raises(DataError, match="can be used|max_length|supervised"):
         mnemos.run(study, out=tmp_path / "run", jobs=2, quiet=True)
     assert not multiprocessing.active_children()
-    assert list((tmp_path / "run" / "steps").glob("measure-*/done.json"))
+    assert not list((tmp_path / "run" / "steps").glob("train-*/done.json"))
+    assert mnemos.run(make_study(tmp_path, arms={}), out=tmp_path / "run", quiet=True).comparisons
 
 
 def test_workers_end_with_a_killed_parent_and_the_run_continues(tmp_path: Path) -> None:

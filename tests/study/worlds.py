@@ -67,6 +67,7 @@ def make_study(folder: Path, **changes: Any) -> Path:
 
 
 TIMINGS = {"created", "seconds", "writing_seconds", "along_seconds", "peak_memory_bytes"}
+TIMINGS |= {f"peak_memory_{phase}_bytes" for phase in ("prepare", "load", "train", "save")}
 
 
 def without_timings(value: Any) -> Any:

@@ -1,0 +1,33 @@
+"""Where results are kept that belong to no run: what `compare` and `gate` asked models before."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from mnemos.core.fingerprint import file_fingerprint, fingerprint
+
+VARIABLE = "MNEMOS_CACHE"
+
+
+def cache_folder() -> Path:
+    """$MNEMOS_CACHE, else mnemos under $XDG_CACHE_HOME, else ~/.cache/mnemos. Nothing there is needed: what is
+    removed is measured again."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        return Path(named).expanduser().resolve()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser().resolve() / "mnemos"
+
+
+def measured_folder() -> Path:
+    """Where measurements are kept: a folder for each state of this package's source, so that no answer or score of
+    an earlier version is taken for one of this version."""
+    return cache_folder() / "measured" / _source()
+
+
+@lru_cache(maxsize=1)
+def _source() -> str:
+    package = Path(__file__).parents[1]
+    return fingerprint({str(path.relative_to(package)): file_fingerprint(path) for path in package.rglob("*.py")})

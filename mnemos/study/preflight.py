@@ -1,0 +1,163 @@
+"""Before the first step: everything that configuration and headers say already, once for all arms and suites.
+
+A misspelt optimiser or a model without a chat template would otherwise be met when the model before has been
+measured, minutes or hours later. No weights are loaded: models are built without memory (torch's "meta" device)
+from their config.json, so that an arm's choice of what may move is tried on the real names and shapes.
+
+To add a check, write a function of an `Experiment` (or of a `Plan`, or of a suite) that raises a MnemosError, and
+call it below. Checks of one plan go to `train.preflight`, those of a checkpoint to `models`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from mnemos.core.errors import ModelError, RunError, UsageError, nearest
+from mnemos.core.fingerprint import fingerprint
+from mnemos.core.nouns import Example
+from mnemos.core.plan import Plan
+from mnemos.sources.render import RAW_ROLES
+from mnemos.sources.written import inside
+from mnemos.study.experiment import Experiment, source_of
+from mnemos.study.steps import is_done
+
+if TYPE_CHECKING:
+    from mnemos.measure.suite import Suite
+
+REACH = 5.0
+"""Seconds that a server has to accept a connection."""
+
+
+def preflight(experiment: Experiment, *, dry: bool = False) -> list[str]:
+    """Raise what can be known before the first step; nothing is checked where every step is done. dry: a server
+    that does not answer is no error yet, but one of the lines that come back."""
+    todo = [step for step in experiment.steps if not is_done(step.key, experiment.root)]
+    if not todo:
+        return []
+    from mnemos.train.quiet import hushed
+
+    plans = [stage.plan for run in experiment.runs for stage in run.stages]
+    with hushed(True):
+        check_suites(experiment.suites, renderer := _renderer(experiment))
+        _check_rows(experiment, renderer)
+        _check_plans(plans)
+    return _check_servers(plans, dry)
+
+
+def check_suites(suites: Iterable[Suite], renderer: Any) -> None:
+    """What suites need of the model before, and of this installation. renderer: the model's; None where it cannot
+    be had without downloading the model."""
+    from mnemos.measure.harness import tasks_of
+
+    for suite in suites:
+        if suite.kind == "classifier":
+            _check_classifier(suite)
+        if suite.ask == "harness":
+            tasks_of(suite)
+        chat = suite.uses_chat or (suite.ask == "harness" and getattr(suite.settings, "chat", False))
+        if chat and renderer is not None:
+            _need_template(renderer, f"suite {suite.name!r}")
+
+
+def _need_template(renderer: Any, who: str) -> None:
+    try:
+        renderer.template  # noqa: B018 - raises where there is none
+    except ModelError as error:
+        raise ModelError(f"{who}: {error.value}", error.bound, error.cure) from None
+
+
+def _check_classifier(suite: Suite) -> None:
+    from mnemos.core.files import read_json
+
+    settings: Any = suite.settings
+    file = Path(settings.model) / "config.json"
+    if not Path(settings.model).is_dir():
+        return  # a hub id, which was asked for its commit already
+    if not file.is_file():
+        raise UsageError(
+            f"suite {suite.name!r}: model {settings.model}", "holds no config.json", "name a text-classification model"
+        )
+    try:
+        names = {str(name) for name in read_json(file).get("id2label", {}).values()}
+    except (ValueError, AttributeError):
+        raise ModelError(f"{file}", "is not a JSON object", "copy this file again") from None
+    if names and settings.label not in names:
+        raise UsageError(
+            f"suite {suite.name!r}: label {settings.label!r}",
+            f"is no class of {settings.model}",
+            nearest(settings.label, names),
+        )
+
+
+def _renderer(experiment: Experiment) -> Any:
+    """The renderer of the model before; None for a hub id, whose files may not be here yet."""
+    from mnemos.models.load import load_tokenizer
+    from mnemos.sources.render import Renderer
+
+    before = experiment.before
+    if not Path(before.path).is_dir():
+        return None
+    return Renderer(load_tokenizer(before.path, trust_remote_code=bool(getattr(before, "trust_remote_code", False))))
+
+
+def _check_rows(experiment: Experiment, renderer: Any) -> None:
+    """Whether the first row of each task can be rendered at all: the others are met where they are read."""
+    study = experiment.study
+    tasks = [*study.tasks, *(study.task_of(arm, task) for arm in study.arm_data for task in study.tasks)]
+    for source in {fingerprint(source): source for source in map(source_of, tasks)}.values():
+        first: Example | None = next(iter(source), None)
+        chat = first is not None and not all(turn.role in RAW_ROLES for turn in first.turns)
+        if chat and renderer is not None:
+            _need_template(renderer, f"rows of {source.describe()}")
+
+
+def _check_plans(plans: Iterable[Plan]) -> None:
+    """Settings of training, and what may move, once for each that differs."""
+    from mnemos.train.preflight import check_trainable, check_training
+
+    settings, trainables = set(), set()
+    for plan in plans:
+        name = fingerprint([plan.train, plan.trainable.learning_rate])
+        if name not in settings:
+            settings.add(name)
+            check_training(plan)
+        # Later stages begin with the same architecture; a model that is still to be trained has no files yet.
+        if not Path(plan.before.path).is_dir():
+            continue
+        name = fingerprint([plan.before, plan.trainable])
+        if name not in trainables:
+            trainables.add(name)
+            check_trainable(plan)
+
+
+def _check_servers(plans: Iterable[Plan], dry: bool) -> list[str]:
+    """Whether the servers that are asked for rows, rewards and judgements accept a connection."""
+    from mnemos.models.server import Server
+
+    servers = {one.path: one for plan in plans for one in inside(plan) if isinstance(one, Server)}
+    lines = []
+    for one in servers.values():
+        trouble = _unreachable(one.url)
+        if trouble and not dry:
+            raise RunError(f"{one.path}", f"cannot be reached ({trouble})", "start the server, or mend its address")
+        if trouble:
+            lines.append(f"server  {one.path}: cannot be reached now ({trouble})")
+    return lines
+
+
+def _unreachable(url: str) -> str | None:
+    """Why no connection can be made; None where one can, or where a proxy stands between."""
+    if any(os.environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
+        return None
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((str(parts.hostname), port), timeout=REACH).close()
+    except OSError as error:
+        return error.strerror or str(error) or type(error).__name__
+    return None

@@ -1,0 +1,111 @@
+"""What is known of a training before it begins: its settings, and what may move of a model without weights."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mnemos.core.errors import MnemosError, ModelError, UsageError
+from mnemos.core.plan import Plan
+from mnemos.train.save import consent, folder_of
+
+
+def check_training(plan: Plan) -> None:
+    """Raise UsageError for settings that transformers would refuse when the stage begins: an unknown optimiser or
+    scheduler, bf16 where there is none, a tracker or a launcher whose package is not installed."""
+    from mnemos.train.arguments import own_fsdp, refused_settings, training_arguments
+
+    for setting, value, package in (
+        ("deepspeed", plan.train.deepspeed, "deepspeed"),
+        ("draw_with", plan.train.draw_with == "vllm", "vllm"),
+    ):
+        if value and importlib.util.find_spec(package) is None:
+            raise UsageError(f"train.{setting}", f"needs the package {package}", f"pip install {package}")
+    if plan.train.deepspeed:
+        return  # its configuration is read by DeepSpeed itself, in the processes of its launcher
+    with tempfile.TemporaryDirectory() as scratch, own_fsdp():
+        arguments = training_arguments(plan, Path(scratch))
+        with refused_settings():
+            _check_optimiser(arguments)
+            _check_trackers(arguments)
+
+
+def _check_optimiser(arguments: Any) -> None:
+    from transformers import Trainer
+
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(arguments)
+    except ImportError as error:
+        raise UsageError(
+            f"train.optim = {arguments.optim!s}", _said(error), "pip install it, or choose another"
+        ) from None
+
+
+def _check_trackers(arguments: Any) -> None:
+    from transformers.integrations import get_reporting_integration_callbacks
+
+    for name in arguments.report_to:
+        try:
+            for callback in get_reporting_integration_callbacks([name]):
+                callback()
+        except (ImportError, RuntimeError) as error:
+            raise UsageError(f"train.report_to: {name}", _said(error), f"pip install {name}, or leave it out") from None
+
+
+def check_trainable(plan: Plan) -> None:
+    """Raise what the arm's choice of what may move would raise on the real model (adapter targets that match
+    nothing, layers that are not there, nothing left to train), and ModelError where model and tokenizer do not fit.
+
+    The model is built of its configuration alone. What can only be known of weights is not known here.
+    """
+    from mnemos.models.load import check_vocabulary, load_tokenizer
+
+    model = _hollow(plan)
+    if model is None:
+        return
+    tokenizer = load_tokenizer(plan.before.path, trust_remote_code=consent(plan.before)["trust_remote_code"])
+    check_vocabulary(model, tokenizer, plan.before.path)
+    try:
+        prepared = plan.trainable.prepare(model)
+    except MnemosError:
+        raise
+    except Exception:
+        return  # it looks at weights, which are not there
+    if not any(parameter.requires_grad for parameter in prepared.parameters()):
+        raise nothing_moves(prepared, plan)
+
+
+def nothing_moves(model: Any, plan: Plan) -> ModelError:
+    """The error for an arm that leaves nothing to train."""
+    return ModelError(
+        f"{plan.before.path}: 0 of {sum(p.numel() for p in model.parameters())} parameters may move",
+        "at least one must",
+        "loosen the arm's freeze or only",
+    )
+
+
+def _hollow(plan: Plan) -> Any:
+    """The model before without memory for its weights; None where its code cannot build one so."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from mnemos.models.load import adapter_base, read_config, resolve
+
+    allowed = consent(plan.before)
+    folder = folder_of(plan.before)
+    while (folder / "adapter_config.json").is_file():
+        folder = resolve(adapter_base(folder), **allowed)
+    read_config(folder / "config.json", "the model's configuration")
+    code = allowed["trust_remote_code"]
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=code)
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=code)
+    except Exception:
+        return None  # said by the loading of the model itself, with its reasons
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
