@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mnemos import cli_reproduce, cli_reward, cli_weights
+from mnemos import cli_reproduce, cli_reward, cli_runs, cli_weights
 from mnemos.cli_errors import told
 from mnemos.core.errors import UsageError
 
@@ -179,6 +179,7 @@ def compare_command(
         allow_template_change=allow_template_change,
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
+        quiet=False,
     )
     if format is Format.text:
         _print(record.results)
@@ -216,6 +217,7 @@ def gate_command(
         allow_template_change=allow_template_change,
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
+        quiet=False,
     )
     decision = gate(record.comparisons, max_loss=max_loss)
     text = render_card(record.results, decision)
@@ -357,19 +359,21 @@ def _shown(path: Path) -> str:
 cli_weights.register(app)
 cli_reproduce.register(app)
 cli_reward.register(app)
+cli_runs.register(app)
 
 
 def main() -> None:
-    """Run the command line; exit codes: 0 done, 1 failed, 2 usage, 3 lost, 4 cannot tell, 130 interrupted."""
+    """Run the command line; exit codes: 0 done, 1 failed, 2 usage, 3 lost, 4 cannot tell,
+    130 interrupted, 143 terminated."""
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
         app()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         if debug:
             raise
         print("\nmnemos: stopped; the same command continues where it was", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(getattr(stopped, "exit_code", 130))  # SIGTERM has one of its own
     except BrokenPipeError:
         # What reads our output has gone; the interpreter's last flush must not complain of it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -31,6 +31,7 @@ LAYERS = (
     "cli_weights",
     "cli_reproduce",
     "cli_reward",
+    "cli_runs",
     "cli",
 )
 """A module imports only from its own layer and from those before it."""

@@ -1,8 +1,8 @@
 """Before the first step: everything that configuration and headers say already, once for all arms and suites.
 
 A misspelt optimiser or a model without a chat template would otherwise be met when the model before has been
-measured, minutes or hours later. No weights are loaded: models are built without memory (torch's "meta" device)
-from their config.json, so that an arm's choice of what may move is tried on the real names and shapes.
+measured, minutes or hours later. No weights are loaded: models are made of configurations and headers, so that
+an arm's choice of what may move is tried on the real names and shapes.
 
 To add a check, write a function of an `Experiment` (or of a `Plan`, or of a suite) that raises a MnemosError, and
 call it below. Checks of one plan go to `train.preflight`, those of a checkpoint to `models`.

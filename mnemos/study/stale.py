@@ -59,8 +59,7 @@ def stale(root: Path) -> list[Stale]:
 
 def remove(root: Path) -> list[Stale]:
     """Remove what `stale` finds and return it. Raises RunError while a run works in the directory."""
-    if not root.is_dir():
-        return stale(root)
+    stale(root)  # refuses what is no run before anything is written there
     with locked(root):
         found = stale(root)
         for one in found:

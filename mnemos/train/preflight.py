@@ -9,7 +9,7 @@ from typing import Any
 
 from mnemos.core.errors import MnemosError, ModelError, UsageError
 from mnemos.core.plan import Plan
-from mnemos.train.save import consent, folder_of
+from mnemos.train.save import consent
 
 
 def check_training(plan: Plan) -> None:
@@ -58,13 +58,11 @@ def check_trainable(plan: Plan) -> None:
     """Raise what the arm's choice of what may move would raise on the real model (adapter targets that match
     nothing, layers that are not there, nothing left to train), and ModelError where model and tokenizer do not fit.
 
-    The model is built of its configuration alone. What can only be known of weights is not known here.
+    The model is made of configurations and headers alone. What can only be known of weights is not known here.
     """
-    from mnemos.models.load import check_vocabulary, load_tokenizer
+    from mnemos.models.load import check_vocabulary, load_model, load_tokenizer
 
-    model = _hollow(plan)
-    if model is None:
-        return
+    model = load_model(plan.before.path, dtype="float32", headers_only=True, **consent(plan.before))
     tokenizer = load_tokenizer(plan.before.path, trust_remote_code=consent(plan.before)["trust_remote_code"])
     check_vocabulary(model, tokenizer, plan.before.path)
     try:
@@ -84,27 +82,6 @@ def nothing_moves(model: Any, plan: Plan) -> ModelError:
         "at least one must",
         "loosen the arm's freeze or only",
     )
-
-
-def _hollow(plan: Plan) -> Any:
-    """The model before without memory for its weights; None where its code cannot build one so."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from mnemos.models.load import adapter_base, read_config, resolve
-
-    allowed = consent(plan.before)
-    folder = folder_of(plan.before)
-    while (folder / "adapter_config.json").is_file():
-        folder = resolve(adapter_base(folder), **allowed)
-    read_config(folder / "config.json", "the model's configuration")
-    code = allowed["trust_remote_code"]
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=code)
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=code)
-    except Exception:
-        return None  # said by the loading of the model itself, with its reasons
 
 
 def _said(error: Exception) -> str:

@@ -59,3 +59,44 @@ def test_a_model_against_itself_and_against_a_perturbed_one(tmp_path: Path, fami
     assert rows["english"]["low"] < rows["english"]["delta"] < rows["english"]["high"]
     assert rows["kl:says"]["after"] > 0
     assert record.results["manifest"]["model"]["fingerprint"] != record.results["manifest"]["after"]["fingerprint"]
+
+
+def test_what_was_measured_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another model after: the one before is taken from the cache, and what is compared is the same."""
+    from mnemos.models.load import Checkpoint
+
+    for name, seed in (("before", 0), ("after", 1), ("later", 2)):
+        save_tiny(tmp_path / name, seed=seed)
+    suites = [one for one in SUITES if one["name"] != "says"]
+    loads, load = [], Checkpoint.load
+
+    def counted(self: Checkpoint) -> object:
+        loads.append(Path(self.path).name)
+        return load(self)
+
+    monkeypatch.setattr(Checkpoint, "load", counted)
+    first = mnemos.compare(tmp_path / "before", tmp_path / "after", suites).comparisons
+    assert loads == ["before", "after"]
+    again = mnemos.compare(tmp_path / "before", tmp_path / "after", suites, out=tmp_path / "out").comparisons
+    assert again == first
+    assert (tmp_path / "out" / "before" / "answers" / "sums.jsonl").is_file()
+    mnemos.compare(tmp_path / "before", tmp_path / "later", suites)
+    assert loads == ["before", "after", "later"]
+    monkeypatch.setenv("MNEMOS_CACHE", str(tmp_path / "cache"))
+    assert mnemos.compare(tmp_path / "before", tmp_path / "after", suites).comparisons == first
+    assert loads == ["before", "after", "later", "before", "after"]
+    save_tiny(tmp_path / "before", seed=3)
+    mnemos.compare(tmp_path / "before", tmp_path / "after", suites)
+    assert loads[5:] == ["before", "after"], "other weights behind the same path"
+
+
+def test_the_cache_lies_where_its_variable_or_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mnemos.study.cache import cache_folder
+
+    monkeypatch.setenv("MNEMOS_CACHE", str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine"
+    monkeypatch.delenv("MNEMOS_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "mnemos"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "mnemos"

@@ -49,7 +49,7 @@ def test_two_jobs_give_what_one_gives_and_reuse_it(tmp_path: Path, capfd: pytest
 def test_a_failed_step_is_raised_as_it_is_and_the_rest_stays_resumable(tmp_path: Path) -> None:
     train = {"learning_rate": 1e-3, "max_length": 2}  # known only when the rows are rendered
     study = make_study(tmp_path, arms={}, train=train)
-    with pytest.raises(DataError, match="can be used|max_length|supervised"):
+    with pytest.raises(DataError, match=r"can be used|max_length|supervised"):
         mnemos.run(study, out=tmp_path / "run", jobs=2, quiet=True)
     assert not multiprocessing.active_children()
     assert not list((tmp_path / "run" / "steps").glob("train-*/done.json"))
