@@ -11,13 +11,28 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mnemos import cli_reproduce, cli_reward, cli_runs, cli_weights
 from mnemos.cli_errors import told
 from mnemos.core.errors import UsageError
 
+
+class _Stoppable(TyperGroup):
+    """typer ends an interrupted command without a word."""
+
+    def invoke(self, context: Any) -> Any:
+        """Run the command; say it when it was stopped. SIGTERM has an exit code of its own."""
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt as stopped:
+            print("\nmnemos: stopped; the same command continues where it was", file=sys.stderr)
+            sys.exit(getattr(stopped, "exit_code", 130))
+
+
 app = typer.Typer(
     name="mnemos",
+    cls=_Stoppable,
     help="Post-training without forgetting: teach a model several ways, see what each gained, lost and cost.",
     no_args_is_help=True,
     add_completion=False,

@@ -17,12 +17,11 @@ class Peak:
     took there. On a CPU: resident memory of this process, which Linux lets start anew; elsewhere its highest
     since it began.
 
-    What earlier work left behind is given back first (see `trim`), so that a stretch is not charged with it.
+    What earlier work left behind is given back first (see `trim`), so that no phase is charged with it.
     """
 
     def __init__(self, phase: str) -> None:
         self._phases: dict[str, int] = {}
-        trim()
         self._begin(phase)
 
     def phase(self, name: str) -> None:
@@ -38,6 +37,7 @@ class Peak:
 
     def _begin(self, name: str) -> None:
         self._name = name
+        trim()
         _reset()
 
     def _close(self) -> None:
