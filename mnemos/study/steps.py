@@ -301,12 +301,13 @@ def execute(step: Step, root: Path, *, quiet: bool) -> None:
             write_json(directory / BEGUN, {"key": step.key, "title": step.title})
         processes.barrier()
         result: Mapping[str, Any] = {}
-        with hushed(True), watched(step.files, step.title) as watch:
+        with hushed(True):
             if step.every_process or processes.is_main():
-                result = step.work(directory, quiet)
+                with watched(step.files, step.title) as watch:
+                    result = step.work(directory, quiet)
+                    watch.refuse_changed()
             else:
                 processes.wait_for(directory / "done.json")
-            watch.refuse_changed()
         if processes.is_main():
             # Whatever writes into the directory also makes it, so a deleted one may be there again.
             if not (directory / BEGUN).is_file():

@@ -160,6 +160,11 @@ def test_a_judge_out_of_reach_stops_the_run_which_goes_on_later(
     reward = {"reward": {"judge": f"{place}#judge", "verdict": "text"}}
     arms = {"rlaif": [{"judged_pairs": {**SAMPLED, **reward}}, {"dpo": {}}]}
     study, out = rivers(tmp_path, copier, arms), tmp_path / "run"
+    with pytest.raises(RunError, match=rf"127.0.0.1:{port}.*cannot be reached"):
+        mnemos.run(study, out=out, quiet=True)
+    assert not (out / "steps").exists(), "known before anything is measured"
+    # As if it had gone away after the run began.
+    monkeypatch.setattr("mnemos.study.preflight._unreachable", lambda url: None)
     with pytest.raises(RunError, match=rf"127.0.0.1:{port}.*\n?.*no answer in 2 attempts"):
         mnemos.run(study, out=out, quiet=True)
     (journal,) = out.glob("steps/write-*/journal.jsonl")
@@ -187,6 +192,8 @@ def test_a_judge_whose_verdicts_cannot_be_read_and_an_editor_out_of_reach(
                 mnemos.run(study, out=tmp_path / method / "run", quiet=True)
     editor = {"editor": f"{url}#editor", "max_new_tokens": 12}
     study = rivers(tmp_path / "revision", copier, {"arm": [{"critique_revision": editor}]})
+    # As if it had gone away after the run began.
+    monkeypatch.setattr("mnemos.study.preflight._unreachable", lambda url: None)
     with pytest.raises(RunError, match="no answer in 2 attempts"):
         mnemos.run(study, out=tmp_path / "revision" / "run", quiet=True)
 
