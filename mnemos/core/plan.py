@@ -51,12 +51,17 @@ class PastTask:
     before: ModelHandle | None = None
 
 
+CHOSEN, REJECTED, DESIRABLE, UNDESIRABLE, ORDINARY = "chosen", "rejected", "desirable", "undesirable", ""
+"""What an answer is among those of a micro-batch (`Answers.parts`, `Tokens.part`): the better and the worse of
+a pair, one with good and one with bad feedback, or a row that is learned as it stands."""
+
+
 @dataclass(frozen=True)
 class Answers:
     """Whole answers within a micro-batch, for losses that look at more than single tokens.
 
-    of: int64[N], which answer each position belongs to. parts: what each answer is: "chosen", its
-    "rejected" right behind it; "desirable" or "undesirable"; "" for an ordinary row. count, weight:
+    of: int64[N], which answer each position belongs to. parts: what each answer is: CHOSEN, its
+    REJECTED right behind it; DESIRABLE or UNDESIRABLE; ORDINARY. count, weight:
     per part, answers and summed |weight| of the whole optimiser step, divided by the number of
     processes as `StepView.normaliser` is. reference_logits(): float[N, V] of the model that answers
     are compared with, without gradient. drift: mean over the step's mismatched pairs of prompt and
@@ -73,38 +78,55 @@ class Answers:
     soft_labels: torch.Tensor | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
+class References:
+    """What an objective term may ask of other models and of the past, each computed when first asked.
+
+    before_logits(): float[N, V] of the frozen model before the stage at the micro-batch's positions, computed
+    at most once. logits_of(handle): the same of any other frozen checkpoint. teacher_logits(): the same of a
+    teacher that moves with the training; a defect of the method where its draw has none. start(): name -> value
+    at the start of the stage, for each trainable parameter.
+    """
+
+    before_logits: Callable[[], torch.Tensor]
+    logits_of: Callable[[ModelHandle], torch.Tensor]
+    teacher_logits: Callable[[], torch.Tensor]
+    start: Callable[[], Mapping[str, torch.Tensor]]
+
+
+def no_metric(name: str, total: torch.Tensor | float, count: float) -> None:
+    """What `StepView.metric` does where nobody looks on."""
+
+
+@dataclass(frozen=True)
 class StepView:
     """What an objective term sees of one micro-batch. N counts the positions of non-zero weight;
     position n predicts `targets[n]` from the tokens before it.
 
-    logits: float[N, V] of the model in training. targets: int64[N]. weight: float[N].
-    normaliser: sum of weights over the whole optimiser step (all micro-batches, all processes
-    averaged as the trainer's gradients are), so that per-token sums divided by it add up to the
-    step's mean. share: this micro-batch's share of the step, for terms that do not depend on
-    tokens; shares of a step add up to 1. before_logits(): float[N, V] of the frozen model before
-    the stage at the same positions, computed at most once. model: the module in training.
-    start(): name -> value at the start of the stage, for each trainable parameter. answers: where the
-    plan's `draw` gives whole answers to compare. note(name, total, count): keep the mean total / count
-    over all micro-batches and processes beside the logged losses; a term that notes a name does so
-    for every micro-batch, with a count of 0 where it has nothing to say. own: what is known of answers
-    that the model has drawn itself, None where all rows are taught.
+    The micro-batch: model, the module in training; logits, float[N, V] of it; targets, int64[N]; weight,
+    float[N]; rehearsed, bool[N], True in examples that are not of the new task.
+    The step that it is a part of: normaliser, the sum of weights over the whole optimiser step (all
+    micro-batches, all processes averaged as the trainer's gradients are), so that per-token sums divided by
+    it add up to the step's mean; share, this micro-batch's share of the step, for terms that do not depend
+    on tokens: shares of a step add up to 1.
+    Beside it: references, other models and the past. answers: where the plan's `draw` gives whole answers
+    to compare. rollouts: what is known of answers that the model has drawn itself, None where all rows are
+    taught. metric(name, total, count): keep the mean total / count over all micro-batches and processes
+    beside the logged losses; a term that gives a name does so for every micro-batch, with a count of 0 where
+    it has nothing to say.
     """
 
     model: torch.nn.Module
     logits: torch.Tensor
     targets: torch.Tensor
     weight: torch.Tensor
+    rehearsed: torch.Tensor
     normaliser: torch.Tensor | float
     share: float
-    before_logits: Callable[[], torch.Tensor]
-    start: Callable[[], Mapping[str, torch.Tensor]]
-    rehearsed: torch.Tensor
-    logits_of: Callable[[ModelHandle], torch.Tensor]
-    teacher_logits: Callable[[], torch.Tensor] | None = None
+    references: References
     answers: Answers | None = None
-    note: Callable[[str, torch.Tensor | float, float], None] = lambda name, total, count: None
-    own: DrawnView | None = None
+    rollouts: DrawnView | None = None
+    metric: Callable[[str, torch.Tensor | float, float], None] = no_metric
 
 
 class Stage(Protocol):
@@ -170,7 +192,11 @@ class Begins(Protocol):
 
 @runtime_checkable
 class Weigh(Protocol):
-    """Says how much each token counts. Pure in the rows; may load `before` to look at them."""
+    """Says how much each token counts. Pure in the rows; may load `before` to look at them.
+
+    A class whose attribute `by_role` is true tells tokens apart by nothing but who writes them. It may stand
+    beside losses on whole answers, where weights of single tokens mean nothing.
+    """
 
     def __call__(self, rows: Sequence[Tokens], before: ModelHandle) -> Sequence[Tokens]:
         """The same rows in the same order with new `weight` arrays; the given ones stay as they are."""

@@ -11,14 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mnemos.core.plan import Answers, StepView
+from mnemos.core.plan import CHOSEN, DESIRABLE, ORDINARY, UNDESIRABLE, Answers, StepView
 from mnemos.methods.objective import divergence
 
 if TYPE_CHECKING:
     import torch
 
-CHOSEN, REJECTED, UP, DOWN, ORDINARY = "chosen", "rejected", "desirable", "undesirable", ""
-ROWS = (CHOSEN, UP, DOWN, ORDINARY)
+ROWS = (CHOSEN, DESIRABLE, UNDESIRABLE, ORDINARY)
 """One of these stands in each row; a rejected answer shares its chosen one's."""
 
 
@@ -132,22 +131,22 @@ def _pairs(view: StepView, compared: bool) -> Pairs:
     return Pairs(ours[good], ours[bad], theirs[good], theirs[bad], tokens[good], tokens[bad])
 
 
-def _note_pairs(view: StepView, chosen: torch.Tensor, rejected: torch.Tensor) -> None:
+def _pair_metrics(view: StepView, chosen: torch.Tensor, rejected: torch.Tensor) -> None:
     """Rewards of both answers, their difference, and how often the chosen one's is larger."""
     count, margin = float(len(chosen)), chosen - rejected
-    view.note("reward of chosen", chosen.sum(), count)
-    view.note("reward of rejected", rejected.sum(), count)
-    view.note("reward margin", margin.sum(), count)
-    view.note("reward accuracy", (margin > 0).float().sum(), count)
+    view.metric("reward of chosen", chosen.sum(), count)
+    view.metric("reward of rejected", rejected.sum(), count)
+    view.metric("reward margin", margin.sum(), count)
+    view.metric("reward accuracy", (margin > 0).float().sum(), count)
 
 
-def _note_divergence(view: StepView, theirs: torch.Tensor) -> None:
+def _divergence_metric(view: StepView, theirs: torch.Tensor) -> None:
     """KL(reference || model) in nats a token along the data's answers, of ordinary rows too."""
     import torch
 
     with torch.no_grad():
         each = divergence(theirs.float().log_softmax(-1), view.logits.detach().float().log_softmax(-1))
-    view.note("KL(reference || model)", each.sum(), float(len(each)))
+    view.metric("KL(reference || model)", each.sum(), float(len(each)))
 
 
 @dataclass(frozen=True)
@@ -164,8 +163,8 @@ class PairLoss:
         pairs, labels = _pairs(view, True), _given(view).soft_labels
         wrong = self.label_smoothing if labels is None else 1 - labels[_places(_given(view), CHOSEN, labels.device)]
         each = LOSSES[self.loss_type](pairs, self.beta, wrong)
-        _note_pairs(view, self.beta * pairs.up.detach(), self.beta * pairs.down.detach())
-        _note_divergence(view, _given(view).reference_logits())
+        _pair_metrics(view, self.beta * pairs.up.detach(), self.beta * pairs.down.detach())
+        _divergence_metric(view, _given(view).reference_logits())
         return each.sum() / _rows(_given(view))
 
 
@@ -179,7 +178,7 @@ class SimpleLoss:
     def loss(self, view: StepView) -> torch.Tensor:
         """Scalar."""
         pairs = _pairs(view, False)
-        _note_pairs(
+        _pair_metrics(
             view,
             self.beta * (pairs.chosen / pairs.chosen_tokens).detach(),
             self.beta * (pairs.rejected / pairs.rejected_tokens).detach(),
@@ -199,7 +198,7 @@ class OddsLoss:
         pairs = _pairs(view, False)
         chosen, rejected = pairs.chosen / pairs.chosen_tokens, pairs.rejected / pairs.rejected_tokens
         odds = (chosen - rejected) - (_log1mexp(chosen) - _log1mexp(rejected))
-        _note_pairs(view, self.weight * chosen.detach(), self.weight * rejected.detach())
+        _pair_metrics(view, self.weight * chosen.detach(), self.weight * rejected.detach())
         return -self.weight * _log_sigmoid(odds).sum() / _rows(_given(view))
 
 
@@ -231,16 +230,16 @@ class ThumbLoss:
         theirs = answers.reference_logits()
         ratio = log_probs(view, view.logits) - log_probs(view, theirs).detach()
         drift = answers.drift if answers.drift is not None else ratio.new_zeros(())
-        up, down = (ratio[_places(answers, part, ratio.device)] for part in (UP, DOWN))
+        up, down = (ratio[_places(answers, part, ratio.device)] for part in (DESIRABLE, UNDESIRABLE))
         good = self.desirable_weight * (1 - (self.beta * (up - drift)).sigmoid())
         bad = self.undesirable_weight * (1 - (self.beta * (drift - down)).sigmoid())
-        view.note("reward of desirable", self.beta * up.detach().sum(), float(len(up)))
-        view.note("reward of undesirable", self.beta * down.detach().sum(), float(len(down)))
+        view.metric("reward of desirable", self.beta * up.detach().sum(), float(len(up)))
+        view.metric("reward of undesirable", self.beta * down.detach().sum(), float(len(down)))
         right = (up.detach() > drift).sum() + (down.detach() < drift).sum()
-        view.note("reward accuracy", right, float(len(up) + len(down)))
+        view.metric("reward accuracy", right, float(len(up) + len(down)))
         if answers.drift is not None:
-            view.note("KL estimate of mismatched pairs", drift, 1.0)
-        _note_divergence(view, theirs)
+            view.metric("KL estimate of mismatched pairs", drift, 1.0)
+        _divergence_metric(view, theirs)
         return (good.sum() + bad.sum()) / _rows(answers)
 
 

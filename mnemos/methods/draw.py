@@ -36,9 +36,8 @@ class TeacherDivergence:
 
     def loss(self, view: StepView) -> torch.Tensor:
         """Scalar with a gradient for the student only."""
-        assert view.teacher_logits is not None
         student = view.logits.float().log_softmax(-1)
-        teacher = view.teacher_logits().detach().float().log_softmax(-1)
+        teacher = view.references.teacher_logits().detach().float().log_softmax(-1)
         each = divergence(teacher, student) if self.direction == "forward" else divergence(student, teacher)
         return (each * view.weight).sum() / view.normaliser
 
@@ -110,7 +109,7 @@ class JensenShannon:
     def loss(self, view: StepView) -> torch.Tensor:
         """Scalar with a gradient for the student only."""
         student = (view.logits.float() / self.temperature).log_softmax(-1)
-        teacher = (view.logits_of(self.teacher).detach().float() / self.temperature).log_softmax(-1)
+        teacher = (view.references.logits_of(self.teacher).detach().float() / self.temperature).log_softmax(-1)
         each = jensen_shannon(teacher, student, self.beta)
         return (each * view.weight * own(view).drawn).sum() / view.normaliser
 

@@ -34,7 +34,7 @@ class Anchored:
         """Scalar, times the micro-batch's share of the step; summed in float32."""
         import torch
 
-        start = view.start()
+        start = view.references.start()
         moving = [(name, value) for name, value in view.model.named_parameters() if value.requires_grad]
         parts = [(self.fisher[name] * (value.float() - start[name].float()).square()).sum() for name, value in moving]
         return self.coefficient / 2 * view.share * torch.stack(parts).sum()

@@ -70,7 +70,7 @@ class KLToBefore:
     def loss(self, view: StepView) -> torch.Tensor:
         """Scalar with a gradient for the model in training only."""
         after = view.logits.float().log_softmax(-1)
-        before = view.before_logits().detach().float().log_softmax(-1)
+        before = view.references.before_logits().detach().float().log_softmax(-1)
         each = divergence(before, after) if self.direction == "forward" else divergence(after, before)
         return self.coefficient * (each * _chosen(view, self.on)).sum() / view.normaliser
 
@@ -93,7 +93,7 @@ class Distilled:
     def loss(self, view: StepView) -> torch.Tensor:
         """Scalar with a gradient for the model in training only; nats times T^2."""
         after = (view.logits.float() / self.temperature).log_softmax(-1)
-        before = (view.before_logits().detach().float() / self.temperature).log_softmax(-1)
+        before = (view.references.before_logits().detach().float() / self.temperature).log_softmax(-1)
         total = (divergence(before, after) * _chosen(view, self.on)).sum()
         return self.coefficient * self.temperature**2 * total / view.normaliser
 
@@ -108,7 +108,7 @@ class L2ToBefore:
         """Scalar, times the micro-batch's share of the step; summed in float32."""
         import torch
 
-        start = view.start()
+        start = view.references.start()
         moving = [(name, value) for name, value in view.model.named_parameters() if value.requires_grad]
         squares = [(value.float() - start[name].float()).square().sum() for name, value in moving]
         return self.coefficient / 2 * view.share * torch.stack(squares).sum()
@@ -134,7 +134,7 @@ class SelectiveLikelihood:
         if not len(nll):
             return nll.sum()
         with torch.no_grad():
-            theirs = F.cross_entropy(view.logits_of(self.reference).float(), view.targets, reduction="none")
+            theirs = F.cross_entropy(view.references.logits_of(self.reference).float(), view.targets, reduction="none")
             order = (nll - theirs).argsort(descending=True, stable=True)
         kept = order[: max(1, round(self.kept_share * len(nll)))]
         weight = view.weight[kept]

@@ -28,8 +28,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 def own(view: StepView) -> DrawnView:
     """The drawn answers of a view; a defect of the trainer where there are none."""
-    assert view.own is not None
-    return view.own
+    assert view.rollouts is not None
+    return view.rollouts
 
 
 def target_logs(view: StepView) -> torch.Tensor:

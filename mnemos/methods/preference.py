@@ -9,10 +9,18 @@ from pydantic import Field
 
 from mnemos.core.errors import UsageError
 from mnemos.core.method import method
-from mnemos.core.plan import Likelihood, ModelHandle, Plan, PreferencePairs, TeacherForcing, Term, Thumbs
-from mnemos.methods.answers import (
+from mnemos.core.plan import (
     CHOSEN,
     ORDINARY,
+    Likelihood,
+    ModelHandle,
+    Plan,
+    PreferencePairs,
+    TeacherForcing,
+    Term,
+    Thumbs,
+)
+from mnemos.methods.answers import (
     SMOOTHED,
     OddsLoss,
     PairLoss,

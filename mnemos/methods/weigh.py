@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ from mnemos.core.plan import ModelHandle, Plan
 @dataclass(frozen=True)
 class PromptWeight:
     """Multiplies the weight of every token that the model would not write itself."""
+
+    by_role: ClassVar[bool] = True
 
     prompt_weight: float
 

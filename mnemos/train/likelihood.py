@@ -22,15 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnemos.core.drawn import OwnAnswers
-from mnemos.core.errors import UsageError
 from mnemos.core.fingerprint import fingerprint
-from mnemos.core.plan import Plan, PreferencePairs, SelfTaught, TeacherForcing, Thumbs
+from mnemos.core.plan import Plan
 from mnemos.models.adapter import quiet_peft
+from mnemos.train import draws
 from mnemos.train.memory import Peak
 from mnemos.train.preflight import nothing_moves
 from mnemos.train.quiet import hushed
-from mnemos.train.rows import Prepared, prepare
+from mnemos.train.rows import Prepared
 from mnemos.train.save import apply_after as apply_after
 from mnemos.train.save import consent, finish, full_disk, load_before, merge_adapter, sound_generation, whole
 
@@ -94,16 +93,15 @@ def train(
     from mnemos.sources.render import Renderer
     from mnemos.train.stage import TrainedStage
 
-    if not isinstance(plan.draw, TeacherForcing | SelfTaught | OwnAnswers | PreferencePairs | Thumbs):
-        raise UsageError(f"draw = {plan.draw!r}", "is not learned here", "leave the answers to the data")
+    draw = draws.find(plan.draw)
     out = Path(out)
     started, peak = time.monotonic(), Peak("prepare")
     with hushed(True), full_disk(out):
         tokenizer = load_tokenizer(plan.before.path, trust_remote_code=consent(plan.before)["trust_remote_code"])
         renderer = Renderer(tokenizer)
-        prepared = _prepared(plan, renderer)
+        prepared: Prepared = draw.prepare(plan, renderer)
         peak.phase("load")
-        trainer = _trainer(plan, prepared, tokenizer, out)
+        trainer = _trainer(plan, prepared, draw.Batches, tokenizer, out)
         trainer.stage = TrainedStage(trainer, renderer, prepared.counts, prepared.longest)
         for callback in (*callbacks, *_own_callbacks(trainer, plan, out, say)):
             trainer.add_callback(callback)
@@ -127,45 +125,12 @@ def _own_callbacks(trainer: PlanTrainer, plan: Plan, out: Path, say: Callable[[s
     return saving if say is None else [*saving, Telling(trainer, say)]
 
 
-def _prepared(plan: Plan, renderer: Any) -> Prepared:
-    if isinstance(plan.draw, SelfTaught):
-        from mnemos.train.on_policy import prepare_prompts
-
-        return prepare_prompts(plan, renderer)
-    if isinstance(plan.draw, PreferencePairs | Thumbs):
-        from mnemos.train.preference import prepare_answers
-
-        return prepare_answers(plan, renderer)
-    if isinstance(plan.draw, OwnAnswers):
-        from mnemos.train.own_answers import prepare_questions
-
-        return prepare_questions(plan, renderer)
-    return prepare(plan, renderer)
-
-
-def _kind(plan: Plan) -> type[PlanTrainer]:
-    if isinstance(plan.draw, SelfTaught):
-        from mnemos.train.on_policy import OnPolicyTrainer
-
-        return OnPolicyTrainer
-    if isinstance(plan.draw, PreferencePairs | Thumbs):
-        from mnemos.train.preference import PreferenceTrainer
-
-        return PreferenceTrainer
-    if isinstance(plan.draw, OwnAnswers):
-        from mnemos.train.own_answers import OwnAnswersTrainer
-
-        return OwnAnswersTrainer
-    from mnemos.train.trainer import PlanTrainer
-
-    return PlanTrainer
-
-
-def _trainer(plan: Plan, prepared: Prepared, tokenizer: Any, out: Path) -> PlanTrainer:
+def _trainer(plan: Plan, prepared: Prepared, batches: Any, tokenizer: Any, out: Path) -> PlanTrainer:
     from transformers import set_seed
 
     from mnemos.models.load import check_vocabulary
     from mnemos.train.arguments import own_fsdp, refused_settings, training_arguments
+    from mnemos.train.trainer import PlanTrainer
 
     arguments = training_arguments(plan, out / "checkpoints")
     model = load_before(plan.before)
@@ -181,9 +146,7 @@ def _trainer(plan: Plan, prepared: Prepared, tokenizer: Any, out: Path) -> PlanT
     sound_generation(model)
     identity = fingerprint([plan.fingerprint, arguments.world_size])
     with refused_settings(), own_fsdp():
-        trainer = _kind(plan)(plan, prepared.rows, identity, model, arguments)
-    trainer.examples = prepared.examples
-    return trainer
+        return PlanTrainer(plan, prepared, identity, model, arguments, batches)
 
 
 def _keep(trainer: PlanTrainer, out: Path, moments: int) -> Keep | None:
@@ -222,14 +185,15 @@ def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet:
                 print(_stopped(trainer, out), file=sys.stderr)
             raise
         trainer.close()
-        trainer.notes.end_moment(trainer.state.global_step)
+        trainer.metrics.end_moment(trainer.state.global_step)
         trainer.before, trainer.stage, trainer.terms, trainer.rules = None, None, (), ()
 
 
 def _longest(plan: Plan, prepared: Prepared) -> int:
     """Tokens of the longest example that may pass through the model, rows of other sources included."""
     values: tuple[Any, ...] = (*plan.objective, *plan.gradient)
-    if isinstance(plan.draw, SelfTaught | OwnAnswers):
+    if hasattr(plan.draw, "max_new_tokens"):
+        # Answers that are not written yet may fill a row up.
         return plan.train.max_length
     more = any(hasattr(value, "begin") and value.old is not None for value in values)
     return plan.train.max_length if more else prepared.longest
@@ -306,10 +270,10 @@ def _result(
     import torch
 
     steps = trainer.state.global_step
-    tokens, supervised = trainer.read()
+    tokens, supervised = trainer.batches.read()
     phases = peak.phases()
-    mine = torch.tensor([list(phases.values())], device=trainer.args.device)
-    highest = trainer.accelerator.gather(mine).max(dim=0).values.tolist()
+    own = torch.tensor([list(phases.values())], device=trainer.args.device)
+    highest = trainer.accelerator.gather(own).max(dim=0).values.tolist()
     return TrainResult(
         model=str(out / "model"),
         seconds=seconds,
@@ -321,8 +285,8 @@ def _result(
         trainable_parameters=trainer.trainable_parameters,
         total_parameters=trainer.total_parameters,
         losses=trainer.losses,
-        counts={**prepared.counts, **trainer.counted()},
+        counts={**prepared.counts, **trainer.batches.counted()},
         first_tokens=prepared.first_tokens,
-        noted=trainer.notes.logged,
-        moments=trainer.notes.moments if moments else [],
+        noted=trainer.metrics.logged,
+        moments=trainer.metrics.moments if moments else [],
     )

@@ -33,7 +33,7 @@ def places(moments: int, steps: int) -> list[int]:
 
 
 class Keep(TrainerCallback):  # type: ignore[misc]
-    """Keeps the weights that move, and closes the notes, at the end of each stretch.
+    """Keeps the weights that move, and closes the metrics, at the end of each stretch.
 
     A step's weights are written before its checkpoint is, so that a training which continues from a
     checkpoint finds those of every moment before it.
@@ -60,7 +60,7 @@ class Keep(TrainerCallback):  # type: ignore[misc]
         if number is None:
             return
         self.trainer.refuse_nonfinite()
-        self.trainer.notes.end_moment(state.global_step)
+        self.trainer.metrics.end_moment(state.global_step)
         if args.should_save:
             self.folder.mkdir(parents=True, exist_ok=True)
             _write(self.folder / f"{number}.safetensors", moving(self.trainer.model))

@@ -21,13 +21,13 @@ MARK = "mnemos.json"
 @dataclass(frozen=True)
 class Mark:
     """training: fingerprint of plan and number of processes. step: optimiser steps done. losses:
-    logged so far. window: losses of the steps since the last logged one. notes: see `notes.Notes`."""
+    logged so far. window: losses of the steps since the last logged one. metrics: see `metrics.Notes`."""
 
     training: str
     step: int
     losses: list[list[float]]
     window: list[float]
-    notes: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
 
 
 def write_mark(checkpoint: Path, mark: Mark) -> None:

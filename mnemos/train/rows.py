@@ -13,7 +13,6 @@ from mnemos.core.errors import DataError, ModelError, UsageError
 from mnemos.core.nouns import Example, Source, Tokens
 from mnemos.core.plan import ModelHandle, Plan, Weigh
 from mnemos.core.settings import TrainSettings
-from mnemos.methods.weigh import PromptWeight
 from mnemos.sources.mix import is_new, new_share_start
 
 FIRST_TOKENS = 50
@@ -93,7 +92,7 @@ def left_out(counts: Mapping[str, int]) -> str:
 def refuse_token_weights(plan: Plan, what: str, why: str, unpacked: str) -> None:
     """UsageError for a stage whose loss is about whole answers: where a method weighs tokens of the data
     (`what` with {} for its name, `why` says what is wrong), or rows are packed (`unpacked`)."""
-    other = [type(step).__name__ for step in plan.weigh if not isinstance(step, PromptWeight)]
+    other = [type(step).__name__ for step in plan.weigh if not getattr(step, "by_role", False)]
     if other:
         raise UsageError(what.format(other[0]), why, "leave one of the two methods out")
     if plan.train.packing:

@@ -7,30 +7,31 @@ the loss (`compute_loss`), its normaliser (`_get_num_items_in_batch`) and the or
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import PrinterCallback, Trainer
 
-from mnemos.core.drawn import DrawnView
 from mnemos.core.errors import ModelError
-from mnemos.core.nouns import Example, Tokens
-from mnemos.core.plan import Answers, ModelHandle, Plan, StepView
+from mnemos.core.nouns import Tokens
+from mnemos.core.plan import ModelHandle, Plan, References, StepView
 from mnemos.models.finite import not_finite
 from mnemos.sources.mix import is_new, new_share_start
-from mnemos.train.documents import MicroBatch, Way, logits, micro_batch
+from mnemos.train.documents import MicroBatch, Way, micro_batch
+from mnemos.train.draws.batches import Batches
 from mnemos.train.frozen import Before, Start
-from mnemos.train.notes import Notes
+from mnemos.train.metrics import Notes
 from mnemos.train.resume import Mark, write_mark
-from mnemos.train.schedule import Loader, Ramp, Schedule
+from mnemos.train.rows import Prepared
+from mnemos.train.schedule import Ramp, Schedule
 from mnemos.train.stage import TrainedStage, in_pieces
 
 
 class PlanTrainer(Trainer):  # type: ignore[misc]
-    """Minimises the sum of a plan's objective terms.
+    """Minimises the sum of a plan's objective terms over the micro-batches that its draw makes (`batches`).
 
     The loss of an optimiser step is sum(weight * nll) / sum(|weight|) over all of its
     micro-batches on all processes, whatever way they were cut. Processes average gradients, so
@@ -40,14 +41,22 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, plan: Plan, rows: Sequence[tuple[Tokens, ...]], training: str, model: Any, args: Any) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        prepared: Prepared,
+        training: str,
+        model: Any,
+        args: Any,
+        batches: Callable[[PlanTrainer], Batches],
+    ) -> None:
+        """training: names the checkpoints that it may continue from. batches: what the plan's draw does."""
         caching = getattr(model.config, "use_cache", None)
+        rows = prepared.rows
         super().__init__(model=model, args=args, train_dataset=rows)
         self.remove_callback(PrinterCallback)
         self.caching = caching
-        self.plan, self.rows, self.training = plan, rows, training
-        # Filled after construction where answers are scored: the example of each row.
-        self.examples: Sequence[Example] = ()
+        self.plan, self.prepared, self.rows, self.training = plan, prepared, rows, training
         # Counted before FSDP or DeepSpeed cut the parameters up.
         self.total_parameters = sum(parameter.numel() for parameter in model.parameters())
         self.trainable_parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -64,8 +73,9 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         self.terms, self.rules = plan.objective, plan.gradient
         self.losses: list[list[float]] = []
         self.window: list[float] = []
-        self.notes = Notes()
+        self.metrics = Notes()
         self._step_loss = torch.zeros((), device=args.device)
+        self.batches = batches(self)
 
     def restore_caching(self) -> None:
         """Undo what the Trainer's constructor changed in the configuration that will be saved."""
@@ -75,13 +85,28 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             self.model.config.use_cache = self.caching
 
     def continue_from(self, mark: Mark) -> None:
-        """Take over the logged losses and notes of a checkpoint."""
+        """Take over the logged losses and metrics of a checkpoint, and what the draw keeps there."""
         self.losses, self.window = list(mark.losses), list(mark.window)
-        self.notes.restore(mark.notes)
+        self.metrics.restore(mark.metrics)
+        self.batches.continue_from(mark)
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """With what is trained beside the model."""
+        fresh = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        more = self.batches.parameters()
+        if fresh and more:
+            optimizer.add_param_group({"params": more, "weight_decay": 0.0})
+        return optimizer
 
     def get_train_dataloader(self) -> Any:
         """Our own order, the same for any number of processes; see `Schedule`."""
-        return Loader(self.rows, self.schedule, self.args.dataloader_pin_memory)
+        return self.batches.loader()
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """The step's micro-batches, and the sum of their weights."""
+        batches = self.batches.of_step(list(islice(epoch_iterator, num_batches)))
+        return batches, self._get_num_items_in_batch(batches, device)
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> torch.Tensor:
         weight = sum((batch["weight"].abs().sum() for batch in batch_samples), torch.zeros(()))
@@ -102,9 +127,28 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         assert num_items_in_batch is not None
         assert not return_outputs
         batch = micro_batch(inputs, self.way)
+        references = self._references(inputs, batch)
+        view = StepView(
+            model=self.model,
+            logits=self.batches.forward(model, batch),
+            targets=batch.targets,
+            weight=batch.weight,
+            rehearsed=inputs["rehearsed"][0, batch.place],
+            # Processes average gradients, so each divides by its share of the step's weight.
+            normaliser=num_items_in_batch / self.args.world_size,
+            share=1 / self.current_gradient_accumulation_steps,
+            references=references,
+            answers=self.batches.answers(inputs, batch, references),
+            rollouts=self.batches.rollouts(inputs, batch),
+            metric=self.metrics.add,
+        )
+        return torch.stack([term.loss(view) for term in self.terms]).sum()
+
+    def _references(self, inputs: dict[str, Any], batch: MicroBatch) -> References:
         kept: list[torch.Tensor] = []
 
         def before_logits() -> torch.Tensor:
+            # Several terms may ask; the model before is run once a micro-batch.
             if not kept:
                 assert self.before is not None
                 with self.accelerator.autocast():
@@ -116,44 +160,17 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             with self.accelerator.autocast():
                 return self.stage.logits_of(handle, inputs, batch)
 
-        view = StepView(
-            model=self.model,
-            logits=self.forward(model, batch),
-            targets=batch.targets,
-            weight=batch.weight,
-            normaliser=num_items_in_batch / self.args.world_size,
-            share=1 / self.current_gradient_accumulation_steps,
-            before_logits=before_logits,
-            start=self._at_start,
-            rehearsed=inputs["rehearsed"][0, batch.place],
-            logits_of=logits_of,
-            teacher_logits=lambda: self.teacher_logits(inputs, batch),
-            note=self.notes.add,
-            own=self.own(inputs, batch),
-        )
-        view.answers = self.answers(inputs, batch, view)
-        return torch.stack([term.loss(view) for term in self.terms]).sum()
+        def teacher_logits() -> torch.Tensor:
+            found = self.batches.teacher_logits(inputs, batch)
+            assert found is not None, f"draw = {self.plan.draw!r} has no teacher"
+            return found
+
+        return References(before_logits, logits_of, teacher_logits, self._at_start)
 
     def _at_start(self) -> Mapping[str, torch.Tensor]:
         if self.is_fsdp_enabled:
             raise in_pieces(self, "parameters")
         return self.start.get()
-
-    def forward(self, model: Any, batch: MicroBatch) -> torch.Tensor:
-        """float[N, V] of the model in training."""
-        return logits(model, batch, self.way)
-
-    def own(self, inputs: dict[str, Any], batch: MicroBatch) -> DrawnView | None:
-        """What is known of drawn answers, in trainers that draw and score them."""
-        return None
-
-    def teacher_logits(self, inputs: dict[str, Any], batch: MicroBatch) -> torch.Tensor:
-        """float[N, V] of a teacher, in trainers that have one."""
-        raise NotImplementedError(f"draw = {self.plan.draw!r} has no teacher")
-
-    def answers(self, inputs: dict[str, Any], batch: MicroBatch, view: StepView) -> Answers | None:
-        """Whole answers to compare, in trainers whose rows have them."""
-        return None
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One micro-batch; after a step's last one the plan's gradient rules, before clipping."""
@@ -162,6 +179,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         if self.accelerator.sync_gradients:
             for rule in self.rules:
                 rule.apply(self.model, self.state.global_step)
+            self.batches.after_backward()
         return loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
@@ -169,12 +187,13 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         loss = self._step_loss
         if self.args.world_size > 1:
             loss = self.accelerator.reduce(loss, "mean")
-        self.notes.end_step(self.args.device, self._sum if self.args.world_size > 1 else None)
+        self.metrics.end_step(self.args.device, self.sum if self.args.world_size > 1 else None)
         self._end_step(float(loss), float(norm) if norm is not None else 0.0)
         self._step_loss = torch.zeros_like(loss)
         return norm
 
-    def _sum(self, value: torch.Tensor) -> torch.Tensor:
+    def sum(self, value: torch.Tensor) -> torch.Tensor:
+        """Over all processes."""
         total: torch.Tensor = self.accelerator.reduce(value, "sum")
         return total
 
@@ -195,7 +214,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         unlike transformers' own sum survives a continued run."""
         if "loss" in logs:
             logs["loss"] = self._close_window()
-            logs |= self.notes.close(self.state.global_step)
+            logs |= self.metrics.close(self.state.global_step)
         super().log(logs, start_time)
 
     def _close_window(self) -> float:
@@ -205,10 +224,11 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         return mean
 
     def close(self) -> None:
-        """Log the steps since the last logged one."""
+        """Log the steps since the last logged one; raises what the draw can tell only now."""
         if self.window:
             self._close_window()
-            self.notes.close(self.state.global_step)
+            self.metrics.close(self.state.global_step)
+        self.batches.close()
 
     def refuse_nonfinite(self) -> None:
         """Raise ModelError where the last update left a weight that is not finite. Every process comes here.
@@ -235,11 +255,11 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         if self.state.global_step >= self.state.max_steps:
             return
         super()._save_checkpoint(model, trial)
-        self.save_more(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+        self.batches.save(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             step = self.state.global_step
-            mark = Mark(self.training, step, self.losses, self.window, self.notes.state())
+            mark = Mark(self.training, step, self.losses, self.window, self.metrics.state())
             write_mark(Path(self.args.output_dir) / f"checkpoint-{step}", mark)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
@@ -248,20 +268,6 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             tied = getattr(self.model, "all_tied_weights_keys", {})
             state_dict = {name: one for name, one in state_dict.items() if tied.get(name) not in state_dict}
         super()._save(output_dir, state_dict)
-
-    def save_more(self, checkpoint: Path) -> None:
-        """What a trainer needs beside weights and optimiser to continue; every process comes here."""
-
-    def counted(self) -> dict[str, int]:
-        """What was counted while training, beside what preparing the rows counted."""
-        return {}
-
-    def read(self) -> tuple[int, int]:
-        """Tokens read over all steps and processes, without padding, and how many were supervised."""
-        lengths = [sum(map(len, row)) for row in self.rows]
-        taught = [sum(int(np.count_nonzero(one.weight[1:])) for one in row) for row in self.rows]
-        read = list(self.schedule.read(self.state.global_step, self.args.gradient_accumulation_steps))
-        return sum(lengths[index] for index in read), sum(taught[index] for index in read)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """6 x tokens x parameters (arXiv:2001.08361), counted once instead of at every batch."""

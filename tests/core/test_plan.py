@@ -14,6 +14,7 @@ from mnemos.core.nouns import Example, Score, Source, Tokens, Turn
 from mnemos.core.plan import AllParameters, Applied, Likelihood, PastTask, Plan, StepView, Term, Trainable
 from mnemos.core.settings import TrainSettings
 from tests.laws import Handle, base_plan, rows
+from tests.views import references
 
 
 def test_everything_that_could_change_the_model_changes_the_fingerprint() -> None:
@@ -71,10 +72,8 @@ def test_likelihood_is_the_weighted_mean_negative_log_likelihood() -> None:
             weight=torch.from_numpy(weight[part]),
             normaliser=float(weight.sum()),
             share=0.5,
-            before_logits=lambda: pytest.fail("asked for the model before"),
-            start=lambda: pytest.fail("asked for the start"),
             rehearsed=torch.zeros(len(weight[part]), dtype=torch.bool),
-            logits_of=lambda handle: pytest.fail("asked for another model"),
+            references=references(),
         )
 
     term = Likelihood()

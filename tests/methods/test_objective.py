@@ -25,6 +25,7 @@ from mnemos.methods.objective import (
     rho1,
 )
 from tests.laws import Handle, base_plan
+from tests.views import references
 
 Array = npt.NDArray[np.float32]
 DIRECTIONS = ("forward", "reverse")
@@ -38,12 +39,11 @@ def view(after: Any, before: Any, weight: Array, **given: Any) -> StepView:
         "weight": torch.from_numpy(weight),
         "normaliser": float(np.abs(weight).sum()),
         "share": 1.0,
-        "before_logits": lambda: before,
-        "start": lambda: pytest.fail("asked for the start"),
         "rehearsed": torch.zeros(len(weight), dtype=torch.bool),
-        "logits_of": lambda handle: pytest.fail("asked for another model"),
     }
-    return StepView(**{**fields, **given})
+    asked = {name: given.pop(name) for name in ("logits_of", "teacher_logits", "start") if name in given}
+    shown = references(before_logits=given.pop("before_logits", lambda: before), **asked)
+    return StepView(**{**fields, "references": shown, **given})
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from mnemos.methods.policy import (
 )
 from tests.laws import Handle, base_plan
 from tests.methods.test_objective import divergence, view
+from tests.views import references
 
 N, V = 7, 11
 DRAWN = np.array([True, True, True, False, True, True, False])
@@ -65,7 +67,11 @@ def given(temperature: float = 1.0, **changes: Any) -> tuple[Any, dict[str, Any]
         **columns,  # type: ignore[arg-type, return-value]
     )
     return view(
-        torch.from_numpy(logits).requires_grad_(), None, numbers["weight"], targets=torch.tensor(targets), own=drawn
+        torch.from_numpy(logits).requires_grad_(),
+        None,
+        numbers["weight"],
+        targets=torch.tensor(targets),
+        rollouts=drawn,
     ), numbers
 
 
@@ -117,7 +123,7 @@ def test_sampled_kl_value_loss_and_taught_rows() -> None:
 def test_distillation_is_the_generalised_divergence(beta: float) -> None:
     seen, n = given(0.5)
     told = np.random.default_rng(8).normal(scale=2, size=(N, V)).astype(np.float32)
-    seen.logits_of = lambda handle: torch.from_numpy(told)
+    seen = dataclasses.replace(seen, references=references(logits_of=lambda handle: torch.from_numpy(told)))
     student, teacher = (log_softmax(one.astype(np.float64) / 0.5, -1) for one in (n["logits"], told))
     mixed = np.log(beta * np.exp(teacher) + (1 - beta) * np.exp(student))
     each = beta * divergence(teacher, mixed) + (1 - beta) * divergence(student, mixed)

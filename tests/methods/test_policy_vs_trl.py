@@ -116,7 +116,7 @@ def seen(inputs: dict[str, Any], logits: torch.Tensor, weight: torch.Tensor, old
         values=None,
         value=lambda: pytest.fail("asked for values"),
     )
-    return view(logits[mask], None, flat, targets=inputs["completion_ids"][mask], own=own)
+    return view(logits[mask], None, flat, targets=inputs["completion_ids"][mask], rollouts=own)
 
 
 def shifted(logs_of: list[Any]) -> list[Any]:

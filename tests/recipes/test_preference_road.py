@@ -17,7 +17,7 @@ from mnemos.recipes.roads.preference import items, pairs, real, style
 from mnemos.sources.read import read
 from mnemos.sources.render import Renderer
 from mnemos.sources.worlds_requests import HELP, REFUSALS
-from mnemos.train.preference import prepare_answers
+from mnemos.train.draws.preference import prepare as prepare_answers
 
 
 def test_pairs_prefer_one_wording_of_each_kind() -> None:

@@ -85,8 +85,8 @@ class Watch:
     seen: list[Any] = dataclasses.field(default_factory=list, compare=False)
 
     def loss(self, view: Any) -> torch.Tensor:
-        before = view.before_logits()
-        assert view.before_logits() is before
+        before = view.references.before_logits()
+        assert view.references.before_logits() is before
         assert not before.requires_grad
         self.seen.append((before, view.logits.detach()))
         return 0 * view.logits.sum()

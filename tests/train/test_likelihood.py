@@ -185,7 +185,14 @@ class Seen:
     views: list[Any] = dataclasses.field(default_factory=list, compare=False)
 
     def loss(self, view: Any) -> torch.Tensor:
-        self.views.append((view.share, float(view.weight.sum() / view.normaliser), view.before_logits(), view.start()))
+        self.views.append(
+            (
+                view.share,
+                float(view.weight.sum() / view.normaliser),
+                view.references.before_logits(),
+                view.references.start(),
+            )
+        )
         return 0 * view.logits.sum()
 
 

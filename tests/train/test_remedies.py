@@ -80,7 +80,7 @@ class Spy:
     seen: list[Any] = field(default_factory=list, compare=False)
 
     def loss(self, view: Any) -> Any:
-        theirs = view.logits_of(self.handle) if self.handle is not None else None
+        theirs = view.references.logits_of(self.handle) if self.handle is not None else None
         self.seen.append((view.targets, view.rehearsed, theirs, view.logits.detach()))
         return 0 * view.logits.sum()
 

@@ -109,7 +109,7 @@ class Pull:
     """Half the squared distance from the start of the stage."""
 
     def loss(self, view: Any) -> torch.Tensor:
-        start = view.start()
+        start = view.references.start()
         moved = [(value - start[name]).square().sum() for name, value in view.model.named_parameters()]
         return 0.5 * view.share * torch.stack(moved).sum()
 

@@ -17,14 +17,24 @@ import torch
 
 from mnemos.core.errors import DataError
 from mnemos.core.nouns import Example, Tokens
-from mnemos.core.plan import Answers, Plan, PreferencePairs, StepView, Thumbs
-from mnemos.methods.answers import CHOSEN, DOWN, ORDINARY, REJECTED, UP
+from mnemos.core.plan import (
+    CHOSEN,
+    DESIRABLE,
+    ORDINARY,
+    REJECTED,
+    UNDESIRABLE,
+    Answers,
+    Plan,
+    PreferencePairs,
+    References,
+    Thumbs,
+)
 from mnemos.sources.batches import fit
 from mnemos.sources.mix import Rows
 from mnemos.train.documents import MicroBatch, logits, micro_batch
+from mnemos.train.draws import batches
 from mnemos.train.rows import FIRST_TOKENS, Prepared, as_tokens, left_out, number, refuse_token_weights, weigh
 from mnemos.train.schedule import Loader, join
-from mnemos.train.trainer import PlanTrainer
 
 MISMATCHED = "mismatched"
 """The part of a prompt with another row's answer."""
@@ -32,7 +42,7 @@ MISMATCHED = "mismatched"
 Row = tuple[Tokens, ...]
 
 
-def prepare_answers(plan: Plan, renderer: Any) -> Prepared:
+def prepare(plan: Plan, renderer: Any) -> Prepared:
     """Rows of a chosen and a rejected answer, of an answer with a thumb (and its mismatched twin), and
     of ordinary examples.
 
@@ -79,7 +89,7 @@ def _nothing(plan: Plan, examples: int, counts: Counter[str]) -> DataError:
 def _pair(example: Example, plan: Plan, renderer: Any, counts: Counter[str]) -> list[Row]:
     """The example's answers, each alone of weight 1; [] with a count where they cannot be compared."""
     sides = (example.turns, (*example.turns[:-1], *example.rejected)) if example.rejected else (example.turns,)
-    parts = (CHOSEN, REJECTED) if example.rejected else (UP if example.label else DOWN,)
+    parts = (CHOSEN, REJECTED) if example.rejected else (DESIRABLE if example.label else UNDESIRABLE,)
     label = _soft_label(example, plan)
     if label is None:
         counts["left out: its soft label is no number from 0 to 1"] += 1
@@ -132,9 +142,9 @@ def _thumbs(found: Sequence[Row], plan: Plan, counts: Counter[str]) -> list[Row]
     """A row for each answer; the two of a pair stand apart, so that neither gets the other's prompt."""
     first = [row[0] for row in found]
     second = [row[1] for row in found if len(row) == 2]
-    names = {CHOSEN: UP, REJECTED: DOWN}
+    names = {CHOSEN: DESIRABLE, REJECTED: UNDESIRABLE}
     single = [dataclasses.replace(one, part=names.get(one.part, one.part)) for one in (*first, *second)]
-    for part in (UP, DOWN):
+    for part in (DESIRABLE, UNDESIRABLE):
         counts[f"{part} answers"] = sum(one.part == part for one in single)
     if single and len({one.part for one in single}) == 1:
         raise DataError(
@@ -194,55 +204,61 @@ def joined(rows: Sequence[Row]) -> dict[str, Any]:
     return batch
 
 
-class PreferenceTrainer(PlanTrainer):
+class Batches(batches.Batches):
     """Rows stay whole in a micro-batch; what a loss needs of the whole step is found before it."""
 
-    drift: torch.Tensor | None = None
-    totals: tuple[dict[str, float], dict[str, float]] = ({}, {})
+    def __init__(self, trainer: Any) -> None:
+        super().__init__(trainer)
+        self.draw: PreferencePairs | Thumbs = trainer.plan.draw
+        self.drift: torch.Tensor | None = None
+        self.totals: tuple[dict[str, float], dict[str, float]] = ({}, {})
 
-    def get_train_dataloader(self) -> Any:
-        """As `PlanTrainer`'s, with each example's part."""
-        return Loader(self.rows, self.schedule, self.args.dataloader_pin_memory, collate=joined)
+    def loader(self) -> Any:
+        """As the default, with each example's part."""
+        trainer = self.trainer
+        return Loader(trainer.rows, trainer.schedule, trainer.args.dataloader_pin_memory, collate=joined)
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+    def of_step(self, taken: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The step's micro-batches; counts its answers by part and measures how far the model has moved."""
-        batches, weight = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self.totals = self._totals(batches)
-        if isinstance(self.plan.draw, Thumbs) and self.plan.draw.mismatched:
-            self.drift = self._drift(batches)
-        return batches, weight
+        self.totals = self._totals(taken)
+        if isinstance(self.draw, Thumbs) and self.draw.mismatched:
+            self.drift = self._drift(taken)
+        return taken
 
-    def _totals(self, batches: Sequence[dict[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
+    def _totals(self, taken: Sequence[dict[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
         """Answers and summed weights by part over the step, divided by processes."""
-        parts = (CHOSEN, REJECTED, UP, DOWN, ORDINARY)
+        parts = (CHOSEN, REJECTED, DESIRABLE, UNDESIRABLE, ORDINARY)
         sums = torch.zeros(2, len(parts), dtype=torch.float32)
-        for batch in batches:
+        for batch in taken:
             for part, weight in zip(batch["parts"][: batch["counted"]], batch["weights"], strict=False):
                 sums[:, parts.index(part)] += torch.tensor([1.0, weight])
-        if self.args.world_size > 1:
-            sums = self._sum(sums.to(self.args.device)).cpu() / self.args.world_size
+        processes = self.trainer.args.world_size
+        if processes > 1:
+            sums = self.trainer.sum(sums.to(self.trainer.args.device)).cpu() / processes
         count, weight = sums.tolist()
         return dict(zip(parts, count, strict=True)), dict(zip(parts, weight, strict=True))
 
-    def _drift(self, batches: Sequence[dict[str, Any]]) -> torch.Tensor:
+    def _drift(self, taken: Sequence[dict[str, Any]]) -> torch.Tensor:
         """Mean of ln p(model) - ln p(reference) over the step's mismatched pairs, at least 0."""
-        sums = torch.zeros(2, device=self.args.device)
-        training = self.model.training
-        self.model.eval()
+        trainer = self.trainer
+        sums = torch.zeros(2, device=trainer.args.device)
+        training = trainer.model.training
+        trainer.model.eval()
         try:
-            for batch in batches:
-                sums[0] += self._mismatched_ratio(self._prepare_inputs(batch["mismatched"]))
+            for batch in taken:
+                sums[0] += self._mismatched_ratio(trainer._prepare_inputs(batch["mismatched"]))
                 sums[1] += batch["mismatches"]
         finally:
-            self.model.train(training)
-        if self.args.world_size > 1:
-            sums = self._sum(sums)
+            trainer.model.train(training)
+        if trainer.args.world_size > 1:
+            sums = trainer.sum(sums)
         return (sums[0] / sums[1].clamp(min=1)).clamp(min=0)
 
     def _mismatched_ratio(self, inputs: dict[str, Any]) -> torch.Tensor:
-        batch = micro_batch(inputs, self.way)
-        with torch.no_grad(), self.accelerator.autocast():
-            ours = logits(self.model_wrapped, batch, self.way)
+        trainer = self.trainer
+        batch = micro_batch(inputs, trainer.way)
+        with torch.no_grad(), trainer.accelerator.autocast():
+            ours = logits(trainer.model_wrapped, batch, trainer.way)
             theirs = self._reference(inputs, batch)
         nll = [
             torch.nn.functional.cross_entropy(one.float(), batch.targets, reduction="none") for one in (theirs, ours)
@@ -250,35 +266,31 @@ class PreferenceTrainer(PlanTrainer):
         return (nll[0] - nll[1]).sum()
 
     def _reference(self, inputs: dict[str, Any], batch: MicroBatch) -> torch.Tensor:
-        assert self.before is not None
-        assert self.stage is not None
-        named = self.plan.draw.reference
-        with self.accelerator.autocast():
-            found = self.before.logits(batch) if named is None else self.stage.logits_of(named, inputs, batch)
+        trainer, named = self.trainer, self.draw.reference
+        with trainer.accelerator.autocast():
+            found: torch.Tensor = (
+                trainer.before.logits(batch) if named is None else trainer.stage.logits_of(named, inputs, batch)
+            )
         return found
 
-    def answers(self, inputs: dict[str, Any], batch: MicroBatch, view: StepView) -> Answers:
+    def answers(self, inputs: dict[str, Any], batch: MicroBatch, references: References) -> Answers:
         """See `core.plan.Answers`."""
-        named = self.plan.draw.reference
+        named = self.draw.reference
         kept: list[torch.Tensor] = []
 
         def reference_logits() -> torch.Tensor:
             if named is None:
-                return view.before_logits()
+                # Shared with terms that ask for the model before, so that it is run once.
+                return references.before_logits()
             if not kept:
-                kept.append(self._reference(inputs, batch))
+                kept.append(references.logits_of(named))
             return kept[0]
 
         count, weight = self.totals
         of = inputs["answer"][0, batch.place]
-        soft = inputs["soft_labels"] if getattr(self.plan.draw, "soft_label", None) is not None else None
+        soft = inputs["soft_labels"] if getattr(self.draw, "soft_label", None) is not None else None
         return Answers(of, inputs["parts"], count, weight, reference_logits, self.drift, soft)
 
-    def read(self) -> tuple[int, int]:
-        """As `PlanTrainer.read`: mismatched pairs are read too, and teach nothing."""
-        lengths = [sum(map(len, row)) for row in self.rows]
-        taught = [
-            sum(int(np.count_nonzero(one.weight[1:])) for one in row if one.part != MISMATCHED) for row in self.rows
-        ]
-        read = list(self.schedule.read(self.state.global_step, self.args.gradient_accumulation_steps))
-        return sum(lengths[index] for index in read), sum(taught[index] for index in read)
+    def taught(self, one: Tokens) -> bool:
+        """Mismatched pairs are read too, and teach nothing."""
+        return one.part != MISMATCHED

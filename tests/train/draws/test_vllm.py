@@ -18,10 +18,10 @@ from mnemos.core.plan import Plan, SelfTaught
 from mnemos.core.settings import TrainSettings
 from mnemos.methods.draw import TeacherDivergence
 from mnemos.models import decode
-from mnemos.train import vllm_drawing
+from mnemos.train.draws import vllm
 from mnemos.train.likelihood import train
+from tests.train.draws.test_self_distillation import TEMPLATE, chats
 from tests.train.making import plan, weights
-from tests.train.test_on_policy import TEMPLATE, chats
 
 COLD = 1e-4
 """A temperature at which sampling is greedy."""
@@ -54,7 +54,7 @@ class StandIn:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
-    monkeypatch.setattr(vllm_drawing, "gpu", lambda: True)
+    monkeypatch.setattr(vllm, "gpu", lambda: True)
     monkeypatch.setattr(vllm_generation, "VLLMGeneration", StandIn)
     monkeypatch.setattr(StandIn, "made", [])
     return StandIn
@@ -90,9 +90,9 @@ def test_an_address_is_a_server(sharp: Path, engine: type[StandIn], tmp_path: Pa
 
 
 def test_an_answer_ends_before_its_stop_token() -> None:
-    assert vllm_drawing._until([5, 6, 2], frozenset({2})) == ([5, 6], 2)
-    assert vllm_drawing._until([5, 6], frozenset({2})) == ([5, 6], None)
-    assert vllm_drawing._until([2], frozenset({2})) == ([], 2)
+    assert vllm._until([5, 6, 2], frozenset({2})) == ([5, 6], 2)
+    assert vllm._until([5, 6], frozenset({2})) == ([5, 6], None)
+    assert vllm._until([2], frozenset({2})) == ([], 2)
 
 
 def raising(error: Exception) -> Callable[..., Any]:
@@ -111,6 +111,6 @@ def test_refusals(sharp: Path, engine: type[StandIn], tmp_path: Path, monkeypatc
     monkeypatch.setattr(vllm_generation, "VLLMGeneration", raising(ImportError("vLLM is not available")))
     with pytest.raises(UsageError, match="pip install vllm"):
         train(taught(sharp, "vllm"), tmp_path / "b", quiet=True)
-    monkeypatch.setattr(vllm_drawing, "gpu", lambda: False)
+    monkeypatch.setattr(vllm, "gpu", lambda: False)
     with pytest.raises(UsageError, match="needs a CUDA GPU"):
         train(taught(sharp, "vllm"), tmp_path / "c", quiet=True)

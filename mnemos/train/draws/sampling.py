@@ -1,11 +1,10 @@
-"""What all trainings share in which the model in training writes the answers itself."""
+"""What all draws share in which the model in training writes the answers itself."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,10 @@ from mnemos.core.plan import Plan
 from mnemos.models import decode
 from mnemos.models.language import BATCH_TOKENS
 from mnemos.train.documents import base
+from mnemos.train.draws.vllm import LOCAL, VLLMSampler
 from mnemos.train.gathered import gathered
 from mnemos.train.rows import refuse_token_weights
 from mnemos.train.schedule import Schedule
-from mnemos.train.trainer import PlanTrainer
-from mnemos.train.vllm_drawing import LOCAL, Engine
 
 
 def refuse(plan: Plan) -> None:
@@ -45,8 +43,8 @@ def answered(prompt: Tokens, answer: list[int], weight: float = 1.0) -> Tokens:
     return Tokens(ids, new.astype(np.float32) * np.float32(weight), new, prompt.example, prompt.origin)
 
 
-class Drawings(Sampler[list[int]]):
-    """Rows of each micro-batch of one process, all of a drawing's in its first; the others are empty,
+class RolloutOrder(Sampler[list[int]]):
+    """Rows of each micro-batch of one process, all of a rollout batch's in its first; the others are empty,
     since answers are cut into micro-batches only when they are there."""
 
     def __init__(self, inner: Schedule, repeats: int, process: int, processes: int) -> None:
@@ -66,8 +64,8 @@ class Drawings(Sampler[list[int]]):
         return len(self.inner) * self.repeats
 
 
-def prompts_a_drawing(draw: OwnAnswers, args: Any) -> int:
-    """Rows of one drawing over all processes. Raises UsageError, naming the nearest valid batch."""
+def prompts_a_batch(draw: OwnAnswers, args: Any) -> int:
+    """Prompts of one rollout batch over all processes. Raises UsageError, naming the nearest valid batch."""
     answers = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     if answers % draw.samples == 0:
         return answers // draw.samples  # type: ignore[no-any-return]
@@ -82,30 +80,34 @@ def prompts_a_drawing(draw: OwnAnswers, args: Any) -> int:
     )
 
 
-class DrawingTrainer(PlanTrainer):
-    """Abstract: draws answers with the model as it is. tokens, written: of prompts and answers, and of
-    answers alone, over all steps of this process."""
+class RolloutSampler:
+    """Answers by the model in training as it is now.
 
-    def __init__(self, plan: Plan, rows: Any, training: str, model: Any, args: Any) -> None:
-        self.attention = base(model).config._attn_implementation
-        super().__init__(plan, rows, training, model, args)
+    tokens, generated: of prompts and answers, and of answers alone, over all steps of this process.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+        # Attention over joined rows is for training; answers are written with what the model came with.
+        self.attention = base(trainer.model).config._attn_implementation
         self._refuse_pieces()
-        self.tokens, self.written = 0, 0
-        self.engine: Engine | None = None
+        self.tokens, self.generated = 0, 0
+        self.vllm: VLLMSampler | None = None
 
     def _refuse_pieces(self) -> None:
         """UsageError where parameters are in pieces that cannot be made whole for writing."""
         from torch.distributed.fsdp import FSDPModule
 
-        if self.is_deepspeed_enabled:
+        trainer = self.trainer
+        if trainer.is_deepspeed_enabled:
             raise UsageError(
                 "train.deepspeed",
                 "cuts parameters up, and answers are written by the whole model",
                 "use FSDP2 (train.fsdp: true), or one process per whole model (plain torchrun)",
             )
-        if not self.is_fsdp_enabled:
+        if not trainer.is_fsdp_enabled:
             return
-        if not self.accelerator.is_fsdp2:
+        if not trainer.accelerator.is_fsdp2:
             raise UsageError(
                 "train.fsdp_config.version = 1",
                 "cuts parameters up for good, and answers are written by the whole model",
@@ -117,49 +119,49 @@ class DrawingTrainer(PlanTrainer):
                 "cannot forget a forward pass of some processes alone, and with FSDP each writes its own answers",
                 "install torch 2.13 or later, or train on one process per whole model (plain torchrun)",
             )
-        if self.plan.train.draw_with != LOCAL:
+        if trainer.plan.train.draw_with != LOCAL:
             raise UsageError(
-                f"train.draw_with = {self.plan.train.draw_with}",
+                f"train.draw_with = {trainer.plan.train.draw_with}",
                 "is given whole parameters, which FSDP cuts up",
                 "leave it out, or train on one process per whole model (plain torchrun)",
             )
 
-    def drawn(self, prompts: list[list[int]]) -> list[decode.Written]:
-        """An answer to each prompt by the model as it is now; written locally, the same for any number of processes."""
-        assert self.stage is not None
-        draw, stop = self.plan.draw, frozenset(self.stage.renderer.stop_ids)
-        if self.plan.train.draw_with != LOCAL:
-            if self.engine is None:
-                self.engine = Engine(self, self.stage.renderer.tokenizer)
-            return self.engine.write(prompts, stop)
-        seed = int(np.random.SeedSequence([self.plan.seed, self.state.global_step]).generate_state(1)[0])
+    def __call__(self, prompts: list[list[int]]) -> list[decode.Written]:
+        """An answer to each prompt; written locally, the same for any number of processes."""
+        trainer = self.trainer
+        assert trainer.stage is not None
+        draw, stop = trainer.plan.draw, frozenset(trainer.stage.renderer.stop_ids)
+        if trainer.plan.train.draw_with != LOCAL:
+            if self.vllm is None:
+                self.vllm = VLLMSampler(trainer, trainer.stage.renderer.tokenizer)
+            return self.vllm(prompts, stop)
+        # Of seed and step alone, so that a continued training draws what an unbroken one would.
+        seed = int(np.random.SeedSequence([trainer.plan.seed, trainer.state.global_step]).generate_state(1)[0])
         decoding = Decoding(draw.max_new_tokens, draw.temperature, seed=seed)
-        room = BATCH_TOKENS.get(self.args.device.type, 65536)
-        with self._asking(), gathered(self.model), self.accelerator.autocast():
-            return decode.write(self.model, prompts, stop, decoding, room)
+        room = BATCH_TOKENS.get(trainer.args.device.type, 65536)
+        with self._asking(), gathered(trainer.model), trainer.accelerator.autocast():
+            return decode.write(trainer.model, prompts, stop, decoding, room)
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
         """The model with the attention that it came with, without gradient and dropout."""
-        inner, joined, training = base(self.model), base(self.model).config._attn_implementation, self.model.training
+        model = self.trainer.model
+        inner, joined, training = base(model), base(model).config._attn_implementation, model.training
         inner.set_attn_implementation(self.attention)
-        self.model.eval()
+        model.eval()
         try:
             with torch.no_grad():
                 yield
         finally:
-            self.model.train(training)
+            model.train(training)
             inner.set_attn_implementation(joined)
 
     def read(self) -> tuple[int, int]:
-        """Tokens of prompts and answers, and of answers alone, over all steps and processes."""
-        both = torch.tensor([self.tokens, self.written], device=self.args.device)
-        total = self.accelerator.reduce(both, "sum").tolist() if self.args.world_size > 1 else both.tolist()
+        """tokens and generated, over all processes."""
+        trainer = self.trainer
+        both = torch.tensor([self.tokens, self.generated], device=trainer.args.device)
+        total = trainer.accelerator.reduce(both, "sum").tolist() if trainer.args.world_size > 1 else both.tolist()
         return int(total[0]), int(total[1])
-
-    def own_file(self, checkpoint: Path, name: str) -> Path:
-        """A file of this process within a checkpoint."""
-        return checkpoint / f"{self.args.process_index}-{name}"
 
 
 def question(example: Example) -> Prompt | None:

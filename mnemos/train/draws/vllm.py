@@ -1,17 +1,14 @@
-"""Answers of a model in training, written by vLLM: TRL's engine, fed with the weights before each drawing."""
+"""Answers of a model in training, written by vLLM: TRL's engine, fed with the weights before each batch of rollouts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.models.decode import Written
-
-if TYPE_CHECKING:
-    from mnemos.train.trainer import PlanTrainer
 
 MEMORY = 0.3
 """Share of the GPU's memory that vLLM may take beside training, TRL's own default."""
@@ -24,7 +21,7 @@ def gpu() -> bool:
     return torch.cuda.is_available()
 
 
-class Engine:
+class VLLMSampler:
     """`train.draw_with`: vllm shares the GPU of each process, an address is a server on other GPUs.
 
     Traps: 1. a seed for each answer would make all samples of a group equal, so vLLM draws from its own
@@ -32,7 +29,7 @@ class Engine:
     from those of training in the last digits; ratios are taken with training's on both sides, uncorrected.
     """
 
-    def __init__(self, trainer: PlanTrainer, tokenizer: Any) -> None:
+    def __init__(self, trainer: Any, tokenizer: Any) -> None:
         """Raises UsageError without vLLM or a GPU, ModelError where vLLM cannot begin."""
         where = trainer.plan.train.draw_with
         if not gpu():
@@ -62,7 +59,7 @@ class Engine:
                 f"train.draw_with = {where}", f"vLLM cannot begin: {said}", "see docs/on_policy.md"
             ) from None
 
-    def write(self, prompts: Sequence[Sequence[int]], stop: frozenset[int]) -> list[Written]:
+    def __call__(self, prompts: Sequence[Sequence[int]], stop: frozenset[int]) -> list[Written]:
         """An answer to each prompt by the weights as they are; the same shape as `models.decode.write`."""
         self.engine.generation_kwargs = {"stop_token_ids": sorted(stop)}
         self.engine.sync_weights()

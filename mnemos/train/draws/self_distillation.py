@@ -18,7 +18,8 @@ from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Example, Prompt, Tokens
 from mnemos.core.plan import Plan, SelfTaught
 from mnemos.train.documents import MicroBatch, logits, micro_batch, reordered
-from mnemos.train.drawing import DrawingTrainer, answered, refuse, silent
+from mnemos.train.draws import batches
+from mnemos.train.draws.sampling import RolloutSampler, answered, refuse, silent
 from mnemos.train.resume import Mark
 from mnemos.train.rows import FIRST_TOKENS, Prepared, left_out
 from mnemos.train.schedule import Loader, join
@@ -29,7 +30,7 @@ TEACHER = "teacher.safetensors"
 Rows = list[tuple[Tokens, ...]]
 
 
-def prepare_prompts(plan: Plan, renderer: Any) -> Prepared:
+def prepare(plan: Plan, renderer: Any) -> Prepared:
     """Rows of three: the prompt, the prompt with the gold answer shown, the gold conversation.
 
     Every example is in `counts` under its origin, and again under the reason why it was left out.
@@ -73,47 +74,37 @@ def shown(example: Example, template: str) -> tuple[Prompt, Prompt] | None:
     return Prompt(tuple(before)), Prompt((*before[:-1], dataclasses.replace(question, content=told)))
 
 
-class OnPolicyTrainer(DrawingTrainer):
+class Batches(batches.Batches):
     """Answers are drawn step by step; the same for any way of cutting a step, and after a stop."""
 
-    def __init__(self, plan: Plan, rows: Any, training: str, model: Any, args: Any) -> None:
-        super().__init__(plan, rows, training, model, args)
-        assert isinstance(plan.draw, SelfTaught)
-        if self.is_fsdp_enabled:
+    def __init__(self, trainer: Any) -> None:
+        super().__init__(trainer)
+        self.sample = RolloutSampler(trainer)
+        self.draw: SelfTaught = trainer.plan.draw
+        if trainer.is_fsdp_enabled:
             raise UsageError(
                 "train.fsdp",
                 "cuts parameters up, and the teacher of self_distillation is an average of whole ones",
                 "use distillation from a checkpoint, or one process per whole model (plain torchrun)",
             )
-        self.draw = plan.draw
         self.teacher: dict[str, torch.Tensor] = {}
         self.followed = 0
 
-    def get_train_dataloader(self) -> Any:
+    def loader(self) -> Any:
         """Rows as they are: what is read is written when its step has come."""
-        return Loader(self.rows, self.schedule, pin_memory=False, collate=list)
+        return Loader(self.trainer.rows, self.trainer.schedule, pin_memory=False, collate=list)
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+    def of_step(self, taken: list[Rows]) -> list[dict[str, Any]]:
         """The step's micro-batches, with answers by the model as it is now."""
-        found: list[Rows] = []
-        for _ in range(num_batches):
-            rows = next(epoch_iterator, None)
-            if rows is None:
-                break
-            found.append(rows)
         self._follow()
-        batches = self._answer(found)
-        return batches, self._get_num_items_in_batch(batches, device)
-
-    def _answer(self, found: list[Rows]) -> list[dict[str, Any]]:
-        rows = [row for batch in found for row in batch]
+        rows = [row for batch in taken for row in batch]
         answers = iter(self._write([row[0].ids.tolist() for row in rows], [_end(row[2]) for row in rows]))
         out = []
-        for batch in found:
+        for batch in taken:
             pairs = [(row, next(answers)) for row in batch]
             plain = [(answered(row[0], answer),) for row, answer in pairs]
-            self.tokens += sum(len(one) for (one,) in plain)
-            self.written += sum(len(answer) for _, answer in pairs)
+            self.sample.tokens += sum(len(one) for (one,) in plain)
+            self.sample.generated += sum(len(answer) for _, answer in pairs)
             out.append({**join(plain), "shown": join([(answered(row[1], answer),) for row, answer in pairs])})
         return out
 
@@ -121,51 +112,58 @@ class OnPolicyTrainer(DrawingTrainer):
         """Drawn answers; one that was ended by a stop token has the end that gold answers have."""
         return [
             [*ids, end] if stopped is not None and end is not None else list(ids)
-            for (ids, stopped), end in zip(self.drawn(prompts), ends, strict=True)
+            for (ids, stopped), end in zip(self.sample(prompts), ends, strict=True)
         ]
 
     def _follow(self) -> None:
         """Move the teacher after the update of the step before; at the first step it is the start."""
-        moving = {name: value.detach() for name, value in self.model.named_parameters() if value.requires_grad}
+        model, step = self.trainer.model, self.trainer.state.global_step
+        moving = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
         if not self.teacher:
             self.teacher = {name: value.clone() for name, value in moving.items()}
-        elif self.state.global_step > self.followed:
+        elif step > self.followed:
+            # teacher <- teacher + rate * (model - teacher): an exponential moving average.
             for name, value in moving.items():
                 self.teacher[name].lerp_(value, self.draw.teacher_rate)
-        self.followed = self.state.global_step
+        self.followed = step
 
     def teacher_logits(self, inputs: dict[str, Any], batch: MicroBatch) -> torch.Tensor:
         """float[N, V]: the teacher's, which reads the gold answer first, for the targets of `batch`."""
-        shown_batch, training = micro_batch(inputs["shown"], self.way), self.model.training
+        model, way = self.trainer.model, self.trainer.way
+        shown_batch, training = micro_batch(inputs["shown"], way), model.training
 
         def teacher(**given: Any) -> Any:
-            return torch.func.functional_call(self.model, self.teacher, (), given)
+            return torch.func.functional_call(model, self.teacher, (), given)
 
-        self.model.eval()
+        model.eval()
         try:
-            with torch.no_grad(), self.accelerator.autocast():
-                out = logits(teacher, shown_batch, self.way)
+            with torch.no_grad(), self.trainer.accelerator.autocast():
+                out = logits(teacher, shown_batch, way)
         finally:
-            self.model.train(training)
+            model.train(training)
         return reordered(out, shown_batch, batch)
+
+    def read(self) -> tuple[int, int]:
+        """Tokens of prompts and answers, and of answers alone, over all steps and processes."""
+        return self.sample.read()
 
     def continue_from(self, mark: Mark) -> None:
         """Take over the teacher and what was read."""
         from safetensors import safe_open
 
-        super().continue_from(mark)
-        file = self.own_file(Path(self.args.output_dir) / f"checkpoint-{mark.step}", TEACHER)
-        with safe_open(file, framework="pt", device=str(self.args.device)) as opened:
+        file = self.file(self.checkpoint(mark), TEACHER)
+        with safe_open(file, framework="pt", device=str(self.trainer.args.device)) as opened:
             self.teacher = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
             kept = opened.metadata()
-        self.followed, self.tokens, self.written = (int(kept[name]) for name in ("followed", "tokens", "written"))
+        self.followed = int(kept["followed"])
+        self.sample.tokens, self.sample.generated = int(kept["tokens"]), int(kept["generated"])
 
-    def save_more(self, checkpoint: Path) -> None:
+    def save(self, checkpoint: Path) -> None:
         """Each process writes the teacher beside its own counts."""
         from safetensors.torch import save_file
 
-        kept = {"followed": self.followed, "tokens": self.tokens, "written": self.written}
-        file = self.own_file(checkpoint, TEACHER)
+        kept = {"followed": self.followed, "tokens": self.sample.tokens, "generated": self.sample.generated}
+        file = self.file(checkpoint, TEACHER)
         save_file(
             {name: value.contiguous() for name, value in self.teacher.items()},
             file,

@@ -18,8 +18,9 @@ from mnemos.core.plan import Plan, SelfTaught
 from mnemos.methods.draw import TeacherDivergence
 from mnemos.models import decode
 from mnemos.sources.render import Renderer
+from mnemos.train.draws.self_distillation import prepare as prepare_prompts
+from mnemos.train.draws.self_distillation import shown
 from mnemos.train.likelihood import train
-from mnemos.train.on_policy import prepare_prompts, shown
 from mnemos.train.schedule import Schedule
 from tests.train.making import Few, Lora, Soft, plan, texts, weights
 

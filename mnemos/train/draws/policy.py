@@ -22,26 +22,27 @@ from mnemos.core.plan import Plan
 from mnemos.core.reward import Rewarded
 from mnemos.sources.mix import is_new, new_share_start
 from mnemos.train.documents import MicroBatch, logits, logits_and_states
-from mnemos.train.drawing import (
-    Drawings,
-    DrawingTrainer,
+from mnemos.train.draws import batches
+from mnemos.train.draws.sampling import (
+    RolloutOrder,
+    RolloutSampler,
     answered,
-    prompts_a_drawing,
+    prompts_a_batch,
     question,
     refuse,
     silent,
 )
+from mnemos.train.draws.scoring import Ledger, cut, scaled, token_logs
 from mnemos.train.gathered import gathered
 from mnemos.train.resume import Mark
 from mnemos.train.rows import FIRST_TOKENS, Prepared, left_out
 from mnemos.train.schedule import Loader, Schedule
-from mnemos.train.scored import Ledger, cut, scaled, token_logs
 
 FILE = "answers.pt"
 """What is known of drawn answers within a checkpoint."""
 
 
-def prepare_questions(plan: Plan, renderer: Any) -> Prepared:
+def prepare(plan: Plan, renderer: Any) -> Prepared:
     """A row for each example: the prompt of a new one, all of a rehearsed one.
 
     Every example is in `counts` under its origin, and again under the reason why it was left out.
@@ -89,17 +90,18 @@ def _row(plan: Plan, renderer: Any, example: Example) -> tuple[Tokens | None, st
     return (row, "") if fits else (None, f"longer than {limit} tokens with the answer")
 
 
-class OwnAnswersTrainer(DrawingTrainer):
+class Batches(batches.Batches):
     """Learns from scored answers; the same for any way of cutting a step, and after a stop."""
 
-    def __init__(self, plan: Plan, rows: Any, training: str, model: Any, args: Any) -> None:
-        super().__init__(plan, rows, training, model, args)
-        assert isinstance(plan.draw, OwnAnswers)
+    def __init__(self, trainer: Any) -> None:
+        super().__init__(trainer)
+        plan, args = trainer.plan, trainer.args
         self.draw: OwnAnswers = plan.draw
+        self.sample = RolloutSampler(trainer)
         seed = plan.seed if plan.train.data_seed is None else plan.train.data_seed
-        inner = Schedule([len(row[0]) for row in rows], prompts_a_drawing(self.draw, args), seed)
+        inner = Schedule([len(row[0]) for row in trainer.rows], prompts_a_batch(self.draw, args), seed)
         repeats = args.gradient_accumulation_steps * self.draw.steps
-        self.drawings = Drawings(inner, repeats, args.process_index, args.world_size)
+        self.order = RolloutOrder(inner, repeats, args.process_index, args.world_size)
         self.ledger = Ledger(self.draw)
         self.kept: list[dict[str, Any]] = []
         self.head = self._value_head() if "values" in self.draw.asks else None
@@ -109,49 +111,47 @@ class OwnAnswersTrainer(DrawingTrainer):
         self.columns += ["values", "returns"] if self.head is not None else []
 
     def _value_head(self) -> torch.nn.Linear:
-        if self.is_fsdp_enabled:
+        if self.trainer.is_fsdp_enabled:
             raise UsageError(
                 "train.fsdp",
                 "cuts up the parameters of the model, and ppo trains a value head beside it",
                 "use grpo, rloo or reinforce, or one process per whole model (plain torchrun)",
             )
-        width = self.model.get_output_embeddings().weight.shape[-1]
-        head = torch.nn.Linear(width, 1).to(self.args.device)
+        width = self.trainer.model.get_output_embeddings().weight.shape[-1]
+        head = torch.nn.Linear(width, 1).to(self.trainer.args.device)
+        # At zero the first advantages are the rewards alone, whatever the seed.
         torch.nn.init.zeros_(head.weight)
         torch.nn.init.zeros_(head.bias)
         return head
 
-    def create_optimizer(self, model: Any = None) -> Any:
-        """With the value head, which is no part of the model."""
-        fresh = self.optimizer is None
-        optimizer = super().create_optimizer(model)
-        if fresh and self.head is not None:
-            optimizer.add_param_group({"params": list(self.head.parameters()), "weight_decay": 0.0})
-        return optimizer
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """The value head's."""
+        return [] if self.head is None else list(self.head.parameters())
 
-    def get_train_dataloader(self) -> Any:
+    def loader(self) -> Any:
         """Places of rows: what is read is written when its step has come."""
-        return Loader(range(len(self.rows)), self.drawings, pin_memory=False, collate=list)  # type: ignore[arg-type]
+        places = range(len(self.trainer.rows))
+        return Loader(places, self.order, pin_memory=False, collate=list)  # type: ignore[arg-type]
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
-        """The step's micro-batches, with answers of this drawing."""
-        places = [place for _ in range(num_batches) for place in next(epoch_iterator, [])]
-        if self.state.global_step % self.draw.steps == 0:
-            self.kept = self._draw(places)
+    def of_step(self, taken: list[list[int]]) -> list[dict[str, Any]]:
+        """The step's micro-batches, with answers of this batch of rollouts."""
+        if self.trainer.state.global_step % self.draw.steps == 0:
+            self.kept = self._draw([place for places in taken for place in places])
         if self.head is not None:
             self.head.zero_grad()
-        return self.kept, self._get_num_items_in_batch(self.kept, device)
+        return self.kept
 
     def _draw(self, places: Sequence[int]) -> list[dict[str, Any]]:
-        asked = [place for place in places if is_new(self.examples[place].origin)]
-        taught = [self.rows[place][0] for place in places if not is_new(self.examples[place].origin)]
-        asked = [place for place in asked for _ in range(self.draw.samples)]
-        written = self.drawn([self.rows[place][0].ids.tolist() for place in asked])
+        rows, examples = self.trainer.rows, self.trainer.prepared.examples
+        taught = [rows[place][0] for place in places if not is_new(examples[place].origin)]
+        # A group of answers stands side by side, so that its advantages can be taken together.
+        asked = [place for place in places if is_new(examples[place].origin) for _ in range(self.draw.samples)]
+        written = self.sample([rows[place][0].ids.tolist() for place in asked])
         answers = [[*ids, *([] if end is None else [end])] for ids, end in written]
         rewards = self._rewards(asked, [ids for ids, _ in written])
-        rows = [answered(self.rows[place][0], ids) for place, ids in zip(asked, answers, strict=True)]
-        known = self._known(rows)
-        mine = [
+        filled = [answered(rows[place][0], ids) for place, ids in zip(asked, answers, strict=True)]
+        known = self._known(filled)
+        own = [
             {
                 "reward": reward.value,
                 "reason": reward.reason,
@@ -162,74 +162,78 @@ class OwnAnswersTrainer(DrawingTrainer):
             }
             for i, (place, ids, reward, (_, end)) in enumerate(zip(asked, answers, rewards, written, strict=True))
         ]
-        everyone, first = self._everyone(mine)
+        everyone, first = self._everyone(own)
         credited = self._credited(everyone, known)
         mean_length = sum(one["length"] for one in everyone) / max(1, len(everyone))
         scored = []
-        for i, (row, one) in enumerate(zip(rows, mine, strict=True)):
+        for i, (row, one) in enumerate(zip(filled, own, strict=True)):
             length = one["length"]
             each = mean_length / length if self.draw.per == "answer" and length else 1.0
             found = {"advantage": credited.advantages[first + i]} | {name: known[name][i] for name in known}
             if credited.returns:
                 found["returns"] = credited.returns[first + i]
             scored.append((scaled(row, each), {name: found[name] for name in self.columns}))
-        self.tokens += self.draw.steps * sum(map(len, [*rows, *taught]))
-        self.written += self.draw.steps * sum(len(ids) for ids in answers)
-        return cut(scored, taught, self.args.gradient_accumulation_steps, self.columns)
+        self.sample.tokens += self.draw.steps * sum(map(len, [*filled, *taught]))
+        self.sample.generated += self.draw.steps * sum(len(ids) for ids in answers)
+        return cut(scored, taught, self.trainer.args.gradient_accumulation_steps, self.columns)
 
     def _rewards(self, asked: Sequence[int], written: Sequence[Sequence[int]]) -> list[Rewarded]:
         if self.draw.reward is None:
             return [Rewarded(0.0)] * len(asked)
-        assert self.stage is not None
-        examples = [self.examples[place] for place in asked]
+        assert self.trainer.stage is not None
+        examples = [self.trainer.prepared.examples[place] for place in asked]
         prompts = [found for example in examples if (found := question(example)) is not None]
-        texts = [self.stage.renderer.decode(ids) for ids in written]
+        texts = [self.trainer.stage.renderer.decode(ids) for ids in written]
         return list(self.draw.reward(prompts, texts, examples))
 
     def _known(self, rows: Sequence[Tokens]) -> dict[str, list[Floats]]:
         """now, before, values of the drawn tokens, as far as asked for; now and before also where the
         next log wants the divergence."""
         asks = self.draw.asks
-        logged = (self.state.global_step // self.draw.steps) % max(1, self.args.logging_steps // self.draw.steps) == 0
+        logged = (self.trainer.state.global_step // self.draw.steps) % max(
+            1, self.trainer.args.logging_steps // self.draw.steps
+        ) == 0
         before = "before" in asks or logged
         if not (before or "values" in asks or self.draw.steps > 1):
             return {}
-        size, device = self.args.per_device_train_batch_size, self.args.device
+        size, device = self.trainer.args.per_device_train_batch_size, self.trainer.args.device
         out: dict[str, list[Floats]] = {}
 
         def run(model_logits: Any) -> list[Floats]:
-            return token_logs(rows, size, self.way, device, model_logits, self.draw.temperature)
+            return token_logs(rows, size, self.trainer.way, device, model_logits, self.draw.temperature)
 
-        training = self.model.training
-        self.model.eval()
+        training = self.trainer.model.training
+        self.trainer.model.eval()
         try:
-            with torch.no_grad(), gathered(self.model), self.accelerator.autocast():
+            with torch.no_grad(), gathered(self.trainer.model), self.trainer.accelerator.autocast():
                 if self.head is None:
-                    out["now"] = run(lambda batch: (logits(self.model, batch, self.way), None))
+                    out["now"] = run(lambda batch: (logits(self.trainer.model, batch, self.trainer.way), None))
                 else:
                     out["values"] = []
                     out["now"] = run(lambda batch: self._with_values(batch, out["values"]))
                 if before:
-                    assert self.before is not None
-                    frozen = self.before
+                    assert self.trainer.before is not None
+                    frozen = self.trainer.before
                     out["before"] = run(lambda batch: (frozen.logits(batch), None))
         finally:
-            self.model.train(training)
+            self.trainer.model.train(training)
         return out
 
     def _with_values(self, batch: MicroBatch, into: list[Floats]) -> tuple[torch.Tensor, Any]:
         assert self.head is not None
-        found, states = logits_and_states(self.model, batch, self.way)
+        found, states = logits_and_states(self.trainer.model, batch, self.trainer.way)
         return found, (self.head(states.float())[:, 0], into)
 
-    def _everyone(self, mine: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    def _everyone(self, own: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
         """The answers of all processes in order of process, and where this process's begin."""
-        if self.args.world_size == 1:
-            return mine, 0
+        if self.trainer.args.world_size == 1:
+            return own, 0
         from accelerate.utils import gather_object
 
-        lots = gather_object([mine])
-        return [one for lot in lots for one in lot], sum(len(lot) for lot in lots[: self.args.process_index])
+        # Groups may be split over processes, so every process sees all rewards before it takes advantages.
+        by_process = gather_object([own])
+        first = sum(len(batch) for batch in by_process[: self.trainer.args.process_index])
+        return [one for batch in by_process for one in batch], first
 
     def _credited(self, everyone: list[dict[str, Any]], known: Iterable[str]) -> Credited:
         drawing = Drawing(
@@ -242,19 +246,20 @@ class OwnAnswersTrainer(DrawingTrainer):
         out = Credited([np.zeros(length) for length in drawing.lengths])
         if self.draw.credit is not None:
             out = self.draw.credit(drawing)
-        mine = self.args.process_index == 0
+        # Each process has counted everyone's rewards; their mean must enter the log once.
+        leads = self.trainer.args.process_index == 0
         for name, (total, count) in self.ledger.add(drawing, everyone).items():
-            self.notes.add(name, total if mine else 0.0, count if mine else 0.0)
+            self.trainer.metrics.add(name, total if leads else 0.0, count if leads else 0.0)
         return out
 
     def forward(self, model: Any, batch: MicroBatch) -> torch.Tensor:
         """float[N, V]; the states behind it are kept for the value head."""
         if self.head is None:
-            return logits(model, batch, self.way)
-        found, self.states = logits_and_states(model, batch, self.way)
+            return logits(model, batch, self.trainer.way)
+        found, self.states = logits_and_states(model, batch, self.trainer.way)
         return found
 
-    def own(self, inputs: dict[str, Any], batch: MicroBatch) -> DrawnView:
+    def rollouts(self, inputs: dict[str, Any], batch: MicroBatch) -> DrawnView:
         """The columns of drawn tokens at the places of the targets."""
 
         def at(name: str) -> torch.Tensor | None:
@@ -283,46 +288,48 @@ class OwnAnswersTrainer(DrawingTrainer):
         out: torch.Tensor = self.head(self.states.float())[:, 0]
         return out
 
-    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        """One micro-batch; after a step's last one the value head's gradients are shared and clipped."""
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        if self.head is not None and self.accelerator.sync_gradients:
-            if self.args.world_size > 1:
-                for value in self.head.parameters():
-                    value.grad = self.accelerator.reduce(
-                        torch.zeros_like(value) if value.grad is None else value.grad, "mean"
-                    )
-            if self.args.max_grad_norm:
-                torch.nn.utils.clip_grad_norm_(self.head.parameters(), self.args.max_grad_norm)
-        return loss
+    def after_backward(self) -> None:
+        """The value head's gradients are shared and clipped by themselves: no part of the model's norm."""
+        if self.head is None:
+            return
+        trainer = self.trainer
+        if trainer.args.world_size > 1:
+            for value in self.head.parameters():
+                # A process whose share of the step held no answer has no gradient, and must join all the same.
+                found = torch.zeros_like(value) if value.grad is None else value.grad
+                value.grad = trainer.accelerator.reduce(found, "mean")
+        if trainer.args.max_grad_norm:
+            torch.nn.utils.clip_grad_norm_(self.head.parameters(), trainer.args.max_grad_norm)
 
     def close(self) -> None:
-        """Log the rest; DataError when no drawing of the whole stage had a difference in reward."""
-        super().close()
+        """DataError when no batch of rollouts of the whole stage had a difference in reward."""
         self.ledger.check(end=True)
 
+    def read(self) -> tuple[int, int]:
+        """Tokens of prompts and answers, and of answers alone, over all steps and processes."""
+        return self.sample.read()
+
     def counted(self) -> dict[str, int]:
-        """See `scored.Ledger`."""
+        """See `scoring.Ledger`."""
         return dict(self.ledger.counts)
 
     def continue_from(self, mark: Mark) -> None:
         """Take over what is known of answers, and the value head."""
-        super().continue_from(mark)
-        file = self.own_file(Path(self.args.output_dir) / f"checkpoint-{mark.step}", FILE)
-        kept = torch.load(file, weights_only=True)
-        self.kept, self.tokens, self.written = kept["batches"], kept["tokens"], kept["written"]
+        kept = torch.load(self.file(self.checkpoint(mark), FILE), weights_only=True)
+        self.kept = kept["batches"]
+        self.sample.tokens, self.sample.generated = kept["tokens"], kept["generated"]
         self.ledger.restore(kept["ledger"])
         if self.head is not None:
             self.head.load_state_dict(kept["head"])
 
-    def save_more(self, checkpoint: Path) -> None:
+    def save(self, checkpoint: Path) -> None:
         """Each process writes its own answers, if the next step learns from them again."""
-        again = self.state.global_step % self.draw.steps != 0
+        again = self.trainer.state.global_step % self.draw.steps != 0
         kept = {
             "batches": self.kept if again else [],
-            "tokens": self.tokens,
-            "written": self.written,
+            "tokens": self.sample.tokens,
+            "generated": self.sample.generated,
             "ledger": self.ledger.state(),
             "head": self.head.state_dict() if self.head is not None else {},
         }
-        torch.save(kept, self.own_file(checkpoint, FILE))
+        torch.save(kept, self.file(checkpoint, FILE))

@@ -21,8 +21,9 @@ from mnemos.methods.objective import kl_to_before
 from mnemos.methods.preference import dpo, kto, orpo, simpo
 from mnemos.methods.weigh import token_mask
 from mnemos.sources.render import Renderer
+from mnemos.train.draws.preference import MISMATCHED
+from mnemos.train.draws.preference import prepare as prepare_answers
 from mnemos.train.likelihood import train
-from mnemos.train.preference import MISMATCHED, prepare_answers
 from tests.tiny import TEXT, save_tiny, tiny_tokenizer
 from tests.train.making import Few, Lora, plan, thumbs, weights
 from tests.train.making import preferences as pairs

@@ -23,12 +23,12 @@ from mnemos.methods.policy import ClippedPolicy, SampledKL, TaughtLikelihood
 from mnemos.models import decode
 from mnemos.models.load import Checkpoint
 from mnemos.sources.render import Renderer
+from mnemos.train.draws.policy import prepare as prepare_questions
 from mnemos.train.likelihood import train
-from mnemos.train.own_answers import prepare_questions
 from mnemos.train.schedule import Schedule
 from tests.tiny import save_tiny
+from tests.train.draws.test_self_distillation import chats
 from tests.train.making import PPO, Few, Lora, Soft, Spelled, plan, weights
-from tests.train.test_on_policy import chats
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
