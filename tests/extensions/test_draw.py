@@ -10,18 +10,17 @@ import pytest
 from mnemos.core.errors import UsageError
 from mnemos.train.draws import DRAWS
 from mnemos.train.likelihood import train
-from tests.extensions.toy_draw import Twice
+from tests.extensions.toy_draw import Echo, Echoed
 from tests.train.conftest import llama as llama
-from tests.train.making import plan
+from tests.train.making import pairs, plan
 
 
 def test_a_draw_is_a_module_and_a_row(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    taught = plan(llama, draw=Twice())
+    taught = plan(llama, draw=Echo())
     with pytest.raises(UsageError, match="is not learned here"):
         train(taught, tmp_path / "unknown", quiet=True)
-    monkeypatch.setitem(DRAWS, Twice, "tests.extensions.toy_draw")
-    found = train(taught, tmp_path / "twice", quiet=True)
-    assert found.counts["times read"] == 2
-    # What is summed twice is divided by twice the weight: the same mean, so the same losses as read once.
-    once = train(plan(llama), tmp_path / "once", quiet=True)
-    np.testing.assert_allclose(found.losses, once.losses, rtol=1e-5)
+    monkeypatch.setitem(DRAWS, Echo, "tests.extensions.toy_draw")
+    found = train(taught, tmp_path / "echo", quiet=True)
+    assert found.counts["steps echoed"] == found.steps
+    same = train(plan(llama, examples=Echoed(pairs())), tmp_path / "same", quiet=True)
+    np.testing.assert_allclose(found.losses, same.losses, rtol=1e-6)

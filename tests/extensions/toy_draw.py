@@ -1,28 +1,56 @@
-"""A draw from outside the package: every row is read twice within a step."""
+"""A draw from outside the package: the answer that is learned is the prompt itself."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from mnemos.core.nouns import Example, Source
+from mnemos.core.plan import Plan
+from mnemos.train import rows
 from mnemos.train.draws import batches
-from mnemos.train.rows import prepare as prepare
 
 
 @dataclass(frozen=True)
-class Twice:
-    """Read every micro-batch twice. times: how often, for the test to count."""
+class Echo:
+    """Repeat what was asked."""
 
-    times: int = 2
+
+@dataclass(frozen=True)
+class Echoed:
+    """Rows whose answers are their prompts."""
+
+    source: Source
+    fingerprint: str = "echoed"
+
+    def describe(self) -> str:
+        """One line."""
+        return f"echoes of {self.source.describe()}"
+
+    def __iter__(self) -> Iterator[Example]:
+        for example in self.source:
+            *before, last = example.turns
+            turns = (*before, dataclasses.replace(last, content=before[-1].content))
+            yield dataclasses.replace(example, turns=turns)
+
+
+def prepare(plan: Plan, renderer: Any) -> rows.Prepared:
+    """As for rows of data, of the echoed ones."""
+    return rows.prepare(dataclasses.replace(plan, examples=Echoed(plan.examples)), renderer)
 
 
 class Batches(batches.Batches):
-    """The step's micro-batches, one behind the other."""
+    """Counts the steps that it was asked for."""
+
+    steps = 0
 
     def of_step(self, taken: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """`taken`, `times` times over."""
-        return taken * self.trainer.plan.draw.times
+        """The micro-batches as they are."""
+        self.steps += 1
+        return taken
 
     def counted(self) -> dict[str, int]:
-        """How often each row was read."""
-        return {"times read": self.trainer.plan.draw.times}
+        """Beside what preparing the rows counted."""
+        return {"steps echoed": self.steps}
