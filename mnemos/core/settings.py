@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Marks the type of a setting that names a place; `core.places.located` makes it absolute."""
+
+    kind: Literal["model", "asked", "data", "file"]
+
+
+ModelRef = Annotated[str, Ref("model")]
+"""A checkpoint whose weights are read: a directory, relative to the file that the setting stands in, or a hub id."""
+AskedModelRef = Annotated[str, Ref("asked")]
+"""A model that is only asked: as ModelRef, with ``vllm:`` before it, or a server's address."""
+DataRef = Annotated[str, Ref("data")]
+"""Rows: a file or dataset directory, relative to the file that the setting stands in, or a hub id."""
+FileRef = Annotated[str, Ref("file")]
+"""A file or folder, relative to the file that the setting stands in."""
 
 
 class Settings(BaseModel):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from mnemos.core.settings import Settings
+from mnemos.core.settings import FileRef, ModelRef, Settings
 from mnemos.sources.checks import MatchName
 
 
@@ -17,7 +17,7 @@ class SuiteSettings(Settings):
     """The suite's name, unique within a study."""
     kind: str
     """How it asks and scores; `mnemos schema` lists the kinds."""
-    data: str | None = None
+    data: FileRef | None = None
     """File of items (.jsonl, .json, .yaml or .txt, also .gz), relative to the suite's file."""
     items: list[Any] | None = None
     """Items written in place."""
@@ -62,7 +62,7 @@ class GeneratedSettings(GenerateSettings):
     match: MatchName = "normalised"
     """How answers are compared; f1, chrf and rouge_l are graded, the others right or wrong. code and sql run the
     answer in a sandbox: against the tests in the reference, or against the right query on `database`."""
-    database: str | None = None
+    database: FileRef | None = None
     """With match: sql, the sqlite file, relative to the suite's file."""
     json_schema: dict[str, Any] | None = None
     """With match: json, the JSON schema that every answer must satisfy; may be written `schema`."""
@@ -91,7 +91,7 @@ class LikelihoodSettings(SuiteSettings):
 class ClassifierSettings(GenerateSettings):
     """classifier: a text-classification model judges each answer."""
 
-    model: str
+    model: ModelRef
     """Hugging Face directory or hub id of the classifier."""
     label: str
     """The class whose presence is scored, by the name in the classifier's id2label."""
@@ -114,7 +114,7 @@ class HarnessSettings(SuiteSettings):
 
     task: str
     """The task's name."""
-    include_path: str | None = None
+    include_path: FileRef | None = None
     """Folder of task YAML files, relative to the suite's file."""
     metric: str | None = None
     """The per-sample metric; the task's first one unless given."""

@@ -24,6 +24,7 @@ from mnemos.core.fingerprint import directory_fingerprint, file_fingerprint, fin
 from mnemos.core.json_text import parse_json
 from mnemos.core.method import validated
 from mnemos.core.nouns import Decoding
+from mnemos.core.places import located
 from mnemos.core.yaml_text import read_utf8, read_yaml
 from mnemos.measure.items import Item, Row, parse, read_rows, rows_of
 from mnemos.measure.kinds import KINDS, Kind
@@ -205,16 +206,15 @@ def _suite(raw: Mapping[str, Any], folder: Path) -> Suite:
     settings = cast(SuiteSettings, validated(kind.settings, values, where=where))
     if settings.of is not None and not kind.borrows:
         raise UsageError(f"{where}: of", f"is not for kind {kind_name}", "give it data: or items: of its own")
+    settings = settings.model_copy(update=located(kind.settings, dict(settings), folder))
     if isinstance(settings, HarnessSettings):
-        settings = _harness(settings, folder)
+        _check_harness(settings)
     if isinstance(settings, GeneratedSettings) and settings.database is not None:
-        settings = settings.model_copy(update={"database": _database(settings.database, folder, where)})
-    if isinstance(settings, ClassifierSettings) and (folder / settings.model).is_dir():
-        settings = settings.model_copy(update={"model": str((folder / settings.model).resolve())})
+        _check_database(settings.database, where)
     return Suite(
         name=settings.name,
         kind=kind_name,
-        items=_items(kind, settings, folder, where),
+        items=_items(kind, settings, where),
         settings=settings,
         tolerance=kind.tolerance if settings.tolerance is None else settings.tolerance,
         better=cast(Literal["higher", "lower"], settings.better or kind.better),
@@ -223,31 +223,27 @@ def _suite(raw: Mapping[str, Any], folder: Path) -> Suite:
     )
 
 
-def _database(name: str, folder: Path, where: str) -> str:
-    path = folder / Path(name).expanduser()
-    if not path.is_file():
-        raise UsageError(f"{where}: database {path}", "is not a file", "it is relative to the suite's file")
-    return str(path.resolve())
+def _check_database(name: str, where: str) -> None:
+    if not Path(name).is_file():
+        raise UsageError(f"{where}: database {name}", "is not a file", "it is relative to the suite's file")
 
 
-def _harness(settings: HarnessSettings, folder: Path) -> HarnessSettings:
+def _check_harness(settings: HarnessSettings) -> None:
     if settings.data or settings.items or settings.of:
         raise UsageError(
             f"suite {settings.name!r}", "names items, but a harness task brings its own", "drop data, items, of"
         )
-    if settings.include_path is None:
-        return settings
-    place = folder / Path(settings.include_path).expanduser()
-    if not place.is_dir():
+    if settings.include_path is not None and not Path(settings.include_path).is_dir():
         raise UsageError(
-            f"suite {settings.name!r}: include_path {place}", "is not a folder", "it holds the task's YAML"
+            f"suite {settings.name!r}: include_path {settings.include_path}",
+            "is not a folder",
+            "it holds the task's YAML",
         )
-    return settings.model_copy(update={"include_path": str(place.resolve())})
 
 
-def _items(kind: Kind, settings: SuiteSettings, folder: Path, where: str) -> tuple[Item, ...]:
+def _items(kind: Kind, settings: SuiteSettings, where: str) -> tuple[Item, ...]:
     if settings.data is not None:
-        rows: Iterable[Row] = read_rows(folder / Path(settings.data).expanduser())
+        rows: Iterable[Row] = read_rows(Path(settings.data))
     elif settings.items is not None:
         rows = rows_of(settings.items, where)
     else:

@@ -13,6 +13,7 @@ from mnemos.core.errors import UsageError, nearest
 from mnemos.core.expression import names_in, parse
 from mnemos.core.method import method
 from mnemos.core.plan import ModelHandle, Plan
+from mnemos.core.settings import ModelRef
 from mnemos.models.load import handle
 
 SCOPE = ("after", "before")
@@ -38,7 +39,7 @@ def weights(
     plan: Plan,
     *,
     expression: str = "0.5*after + 0.5*before",
-    models: dict[str, str] = NoNames,
+    models: dict[str, ModelRef] = NoNames,
     numbers: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = NoNumbers,
     embeddings: Literal["same", "align", "skip"] = "same",
 ) -> Plan:

@@ -12,6 +12,7 @@ from mnemos.core.drawn import OwnAnswers
 from mnemos.core.errors import UsageError
 from mnemos.core.method import method
 from mnemos.core.plan import Likelihood, ModelHandle, Plan, SelfTaught, StepView, TeacherForcing
+from mnemos.core.settings import ModelRef
 from mnemos.methods.objective import Direction, divergence
 from mnemos.methods.policy import on_own_answers, own
 
@@ -137,7 +138,7 @@ def jensen_shannon(teacher: torch.Tensor, student: torch.Tensor, beta: float) ->
 def distillation(
     plan: Plan,
     *,
-    teacher: str,
+    teacher: ModelRef,
     max_new_tokens: Annotated[int, Field(ge=0)] = 256,
     samples: Annotated[int, Field(ge=1)] = 1,
     temperature: Annotated[float, Field(gt=0)] = 1.0,

@@ -14,6 +14,7 @@ from mnemos.core.errors import UsageError
 from mnemos.core.method import method
 from mnemos.core.nouns import Source
 from mnemos.core.plan import Plan, Stage, StepView
+from mnemos.core.settings import DataRef
 from mnemos.methods.memory import SelfText, old_rows
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def ewc(
     *,
     coefficient: Annotated[float, Field(ge=0)] = 100.0,
     source: Literal["data", "past", "self"] | None = None,
-    data: str | None = None,
+    data: DataRef | None = None,
     data_format: str | None = None,
     samples: Annotated[int, Field(ge=1)] = 256,
     fisher: Literal["empirical", "model"] = "empirical",

@@ -14,6 +14,7 @@ from mnemos.core.fingerprint import fingerprint
 from mnemos.core.method import method
 from mnemos.core.nouns import Example, Source
 from mnemos.core.plan import PastTask, Plan
+from mnemos.core.settings import DataRef
 from mnemos.sources.mix import Mixture
 from mnemos.sources.mix import new_share_start as start_of
 from mnemos.sources.read import read
@@ -44,7 +45,7 @@ class PastRows:
 def replay(
     plan: Plan,
     *,
-    data: str | None = None,
+    data: DataRef | None = None,
     share_of_final: Annotated[float, Field(ge=0, lt=1)] = 0.1,
     data_format: str | None = None,
     seed: int = 0,

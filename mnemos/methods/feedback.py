@@ -9,6 +9,7 @@ from pydantic import Field
 
 from mnemos.core.method import method
 from mnemos.core.plan import Plan
+from mnemos.core.settings import AskedModelRef, FileRef
 from mnemos.methods.own_words import Share, Tokens, decoding_of, model_of, with_rows
 from mnemos.models.judge import CONSTITUTION, principles
 from mnemos.models.rewards import RewardSettings, make
@@ -96,8 +97,8 @@ def critique_revision(
     *,
     share: Share = 1.0,
     rounds: Annotated[int, Field(ge=1, le=64)] = 4,
-    constitution: str | None = None,
-    editor: str | None = None,
+    constitution: FileRef | None = None,
+    editor: AskedModelRef | None = None,
     verifier: TextNameOrNone = "none",
     min_score: Share = 1.0,
     reference: str | None = None,

@@ -13,6 +13,7 @@ from pydantic import Field
 from mnemos.core.method import method
 from mnemos.core.nouns import Source, Tokens
 from mnemos.core.plan import Plan, Stage
+from mnemos.core.settings import DataRef
 from mnemos.methods.memory import old_rows
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def a_gem(
     plan: Plan,
     *,
     batch: Annotated[int, Field(ge=0)] = 8,
-    data: str | None = None,
+    data: DataRef | None = None,
     data_format: str | None = None,
     seed: int = 0,
 ) -> Plan:

@@ -14,6 +14,7 @@ from mnemos.core.errors import DataError, ModelError, UsageError
 from mnemos.core.method import method
 from mnemos.core.nouns import Decoding, Example, Generation, Prompt, Source, Turn
 from mnemos.core.plan import ModelHandle, Plan
+from mnemos.core.settings import AskedModelRef
 from mnemos.sources.generated import Tally, answered, fill
 from mnemos.sources.mix import Beside
 from mnemos.sources.near import distinct, repeated_4grams, representative
@@ -180,7 +181,7 @@ def magpie(
     plan: Plan,
     *,
     share_of_final: Annotated[float, Field(ge=0, lt=1)] = 0.1,
-    author: str | None = None,
+    author: AskedModelRef | None = None,
     system: str = "",
     temperature: Annotated[float, Field(gt=0)] = 1.0,
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,

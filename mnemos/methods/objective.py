@@ -11,6 +11,7 @@ from pydantic import Field
 from mnemos.core.errors import UsageError
 from mnemos.core.method import method
 from mnemos.core.plan import Likelihood, ModelHandle, Plan, Stage, StepView
+from mnemos.core.settings import ModelRef
 
 if TYPE_CHECKING:
     import torch
@@ -244,7 +245,7 @@ def l2_to_before(plan: Plan, *, coefficient: Coefficient = 0.01) -> Plan:
     off={"kept_share": 1.0},
     example={"reference_model": "."},
 )
-def rho1(plan: Plan, *, reference_model: str, kept_share: Annotated[float, Field(gt=0, le=1)] = 0.6) -> Plan:
+def rho1(plan: Plan, *, reference_model: ModelRef, kept_share: Annotated[float, Field(gt=0, le=1)] = 0.6) -> Plan:
     """Learn only the tokens on which the model is furthest behind a reference model (Rho-1).
 
     reference_model: directory or hub id of a model of the same tokenizer that has been trained on

@@ -11,6 +11,7 @@ from mnemos.core.errors import UsageError
 from mnemos.core.method import method
 from mnemos.core.nouns import Decoding
 from mnemos.core.plan import ModelHandle, Plan
+from mnemos.core.settings import AskedModelRef
 from mnemos.models.load import handle
 from mnemos.models.rewards import RewardSettings, make
 from mnemos.sources.by_reward import BestSamples
@@ -84,7 +85,7 @@ def rephrase(
     plan: Plan,
     *,
     share: Share = 1.0,
-    author: str | None = None,
+    author: AskedModelRef | None = None,
     verifier: TextNameOrNone = "normalised",
     min_score: Share = 1.0,
     reference: str | None = None,
@@ -139,7 +140,7 @@ def minimum_change(
     plan: Plan,
     *,
     share: Share = 1.0,
-    editor: str | None = None,
+    editor: AskedModelRef | None = None,
     verifier: TextName = "normalised",
     min_score: Share = 1.0,
     reference: str | None = None,
@@ -181,7 +182,7 @@ def selective_self_rehearsal(
     plan: Plan,
     *,
     share: Share = 1.0,
-    judge: str | None = None,
+    judge: AskedModelRef | None = None,
     verifier: TextNameOrNone = "normalised",
     min_score: Share = 1.0,
     reference: str | None = None,

@@ -20,6 +20,7 @@ from mnemos.core.plan import (
     Term,
     Thumbs,
 )
+from mnemos.core.settings import ModelRef
 from mnemos.methods.answers import (
     SMOOTHED,
     OddsLoss,
@@ -79,7 +80,7 @@ def dpo(
     soft_label: str | None = None,
     sft: Weight = 0.0,
     ordinary: Weight = 1.0,
-    reference_model: str | None = None,
+    reference_model: ModelRef | None = None,
 ) -> Plan:
     """Make the chosen answer of each pair likelier than the rejected one, beside the model before (DPO).
 
@@ -142,7 +143,7 @@ def kto(
     undesirable_weight: Weight = 1.0,
     loss: Literal["kto", "apo_zero_unpaired"] = "kto",
     ordinary: Weight = 1.0,
-    reference_model: str | None = None,
+    reference_model: ModelRef | None = None,
 ) -> Plan:
     """Make answers with a thumb up likelier and those with a thumb down less likely (KTO).
 

@@ -13,6 +13,7 @@ from pydantic import Field
 from mnemos.core.method import method
 from mnemos.core.nouns import Tokens
 from mnemos.core.plan import ModelHandle, Plan
+from mnemos.core.settings import DataRef
 from mnemos.methods.examples import mixture
 from mnemos.sources.read import read
 
@@ -53,7 +54,7 @@ class LossBeside:
 def safety_mix(
     plan: Plan,
     *,
-    data: str,
+    data: DataRef,
     share_of_final: Annotated[float, Field(ge=0, lt=1)] = 0.03,
     data_format: str | None = None,
     seed: int = 0,
@@ -97,7 +98,7 @@ def safety_mix(
 def pretraining_mix(
     plan: Plan,
     *,
-    data: str,
+    data: DataRef,
     share_of_final: Annotated[float, Field(ge=0, lt=1)] = 0.1,
     coefficient: Annotated[float, Field(gt=0)] | None = None,
     seed: int = 0,

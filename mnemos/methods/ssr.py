@@ -18,6 +18,7 @@ from mnemos.core.errors import DataError, UsageError
 from mnemos.core.method import method
 from mnemos.core.nouns import Decoding, Example, Generation, Prompt, Source, Turn
 from mnemos.core.plan import ModelHandle, Plan
+from mnemos.core.settings import AskedModelRef
 from mnemos.methods.examples import with_rows
 from mnemos.methods.lamol import answerer
 from mnemos.sources.generated import AnsweredBy, Tally, answered, fill
@@ -192,7 +193,7 @@ def ssr(
     plan: Plan,
     *,
     per_new: Annotated[float, Field(ge=0)] = 0.1,
-    author: str | None = None,
+    author: AskedModelRef | None = None,
     answers: AnsweredBy = "task",
     demonstrations: Annotated[int, Field(ge=2)] = 20,
     shots: Annotated[int, Field(ge=1)] = 2,

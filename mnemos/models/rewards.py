@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from mnemos.core.errors import UsageError
 from mnemos.core.plan import ModelHandle
 from mnemos.core.reward import Reward
-from mnemos.core.settings import Settings
+from mnemos.core.settings import AskedModelRef, FileRef, ModelRef, Settings
 from mnemos.models.judge import CONSTITUTION, Judge, principles
 from mnemos.models.load import handle
 from mnemos.models.reward_model import ModelReward
@@ -26,14 +26,14 @@ class RewardSettings(Settings):
     (against the right query)."""
     reference: str | None = None
     """Column of the data that a verifier compares with; the gold answer unless given."""
-    database: str | None = None
+    database: FileRef | None = None
     """With verifier: sql, the sqlite file that queries are run on."""
-    model: str | None = None
+    model: ModelRef | None = None
     """A reward model: directory or hub id, see `mnemos reward train`."""
-    judge: str | None = None
+    judge: Literal["self"] | AskedModelRef | None = None
     """A language model that compares answers, with the gold one or with each other: directory, hub id,
     http://host:port/v1#name, or self, the model before the stage."""
-    constitution: str | None = None
+    constitution: FileRef | None = None
     """With judge: a text file of principles, one a line; the shipped ones unless given."""
     verdict: Literal["log_probs", "text"] = "log_probs"
     """With judge: soft verdicts from option probabilities, or hard ones read from what it writes."""

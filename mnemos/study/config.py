@@ -14,9 +14,9 @@ from pydantic import Field
 
 from mnemos.core.errors import UsageError, nearest
 from mnemos.core.method import find, validated
-from mnemos.core.settings import Settings, TrainSettings
+from mnemos.core.settings import ModelRef, Settings, TrainSettings
 from mnemos.core.yaml_text import dump_yaml, parse_yaml, read_yaml
-from mnemos.study.paths import author_location, data_location, model_location, resolve_path, reward_locations
+from mnemos.study.paths import data_location, located, model_location, resolve_path
 from mnemos.study.sections import Along, SuiteRoles, Task
 
 ARM_NAME = re.compile(r"[\w.,+=-]+")
@@ -31,7 +31,7 @@ ArmSteps = list[dict[str, dict[str, Any] | None]]
 class Study(Settings):
     """A whole study."""
 
-    model: str
+    model: ModelRef
     """The model before: a Hugging Face directory or hub id, or mnemos:patients/chat."""
     teach: Task | list[Task]
     """What to teach: one task, or a list taught one after the other."""
@@ -258,10 +258,6 @@ def _task(task: Task, number: int, folder: Path, sequence: bool) -> Task:
     return task.model_copy(update={"data": data, "name": task.name or stem, "suites": _suites(task.suites, folder)})
 
 
-MODEL_SETTINGS = ("author", "editor", "judge", "reference_model", "teacher")
-"""Settings of methods that name a model; `data` names rows, `models` several models."""
-
-
 def _arm(arm: str, steps: ArmSteps, folder: Path) -> ArmSteps:
     out: ArmSteps = []
     for number, step in enumerate(steps):
@@ -270,19 +266,8 @@ def _arm(arm: str, steps: ArmSteps, folder: Path) -> ArmSteps:
                 f"arms.{arm}.{number} = {step!r}", "must be one {method: settings} pair", "one method a line"
             )
         ((name, settings),) = step.items()
-        filled = find(name).validate(settings or {})
-        if isinstance(filled.get("data"), str):
-            filled["data"] = data_location(filled["data"], folder)
-        for setting in MODEL_SETTINGS:
-            if isinstance(filled.get(setting), str):
-                filled[setting] = author_location(filled[setting], folder)
-        if isinstance(filled.get("constitution"), str):
-            filled["constitution"] = str(resolve_path(filled["constitution"], folder))
-        if isinstance(filled.get("reward"), Mapping):
-            filled["reward"] = reward_locations(filled["reward"], folder)
-        if isinstance(filled.get("models"), Mapping):
-            filled["models"] = {name: model_location(place, folder) for name, place in filled["models"].items()}
-        out.append({name: filled})
+        chosen = find(name)
+        out.append({name: located(chosen.settings, chosen.validate(settings or {}), folder)})
     return out
 
 
@@ -291,8 +276,11 @@ def _suites(specs: Sequence[Any], folder: Path) -> list[Any]:
     for spec in specs:
         if isinstance(spec, str) and spec.endswith((".yaml", ".yml", ".json")):
             spec = str(resolve_path(spec, folder))
-        elif isinstance(spec, Mapping) and isinstance(spec.get("data"), str):
-            spec = {**spec, "data": str(resolve_path(spec["data"], folder))}
+        elif isinstance(spec, Mapping):
+            from mnemos.measure.kinds import KINDS
+
+            kind = KINDS.get(str(spec.get("kind")))
+            spec = located(kind.settings, spec, folder) if kind is not None else spec
         out.append(spec)
     return out
 

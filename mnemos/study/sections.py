@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mnemos.core.settings import Settings
+from mnemos.core.settings import DataRef, Settings
 
 
 class Task(Settings):
     """One thing to teach."""
 
-    data: str
+    data: DataRef
     """File, Hugging Face dataset directory or hub id of the rows to learn."""
     name: str | None = None
     """The task's name; the data's stem unless given."""

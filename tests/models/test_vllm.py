@@ -13,8 +13,8 @@ import pytest
 
 from mnemos.core.errors import UsageError
 from mnemos.core.nouns import Decoding, Prompt, Turn
+from mnemos.core.places import author_location
 from mnemos.models.load import Checkpoint, handle
-from mnemos.study.config import author_location
 from tests.tiny import save_tiny
 
 CONTEXT = 96

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mnemos.core import shipped
+from mnemos.core import places, shipped
 from mnemos.core.errors import ModelError
 from mnemos.study import paths
 
@@ -32,8 +32,8 @@ def test_what_is_shown_is_found_again(tmp_path: Path) -> None:
 def patients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of what ships, in the place where it is looked for."""
     folder = shutil.copytree(paths.PATIENTS, tmp_path / "recipes" / "patients")
-    monkeypatch.setattr(paths, "RECIPES", folder.parent)
-    monkeypatch.setattr(paths, "PATIENTS", folder)
+    monkeypatch.setattr(places, "RECIPES", folder.parent)
+    monkeypatch.setattr(places, "PATIENTS", folder)
     return folder
 
 
