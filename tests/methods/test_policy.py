@@ -168,7 +168,7 @@ def test_one_method_says_how_answers_are_learned() -> None:
     ("settings", "said"),
     [
         ({"reward": {}}, "exactly one"),
-        ({"reward": {"verifier": "exakt"}}, "not known"),
+        ({"reward": {"verifier": "exakt"}}, "reward.verifier = 'exakt': Input should be 'exact'"),
         ({"reward": EXACT, "samples": 1}, "samples"),
         ({"reward": EXACT, "clip": 1.0}, "clip"),
     ],
