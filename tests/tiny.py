@@ -21,8 +21,9 @@ TEMPLATE = (
 )
 
 
-def tiny_tokenizer(chat: bool = True, vocabulary: int = 400) -> Any:
-    """A byte-level BPE with BOS, EOS, pad and ChatML turn tokens; `chat` adds the template."""
+def tiny_tokenizer(chat: bool = True, vocabulary: int = 400, adds_bos: bool = True) -> Any:
+    """A byte-level BPE with BOS, EOS, pad and ChatML turn tokens; `chat` adds the template. adds_bos: whether
+    ``tokenizer(text)`` writes BOS, as Llama's does and GPT-2's does not."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -38,7 +39,11 @@ def tiny_tokenizer(chat: bool = True, vocabulary: int = 400) -> Any:
     )
     core.train_from_iterator(TEXT * 4, trainer)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<|bos|>", eos_token="<|im_end|>" if chat else "<|eos|>", pad_token="<|pad|>"
+        tokenizer_object=core,
+        bos_token="<|bos|>",
+        eos_token="<|im_end|>" if chat else "<|eos|>",
+        pad_token="<|pad|>",
+        add_bos_token=adds_bos,
     )
     if chat:
         tokenizer.chat_template = TEMPLATE

@@ -133,7 +133,8 @@ class Score:
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """What is put to a model: chat turns (rendered with its own template, generation prompt
-    appended) or raw text (a single turn of role "prompt" or "text")."""
+    appended), raw text (a single turn of role "prompt" or "text"), or text that a template wrote already
+    ("rendered": it gets no special tokens)."""
 
     turns: tuple[Turn, ...]
 

@@ -74,7 +74,7 @@ class MagpieRows(Unwritten):
         wanted = self._wanted(len(desk.rows(self.new)))
         renderer = renderer_of(self.author)
         template = pre_query(renderer, given.system)
-        prompt = Prompt((Turn("prompt", template.before),))
+        prompt = Prompt((Turn("rendered", template.before),))
         decoding = Decoding(given.max_question_tokens, given.temperature, given.top_p, seed=given.seed)
         said = desk.model(self.author).generate([prompt] * math.ceil(given.oversample * wanted), decoding)
         questions = filtered(tally, [asked(renderer, one, template.after) for one in said], given)
@@ -227,9 +227,6 @@ def magpie(
     is refused too: use pretraining_mix.
 
     Trap: small chat models write poor questions; look at the rows of the step before you trust them.
-
-    Trap: a tokenizer that has a BOS token which its template does not write gets one before the
-    question only.
 
     Deviations from the paper: 1. quality, difficulty and reward are not tagged by further models;
     filters are rules. 2. near-duplicates are found by shared pieces of words instead of distances of

@@ -24,6 +24,7 @@ from mnemos.core.errors import UsageError
 from mnemos.core.nouns import OptionScore, Prompt
 from mnemos.models.forward import batches, context_length, cost, kept, log_probs, logits_at, right_padded
 from mnemos.models.tree import Item, agrees, longest_packed_row, packed_scores
+from mnemos.sources.opening import begun, prefix_ids, stand_in_ids
 from mnemos.sources.render import RAW_ROLES, Renderer
 
 MISSING = OptionScore(math.nan, 0, False)
@@ -107,9 +108,10 @@ def tokenized(
 ) -> list[Item]:
     """Token ids of contexts and options.
 
-    Raw prompts: context and option are encoded together and split at the length of the context
-    encoded alone, after trailing white space of the context has moved to the option (the rule
-    of lm-evaluation-harness, so that scores agree). Chats: the rendered prompt, then the option
+    Raw prompts: context and option are encoded together, behind BOS where the tokenizer itself puts it
+    there, and split at the length of the context encoded alone, after trailing white space of the
+    context has moved to the option (the rule of lm-evaluation-harness, so that scores agree). Before an
+    empty context stands BOS, or EOS where there is none. Chats: the rendered prompt, then the option
     encoded alone, as training renders an answer. An empty option raises UsageError.
     """
     if len(contexts) != len(options):
@@ -142,23 +144,23 @@ def _raw_items(tokenizer: Any, contexts: Sequence[str], options: Sequence[Sequen
     for context, choices in zip(contexts, options, strict=True):
         texts += [context.rstrip(), *(context + choice for choice in choices)]
     encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
-    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    prefix, stand_in = prefix_ids(tokenizer), stand_in_ids(tokenizer)
     out = []
     for choices in options:
         head = next(encoded)
         # A merge across the border can swallow a short option whole; it is then encoded alone.
         tails = [next(encoded)[len(head) :] or _inner(tokenizer, choice) for choice in choices]
-        prefix = [] if bos is None or head[:1] == [bos] else [bos]
-        # As lm-evaluation-harness has it, EOS stands before an empty context where there is no BOS.
-        out.append(Item([*prefix, *head] or [tails[0][0] if eos is None else eos], tails))
+        out.append(Item(begun(prefix, head) or stand_in or [tails[0][0]], tails))
     return out
 
 
 def started(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text behind BOS, or EOS where there is no BOS, as lm-evaluation-harness has it; with
-    neither, the text's first token stands there and is not counted."""
-    first = tokenizer.bos_token_id
-    first = tokenizer.eos_token_id if first is None else first
-    prefix = [] if first is None else [int(first)]
+    """Token ids of each text behind BOS (whether or not the tokenizer uses it: something must stand before the
+    first token), or EOS where there is no BOS, as lm-evaluation-harness has it; with neither, the text's first
+    token stands there and is not counted.
+
+    Deviation from the harness: it writes BOS a second time where the tokenizer adds it by itself, and counts it;
+    here it stands once, as with the harness's ``add_bos_token=False``."""
+    prefix = stand_in_ids(tokenizer)
     encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
     return [[*prefix, *ids] for ids in encoded]

@@ -92,8 +92,8 @@ class LocalModel:
     @torch.inference_mode()
     def nats(self, texts: Sequence[str]) -> list[tuple[float, int]]:
         """Per text: summed -ln p of all its tokens after BOS, and how many tokens; no EOS is
-        added. Without a BOS the EOS token stands before the text, as lm-evaluation-harness has
-        it; without either, the text's first token is given and not counted."""
+        added. BOS stands there whether or not the tokenizer uses it; without one the EOS token, as
+        lm-evaluation-harness has it; without either, the text's first token is given and not counted."""
         return score.nats(self.model, choose.started(self.tokenizer, texts), self.batch_tokens)
 
     @torch.inference_mode()

@@ -19,7 +19,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> Any:
     """A PreTrainedTokenizerFast of `vocabulary` tokens learned from `texts`.
 
     Any Unicode text round-trips, because all 256 bytes are in the alphabet. Digits stand alone,
-    so that a sum is read place by place. EOS is <|im_end|>, the end of a turn. Deterministic.
+    so that a sum is read place by place. EOS is <|im_end|>, the end of a turn. BOS stands before every
+    text, as before every chat. Deterministic.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -44,6 +45,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> Any:
         additional_special_tokens=["<|im_start|>", "<|eos|>"],
         model_max_length=context,
         clean_up_tokenization_spaces=False,
+        add_bos_token=True,
     )
     tokenizer.chat_template = TEMPLATE
     return tokenizer

@@ -1,13 +1,15 @@
 """From examples to token ids, weights and output masks: one renderer for training, measuring and use.
 
 Guards: the ids of a chat are those of the tokenizer's own ``apply_chat_template``; masks come from
-where the template puts each turn (`spans`), never from searching decoded text; BOS stands exactly
-once; the token that ends a turn is part of what the model learns to write.
+where the template puts each turn (`spans`), never from searching decoded text; BOS stands before raw
+text where the tokenizer itself puts it there, once; the token that ends a turn is part of what the
+model learns to write.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,12 @@ import numpy as np
 from mnemos.core.errors import DataError, ModelError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Example, Prompt, Tokens, Turn
+from mnemos.sources.opening import begun, prefix_ids, stand_in_ids
 from mnemos.sources.spans import Span, Template
 
-RAW_ROLES = frozenset({"prompt", "completion", "text"})
-"""Turns that are joined as they are, without a chat template."""
+RAW_ROLES = frozenset({"prompt", "completion", "text", "rendered"})
+"""Turns that are joined as they are, without a chat template. rendered: text that a template wrote, which holds
+its special tokens already and gets none."""
 
 _Encoded = tuple[list[int], list[Span]]
 
@@ -61,7 +65,9 @@ class Renderer:
     def template_fingerprint(self) -> str:
         """Changes exactly when the same rows could be rendered differently with the same vocabulary."""
         template = self.template if self.tokenizer.chat_template else None
-        tokens = {name: str(token) for name, token in self.tokenizer.special_tokens_map.items()}
+        tokens: dict[str, Any] = {name: str(token) for name, token in self.tokenizer.special_tokens_map.items()}
+        if self._prefix != [self.tokenizer.bos_token_id]:
+            tokens["before raw text"] = self._prefix
         if template is None:
             return fingerprint({"template": None, "tokens": tokens})
         return fingerprint({"template": template.source, "options": template.options, "tokens": tokens})
@@ -88,8 +94,9 @@ class Renderer:
         """Token ids with weight 1 on everything except token 0 and turns with ``learn=False``, and
         `output` on what the model writes itself, each turn's end-of-turn token included.
 
-        text: BOS + text + EOS. completion: BOS + prompt + completion + EOS. The other kinds: the
-        chat template; of a preference, the chosen conversation. Raises DataError where the
+        text: ``tokenizer(text)`` and EOS. completion: ``tokenizer(prompt)``, completion and EOS, behind BOS
+        (EOS where there is none) where the prompt is empty. The other kinds: the chat template; of a
+        preference, the chosen conversation. Raises DataError where the
         template refuses the conversation, ModelError where it or a stop token is missing.
         """
         where = f"example {example.id!r}"
@@ -104,11 +111,14 @@ class Renderer:
         return [self.render(example) for example in examples]
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
-        """What a model is given before it answers: the chat with the generation prompt, or BOS
-        and the raw text. Rendering the answered example begins with the same ids wherever the
-        template and the tokenizer allow it."""
+        """What a model is given before it answers: the chat with the generation prompt, or the raw
+        text as ``tokenizer(text)`` begins it (BOS alone, or EOS, where it is empty). Rendering the
+        answered example begins with the same ids wherever the template and the tokenizer allow it."""
         if all(turn.role in RAW_ROLES for turn in prompt.turns):
-            return self._begin(self._encode("".join(turn.content for turn in prompt.turns))[0])
+            raw = "".join(turn.content for turn in prompt.turns)
+            if any(turn.role == "rendered" for turn in prompt.turns):
+                return self._encode(raw)[0]
+            return self._given(raw)
         text = self.template.text(prompt.turns, generation=True, where="the prompt")
         return self._encode(text, self._spelled(prompt.turns, generation=True))[0]
 
@@ -132,8 +142,9 @@ class Renderer:
                 "set tokenizer.eos_token",
             )
         given, written = _split_raw(turns, where)
-        ids = self._begin(self._encode(given + written)[0])
-        prompt = self._begin(self._encode(given)[0]) if given else self._begin([])
+        # A document begins as the tokenizer begins it; a completion goes on from what stands before it in use.
+        prompt = self._given(given) if len(turns) > 1 else self._prefix
+        ids = begun(self._prefix if given else prompt, self._encode(given + written)[0])
         if given and ids[: len(prompt)] != prompt:
             # A token would straddle the border; in use the prompt is tokenised alone, so train on that.
             ids = prompt + self._inner_piece(written, False)[0]
@@ -147,9 +158,13 @@ class Renderer:
         weight[0] = 0.0
         return Tokens(np.array(ids, np.int32), weight, output, where)
 
-    def _begin(self, ids: list[int]) -> list[int]:
-        bos = self.tokenizer.bos_token_id
-        return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+    @cached_property
+    def _prefix(self) -> list[int]:
+        return prefix_ids(self.tokenizer)
+
+    def _given(self, text: str) -> list[int]:
+        """A raw prompt as in use."""
+        return begun(self._prefix, self._encode(text)[0]) or stand_in_ids(self.tokenizer)
 
     def _chat(self, turns: Sequence[Turn], where: str) -> tuple[Tokens, list[int]]:
         """The rendered chat and the positions of its end-of-turn tokens."""

@@ -42,7 +42,7 @@ def plan_with(folder: Path, new: int = 18, **changed: Any) -> Plan:
 
 
 def is_pre_query(prompt: Prompt) -> bool:
-    return prompt.turns[0].role == "prompt"
+    return prompt.turns[0].role == "rendered"
 
 
 def script(questions: list[str | Generation], answer: Say = lambda prompt, number: "Gladly.") -> Say:
@@ -74,7 +74,7 @@ def test_a_question_behind_the_pre_query_is_the_rendered_chat() -> None:
     """What the model is given is exactly what stands before a user's words in training: one BOS,
     the same ids."""
     renderer = Renderer(tiny_tokenizer())
-    given = renderer.prompt_ids(Prompt((Turn("prompt", pre_query(renderer).before),)))
+    given = renderer.prompt_ids(Prompt((Turn("rendered", pre_query(renderer).before),)))
     chat = renderer.render(Example("x", "messages", (Turn("user", "Why?"), Turn("assistant", "So."))))
     assert chat.ids[: len(given)].tolist() == given
     assert given.count(renderer.tokenizer.bos_token_id) == 1
@@ -96,8 +96,8 @@ def test_a_base_model_is_refused(tmp_path: Path) -> None:
 def test_where_a_question_ends() -> None:
     renderer = Renderer(tiny_tokenizer())
     after = pre_query(renderer).after
-    ids = renderer.tokenizer("What is two?")["input_ids"]
-    other = renderer.tokenizer("Five.")["input_ids"]
+    ids = renderer.tokenizer("What is two?", add_special_tokens=False)["input_ids"]
+    other = renderer.tokenizer("Five.", add_special_tokens=False)["input_ids"]
     begin = renderer.tokenizer.convert_tokens_to_ids("<|im_start|>")
     text = renderer.decode([*ids, *other])
     assert asked(renderer, Generation(renderer.decode(ids), tuple(ids), True), after) == "What is two?"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnemos.core.errors import DataError
-from mnemos.core.nouns import Example, Generation, Turn
+from mnemos.core.nouns import Example, Generation, Prompt, Turn
 from mnemos.sources.forms import MalformedError, WithForms, row_of, text_of, written
 from mnemos.sources.mix import Rows
 from mnemos.sources.render import Renderer
@@ -91,7 +91,7 @@ def test_the_form_is_a_prompt_that_the_model_can_be_given() -> None:
     assert (form.id, form.origin, form.kind) == ("a, as text", "new, as text", "completion")
     renderer = Renderer(tiny_tokenizer())
     tokens = renderer.render(form)
-    given = renderer._begin(renderer._encode("__gen__\n")[0])
+    given = renderer.prompt_ids(Prompt((Turn("prompt", "__gen__\n"),)))
     assert tokens.ids[: len(given)].tolist() == given
     assert tokens.output.tolist() == [False] * len(given) + [True] * (len(tokens) - len(given))
     assert renderer.decode(tokens.ids[len(given) : -1]) == "Q?\n__ans__\nA."

@@ -37,7 +37,7 @@ def test_it_reads_without_colour() -> None:
     renderer = Renderer(tiny_tokenizer())
     lines = printed(show(rows(CHAT, CHAT, CHAT), renderer, 2, max_length=5)).splitlines()
     tokens = len(renderer.render(Example("1", "messages", CHAT)))
-    learned = len(renderer.tokenizer.encode("Five. 你好")) + 1
+    learned = len(renderer.tokenizer.encode("Five. 你好", add_special_tokens=False)) + 1
     assert lines[0] == "chats: 3 rows"
     assert lines[1].startswith(f"row [red]1  (messages, {tokens} tokens) ---")
     assert lines[2:6] == [
@@ -57,7 +57,7 @@ def test_it_reads_without_colour() -> None:
 
 def test_colours_follow_the_weight() -> None:
     renderer = Renderer(tiny_tokenizer(chat=False))
-    ids = np.array(renderer.tokenizer.encode("the answer is five"), np.int32)
+    ids = np.array(renderer.tokenizer.encode("the answer is five", add_special_tokens=False), np.int32)
     weight = np.zeros(len(ids), np.float32)
     weight[:4] = (1, 1, 0.5, -1)
     text = coloured(Tokens(ids, weight, weight != 0, "1"), renderer)
