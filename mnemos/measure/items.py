@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.errors import DataError
-from mnemos.core.json_text import parse_json
 from mnemos.core.nouns import Prompt, Turn
 from mnemos.core.yaml_text import parse_yaml
+from mnemos.sources import files
+from mnemos.sources.messages import RowError
+
+MAX_YAML_BYTES = 16 << 20
+"""YAML is read at one go, and slowly."""
 
 KEYS = (
     "id",
@@ -77,29 +80,27 @@ def rows_of(values: Iterable[Any], where: str) -> Iterator[Row]:
 
 def read_rows(path: Path) -> Iterator[Row]:
     """Rows of an item file: .jsonl (one object a line), .json or .yaml (a list of objects), .txt (one
-    text per paragraph); each may end in .gz. Raises DataError with file and line."""
-    text = _text(path)
+    text per paragraph, or per line where no blank line parts them); each may end in .gz. All but YAML are
+    read as training data are. Raises DataError with file and line."""
     name = path.name.removesuffix(".gz")
-    if name.endswith(".txt"):
-        paragraphs = (part.strip() for part in text.split("\n\n"))
-        yield from rows_of(({"text": part} for part in paragraphs if part), str(path))
-    elif name.endswith((".json", ".yaml", ".yml")):
-        yield from rows_of(_list(text, path), str(path))
-    elif name.endswith(".jsonl"):
-        yield from _lines(text, path)
-    else:
+    if name.endswith((".yaml", ".yml")):
+        yield from rows_of(_yaml(path), str(path))
+        return
+    if not name.endswith((".jsonl", ".json", ".txt")):
         raise DataError(f"{path}", "ends in none of .jsonl, .json, .yaml, .txt (.gz)", "rename or convert the file")
+    for count, raw in enumerate(files.rows_of(path, str(path), "")):
+        if isinstance(raw.value, RowError):
+            raise raw.value
+        # Items without an id are called by their line in a file of lines, else by their place.
+        number = int(raw.id[1:]) if name.endswith(".jsonl") else count + 1
+        yield Row(raw.where, number, raw.value)
 
 
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        if path.name.endswith(".gz"):
-            data = gzip.decompress(data)
-    except (OSError, EOFError) as error:
-        raise DataError(
-            f"{path}", f"cannot be read ({error})", "check the path; data: is relative to its file"
-        ) from None
+def _yaml(path: Path) -> list[Any]:
+    with files.opened(path) as stream:
+        data = stream.read(MAX_YAML_BYTES + 1)
+    if len(data) > MAX_YAML_BYTES:
+        raise DataError(f"{path}", f"is longer than {MAX_YAML_BYTES >> 20} MiB", "write items as .jsonl")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -107,26 +108,10 @@ def _text(path: Path) -> str:
         raise DataError(f"{path}:{line}", "is not UTF-8", "convert it, e.g. with iconv -t utf-8") from None
     if not text.strip():
         raise DataError(f"{path}", "is empty", "a suite needs at least one item")
-    return text
-
-
-def _list(text: str, path: Path) -> list[Any]:
-    read = parse_json if ".json" in path.suffixes else parse_yaml
-    value = read(text, f"{path}", DataError)
+    value = parse_yaml(text, f"{path}", DataError)
     if not isinstance(value, list):
         raise DataError(f"{path}", "must hold a list of items", "one item a list entry")
     return value
-
-
-def _lines(text: str, path: Path) -> Iterator[Row]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        value = parse_json(line, where)
-        if not isinstance(value, dict):
-            raise DataError(f"{where} = {line[:60]}", "must be a JSON object", 'e.g. {"prompt": …, "answer": …}')
-        yield Row(where, number, value)
 
 
 def parse(row: Row, *, chat: bool, system: str | None, columns: Mapping[str, str]) -> Item:
@@ -176,7 +161,8 @@ def _prompt(given: Mapping[str, Any], where: str, chat: bool, system: str | None
         return Prompt((*start, *turns))
     if "prompt" not in given:
         return None
-    content = _plain(given, "prompt", where) or ""
+    # An empty prompt asks what the model writes, or takes to be likely, at the start of a text.
+    content = "" if given["prompt"] == "" else _plain(given, "prompt", where) or ""
     raw = given.get("raw", not chat)
     if not isinstance(raw, bool):
         raise DataError(f"{where}: raw = {raw!r}", "must be true or false", "true leaves the chat template out")
@@ -206,7 +192,7 @@ def _plain(given: Mapping[str, Any], key: str, where: str) -> str | None:
 def _scalar(value: Any, where: str, key: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise DataError(
-            f"{where}: {key} = {value!r}", "must be a text or a number", "quote it: true and null are no texts"
+            f"{where}: {key} = {value!r}", "must be a text or a number", "quote it (YAML reads yes as true)"
         )
     return str(value)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import io
 import itertools
-import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from mnemos.core.errors import DataError
+from mnemos.sources import json_rows
+from mnemos.sources.json_rows import MAX_ROW_BYTES, bounded, not_utf8, too_long
 from mnemos.sources.messages import RowError
 
 SUFFIXES = (".jsonl", ".json", ".ndjson", ".parquet", ".txt")
@@ -25,6 +26,11 @@ SUFFIXES = (".jsonl", ".json", ".ndjson", ".parquet", ".txt")
 _SPLITS = {"train": "train", "test": "test", "validation": "validation", "valid": "validation"}
 _SPLITS |= {"val": "validation", "dev": "validation", "eval": "validation"}
 _CHUNK = 1 << 20
+
+MOST_UNZIPPED = 250
+"""How many times its size a gzip file may hold: a thousand is what nothing but zeros comes to."""
+_UNZIPPED_AT_LEAST = 64 << 20
+_PARQUET_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,36 +49,31 @@ def rows_of(path: Path, label: str, stem: str) -> Iterator[Raw]:
     bracket), plain text from the name .txt; see `text_unit` for its rows.
     Raises DataError for an empty, damaged or binary file; a bad row is yielded, not raised.
     """
-    with open(path, "rb") as file:
-        magic = file.read(4)
-    if magic == b"PAR1":
+    if _is_parquet(path, label):
         yield from _parquet(path, label, stem)
         return
-    try:
-        with _opened(path) as stream:
-            head = stream.peek(4096)[:4096]
-            _refuse_odd(head, label)
-            if is_text(path):
-                yield from _paragraphs(stream, label, stem, text_unit(path))
-            elif head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[":
-                with io.TextIOWrapper(stream, encoding="utf-8-sig") as text:
-                    yield from _array(text, label, stem)
-            else:
-                yield from _lines(stream, label, stem)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(label, f"is a damaged gzip file ({error})", "copy or download it again") from None
+    with opened(path, label) as stream:
+        head = stream.peek(4096)[:4096]
+        _refuse_odd(head, label)
+        if is_text(path):
+            yield from _paragraphs(stream, label, stem, text_unit(path))
+        elif head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[":
+            with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="\n") as text:
+                for number, (line, value) in enumerate(json_rows.array(text, label), 1):
+                    yield Raw(f"{label}:{line}", f"{stem}:{number}", value)
+        else:
+            for number, value in json_rows.lines(stream, label):
+                yield Raw(f"{label}:{number}", f"{stem}:{number}", value)
 
 
 def count_rows(path: Path, label: str) -> int:
     """How many rows `rows_of` would give, without parsing them where that can be known."""
-    with open(path, "rb") as file:
-        magic = file.read(4)
-    if magic == b"PAR1":
+    if _is_parquet(path, label):
         return int(_parquet_file(path, label).metadata.num_rows)
-    with _opened(path) as stream:
+    with opened(path, label) as stream:
         jsonl = stream.peek(4096)[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()[:1] != b"["
         if jsonl and not is_text(path):
-            return sum(1 for line in stream if not line.isspace())
+            return sum(1 for line in bounded(stream) if line is None or not line.isspace())
     return sum(1 for _ in rows_of(path, label, ""))
 
 
@@ -83,8 +84,8 @@ def is_text(path: Path) -> bool:
 
 def text_unit(path: Path) -> str:
     """What a row of a text file is: a "paragraph" where blank lines part the text, else a "line"."""
-    with _opened(path) as stream:
-        return "paragraph" if any(line.isspace() for line in stream) else "line"
+    with opened(path) as stream:
+        return "paragraph" if any(line is not None and line.isspace() for line in bounded(stream)) else "line"
 
 
 def data_files(folder: Path, split: str) -> list[Path]:
@@ -113,12 +114,59 @@ def _split_of(path: Path) -> str | None:
     return next((_SPLITS[word] for word in reversed(words) if word in _SPLITS), None)
 
 
-def _opened(path: Path) -> io.BufferedReader:
-    raw = open(path, "rb")  # noqa: SIM115 - the caller closes it
+def opened(path: Path, label: str = "") -> io.BufferedReader:
+    """The file's bytes, unpacked where it is gzipped. Raises DataError where it cannot be read, when it turns out
+    to be damaged, and when it unpacks to far more than it could hold."""
+    raw = _raw(path, label)
     if raw.peek(2)[:2] != b"\x1f\x8b":
         return raw
     raw.close()
-    return io.BufferedReader(gzip.open(path, "rb"))
+    return io.BufferedReader(_Unzipped(path, label or str(path)), _CHUNK)
+
+
+def _raw(path: Path, label: str) -> io.BufferedReader:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise DataError(
+            label or str(path), f"cannot be read ({error.strerror})", "check the path and its permissions"
+        ) from None
+
+
+def _is_parquet(path: Path, label: str) -> bool:
+    with _raw(path, label) as file:
+        return file.peek(4)[:4] == b"PAR1"
+
+
+class _Unzipped(io.RawIOBase):
+    """A gzip file's content as it is needed. DataError where it grows beyond what text can be packed to."""
+
+    def __init__(self, path: Path, label: str) -> None:
+        self._file = gzip.open(path, "rb")  # noqa: SIM115 - closed below
+        self._bound = max(_UNZIPPED_AT_LEAST, MOST_UNZIPPED * path.stat().st_size)
+        self._label, self._given = label, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._file.read(min(len(buffer), _CHUNK))
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise DataError(self._label, f"is a damaged gzip file ({error})", "copy or download it again") from None
+        buffer[: len(data)] = data
+        self._given += len(data)
+        if self._given > self._bound:
+            raise DataError(
+                self._label,
+                f"unpacks to more than {MOST_UNZIPPED} times its size, which no text does",
+                "unpack it yourself if you trust it",
+            )
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _refuse_odd(head: bytes, label: str) -> None:
@@ -128,109 +176,30 @@ def _refuse_odd(head: bytes, label: str) -> None:
         raise DataError(label, "is UTF-16, not UTF-8", "convert it: iconv -f utf-16 -t utf-8 IN > OUT")
 
 
-def _lines(stream: IO[bytes], label: str, stem: str) -> Iterator[Raw]:
-    for number, line in enumerate(stream, 1):
-        if line.isspace():
-            continue
-        where = f"{label}:{number}"
-        yield Raw(where, f"{stem}:{number}", _parsed(line, where, first=number == 1))
-
-
-def _parsed(line: bytes, where: str, *, first: bool) -> Mapping[str, Any] | RowError:
-    try:
-        value = json.loads(line.decode("utf-8-sig" if first else "utf-8"))
-    except UnicodeDecodeError as error:
-        return _not_utf8(where, error)
-    except json.JSONDecodeError as error:
-        cure = 'each line must be one JSON object, like {"messages": [...]}'
-        if first and line.strip() == b"{":
-            cure = "this looks like one object over many lines: write one object per line, or a JSON array of objects"
-        return RowError("malformed JSON", f"{where}, column {error.colno}", f"is not valid JSON ({error.msg})", cure)
-    except RecursionError:
-        return RowError("malformed JSON", where, "is nested too deeply", "flatten it")
-    return _object(value, where)
-
-
-def _object(value: Any, where: str) -> Mapping[str, Any] | RowError:
-    if isinstance(value, dict):
-        return value
-    return RowError("not an object", where, f"is {_kind(value)}, not an object with columns", 'write {"text": ...}')
-
-
-def _kind(value: Any) -> str:
-    names = {"NoneType": "null", "bool": "a boolean", "int": "a number", "float": "a number", "str": "a string"}
-    return names.get(type(value).__name__, "a list" if isinstance(value, list | tuple) else "an object")
-
-
-def _not_utf8(where: str, error: UnicodeDecodeError) -> RowError:
-    byte = error.object[error.start]
-    return RowError(
-        "not UTF-8",
-        f"{where}, byte {error.start + 1}",
-        f"is not UTF-8 (0x{byte:02x})",
-        "convert the file: iconv -f ITS_ENCODING -t utf-8 IN > OUT",
-    )
-
-
-def _array(stream: IO[str], label: str, stem: str) -> Iterator[Raw]:
-    """Elements of a JSON array, a chunk in memory at a time. A syntax error ends the reading:
-    behind it, nobody knows where the next row begins."""
-    decoder = json.JSONDecoder()
-    text, at, line, number, more = "", 0, 1, 0, True
-    started = False
-    while True:
-        gap = re.compile(r"[\s,]*" if started else r"\s*\[\s*").match(text, at)
-        skipped = gap.end() if gap else at
-        element, broken = None, None
-        try:
-            element, end = decoder.raw_decode(text, skipped)
-        except json.JSONDecodeError as error:
-            broken = error
-        # A number or word could go on in the next chunk, so an element that touches the end waits.
-        if more and (gap is None or broken is not None or end == len(text)):
-            text, at = text[at:], 0
-            chunk = _read(stream, label)
-            more = bool(chunk)
-            text += chunk
-            continue
-        if gap is None:
-            raise DataError(label, "is not a JSON array", "write one JSON object per line")
-        line += text.count("\n", at, skipped)
-        started = True
-        if text[skipped : skipped + 1] == "]":
-            return
-        where = f"{label}:{line}"
-        if broken is not None:
-            raise DataError(where, f"is not valid JSON ({broken.msg})", "mend it, or write one JSON object per line")
-        number += 1
-        yield Raw(where, f"{stem}:{number}", _object(element, where))
-        line += text.count("\n", skipped, end)
-        at = end
-
-
-def _read(stream: IO[str], label: str) -> str:
-    try:
-        return stream.read(_CHUNK)
-    except UnicodeDecodeError as error:
-        raise _not_utf8(label, error) from None
-
-
 def _paragraphs(stream: IO[bytes], label: str, stem: str, unit: str) -> Iterator[Raw]:
     lines: list[str] = []
-    start, bad = 1, None
-    for number, raw in enumerate(itertools.chain(stream, [b""]), 1):
-        broken = None
-        try:
-            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").replace("\r\n", "\n")
-        except UnicodeDecodeError as error:
-            line, broken = "?", _not_utf8(f"{label}:{number}", error)
+    start, size, bad = 1, 0, None
+    for number, raw in enumerate(itertools.chain(bounded(stream), [b""]), 1):
+        line, broken = _line(raw, f"{label}:{number}", first=number == 1)
         if lines and (not line.strip() or unit == "line"):
             yield Raw(f"{label}:{start}", f"{stem}:{start}", bad or {"text": "".join(lines).rstrip("\n")})
-            lines, bad = [], None
+            lines, size, bad = [], 0, None
         if line.strip():
             start = start if lines else number
+            size += len(line)
+            bad = bad or broken or (too_long(f"{label}:{start}") if size > MAX_ROW_BYTES else None)
+            if bad:
+                lines.clear()  # Nothing of it is needed but that it is there.
             lines.append(line)
-            bad = bad or broken
+
+
+def _line(raw: bytes | None, where: str, *, first: bool) -> tuple[str, RowError | None]:
+    if raw is None:
+        return "?", too_long(where)
+    try:
+        return raw.decode("utf-8-sig" if first else "utf-8").replace("\r\n", "\n"), None
+    except UnicodeDecodeError as error:
+        return "?", not_utf8(where, error)
 
 
 def _parquet_file(path: Path, label: str) -> Any:
@@ -244,9 +213,16 @@ def _parquet_file(path: Path, label: str) -> Any:
 
 
 def _parquet(path: Path, label: str, stem: str) -> Iterator[Raw]:
+    import pyarrow
+
     number = 0
     with _parquet_file(path, label) as file:
-        for batch in file.iter_batches(batch_size=1024):
-            for row in batch.to_pylist():
-                number += 1
-                yield Raw(f"{label}, row {number:,}", f"{stem}:{number}", row)
+        try:
+            for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
+                for row in [batch] if batch.nbytes <= MAX_ROW_BYTES else [batch.slice(i, 1) for i in range(len(batch))]:
+                    for value in row.to_pylist() if row.nbytes <= MAX_ROW_BYTES else [None]:
+                        number += 1
+                        where = f"{label}, row {number:,}"
+                        yield Raw(where, f"{stem}:{number}", too_long(where) if value is None else value)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DataError(label, f"is a damaged Parquet file ({error})", "copy or download it again") from None

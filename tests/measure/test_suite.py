@@ -119,7 +119,7 @@ def test_bad_settings_are_refused(values: dict[str, Any], said: str, cure: str) 
         ("generated", {"prompt": "?", "anwser": "x"}, "did you mean 'answer'"),
         ("generated", {"prompt": "?", "answer": True}, "must be a text or a number"),
         ("generated", {"prompt": "?", "answer": "a", "answers": ["b"]}, "has both"),
-        ("generated", {"prompt": "", "answer": "a"}, "not empty"),
+        ("bits_per_byte", {"text": ""}, "not empty"),
         ("generated", {"prompt": "a", "messages": [], "answer": "a"}, "has both prompt and messages"),
         ("generated", {"messages": [], "answer": "a"}, "is empty"),
         ("generated", {"messages": "hi", "answer": "a"}, "must be a list"),
@@ -160,7 +160,7 @@ def test_other_columns_are_left_alone_and_columns_renames(tmp_path: Path) -> Non
         (b"", "is empty"),
         (b'{"text": "a"}\n{oops\n', "items.jsonl:2"),
         (b'{"text": "a"}\n\xff\xfe\n', "items.jsonl:2"),
-        (b"[1]\n", "must be a JSON object"),
+        (b"[1]\n", "is a number, not an object"),
         (b'{"id": 1, "text": "a"}\n{"id": "1", "text": "b"}\n', "stands at"),
     ],
 )
