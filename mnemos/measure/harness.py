@@ -32,6 +32,7 @@ def run_task(model: Any, suite: Suite) -> list[Answer]:
     """
     settings = suite.settings
     assert isinstance(settings, HarnessSettings)
+    _require(suite)
     manager = tasks_of(suite)
     from lm_eval import simple_evaluate
     from lm_eval.api.model import LM
@@ -53,17 +54,23 @@ def run_task(model: Any, suite: Suite) -> list[Answer]:
     return list(_answers(suite, settings, found["samples"], asked.missing))
 
 
+def _require(suite: Suite) -> None:
+    try:
+        import lm_eval  # noqa: F401
+    except ImportError:
+        raise UsageError(
+            f"suite {suite.name!r}: kind lm_eval", "needs lm-evaluation-harness", "pip install 'mnemos[lm-eval]'"
+        ) from None
+
+
 def tasks_of(suite: Suite) -> Any:
     """The harness's TaskManager in which the suite's task is. Raises UsageError when the extra is not installed
     or the task unknown."""
     settings = suite.settings
     assert isinstance(settings, HarnessSettings)
-    try:
-        from lm_eval.tasks import TaskManager
-    except ImportError:
-        raise UsageError(
-            f"suite {suite.name!r}: kind lm_eval", "needs lm-evaluation-harness", "pip install 'mnemos[lm-eval]'"
-        ) from None
+    _require(suite)
+    from lm_eval.tasks import TaskManager
+
     manager = None
     if settings.include_path is not None:  # the harness takes long to look through its own 14,000 tasks
         manager = TaskManager(include_path=settings.include_path, include_defaults=False)

@@ -148,12 +148,11 @@ def test_a_gzip_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
 def test_yaml_items_are_bounded_too(tmp_path: Path) -> None:
     laughs = "- &a0 [x, x]\n" + "".join(f"- &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]\n" for i in range(12))
     cases = {
-        "deep": ("[" * 300 + "]" * 300, "nested too deeply"),
-        "deeper": ("[" * 9000 + "]" * 9000, "nested too deeply|cannot be parsed"),
-        "itself": ("&a [*a]", "nested too deeply"),
-        "laughs": (laughs, "holds more than 10,000,000 values"),
-        "half": ('- {text: "\\ud83d"}', "holds half of a character"),
-        "digits": ("- {id: " + "7" * 5000 + ", text: a}", "cannot be parsed|digits|must be a text"),
+        "deep": ("[" * 300 + "]" * 300, "is nested deeper than 64 levels"),
+        "deeper": ("[" * 9000 + "]" * 9000, "is nested deeper than 64 levels"),
+        "itself": ("&a [*a]", "alias|itself"),
+        "laughs": (laughs, "alias"),
+        "half": ('- {text: "\\ud83d"}', "half|surrogate|character"),
     }
     for name, (text, said) in cases.items():
         path = tmp_path / f"{name}.yaml"
