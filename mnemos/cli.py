@@ -66,6 +66,12 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="Where results are
 NewOption = Annotated[
     list[str] | None, typer.Option("--new", help="A suite that measures what was taught; repeatable.")
 ]
+HealthOption = Annotated[
+    bool,
+    typer.Option(
+        "--health/--no-health", help="Also measure how answers stop, repeat and diverge; decides nothing either way."
+    ),
+]
 TemplateOption = Annotated[bool, typer.Option("--allow-template-change", help="Compare across chat templates.")]
 CodeOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")]
 PickleOption = Annotated[bool, typer.Option("--allow-pickle", help="Read weights in pickle files.")]
@@ -178,6 +184,7 @@ def compare_command(
     format: Annotated[Format, typer.Option("--format", help="text, json, md or html.")] = Format.text,
     new: NewOption = None,
     out: OutOption = None,
+    health: HealthOption = True,
     allow_template_change: TemplateOption = False,
     trust_remote_code: CodeOption = False,
     allow_pickle: PickleOption = False,
@@ -190,6 +197,7 @@ def compare_command(
         after,
         suites,
         new=new or (),
+        health=health,
         out=out,
         allow_template_change=allow_template_change,
         trust_remote_code=trust_remote_code,
@@ -211,6 +219,7 @@ def gate_command(
     new: NewOption = None,
     card: Annotated[Path | None, typer.Option("--card", help="Also write a Markdown card for a pull request.")] = None,
     out: OutOption = None,
+    health: HealthOption = True,
     allow_template_change: TemplateOption = False,
     trust_remote_code: CodeOption = False,
     allow_pickle: PickleOption = False,
@@ -228,6 +237,7 @@ def gate_command(
         after,
         suites,
         new=new or (),
+        health=health,
         out=out,
         allow_template_change=allow_template_change,
         trust_remote_code=trust_remote_code,

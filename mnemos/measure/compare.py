@@ -15,17 +15,21 @@ from mnemos.measure.suite import Suite
 from mnemos.measure.uncertainty import ALPHA, Paired, holm, mean_interval, paired
 
 Verdict = Literal["gained", "lost", "kept", "cannot tell"]
+Claim = Literal["about this checkpoint", "about this way of training"]
 
 
 @dataclass(frozen=True)
 class Comparison:
     """One suite of one arm against the model before.
 
-    before, after, delta, low, high, minimum_detectable: in the suite's own scale (0..1 for unit
-    "points"); delta = after - before, low and high its 95 % interval over items and seeds. items:
-    compared pairs; missing: pairs left out because one side has no score. p: of no difference;
-    p_holm: corrected for all suites of the arm. tolerance: in points for "points", in the unit
-    otherwise. Numbers are None where nothing can be said.
+    before, after, delta, low, high, minimum_detectable: in the suite's own scale, which is 0 to 1 where unit is
+    "points"; times `scale` (100 for points, else 1) they are in `unit`, as every report prints them. delta =
+    after - before, low and high its 95 % interval over items and seeds; both None with a delta where the items or
+    seeds are too few for this kind of score (`method` says so). claim: one seed tells about the checkpoint that
+    it made, only several tell about the way of training. items: compared pairs; missing: pairs left out because
+    one side has no score. p: of no difference; p_holm: corrected for the arm's other suites of new and old;
+    health suites decide nothing, so that they weaken no verdict, and are corrected among themselves. tolerance:
+    in points for "points", in the unit otherwise. Numbers are None where nothing can be said.
     """
 
     arm: str
@@ -47,6 +51,8 @@ class Comparison:
     unit: str
     better: Literal["higher", "lower"]
     method: str
+    scale: float
+    claim: Claim
 
     def as_dict(self) -> dict[str, Any]:
         """The entry of results.json."""
@@ -62,7 +68,7 @@ def comparisons(
     roles: Mapping[str, str],
     same_model: bool = False,
 ) -> list[Comparison]:
-    """Every suite of one arm against the model before, Holm-corrected over the suites.
+    """Every suite of one arm against the model before, Holm-corrected over the suites; health suites apart.
 
     before: suite -> scores. after: seed -> suite -> scores. roles: suite -> new, old or health ("old"
     where not named). same_model: both sides are the same checkpoint, so the difference is exactly 0;
@@ -70,8 +76,17 @@ def comparisons(
     Raises NotComparable where the two sides hold different items or weights.
     """
     made = [_compare(suite, before, after, arm, roles, same_model) for suite in suites]
-    corrected = holm([comparison.p for comparison in made])
+    corrected: list[float | None] = [None] * len(made)
+    for family in (True, False):
+        own = [place for place, comparison in enumerate(made) if (comparison.role == "health") == family]
+        for place, p_holm in zip(own, holm([made[place].p for place in own]), strict=True):
+            corrected[place] = p_holm
     return [_judged(comparison, p_holm) for comparison, p_holm in zip(made, corrected, strict=True)]
+
+
+def claim_of(runs: int) -> Claim:
+    """What a verdict over so many trained runs is about."""
+    return "about this way of training" if runs > 1 else "about this checkpoint"
 
 
 def _compare(
@@ -108,6 +123,8 @@ def _compare(
         unit=suite.unit,
         better=suite.better,
         method=found.method if found else "no item has a score on both sides",
+        scale=100.0 if suite.unit == "points" else 1.0,
+        claim=claim_of(len(rows)),
     )
 
 
@@ -161,10 +178,8 @@ def _paired(
 
 
 def _judged(comparison: Comparison, p_holm: float | None) -> Comparison:
-    scale = 0.01 if comparison.unit == "points" else 1.0
-    verdict = judge(
-        comparison.low, comparison.high, p_holm, margin=comparison.tolerance * scale, better=comparison.better
-    )
+    margin = comparison.tolerance / comparison.scale
+    verdict = judge(comparison.low, comparison.high, p_holm, margin=margin, better=comparison.better)
     return dataclasses.replace(comparison, p_holm=p_holm, verdict=verdict)
 
 

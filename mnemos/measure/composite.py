@@ -59,7 +59,7 @@ def estimate(parts: Sequence[Part], *, bounded: bool = True) -> Estimate:
     """sum_k weight_k * mean of part k, over items and replicates.
 
     bounded: item values lie in [-1, 1]. Where no item differs from its suite's mean the interval is
-    the bound on the share of items that may do so unseen, never a point.
+    the bound on the share of items that may do so unseen, never a point. Its ends are cut to what is possible.
     """
     count = len(parts)
     whole = np.sum([part.weight * part.means for part in parts], axis=0)
@@ -79,7 +79,8 @@ def estimate(parts: Sequence[Part], *, bounded: bool = True) -> Estimate:
         half = unseen(spread.units) * size * sum(abs(part.weight) for part in parts)
     else:
         half = t_quantile(spread.df) * math.sqrt(spread.variance)
-    return Estimate(mean, mean - half, mean + half, t_p(mean, spread))
+    most = sum(abs(part.weight) for part in parts) if bounded else math.inf
+    return Estimate(mean, max(-most, mean - half), min(most, mean + half), t_p(mean, spread))
 
 
 def cells(part: Part) -> tuple[Floats, Floats]:

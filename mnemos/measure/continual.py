@@ -152,9 +152,18 @@ def sequence_metrics(
             continue
         mean = math.fsum(present) / len(present)
         half = _over_seeds(present) if items is None else _over_items(name, matrices, before, joint, items)
-        low, high = (None, None) if half is None else (mean - half, mean + half)
-        out[name] = {"mean": mean, "low": low, "high": high}
+        out[name] = _around(name, mean, half, matrices)
     return out
+
+
+def _around(name: str, mean: float, half: float | None, matrices: Sequence[Sequence[Row]]) -> dict[str, float | None]:
+    """mean, low and high; of scores from 0 to 1 cut to what is possible, 0 to 1 for an accuracy and else -1 to 1."""
+    if half is None:
+        return {"mean": mean, "low": None, "high": None}
+    if any(value is not None and not 0 <= value <= 1 for matrix in matrices for row in matrix for value in row):
+        return {"mean": mean, "low": mean - half, "high": mean + half}
+    least = 0.0 if name == "average_accuracy" else -1.0
+    return {"mean": mean, "low": min(mean, max(least, mean - half)), "high": max(mean, min(1.0, mean + half))}
 
 
 def _arrays(matrix: Sequence[Row], before: Row, joint: Row | None) -> tuple[Floats, Floats, Floats]:
@@ -237,8 +246,7 @@ def pooled_metrics(orders: Sequence[OrderScores], by: Literal["order", "seed"]) 
         mean = float(units.mean())
         whole = [order for order in orders if order.items is not None]
         half = _over_seeds(units.tolist()) if len(whole) < len(orders) else _half(_pooled(name, orders, names, axis))
-        low, high = (None, None) if half is None else (mean - half, mean + half)
-        out[name] = {"mean": mean, "low": low, "high": high}
+        out[name] = _around(name, mean, half, [matrix for order in orders for matrix in order.matrices])
     return out
 
 

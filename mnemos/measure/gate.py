@@ -54,7 +54,8 @@ def gate(
 
     A suite is lost when its whole interval is a larger loss than allowed and the loss is significant
     after Holm's correction; kept when its whole interval is a smaller one and at most 5 % of its
-    items lack a score; otherwise the sample cannot tell. Raises UsageError where nothing is gated.
+    items lack a score; otherwise the sample cannot tell. Two given models: the decision is about these checkpoints,
+    not about how the second was trained. Raises UsageError where nothing is gated.
     """
     if not max_loss >= 0:
         raise UsageError(f"max_loss = {max_loss:g}", "must not be negative", "2 allows two points")
@@ -84,6 +85,10 @@ def _outcome(entry: Mapping[str, Any], limit: float) -> tuple[int, str, int | No
     told = f"loss between {amount(smallest, entry['unit'])} and {amount(largest, entry['unit'])}, {allowed} allowed"
     if smallest > limit and entry["p_holm"] is not None and entry["p_holm"] < ALPHA:
         return LOST, f"lost: {told}", None
+    if smallest > limit:
+        p = "" if entry["p_holm"] is None else f": p = {entry['p_holm']:.3f}"
+        said = f"cannot tell: {told}, but not proven once corrected for the number of suites{p}"
+        return CANNOT_TELL, f"{said}; gate fewer suites or measure more items", None
     missing, items = entry["missing"], entry["items"]
     if largest <= limit:
         if missing > MOST_MISSING * (items + missing):

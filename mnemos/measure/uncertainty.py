@@ -3,43 +3,60 @@
 `paired` compares two score vectors of the same items. Which method it uses follows from the data:
 
 right or wrong, one seed      McNemar's exact p, Newcombe's interval (method 10)
-graded or weighted, one seed  bootstrap over items (BCa, 10,000), p of the paired t statistic
-clusters or several seeds     two-way cluster variance (items crossed with seeds), Student's t; for
-                              right-or-wrong items the same variance sets the effective sample size of
-                              Newcombe's interval
+right or wrong, clusters or   Newcombe's interval at the effective sample size that two-way cluster variance
+several seeds                 (items crossed with seeds) and Student's t leave
+graded or weighted            items reweighed, with one unseen item added (`reweigh`, after Gaffke); several
+                              seeds add their own spread with Student's t (MOVER, Zou & Donner 2008)
 
-Intervals are two-sided at 95 %. None of them shrinks to a point when no item changed: not having
-seen a change in n items is evidence about small changes only.
+Intervals are two-sided at 95 %. p is the smallest level at which the same interval excludes 0, and the minimum
+detectable change is that of the same test. No interval shrinks to a point when no item changed: not having
+seen a change in n items is evidence about small changes only. Coverage, false claims and power of all of this
+are simulated by `benchmarks.intervals` and printed in docs/intervals.md.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special, stats
+from scipy import optimize, special
+
+from mnemos.measure.power import ALPHA as ALPHA
+from mnemos.measure.power import detectable, mcnemar_detectable
+from mnemos.measure.proportions import Z as Z
+from mnemos.measure.proportions import mcnemar_p, newcombe
+from mnemos.measure.proportions import wilson as wilson
+from mnemos.measure.reweigh import Items
+from mnemos.measure.spread import Spread as Spread
+from mnemos.measure.spread import cluster_numbers as cluster_numbers
+from mnemos.measure.spread import share_taken_off as share_taken_off
+from mnemos.measure.spread import t_p as t_p
+from mnemos.measure.spread import t_quantile as t_quantile
+from mnemos.measure.spread import two_way as two_way
 
 Floats = npt.NDArray[np.float64]
 
-ALPHA = 0.05
-POWER = 0.8
-RESAMPLES = 10_000
-Z = float(stats.norm.ppf(1 - ALPHA / 2))
-SMALL = 10
-"""Items below which too few resamples differ for a bootstrap, and Student's t is used instead."""
+SMALL = 20
+"""Right-or-wrong items below which Newcombe's interval covers too rarely, and is taken at fewer items."""
+FEWEST = 9
+"""Independent items below which nothing is said about scores without bounds."""
+LOPSIDED = 0.2
+"""Skewness of graded items, over the square root of their number, above which no minimum detectable change is told:
+it would be another upwards than downwards, and what the few extreme items did says too little about either."""
+TOO_FEW = "too few items or seeds for this kind of score"
 
 
 @dataclass(frozen=True)
 class Paired:
-    """A paired difference, in the scores' own scale.
+    """A paired difference, in the scores' own scale (0 to 1 for points).
 
-    before, after: means over items (and seeds), None without a score. delta = after - before. low, high: 95 % interval,
-    None where none can be had. p: of no difference, two-sided, uncorrected. minimum_detectable: the
-    size of change that this many items would have shown in 8 of 10 repetitions (80 % power at
+    before, after: means over items (and seeds), None without a score. delta = after - before. low, high: 95 %
+    interval, None where none can be had. p: of no difference, two-sided, uncorrected. minimum_detectable: the
+    size of change that this many items and seeds would have shown in 8 of 10 repetitions (80 % power at
     alpha = 0.05, before any correction for several suites). method: how, in words.
     """
 
@@ -53,15 +70,6 @@ class Paired:
     method: str
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Variance of a mean and its degrees of freedom. units: independent items or clusters."""
-
-    variance: float
-    df: float
-    units: int
-
-
 def paired(
     before: Sequence[float] | Floats,
     after: Sequence[Sequence[float]] | Floats,
@@ -69,13 +77,15 @@ def paired(
     weights: Sequence[float] | Floats | None = None,
     clusters: Sequence[str | None] | None = None,
     bounded: bool = True,
-    seed: int = 0,
+    power: bool = True,
 ) -> Paired:
     """Compare n items before and after.
 
     before: float[n]. after: float[S, n], one row a seed. weights: float[n], the items' shares in the
     means (bytes for bits per byte). clusters: items with the same name are not independent; None is
-    a cluster of its own. bounded: scores lie in [0, 1]. seed: of the bootstrap.
+    a cluster of its own. bounded: scores lie in [0, 1].
+    power: False leaves the minimum detectable change out, which takes most of the time.
+    Trap: one seed's interval is about that checkpoint; only several seeds tell about the way it was trained.
     Raises ValueError for empty or missing values: drop those first and count them.
     """
     x, y = np.asarray(before, dtype=float), np.atleast_2d(np.asarray(after, dtype=float))
@@ -93,82 +103,34 @@ def paired(
     group = cluster_numbers(clusters, n)
     spread = two_way(d, share, group)
     means = float(share @ x), float(share @ y.mean(axis=0))
-    plain = len(d) == 1 and spread.units == n
     if bounded and np.isin(x, (0, 1)).all() and np.isin(y, (0, 1)).all() and np.ptp(w) == 0:
-        return _right_or_wrong(x, y, means, spread, plain)
-    return _graded(d, share, means, spread, plain, bounded, max(np.abs(x).max(), np.abs(y).max()), seed)
-
-
-def cluster_numbers(clusters: Sequence[str | None] | None, n: int) -> npt.NDArray[np.int64]:
-    """Cluster names as numbers 0..C-1; None is a cluster of one item."""
-    names: list[Any] = list(clusters) if clusters is not None else [None] * n
-    keys = [("own", index) if name is None else ("named", name) for index, name in enumerate(names)]
-    number = {key: count for count, key in enumerate(dict.fromkeys(keys))}
-    return np.array([number[key] for key in keys], dtype=np.int64)
-
-
-def two_way(d: Floats, share: Floats, group: npt.NDArray[np.int64]) -> Spread:
-    """Variance of sum_i share_i * mean_s d[s, i], with items (or clusters of them) and seeds both
-    drawn at random.
-
-    V = V_items + max(0, V_seeds - V_both) (Cameron, Gelbach & Miller 2011, doi:10.1198/jbes.2010.07136;
-    for balanced items the variance components of a crossed two-way layout), each with its
-    small-sample factor. Degrees of freedom: those whose t quantile is Cochran's, the mean of the
-    squared quantiles weighted by the two variances; Satterthwaite's are too many for few seeds.
-    Simulated coverage of 95 %: 94 to 97 for three seeds or more, 91 to 97 for two, whose spread is
-    hardly known. One seed leaves the clustered standard error of Miller (arXiv:2411.00640).
-    d: float[S, n]. share: float[n], sum 1. group: int[n], cluster numbers from 0.
-    """
-    seeds, units = len(d), int(group.max()) + 1
-    per_seed = d @ share
-    delta = per_seed.mean()
-    item = d.mean(axis=0)
-    by_unit = np.bincount(group, weights=share * (item - delta), minlength=units)
-    factor = units / (units - 1) if units > 1 else math.inf
-    v_items = factor * float(by_unit @ by_unit) if units > 1 else math.inf
-    rounding = (1e-12 * float(np.abs(d).max())) ** 2
-    v_items = v_items if v_items > rounding else 0.0
-    if seeds == 1:
-        return Spread(v_items, units - 1, units)
-    v_seeds = float(per_seed.var(ddof=1)) / seeds
-    rest = share * (d - item - per_seed[:, None] + delta)
-    cells = np.stack([np.bincount(group, weights=row, minlength=units) for row in rest])
-    v_both = factor * float((cells**2).sum()) / (seeds * (seeds - 1)) if units > 1 else 0.0
-    more = max(0.0, v_seeds - v_both)
-    if not math.isfinite(v_items) or more <= rounding:
-        return Spread(v_items, units - 1, units)
-    total, q_items, q_seeds = v_items + more, t_quantile(units - 1), t_quantile(seeds - 1)
-    return Spread(total, _df(math.sqrt((q_items**2 * v_items + q_seeds**2 * more) / total)), units)
-
-
-def t_quantile(df: float) -> float:
-    """The 97.5 % quantile of Student's t."""
-    return float(special.stdtrit(df, 1 - ALPHA / 2))
-
-
-def _df(quantile: float) -> float:
-    """Degrees of freedom at which `t_quantile` is `quantile`."""
-    if quantile <= t_quantile(1e6):
-        return 1e6
-    return float(optimize.brentq(lambda df: t_quantile(df) - quantile, 1.0, 1e6)) if quantile < t_quantile(1.0) else 1.0
+        return _right_or_wrong(x, y, means, spread, len(d) == 1 and spread.units == n, power)
+    return _graded(x, d, w, group, means, spread, bounded, power)
 
 
 # right or wrong -----------------------------------------------------------------------------
 
 
-def _right_or_wrong(x: Floats, y: Floats, means: tuple[float, float], spread: Spread, plain: bool) -> Paired:
+def _right_or_wrong(
+    x: Floats, y: Floats, means: tuple[float, float], spread: Spread, plain: bool, power: bool
+) -> Paired:
     n = len(x)
     gained, lost = float(((y == 1) & (x == 0)).mean()), float(((y == 0) & (x == 1)).mean())
     both = float(((y == 1) & (x == 1)).mean())
     table = (both, gained, lost, max(0.0, 1 - both - gained - lost))
+    delta = means[1] - means[0]
     if plain:
         size, p = float(n), mcnemar_p(round(gained * n), round(lost * n))
+        if n < SMALL:
+            size = max(1.0, n * (Z / t_quantile(n - 1)) ** 2) if n > 1 else 1.0
         method = "McNemar exact, Newcombe"
+        smallest = mcnemar_detectable(gained + lost, n) if power else None
     else:
-        size, p = _effective(table, n, len(y), spread), t_p(means[1] - means[0], spread)
+        size, p = _effective(table, n, len(y), spread), t_p(delta, spread)
         method = f"{_clustering(spread, n, len(y))}, Newcombe at n = {size:.0f}"
+        smallest = _flips_detectable(table, n, spread) if power else None
     low, high = newcombe(table, size)
-    return Paired(*means, means[1] - means[0], low, high, p, mcnemar_detectable(gained + lost, size), method)
+    return Paired(*means, delta, low, high, p, smallest, method)
 
 
 def _effective(table: tuple[float, float, float, float], n: int, seeds: int, spread: Spread) -> float:
@@ -184,135 +146,157 @@ def _effective(table: tuple[float, float, float, float], n: int, seeds: int, spr
     return float(np.clip(n * naive / spread.variance, 1.0, n * seeds)) * few
 
 
-def mcnemar_p(gained: int, lost: int) -> float:
-    """Exact two-sided McNemar test: min(1, 2 * P[Binomial(gained + lost, 1/2) <= min(gained, lost)])."""
-    flips = gained + lost
-    return min(1.0, 2 * float(stats.binom.cdf(min(gained, lost), flips, 0.5))) if flips else 1.0
-
-
-def wilson(share: float, n: float) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a proportion; n may be an effective sample size."""
-    centre = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
-    half = Z / (1 + Z * Z / n) * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def newcombe(table: tuple[float, float, float, float], n: float) -> tuple[float, float]:
-    """95 % interval of p_after - p_before for paired proportions.
-
-    Method 10 of Newcombe 1998, doi:10.1002/(SICI)1097-0258(19981130)17:22<2635::AID-SIM954>3.0.CO;2-C:
-    Wilson intervals of both margins, squared and added with the (continuity-corrected) correlation.
-    table: shares (right twice, right after only, right before only, wrong twice), summing to 1.
-    """
+def _flips_detectable(table: tuple[float, float, float, float], n: int, spread: Spread) -> float | None:
+    """The minimum detectable change of clustered items or several seeds; None where fewer than twenty items flipped in
+    a seed, which tells too little of how they will. A change makes flips of its own where
+    it is larger than those that were seen; they have the design effect of these, half of one item's where none was."""
     both, gained, lost, neither = table
-    after, before = both + gained, both + lost
-    (la, ua), (lb, ub) = wilson(after, n), wilson(before, n)
-    product = after * (1 - after) * before * (1 - before)
-    cross = both * neither - gained * lost
-    corrected = cross if cross < 0 else max(0.0, cross - 0.5 / n)
-    phi = corrected / math.sqrt(product) if product > 0 else 0.0
-    below = (after - la) ** 2 - 2 * phi * (after - la) * (ub - before) + (ub - before) ** 2
-    above = (ua - after) ** 2 - 2 * phi * (ua - after) * (before - lb) + (before - lb) ** 2
-    delta = gained - lost
-    return max(-1.0, delta - math.sqrt(max(0.0, below))), min(1.0, delta + math.sqrt(max(0.0, above)))
+    if not stated(spread) or (spread.seeds > 1 and n * (gained + lost) < SMALL):
+        return None
+    seen = _flip_variance(gained + lost, gained - lost)
+    effect = spread.by_items / seen if seen > 0 and spread.by_items > 0 else 1 / spread.units
+    mixed = spread.noise / seen if seen > 0 else 1 / (2 * n * spread.seeds)
+
+    def error(change: float) -> float:
+        return math.sqrt(effect * _flip_variance(max(gained + lost, change), change))
+
+    def half(change: float) -> float:
+        flips = max(gained + lost, change)
+        still = (1 - flips) / max(1e-12, both + neither)
+        changed = (both * still, (flips + change) / 2, (flips - change) / 2, neither * still)
+        size = (Z / t_quantile(spread.units - 1)) ** 2 / effect
+        return max(
+            change - newcombe(changed, size)[0],
+            newcombe((*changed[:1], *changed[2:0:-1], changed[3]), size)[1] + change,
+        )
+
+    return detectable(
+        half,
+        error,
+        most=1.0,
+        **_of_seeds(spread, lambda change: mixed * _flip_variance(max(gained + lost, change), change)),
+    )
 
 
-def mcnemar_detectable(discordance: float, n: float) -> float:
-    """The change that n right-or-wrong items show with 80 % power at two-sided alpha 0.05.
+def _flip_variance(flips: float, change: float) -> float:
+    """Variance of one right-or-wrong item's difference."""
+    return max(0.0, flips - change * change)
 
-    Solves n = (z_a sqrt(psi) + z_b sqrt(psi - delta^2))^2 / delta^2 for delta (Connor 1987,
-    doi:10.2307/2531961) with psi the observed share of items that flipped, or delta where that is
-    larger: a change cannot be smaller than the flips that make it up. At most 1.
-    """
-    z_a, z_b = Z, float(stats.norm.ppf(POWER))
 
-    def excess(delta: float) -> float:
-        psi = max(discordance, delta)
-        return z_a * math.sqrt(psi) + z_b * math.sqrt(max(0.0, psi - delta * delta)) - delta * math.sqrt(n)
+def stated(spread: Spread) -> bool:
+    """Whether a minimum detectable change can be told: twenty independent items, and one seed or at least three,
+    because the spread of two is hardly known."""
+    return spread.units >= SMALL and spread.seeds != 2
 
-    return 1.0 if excess(1.0) >= 0 else float(optimize.brentq(excess, 1e-12, 1.0))
+
+def _of_seeds(spread: Spread, noise: Callable[[float], float] | None = None) -> dict[str, Any]:
+    return {
+        "seeds": spread.seeds,
+        "excess": spread.excess,
+        "noise": noise or (lambda _: spread.noise),
+        "kept": share_taken_off(spread.seeds) if spread.seeds > 1 else 0.0,
+    }
 
 
 # graded -------------------------------------------------------------------------------------
 
 
 def _graded(
+    x: Floats,
     d: Floats,
-    share: Floats,
+    w: Floats,
+    group: npt.NDArray[np.int64],
     means: tuple[float, float],
     spread: Spread,
-    plain: bool,
     bounded: bool,
-    scale: float,
-    seed: int,
+    power: bool,
 ) -> Paired:
-    delta, n = means[1] - means[0], d.shape[1]
+    delta = means[1] - means[0]
     if spread.units < 2:
         whole = (-1.0, 1.0) if bounded else (None, None)
         return Paired(*means, delta, whole[0], whole[1], None, None, "one independent item: no interval")
-    p = t_p(delta, spread)
-    # A variance at the level of rounding error is none: items that all moved alike.
-    if spread.variance <= (1e-12 * max(scale, 1e-300)) ** 2:
-        half = unseen(spread.units) * (1.0 if bounded else scale)
-        low, high, method = delta - half, delta + half, "all items moved alike: bound on the share that would not"
-        detectable = half
-    elif plain and n >= SMALL:
-        low, high = bca(d[0], share, seed, t_quantile(n - 1) * math.sqrt(n / (n - 1)))
-        method, detectable = "bootstrap over items (BCa)", _t_detectable(spread)
-    else:
-        half = t_quantile(spread.df) * math.sqrt(spread.variance)
-        low, high, method = delta - half, delta + half, f"{_clustering(spread, n, len(d))}, Student t"
-        detectable = _t_detectable(spread)
+    if not bounded and spread.units < FEWEST:
+        return Paired(*means, delta, None, None, None, None, TOO_FEW)
+    clustered = _clustering(spread, d.shape[1], len(d))
+    items = Items.of(d.mean(axis=0), w, group, (-1.0, 1.0) if bounded else None)
+    scale = max(float(np.abs(x).max()), float(np.abs(x + d).max()))
+    if not bounded and spread.variance <= (1e-12 * max(scale, 1e-300)) ** 2:
+        # A variance at the level of rounding error is none: items that all moved alike.
+        half, alike = unseen(spread.units) * scale, "all items moved alike: bound on the share that would not"
+        return Paired(*means, delta, delta - half, delta + half, t_p(delta, spread), half, alike)
+    low, high = (with_seeds(items, side, spread) for side in (-1, 1))
     if bounded:
-        low, high = max(-1.0, low), min(1.0, high)
-    return Paired(*means, delta, low, high, p, detectable, method)
+        low, high = _possible(low, high, Items.of(x, w, group, (0.0, 1.0)))
+    smallest = _graded_detectable(items, spread) if power else None
+    return Paired(*means, delta, low, high, _graded_p(items, spread), smallest, f"{clustered}, reweighed")
+
+
+def _possible(low: float, high: float, before: Items) -> tuple[float, float]:
+    """No more can be lost than the score before had, and no more gained than it lacked. What it had is known by
+    its own interval: at its mean the ends would be cut through the truth where everything was lost."""
+    if low < -before.mean:
+        low = max(low, -before.limit(Z, 1))
+    if high > 1 - before.mean:
+        high = min(high, 1 - before.limit(Z, -1))
+    return low, high
+
+
+def with_seeds(items: Items, side: int, spread: Spread, z: float = Z) -> float:
+    """One limit of the mean over items and seeds (MOVER): the distances of the two, squared and added."""
+    own = items.limit(z, side)
+    if spread.by_seeds <= 0:
+        return own
+    seeds = float(special.stdtrit(spread.seeds - 1, special.ndtr(z))) ** 2 * spread.by_seeds
+    return items.mean + side * math.sqrt((own - items.mean) ** 2 + seeds)
+
+
+def _graded_p(items: Items, spread: Spread) -> float:
+    """The smallest level at which the interval excludes 0."""
+    mean, side = items.mean, -1 if items.mean > 0 else 1
+    z = side * items.level(0.0, side)
+    if mean == 0 or z <= 0:
+        return 1.0
+    if spread.by_seeds > 0:
+
+        def beyond(part: float) -> float:
+            """Positive where the items' own limit, at this part of the way from the mean to 0, leaves no room for
+            the seeds."""
+            level = special.ndtr(side * items.level(mean * (1 - part), side))
+            seeds = float(special.stdtrit(spread.seeds - 1, min(float(level), 1 - 1e-15)))
+            return (part * mean) ** 2 + max(0.0, seeds) ** 2 * spread.by_seeds - mean**2
+
+        if beyond(1e-6) >= 0:
+            return 1.0
+        part = float(optimize.brentq(beyond, 1e-6, 1.0, xtol=1e-6))
+        z = side * items.level(mean * (1 - part), side)
+    return float(2 * special.ndtr(-z)) if z > 0 else 1.0
+
+
+def _graded_detectable(items: Items, spread: Spread) -> float | None:
+    """The change that is just proven by items alone, in the harder direction, then power as in `power`."""
+    if not stated(spread) or items.lopsided > LOPSIDED:
+        return None
+    most = 1.0 if items.bounds is not None else math.inf
+    centred = items.shifted(-items.mean)
+
+    def just(side: int) -> float:
+        """How far the centred items must be moved for the limit of `side` to reach 0."""
+        if items.bounds is None:
+            return abs(centred.limit(Z, side))
+
+        def excess(by: float) -> float:
+            return min(50.0, max(-50.0, side * centred.shifted(-side * by).level(0.0, side) - Z))
+
+        return 1.0 if excess(1.0) <= 0 else float(optimize.brentq(excess, 0.0, 1.0, xtol=1e-6))
+
+    half = max(just(-1), just(1))
+    error = math.sqrt(spread.by_items)
+    return detectable(lambda _: half, lambda _: error, most=most, **_of_seeds(spread))
 
 
 def unseen(units: int) -> float:
     """Largest share of items that may behave otherwise although none of `units` did (97.5 %)."""
     return float(1 - (ALPHA / 2) ** (1 / units))
-
-
-def bca(d: Floats, share: Floats, seed: int, quantile: float = Z) -> tuple[float, float]:
-    """Bias-corrected accelerated bootstrap interval (Efron 1987, doi:10.2307/2289144) of the weighted
-    mean difference sum(share * d) / sum(share) over items drawn with replacement; 10,000 draws.
-
-    quantile: 1.96 is the published interval; `paired` passes sqrt(n / (n - 1)) times that of
-    Student's t, because resampling alone is too narrow for small n (Hesterberg 2015,
-    arXiv:1411.5279). Deterministic in `seed`.
-    """
-    n, delta = len(d), float(share @ d)
-    rng = np.random.default_rng(seed)
-    draws = np.empty(RESAMPLES)
-    step, even = max(1, 1_000_000 // n), np.ptp(share) == 0
-    for start in range(0, RESAMPLES, step):
-        picked = rng.integers(n, size=(min(step, RESAMPLES - start), n), dtype=np.int32)
-        whole = len(picked[0]) * share[0] if even else share[picked].sum(axis=1)
-        draws[start : start + len(picked)] = (share * d)[picked].sum(axis=1) / whole
-    tolerance = 1e-12 * max(1e-300, float(np.abs(d).max()))
-    below = ((draws < delta - tolerance).mean() + (draws <= delta + tolerance).mean()) / 2
-    z0 = float(stats.norm.ppf(np.clip(below, 1 / RESAMPLES, 1 - 1 / RESAMPLES)))
-    jack = (delta - share * d) / (1 - share)
-    bend = jack.mean() - jack
-    scale = float((bend**2).sum()) ** 1.5
-    a = float((bend**3).sum()) / (6 * scale) if scale > 0 else 0.0
-    levels = [float(stats.norm.cdf(z0 + (z0 + z) / (1 - a * (z0 + z)))) for z in (-quantile, quantile)]
-    low, high = np.quantile(draws, levels)
-    return float(low), float(high)
-
-
-def t_p(delta: float, spread: Spread) -> float:
-    """Two-sided p of no difference: Student's t, or the sign test where every unit moved alike."""
-    if spread.units < 2:
-        return 1.0
-    if spread.variance <= 0:  # every unit moved alike: the exact sign test
-        return 1.0 if abs(delta) < 1e-15 else min(1.0, 2 * 0.5**spread.units)
-    return float(2 * special.stdtr(spread.df, -abs(delta) / math.sqrt(spread.variance)))
-
-
-def _t_detectable(spread: Spread) -> float:
-    """(t_{1-alpha/2} + t_{power}) standard errors."""
-    return (t_quantile(spread.df) + float(stats.t.ppf(POWER, spread.df))) * math.sqrt(spread.variance)
 
 
 def _clustering(spread: Spread, n: int, seeds: int) -> str:
@@ -331,9 +315,9 @@ def mean_interval(
     bounded: bool = True,
 ) -> tuple[float, float | None, float | None]:
     """(mean, low, high) of one side's scores: Wilson for right-or-wrong items (at the effective
-    sample size where they are clustered or there are seeds), Student's t over clusters otherwise. Interval
-    None for fewer than two independent items. values: float[n], or float[S, n], one row a seed. Raises
-    ValueError for no values."""
+    sample size where they are clustered or there are seeds), reweighed items otherwise. Interval
+    None for fewer than two independent items (nine, without bounds). values: float[n], or float[S, n], one
+    row a seed. Raises ValueError for no values."""
     v = np.atleast_2d(np.asarray(values, dtype=float))
     n = v.shape[1]
     if not n:
@@ -346,12 +330,13 @@ def mean_interval(
         if spread.units < n or len(v) > 1:
             size = _effective((0.0, mean, 0.0, 1 - mean), n, len(v), spread)
         return mean, *wilson(mean, size)
-    if spread.units < 2:
+    if spread.units < 2 or (not bounded and spread.units < FEWEST):
         return mean, None, None
-    half = t_quantile(spread.df) * math.sqrt(spread.variance)
-    if half == 0:
-        half = unseen(spread.units) * (1.0 if bounded else abs(mean))
-    low, high = mean - half, mean + half
+    items = Items.of(v.mean(axis=0), w, group, (0.0, 1.0) if bounded else None)
+    if not bounded and spread.variance == 0:
+        half = unseen(spread.units) * abs(mean)
+        return mean, mean - half, mean + half
+    low, high = (with_seeds(items, side, spread) for side in (-1, 1))
     return (mean, max(0.0, low), min(1.0, high)) if bounded else (mean, low, high)
 
 

@@ -12,8 +12,9 @@ same          inside the margin          outside the margin
 not_lower     all of it above -margin    all of it below -margin
 not_higher    all of it below +margin    all of it above +margin
 
-Anything else is CANNOT TELL. A finding with several tests holds when all do and does not when one
-does not. Without its arms or suites in the results it is not tested.
+Anything else is CANNOT TELL. A finding is about ways of training, so that arms of a single run are not tested. A
+finding with several tests holds when all do and does not when one does not. Without its arms or suites in the
+results it is not tested.
 """
 
 from __future__ import annotations
@@ -161,6 +162,10 @@ def differences(test: Ordering, results: Mapping[str, Any]) -> list[Difference] 
         return f"no arm {test.arm}"
     if test.than not in (BEFORE, JOINT, *arms):
         return f"no arm {test.than}"
+    others = () if test.than in (BEFORE, JOINT) else (test.than,)
+    single = next((arm for arm in (*chosen, *others) if trained_once(results, arm)), None)
+    if single is not None:
+        return f"one seed of {single}: it tells about that checkpoint, not about this way of training"
     idle = next((arm for arm in (*chosen, test.than) if accepted_nothing(results, arm)), None)
     if idle is not None:
         return f"no answer of the model's own was accepted in {idle}, so it learned gold like plain training"
@@ -186,8 +191,16 @@ def differences(test: Ordering, results: Mapping[str, Any]) -> list[Difference] 
             if mean is None:
                 return f"{measure} of {arm} is missing"
             what = f"{measure}: {arm} - {test.than}" if measure != REWARD else f"reward of {arm}: last - first stretch"
+            if unit == "points":
+                low, high = None if low is None else max(-100.0, low), None if high is None else min(100.0, high)
             out.append(Difference(what, unit, mean, low, high, judge(test, low, high)))
     return out
+
+
+def trained_once(results: Mapping[str, Any], arm: str) -> bool:
+    """Whether an arm has a single run."""
+    runs = [len(entry.get("runs") or ()) for entry in results.get("arms") or () if entry["arm"] == arm]
+    return bool(runs) and max(runs) < 2
 
 
 def accepted_nothing(results: Mapping[str, Any], arm: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mnemos.core.errors import UsageError
@@ -37,17 +37,29 @@ class Advice:
 
 def advise(facts: Facts) -> Advice:
     """Order the arms of a study by their frontier, or by average accuracy where it is a sequence
-    without old suites. Raises UsageError where results.json holds neither."""
+    without old suites. One seed orders checkpoints and recommends nothing.
+    Raises UsageError where results.json holds neither."""
     found = facts.sweep.frontier if facts.sweep and facts.sweep.frontier else facts.frontier
     if found is not None:
-        return _by_frontier(found)
+        return _with_seeds(_by_frontier(found), facts)
     if facts.grids:
-        return _by_accuracy(facts)
+        return _with_seeds(_by_accuracy(facts), facts)
     raise UsageError(
         f"{facts.study}",
         "has no frontier: it needs an arm, a new and an old suite in points",
         "add suites.new and suites.old and run the study again: finished steps are kept",
     )
+
+
+def _with_seeds(advice: Advice, facts: Facts) -> Advice:
+    """The advice, with nothing to take where every arm was trained once: another seed may turn the order round."""
+    if advice.take is None or max((len(arm.runs) for arm in facts.arms), default=0) > 1:
+        return advice
+    first = (
+        f"Nothing can be recommended from one seed: its numbers are about that checkpoint, not about this way of "
+        f"training; run it again with several (seeds: [0, 1, 2]). Of these checkpoints {advice.take} comes first."
+    )
+    return replace(advice, take=None, sentences=(first, advice.sentences[1]))
 
 
 def ranked(frontier: Frontier) -> list[Standing]:

@@ -43,7 +43,8 @@ class Suite:
 @dataclass(frozen=True, slots=True)
 class Change:
     """One comparison. All numbers on the shown scale (points, bits, nats); delta = after - before
-    with its raw sign. gain: delta turned so that positive is better."""
+    with its raw sign. gain: delta turned so that positive is better. claim: what the verdict is about, the checkpoint
+    or the way of training."""
 
     arm: str
     suite: str
@@ -65,6 +66,7 @@ class Change:
     missing: int
     reasons: tuple[tuple[str, int], ...]
     method: str
+    claim: str = ""
 
     @property
     def gain(self) -> float | None:
@@ -77,6 +79,12 @@ class Change:
         if self.low is None or self.high is None:
             return None
         return (-self.high, -self.low) if self.better == "lower" else (self.low, self.high)
+
+    @property
+    def suspected(self) -> bool:
+        """Whether its own interval shows a loss that is not proven once corrected for the number of suites."""
+        ends = self.gain_interval
+        return self.verdict == "cannot tell" and ends is not None and ends[1] < 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from mnemos.report.advice import advise
 from mnemos.report.along import hacking_words
+from mnemos.report.claims import claim_words
 from mnemos.report.facts import ROLES, Arm, Change, Facts, Grid
 from mnemos.report.razor import razor_words
 from mnemos.report.verdicts import (
@@ -100,9 +101,9 @@ def _title(facts: Facts) -> str:
 
 
 def _footer(facts: Facts) -> str:
-    said = (
+    said = f"{claim_words(facts)} ".lstrip() + (
         "95 % intervals on paired items. Gained and lost are proven (p < 0.05 after Holm's correction over the suites "
-        "of an arm), kept lies inside the tolerance, cannot tell is none of these."
+        "of an arm, which leaves intervals as they are), kept lies inside the tolerance, cannot tell is none of these."
     )
     return said + (" Health suites describe behaviour and decide nothing." if "health" in facts.roles else "")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from mnemos.report.advice import advise
 from mnemos.report.along import hacking_words
+from mnemos.report.claims import claim_words
 from mnemos.report.facts import Arm, Change, Facts, Flip, Grid
 from mnemos.report.provenance import plain, provenance
 from mnemos.report.razor import razor_words
@@ -94,6 +95,7 @@ def card(facts: Facts, gate: Any = None) -> str:
             blocks.append(f"Kept: {', '.join(escape(change.suite) for change in changes if change not in loud)}.")
     notes = [f"- {escape(change.suite)}: {escape(said)}" for change in facts.changes if (said := missing_words(change))]
     blocks += ["\n".join(notes)] if notes and len(facts.arms) == 1 else []
+    blocks += [escape(claim_words(facts))] if claim_words(facts) else []
     blocks.append(f"<sub>{_provenance_line(facts)}</sub>")
     return "\n\n".join(blocks)
 
@@ -127,6 +129,8 @@ def _blocks(facts: Facts) -> Iterator[str]:
     yield " \u00b7 ".join(escape(part) for part in said if part)
     yield "## In one sentence each"
     yield _sentences(facts)
+    if claim_words(facts):
+        yield escape(claim_words(facts))
     yield from _advice(facts)
     yield "## Ledger"
     for arm in facts.arms:

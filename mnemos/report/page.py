@@ -17,6 +17,7 @@ from markupsafe import Markup
 from mnemos.report import plots
 from mnemos.report.advice import advise
 from mnemos.report.along import hacking_words
+from mnemos.report.claims import claim_words
 from mnemos.report.facts import ROLES, Change, Facts, Flip, Grid, Suite, plane
 from mnemos.report.provenance import plain, provenance
 from mnemos.report.razor import razor_words
@@ -90,6 +91,7 @@ def _context(facts: Facts) -> dict[str, Any]:
         "facts": facts,
         "headline": headline(facts),
         "lede": _lede(facts),
+        "claim": claim_words(facts),
         "arms": [
             {
                 "arm": arm,

@@ -9,6 +9,7 @@ from typing import Any
 
 from mnemos.core.errors import UsageError
 from mnemos.report.along import read_along
+from mnemos.report.claims import CLAIMS
 from mnemos.report.facts import (
     ROLES,
     VERDICTS,
@@ -170,6 +171,7 @@ def _change(row: Mapping[str, Any], suites: Mapping[str, Suite], runs: list[Any]
     for run in runs:
         why.update(dict(_reasons(_map(_map(_map(run).get("scores")).get(row["suite"])).get("reasons"))))
     missing, seeds = row.get("missing") or 0, row.get("seeds")
+    seeds = len(seeds) if isinstance(seeds, list | tuple) else int(seeds or 1)
     if isinstance(missing, Mapping):
         why, missing = Counter(dict(_reasons(missing))), sum(missing.values())
     delta = scaled(number(row.get("delta")), suite.unit)
@@ -191,11 +193,12 @@ def _change(row: Mapping[str, Any], suites: Mapping[str, Suite], runs: list[Any]
         p=number(row.get("p")),
         p_holm=number(row.get("p_holm")),
         tolerance=suite.tolerance if tolerance is None else tolerance,
-        seeds=len(seeds) if isinstance(seeds, list | tuple) else int(seeds or 1),
+        seeds=seeds,
         items=int(row.get("items") or 0),
         missing=int(missing),
         reasons=tuple(why.items()) if missing else (),
         method=clean(row.get("method") or ""),
+        claim=clean(row.get("claim") or CLAIMS[seeds > 1]),
     )
 
 

@@ -19,11 +19,20 @@ GLOSSARY = (
     (
         "gained",
         "The paired 95 % interval of the change lies on the better side of zero, and p stays below 0.05 after "
-        "Holm's correction for the number of suites.",
+        "Holm's correction for the number of suites (only p is corrected; the interval is each suite's own).",
     ),
     ("lost", "The same on the worse side: the loss is proven at this sample size."),
     ("kept", "The whole interval lies inside the tolerance: whatever changed is too small to matter."),
-    ("cannot tell", "None of the three is shown. More items or seeds would narrow the interval."),
+    (
+        "cannot tell",
+        "None of the three is shown. More items or seeds would narrow the interval; where they are too few for the "
+        "kind of score there is none.",
+    ),
+    (
+        "about this checkpoint",
+        "What one seed shows: another seed of the same training may come out otherwise. About this way of training: "
+        "shown over several seeds, whose spread the interval holds.",
+    ),
     ("tolerance", "The largest change that counts as none, set per suite before measuring."),
     ("smallest visible change", "The minimum detectable change: what this many items and seeds would have noticed."),
     ("points", "Hundredths of a suite's scale: 31.0 points lost of 98.0 leave 67.0."),
@@ -54,11 +63,16 @@ def verdict_words(change: Change, *, unit: bool = True, tolerance: bool = True) 
         size = figure(abs(change.delta), change.unit)
         said = f"{change.verdict}{_direction(change)} {size}{name} {interval(low, high, change.unit)}"
         return said.rstrip()
-    around = interval(change.low, change.high, change.unit, sign=True)
+    around = interval(change.low, change.high, change.unit, sign=True) or _withheld(change)
     said = f"{change.verdict}: {figure(change.delta, change.unit, sign=True)}{name} {around}".rstrip()
     if tolerance and change.verdict == "kept" and change.tolerance is not None:
         said += f", within \u00b1{figure(change.tolerance, change.unit)}"
     return said
+
+
+def _withheld(change: Change) -> str:
+    """Why there is no interval, in brackets."""
+    return f"({change.method})" if change.method else ""
 
 
 def short_words(change: Change) -> str:
@@ -191,7 +205,7 @@ def _fate(changes: Sequence[Change]) -> list[str]:
     if groups["lost"]:
         clauses.append(f"lost {_amounts(_by_size(groups['lost']))}")
     elif groups["cannot tell"]:
-        clauses.append("no loss proven")
+        clauses.append(_unproven(changes) or "no loss proven")
     if groups["gained"]:
         clauses.append(f"gained {_amounts(_by_size(groups['gained']))}")
     if groups["kept"]:
@@ -200,6 +214,12 @@ def _fate(changes: Sequence[Change]) -> list[str]:
     if groups["cannot tell"]:
         clauses.append(f"cannot tell {_names(groups['cannot tell'])}")
     return clauses
+
+
+def _unproven(changes: Sequence[Change]) -> str:
+    """Losses that each show by themselves and not once corrected; empty where there are none."""
+    some = [change for change in changes if change.suspected]
+    return f"may have lost {_amounts(_by_size(some))} (not proven beside the other suites)" if some else ""
 
 
 def _names(changes: Sequence[Change], word: str = "and") -> str:
@@ -211,10 +231,18 @@ def _by_size(changes: Sequence[Change]) -> list[Change]:
 
 
 def _amounts(changes: Sequence[Change], *, sign: bool = False) -> str:
-    """ "a 31.0, b 4.0 points, c 0.180 bits": each unit is named once, after its last number."""
+    """ "a 31.0, b 4.0 points, c 0.180 bits higher": each unit is named once, after its last number; where lower is
+    better, the way is said, and no minus stands for a gain."""
     parts = []
     for place, change in enumerate(changes):
-        last = place + 1 == len(changes) or changes[place + 1].unit != change.unit
+        last = place + 1 == len(changes) or (changes[place + 1].unit, changes[place + 1].better) != (
+            change.unit,
+            change.better,
+        )
+        if change.better == "lower":
+            way = "lower" if (change.delta or 0.0) < 0 else "higher"
+            parts.append(f"{change.suite} {figure(abs(change.delta or 0.0), change.unit)} {change.unit} {way}")
+            continue
         size = figure(change.delta if sign else abs(change.delta or 0.0), change.unit, sign=sign)
         parts.append(f"{change.suite} {size}{' ' + change.unit if last else ''}")
     return ", ".join(parts)
@@ -319,6 +347,11 @@ def _kept_sentence(arm: Arm, *, alone: bool) -> str:
         )
     if groups["cannot tell"]:
         unclear = listing(groups["cannot tell"], at_most=4)
+        if likely := [change.suite for change in changes if change.suspected]:
+            what = listing(likely, at_most=4)
+            return (
+                f"{who} may have lost {what}{gained}: shown alone, not proven beside {counted(n - 1, 'other suite')}."
+            )
         return f"{who} shows no proven loss{gained}; {unclear} cannot be told at this sample size."
     if len(groups["kept"]) == n:
         return f"{who} kept {'every suite' if n > 1 else groups['kept'][0]}."

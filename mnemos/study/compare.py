@@ -20,6 +20,7 @@ def compare(
     suites: str | Path | Sequence[Any],
     *,
     new: Sequence[str] = (),
+    health: bool = True,
     out: str | Path | None = None,
     allow_template_change: bool = False,
     trust_remote_code: bool = False,
@@ -28,12 +29,13 @@ def compare(
 ) -> Record:
     """Measure two models on the same suites and return the record of their paired differences.
 
-    before, after: Hugging Face directories or hub ids, adapters included. suites: a YAML file,
-    a built-in name, or a list of specs. new: names of suites that measure what was taught (the
-    others must not lose). out: keep results.json, answers and report there. quiet: no progress. Raises NotComparable
-    naming every difference of the two manifests: a changed chat template or tokenizer is refused
-    unless allowed by name, because then a difference is not the model's alone. The same model on
-    both sides gives exactly 0.
+    before, after: Hugging Face directories or hub ids, adapters included. suites: a YAML file, a built-in name, or a
+    list of specs. new: names of suites that measure what was taught (the others must not lose). health: False
+    leaves out how the answers of those suites stop, repeat and diverge; it changes no other verdict. Verdicts are
+    about these two checkpoints, not about a way of training. out: keep results.json, answers and report there.
+    quiet: no progress. Raises NotComparable naming every difference of the two manifests: a changed chat template
+    or tokenizer is refused unless allowed by name, because then a difference is not the model's alone. The same
+    model on both sides gives exactly 0.
     """
     from mnemos.measure.manifest import refuse_differences
     from mnemos.measure.suite import load_suites
@@ -51,7 +53,8 @@ def compare(
             f"--new {unknown[0]}", "is not among the suites", "known: " + ", ".join(s.name for s in loaded)
         )
     roles = {suite.name: "new" if suite.name in new else "old" for suite in loaded}
-    extra = load_suites([spec for spec in health_suites(loaded) if spec["name"] not in roles], here, known=loaded)
+    added = [spec for spec in health_suites(loaded) if spec["name"] not in roles] if health else []
+    extra = load_suites(added, here, known=loaded)
     roles.update({suite.name: "health" for suite in extra})
     everything = (*loaded, *extra)
 

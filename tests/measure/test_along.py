@@ -112,11 +112,11 @@ def test_missing_scores_are_left_out_everywhere_and_counted() -> None:
 def test_intervals_over_seeds() -> None:
     rng = np.random.default_rng(0)
     graded = rng.random((4, 30))
-    difference = paired(np.zeros(30), graded)
-    assert mean_interval(graded) == pytest.approx((difference.delta, difference.low, difference.high))
+    difference = paired(np.zeros(30), graded, bounded=False)
+    assert mean_interval(graded, bounded=False) == pytest.approx((difference.delta, difference.low, difference.high))
     row = (rng.random(50) < 0.4).astype(float)
     assert mean_interval(row[None]) == mean_interval(row)
     alike = mean_interval(np.stack([row] * 5))
     apart = mean_interval((rng.random((5, 50)) < np.array([0.1, 0.2, 0.4, 0.6, 0.7])[:, None]).astype(float))
-    assert alike == pytest.approx(mean_interval(row), abs=0.02), "five equal seeds tell no more than one"
+    assert alike == pytest.approx(mean_interval(row), abs=0.03), "five equal seeds tell no more than one"
     assert apart[2] - apart[1] > alike[2] - alike[1]

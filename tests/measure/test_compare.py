@@ -53,7 +53,10 @@ def test_the_fields_of_results_json() -> None:
     keys = (
         "arm suite role seeds items missing before after delta low high verdict minimum_detectable p p_holm tolerance"
     )
-    assert list(row) == [*keys.split(), "unit", "better", "method"]
+    assert list(row) == [*keys.split(), "unit", "better", "method", "scale", "claim"]
+    assert row["scale"] * row["delta"] == pytest.approx(-55.0), "delta times scale is in the unit"
+    assert row["claim"] == "about this way of training"
+    assert one([1.0] * 9, [0.0] * 9).claim == "about this checkpoint"
     assert (row["seeds"], row["items"], row["before"], row["role"]) == (2, 100, 1.0, "old")
     assert row["after"] == pytest.approx(0.45)
     assert row["delta"] == pytest.approx(-0.55)
@@ -110,6 +113,26 @@ def test_holm_is_applied_over_the_suites_of_an_arm() -> None:
     assert found[0].p is not None
     assert found[0].p < 0.05 < (found[0].p_holm or 0)
     assert found[0].verdict == "cannot tell"
+
+
+def test_health_suites_weaken_no_verdict() -> None:
+    """Six of six lost (p = 0.031) stays proven beside suites that decide nothing."""
+    before = {n: scores([1.0] * 6, n) for n in ("json", "stop", "repetition", "kl")}
+    after = {n: scores([0.0] * 6 if n == "json" else [1.0] * 6, n) for n in before}
+    roles = {n: "health" for n in before if n != "json"}
+    found = comparisons([suite(n) for n in before], before, {0: after}, arm="a", roles=roles)
+    assert found[0].p_holm == found[0].p == pytest.approx(2 * 0.5**6)
+    assert found[0].verdict == "lost"
+    assert [c.p_holm for c in found[1:]] == [1.0] * 3
+
+
+def test_too_few_items_for_scores_without_bounds_are_told() -> None:
+    of = suite(kind="bits_per_byte")
+    few = one([1.0, 1.1, 1.3, 0.9], [1.4, 1.6, 1.5, 1.3], of=of)
+    assert (few.low, few.high, few.p, few.verdict) == (None, None, None, "cannot tell")
+    assert few.delta == pytest.approx(0.375)
+    assert few.method == "too few items or seeds for this kind of score"
+    assert gate([few]).reasons == ("s: cannot tell: too few items or seeds for this kind of score",)
 
 
 def test_order_of_items_does_not_matter_but_their_set_does() -> None:
@@ -171,7 +194,10 @@ def test_gate_codes() -> None:
 
 def test_gate_needs_the_whole_interval_beyond_the_limit_and_significance() -> None:
     assert gate([comparison(low=-0.05, high=-0.01, p_holm=0.001)], max_loss=2).exit_code == CANNOT_TELL
-    assert gate([comparison(low=-0.3, high=-0.1, p_holm=0.2)], max_loss=2).exit_code == CANNOT_TELL
+    open_ = gate([comparison(low=-1.0, high=-0.448, p_holm=0.2)], max_loss=2)
+    assert open_.exit_code == CANNOT_TELL
+    assert open_.reasons[0].startswith("s: cannot tell: loss between 44.8 points and 100.0 points, 2.0 points allowed")
+    assert "but not proven once corrected for the number of suites: p = 0.200" in open_.reasons[0]
     assert gate([comparison(low=-0.3, high=-0.1, p_holm=0.001)], max_loss=40).exit_code == KEPT
 
 

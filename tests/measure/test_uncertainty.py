@@ -13,6 +13,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
+from mnemos.measure import power
 from mnemos.measure import uncertainty as u
 
 COUNT = st.integers(0, 60)
@@ -82,7 +83,7 @@ def test_holm_leaves_out_what_was_not_tested() -> None:
     assert u.holm([0.01, None, 0.04]) == [0.02, None, 0.04]
 
 
-@given(st.integers(0, 30), st.integers(0, 10), st.integers(0, 10), st.integers(1, 30))
+@given(st.integers(0, 30), st.integers(0, 10), st.integers(0, 10), st.integers(20, 40))
 def test_right_or_wrong_items_get_mcnemar_and_newcombe(a: int, b: int, c: int, d: int) -> None:
     before, after = vectors(a, b, c, d)
     n = a + b + c + d
@@ -92,39 +93,62 @@ def test_right_or_wrong_items_get_mcnemar_and_newcombe(a: int, b: int, c: int, d
     assert found.delta == pytest.approx((b - c) / n)
 
 
-def test_bca_is_scipys() -> None:
-    d = np.random.default_rng(0).exponential(size=40) - 0.7
-    share = np.full(40, 1 / 40)
-    ours = u.bca(d, share, seed=0)
-    theirs = stats.bootstrap((d,), np.mean, n_resamples=30_000, method="BCa", rng=np.random.default_rng(1))
-    assert ours == pytest.approx(tuple(theirs.confidence_interval), abs=0.02)
-    assert ours == u.bca(d, share, seed=0)
+def test_few_right_or_wrong_items_get_a_wider_interval() -> None:
+    before, after = vectors(3, 1, 3, 2)
+    found = u.paired(before, [after])
+    plain = u.newcombe((3 / 9, 1 / 9, 3 / 9, 2 / 9), 9)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < plain[0]
+    assert found.high > plain[1]
+    assert found.p == pytest.approx(u.mcnemar_p(1, 3))
 
 
-def test_weighted_bca_is_scipys_ratio_of_sums() -> None:
-    rng = np.random.default_rng(2)
-    d, w = rng.normal(size=50), rng.integers(10, 500, size=50).astype(float)
-
-    def ratio(values: np.ndarray, weights: np.ndarray, axis: int = -1) -> np.ndarray:
-        return (values * weights).sum(axis=axis) / weights.sum(axis=axis)
-
-    theirs = stats.bootstrap(
-        (d, w), ratio, paired=True, vectorized=True, n_resamples=30_000, method="BCa", rng=np.random.default_rng(3)
-    )
-    ours = u.bca(d, w / w.sum(), seed=0)
-    assert ours == pytest.approx(tuple(theirs.confidence_interval), abs=0.02)
-
-
-def test_graded_p_is_the_paired_t_test() -> None:
+def test_scores_without_bounds_need_nine_independent_items() -> None:
     rng = np.random.default_rng(4)
-    x = rng.random(30)
-    y = np.clip(x + rng.normal(0.05, 0.1, 30), 0, 1)
-    found = u.paired(x, [y])
-    assert found.p == pytest.approx(stats.ttest_rel(y, x).pvalue)
-    assert found.method == "bootstrap over items (BCa)"
-    small = u.paired(x[:8], [y[:8]], bounded=False)
-    interval = stats.ttest_rel(y[:8], x[:8]).confidence_interval()
-    assert (small.low, small.high) == pytest.approx((interval.low, interval.high))
+    x, d = rng.random(27), rng.normal(size=27)
+    assert u.paired(x[:9], [x[:9] + d[:9]], bounded=False).low is not None
+    for found in (
+        u.paired(x[:8], [x[:8] + d[:8]], bounded=False),
+        u.paired(x, [x + d], bounded=False, clusters=[str(i // 4) for i in range(27)]),
+    ):
+        assert (found.low, found.high, found.p, found.minimum_detectable) == (None, None, None, None)
+        assert found.method == u.TOO_FEW
+        assert found.delta != 0
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_graded_p_is_the_level_at_which_the_interval_ends_at_zero(bounded: bool, seeds: int) -> None:
+    rng = np.random.default_rng(4)
+    for shift in (0.02, 0.05, 0.08, 0.12, 0.2):
+        x = rng.uniform(0.3, 0.5, 60)
+        found = u.paired(x, x + rng.normal(shift, 0.1, (seeds, 60)), bounded=bounded)
+        assert found.low is not None
+        assert found.p is not None
+        if abs(found.low) > 1e-3:
+            assert (found.p < 0.05) == (found.low > 0)
+
+
+def test_many_even_items_get_students_interval() -> None:
+    """The reweighed interval without bounds costs little where Student's t is right."""
+    d = np.random.default_rng(5).normal(0.1, 1.0, 2000)
+    found = u.paired(np.zeros(2000), [d], bounded=False)
+    theirs = stats.t.interval(0.95, 1999, loc=d.mean(), scale=stats.sem(d))
+    assert found.low is not None
+    assert found.high is not None
+    assert (found.low, found.high) == pytest.approx(theirs, abs=0.006)
+    assert found.p is not None
+    assert math.log10(found.p) == pytest.approx(math.log10(stats.ttest_1samp(d, 0).pvalue), abs=0.5)
+
+
+def test_no_more_is_lost_than_there_was() -> None:
+    """Scores near 0.1 cannot lose half a scale, however few items there are."""
+    x = np.linspace(0.05, 0.15, 12)
+    found = u.paired(x, [x * 0.2])
+    assert found.low is not None
+    assert found.low > -0.45
+    assert found.low < -0.1
 
 
 def test_clustered_error_is_millers() -> None:
@@ -138,8 +162,9 @@ def test_clustered_error_is_millers() -> None:
     assert (found.df, found.units) == (11, 12)
     interval = u.paired(np.zeros(60), [d], clusters=[str(c) for c in group], bounded=False)
     assert interval.high is not None
-    assert interval.high - d.mean() == pytest.approx(stats.t.ppf(0.975, 11) * math.sqrt(found.variance))
-    assert interval.method == "12 clusters, Student t"
+    student = stats.t.ppf(0.975, 11) * math.sqrt(found.variance)
+    assert student < interval.high - d.mean() < 3 * student, "never narrower; one unseen cluster more"
+    assert interval.method == "12 clusters, reweighed"
 
 
 def test_two_way_variance_is_that_of_a_crossed_anova() -> None:
@@ -152,7 +177,7 @@ def test_two_way_variance_is_that_of_a_crossed_anova() -> None:
     error = (rest**2).sum() / ((n - 1) * (s - 1))
     assert seeds > error
     found = u.two_way(d, np.full(n, 1 / n), np.arange(n))
-    assert found.variance == pytest.approx((items + seeds - error) / (n * s))
+    assert found.variance == pytest.approx((items + seeds - u.share_taken_off(s) * error) / (n * s))
     assert 1 <= found.df <= n - 1
 
 
@@ -172,7 +197,7 @@ def test_no_interval_shrinks_to_a_point(x: float, y: float, seeds: int) -> None:
     assert found.high is not None
     assert found.low <= y - x <= found.high
     assert 0.02 < found.high - found.low < 0.3
-    assert found.p == pytest.approx(1.0 if x == y else 2 * 0.5**40, abs=1e-9)
+    assert found.p == pytest.approx(1.0 if x == y else 0.0, abs=1e-3)
 
 
 def test_unbounded_scores_that_all_moved_alike_get_a_bound_too() -> None:
@@ -212,27 +237,38 @@ def test_intervals_are_ordered_contain_delta_and_mirror(seed: int, seeds: int, b
 
 
 @pytest.mark.parametrize(("discordance", "n", "delta"), [(0.10, 1960, 0.02), (0.10, 300, 0.0507)])
-def test_detectable_change_by_the_published_formula(discordance: float, n: int, delta: float) -> None:
-    assert u.mcnemar_detectable(discordance, n) == pytest.approx(delta, rel=0.01)
+def test_detectable_change_is_near_the_published_formula(discordance: float, n: int, delta: float) -> None:
+    """Connor 1987 has the asymptotic test; the exact one that is used here needs a little more."""
+    assert delta < power.mcnemar_detectable(discordance, n) < 1.06 * delta
 
 
 def test_detectable_change_is_found_with_eighty_percent_power() -> None:
     rng = np.random.default_rng(8)
     n, discordance = 400, 0.12
-    delta = u.mcnemar_detectable(discordance, n)
-    lost = rng.multinomial(n, [(discordance + delta) / 2, (discordance - delta) / 2, 1 - discordance], size=2000)
-    # The sample-size formula is that of the asymptotic test.
-    z = (lost[:, 0] - lost[:, 1]) / np.sqrt(lost[:, 0] + lost[:, 1])
-    assert np.mean(np.abs(z) > stats.norm.ppf(0.975)) == pytest.approx(0.8, abs=0.04)
+    delta = power.mcnemar_detectable(discordance, n)
+    flips = rng.multinomial(n, [(discordance + delta) / 2, (discordance - delta) / 2, 1 - discordance], size=2000)
+    found = [u.mcnemar_p(int(gained), int(lost)) < 0.05 for gained, lost, _ in flips]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
 
 
-def test_detectable_change_of_graded_items_is_statsmodels() -> None:
+def test_detectable_change_of_graded_items_is_near_statsmodels() -> None:
     from statsmodels.stats.power import TTestPower
 
-    d = np.random.default_rng(9).normal(0, 0.3, 80)
-    found = u.paired(np.zeros(80), [d], bounded=False)
-    effect = TTestPower().solve_power(nobs=80, alpha=0.05, power=0.8)
-    assert found.minimum_detectable == pytest.approx(effect * d.std(ddof=1), rel=0.01)
+    d = np.random.default_rng(9).normal(0, 0.3, 400)
+    found = u.paired(np.zeros(400), [d], bounded=False)
+    effect = TTestPower().solve_power(nobs=400, alpha=0.05, power=0.8)
+    assert found.minimum_detectable == pytest.approx(effect * d.std(ddof=1), rel=0.08)
+
+
+def test_no_detectable_change_where_it_would_mislead() -> None:
+    rng = np.random.default_rng(9)
+    x = np.zeros(60)
+    assert u.paired(x, [rng.normal(size=60)], bounded=False).minimum_detectable is not None
+    assert u.paired(x, rng.normal(size=(2, 60)), bounded=False).minimum_detectable is None, "two seeds"
+    assert u.paired(x[:15], [rng.normal(size=15)], bounded=False).minimum_detectable is None, "few items"
+    assert u.paired(x, [np.eye(60)[0]], bounded=False).minimum_detectable is None, "one item made all of it"
+    hit = (rng.random((3, 60)) < 0.02).astype(float)
+    assert u.paired(x, hit).minimum_detectable is None, "hardly a flip in a seed"
 
 
 def test_means_of_one_side() -> None:
@@ -240,7 +276,8 @@ def test_means_of_one_side() -> None:
     values = np.random.default_rng(10).random(25)
     mean, low, high = u.mean_interval(values)
     expected = stats.t.interval(0.95, 24, loc=values.mean(), scale=stats.sem(values))
-    assert (mean, low, high) == pytest.approx((values.mean(), *expected))
+    assert mean == pytest.approx(values.mean())
+    assert (low, high) == pytest.approx(expected, abs=0.03)
     wide = u.mean_interval([1.0, 0.0] * 10, clusters=[str(i // 10) for i in range(20)])
     assert wide[1] is not None
     assert wide[2] is not None

@@ -44,7 +44,7 @@ def test_measured_columns_come_from_the_arms_that_use_the_method_alone() -> None
         "study": "catalogue",
         "arms": [
             {"arm": "plain", "history": [step("output_only")], "runs": [run(10), run(20)]},
-            {"arm": "lora", "history": [step("output_only"), step("lora")], "runs": [run(30, writing_seconds=15)]},
+            {"arm": "lora", "history": [step("output_only"), step("lora")], "runs": [run(30, writing_seconds=15)] * 2},
             {"arm": "both", "history": [step("lora"), step("replay")], "runs": [run(99)]},
             {"arm": "half", "history": [step("weights"), step("kl_to_before", off=True)], "runs": [run(15)]},
         ],

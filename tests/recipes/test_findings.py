@@ -92,7 +92,7 @@ def results(**more: Any) -> dict[str, Any]:
     ]
     return {
         "study": "catalogue",
-        "arms": [{"arm": "plain"}, {"arm": "replay"}, {"arm": "freeze-a"}, {"arm": "freeze-b"}],
+        "arms": [{"arm": arm, "runs": [{}, {}]} for arm in ("plain", "replay", "freeze-a", "freeze-b")],
         "comparisons": rows,
         "frontier": {"points": [{"arm": "replay", "forgotten": {"mean": 0.02, "low": 0.01, "high": 0.03}}]},
         "contrasts": {
@@ -128,7 +128,7 @@ def test_a_reward_is_read_from_the_curve_over_training() -> None:
     test = ordering(than="before", measure="reward", expect="higher")
     finding = Finding(id="x", paper="arXiv:1", methods=[], statement="A.", numbers="1", tests=[test], study="s")
     rise = {"mean": 0.3, "low": 0.1, "high": 0.5}
-    results = {"arms": [{"arm": "replay"}], "along": {"arms": [{"arm": "replay", "rise": rise}]}}
+    results = {"arms": [{"arm": "replay", "runs": [{}, {}]}], "along": {"arms": [{"arm": "replay", "rise": rise}]}}
     found = outcome(finding, {"s": results})
     assert found.verdict == HOLDS
     assert [(d.mean, d.low, d.high) for d in found.differences] == [(30.0, 10.0, 50.0)]
@@ -177,7 +177,8 @@ def test_what_is_not_there_is_not_tested(more: dict[str, Any], reason: str) -> N
 def test_an_arm_whose_own_answers_were_all_refused_tests_nothing() -> None:
     def judged(*rates: float) -> Any:
         written = [{"notes": {"acceptance rate": rate}} for rate in rates]
-        study = results(arms=[{"arm": "plain"}, {"arm": "replay", "runs": [{"written": written}]}])
+        plain = {"arm": "plain", "runs": [{}, {}]}
+        study = results(arms=[plain, {"arm": "replay", "runs": [{"written": written}, {}]}])
         finding = Finding(
             id="x", paper="p", methods=[], statement="S.", numbers="n", study="catalogue", tests=[ordering()]
         )
@@ -186,6 +187,23 @@ def test_an_arm_whose_own_answers_were_all_refused_tests_nothing() -> None:
     assert judged(0.0, 0.0).verdict == NOT_TESTED
     assert "was accepted in replay" in judged(0.0, 0.0).reason
     assert judged(0.0, 0.4).verdict == judged().verdict == HOLDS
+
+
+def test_a_finding_is_about_training_and_one_seed_is_not() -> None:
+    """The same numbers of a single run test nothing, whichever of the two arms it is."""
+    finding = Finding(id="x", paper="p", methods=[], statement="S.", numbers="n", tests=[ordering()])
+    for runs in ([{}], [{}, {}]), ([{}, {}], [{}]):
+        arms = [{"arm": arm, "runs": own} for arm, own in zip(("plain", "replay"), runs, strict=True)]
+        found = outcome(finding, {"catalogue": results(arms=arms)})
+        assert found.verdict == NOT_TESTED
+        assert "about that checkpoint, not about this way of training" in found.reason
+
+
+def test_no_interval_in_points_passes_what_is_possible() -> None:
+    wide = results(contrasts={"arms": ["plain", "replay"], "suites": {}, "forgotten": [[0, 1, 0.9, 0.6, 1.2]]})
+    finding = Finding(id="x", paper="p", methods=[], statement="S.", numbers="n", tests=[ordering()])
+    (difference,) = outcome(finding, {"catalogue": wide}).differences
+    assert (difference.low, difference.high) == (-100.0, pytest.approx(-60.0))
 
 
 def test_the_page_says_every_verdict_and_every_number(tmp_path: Path) -> None:

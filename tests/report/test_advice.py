@@ -72,6 +72,17 @@ def test_nothing_learned_recommends_nothing() -> None:
     assert advice.sentences[0] == "Nothing can be recommended: no arm is proven to have learned."
 
 
+def test_one_seed_orders_checkpoints_and_recommends_nothing() -> None:
+    results = copy.deepcopy(made())
+    for entry in results["arms"]:
+        entry["runs"] = entry["runs"][:1]
+    advice = recommend(results)
+    assert advice.take is None
+    assert advice.order == recommend(made()).order
+    assert advice.sentences[0].startswith("Nothing can be recommended from one seed")
+    assert "not about this way of training" in advice.sentences[0]
+
+
 def test_a_sequence_without_old_suites_is_ordered_by_average_accuracy() -> None:
     advice = recommend(synthetic.sequence())
     assert advice.order == ("replay", "plain")

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from mnemos.report import render
+from mnemos.report.claims import claim_words
 from mnemos.report.facts import Change
 from mnemos.report.reading import read
 from mnemos.report.verdicts import (
@@ -112,6 +114,49 @@ def test_compare_headline(verdicts: list[str], said: str) -> None:
         {"arm": "after", "suite": f"s{i}", "role": "old", "delta": 0.0, "verdict": v} for i, v in enumerate(verdicts)
     ]
     assert headline(read({"kind": "compare", "comparisons": rows})) == said
+
+
+def test_a_loss_shown_alone_is_not_said_to_be_no_loss() -> None:
+    """Its interval lies below zero, and only the correction for several suites leaves it open."""
+    row = {"arm": "after", "role": "old", "delta": -0.7, "low": -1.0, "high": -0.448, "p_holm": 0.06}
+    kept = {"arm": "after", "role": "old", "delta": 0.0, "low": -0.01, "high": 0.01, "verdict": "kept"}
+    rows = [{**row, "suite": "json", "verdict": "cannot tell"}, {**kept, "suite": "other"}]
+    facts = read({"kind": "compare", "comparisons": rows})
+    assert headline(facts) == "The model after may have lost json: shown alone, not proven beside 1 other suite."
+    assert sentence(facts.arms[0]).startswith("may have lost json 70.0 points (not proven beside the other suites)")
+
+
+def test_every_report_says_what_its_verdicts_are_about() -> None:
+    row = {"suite": "s", "role": "old", "delta": -0.1, "low": -0.2, "high": -0.05, "verdict": "lost"}
+    one, three = ({**row, "arm": arm, "seeds": seeds} for arm, seeds in (("a", 1), ("b", 3)))
+    assert claim_words(read({"comparisons": []})) == ""
+    assert claim_words(read({"kind": "compare", "comparisons": [one]})).startswith(
+        "Verdicts are about these two checkpoints"
+    )
+    assert "about this checkpoint, not about this way of training" in claim_words(read({"comparisons": [one]}))
+    assert (
+        claim_words(read({"comparisons": [three]})) == "Verdicts are about this way of training: they cover its seeds."
+    )
+    mixed = {"comparisons": [one, three]}
+    assert "not about this way of training (a). Several seeds: about this way of training (b)." in claim_words(
+        read(mixed)
+    )
+    for format in ("text", "md", "html"):
+        said = " ".join(render(mixed, format).split())
+        assert claim_words(read(mixed)) in said
+
+
+def test_bits_learned_carry_no_minus() -> None:
+    row = {"arm": "a", "suite": "pages", "role": "new", "unit": "bits", "better": "lower", "verdict": "gained"}
+    told = sentence(read({"comparisons": [{**row, "delta": -0.067, "low": -0.08, "high": -0.05}]}).arms[0])
+    assert told == "learned pages 0.067 bits lower"
+
+
+def test_a_withheld_interval_says_why() -> None:
+    row = {"arm": "a", "suite": "s", "role": "old", "unit": "bits", "better": "lower", "delta": 0.3, "low": None}
+    why = "too few items or seeds for this kind of score"
+    (found,) = read({"comparisons": [{**row, "verdict": "cannot tell", "method": why}]}).changes
+    assert verdict_words(found) == f"cannot tell: +0.300 bits ({why})"
 
 
 def _study(arms: dict[str, tuple[str, str]]) -> str:

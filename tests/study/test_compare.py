@@ -30,7 +30,7 @@ SUITES = [
     {
         "name": "english",
         "kind": "bits_per_byte",
-        "items": [{"id": str(n), "text": f"The river runs past mill {n}."} for n in range(6)],
+        "items": [{"id": str(n), "text": f"The river runs past mill {n}."} for n in range(10)],
     },
 ]
 
@@ -58,6 +58,14 @@ def test_a_model_against_itself_and_against_a_perturbed_one(tmp_path: Path, fami
     assert rows["english"]["delta"] != 0
     assert rows["english"]["low"] < rows["english"]["delta"] < rows["english"]["high"]
     assert rows["kl:says"]["after"] > 0
+    assert {row["claim"] for row in record.comparisons} == {"about this checkpoint"}
+    assert "about these two checkpoints" in record.report("text").replace("\n", " ")
+
+    bare = mnemos.compare(
+        tmp_path / "before", tmp_path / "after", tmp_path / "suites.yaml", new=["says"], health=False
+    ).comparisons
+    assert [row["suite"] for row in bare] == ["sums", "says", "english"]
+    assert all(row["p_holm"] == rows[row["suite"]]["p_holm"] for row in bare), "health weakens nothing"
     assert record.results["manifest"]["model"]["fingerprint"] != record.results["manifest"]["after"]["fingerprint"]
 
 

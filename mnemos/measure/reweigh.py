@@ -1,0 +1,141 @@
+"""Limits of a mean from reweighing its items, with one item added that has not been seen.
+
+The lower limit of a mean of values in [a, b] is a low quantile of sum(E_i v_i) / sum(E_i), where the E are
+independent exponential weights and a is added to the values as one more item; the upper limit adds b.
+Gaffke's bound (Learned-Miller & Thomas, arXiv:1905.06208; Phan, Thomas & Learned-Miller, arXiv:2106.03163): it
+assumes nothing about the distribution, is Clopper and Pearson's limit for right-or-wrong items, and knows that a
+rare item which loses everything may not be among the few that were drawn; Student's t and the bootstrap do not.
+
+Quantiles are not drawn but computed: P(sum(E_i z_i) <= 0) by the saddlepoint approximation (Lugannani & Rice
+1980, in Barndorff-Nielsen's form), whose error is below one part in a hundred.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize
+
+Floats = npt.NDArray[np.float64]
+
+REACH = 3.0
+"""Scores without bounds: the added item lies REACH / sqrt(n) times further out than the most extreme of n."""
+
+
+def quantile_of_zero(z: Floats) -> float:
+    """The standard normal quantile of P(sum(E_i z_i) <= 0), E_i independent exponentials of mean 1.
+
+    Infinite where no z is negative (-inf) or none is positive (+inf).
+    """
+    return _quantile(z, 0.0)[0]
+
+
+def _quantile(z: Floats, t: float) -> tuple[float, float]:
+    """`quantile_of_zero`, and the saddlepoint; t: where to start looking for it."""
+    least, most = float(z.min()), float(z.max())
+    if least >= 0:
+        return -math.inf, 0.0
+    if most <= 0:
+        return math.inf, 0.0
+    if t * most >= 1 or t * least >= 1:
+        t = 0.0
+    for _ in range(80):  # minimise -sum log(1 - t z), self-concordant: damped Newton cannot leave its domain
+        slope = z / (1 - t * z)
+        first, size = float(slope.sum()), math.sqrt(float(slope @ slope))
+        step = abs(first) / size
+        t -= first / (size * size) / (1 + step if step > 0.25 else 1)
+        if step < 1e-4:  # the next one would be its square
+            break
+    left = 1 - t * z
+    slope = z / left
+    root = math.copysign(math.sqrt(max(0.0, 2 * float(np.log(left).sum()))), t)
+    if abs(root) < 1e-3:  # the saddlepoint at the mean itself: the limit of the formula below
+        spread = math.sqrt(float(z @ z))
+        return float((z**3).sum()) / (3 * spread**3) - float(z.sum()) / spread, t
+    return root + math.log(t * math.sqrt(float(slope @ slope)) / root) / root, t
+
+
+@dataclass(frozen=True)
+class Items:
+    """Independent units (items, or clusters of them) behind one weighted mean.
+
+    sums, sizes: float[C], weighted values and weights of each unit. bounds: what a value can be; None where there
+    are no bounds, and then the added item is extrapolated from the most extreme unit.
+    """
+
+    sums: Floats
+    sizes: Floats
+    bounds: tuple[float, float] | None
+
+    @classmethod
+    def of(
+        cls, values: Floats, weights: Floats, group: npt.NDArray[np.int64], bounds: tuple[float, float] | None
+    ) -> Items:
+        """values, weights: float[n]. group: int[n], cluster numbers from 0."""
+        units = int(group.max()) + 1
+        totals = (np.bincount(group, weights=row, minlength=units) for row in (weights * values, weights))
+        sums, sizes = (total.astype(float) for total in totals)
+        return cls(sums, sizes, bounds)
+
+    @property
+    def mean(self) -> float:
+        """The weighted mean of all values."""
+        return float(self.sums.sum() / self.sizes.sum())
+
+    @property
+    def lopsided(self) -> float:
+        """Skewness of what the units contribute, without its sign, over the square root of their number."""
+        off = self.sums - self.mean * self.sizes
+        second = float(off @ off)
+        return abs(float((off**3).sum())) / second**1.5 if second > 0 else 0.0
+
+    def shifted(self, by: float) -> Items:
+        """The same items, each value moved by as much; bounds stay where they are."""
+        return Items(self.sums + by * self.sizes, self.sizes, self.bounds)
+
+    def level(self, at: float, side: int) -> float:
+        """At which normal quantile the limit of one side (-1 lower, +1 upper) lies at `at`: increasing in `at`."""
+        z = self.sums - at * self.sizes
+        return quantile_of_zero(np.append(z, self._unseen(at, side)))
+
+    def _unseen(self, at: float, side: int) -> float:
+        """What the added item contributes, of a unit's mean weight."""
+        size = float(self.sizes.mean())
+        if self.bounds is not None:
+            return size * (self.bounds[0 if side < 0 else 1] - at)
+        off = self.sums - self.mean * self.sizes
+        extreme = float(off.min() if side < 0 else off.max())
+        effective = float(self.sizes.sum()) ** 2 / float(self.sizes @ self.sizes)
+        return extreme * (1 + REACH / math.sqrt(effective)) + size * (self.mean - at)
+
+    def limit(self, quantile: float, side: int) -> float:
+        """The lower (side -1) or upper (side +1) limit at a normal quantile (1.96 for one of a 95 % interval)."""
+        mean, size = self.mean, float(self.sizes.mean())
+        end = mean + self._unseen(mean, side) / size  # the added item's own value
+        if abs(end - mean) <= 1e-12 * max(1.0, abs(mean)):
+            return mean
+        wanted, start = quantile * side, 0.0
+
+        def excess(at: float) -> float:
+            nonlocal start
+            found, start = _quantile(np.append(self.sums - at * self.sizes, self._unseen(at, side)), start)
+            return min(50.0, max(-50.0, found)) - wanted
+
+        # From next to the mean to next to the most extreme value there is.
+        extreme = self.sums / self.sizes
+        far = min(end, float(extreme.min())) if side < 0 else max(end, float(extreme.max()))
+        low, high = sorted((mean, far))
+        return _crossing(excess, low, high, 1e-6 * (high - low))
+
+
+def _crossing(function: Callable[[float], float], low: float, high: float, edge: float) -> float:
+    """Where an increasing function is 0 between low and high; the nearer end where it is not."""
+    if function(low + edge) >= 0:
+        return low
+    if function(high - edge) <= 0:
+        return high
+    return float(optimize.brentq(function, low + edge, high - edge, xtol=max(1e-15, edge)))
