@@ -87,11 +87,29 @@ class Items:
         return float(self.sums.sum() / self.sizes.sum())
 
     @property
+    def effective(self) -> float:
+        """How many units of equal weight would tell as much."""
+        return float(self.sizes.sum()) ** 2 / float(self.sizes @ self.sizes)
+
+    @property
     def lopsided(self) -> float:
         """Skewness of what the units contribute, without its sign, over the square root of their number."""
         off = self.sums - self.mean * self.sizes
         second = float(off @ off)
         return abs(float((off**3).sum())) / second**1.5 if second > 0 else 0.0
+
+    def unsteady(self, quantile: float) -> float:
+        """The standard error of a limit over that of the mean, on the side of the longer tail.
+
+        Samples that hold few of the extreme items have both a mean and an error that are too small:
+        var(m + q s) = var(m) (1 + q skewness / sqrt(n) + q^2 (kurtosis - 1) / (4 n)).
+        """
+        off = self.sums - self.mean * self.sizes
+        second = float(off @ off)
+        if second <= 0:
+            return 1.0
+        fourth = float((off**2) @ (off**2)) / second**2 - 1 / len(off)
+        return math.sqrt(1 + quantile * self.lopsided + quantile**2 / 4 * fourth)
 
     def shifted(self, by: float) -> Items:
         """The same items, each value moved by as much; bounds stay where they are."""
@@ -109,8 +127,7 @@ class Items:
             return size * (self.bounds[0 if side < 0 else 1] - at)
         off = self.sums - self.mean * self.sizes
         extreme = float(off.min() if side < 0 else off.max())
-        effective = float(self.sizes.sum()) ** 2 / float(self.sizes @ self.sizes)
-        return extreme * (1 + REACH / math.sqrt(effective)) + size * (self.mean - at)
+        return extreme * (1 + REACH / math.sqrt(self.effective)) + size * (self.mean - at)
 
     def limit(self, quantile: float, side: int) -> float:
         """The lower (side -1) or upper (side +1) limit at a normal quantile (1.96 for one of a 95 % interval)."""

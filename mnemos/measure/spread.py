@@ -15,17 +15,13 @@ from mnemos.measure.power import ALPHA
 
 Floats = npt.NDArray[np.float64]
 
-EXCESS = (1.6, 1.5)
-"""The seeds' own variance, for the minimum detectable change, is EXCESS[0] * max(0, what was found - EXCESS[1] * what
-items leave in it): cut at zero, the plain difference finds some where there is none and too little where there is."""
-
 
 @dataclass(frozen=True)
 class Spread:
     """Variance of a mean and its degrees of freedom. units: independent items or clusters.
 
-    Of several seeds: by_seeds, the part of the variance that is added for their spread; excess, its
-    unbiased estimate; noise, what items leave in the seeds' means; kept: the share of it taken off.
+    Of several seeds: by_seeds, the part of the variance that is added for their spread; excess, an estimate of the
+    seeds' own variance, whose root is right on average; noise, what items leave in the seeds' means.
     """
 
     variance: float
@@ -79,7 +75,7 @@ def two_way(d: Floats, share: Floats, group: npt.NDArray[np.int64]) -> Spread:
     cells = np.stack([np.bincount(group, weights=row, minlength=units) for row in rest])
     v_both = factor * float((cells**2).sum()) / (seeds * (seeds - 1)) if units > 1 else 0.0
     more = max(0.0, v_seeds - share_taken_off(seeds) * v_both)
-    excess = EXCESS[0] * max(0.0, v_seeds - EXCESS[1] * v_both)
+    excess = max(0.0, v_seeds - v_both) / unbiased(seeds) ** 2
     if not math.isfinite(v_items) or more <= rounding:
         return Spread(v_items, units - 1, units, seeds, 0.0, excess, v_both)
     total, q_items, q_seeds = v_items + more, t_quantile(units - 1), t_quantile(seeds - 1)
@@ -92,6 +88,11 @@ def share_taken_off(seeds: int) -> float:
     many. Chosen by simulation of normal items and seeds, as the most for which no mixture of the two is
     covered less than 93 % of the time."""
     return 1 - 0.9 / (seeds - 1)
+
+
+def unbiased(seeds: int) -> float:
+    """c4: the standard deviation of so many normal numbers over the true one, on average."""
+    return math.sqrt(2 / (seeds - 1)) * math.gamma(seeds / 2) / math.gamma((seeds - 1) / 2)
 
 
 def t_quantile(df: float) -> float:

@@ -44,9 +44,15 @@ SMALL = 20
 """Right-or-wrong items below which Newcombe's interval covers too rarely, and is taken at fewer items."""
 FEWEST = 9
 """Independent items below which nothing is said about scores without bounds."""
-LOPSIDED = 0.2
-"""Skewness of graded items, over the square root of their number, above which no minimum detectable change is told:
-it would be another upwards than downwards, and what the few extreme items did says too little about either."""
+FLIPS = 12
+"""Right-or-wrong items that must flip in a seed for several seeds to tell more than one, and for a minimum detectable
+change of several seeds."""
+EVEN = 100
+"""Items of equal weight that would tell as much, from which on a minimum detectable change is told of scores without
+bounds: fewer show too little of a long tail."""
+LOPSIDED = 0.5
+"""Skewness over the square root of the number of items, above which none is told of them either: one or two items make
+most of the error, and what they did says too little about others."""
 TOO_FEW = "too few items or seeds for this kind of score"
 
 
@@ -135,7 +141,8 @@ def _right_or_wrong(
 
 def _effective(table: tuple[float, float, float, float], n: int, seeds: int, spread: Spread) -> float:
     """Independent right-or-wrong items that would tell as much: n / design effect, reduced for few
-    degrees of freedom (Korn & Graubard 1998), never above n * seeds."""
+    degrees of freedom (Korn & Graubard 1998), never above n * seeds; above n only where a dozen items flipped
+    in a seed, because fewer do not show whether the seeds flip the same ones."""
     _, gained, lost, _ = table
     naive = (gained + lost - (gained - lost) ** 2) / n
     if spread.units < 2:
@@ -143,15 +150,16 @@ def _effective(table: tuple[float, float, float, float], n: int, seeds: int, spr
     few = (Z / t_quantile(spread.df)) ** 2
     if spread.variance <= 0 or naive <= 0:
         return max(1.0, spread.units * few)  # nothing varied: as if whole clusters moved together
-    return float(np.clip(n * naive / spread.variance, 1.0, n * seeds)) * few
+    most = n * seeds if n * (gained + lost) >= FLIPS else n
+    return float(np.clip(n * naive / spread.variance, 1.0, most)) * few
 
 
 def _flips_detectable(table: tuple[float, float, float, float], n: int, spread: Spread) -> float | None:
-    """The minimum detectable change of clustered items or several seeds; None where fewer than twenty items flipped in
-    a seed, which tells too little of how they will. A change makes flips of its own where
+    """The minimum detectable change of clustered items or several seeds; None where fewer than a dozen items flipped
+    in a seed, which tells too little of how they will. A change makes flips of its own where
     it is larger than those that were seen; they have the design effect of these, half of one item's where none was."""
     both, gained, lost, neither = table
-    if not stated(spread) or (spread.seeds > 1 and n * (gained + lost) < SMALL):
+    if not stated(spread) or (spread.seeds > 1 and n * (gained + lost) < FLIPS):
         return None
     seen = _flip_variance(gained + lost, gained - lost)
     effect = spread.by_items / seen if seen > 0 and spread.by_items > 0 else 1 / spread.units
@@ -274,7 +282,8 @@ def _graded_p(items: Items, spread: Spread) -> float:
 
 def _graded_detectable(items: Items, spread: Spread) -> float | None:
     """The change that is just proven by items alone, in the harder direction, then power as in `power`."""
-    if not stated(spread) or items.lopsided > LOPSIDED:
+    free = items.bounds is None
+    if not stated(spread) or (free and (items.effective < EVEN or items.lopsided > LOPSIDED)):
         return None
     most = 1.0 if items.bounds is not None else math.inf
     centred = items.shifted(-items.mean)
@@ -290,7 +299,7 @@ def _graded_detectable(items: Items, spread: Spread) -> float | None:
         return 1.0 if excess(1.0) <= 0 else float(optimize.brentq(excess, 0.0, 1.0, xtol=1e-6))
 
     half = max(just(-1), just(1))
-    error = math.sqrt(spread.by_items)
+    error = math.sqrt(spread.by_items) * items.unsteady(Z if free else Z / 2)  # half is the end of the scale's
     return detectable(lambda _: half, lambda _: error, most=most, **_of_seeds(spread))
 
 

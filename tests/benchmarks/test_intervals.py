@@ -45,3 +45,12 @@ def test_the_table_has_the_settings_that_studies_have() -> None:
 def test_a_claim_needs_interval_and_p() -> None:
     assert proven(paired([1.0] * 100, [[0.0] * 60 + [1.0] * 40]))
     assert not proven(paired([1.0] * 100, [[1.0] * 100]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_settings_that_are_hard_to_cover(kind: str) -> None:
+    """Few items, skew, rare losses, uneven weights, two and three seeds with effects of their own."""
+    for items, seeds, luck in ((9, 3, 1.0), (12, 1, 0.0), (12, 2, 1.0), (40, 1, 0.0), (40, 3, 1.0), (100, 3, 1.0)):
+        row = simulate(Setting(kind, items, seeds, luck), 300, 900)
+        assert faults(row) == [], row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -72,3 +73,18 @@ def test_resampling_keeps_arms_paired_and_has_the_spread_of_the_estimate() -> No
     assert drawn[0].mean() == pytest.approx(found.mean, abs=4 * error / 60)
     assert drawn[0].std() == pytest.approx(error, rel=0.1)
     assert replicate_draws(3, 5, draw).sum(axis=1) == pytest.approx(np.ones(5))
+
+
+def test_no_interval_of_points_passes_what_is_possible() -> None:
+    """A whole of parts from -1 to 1 lies within the sum of their factors, whatever Student's t says."""
+    d = np.array([[1.0, 1.0, 1.0, 0.2]])
+    own = Part(d, np.full(4, 0.25), np.arange(4))
+    found = estimate([own])
+    assert found.high == 1.0
+    assert found.low is not None
+    assert found.low < 0.8
+    assert (-estimate([own])).low == -1.0
+    assert estimate([own, dataclasses.replace(own)]).high == 2.0
+    free = estimate([own], bounded=False)
+    assert free.high is not None
+    assert free.high > 1.0

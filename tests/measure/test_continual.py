@@ -181,3 +181,12 @@ def test_one_order_pools_to_itself_and_items_widen_the_interval() -> None:
     assert found["mean"] == pytest.approx(mean)
     assert found["low"] is not None
     assert found["low"] < mean < (found["high"] or 0)
+
+
+def test_intervals_of_scores_from_0_to_1_end_at_what_is_possible() -> None:
+    found = sequence_metrics([[[0.95, 0.0], [0.1, 0.9]], [[0.6, 0.0], [0.5, 0.3]]], [0.0, 0.0])
+    assert (found["average_accuracy"]["low"], found["average_accuracy"]["high"]) == (0.0, 1.0)
+    assert (found["backward_transfer"]["low"], found["backward_transfer"]["high"]) == (-1.0, 1.0)
+    bits = sequence_metrics([[[1.9, 2.0], [1.1, 1.9]], [[2.6, 2.0], [2.5, 1.3]]], [2.0, 2.0])
+    assert bits["average_accuracy"]["high"] is not None
+    assert bits["average_accuracy"]["high"] > 2.5, "bits have no such end"

@@ -1,4 +1,7 @@
-"""Do 95 % intervals cover? Simulation, with the truth known; loose bounds that a wrong method fails."""
+"""Do 95 % intervals cover? Simulation, with the truth known; bounds that a wrong method fails.
+
+The whole table is made by `benchmarks.intervals`; here are other distributions: logits of difficulty and luck.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ def covered(draw: Callable[[np.random.Generator], Case], *, bounded: bool) -> fl
     rng, hits = np.random.default_rng(0), 0
     for _ in range(REPEATS):
         x, y, weights, clusters, truth = draw(rng)
-        found = paired(x, y, weights=weights, clusters=clusters, bounded=bounded)
+        found = paired(x, y, weights=weights, clusters=clusters, bounded=bounded, power=False)
         assert found.low is not None
         assert found.high is not None
         hits += found.low <= truth <= found.high
@@ -73,29 +76,29 @@ def graded(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("draw", "bounded", "least"),
+    ("draw", "bounded"),
     [
-        (flips(50, 0.10, 0.02), True, 0.93),
-        (flips(100, 0.05, 0.05), True, 0.92),
-        (flips(300, 0.30, 0.05), True, 0.92),
-        (trained(100, 3, 2, 0), True, 0.93),
-        (trained(100, 3, 2, 0.5), True, 0.92),
-        (trained(100, 3, 2, 1.5), True, 0.91),
-        (trained(300, 5, 2, 0.5), True, 0.92),
-        (trained(300, 2, 2, 0.3), True, 0.89),
-        (trained(200, 1, 1, 0, clusters=20), True, 0.92),
-        (trained(200, 3, 1, 0.3, clusters=20), True, 0.92),
-        (graded(30, 1, 0), False, 0.91),
-        (graded(60, 1, 0, weighted=True), False, 0.91),
-        (graded(60, 3, 0.2, weighted=True), False, 0.92),
-        (graded(50, 3, 2), False, 0.92),
-        (graded(150, 1, 0, clusters=15), False, 0.92),
-        (graded(150, 3, 0.2, clusters=15), False, 0.92),
+        (flips(50, 0.10, 0.02), True),
+        (flips(100, 0.05, 0.05), True),
+        (flips(300, 0.30, 0.05), True),
+        (trained(100, 3, 2, 0), True),
+        (trained(100, 3, 2, 0.5), True),
+        (trained(100, 3, 2, 1.5), True),
+        (trained(300, 5, 2, 0.5), True),
+        (trained(300, 2, 2, 0.3), True),
+        (trained(200, 1, 1, 0, clusters=20), True),
+        (trained(200, 3, 1, 0.3, clusters=20), True),
+        (graded(30, 1, 0), False),
+        (graded(60, 1, 0, weighted=True), False),
+        (graded(60, 3, 0.2, weighted=True), False),
+        (graded(50, 3, 2), False),
+        (graded(150, 1, 0, clusters=15), False),
+        (graded(150, 3, 0.2, clusters=15), False),
     ],
 )
-def test_intervals_cover(draw: Callable[[np.random.Generator], Case], bounded: bool, least: float) -> None:
-    """Nominal 0.95; 500 repetitions have a standard error of 0.01."""
-    assert least <= covered(draw, bounded=bounded) <= 0.995
+def test_intervals_cover(draw: Callable[[np.random.Generator], Case], bounded: bool) -> None:
+    """Nominal 0.95; the seed is fixed, and 500 repetitions have a standard error of 0.01."""
+    assert 0.93 <= covered(draw, bounded=bounded) <= 0.998
 
 
 @pytest.mark.slow

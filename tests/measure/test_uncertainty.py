@@ -263,10 +263,18 @@ def test_detectable_change_of_graded_items_is_near_statsmodels() -> None:
 def test_no_detectable_change_where_it_would_mislead() -> None:
     rng = np.random.default_rng(9)
     x = np.zeros(60)
-    assert u.paired(x, [rng.normal(size=60)], bounded=False).minimum_detectable is not None
-    assert u.paired(x, rng.normal(size=(2, 60)), bounded=False).minimum_detectable is None, "two seeds"
-    assert u.paired(x[:15], [rng.normal(size=15)], bounded=False).minimum_detectable is None, "few items"
-    assert u.paired(x, [np.eye(60)[0]], bounded=False).minimum_detectable is None, "one item made all of it"
+    even = rng.uniform(-0.2, 0.2, size=(3, 60))
+    assert u.paired(x, even[:1] + 0.5).minimum_detectable is not None
+    assert u.paired(x, even + 0.5).minimum_detectable is not None
+    assert u.paired(x, even[:2] + 0.5).minimum_detectable is None, "two seeds"
+    assert u.paired(x[:15], even[:1, :15] + 0.5).minimum_detectable is None, "few items"
+    many = rng.normal(size=120)
+    assert u.paired(np.zeros(120), [many], bounded=False).minimum_detectable is not None
+    assert u.paired(np.zeros(120), [many], bounded=False, power=False).minimum_detectable is None
+    alone = np.eye(120)[0] + 1e-3 * many
+    assert u.paired(np.zeros(120), [alone], bounded=False).minimum_detectable is None, "one item made all of it"
+    uneven = rng.lognormal(0, 1, 120)
+    assert u.paired(np.zeros(120), [many], weights=uneven, bounded=False).minimum_detectable is None, "few by weight"
     hit = (rng.random((3, 60)) < 0.02).astype(float)
     assert u.paired(x, hit).minimum_detectable is None, "hardly a flip in a seed"
 
