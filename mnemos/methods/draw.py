@@ -109,8 +109,12 @@ class JensenShannon:
 
     def loss(self, view: StepView) -> torch.Tensor:
         """Scalar with a gradient for the student only."""
-        student = (view.logits.float() / self.temperature).log_softmax(-1)
-        teacher = (view.references.logits_of(self.teacher).detach().float() / self.temperature).log_softmax(-1)
+        teacher, student = view.references.logits_of(self.teacher).detach(), view.logits
+        # Models of one tokenizer pad their vocabularies to different numbers of rows; no text becomes those.
+        rows = min(teacher.shape[-1], student.shape[-1])
+        teacher, student = (
+            (each[..., :rows].float() / self.temperature).log_softmax(-1) for each in (teacher, student)
+        )
         each = jensen_shannon(teacher, student, self.beta)
         return (each * view.weight * own(view).drawn).sum() / view.normaliser
 

@@ -107,25 +107,37 @@ class LocalModel:
     ) -> list[tuple[float, int]]:
         """Per prompt: sum over the answer's tokens of KL(self ‖ other) over the full vocabulary,
         in nats, and the number of tokens. answers: token ids, without the stop token. See
-        `score.divergence`. Raises NotComparable when the two tokenizers differ."""
-        self._check_same_tokens(other)
+        `score.divergence`. Raises NotComparable when the two tokenizers differ; more embedding
+        rows than the tokenizer has tokens are padding and no difference."""
+        tokens = self._same_tokens(other)
         rows = [self.renderer.prompt_ids(prompt) for prompt in prompts]
-        return score.divergence(self.model, other.model, rows, answers, self.batch_tokens)
+        return score.divergence(self.model, other.model, rows, answers, tokens, self.batch_tokens)
 
     @torch.inference_mode()
     def text_divergence(self, other: LocalModel, texts: Sequence[str]) -> list[tuple[float, int]]:
         """Per text: sum of KL(self ‖ other) over the tokens that `nats` predicts, in nats, and how many.
         (nan, 0) where the text exceeds a context. Raises NotComparable when the two tokenizers differ."""
-        self._check_same_tokens(other)
+        tokens = self._same_tokens(other)
         rows = choose.started(self.tokenizer, texts)
         return score.divergence(
-            self.model, other.model, [ids[:1] for ids in rows], [ids[1:] for ids in rows], self.batch_tokens
+            self.model, other.model, [ids[:1] for ids in rows], [ids[1:] for ids in rows], tokens, self.batch_tokens
         )
 
-    def _check_same_tokens(self, other: LocalModel) -> None:
+    def _same_tokens(self, other: LocalModel) -> int:
+        """How many token ids the one tokenizer of both has. NotComparable where there are two."""
         if self.tokenizer.get_vocab() != other.tokenizer.get_vocab():
             raise NotComparable(
                 f"the tokenizers of {self.name} and {other.name}",
                 "have different tokens, so token probabilities cannot be compared",
                 "compare checkpoints of one tokenizer",
             )
+        tokens: int = 1 + max(self.tokenizer.get_vocab().values())
+        for one in (self, other):
+            rows = int(one.model.get_input_embeddings().weight.shape[0])
+            if rows < tokens:
+                raise NotComparable(
+                    f"{one.name}: {rows} embedding rows",
+                    f"its tokenizer has {tokens} tokens",
+                    "compare checkpoints of one tokenizer",
+                )
+        return tokens

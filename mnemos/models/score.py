@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from mnemos.core.errors import NotComparable
 from mnemos.models.forward import LOGIT_BYTES, batches, context_length, kept, log_probs, logits_at, right_padded
 
 Window = tuple[list[int], int]
@@ -71,13 +70,20 @@ def _window_nats(model: Any, batch: Sequence[Window]) -> list[list[float]]:
 
 
 def divergence(
-    model: Any, other: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], batch_tokens: int
+    model: Any,
+    other: Any,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    tokens: int,
+    batch_tokens: int,
 ) -> list[tuple[float, int]]:
     """Per item: sum over the answer's tokens of KL(model ‖ other) between the two full next-token
     distributions, in nats, and how many tokens; the answer is given to both models.
 
     Exactly 0 for equal weights. (nan, 0) where prompt and answer exceed the shorter context of
-    the two. Raises NotComparable when the vocabularies differ in size.
+    the two. tokens: both distributions are taken over the first `tokens` ids, those that the
+    tokenizer knows: rows beyond pad the vocabulary to a round number, differently from model to
+    model, and no text ever becomes one of them.
     """
     limit = min(context_length(model), context_length(other))
     out: list[tuple[float, int]] = [(0.0, 0)] * len(prompts)
@@ -92,26 +98,22 @@ def divergence(
     for batch in batches([len(prompts[i]) + len(answers[i]) - 1 for i in fits], budget):
         members = [fits[k] for k in batch]
         pairs = [(list(prompts[i]), list(answers[i])) for i in members]
-        sums = kept(["divergence", pairs], lambda pairs=pairs: _batch_divergence(model, other, pairs))  # type: ignore[misc]
+        sums = kept(["divergence", pairs], lambda pairs=pairs: _batch_divergence(model, other, pairs, tokens))  # type: ignore[misc]
         for i, value in zip(members, sums, strict=True):
             out[i] = (value, len(answers[i]))
     return out
 
 
-def _batch_divergence(model: Any, other: Any, items: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
+def _batch_divergence(
+    model: Any, other: Any, items: Sequence[tuple[Sequence[int], Sequence[int]]], tokens: int
+) -> list[float]:
     device = model.get_input_embeddings().weight.device
     ids = right_padded([[*prompt, *answer[:-1]] for prompt, answer in items], device)
     spans = [(b * ids.shape[1] + len(prompt) - 1, len(answer)) for b, (prompt, answer) in enumerate(items)]
     flat = _flat(spans, device)
     ours, _ = logits_at(model, flat, input_ids=ids)
     theirs, _ = logits_at(other, flat, input_ids=ids)
-    if ours.shape != theirs.shape:
-        raise NotComparable(
-            f"vocabularies of {ours.shape[-1]} and {theirs.shape[-1]} tokens",
-            "KL needs one vocabulary",
-            "compare checkpoints of the same tokenizer",
-        )
-    p, q = ours.float().log_softmax(dim=-1), theirs.float().log_softmax(dim=-1)
+    p, q = (each[..., :tokens].float().log_softmax(dim=-1) for each in (ours, theirs))
     # Each position's KL is at least 0; what lies below is rounding.
     values = (p.exp() * (p - q)).sum(dim=-1).clamp_min(0).tolist()
     out, at = [], 0

@@ -116,7 +116,7 @@ class TrainedStage:
         return self.others[handle.fingerprint].logits(inputs, batch)
 
     def _other(self, handle: ModelHandle) -> Other:
-        from mnemos.models.load import load_tokenizer
+        from mnemos.models.load import check_vocabulary, load_tokenizer
 
         theirs = load_tokenizer(handle.path, trust_remote_code=consent(handle)["trust_remote_code"])
         if theirs.get_vocab() != self.renderer.tokenizer.get_vocab():
@@ -126,7 +126,13 @@ class TrainedStage:
                 "name a checkpoint of the same tokenizer, or probabilities of tokens cannot be compared",
             )
         split = self.trainer.args.world_size == 1
-        return Other(lambda: load_before(handle), self.trainer.args.device, self.longest, split)
+
+        def load() -> Any:
+            model = load_before(handle)
+            check_vocabulary(model, theirs, handle.path)
+            return model
+
+        return Other(load, self.trainer.args.device, self.longest, split)
 
     def _loss(self, rows: Sequence[Tokens]) -> torch.Tensor:
         trainer = self.trainer

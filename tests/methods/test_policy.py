@@ -131,6 +131,10 @@ def test_distillation_is_the_generalised_divergence(beta: float) -> None:
         each = divergence(teacher, student) if beta == 0 else divergence(student, teacher)
     expected = (each * n["weight"])[DRAWN].sum() / n["weight"].sum()
     assert JensenShannon(Handle("t"), beta, 0.5).loss(seen).item() == pytest.approx(expected, rel=1e-4)
+    # A teacher whose vocabulary is padded to more rows teaches the same.
+    padded = np.concatenate([told, np.full((N, 3), 9, np.float32)], axis=1)
+    seen = dataclasses.replace(seen, references=references(logits_of=lambda handle: torch.from_numpy(padded)))
+    assert JensenShannon(Handle("t"), beta, 0.5).loss(seen).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_what_the_methods_make_of_a_plan() -> None:

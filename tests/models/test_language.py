@@ -229,6 +229,24 @@ def test_divergence_misfits() -> None:
     stranger = LocalModel(model.model, tiny_tokenizer(vocabulary=380), "stranger", "x")
     with pytest.raises(NotComparable, match="different tokens"):
         model.divergence(stranger, PROMPTS[:1], [[5]])
-    padded = sharp("llama", vocab_size=464)
-    with pytest.raises(NotComparable, match="464"):
-        model.divergence(padded, PROMPTS[:1], [[5]])
+    cut = sharp("llama", vocab_size=len(model.tokenizer) - 1)
+    for one, other in ((model, cut), (cut, model)):
+        with pytest.raises(NotComparable, match=f"{len(model.tokenizer) - 1} embedding rows"):
+            one.divergence(other, PROMPTS[:1], [[5]])
+
+
+@pytest.mark.parametrize("side", ["before", "after", "both"])
+def test_rows_that_pad_a_vocabulary_change_no_divergence(side: str) -> None:
+    """Whatever stands in the rows that no token has, KL is that of the models without them."""
+    pair = [sharp("llama"), sharp("llama", seed=9)]
+    answers, texts = [[5, 6, 7], [9], list(range(20, 40))], ["The river runs past the old mill.", "0 1 2 3"]
+    wanted = pair[0].divergence(pair[1], PROMPTS[:3], answers), pair[0].text_divergence(pair[1], texts)
+    padded = [one for one, name in zip(pair, ("before", "after"), strict=True) if side in (name, "both")]
+    for more, one in zip((48, 16), padded, strict=False):
+        tokens = len(one.tokenizer)
+        one.model.resize_token_embeddings(tokens + more, mean_resizing=False)
+        torch.nn.init.normal_(one.model.get_output_embeddings().weight[tokens:], std=9)
+    found = pair[0].divergence(pair[1], PROMPTS[:3], answers), pair[0].text_divergence(pair[1], texts)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert [count for _, count in ours] == [count for _, count in theirs]
+        assert [nats for nats, _ in ours] == pytest.approx([nats for nats, _ in theirs], rel=1e-5)
