@@ -130,7 +130,7 @@ def _refusal(error: ValidationError, model: type[BaseModel], values: Mapping[str
     here = [one for one, its in zip(errors, places, strict=True) if its == place]
     given = here[0].get("input")
     met = "missing" if here[0]["type"] == "missing" else repr(given)
-    said = " or: ".join(dict.fromkeys(one["msg"] for one in here))
+    said = " or: ".join(dict.fromkeys(one["msg"].removeprefix("Value error, ") for one in here))
     cure = _hint(model, place)
     if any(one["type"] == "string_type" for one in here) and isinstance(given, int | float):
         quoted = str(given).lower() if isinstance(given, bool) else str(given)

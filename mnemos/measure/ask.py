@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnemos.core.errors import DataError, NotComparable, UsageError
 from mnemos.core.files import read_jsonl, write_jsonl
+from mnemos.core.names import refuse_clash
 from mnemos.core.nouns import Answer, Generation, LanguageModel, Score
 from mnemos.measure.items import Item
 from mnemos.measure.kinds import KINDS, MISSING
@@ -210,11 +211,7 @@ def file_name(suite: str) -> str:
 def save_measured(folder: str | Path, measured: Mapping[str, Measured]) -> None:
     """Write one file a suite, one line an item: {suite, item, text, finished, tokens, data, score,
     reason, weight, cluster}; a missing score is null with its reason."""
-    names = [file_name(name) for name in measured]
-    if len(set(names)) < len(names):
-        raise UsageError(
-            f"suites {sorted(measured)}", "give two the same file", "names may not differ by : and - alone"
-        )
+    refuse_clash(measured, "suites")
     for name, found in measured.items():
         write_jsonl(Path(folder) / file_name(name), map(_row, found.answers, found.scores))
 

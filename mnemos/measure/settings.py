@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from mnemos.core.names import Name
 from mnemos.core.settings import FileRef, ModelRef, Settings
 from mnemos.sources.checks import MatchName
 
@@ -13,7 +14,7 @@ from mnemos.sources.checks import MatchName
 class SuiteSettings(Settings):
     """Keys that every suite understands."""
 
-    name: str = Field(pattern=r"^[^/\\\s][^/\\\n]*$", max_length=100)
+    name: Name
     """The suite's name, unique within a study."""
     kind: str
     """How it asks and scores; `mnemos schema` lists the kinds."""

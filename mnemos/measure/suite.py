@@ -23,6 +23,7 @@ from mnemos.core.errors import DataError, UsageError, nearest
 from mnemos.core.fingerprint import directory_fingerprint, file_fingerprint, fingerprint
 from mnemos.core.json_text import parse_json
 from mnemos.core.method import validated
+from mnemos.core.names import refuse_clash
 from mnemos.core.nouns import Decoding
 from mnemos.core.places import located
 from mnemos.core.yaml_text import read_utf8, read_yaml
@@ -117,6 +118,8 @@ def load_suites(specs: Sequence[str | Mapping[str, Any]], base: Path, known: Ite
             if suite.name in found:
                 raise UsageError(f"suite {suite.name!r}", "is named twice", "give each suite its own name")
             found[suite.name] = suite
+    known = tuple(known)
+    refuse_clash(dict.fromkeys([*(suite.name for suite in known), *found]), "suites")
     return linked(found.values(), known)
 
 

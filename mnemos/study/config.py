@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,13 +13,11 @@ from pydantic import Field
 
 from mnemos.core.errors import UsageError, nearest
 from mnemos.core.method import find, validated
+from mnemos.core.names import Name, check_name, data_name, named_after, refuse_clash
 from mnemos.core.settings import ModelRef, Settings, TrainSettings
 from mnemos.core.yaml_text import dump_yaml, parse_yaml, read_yaml
 from mnemos.study.paths import data_location, located, model_location, resolve_path
 from mnemos.study.sections import Along, SuiteRoles, Task
-
-ARM_NAME = re.compile(r"[\w.,+=-]+")
-"""What an arm may be called: it names a folder."""
 
 MOST_ORDERS = 120
 """Sequences that `orders: all` may mean: those of five tasks."""
@@ -43,7 +40,7 @@ class Study(Settings):
     """Training settings shared by all arms."""
     seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
     """Each arm is trained once per seed."""
-    name: str | None = None
+    name: Name | None = None
     """The study's name; the file's stem unless given."""
     output_only: bool = True
     """Learn only what the model would write itself; false also learns prompts."""
@@ -134,7 +131,7 @@ def raw_study(
         raw, folder, name = _read_yaml(path), path.parent.resolve(), path.stem
     for key, value in (overrides or {}).items():
         _set(raw, key, value)
-    raw.setdefault("name", name)
+    raw.setdefault("name", named_after(name, "study"))
     return raw, folder
 
 
@@ -174,23 +171,22 @@ def _resolved(study: Study, folder: Path) -> Study:
     import mnemos.methods  # noqa: F401  fills the registry
 
     tasks = [_task(task, i, folder, study.is_sequence) for i, task in enumerate(study.listed)]
-    names = [task.name for task in tasks]
-    if len(set(names)) != len(names):
-        raise UsageError(f"teach: {names}", "task names must differ", "give each task a name")
+    names = [str(task.name) for task in tasks]
+    refuse_clash(names, "teach: tasks")
     arms = {"plain": [], **{arm: _arm(arm, steps or [], folder) for arm, steps in study.arms.items()}}
     if "joint" in arms and study.is_sequence and study.joint:
         raise UsageError("arms.joint", "is the name of the upper reference", "rename the arm, or set joint: false")
     if study.along and study.is_sequence:
         raise UsageError("along", "is for a single task", "leave it out: a sequence is measured after every task")
     for arm in arms:
-        if not ARM_NAME.fullmatch(arm):
-            raise UsageError(f"arms.{arm}", "names a folder: letters, digits, . , + = - _", "rename the arm")
+        check_name(arm, "arms: name")
+    refuse_clash([*arms, *(["joint"] if study.is_sequence and study.joint else [])], "arms")
     for arm in study.arm_train:
         if arm not in arms:
             raise UsageError(f"arm_train.{arm}", "is not an arm of this study", nearest(arm, arms))
         study.train_of(arm)
-    _check_orders(study, [str(name) for name in names])
-    arm_data = _arm_data(study, list(arms), [str(name) for name in names], folder)
+    _check_orders(study, names)
+    arm_data = _arm_data(study, list(arms), names, folder)
     roles = SuiteRoles(new=_suites(study.suites.new, folder), old=_suites(study.suites.old, folder))
     if not any([roles.new, roles.old, *(task.suites for task in tasks)]):
         raise UsageError(
@@ -252,10 +248,10 @@ def _check_orders(study: Study, names: Sequence[str]) -> None:
 
 def _task(task: Task, number: int, folder: Path, sequence: bool) -> Task:
     data = data_location(task.data, folder)
-    stem = re.sub(r"(\.(jsonl|json|parquet|txt|gz))+$", "", Path(task.data).name) or f"task-{number}"
     if sequence and not task.suites:
         raise UsageError(f"teach.{number}.suites = []", "each task of a sequence needs its own suite", "name one")
-    return task.model_copy(update={"data": data, "name": task.name or stem, "suites": _suites(task.suites, folder)})
+    name = task.name or data_name(task.data, f"task-{number}")
+    return task.model_copy(update={"data": data, "name": name, "suites": _suites(task.suites, folder)})
 
 
 def _arm(arm: str, steps: ArmSteps, folder: Path) -> ArmSteps:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from mnemos.core.errors import DataError, UsageError, printable
 from mnemos.core.files import write_jsonl, write_text
+from mnemos.core.names import data_name
 from mnemos.core.nouns import Example, Turn
 from mnemos.core.yaml_text import yaml_scalar
 from mnemos.study.paths import data_location, model_location
@@ -69,7 +69,7 @@ def write_study(data: str, model: str, out: Path, *, force: bool = False) -> Ite
     if len(examples) < 10:
         raise DataError(f"{data}", f"has {len(examples)} rows; a study needs 10 at least", "add rows")
     held, train = _split(examples)
-    stem = re.sub(r"(\.(jsonl|json|parquet|txt|gz))+$", "", Path(data).name)
+    stem = data_name(data, "rows")
     folder = out.parent
     train_file, suite_file = folder / f"{stem}.train.jsonl", folder / "suites" / f"{stem}.yaml"
     write_jsonl(train_file, [row_of(example) for example in train])

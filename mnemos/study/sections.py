@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from mnemos.core.names import Name
 from mnemos.core.settings import DataRef, Settings
 
 
@@ -14,7 +15,7 @@ class Task(Settings):
 
     data: DataRef
     """File, Hugging Face dataset directory or hub id of the rows to learn."""
-    name: str | None = None
+    name: Name | None = None
     """The task's name; the data's stem unless given."""
     format: str | None = None
     """messages, prompt_completion, text, alpaca, sharegpt, preference or label; detected unless given."""

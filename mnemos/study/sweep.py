@@ -19,6 +19,7 @@ from typing import Any
 
 from mnemos.core.errors import UsageError, nearest
 from mnemos.core.method import find
+from mnemos.core.names import named_after, one_file
 from mnemos.core.settings import TrainSettings
 from mnemos.core.yaml_text import parse_yaml
 from mnemos.study.config import Study, raw_study, resolved_study
@@ -198,9 +199,10 @@ def _names(text: str) -> list[str]:
 def _name(pairs: Any, taken: Mapping[str, Any]) -> str:
     """replay.share_of_final=0.1,lora.rank=8, without what a folder's name should not have."""
     said = ",".join(f"{key}={_short(value)}" for key, value in pairs)
-    name = re.sub(r"[^\w.,+=-]+", "_", said.replace(" ", "").replace("*", "x"))
+    name = named_after(re.sub(r"[^\w.,+=-]+", "_", said.replace(" ", "").replace("*", "x")), "value")
+    there = {one_file(one) for one in taken}
     number, free = 1, name
-    while free in taken:
+    while one_file(free) in there:
         number += 1
         free = f"{name}-{number}"
     return free

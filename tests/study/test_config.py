@@ -58,7 +58,7 @@ def test_paths_are_absolute_plain_is_added_and_the_dump_is_the_same_study(tmp_pa
         ({"arms": {"a": [{"replay": {"share": 0.1}}]}}, "share_of_final"),
         ({"arms": {"a": [{"replay": {"share_of_final": 1.5}}]}}, "1.5"),
         ({"arms": {"a": [{"replay": {}, "lora": {}}]}}, "one {method: settings} pair"),
-        ({"arms": {"a/b": []}}, "names a folder"),
+        ({"arms": {"a/b": []}}, "/ separates folders"),
         ({"seeds": []}, "seeds"),
         ({"seeds": [1, 1]}, "differ"),
         ({"suites": {}}, "no suite"),

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from mnemos.core.errors import DataError, UsageError, nearest
 from mnemos.core.method import validated
+from mnemos.core.names import Name, one_file
 from mnemos.core.settings import Settings
 from mnemos.core.yaml_text import read_yaml
 
@@ -24,7 +25,7 @@ REGISTRY = Path(__file__).parent / "roads.yaml"
 class Road(Settings):
     """One entry of the registry."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+    name: Annotated[Name, Field(pattern=r"^[a-z0-9-]+$")]
     """What `mnemos reproduce` calls it."""
     title: str
     """One line."""
@@ -44,6 +45,8 @@ def load_roads(path: Path = REGISTRY) -> list[Road]:
     if not path.is_file():
         raise UsageError(f"{path}", "does not exist", "give a registry of roads, or none for the shipped one")
     rows = read_yaml(path) or []
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UsageError(f"{path}", "must be a list of roads", "write - {name: …, title: …, papers: […], parts: […]}")
     roads: list[Road] = [validated(Road, row, where=f"road {row.get('name')}") for row in rows]
     studies = [study_name(part, path) for road in roads for part in road.parts]
     for road in roads:
@@ -54,7 +57,8 @@ def load_roads(path: Path = REGISTRY) -> list[Road]:
 
 
 def _once(names: Sequence[str], what: str) -> None:
-    twice = next((name for name in names if names.count(name) > 1), None)
+    files = [one_file(name) for name in names]
+    twice = next((name for name, file in zip(names, files, strict=True) if files.count(file) > 1), None)
     if twice:
         raise DataError(f"{what} {twice}", "is there twice", "rename one")
 
