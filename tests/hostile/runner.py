@@ -91,7 +91,7 @@ class Warm:
         self.process.stdout.close()
 
     def run(self, case: Case, **names: str) -> None:
-        """Make the case's folder, run its command, and assert what is asked of it. names: filled into words and files."""
+        """Make the case's folder, run its command, and assert what is asked of it. names: put into words and files."""
         self.count += 1
         around = self.folder / f"{self.count}"
         folder, out, err = around / "here", self.folder / f"{self.count}.out", self.folder / f"{self.count}.err"

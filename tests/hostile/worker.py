@@ -76,7 +76,7 @@ def child(job: dict[str, Any]) -> int:
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Fork, wait, and tell: exit code (below 0: the signal), seconds of processor time, bytes beyond the warm process."""
+    """Fork, wait, tell: exit code (below 0: the signal), seconds of processor time, bytes beyond the warm process."""
     told, tells = os.pipe()
     process = os.fork()
     if process == 0:
