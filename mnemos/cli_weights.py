@@ -151,7 +151,9 @@ def register(app: typer.Typer) -> None:
 def _tell(merged: Merged, out: Path) -> None:
     for line in merged.warnings:
         print(f"mnemos: warning: {line}", file=sys.stderr)
-    for line in merged.notes:
+    from mnemos.models.card import kept_lines
+
+    for line in (*merged.notes, *kept_lines(merged)):
         print(line)
     if merged.resumed:
         print(f"continued: {merged.resumed} files were there already")

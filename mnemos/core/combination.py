@@ -68,17 +68,16 @@ class Operator:
 _SCALE = Option("scale", 1.0, depth=True)
 _SEED = Option("seed", 0, 0, 2**53 - 1, whole=True)
 _DENSITY = Option("density", 0.2, 0, 1)
+_EXACT = Option("exact", 0, 0, 1, whole=True)
 _DROP = Option("drop", 0.9, 0, 1, below=True)
 
 OPERATORS: dict[str, Operator] = {
     "slerp": Operator(2, 2, (Option("t", None, depth=True),)),
-    "ties": Operator(2, None, (_DENSITY, _SCALE)),
+    "ties": Operator(2, None, (_DENSITY, _SCALE, _EXACT)),
     "dare": Operator(2, None, (_DROP, _SEED, _SCALE)),
     "dare_ties": Operator(2, None, (_DROP, _SEED, _SCALE)),
     "della": Operator(2, None, (Option("drop", 0.5, 0, 1, below=True), Option("spread", 0.2, 0, 1), _SEED, _SCALE)),
-    "breadcrumbs": Operator(
-        2, None, (Option("smallest", 0.85, 0, 1), Option("largest", 0.01, 0, 1), Option("scale", 1.0, depth=True))
-    ),
+    "breadcrumbs": Operator(2, None, (Option("smallest", 0.85, 0, 1), Option("largest", 0.01, 0, 1), _SCALE, _EXACT)),
     "model_stock": Operator(3, None),
     "where": Operator(2, 2, pattern=True),
     "soup": Operator(2, None),

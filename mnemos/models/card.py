@@ -17,6 +17,8 @@ from mnemos.models.merge_files import MARK
 
 WHOLE = 64 << 20
 """Bytes of weights that are read whole to name a checkpoint."""
+FAR = 0.01
+"""From here on a share that was kept is more than the one asked for."""
 STEP, PIECE = 4 << 20, 64 << 10
 EMBEDDINGS = {
     "same": "one vocabulary, rows added as they lie",
@@ -35,11 +37,24 @@ def write_card(folder: Path, merged: Merged) -> None:
         "embeddings": merged.how.embeddings,
         "dtypes": merged.dtypes,
         "warnings": list(merged.warnings),
-        "notes": list(merged.notes),
+        "notes": [*merged.notes, *kept_lines(merged)],
+        "kept": merged.kept,
         "kind": "vector" if merged.how.vector else "model",
     }
     write_json(folder / MARK, value)
     write_text(folder / "README.md", card(value))
+
+
+def kept_lines(merged: Merged) -> list[str]:
+    """What operators kept of their deltas, a line each."""
+    of = f" (in the files written by the last call, all but {merged.resumed})" if merged.resumed else ""
+    lines = []
+    for written, shares in merged.kept.items():
+        kept = ", ".join(f"{share:.1%} of {name}" for name, share in shares["kept"])
+        lines.append(f"{written} kept {kept}; asked for {shares['asked']:.1%}{of}")
+        if any(share > shares["asked"] + FAR for _, share in shares["kept"]):
+            lines[-1] += ": equal sizes at the threshold are all kept, exact=1 takes exactly the share"
+    return lines
 
 
 def add_table(folder: Path, table: str) -> None:

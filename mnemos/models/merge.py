@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -70,7 +70,8 @@ class How:
 @dataclass(frozen=True)
 class Merged:
     """What was written. warnings: what looks wrong but was done. notes: what was decided about
-    tokens. resumed: shards that an earlier, killed call had finished."""
+    tokens. resumed: shards that an earlier, killed call had finished. kept: operator that keeps the
+    largest deltas -> {"asked": their share, "kept": [model, share kept] of the tensors that this call wrote}."""
 
     expression: str
     checkpoints: dict[str, str]
@@ -81,11 +82,13 @@ class Merged:
     resumed: int
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    kept: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass
 class Merge:
-    """A merge that is checked and laid out, but not computed. targets: in the trunk's order."""
+    """A merge that is checked and laid out, but not computed. targets: in the trunk's order. tensors: those
+    that something is computed for, with what was kept of their deltas once they are written."""
 
     expression: Combination
     opened: dict[str, Weights]
@@ -94,6 +97,7 @@ class Merge:
     alignment: Alignment | None
     targets: list[Target] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    tensors: list[Tensor] = field(default_factory=list)
 
     @property
     def trunk(self) -> Weights:
@@ -120,6 +124,19 @@ def plan(expression: Combination, opened: dict[str, Weights], parent: str, how: 
     merge.targets = [_target(merge, key, depth[key]) for key in merge.trunk.stored]
     merge.warnings = warnings_of(expression, opened, parent, vector=how.vector)
     return merge
+
+
+def kept_shares(merge: Merge) -> dict[str, dict[str, Any]]:
+    """What operators kept of their deltas, in the form of `Merged.kept`: by elements over all tensors."""
+    found: dict[str, dict[str, Any]] = {}
+    for written in dict.fromkeys(written for tensor in merge.tensors for written in tensor.kept):
+        seen = [(tensor, tensor.kept[written]) for tensor in merge.tensors if written in tensor.kept]
+        # Rows that are kept whole are zeros in every model: seen, but no part of any share.
+        stayed = [tensor.count * np.array(kept.stayed) / np.maximum(kept.seen, 1) for tensor, kept in seen]
+        shares = np.sum(stayed, axis=0) / max(sum(tensor.live for tensor, _ in seen), 1)
+        first = seen[0][1]
+        found[written] = {"asked": first.asked, "kept": list(zip(first.models, shares.round(6).tolist(), strict=True))}
+    return found
 
 
 def rows_of(weights: Weights) -> int | None:
@@ -227,6 +244,7 @@ def _target(merge: Merge, key: str, place: float) -> Target:
         shape = (merge.alignment.rows, *ours.shape[1:])
         live = merge.alignment.live * math.prod(ours.shape[1:])
     tensor = Tensor(key, shape, place, torch.float64 if dtype == torch.float64 else torch.float32, views, live)
+    merge.tensors.append(tensor)
     job = Job(merge, tensor, formula, dtype, tuple((1.0, view) for view in kept))
     return Target(key, dtype, shape, job.pieces)
 

@@ -20,8 +20,9 @@ model_stock(base, a, b, …) arXiv:2403.19522: t * mean + (1-t) * base, t = N co
                       mean cosine between deltas
 
 Deviations from the papers: 1. ties, breadcrumbs: the shares are of each tensor, not of the whole
-model. 2. ties: equal magnitudes at the threshold are all kept; a sum of exactly 0 elects no sign.
-3. model_stock: for more than two models the one angle of the paper is the mean over pairs.
+model. 2. ties, breadcrumbs: equal magnitudes at a threshold are all kept, which in 16 bits may be many more
+than the share (`exact=1` takes exactly the share, of equal ones those that stand first); ties: a sum of
+exactly 0 elects no sign. 3. model_stock: for more than two models the one angle of the paper is the mean over pairs.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -38,13 +39,13 @@ import torch
 
 from mnemos.core.combination import Call, Combination, value_at
 from mnemos.core.errors import UsageError
-from mnemos.models.selection import blocks, largest
+from mnemos.models.masks import Drop, DropByRank, Mask, Trim
+from mnemos.models.selection import Sizes, blocks, largest
+from mnemos.models.selection import places as places_of
 from mnemos.models.tensors import View, row_width
 
 BLOCK = 1 << 17
 """Elements worked on at a time: a few float32 buffers of this size fit the processor's cache."""
-PAGE = 1 << 16
-"""Elements whose random numbers share one seed, so that they depend on neither block nor thread."""
 PARALLEL = 0.9995
 """|cosine| from which slerp is a straight line."""
 
@@ -80,88 +81,42 @@ class Sum:
         return self.terms[0][1] if len(self.terms) == 1 and self.terms[0][0] == 1 else None
 
 
-class Mask(Protocol):
-    """Drops elements of a delta in place."""
-
-    def __call__(self, delta: torch.Tensor, start: int) -> None:
-        """delta: elements from `start` on."""
-        ...
-
-
 @dataclass(frozen=True)
-class Trim:
-    """Keeps low <= |delta| <= high."""
+class Kept:
+    """What an operator kept of one tensor. asked: the share that it was told to keep. Of each of `models`:
+    stayed, deltas that are not 0 behind its mask; seen, all."""
 
-    low: float
-    high: float = math.inf
-
-    def __call__(self, delta: torch.Tensor, start: int) -> None:
-        """Zero the rest; NaN stays."""
-        if delta.dtype == torch.float64:  # the bounds are float32, and so is the comparison
-            size = delta.abs().float()
-            delta.mul_((size >= self.low) & (size <= self.high))
-            return
-        if self.low > 0:
-            # hardshrink zeroes |x| <= its bound, in one pass: the next smaller float32 makes that < low.
-            below = float(np.nextafter(np.float32(self.low), np.float32(0)))
-            torch.hardshrink(delta, below, out=delta)
-        if self.high != math.inf:
-            delta.sub_(torch.hardshrink(delta, self.high))
-
-
-@dataclass(frozen=True)
-class Drop:
-    """Drops with one chance, divides the rest by 1 - chance."""
-
-    chance: float
-    seed: tuple[int, ...]
-
-    def __call__(self, delta: torch.Tensor, start: int) -> None:
-        """Multiply with 0 or 1 / (1 - chance)."""
-        if self.chance > 0:
-            keep = uniform(self.seed, start, start + delta.numel()) >= self.chance
-            delta.mul_(torch.from_numpy(keep)).mul_(1 / (1 - self.chance))
-
-
-@dataclass(frozen=True)
-class DropByRank:
-    """Drops each row's small elements with a greater chance than its large ones (MAGPRUNE)."""
-
-    chance: float
-    spread: float
-    seed: tuple[int, ...]
-    width: int
-
-    def __call__(self, delta: torch.Tensor, start: int) -> None:
-        """Multiply with 0 or 1 / (1 - chance of its rank)."""
-        rows = delta.view(-1, self.width)
-        order = rows.abs().argsort(dim=1, descending=True, stable=True)
-        ranks = torch.empty_like(order).scatter_(1, order, torch.arange(self.width).expand_as(order))
-        chance = self.chance - self.spread / 2 + self.spread * ranks.to(delta.dtype) / self.width
-        drawn = torch.from_numpy(uniform(self.seed, start, start + delta.numel())).view_as(rows)
-        rows.mul_(drawn >= chance).div_(1 - chance)
+    asked: float
+    models: tuple[str, ...]
+    stayed: list[int]
+    seen: list[int]
 
 
 @dataclass(frozen=True)
 class Deltas:
-    """base + scale * (masked deltas, summed or elected)."""
+    """base + scale * (masked deltas, summed or elected). kept: counted as
+    blocks are made; None where nobody asks."""
 
     base: Sum
     models: tuple[Sum, ...]
     masks: tuple[Mask | None, ...]
     scale: float
     elect: bool
+    kept: Kept | None = None
 
     def block(self, start: int, stop: int, wide: torch.dtype) -> torch.Tensor:
         """Elements [start, stop)."""
         base = self.base.block(start, stop, wide)
         deltas, spoilt = [], []
-        for model, mask in zip(self.models, self.masks, strict=True):
+        for number, (model, mask) in enumerate(zip(self.models, self.masks, strict=True)):
             delta = model.block(start, stop, wide).sub_(base)
             if not math.isfinite(float(delta.sum())):
                 spoilt.append(delta * 0)  # NaN where it is not finite: masks must not hide it
             if mask is not None:
                 mask(delta, start)
+            if self.kept is not None:
+                self.kept.seen[number] += delta.numel()
+                self.kept.stayed[number] += int(delta.count_nonzero())
             deltas.append(delta)
         out = base.add_(_elected(deltas) if self.elect else _total(deltas), alpha=self.scale)
         return out.add_(_total(spoilt)) if spoilt else out
@@ -187,19 +142,11 @@ def _elected(deltas: Sequence[torch.Tensor]) -> torch.Tensor:
     return total.mul_(sign).div_(count.clamp_(min=1))
 
 
-def uniform(seed: Sequence[int], start: int, stop: int) -> np.ndarray:
-    """float32[stop - start] in [0, 1): the numbers of these elements, whatever block they are in."""
-    parts = []
-    for page in range(start // PAGE, -(-stop // PAGE)):
-        drawn = np.random.Generator(np.random.SFC64([*seed, page])).random(PAGE, dtype=np.float32)
-        parts.append(drawn[max(start - page * PAGE, 0) : stop - page * PAGE])
-    return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0, np.float32)
-
-
 @dataclass(frozen=True)
 class Tensor:
     """What is known of the tensor in hand. views: checkpoint -> its tensor. place: depth in [0, 1].
-    live: elements that take part in shares (rows that are kept whole do not)."""
+    live: elements that take part in shares (rows that are kept whole do not). kept: what each
+    operator, as written, keeps of the largest deltas."""
 
     key: str
     shape: tuple[int, ...]
@@ -207,6 +154,7 @@ class Tensor:
     wide: torch.dtype
     views: Mapping[str, View]
     live: int
+    kept: dict[str, Kept] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -296,18 +244,32 @@ def _model_stock(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
 
 def _largest(models: Sequence[Sum], tensor: Tensor, ranks: Sequence[int]) -> list[list[float]]:
     """For each rank k, each model's k-th largest |delta| as float32 (k = 0: infinity)."""
+    return largest(_sizes(models, tensor), len(models) - 1, ranks, tensor.count, tensor.width, BLOCK)
 
+
+def _last(models: Sequence[Sum], tensor: Tensor, rank: int, values: Sequence[float]) -> list[int]:
+    """The index of each model's `rank`-th largest |delta|, which is `values`."""
+    return places_of(_sizes(models, tensor), values, rank, tensor.count, tensor.width, BLOCK)
+
+
+def _sizes(models: Sequence[Sum], tensor: Tensor) -> Sizes:
     def sizes(start: int, stop: int) -> list[np.ndarray]:
         base, *rest = (model.block(start, stop, tensor.wide) for model in models)
         return [model.sub_(base).float().abs_().numpy() for model in rest]
 
-    return largest(sizes, len(models) - 1, ranks, tensor.count, tensor.width, BLOCK)
+    return sizes
 
 
 def _ties(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
     density = float(call.option("density"))  # type: ignore[arg-type]
     keep = max(round(density * tensor.live), 1) if density > 0 else 0
-    masks = [Trim(low) if low > 0 else None for low in _largest(models, tensor, [keep])[0]]
+    lows = _largest(models, tensor, [keep])[0]
+    masks: list[Trim | None]
+    if call.option("exact"):
+        cut = zip(lows, _last(models, tensor, keep, lows), strict=True)
+        masks = [Trim(low, last=last) for low, last in cut]
+    else:
+        masks = [Trim(low) if low > 0 else None for low in lows]
     return _deltas(call, models, masks, tensor, elect=True)
 
 
@@ -316,8 +278,13 @@ def _breadcrumbs(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
     top = math.floor(largest * tensor.live)
     keep = tensor.live - math.floor(smallest * tensor.live)
     # The largest value that stays is the (top + 1)-th; where nothing stays, both bounds are infinite.
-    lows, highs = _largest(models, tensor, [keep if keep > top else 0, top + 1 if keep > top else 0])
+    keep, beyond = (keep, top + 1) if keep > top else (0, 0)
+    lows, highs = _largest(models, tensor, [keep, beyond])
     masks = [Trim(low, high) for low, high in zip(lows, highs, strict=True)]
+    if call.option("exact") and keep:
+        # The first that stays is one of exactly `high`: those of it that stand before go.
+        last, first = _last(models, tensor, keep, lows), _last(models, tensor, beyond, highs)
+        masks = [Trim(*four) for four in zip(lows, highs, last, (place - 1 for place in first), strict=True)]
     return _deltas(call, models, masks, tensor, elect=False)
 
 
@@ -339,7 +306,20 @@ def _where(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
 
 def _deltas(call: Call, models: Sequence[Sum], masks: Sequence[Mask | None], tensor: Tensor, *, elect: bool) -> Sum:
     scale = value_at(call.option("scale"), tensor.place)
-    return Sum(((1.0, Deltas(models[0], tuple(models[1:]), tuple(masks), scale, elect)),))
+    asked, kept = _asked_share(call), None
+    if asked is not None:
+        names = tuple(map(str, call.models[1:]))
+        empty = Kept(asked, names, [0] * len(names), [0] * len(names))
+        kept = tensor.kept.setdefault(str(call), empty)
+    return Sum(((1.0, Deltas(models[0], tuple(models[1:]), tuple(masks), scale, elect, kept)),))
+
+
+def _asked_share(call: Call) -> float | None:
+    """The share of each delta that an operator is told to keep by size; None for all others."""
+    options = {name: float(value) for name, value in call.options if isinstance(value, int | float)}
+    if call.operator == "ties":
+        return options["density"]
+    return 1 - options["smallest"] - options["largest"] if call.operator == "breadcrumbs" else None
 
 
 def _seeds(call: Call, tensor: Tensor) -> list[tuple[int, ...]]:

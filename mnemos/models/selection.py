@@ -47,6 +47,30 @@ def largest(sizes: Sizes, rows: int, ranks: Sequence[int], count: int, width: in
     return [[found[k, row] for row in range(rows)] for k in ranks]
 
 
+def places(sizes: Sizes, values: Sequence[float], rank: int, count: int, width: int, block: int) -> list[int]:
+    """For each row of numbers, the index of its `rank`-th largest, of equal ones the earlier first; -1 for rank 0.
+
+    values: what `largest` found for that rank. One pass, and one block a row again.
+    """
+    spans = list(blocks(count, width, block))
+    above, equal = np.zeros(len(values), np.int64), np.zeros((len(values), len(spans)), np.int64)
+    for number, (start, stop) in enumerate(spans):
+        for row, (mine, value) in enumerate(zip(sizes(start, stop), values, strict=True)):
+            above[row] += np.count_nonzero(mine > value)
+            equal[row, number] = np.count_nonzero(mine == value)
+    found = []
+    for row, value in enumerate(values):
+        wanted, reached = min(rank, count) - int(above[row]), equal[row].cumsum()
+        number = int(np.searchsorted(reached, wanted))
+        if wanted < 1 or number == len(spans):  # nothing stays, or values that are not finite
+            found.append(-1)
+            continue
+        start, stop = spans[number]
+        among = wanted - int(reached[number] - equal[row, number])
+        found.append(start + int(np.flatnonzero(sizes(start, stop)[row] == value)[among - 1]))
+    return found
+
+
 def _bracketed(
     sizes: Sizes, wanted: Sequence[tuple[int, int]], count: int, width: int, block: int
 ) -> dict[tuple[int, int], float]:

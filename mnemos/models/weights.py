@@ -23,7 +23,7 @@ from mnemos.core.files import write_json
 from mnemos.models.card import write_card
 from mnemos.models.files import VECTOR
 from mnemos.models.lora import open_weights
-from mnemos.models.merge import NAMED_DTYPES, How, Merge, Merged, plan
+from mnemos.models.merge import NAMED_DTYPES, How, Merge, Merged, kept_shares, plan
 from mnemos.models.merge_files import write_rest
 from mnemos.models.shards import PLAN, Shard, fits, full_disk, index, pack, shard, write
 from mnemos.models.tensors import Weights
@@ -143,6 +143,7 @@ def _finish(merge: Merge, shards: Sequence[Shard], partial: Path, out: Path, res
         resumed,
         tuple(merge.warnings),
         merge.alignment.notes if merge.alignment is not None else (),
+        kept_shares(merge),
     )
     if merge.how.vector:
         write_json(partial / VECTOR, {"expression": merged.expression, "checkpoints": merged.checkpoints})

@@ -117,10 +117,11 @@ def test_padding_rows_are_the_donors(tmp_path: Path) -> None:
 
 
 def test_ties_over_kept_rows_counts_only_the_others(chinese: dict[str, Path], tmp_path: Path) -> None:
-    merged("ties(base, chat, cp, density=0.5)", chinese, tmp_path / "out", "cp", embeddings="align", template="cp")
+    text = "ties(base, chat, cp, density=0.5)"
+    made = merged(text, chinese, tmp_path / "out", "cp", embeddings="align", template="cp")
     plain = {n: write(tmp_path / f"{n}4", {k: v[:4] if k in (EMBEDDING, HEAD) else v for k, v in tensors(p).items()})
              for n, p in chinese.items()}  # fmt: skip
-    merged("ties(base, chat, cp, density=0.5)", plain, tmp_path / "plain", "cp")
+    assert made.kept == merged(text, plain, tmp_path / "plain", "cp").kept
     out, small = tensors(tmp_path / "out"), tensors(tmp_path / "plain")
     torch.testing.assert_close(out[EMBEDDING][:4], small[EMBEDDING])
 
@@ -443,6 +444,35 @@ def test_shards_index_and_card(trio: dict[str, Path], tmp_path: Path) -> None:
         assert f"| `{name}` | {name} | `{Checkpoint(str(place)).fingerprint}` |" in card
     add_table(tmp_path / "out", "| suite |")
     assert (tmp_path / "out" / "README.md").read_text() == card + "\n## Measured\n\n| suite |\n"
+
+
+def test_what_ties_kept_is_said_where_it_is_more_than_was_asked_for(tmp_path: Path) -> None:
+    """Deltas of one step of bfloat16 each: the threshold is their one size, so all of them are kept."""
+    base = {key: torch.ones_like(value).bfloat16() for key, value in some(0).items()}
+    torch.manual_seed(0)
+    steps = {key: (torch.rand(value.shape) < 0.4).float() * 2**-7 for key, value in base.items()}
+    places = {
+        "base": write(tmp_path / "base", base),
+        "a": write(tmp_path / "a", {key: (value + steps[key]).bfloat16() for key, value in base.items()}),
+        "b": write(tmp_path / "b", base),
+    }
+    share = sum(int(value.count_nonzero()) for value in steps.values()) / sum(v.numel() for v in steps.values())
+    wanted = sum(max(round(0.2 * value.numel()), 1) for value in steps.values()) / sum(
+        value.numel() for value in steps.values()
+    )
+    for exact, kept in ((0, share), (1, wanted)):
+        text = f"ties(base, a, b, density=0.2, exact={exact})"
+        done = merged(text, places, tmp_path / f"out {exact}", "base", card=True)
+        written = str(parse(text))
+        assert done.kept[written]["asked"] == 0.2
+        ((name, found), (other, none)) = done.kept[written]["kept"]
+        assert (name, other, none) == ("a", "b", 0)
+        assert found == pytest.approx(kept, abs=1e-5)
+        line = f"{written} kept {kept:.1%} of a, 0.0% of b; asked for 20.0%"
+        line += ": equal sizes at the threshold are all kept, exact=1 takes exactly the share" * (1 - exact)
+        assert f"- {line}\n" in (tmp_path / f"out {exact}" / "README.md").read_text()
+        card = json.loads((tmp_path / f"out {exact}" / "mnemos_merge.json").read_text())
+        assert card["kept"][written]["kept"][0] == ["a", found]
 
 
 def test_threads_change_nothing(trio: dict[str, Path], tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from mnemos.core.errors import UsageError
 from mnemos.core.expression import parse
+from mnemos.models import masks as masking
 from mnemos.models import operators
-from mnemos.models.operators import Tensor, chosen, resolve, uniform
+from mnemos.models.masks import uniform
+from mnemos.models.operators import Tensor, chosen, resolve
 from mnemos.models.weights import combine
 from tests.models.checkpoints import some, tensors, write
 
@@ -51,6 +53,11 @@ def arrays(seed: int, count: int, shape: tuple[int, ...] = (40, 25), scale: floa
     draw = np.random.default_rng(seed)
     base = draw.standard_normal(shape)
     return [base, *(base + scale * draw.standard_normal(shape) for _ in range(count - 1))]
+
+
+def bf16(*arrays: Array) -> list[Array]:
+    """Rounded to bfloat16, in which many deltas are of one size."""
+    return [torch.from_numpy(value).bfloat16().double().numpy() for value in arrays]
 
 
 # --- the formulas, written again ---------------------------------------------------------------
@@ -134,6 +141,61 @@ def test_ties_keeps_one_value_of_a_tensor_that_is_too_small_for_its_share() -> N
     np.testing.assert_array_equal(evaluate("ties(base, a, density=0.01)", base=base, a=a), [0, -3, 0, 0])
 
 
+def exactly(delta: Array, first: int, last: int) -> Array:
+    """The deltas of ranks [first, last) by size, of equal ones the earlier first; 0 elsewhere."""
+    order = np.argsort(-np.abs(delta).ravel().astype(np.float32), kind="stable")[first:last]
+    mask = np.zeros(delta.size, bool)
+    mask[order] = True
+    return delta * mask.reshape(delta.shape)
+
+
+@pytest.mark.parametrize("shape", [(40, 25), (700, 500)])
+@pytest.mark.parametrize("density", [0.0, 0.05, 0.2, 0.5, 1.0])
+def test_exact_ties_keeps_as_many_as_it_was_asked_for(density: float, shape: tuple[int, ...]) -> None:
+    base, a = bf16(*arrays(1, 2, shape, scale=0.004))
+    found = evaluate(f"ties(base, a, density={density}, exact=1)", base=base, a=a)
+    keep = round(density * base.size)
+    np.testing.assert_array_equal(found - base, exactly(a - base, 0, keep))
+
+
+def test_equal_sizes_at_the_threshold_are_all_kept_unless_exact() -> None:
+    """Weights of one binade move by whole steps of bfloat16: 20 % asked for, more than 30 % of one size or more."""
+    draw = np.random.default_rng(0)
+    base = draw.uniform(1.1, 1.9, (300, 200))
+    base, a = bf16(base, base + 0.008 * draw.standard_normal(base.shape))
+    for exact in (0, 1):
+        found = evaluate(f"ties(base, a, density=0.2, exact={exact})", base=base, a=a)
+        share = np.count_nonzero(found - base) / base.size
+        assert share == 0.2 if exact else share > 0.3
+
+
+@pytest.mark.parametrize(("smallest", "largest"), [(0.5, 0.1), (0.85, 0.01), (0.0, 0.3), (0.3, 0.0), (0.6, 0.4)])
+def test_exact_breadcrumbs_drops_as_many_as_it_was_asked_to(smallest: float, largest: float) -> None:
+    base, a = bf16(*arrays(1, 2, scale=0.01))
+    said = f"breadcrumbs(base, a, smallest={smallest}, largest={largest}, exact=1)"
+    top, keep = math.floor(largest * base.size), base.size - math.floor(smallest * base.size)
+    np.testing.assert_array_equal(evaluate(said, base=base, a=a) - base, exactly(a - base, top, keep))
+
+
+@pytest.mark.parametrize("density", [0.1, 0.25, 0.5])
+def test_exact_ties_is_pefts(density: float) -> None:
+    """On sizes that all differ; of equal ones peft takes whichever, but as many."""
+    from peft.utils.merge_utils import magnitude_based_pruning
+    from peft.utils.merge_utils import ties as pefts
+
+    base, *models = arrays(2, 4)
+    named = {f"m{i}": value for i, value in enumerate(models)}
+    deltas = [torch.from_numpy(model - base).float() for model in models]
+    found = evaluate(f"ties(base, {', '.join(named)}, density={density}, exact=1)", base=base, **named)
+    theirs = pefts(deltas, torch.ones(len(deltas)), density)
+    np.testing.assert_allclose(found - base, theirs.numpy(), atol=1e-6)
+    base, a = bf16(*arrays(1, 2, scale=0.01))
+    found = evaluate(f"ties(base, a, density={density}, exact=1)", base=base, a=a)
+    kept = magnitude_based_pruning(torch.from_numpy(a - base), density)
+    assert np.count_nonzero(found - base) == kept.count_nonzero()
+    assert np.abs(found - base).sum() == pytest.approx(float(kept.abs().sum()), rel=1e-9)
+
+
 def test_ties_of_exactly_opposite_deltas_elects_no_sign() -> None:
     base = np.zeros(3)
     got = evaluate("ties(base, a, b, density=1)", base=base, a=np.array([1.0, 2, 3]), b=np.array([-1.0, 1, 3]))
@@ -181,13 +243,13 @@ def test_dare_drops_a_share_and_keeps_the_sum_in_the_mean(name: str) -> None:
 def test_dare_is_the_formula_on_the_numbers_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     base, a, b = arrays(6, 3)
     drawn: list[Array] = []
-    real = operators.uniform
+    real = uniform
 
     def remembered(seed: Sequence[int], start: int, stop: int) -> Array:
         drawn.append(real(seed, start, stop))
         return drawn[-1]
 
-    monkeypatch.setattr(operators, "uniform", remembered)
+    monkeypatch.setattr(masking, "uniform", remembered)
     got = evaluate("dare(base, a, b, drop=0.5, scale=0.8)", base=base, a=a, b=b)
     masks = [(value >= 0.5).reshape(base.shape) / 0.5 for value in drawn]
     assert len(masks) == 2
@@ -202,8 +264,8 @@ def test_dare_is_the_formula_on_the_numbers_drawn(monkeypatch: pytest.MonkeyPatc
 def test_della_drops_by_rank_within_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     base, a, b = arrays(7, 3, (30, 40))
     drawn: list[Array] = []
-    real = operators.uniform
-    monkeypatch.setattr(operators, "uniform", lambda *given: drawn.append(real(*given)) or drawn[-1])
+    real = uniform
+    monkeypatch.setattr(masking, "uniform", lambda *given: drawn.append(real(*given)) or drawn[-1])
     got = evaluate("della(base, a, b, drop=0.6, spread=0.4, scale=1.1)", base=base, a=a, b=b)
     deltas = []
     for model, value in zip((a, b), drawn, strict=True):
