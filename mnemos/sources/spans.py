@@ -18,6 +18,7 @@ from typing import Any
 
 from mnemos.core.errors import DataError, ModelError
 from mnemos.core.nouns import Turn
+from mnemos.sources.template_trial import try_template
 
 PINNED_DATE = datetime.date(2024, 7, 26)
 """Today, to templates that print the date, so that a run's tokens do not change overnight. It is the
@@ -59,7 +60,7 @@ class Template:
 
     source: the template, with a fixed date in place of today's. options: variables passed to it
     (``enable_thinking``, ``date_string`` …).
-    Raises ModelError when the tokenizer has no template.
+    Raises ModelError when the tokenizer has no template, or one that `template_trial` refuses.
     """
 
     def __init__(self, tokenizer: Any, options: Mapping[str, Any]) -> None:
@@ -74,12 +75,11 @@ class Template:
                 "(columns text, or prompt and completion)",
             ) from None
         self.options: dict[str, Any] = dict(options)
+        try_template(self.source, {**tokenizer.special_tokens_map, **self.options}, tokenizer.name_or_path)
         self._skeletons: dict[tuple[str, ...], Skeleton | None] = {}
 
     def text(self, turns: Sequence[Turn], *, generation: bool = False, where: str = "the conversation") -> str:
         """The rendered text, with the generation prompt if asked. Raises DataError when the template refuses."""
-        import jinja2
-
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         try:
             rendered: str = self._tokenizer.apply_chat_template(
@@ -89,8 +89,11 @@ class Template:
                 add_generation_prompt=generation,
                 **self.options,
             )
-        except (jinja2.exceptions.TemplateError, ValueError) as error:
-            raise _refused(turns, where, f"the chat template refuses it: {error}") from None
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a template does is about the template
+            said = f"{error}" if isinstance(error, ValueError) or "jinja2" in type(error).__module__ else repr(error)
+            raise _refused(turns, where, f"the chat template refuses it: {said}") from None
         return rendered
 
     def locate(self, turns: Sequence[Turn], where: str) -> Located:
