@@ -119,7 +119,8 @@ class SyntheticRows(Unwritten):
 def _is_pair(row: Example) -> bool:
     roles = tuple(turn.role for turn in row.turns)
     pair = roles in (("user", "assistant"), ("system", "user", "assistant"), ("prompt", "completion"))
-    return pair and not any(_FIELD.search(turn.content) for turn in row.turns[-2:])
+    good = row.label is not False
+    return pair and good and not any(_FIELD.search(turn.content) for turn in row.turns[-2:])
 
 
 def definition(row: Example) -> str:
@@ -180,7 +181,7 @@ def _row(shown: Example, id: str, asked: str, output: str) -> Example:
     if shown.kind == "completion":
         contents = [_edged(text, turn.content) for text, turn in zip(contents, shown.turns, strict=True)]
     turns = tuple(Turn(turn.role, text) for turn, text in zip(shown.turns, contents, strict=True))
-    return Example(id, shown.kind, turns, origin="replay")
+    return Example(id, "completion" if shown.kind == "completion" else "messages", turns, origin="replay")
 
 
 def _edged(text: str, like: str) -> str:

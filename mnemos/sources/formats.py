@@ -11,10 +11,11 @@ from typing import Any
 from mnemos.core.nouns import Example, Kind, Turn
 from mnemos.sources.files import Raw
 from mnemos.sources.messages import ROLES, RowError, conversation, refuse, text_of
+from mnemos.sources.thumbs import ASKED, Labels, as_thumb, thumb_of
 
 Row = Mapping[str, Any]
-Parts = tuple[Kind, tuple[Turn, ...], tuple[Turn, ...], bool | None]
-"""kind, turns, rejected, label: what an Example is made of."""
+Parts = tuple[Kind, tuple[Turn, ...], tuple[Turn, ...]]
+"""kind, turns, rejected: what an Example is made of, but for its thumb."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,10 @@ class Format:
         return any(need <= there for need in self.needs)
 
 
-def example_of(raw: Raw, name: str) -> Example:
+def example_of(raw: Raw, name: str, labels: Labels = "ask") -> Example:
     """The example that a row says in the format `name`; columns that the format does not read
-    become `meta`. Raises RowError with file and line, what was expected, and the cure."""
+    become `meta`. labels: what a label that is no boolean says. A row with a thumb is of kind "label" in
+    every format of answers. Raises RowError with file and line, what was expected, and the cure."""
     if isinstance(raw.value, RowError):
         raise raw.value
     form = FORMATS[name]
@@ -49,23 +51,49 @@ def example_of(raw: Raw, name: str) -> Example:
             f"like {form.example}; columns with other names are given as columns: {{{min(missing)}: THEIR_NAME}}",
         )
     try:
-        kind, turns, rejected, label = form.parts(row)
+        thumb = _thumb(row, name, labels)
+        kind, turns, rejected = form.parts(row) if thumb is None else ("label", _chat(row, name), ())
     except RowError as problem:
         raise problem.at(raw.where) from None
-    used = frozenset().union(*form.needs) | form.takes | {"id"}
+    used = frozenset().union(*form.needs) | form.takes | {"id"} | (set() if thumb is None else {"label", "kto_tag"})
     meta = {key: value for key, value in row.items() if key not in used}
-    return Example(_id(row, raw), kind, turns, rejected, label, meta=meta)
+    return Example(_id(row, raw), kind, turns, rejected, thumb, meta=meta)
 
 
-def detect(rows: Sequence[Row]) -> str | None:
+def _thumb(row: Row, name: str, labels: Labels) -> bool | None:
+    """The thumb that makes a row of format `name` one of kind "label"; None for a row without."""
+    if name == "text":
+        # A document is no answer, so its label can only be a class, where the user says that it is a text.
+        if labels == "ask" and as_thumb(row.get("kto_tag", row.get("label"))) is not None:
+            refuse("unclear label", f"label = {row.get('kto_tag', row.get('label'))!r}", *ASKED)
+        return None
+    thumb = thumb_of(row, "class" if name == "preference" else labels)
+    if name == "preference" and thumb is False:
+        refuse(
+            "two verdicts",
+            "label = false beside chosen and rejected",
+            "says again, or otherwise, which answer is good",
+            "keep the pair or the label, and rename the other column",
+        )
+    if name == "label" and thumb is None:
+        refuse("wrong type", f"label = {row.get('label')!r}"[:80], "must be true or false", "mend label")
+    return None if name == "preference" else thumb
+
+
+def detect(rows: Sequence[Row], labels: Labels = "ask") -> str | None:
     """The name of the first format in the table that every one of `rows` fits; None if there is none."""
     shown = [{key for key, value in row.items() if value is not None} for row in rows]
     for name, form in FORMATS.items():
         if rows and all(form.fits(columns) for columns in shown):
-            if name == "label" and not all(isinstance(row.get("label"), bool) for row in rows):
+            if name == "label" and not all(_has_thumb(row, labels) for row in rows):
                 continue  # A column called label is more often a class name than a thumb.
             return name
     return None
+
+
+def _has_thumb(row: Row, labels: Labels) -> bool:
+    label = row.get("label")
+    return row.get("kto_tag") is not None or isinstance(label, bool) or (labels == "thumb" and label is not None)
 
 
 def _id(row: Row, raw: Raw) -> str:
@@ -78,11 +106,11 @@ def _id(row: Row, raw: Raw) -> str:
 
 
 def _messages(row: Row) -> Parts:
-    return "messages", _answered(_with_system(row, conversation(row["messages"], "messages"))), (), None
+    return "messages", _answered(_with_system(row, conversation(row["messages"], "messages"))), ()
 
 
 def _sharegpt(row: Row) -> Parts:
-    return "messages", _answered(_with_system(row, conversation(row["conversations"], "conversations"))), (), None
+    return "messages", _answered(_with_system(row, conversation(row["conversations"], "conversations"))), ()
 
 
 def _alpaca(row: Row) -> Parts:
@@ -92,7 +120,7 @@ def _alpaca(row: Row) -> Parts:
             refuse("wrong type", f"history = {pair!r}"[:80], "must be pairs [instruction, output]", "mend history")
         turns += [Turn("user", text_of(pair[0], "history")), Turn("assistant", text_of(pair[1], "history"))]
     turns += [_instruction(row), Turn("assistant", text_of(row["output"], "output"))]
-    return "messages", _answered(_with_system(row, tuple(turns))), (), None
+    return "messages", _answered(_with_system(row, tuple(turns))), ()
 
 
 def _prompt_completion(row: Row) -> Parts:
@@ -100,30 +128,36 @@ def _prompt_completion(row: Row) -> Parts:
     if isinstance(prompt, str) and isinstance(completion, str):
         if not completion.strip():
             refuse("empty answer", "completion", "is empty", "give it text or take the row out")
-        return "completion", (Turn("prompt", prompt), Turn("completion", completion)), (), None
+        return "completion", (Turn("prompt", prompt), Turn("completion", completion)), ()
     if isinstance(prompt, str) or isinstance(completion, str):
         refuse("wrong type", "prompt and completion", "must both be text or both messages", "write both the same way")
-    given = tuple(
-        replace(turn, learn=False) if turn.role == "assistant" else turn for turn in conversation(prompt, "prompt")
-    )
-    return "messages", _answered(given + conversation(completion, "completion")), (), None
+    given = _given(conversation(prompt, "prompt"))
+    return "messages", _answered(given + conversation(completion, "completion")), ()
 
 
 def _text(row: Row) -> Parts:
     text = text_of(row["text"], "text")
     if not text.strip():
         refuse("empty text", "text", "is empty", "give it text or take the row out")
-    return "text", (Turn("text", text),), (), None
+    return "text", (Turn("text", text),), ()
 
 
 def _label(row: Row) -> Parts:
-    if row["label"] not in (True, False):
-        refuse("wrong type", f"label = {row['label']!r}", "must be true or false", "mend label")
-    if "messages" in row:
-        turns = _with_system(row, conversation(row["messages"], "messages"))
-    else:
-        turns = _asked(row["prompt"], "prompt") + _said(row["completion"], "completion")
-    return "label", _answered(turns), (), bool(row["label"])
+    return "label", _chat(row, "label"), ()
+
+
+def _chat(row: Row, name: str) -> tuple[Turn, ...]:
+    """A row of any format of answers as a chat, raw texts too."""
+    if name == "label":
+        name = next(one for one in _ANSWERS if FORMATS[one].fits(row))
+    if name != "prompt_completion":
+        return FORMATS[name].parts(row)[1]
+    return _answered(_given(_asked(row["prompt"], "prompt")) + _said(row["completion"], "completion"))
+
+
+def _given(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    """Turns of a prompt: answers in it are context."""
+    return tuple(replace(turn, learn=False) if turn.role == "assistant" else turn for turn in turns)
 
 
 def _preference(row: Row) -> Parts:
@@ -154,7 +188,7 @@ def _preference(row: Row) -> Parts:
             "must be one conversation with two last answers",
             'give {"prompt": ..., "chosen": ..., "rejected": ...}',
         )
-    return "preference", _answered(_with_system(row, chosen)), _answered(rejected)[-1:], None
+    return "preference", _answered(_with_system(row, chosen)), _answered(rejected)[-1:]
 
 
 def _asked(value: Any, where: str) -> tuple[Turn, ...]:
@@ -230,8 +264,14 @@ FORMATS: dict[str, Format] = {
         '{"prompt": "…", "chosen": "…", "rejected": "…"}',
     ),
     "label": Format(
-        _columns("prompt completion label", "messages label"),
-        frozenset({"system"}),
+        _columns(
+            *(
+                f"{said} {thumb}"
+                for thumb in ("label", "kto_tag")
+                for said in ("prompt completion", "messages", "conversations", "instruction output")
+            )
+        ),
+        frozenset({"system", "input", "history"}),
         _label,
         '{"prompt": "…", "completion": "…", "label": true}',
     ),
@@ -259,6 +299,8 @@ FORMATS: dict[str, Format] = {
     "text": Format(_columns("text"), frozenset(), _text, '{"text": "…"}'),
 }
 """Every format by name, in the order in which detection tries them."""
+
+_ANSWERS = ("messages", "sharegpt", "alpaca", "prompt_completion")
 
 COLUMNS = frozenset().union(*(need for form in FORMATS.values() for need in (*form.needs, form.takes))) | {"id"}
 """Every column name that some format reads."""

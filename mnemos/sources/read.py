@@ -18,6 +18,7 @@ from mnemos.sources.files import SUFFIXES, Raw, count_rows, data_files, is_text,
 from mnemos.sources.formats import COLUMNS, FORMATS, detect, example_of
 from mnemos.sources.hub import HubDataset, SavedDataset, is_saved
 from mnemos.sources.messages import RowError
+from mnemos.sources.thumbs import ASKED, Labels, labels_of, unclear
 
 SAMPLE = 20
 """Rows that the format is detected from."""
@@ -140,7 +141,10 @@ class FileSource:
         sample = [dict(raw.value) for raw in self._sample if not isinstance(raw.value, RowError)]
         # Where not all agree, the first row says what the others should have been.
         first = [row for row in sample if self.on_bad == "stop" or detect([row])][:1]
-        found = detect(sample) or detect(first)
+        labels = self.labels
+        found = detect(sample, labels) or detect(first, labels)
+        if found and labels == "ask" and (met := unclear(sample)):
+            raise DataError(f"{self.location}: label = {met}", *ASKED)
         if found is None:
             bad = next((raw.value for raw in self._sample if isinstance(raw.value, RowError)), None)
             if bad is not None and not sample:
@@ -153,6 +157,14 @@ class FileSource:
                 f"formats: {known}. Name them, for example columns: {_guess(sample)}",
             )
         return found
+
+    @cached_property
+    def labels(self) -> Labels:
+        """What a label that is no boolean says; see `sources.thumbs`."""
+        if self.asked_format == "label" or "label" in self.columns:
+            return "thumb"
+        sample = [raw.value for raw in self._sample if not isinstance(raw.value, RowError)]
+        return "class" if self.asked_format else labels_of(sample)
 
     def describe(self) -> str:
         """Like ``data.jsonl: 1,200 rows, alpaca (instruction, input, output)``."""
@@ -178,7 +190,7 @@ class FileSource:
             if self.limit is not None and good >= self.limit:
                 break
             try:
-                example = example_of(raw, self.format)
+                example = example_of(raw, self.format, self.labels)
                 if example.id in seen:
                     raise RowError(
                         "duplicate id",

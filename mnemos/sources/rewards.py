@@ -32,7 +32,8 @@ class Verified:
 
     verifier: a name of `verify.VERIFIERS` or `checks.CHECKS`. reference: the column that holds what the
     answer is compared with; None takes the gold answer. database: sqlite file, for sql. A reference that
-    no answer could meet, and a verifier that fails on an answer, give a missing reward.
+    no answer could meet, a gold answer with a thumb down, and a verifier that fails on an answer give a
+    missing reward.
     """
 
     verifier: str
@@ -56,8 +57,13 @@ class Verified:
         """One score an answer."""
         references = [reference_of(row, self.reference) for row in examples]
         if self.verifier in checks.CHECKS:
-            return checks.scores(self.verifier, answers, references, self.database)
-        return [self._one(answer, one) for answer, one in zip(answers, references, strict=True)]
+            found = checks.scores(self.verifier, answers, references, self.database)
+        else:
+            found = [self._one(answer, one) for answer, one in zip(answers, references, strict=True)]
+        if self.reference is not None:
+            return found
+        bad = missing("the gold answer has a thumb down")
+        return [bad if row.label is False else one for one, row in zip(found, examples, strict=True)]
 
     def _one(self, answer: str, reference: str) -> Rewarded:
         try:

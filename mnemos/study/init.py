@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,7 +69,10 @@ def write_study(data: str, model: str, out: Path, *, force: bool = False) -> Ite
     examples = list(source)
     if len(examples) < 10:
         raise DataError(f"{data}", f"has {len(examples)} rows; a study needs 10 at least", "add rows")
-    held, train = _split(examples)
+    held, train, unfit = _split(examples)
+    why = ", ".join(f"{reason}: {count}" for reason, count in sorted(unfit.items()))
+    if not held:
+        raise DataError(f"{data}", f"has fewer than 5 answers to measure against ({why})", "add rows with good answers")
     stem = data_name(data, "rows")
     folder = out.parent
     train_file, suite_file = folder / f"{stem}.train.jsonl", folder / "suites" / f"{stem}.yaml"
@@ -90,18 +94,32 @@ def write_study(data: str, model: str, out: Path, *, force: bool = False) -> Ite
     write_text(out, text)
     yield source.describe()
     yield f"{train_file}: {len(train)} rows to learn; {suite_file}: {len(held)} held out to measure"
+    if unfit:
+        yield f"{train_file}: rows that are no reference to measure against stay there ({why})"
     yield f"{out}: add what must not be lost under suites.old, then: mnemos run {out}"
 
 
-def _split(examples: list[Example]) -> tuple[list[Example], list[Example]]:
+def _split(examples: list[Example]) -> tuple[list[Example], list[Example], Counter[str]]:
+    """Rows to measure, rows to learn, and why some of these could not be measured."""
     import random
 
-    order = list(range(len(examples)))
+    faults = [_no_reference(example) for example in examples]
+    order = [number for number, fault in enumerate(faults) if fault is None]
     random.Random(0).shuffle(order)
-    count = min(HELD_OUT, len(examples) // 5)
+    count = min(HELD_OUT, len(order) // 5)
     held = set(order[:count])
     chosen = [example for number, example in enumerate(examples) if number in held]
-    return chosen, [example for number, example in enumerate(examples) if number not in held]
+    rest = [example for number, example in enumerate(examples) if number not in held]
+    return chosen, rest, Counter(fault for fault in faults if fault is not None)
+
+
+def _no_reference(example: Example) -> str | None:
+    """Why a row's last answer is not what a model should be measured against; None where it may be."""
+    if example.label is False:
+        return "a thumb down"
+    if not example.turns[-1].learn:
+        return "the last answer's loss is off"
+    return None
 
 
 def _item(example: Example) -> dict[str, object]:

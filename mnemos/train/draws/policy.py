@@ -78,6 +78,8 @@ def prepare(plan: Plan, renderer: Any) -> Prepared:
 def _row(plan: Plan, renderer: Any, example: Example) -> tuple[Tokens | None, str]:
     limit = plan.train.max_length
     if not is_new(example.origin):
+        if example.label is False:
+            return None, "a thumb down"
         row = renderer.render(example)
         for step in plan.weigh:
             (row,) = step([row], plan.before)

@@ -67,7 +67,7 @@ def shown(example: Example, template: str) -> tuple[Prompt, Prompt] | None:
     """The prompt of an example's last answer, and the same with that answer shown by `template` in the
     place of the last turn before it; None where there is no such answer."""
     *before, answer = example.turns
-    if not before or answer.role not in ("assistant", "completion") or not answer.learn:
+    if not before or answer.role not in ("assistant", "completion") or not answer.learn or example.label is False:
         return None
     question = before[-1]
     told = template.format(question=question.content, answer=answer.content)
