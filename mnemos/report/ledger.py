@@ -22,12 +22,12 @@ from mnemos.report.advice import advise
 from mnemos.report.along import hacking_words
 from mnemos.report.claims import claim_words
 from mnemos.report.facts import ROLES, Arm, Change, Facts, Grid
+from mnemos.report.headlines import headline
 from mnemos.report.razor import razor_words
 from mnemos.report.verdicts import (
     METRICS,
     TONES,
     cost_line,
-    headline,
     metric_interval,
     metric_words,
     missing_words,

@@ -14,6 +14,7 @@ from mnemos.report.advice import advise
 from mnemos.report.along import hacking_words
 from mnemos.report.claims import claim_words
 from mnemos.report.facts import Arm, Change, Facts, Flip, Grid
+from mnemos.report.headlines import headline
 from mnemos.report.provenance import plain, provenance
 from mnemos.report.razor import razor_words
 from mnemos.report.verdicts import (
@@ -21,7 +22,6 @@ from mnemos.report.verdicts import (
     METRICS,
     change_words,
     cost_words,
-    headline,
     metric_interval,
     metric_words,
     missing_words,

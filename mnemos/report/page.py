@@ -19,6 +19,7 @@ from mnemos.report.advice import advise
 from mnemos.report.along import hacking_words
 from mnemos.report.claims import claim_words
 from mnemos.report.facts import ROLES, Change, Facts, Flip, Grid, Suite, plane
+from mnemos.report.headlines import headline
 from mnemos.report.provenance import plain, provenance
 from mnemos.report.razor import razor_words
 from mnemos.report.svg import PALETTE, SHAPES
@@ -27,7 +28,6 @@ from mnemos.report.verdicts import (
     METRICS,
     TONES,
     cost_words,
-    headline,
     metric_interval,
     metric_words,
     missing_words,

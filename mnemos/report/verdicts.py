@@ -6,10 +6,9 @@ Losing is proven or not; that nothing is proven lost is never called kept.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from mnemos.report.facts import Arm, Change, Facts
+from mnemos.report.facts import Arm, Change
 from mnemos.report.words import MISSING, amount, counted, duration, figure, interval, listing, reasons, share, size
 
 TONES = {"gained": "gained", "lost": "lost", "kept": "kept", "cannot tell": "unclear"}
@@ -174,7 +173,7 @@ def sentence(arm: Arm) -> str:
     if not arm.changes:
         return "not measured"
     clauses = [_learned(arm.of("new"))] if arm.of("new") else []
-    clauses += _fate(_old(arm))
+    clauses += _fate(old_changes(arm))
     # Divergence from the model before rises with whatever is learned: no illness by itself.
     worse = _by_size([change for change in arm.of("health") if change.verdict == "lost" and change.unit != "nats"])
     if worse:
@@ -210,7 +209,7 @@ def _fate(changes: Sequence[Change]) -> list[str]:
         clauses.append(f"gained {_amounts(_by_size(groups['gained']))}")
     if groups["kept"]:
         everything = len(groups["kept"]) == len(changes) > 1
-        clauses.append(f"kept {_all(len(changes))} old suites" if everything else f"kept {_names(groups['kept'])}")
+        clauses.append(f"kept {every(len(changes))} old suites" if everything else f"kept {_names(groups['kept'])}")
     if groups["cannot tell"]:
         clauses.append(f"cannot tell {_names(groups['cannot tell'])}")
     return clauses
@@ -259,103 +258,14 @@ def tone(arm: Arm) -> str:
     return "unclear" if "cannot tell" in found else "kept"
 
 
-def headline(facts: Facts) -> str:
-    """The whole study in one or two sentences, names and numbers only from the comparisons."""
-    arms = [arm for arm in facts.arms if arm.changes]
-    if not arms:
-        return "Nothing was compared."
-    if facts.kind == "compare" or not any(arm.of("new") for arm in arms):
-        return " ".join(_kept_sentence(arm, alone=len(arms) == 1) for arm in arms[:4])
-    plain = next((arm for arm in arms if arm.name == "plain"), None)
-    # The joint arm sees every task at once: a reference for a sequence, not a way to choose.
-    others = [arm for arm in arms if arm is not plain and arm.name != "joint"]
-    said = [_plain_sentence(plain)] if plain else []
-    learners = [arm for arm in others if _learned_any(arm)]
-    keepers = [arm.name for arm in learners if tone(arm) == "kept"]
-    unproven = [arm.name for arm in learners if tone(arm) == "unclear"]
-    too = " too" if plain and _learned_any(plain) else ""
-    if keepers:
-        kept = " and kept every old suite" if any(_old(arm) for arm in learners) else ""
-        said.append(f"{listing(keepers, at_most=4)} learned{too}{kept}.")
-    elif unproven:
-        said.append(f"{listing(unproven, at_most=4)} learned{too}, with no loss proven.")
-    elif learners:
-        least = min(learners, key=_mean_loss).name
-        everyone = f"Every {'other ' if plain else ''}arm that learned lost something too; {least} lost least."
-        said.append(everyone if len(learners) > 1 else f"{least} learned{too} and lost something as well.")
-    elif others:
-        said.append(f"No {'other ' if plain else ''}arm is proven to have learned.")
-    return " ".join([*said, *_sequence_sentence(facts)])
-
-
-def _sequence_sentence(facts: Facts) -> list[str]:
-    moved = [
-        (grid.arm, grid.metrics["backward_transfer"][0])
-        for grid in facts.grids
-        if "backward_transfer" in grid.metrics and (grid.pooled or not grid.order)
-    ]
-    lost = [f"{figure(-mean, 'points')} points under {arm}" for arm, mean in moved if mean is not None and mean < 0]
-    return [f"Once later tasks were taught, earlier ones lost {listing(lost, at_most=4)}."] if lost else []
-
-
-def _learned_any(arm: Arm) -> bool:
-    return any(change.verdict == "gained" for change in arm.of("new"))
-
-
-def _mean_loss(arm: Arm) -> float:
-    """Points lost per old suite on average, to name the arm that lost least."""
-    gains = [change.gain for change in arm.of("old") if change.unit == "points" and change.gain is not None]
-    return -sum(gains) / len(gains) if gains else math.inf
-
-
-def _old(arm: Arm) -> list[Change]:
+def old_changes(arm: Arm) -> list[Change]:
+    """Of the suites that must not lose."""
     return [change for change in arm.changes if change.role not in ("new", "health")]
 
 
-def _plain_sentence(arm: Arm) -> str:
-    new, old = arm.of("new"), _old(arm)
-    gained = [change for change in new if change.verdict == "gained"]
-    lost = [change for change in old if change.verdict == "lost"]
-    count = _all(len(new)) if len(gained) == len(new) else f"{len(gained)} of {len(new)}"
-    what = gained[0].suite if len(new) == 1 and gained else f"{count} new suites"
-    did = f"learned {what}" if gained else "is not proven to have learned anything"
-    if lost:
-        return f"Plain training {did} {'but' if gained else 'and'} lost {_part(lost, old)}."
-    kept = old and all(change.verdict in ("kept", "gained") for change in old)
-    return f"Plain training {did}{' and kept every old suite' if kept else '; no loss is proven' if old else ''}."
-
-
-def _part(some: Sequence[Change], whole: Sequence[Change]) -> str:
-    if len(some) == 1:
-        return some[0].suite
-    return f"{_all(len(whole)) if len(some) == len(whole) else f'{len(some)} of {len(whole)}'} old suites"
-
-
-def _all(n: int) -> str:
+def every(n: int) -> str:
+    """ "both", "all 5"."""
     return "both" if n == 2 else f"all {n}"
-
-
-def _kept_sentence(arm: Arm, *, alone: bool) -> str:
-    changes = [change for change in arm.changes if change.role != "health"] or list(arm.changes)
-    groups = {verdict: [change.suite for change in changes if change.verdict == verdict] for verdict in TONES}
-    who = "The model after" if alone and arm.name == "after" else arm.name
-    n = len(changes)
-    gained = f" and gained {listing(groups['gained'], at_most=4)}" if groups["gained"] else ""
-    if groups["lost"]:
-        return (
-            f"{who} lost {listing(groups['lost'], at_most=4)} ({len(groups['lost'])} of {counted(n, 'suite')}){gained}."
-        )
-    if groups["cannot tell"]:
-        unclear = listing(groups["cannot tell"], at_most=4)
-        if likely := [change.suite for change in changes if change.suspected]:
-            what = listing(likely, at_most=4)
-            return (
-                f"{who} may have lost {what}{gained}: shown alone, not proven beside {counted(n - 1, 'other suite')}."
-            )
-        return f"{who} shows no proven loss{gained}; {unclear} cannot be told at this sample size."
-    if len(groups["kept"]) == n:
-        return f"{who} kept {'every suite' if n > 1 else groups['kept'][0]}."
-    return f"{who} lost nothing{gained}."
 
 
 def metric_words(name: str, mean: float | None) -> str:

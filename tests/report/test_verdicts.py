@@ -8,10 +8,10 @@ import pytest
 from mnemos.report import render
 from mnemos.report.claims import claim_words
 from mnemos.report.facts import Change
+from mnemos.report.headlines import headline
 from mnemos.report.reading import read
 from mnemos.report.verdicts import (
     change_words,
-    headline,
     metric_words,
     missing_words,
     sentence,
@@ -124,6 +124,24 @@ def test_a_loss_shown_alone_is_not_said_to_be_no_loss() -> None:
     facts = read({"kind": "compare", "comparisons": rows})
     assert headline(facts) == "The model after may have lost json: shown alone, not proven beside 1 other suite."
     assert sentence(facts.arms[0]).startswith("may have lost json 70.0 points (not proven beside the other suites)")
+
+
+def test_a_studys_headline_does_not_say_no_loss_where_one_shows_alone() -> None:
+    learned = {"suite": "new", "role": "new", "delta": 0.5, "low": 0.4, "high": 0.6, "verdict": "gained"}
+    alone = {"suite": "json", "role": "old", "delta": -0.7, "low": -1.0, "high": -0.4, "verdict": "cannot tell"}
+    open_ = {**alone, "delta": -0.1, "low": -0.3, "high": 0.1}
+
+    def said(**arms: dict[str, Any]) -> str:
+        return headline(read({"comparisons": [{**row, "arm": a} for a, old in arms.items() for row in (learned, old)]}))
+
+    assert said(plain=open_) == "Plain training learned new; no loss is proven."
+    assert said(plain=alone) == (
+        "Plain training learned new; no loss is proven beside the other suites, but shown alone on json."
+    )
+    assert said(a=open_, b=open_) == "a and b learned, with no loss proven."
+    assert said(a=alone, b=open_) == (
+        "a and b learned, with no loss proven beside the other suites, but shown alone on json under a."
+    )
 
 
 def test_every_report_says_what_its_verdicts_are_about() -> None:
