@@ -25,17 +25,14 @@ def programs() -> tuple[str, list[Code]]:
     """What the programs are, and the programs."""
     file = DATA / "human_eval" / "human_eval.jsonl.gz"
     if not file.is_file():
-        return "small functions", [Code(f"def f(x): return x + {i}\nassert f(1) == {i + 1}") for i in range(200)]
+        return "small functions", [Code(f"def f(x): return x + {i}", f"assert f(1) == {i + 1}") for i in range(200)]
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     made = [
-        checks.program(
-            row["canonical_solution"],
-            f"{row['prompt']}\n{checks.PLACE}\n{row['test']}\ncheck({row['entry_point']})",
-        )
+        Code(row["canonical_solution"], f"{row['prompt']}\n{checks.PLACE}\n{row['test']}\ncheck({row['entry_point']})")
         for row in rows
     ]
-    return "HumanEval", [Code(text) for text in made]
+    return "HumanEval", made
 
 
 def run() -> list[Result]:

@@ -5,17 +5,21 @@ Both go through `sandbox.box`, many at a time. They are beside `verify.VERIFIERS
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.reward import Rewarded, missing
+from mnemos.sources import fences
 from mnemos.sources.sandbox.box import Code, Outcome, Query, shared
+from mnemos.sources.sandbox.programs import PLACE as PLACE
 from mnemos.sources.verify import VERIFIERS
 
 CHECKS = ("code", "sql")
 """Names of these verifiers in `match:` and `verifier:`."""
+
+PYTHON, SQL = ("python", "python3", "py", "py3"), ("sql", "sqlite", "sqlite3")
+"""Languages of Markdown fences in which an answer may stand."""
 
 if TYPE_CHECKING:
     MatchName = str
@@ -23,50 +27,45 @@ else:
     MatchName = Literal[(*VERIFIERS, *CHECKS)]
 """A name of any verifier, for settings."""
 
-PLACE = "# ANSWER"
-"""A line of a reference that stands for the answer; without one, the reference follows the answer."""
-
-_FENCED = re.compile(r"```[\w+-]*[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
-
-
-def program(answer: str, reference: str) -> str:
-    """The program to run: the reference (imports, tests) with the answer's code at its `PLACE`, else
-    behind the answer's code."""
-    lines = reference.split("\n")
-    if PLACE not in lines:
-        return f"{unfenced(answer)}\n{reference}\n"
-    at = lines.index(PLACE)
-    return "\n".join([*lines[:at], unfenced(answer), *lines[at + 1 :]]) + "\n"
-
-
-def unfenced(answer: str) -> str:
-    """The contents of the last Markdown fence in the answer; the whole answer where there is none."""
-    blocks = _FENCED.findall(answer)
-    return str(blocks[-1]) if blocks else answer
-
 
 def scores(name: str, answers: Sequence[str], references: Sequence[str], database: str | None = None) -> list[Rewarded]:
     """1 for each answer that passes, 0 for one that does not; missing where the check itself is at fault.
 
-    name: code, where a reference is a Python program (see `program`), or sql, where it is the right
+    name: code, where a reference is a Python program of tests (see `sandbox.box.Code`), or sql, where it is the right
     query and `database` the sqlite file that both are run on. Raises UsageError without a database, or
     where this machine gives no sandbox.
     """
     if name == "code":
-        programs = [program(answer, one) for answer, one in zip(answers, references, strict=True)]
-        return [_rewarded(one) for one in shared().run([Code(text) for text in programs])]
+        programs = [_program(answer, one) for answer, one in zip(answers, references, strict=True)]
+        return [_rewarded(one) for one in shared().run(programs)]
     if database is None:
         raise UsageError("verifier sql", "needs a database", "database: path of a sqlite file")
-    queries = [
-        Query(database, one, unfenced(answer).strip().rstrip(";"))
-        for answer, one in zip(answers, references, strict=True)
-    ]
+    queries = [_query(database, answer, one) for answer, one in zip(answers, references, strict=True)]
     return [_rewarded(one) for one in shared((database,)).run(queries)]
+
+
+def _program(answer: str, reference: str) -> Code:
+    first, *others = candidates(answer, PYTHON)
+    return Code(first, reference, tuple(others))
+
+
+def _query(database: str, answer: str, reference: str) -> Query:
+    first, *others = (one.strip().rstrip(";") for one in candidates(answer, SQL))
+    return Query(database, reference, first, tuple(others))
+
+
+def candidates(answer: str, languages: Collection[str]) -> list[str]:
+    """What may be meant by the answer, in the order in which it is tried: all of it; the Markdown fences in it, those
+    of the language first; what stands before the first one, which may only be the end of one that the prompt began."""
+    found = [answer, *fences.ranked(answer, languages), fences.before(answer)]
+    return [answer, *dict.fromkeys(one for one in found[1:] if one.strip() and one != answer)]
 
 
 def _rewarded(outcome: Outcome) -> Rewarded:
     if outcome.status == "bad reference":
-        return missing("the reference query fails")
+        return missing(outcome.detail.partition(": ")[0])
+    if outcome.status == "busy":
+        return missing("the machine was busy")
     if outcome.status == "broken":
         return missing("the sandbox failed")
     return Rewarded(float(outcome.status == "passed"))

@@ -34,6 +34,16 @@ def alone(text: str) -> str | None:
     return found[0].content if len(found) == 1 and not outside else None
 
 
+def before(text: str) -> str:
+    """What stands before the first fence; all of the text where there is none."""
+    kept: list[str] = []
+    for line in _LINE.split(text):
+        if _opening(line) is not None:
+            break
+        kept.append(line)
+    return "\n".join(kept)
+
+
 def ranked(text: str, languages: Collection[str]) -> list[str]:
     """The contents of the fences, those that may be meant first: of one of `languages`, then of none, then of
     another; in the order of the text among equals."""

@@ -1,6 +1,5 @@
 """Programs and queries that try to get out of the sandbox, and lose."""
 
-import json
 import os
 import socket
 import sqlite3
@@ -11,7 +10,7 @@ import pytest
 
 from mnemos.core.errors import UsageError
 from mnemos.sources import checks
-from mnemos.sources.sandbox import box, guard, inside, jobs, syscalls
+from mnemos.sources.sandbox import box, guard, inside, queries, syscalls
 from mnemos.sources.sandbox.box import Code, Limits, Query, Sandbox
 
 QUICK = Limits(wall_seconds=1.0, cpu_seconds=1)
@@ -62,7 +61,7 @@ LOSERS = {
     "a shell in C": (ERRNO + "assert libc.system(b'true') == 0", "failed", "AssertionError"),
     "endless loop": ("while True: pass", "time", ""),
     "endless sleep": ("import time\ntime.sleep(1000)", "time", ""),
-    "endless loop behind closed pipes": ("import os\nfor n in range(1, 4): os.close(n)\nwhile True: pass", "time", ""),
+    "endless loop behind closed pipes": ("import os\nos.closerange(1, 64)\nwhile True: pass", "time", ""),
     "signals ignored": (
         "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass",
         "time",
@@ -95,8 +94,17 @@ LOSERS = {
     ),
     "leaving early": ("import os\nos._exit(0)", "left early", ""),
     "exit": ("raise SystemExit(0)", "failed", "SystemExit"),
-    "a pass of its own making": ('import os\nos.write(3, b\'{"passed": ""}\')\nos._exit(0)', "left early", ""),
-    "no JSON in the report": ("import os\nos.write(3, b'[[[')\nos._exit(0)", "left early", ""),
+    "a pass of its own making": ("import os\nos.write(3, b'passed')\nos._exit(0)", "failed", "Bad file descriptor"),
+    "a pass for every descriptor": (
+        "import os\nfor n in range(3, 64):\n    try: os.write(n, b'passed')\n    except OSError: pass\nos._exit(0)",
+        "left early",
+        "",
+    ),
+    "a guard that is broken": (
+        "import os\nfor n in range(3, 64):\n    try: os.write(n, b'guard no')\n    except OSError: pass\nos._exit(0)",
+        "left early",
+        "",
+    ),
     "crashing the interpreter": ("import ctypes\nctypes.string_at(0)", "killed", "signal 11"),
     "a wrong answer": ("assert 1 + 1 == 3", "failed", "AssertionError"),
     "no Python": ("def (", "failed", "SyntaxError"),
@@ -254,9 +262,9 @@ def test_an_endless_query_ends(sandbox):
 
 
 def test_order_is_asked_for_by_the_outermost_query_only():
-    assert jobs.is_ordered("select 1 ORDER\n BY 2")
-    assert not jobs.is_ordered("select * from (select a from t order by (a))")
-    assert not jobs.is_ordered("select 'order by' -- order by\n /* order by */ from \"order by\"")
+    assert queries.is_ordered("select 1 ORDER\n BY 2")
+    assert not queries.is_ordered("select * from (select a from t order by (a))")
+    assert not queries.is_ordered("select 'order by' -- order by\n /* order by */ from \"order by\"")
 
 
 # the verifiers ------------------------------------------------------------------------------
@@ -279,7 +287,7 @@ def test_a_broken_sandbox_and_a_bad_reference_are_missing_not_wrong(sandbox, mon
     path = sandbox.readable[0]
     (found,) = checks.scores("sql", ["select 1"], ["select nothing"], path)
     assert found.reason == "the reference query fails"
-    said = {"output": "", "ended": None, "signal": 0, "report": json.dumps({"guard": "OSError: no"})}
+    said = {"output": "", "ended": None, "signal": 0, "report": "12\ntguard OSError: no"}
     assert checks._rewarded(box.outcome(said, "t")).reason == "the sandbox failed"
     with pytest.raises(UsageError, match="needs a database"):
         checks.scores("sql", ["select 1"], ["select 1"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import os
 import queue
 import secrets
@@ -27,18 +26,26 @@ from typing import IO, Any, Literal
 
 from mnemos.core.errors import UsageError
 from mnemos.sources.sandbox import inside
+from mnemos.sources.sandbox.clock import PATIENCE
 
 WEAK = "MNEMOS_WEAK_SANDBOX"
 """Environment variable: 1 lets code run where the kernel gives no namespaces."""
 
-Status = Literal["passed", "failed", "left early", "time", "memory", "output", "killed", "bad reference", "broken"]
+Status = Literal[
+    "passed", "failed", "left early", "time", "memory", "output", "killed", "bad reference", "busy", "broken"
+]
+REPORTS = range(16, 64)
+"""Descriptors that a child's report may go to."""
+START = 60.0
+"""Seconds beyond a check's own that the sandbox's process has for one check."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one check may use. wall_seconds, cpu_seconds: of waiting and of processor time.
-    memory_bytes: address space, the interpreter's 40 MB included. output_bytes: of stdout and stderr
-    together. scratch_bytes: of files below /scratch, the only place where it can write."""
+    """What one check may use. cpu_seconds: of processor time. wall_seconds: of time, without that in which the machine
+    let it wait for a processor (a check is given up after `clock.PATIENCE` times as long). memory_bytes: address
+    space, the interpreter's 40 MB included. output_bytes: of stdout and stderr together. scratch_bytes: of files
+    below /scratch, the only place where it can write."""
 
     wall_seconds: float = 6.0
     cpu_seconds: int = 4
@@ -49,26 +56,35 @@ class Limits:
 
 @dataclass(frozen=True)
 class Code:
-    """A program that passes when its last line has run without an exception."""
+    """A program that passes when the last line of its tests has run without an exception.
 
-    program: str
+    answer: what a model wrote. reference: the tests, to be run after it; what stands before a line `programs.PLACE` is
+    run before it, and may be the beginning of a statement that the answer continues. others: further texts that may
+    be the answer, where `answer` does not compile.
+    """
+
+    answer: str
+    reference: str = ""
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Query:
     """Passes when `answer` gives the same rows as `reference` on a sqlite file. The file must be among
-    those that the sandbox shows."""
+    those that the sandbox shows. others: further texts that may be the answer, where `answer` is no SQL."""
 
     database: str
     reference: str
     answer: str
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How a check ended. status: passed; failed (an exception, other rows); left early (exit before the
     end); time, memory, output (a limit); killed (a signal, e.g. of a crash); bad reference (the reference
-    query fails); broken (the sandbox itself failed: says nothing about the answer). detail: in words.
+    query fails, or the tests cannot be met), busy (the machine did not let it run to its end) and broken (the sandbox
+    itself failed), which say nothing about the answer. detail: in words, general ones before a colon.
     output: what it printed."""
 
     status: Status
@@ -137,14 +153,19 @@ class _Worker:
         self.root: tempfile.TemporaryDirectory[str] | None = None
 
     def check(self, check: Code | Query) -> Outcome:
+        """How it ends; tried once more where the machine was too busy the first time."""
+        found = self._once(check)
+        return self._once(check) if found.status == "busy" else found
+
+    def _once(self, check: Code | Query) -> Outcome:
         limits, token = self.box.limits, secrets.token_hex(16)
-        job: dict[str, Any] = {**vars(check), **vars(limits), "token": token}
+        job: dict[str, Any] = {**vars(check), **vars(limits), "token": token, "report": secrets.choice(REPORTS)}
         job["kind"] = "code" if isinstance(check, Code) else "sql"
         if isinstance(check, Query):
             job["database"] = os.path.abspath(check.database)
         process = self._started()
         # Should the worker itself hang, it is ended from here, and its pipe closes.
-        timer = threading.Timer(limits.wall_seconds + 10, process.kill)
+        timer = threading.Timer(PATIENCE * limits.wall_seconds + START, process.kill)
         timer.start()
         try:
             inside.write_message(_pipe(process.stdin), job)
@@ -227,28 +248,24 @@ def _refused(why: str, *, none: bool) -> UsageError:
 
 
 def outcome(said: dict[str, Any], token: str) -> Outcome:
-    """The outcome in a worker's message. token: what the check had to repeat at its end."""
+    """The outcome in a worker's message. token: what a report begins with; anything else where reports are written
+    is not one."""
     output, ended, signal = said["output"], said["ended"], said["signal"]
-    try:
-        report = json.loads(said["report"]) if said["report"] else {}
-    except ValueError:
-        report = {}
-    if not isinstance(report, dict):
-        report = {}
-    if "guard" in report:
-        return Outcome("broken", str(report["guard"]), output)
+    word, _, detail = said["report"].partition(token)[2].partition(" ")
+    if word == "guard":
+        return Outcome("broken", detail, output)
+    if ended == "busy":
+        return Outcome("busy", "the machine was busy", output)
     if ended in ("time", "output"):
         return Outcome(ended, f"over the limit of {ended}", output)
-    if "reference" in report:
-        return Outcome("bad reference", str(report["reference"]), output)
-    if report.get("passed") == token:
-        return Outcome("passed", "", output)
-    if report.get("fault") == "memory":
+    if word == "tests":
+        return Outcome("bad reference", detail, output)
+    if word == "memory":
         return Outcome("memory", "over the limit of memory", output)
-    if "fault" in report:
-        return Outcome("failed", str(report["fault"]), output)
+    if word in ("passed", "failed"):
+        return Outcome(word, detail, output)
     if signal:
-        return Outcome("time" if signal == 24 else "killed", f"signal {signal}", output)
+        return Outcome("killed", f"signal {signal}", output)
     return Outcome("left early", "ended before its last line", output)
 
 

@@ -16,6 +16,7 @@ import time
 from typing import IO, Any
 
 from mnemos.sources.sandbox import guard, jobs
+from mnemos.sources.sandbox.clock import Clock, open_processes, own_name
 
 # fmt: off
 PRELOADED = (
@@ -26,9 +27,10 @@ PRELOADED = (
 # fmt: on
 """Imported once, before the forks, so that a job does not wait for them."""
 
-REPORT = 3
-"""The child's file descriptor for what it has to say about the job itself."""
+NAME = 16
+"""Bytes that a child writes first: what it is called in /proc."""
 LONGEST_REPORT = 1 << 16
+"""Bytes that a child may write where it says how its job ended; see `_child` for how a report is known."""
 
 
 def read_message(stream: IO[bytes]) -> Any:
@@ -53,6 +55,7 @@ def main() -> None:
     guard.die_with_parent()
     for name in PRELOADED:
         __import__(name)
+    processes = open_processes()
     level, why = "full", ""
     try:
         guard.own_namespaces()
@@ -74,41 +77,45 @@ def main() -> None:
     # Nothing of the import path is left but the standard library, and nobody can look into the parent.
     sys.path[:] = [path for path in sys.path if path not in setup["hide"]]
     while (job := read_message(inbox)) is not None:
-        write_message(outbox, carry_out(job, level, setup["root"]))
+        write_message(outbox, carry_out(job, level, setup["root"], processes))
 
 
-def carry_out(job: dict[str, Any], level: str, root: str) -> dict[str, Any]:
+def carry_out(job: dict[str, Any], level: str, root: str, processes: int | None) -> dict[str, Any]:
     """Fork a child for one job, watch its time and output, and say how it ended."""
     output, report = os.pipe(), os.pipe()
     child = os.fork()
     if not child:
+        os.write(report[1], own_name(processes).ljust(NAME))
         _child(job, level, root, output[1], report[1])
     for end in (output[1], report[1]):
         os.close(end)
-    deadline = time.monotonic() + job["wall_seconds"]
-    said, ended = _watch({output[0]: job["output_bytes"], report[0]: LONGEST_REPORT}, deadline)
-    status = _reap(child, deadline if not ended else 0.0)
+    name = os.read(report[0], NAME).strip()
+    clock = Clock(child, name, processes, job["wall_seconds"], job["cpu_seconds"])
+    said, ended = _watch({output[0]: job["output_bytes"], report[0]: LONGEST_REPORT}, clock)
+    status, late, used = _reap(child, clock, at_once=ended is not None)
     if level == "full" and os.getpid() == 1:
         _kill_all()
     for end in (output[0], report[0]):
         os.close(end)
+    # The kernel ends a process over its limit by SIGXCPU, and a second later by SIGKILL.
+    signalled = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    by_kernel = "time" if signalled == signal.SIGXCPU or (signalled and used >= job["cpu_seconds"]) else None
     return {
-        "ended": ended or (None if status is not None else "time"),
-        "signal": os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else 0,
+        "ended": ended or late or by_kernel,
+        "signal": signalled,
         "output": said[output[0]].decode("utf-8", "replace"),
         "report": said[report[0]].decode("utf-8", "replace"),
     }
 
 
-def _watch(limits: dict[int, int], deadline: float) -> tuple[dict[int, bytes], str | None]:
-    """What comes out of the pipes, and why watching stopped before they closed: output, time or None."""
+def _watch(limits: dict[int, int], clock: Clock) -> tuple[dict[int, bytes], str | None]:
+    """What comes out of the pipes, and why watching stopped before they closed: output, time, busy or None."""
     said = dict.fromkeys(limits, b"")
     open_ends = set(limits)
     while open_ends:
-        left = deadline - time.monotonic()
-        ready = select.select(list(open_ends), [], [], max(left, 0.0))[0] if left > 0 else []
-        if not ready:
-            return said, "time"
+        ready = select.select(list(open_ends), [], [], clock.left())[0]
+        if (over := clock.over()) is not None:
+            return said, over
         for end in ready:
             block = os.read(end, 1 << 16)
             if not block:
@@ -120,17 +127,19 @@ def _watch(limits: dict[int, int], deadline: float) -> tuple[dict[int, bytes], s
     return said, None
 
 
-def _reap(child: int, deadline: float) -> int | None:
-    """The child's exit status; None where it had to be killed at the deadline."""
+def _reap(child: int, clock: Clock, *, at_once: bool) -> tuple[int, str | None, float]:
+    """The child's exit status, why it had to be killed before it ended, and the processor time that it used."""
+    late, pause = None, 0.0005
     while True:
-        pid, status = os.waitpid(child, os.WNOHANG)
+        pid, status, used = os.wait4(child, os.WNOHANG)
         if pid:
-            return status
-        if time.monotonic() >= deadline:
+            return status, late, used.ru_utime + used.ru_stime
+        if at_once or (late := clock.over()) is not None:
             os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return None
-        time.sleep(0.0005)
+            _, status, used = os.wait4(child, 0)
+            return status, late, used.ru_utime + used.ru_stime
+        time.sleep(pause)
+        pause = min(2 * pause, 0.02)
 
 
 def _kill_all() -> None:
@@ -143,29 +152,33 @@ def _kill_all() -> None:
 
 
 def _child(job: dict[str, Any], level: str, root: str, output: int, report: int) -> None:
-    """Never returns: the job, in a process that may do nothing but compute."""
+    """Never returns: the job, in a process that may do nothing but compute.
+
+    Its report goes to a descriptor of a number drawn for the job and begins with a token drawn for it. Neither can be
+    seen by what runs: they lie on the stack of this frame, and `job` is emptied.
+    """
     try:
-        os.setsid()
-        # Move both ends out of the way of the numbers that they are to have.
-        output, report = os.dup2(output, 100), os.dup2(report, 101)
-        os.dup2(os.open("/dev/null", os.O_RDWR), 0)
-        for number, end in ((1, output), (2, output), (REPORT, report)):
-            os.dup2(end, number)
-        os.closerange(REPORT + 1, 4096)
-        if level == "full":
-            guard.own_scratch(job["scratch_bytes"])
-        os.chdir("/scratch" if level == "full" else root)
-        guard.limit(job["cpu_seconds"], job["memory_bytes"], job["scratch_bytes"])
-        guard.give_up_rights()
+        _shut_in(job, level, root, output, report)
     except BaseException as error:
-        _say({"guard": f"{type(error).__name__}: {error}"})
+        os.write(job["report"], f"{job['token']}guard {type(error).__name__}: {error}".encode())
     else:
-        _say(jobs.JOBS[job["kind"]](job))
+        os.write(job.pop("report"), job.pop("token").encode() + jobs.JOBS[job.pop("kind")](job))
     finally:
         os._exit(0)
 
 
-def _say(report: dict[str, Any]) -> None:
-    body = json.dumps(report).encode()
-    while body:
-        body = body[os.write(REPORT, body) :]
+def _shut_in(job: dict[str, Any], level: str, root: str, output: int, report: int) -> None:
+    """Standard streams and the report's descriptor, and walls around this process."""
+    os.setsid()
+    # Move both ends out of the way of the numbers that they are to have.
+    output, report = os.dup2(output, 100), os.dup2(report, 101)
+    os.dup2(os.open("/dev/null", os.O_RDWR), 0)
+    for number, end in ((1, output), (2, output), (job["report"], report)):
+        os.dup2(end, number)
+    os.closerange(3, job["report"])
+    os.closerange(job["report"] + 1, 4096)
+    if level == "full":
+        guard.own_scratch(job["scratch_bytes"])
+    os.chdir("/scratch" if level == "full" else root)
+    guard.limit(job["cpu_seconds"], job["memory_bytes"], job["scratch_bytes"])
+    guard.give_up_rights()

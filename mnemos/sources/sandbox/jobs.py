@@ -1,115 +1,21 @@
-"""What runs behind the walls: a program with its tests, or two queries on a database."""
+"""What runs behind the walls, by kind of job."""
 
 from __future__ import annotations
 
-import contextlib
-import re
-import sqlite3
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-MOST_ROWS = 100_000
-"""Rows of a query's result that are compared at most."""
-STEPS = 100_000_000
-"""Instructions of SQLite's virtual machine that a query may take."""
-
-_ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
-_QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/", re.DOTALL)
+from mnemos.sources.sandbox import programs, queries
 
 
-def code(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Run the program as a module called __main__. token: repeated in the report, which is made only
-    after the last line has run: leaving early (exit, os._exit) is no way to pass."""
-    import mnemos.sources.sandbox as package
-
-    # A program gets its own __main__ and nothing of ours under a name that it could import.
-    for name in [name for name in sys.modules if name.split(".")[0] == package.__name__.split(".")[0]]:
+def _alone(job: dict[str, Any]) -> bytes:
+    """A program gets nothing of ours under a name that it could import."""
+    package = __name__.split(".")[0]
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
         del sys.modules[name]
-    token = job["token"]
-    names: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
-    try:
-        exec(compile(job["program"], "<answer>", "exec"), names)
-    except MemoryError:
-        return {"fault": "memory"}
-    except BaseException as error:
-        return {"fault": f"{type(error).__name__}: {error}"[:500]}
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-    return {"passed": token}
+    return programs.code(job)
 
 
-def sql(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Run the reference and the answer on a database opened read-only, and compare what they give."""
-    try:
-        expected = query(job["database"], job["reference"])
-    except sqlite3.Error as error:
-        return {"reference": f"{type(error).__name__}: {error}"}
-    try:
-        found = query(job["database"], job["answer"])
-    except (sqlite3.Error, sqlite3.Warning, ValueError, MemoryError) as error:
-        return {"fault": f"{type(error).__name__}: {error}"[:500]}
-    same = same_rows(found, expected, ordered=is_ordered(job["reference"]))
-    return {"passed": job["token"]} if same else {"fault": f"other rows: {len(found)} instead of {len(expected)}"}
-
-
-def query(database: str, statement: str) -> list[tuple[Any, ...]]:
-    """Rows of one SELECT. Everything but reading is refused by SQLite's authoriser: ATTACH, PRAGMA,
-    writing, loading extensions. Raises sqlite3.Error."""
-    connection = sqlite3.connect(f"file:{_escaped(database)}?mode=ro&immutable=1", uri=True)
-    steps = 0
-
-    def authorise(action: int, first: str | None, second: str | None, *more: object) -> int:
-        if action not in _ALLOWED or (action == sqlite3.SQLITE_FUNCTION and second == "load_extension"):
-            return sqlite3.SQLITE_DENY
-        return sqlite3.SQLITE_OK
-
-    def too_long() -> int:
-        nonlocal steps
-        steps += 10_000
-        return int(steps > STEPS)
-
-    try:
-        connection.set_authorizer(authorise)
-        connection.set_progress_handler(too_long, 10_000)
-        rows = connection.execute(statement).fetchmany(MOST_ROWS + 1)
-    finally:
-        connection.close()
-    if len(rows) > MOST_ROWS:
-        raise sqlite3.DataError(f"more than {MOST_ROWS} rows")
-    return rows
-
-
-def _escaped(path: str) -> str:
-    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-
-
-def same_rows(found: list[tuple[Any, ...]], expected: list[tuple[Any, ...]], *, ordered: bool) -> bool:
-    """Whether two results are equal: as lists where the order was asked for, else as multisets. Names of
-    columns do not count, their order does; 1 and 1.0 are equal, floats to nine digits."""
-    ours, theirs = ([tuple(map(_plain, row)) for row in rows] for rows in (found, expected))
-    if not ordered:
-        ours, theirs = sorted(ours), sorted(theirs)
-    return ours == theirs
-
-
-def _plain(value: Any) -> tuple[str, str]:
-    """A value that sorts beside values of every type."""
-    if isinstance(value, int | float):
-        exact = isinstance(value, int) and abs(value) >= 10**9
-        return "number", str(value) if exact else f"{float(value):.9g}"
-    return type(value).__name__, str(value)
-
-
-def is_ordered(statement: str) -> bool:
-    """Whether the outermost query has an ORDER BY: not one in a subquery, a string or a comment."""
-    bare = _QUOTED.sub(" ", statement)
-    while (shorter := re.sub(r"\([^()]*\)", " ", bare)) != bare:
-        bare = shorter
-    return re.search(r"\border\s+by\b", bare, re.IGNORECASE) is not None
-
-
-JOBS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {"code": code, "sql": sql}
-"""Every kind of job by name."""
+JOBS: Mapping[str, Callable[[dict[str, Any]], bytes]] = {"code": _alone, "sql": queries.sql}
+"""Every kind of job by name: what it has to say is a word (passed, failed, memory, tests) and details behind it."""

@@ -1,0 +1,103 @@
+"""Two queries on a database, and whether they give the same rows."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+MOST_ROWS = 100_000
+"""Rows of a query's result that are compared at most."""
+STEPS = 100_000_000
+"""Instructions of SQLite's virtual machine that a query may take."""
+
+_ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+_NO_SQL = ("syntax error", "incomplete input", "unrecognized token")
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/", re.DOTALL)
+
+
+def sql(job: Mapping[str, Any]) -> bytes:
+    """Run the reference and the answer on a database opened read-only, and compare what they give; what came of it:
+    a word and, behind a space, details."""
+    try:
+        expected = query(job["database"], job["reference"])
+    except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
+        return f"tests the reference query fails: {type(error).__name__}: {error}".encode(errors="replace")
+    try:
+        answers = (job["answer"], *job["others"])
+        found = query(job["database"], next((one for one in answers if is_statement(one)), answers[0]))
+    except MemoryError:
+        return b"memory"
+    except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
+        return f"failed {type(error).__name__}: {error}"[:500].encode(errors="replace")
+    same = same_rows(found, expected, ordered=is_ordered(job["reference"]))
+    return b"passed" if same else f"failed other rows: {len(found)} instead of {len(expected)}".encode()
+
+
+def query(database: str, statement: str) -> list[tuple[Any, ...]]:
+    """Rows of one SELECT. Everything but reading is refused by SQLite's authoriser: ATTACH, PRAGMA,
+    writing, loading extensions. Raises sqlite3.Error."""
+    connection = sqlite3.connect(f"file:{_escaped(database)}?mode=ro&immutable=1", uri=True)
+    steps = 0
+
+    def authorise(action: int, first: str | None, second: str | None, *more: object) -> int:
+        if action not in _ALLOWED or (action == sqlite3.SQLITE_FUNCTION and second == "load_extension"):
+            return sqlite3.SQLITE_DENY
+        return sqlite3.SQLITE_OK
+
+    def too_long() -> int:
+        nonlocal steps
+        steps += 10_000
+        return int(steps > STEPS)
+
+    try:
+        connection.set_authorizer(authorise)
+        connection.set_progress_handler(too_long, 10_000)
+        rows = connection.execute(statement).fetchmany(MOST_ROWS + 1)
+    finally:
+        connection.close()
+    if len(rows) > MOST_ROWS:
+        raise sqlite3.DataError(f"more than {MOST_ROWS} rows")
+    return rows
+
+
+def is_statement(text: str) -> bool:
+    """Whether SQLite's parser reads the text, whatever it would do."""
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.execute(f"explain {text}")
+    except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
+        return not any(words in str(error) for words in _NO_SQL)
+    finally:
+        connection.close()
+    return bool(text.strip())
+
+
+def _escaped(path: str) -> str:
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def same_rows(found: list[tuple[Any, ...]], expected: list[tuple[Any, ...]], *, ordered: bool) -> bool:
+    """Whether two results are equal: as lists where the order was asked for, else as multisets. Names of
+    columns do not count, their order does; 1 and 1.0 are equal, floats to nine digits."""
+    ours, theirs = ([tuple(map(_plain, row)) for row in rows] for rows in (found, expected))
+    if not ordered:
+        ours, theirs = sorted(ours), sorted(theirs)
+    return ours == theirs
+
+
+def _plain(value: Any) -> tuple[str, str]:
+    """A value that sorts beside values of every type."""
+    if isinstance(value, int | float):
+        exact = isinstance(value, int) and abs(value) >= 10**9
+        return "number", str(value) if exact else f"{float(value):.9g}"
+    return type(value).__name__, str(value)
+
+
+def is_ordered(statement: str) -> bool:
+    """Whether the outermost query has an ORDER BY: not one in a subquery, a string or a comment."""
+    bare = _QUOTED.sub(" ", statement)
+    while (shorter := re.sub(r"\([^()]*\)", " ", bare)) != bare:
+        bare = shorter
+    return re.search(r"\border\s+by\b", bare, re.IGNORECASE) is not None
