@@ -295,11 +295,14 @@ def methods_command(
 
 
 @app.command("schema")
-def schema_command() -> None:
-    """Print the JSON schema of a study file, for editors."""
-    from mnemos.study.config import schema
+def schema_command(
+    suites: Annotated[bool, typer.Option("--suites", help="Of a suite file: every key of every kind.")] = False,
+) -> None:
+    """Print the JSON schema of a study file, or of a suite file, for editors."""
+    from mnemos.measure import suite_schema
+    from mnemos.study import config
 
-    print(json.dumps(schema(), indent=1, ensure_ascii=False))
+    print(json.dumps(suite_schema.schema() if suites else config.schema(), indent=1, ensure_ascii=False))
 
 
 @data_app.command("show")
@@ -349,7 +352,7 @@ def _results(directory: Path) -> dict[str, Any]:
 
 def _setting(setting: dict[str, Any]) -> str:
     bounds = f" {setting['bounds']}" if setting.get("bounds") else ""
-    default = "required" if setting.get("required") else f"default {setting.get('default')!r}"
+    default = f"default {setting['default']!r}" if "default" in setting else "required"
     said = f": {setting['description']}" if setting.get("description") else ""
     return f"({setting['type']}{bounds}, {default}){said}"
 

@@ -87,6 +87,13 @@ def test_methods_as_json_has_what_a_catalogue_needs() -> None:
     assert all(row["changes"] and row["paper"] and row["summary"] for row in rows)
 
 
+def test_a_setting_that_must_be_given_has_no_default() -> None:
+    said = mnemos("methods", "rho1").stdout
+    assert "--reference_model (string, required): " in said
+    assert "--kept_share (number > 0, <= 1, default 0.6): " in said
+    assert "--soft_label (string or null, default None): " in mnemos("methods", "dpo").stdout
+
+
 def test_a_study_a_report_and_the_same_model_twice(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     done = mnemos("run", study, "--out", tmp_path / "run", cwd=tmp_path)

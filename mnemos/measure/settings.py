@@ -17,7 +17,7 @@ class SuiteSettings(Settings):
     name: Name
     """The suite's name, unique within a study."""
     kind: str
-    """How it asks and scores; `mnemos schema` lists the kinds."""
+    """How it asks and scores; `mnemos schema --suites` lists the kinds."""
     data: FileRef | None = None
     """File of items (.jsonl, .json, .yaml or .txt, also .gz), relative to the suite's file."""
     items: list[Any] | None = None

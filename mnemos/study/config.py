@@ -319,14 +319,19 @@ def dump_study(study: Study) -> str:
 
 
 def schema() -> dict[str, Any]:
-    """JSON schema (2020-12) of a study file, for editors; arms come from the method registry."""
+    """JSON schema (2020-12) of a study file, for editors; arms come from the method registry, suites from the kinds."""
+    from mnemos.measure.suite_schema import DRAFT, SUITE, definitions
     from mnemos.methods import schema as arm_schema
 
     out = Study.model_json_schema()
-    out["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    out["$schema"] = DRAFT
     out["title"] = "mnemos study"
     arm = arm_schema()
-    out.setdefault("$defs", {}).update(arm.pop("$defs", {}))
+    out.setdefault("$defs", {}).update({**arm.pop("$defs", {}), **definitions()})
+    for holder, keys in (("SuiteRoles", ("new", "old")), ("Task", ("suites",))):
+        for key in keys:
+            # A name of a shipped suite, a YAML file, or a suite written in place.
+            out["$defs"][holder]["properties"][key]["items"] = {"anyOf": [{"type": "string"}, SUITE]}
     nothing: dict[str, Any] = {"type": "null"}
     out["properties"]["arms"] = {"type": "object", "additionalProperties": {"anyOf": [arm, nothing]}}
     return out
