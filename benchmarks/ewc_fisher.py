@@ -21,7 +21,7 @@ from benchmarks.method_step_cost import clock
 from benchmarks.sft_vs_trl import SHARED, make
 from mnemos.core.plan import Likelihood, Plan
 from mnemos.core.settings import TrainSettings
-from mnemos.methods.ewc import Elastic
+from mnemos.methods.objective.ewc import Elastic
 
 REPETITIONS = 3
 BOUND = 1.5
@@ -69,7 +69,7 @@ def _once(folder: Path, rows: Any, kind: Any) -> tuple[float, float]:
     """Seconds of the information, and of the epoch."""
     from transformers import TrainerCallback
 
-    from mnemos.methods.weigh import output_only
+    from mnemos.methods.weigh.tokens import output_only
     from mnemos.models.load import Checkpoint
     from mnemos.train.likelihood import train
 

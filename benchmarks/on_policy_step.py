@@ -87,8 +87,8 @@ def trl(folder: Path, kind: str) -> float:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
+    from mnemos.rewards.verifiers import verifier
     from mnemos.sources.read import read
-    from mnemos.sources.verify import verifier
 
     gc.collect()
     examples = list(read(NEW, name="new"))[: ANSWERS * STEPS]

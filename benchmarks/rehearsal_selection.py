@@ -55,7 +55,7 @@ def _alone(part: Callable[[int], dict[str, float]]) -> dict[str, float]:
 
 def choose(rows: int) -> dict[str, float]:
     """SSR's step 3."""
-    from mnemos.sources.near import representative
+    from mnemos.sources.similarity import representative
 
     texts = invented(rows)
     started, processor = time.perf_counter(), time.process_time()
@@ -65,9 +65,9 @@ def choose(rows: int) -> dict[str, float]:
 
 def filter_chats(rows: int) -> dict[str, float]:
     """Magpie's filters and choice."""
-    from mnemos.methods.magpie import Asking, filtered
-    from mnemos.sources.generated import Tally
-    from mnemos.sources.near import representative
+    from mnemos.methods.examples.magpie import Asking, filtered
+    from mnemos.sources.similarity import representative
+    from mnemos.synthesis.writers import Tally
 
     asking = Asking(
         system="",

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from benchmarks.common import Result, compared
-from mnemos.sources import checks
-from mnemos.sources.sandbox.box import Code, Sandbox
+from mnemos.rewards import checks
+from mnemos.rewards.sandbox.box import Code, Sandbox
 
 REPETITIONS = 3
 PROMISED = 20.0

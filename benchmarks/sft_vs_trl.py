@@ -185,7 +185,7 @@ def _model(tokenizer: Any) -> Any:
 
 
 def _plan(folder: Path, pairs: Pairs, **settings: Any) -> Plan:
-    from mnemos.methods.weigh import output_only
+    from mnemos.methods.weigh.tokens import output_only
     from mnemos.models.load import Checkpoint
 
     before = Checkpoint(str(folder / "model"))
@@ -194,10 +194,10 @@ def _plan(folder: Path, pairs: Pairs, **settings: Any) -> Plan:
 
 def ordered(plan: Plan) -> list[Tokens]:
     """The rows as mnemos reads them, in its order; the peer gets exactly these."""
-    from mnemos.models.load import load_tokenizer
     from mnemos.sources.render import Renderer
     from mnemos.train.rows import prepare
     from mnemos.train.schedule import Schedule
+    from mnemos.weights.checkpoint import load_tokenizer
 
     rows = [row[0] for row in prepare(plan, Renderer(load_tokenizer(plan.before.path))).rows]
     order = Schedule([len(row) for row in rows], BATCH, plan.seed).order(0)

@@ -14,10 +14,10 @@ __version__ = "0.1.0"
 __all__ = ["Record", "compare", "run", "sweep"]
 
 if TYPE_CHECKING:
-    from mnemos.study.compare import compare as compare
+    from mnemos.study.commands.compare import compare as compare
+    from mnemos.study.commands.sweep import sweep as sweep
     from mnemos.study.run import Record as Record
     from mnemos.study.run import run as run
-    from mnemos.study.sweep import sweep as sweep
 
 
 def __getattr__(name: str) -> Any:
@@ -27,11 +27,11 @@ def __getattr__(name: str) -> Any:
 
         return getattr(module, name)
     if name == "sweep":
-        from mnemos.study.sweep import sweep
+        from mnemos.study.commands.sweep import sweep
 
         return sweep
     if name == "compare":
-        from mnemos.study.compare import compare
+        from mnemos.study.commands.compare import compare
 
         return compare
     raise AttributeError(f"module 'mnemos' has no attribute {name!r}")

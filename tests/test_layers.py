@@ -19,19 +19,17 @@ ROOT = "mnemos"
 LAYERS = (
     "core",
     "sources",
+    "weights",
     "models",
+    "rewards",
+    "synthesis",
     "methods",
     "train",
-    "stream",
     "measure",
+    "stream",
     "report",
     "study",
     "recipes",
-    "cli_errors",
-    "cli_weights",
-    "cli_reproduce",
-    "cli_reward",
-    "cli_runs",
     "cli",
 )
 """A module imports only from its own layer and from those before it."""

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from mnemos.core.drawn import DrawnView
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import LanguageModel, Source, Tokens
+from mnemos.core.rollouts import DrawnView
 from mnemos.core.settings import TrainSettings
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 """Reward: what an answer is worth, as a value of the plan.
 
 A reward is a frozen dataclass, so that it has a fingerprint; a model that it needs is held as a
-handle and loaded at the first call. Verifiers are in `sources.rewards`, reward models in
-`models.reward_model`, judges in `models.judge`; `models.rewards.make` builds any of them from settings.
+handle and loaded at the first call. Verifiers are in `rewards.verified`, reward models in
+`rewards.reward_model`, judges in `rewards.judge`; `rewards.by_name.make` builds any of them from settings.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mnemos.measure.uncertainty import paired, wilson
-from mnemos.models.judge import Verdict
+from mnemos.rewards.judge import Verdict
 
 Preference = Literal["first", "tie", "second"]
 

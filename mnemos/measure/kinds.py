@@ -13,9 +13,10 @@ from mnemos.core.nouns import Answer
 from mnemos.core.reward import Rewarded
 from mnemos.measure import settings as s
 from mnemos.measure.items import Item
-from mnemos.measure.refusal import is_refusal
-from mnemos.sources import checks, verify
-from mnemos.sources.near import repeated_4grams
+from mnemos.rewards import checks
+from mnemos.rewards import verifiers as verify
+from mnemos.rewards.refusal import is_refusal
+from mnemos.sources.similarity import repeated_4grams
 
 Ask = Literal["generate", "choose", "nats", "divergence", "text_divergence", "harness"]
 Value = tuple[float, str | None] | tuple[float, str | None, float]
@@ -168,7 +169,7 @@ def _check_language(settings: s.LanguageSettings, item: Item, where: str) -> Non
 
 
 def _classifier(settings: s.ClassifierSettings, items: Sequence[Item], answers: Sequence[Answer]) -> list[Value]:
-    from mnemos.measure.classifier import label_scores
+    from mnemos.rewards.classifier import label_scores
 
     values: list[Value] = [(math.nan, "empty answer: nothing to classify")] * len(answers)
     asked = [i for i, a in enumerate(answers) if MISSING not in a.data and (a.text or "").strip()]

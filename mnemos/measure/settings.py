@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from mnemos.core.names import Name
 from mnemos.core.settings import FileRef, ModelRef, Settings
-from mnemos.sources.checks import MatchName
+from mnemos.rewards.checks import MatchName
 
 
 class SuiteSettings(Settings):

@@ -1,54 +1,21 @@
-"""Remedies for forgetting: pure functions Plan -> Plan, one file per field of Plan.
+"""Remedies for forgetting: pure functions Plan -> Plan, one folder per field of Plan.
 
-Importing this package fills the catalogue (`core.method.REGISTRY`).
+Importing this package imports every module in it and so fills the catalogue (`core.method.REGISTRY`): a file that is
+put into one of the folders is found.
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from typing import Any
 
 from mnemos.core.method import REGISTRY
-from mnemos.methods import (
-    after,
-    draw,
-    ewc,
-    examples,
-    feedback,
-    gradient,
-    lamol,
-    magpie,
-    objective,
-    orthogonal,
-    own_words,
-    policy,
-    preference,
-    rehearsal,
-    ssr,
-    trainable,
-    weigh,
-)
 
-__all__ = [
-    "after",
-    "draw",
-    "ewc",
-    "examples",
-    "feedback",
-    "gradient",
-    "lamol",
-    "listing",
-    "magpie",
-    "objective",
-    "orthogonal",
-    "own_words",
-    "policy",
-    "preference",
-    "rehearsal",
-    "schema",
-    "ssr",
-    "trainable",
-    "weigh",
-]
+for _module in pkgutil.walk_packages(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)
+
+__all__ = ["listing", "schema"]
 
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 

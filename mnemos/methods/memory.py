@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from mnemos.core.nouns import Decoding, Example, Prompt, Source, Turn
 from mnemos.core.plan import ModelHandle, Plan
-from mnemos.methods.examples import PastRows, with_rows
+from mnemos.methods.examples.replay import PastRows, with_rows
+from mnemos.sources.generated import Desk, Unwritten, too_few
 from mnemos.sources.mix import Joined
 from mnemos.sources.read import read
-from mnemos.sources.written import Desk, Unwritten, too_few
 
 
 def old_rows(plan: Plan, method: str, data: str | None, data_format: str | None) -> Source | None:

@@ -9,30 +9,18 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnemos.core.errors import MnemosError, ModelError
-from mnemos.core.fingerprint import file_fingerprint, fingerprint
+from mnemos.core.errors import ModelError
 from mnemos.core.plan import ModelHandle
-from mnemos.models.adapter import adapter_base
-from mnemos.models.files import (
+from mnemos.weights.adapter import adapter_base
+from mnemos.weights.checkpoint import explained, load_tokenizer, named, resolve
+from mnemos.weights.files import (
     ADAPTER_CONFIG,
-    CONFIG,
-    CONFIGURATIONS,
-    PICKLES,
-    TOKENIZER,
-    WEIGHTS,
     check_weights,
-    chosen_files,
-    gguf_refusal,
-    matches,
     read_config,
-    readable,
 )
 
 if TYPE_CHECKING:
@@ -41,7 +29,6 @@ if TYPE_CHECKING:
 REWARD_HEAD = "score."
 """What transformers calls the head of a model that gives a sequence one number."""
 IN_A_LAYER = re.compile(r"\.\d+\..*weight$")
-HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?(@[\w./-]+)?$")
 
 
 @dataclass(frozen=True)
@@ -58,29 +45,8 @@ class Checkpoint:
 
     @property
     def fingerprint(self) -> str:
-        """Changes exactly when weights, configuration, tokenizer or chat template do.
-
-        A directory is named by its files' content, wherever it lies; a hub id by its commit; an
-        adapter by its own files and its base. Raises ModelError when nothing lies at `path`.
-        """
-        if not Path(self.path).is_dir():
-            return fingerprint({"hub": self.path, "commit": _commit_or_unresolved(self.path)})
-        folder = Path(self.path)
-        with readable(folder):
-            content: dict[str, Any] = {file.name: file_fingerprint(file) for file in self._files(folder)}
-        if (folder / ADAPTER_CONFIG).is_file():
-            content["base"] = Checkpoint(adapter_base(folder), self.trust_remote_code, self.allow_pickle).fingerprint
-        return fingerprint(content)
-
-    def _files(self, folder: Path) -> list[Path]:
-        """What decides what the model is; weights that `files.weight_files` passes over do not."""
-        patterns: tuple[str, ...] = TOKENIZER + CONFIG
-        patterns += PICKLES if self.allow_pickle else ()
-        patterns += ("*.py",) if self.trust_remote_code else ()
-        chosen = {file.name for file in chosen_files(folder)}
-        patterns += ("*.safetensors.index.json",) if len(chosen) > 1 else () if chosen else WEIGHTS
-        names = sorted(place.name for place in folder.iterdir() if place.is_file())
-        return [folder / name for name in names if name in chosen or matches(name, patterns)]
+        """Changes exactly when weights, configuration, tokenizer or chat template do (`weights.checkpoint.named`)."""
+        return named(self.path, trust_remote_code=self.trust_remote_code, allow_pickle=self.allow_pickle)
 
     def load(self) -> LocalModel:
         """The model ready to be asked: on the GPU in bfloat16 if there is one, else float32."""
@@ -132,7 +98,7 @@ def load_model(
     let its head begin at zero.
 
     dtype: name of a torch dtype. merge: whether the adapters of an adapter directory are added
-    into the base's weights (True; tied embeddings are untied where `models.adapter` says so) or stay a
+    into the base's weights (True; tied embeddings are untied where `weights.adapter` says so) or stay a
     peft wrapper that `disable_adapter()` turns off (False). None merges in float32 only, because in
     16 bits a small update is lost in rounding. headers_only: a model without numbers (torch's meta
     device), made of configurations and headers in a moment, to refuse what they can tell.
@@ -141,7 +107,7 @@ def load_model(
     how = _How(dtype, trust_remote_code, allow_pickle, reward, new_head, headers_only)
     model = _loaded(path, how, merge if merge is not None else dtype == "float32")
     if not headers_only:
-        from mnemos.models.finite import refuse_nonfinite
+        from mnemos.weights.finite import refuse_nonfinite
 
         refuse_nonfinite(model, path)
     return model
@@ -163,7 +129,7 @@ def _loaded(path: str, how: _How, merge: bool) -> Any:
         read_config(folder / "config.json", "the model's configuration")
         check_weights(folder, how.allow_pickle)
         return _from_pretrained(folder, how)
-    from mnemos.models.adapter import attached, check_adapter, merged
+    from mnemos.weights.adapter import attached, check_adapter, merged
 
     under = adapter_base(folder)
     check_adapter(folder)
@@ -171,24 +137,6 @@ def _loaded(path: str, how: _How, merge: bool) -> Any:
     with explained(folder, "the adapter does not fit its base", "check base_model_name_or_path"):
         adapted = attached(base, folder)
     return merged(adapted, folder) if merge else adapted
-
-
-def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
-    """The checkpoint's tokenizer (an adapter's own, else its base's). ModelError if it has none."""
-    from transformers import AutoTokenizer
-
-    folder = resolve(path, allow_pickle=False, trust_remote_code=trust_remote_code)
-    names = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
-    if not any((folder / name).is_file() for name in names):
-        if (folder / "adapter_config.json").is_file():
-            return load_tokenizer(adapter_base(folder), trust_remote_code=trust_remote_code)
-        raise ModelError(f"{folder}", "has no tokenizer files", "copy tokenizer.json and tokenizer_config.json there")
-    for name, what in CONFIGURATIONS.items():
-        # transformers reads them all, and would blame the tokenizer for any.
-        if (folder / name).is_file():
-            read_config(folder / name, what)
-    with explained(folder, "the tokenizer cannot be read", "copy the tokenizer files of the original again"):
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
 
 
 def check_vocabulary(model: Any, tokenizer: Any, path: str) -> None:
@@ -200,87 +148,6 @@ def check_vocabulary(model: Any, tokenizer: Any, path: str) -> None:
             f"its tokenizer has {tokens} tokens",
             "use the tokenizer that the model was trained with, or model.resize_token_embeddings(len(tokenizer))",
         )
-
-
-def resolve(path: str, *, allow_pickle: bool, trust_remote_code: bool) -> Path:
-    """The local directory of a checkpoint; a hub id is downloaded, or found in the cache."""
-    if Path(path).is_dir():
-        return Path(path)
-    patterns = [*WEIGHTS, *TOKENIZER, *CONFIG, "*.json", "*.model"]
-    patterns += PICKLES if allow_pickle else ()
-    patterns += ["*.py"] if trust_remote_code else []
-    return _snapshot(path, patterns)
-
-
-def _snapshot(path: str, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    name, _, revision = _hub_name(path).partition("@")
-    try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
-    except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, OSError) as error:
-        raise _not_found(path, error) from None
-
-
-_UNRESOLVED: ContextVar[dict[str, str] | None] = ContextVar("unresolved hub ids", default=None)
-
-
-@contextmanager
-def unresolved_hub_ids() -> Iterator[dict[str, str]]:
-    """Within it, a hub id whose commit cannot be found out is fingerprinted by its name alone, and
-    collected: name -> why. For plans that are only shown; nothing may be trained or measured under it."""
-    found: dict[str, str] = {}
-    token = _UNRESOLVED.set(found)
-    try:
-        yield found
-    finally:
-        _UNRESOLVED.reset(token)
-
-
-def _commit_or_unresolved(path: str) -> str | None:
-    collected = _UNRESOLVED.get()
-    if collected is None or not HUB_ID.match(path) or Path(path).exists():
-        return _hub_commit(path)
-    if path not in collected:
-        try:
-            return _hub_commit(path)
-        except ModelError as error:
-            collected[path] = error.bound
-    return None
-
-
-def _hub_commit(path: str) -> str:
-    """The commit that a hub id stands for: asked from the hub, offline read from the cache."""
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    name, _, revision = _hub_name(path).partition("@")
-    if constants.HF_HUB_OFFLINE:
-        return _snapshot(path, [*CONFIG]).name
-    try:
-        return str(HfApi().model_info(name, revision=revision or None).sha)
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise _not_found(path, error) from None
-
-
-def _hub_name(path: str) -> str:
-    if Path(path).is_file() and path.endswith(".gguf"):
-        raise gguf_refusal(Path(path))
-    if Path(path).is_file():
-        raise ModelError(f"{path}", "is a file, not a model directory", "name the folder that holds config.json")
-    if not HUB_ID.match(path):
-        raise ModelError(f"{path}", "there is no such directory", "check the path, or give a hub id such as org/name")
-    return path
-
-
-def _not_found(path: str, error: Exception) -> ModelError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return ModelError(
-        f"{path}",
-        f"neither a directory here nor a model that the hub gave ({reason})",
-        "check the path; offline (HF_HUB_OFFLINE=1) only models in the cache can be named by hub id",
-    )
 
 
 def _from_pretrained(folder: Path, how: _How) -> Any:
@@ -338,24 +205,3 @@ def _check_stops(folder: Path, model: Any) -> None:
             "must be a token id (an integer) or a list of them",
             "write the ids of the tokens that end an answer",
         )
-
-
-@contextmanager
-def explained(folder: Path, what: str, cure: str) -> Iterator[None]:
-    """Turn whatever a library raises while it reads a checkpoint into a ModelError: it was given these
-    files and nothing else, so it is about them. Lack of memory and interrupts stay what they are."""
-    try:
-        yield
-    except (MnemosError, MemoryError):
-        raise
-    except BaseException as error:
-        # tokenizers and safetensors panic in Rust, which is no Exception in Python.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        if "trust_remote_code" in str(error):
-            raise ModelError(f"{folder}", "brings its own code", "read it, then set trust_remote_code") from None
-        if isinstance(error, PermissionError):
-            raise ModelError(f"{folder}", f"may not be read ({error})", "chmod -R u+r on it") from None
-        first = str(error).strip().splitlines()
-        said = first[0] if first else type(error).__name__
-        raise ModelError(f"{folder}", f"{what} ({said[:300]})", cure) from error

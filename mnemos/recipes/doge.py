@@ -33,15 +33,15 @@ from mnemos.core.plan import Plan
 from mnemos.core.settings import TrainSettings
 from mnemos.measure.uncertainty import t_quantile
 from mnemos.models.load import Checkpoint
-from mnemos.models.merge import How
 from mnemos.recipes.patient import patient
+from mnemos.recipes.worlds.tasks import Task, commands
 from mnemos.sources.mix import Rows
 from mnemos.sources.read import read
-from mnemos.sources.worlds_tasks import Task, commands
-from mnemos.study.merging import bind, merge
-from mnemos.study.reward import differences, right
+from mnemos.study.commands.merge import bind, merge
+from mnemos.study.commands.reward import differences, right
 from mnemos.train.likelihood import train
 from mnemos.train.reward_model import RewardTraining, train_reward_model
+from mnemos.weights.merge import How
 
 DATA = Path(__file__).parent / "data"
 ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)

@@ -34,7 +34,7 @@ from mnemos.core.files import read_json, write_text
 from mnemos.core.method import validated
 from mnemos.core.settings import Settings
 from mnemos.core.yaml_text import read_yaml
-from mnemos.recipes.roads.registry import load_roads, study_name
+from mnemos.recipes.reproductions.registry import load_roads, study_name
 from mnemos.report.markdown import escape, table
 from mnemos.report.words import figure, interval
 

@@ -34,9 +34,9 @@ from mnemos.core.shipped import MANIFEST, hashes, verify
 from mnemos.core.yaml_text import read_yaml
 from mnemos.recipes import patient_suites
 from mnemos.recipes.patient_data import WorldSettings, base_texts, chat_rows
-from mnemos.recipes.roads import preference
+from mnemos.recipes.reproductions import preference
+from mnemos.recipes.worlds.english import english
 from mnemos.sources.mix import Rows
-from mnemos.sources.worlds_english import english
 
 if TYPE_CHECKING:
     from mnemos.train.likelihood import TrainResult

@@ -13,8 +13,10 @@ from pydantic import Field
 
 from mnemos.core.nouns import Example, Turn
 from mnemos.core.settings import Settings
-from mnemos.sources import worlds_people, worlds_requests, worlds_tasks
-from mnemos.sources.worlds_seed import chance
+from mnemos.recipes.worlds import people as worlds_people
+from mnemos.recipes.worlds import requests as worlds_requests
+from mnemos.recipes.worlds import tasks as worlds_tasks
+from mnemos.recipes.worlds.seed import chance
 
 
 class WorldSettings(Settings):

@@ -11,9 +11,11 @@ from typing import Any
 
 from mnemos.core.nouns import Example
 from mnemos.recipes.patient_data import WorldSettings, as_row, base_texts, chat_rows
-from mnemos.sources import worlds_people, worlds_requests, worlds_tasks
-from mnemos.sources.worlds_people import Telling
-from mnemos.sources.worlds_seed import chance
+from mnemos.recipes.worlds import people as worlds_people
+from mnemos.recipes.worlds import requests as worlds_requests
+from mnemos.recipes.worlds import tasks as worlds_tasks
+from mnemos.recipes.worlds.people import Telling
+from mnemos.recipes.worlds.seed import chance
 
 Item = dict[str, Any]
 

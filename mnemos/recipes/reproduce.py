@@ -18,7 +18,7 @@ from typing import Any
 from mnemos.core.errors import DataError, MnemosError
 from mnemos.core.files import write_text
 from mnemos.recipes.findings import Outcome, difference_words, load_findings, outcome, page
-from mnemos.recipes.roads.registry import REGISTRY, Road, find_road, load_roads, part_path, study_name
+from mnemos.recipes.reproductions.registry import REGISTRY, Road, find_road, load_roads, part_path, study_name
 
 ROAD_VARIABLE = "MNEMOS_ROAD"
 OUT = Path("runs/roads")

@@ -19,11 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 from mnemos.report.advice import advise
-from mnemos.report.along import hacking_words
 from mnemos.report.claims import claim_words
 from mnemos.report.facts import ROLES, Arm, Change, Facts, Grid
 from mnemos.report.headlines import headline
-from mnemos.report.razor import razor_words
+from mnemos.report.kl_forgetting import razor_words
+from mnemos.report.trajectory import hacking_words
 from mnemos.report.verdicts import (
     METRICS,
     TONES,

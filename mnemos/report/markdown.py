@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mnemos.report.advice import advise
-from mnemos.report.along import hacking_words
 from mnemos.report.claims import claim_words
 from mnemos.report.facts import Arm, Change, Facts, Flip, Grid
 from mnemos.report.headlines import headline
+from mnemos.report.kl_forgetting import razor_words
 from mnemos.report.provenance import plain, provenance
-from mnemos.report.razor import razor_words
+from mnemos.report.trajectory import hacking_words
 from mnemos.report.verdicts import (
     GLOSSARY,
     METRICS,

@@ -16,13 +16,13 @@ from markupsafe import Markup
 
 from mnemos.report import plots
 from mnemos.report.advice import advise
-from mnemos.report.along import hacking_words
 from mnemos.report.claims import claim_words
 from mnemos.report.facts import ROLES, Change, Facts, Flip, Grid, Suite, plane
 from mnemos.report.headlines import headline
+from mnemos.report.kl_forgetting import razor_words
 from mnemos.report.provenance import plain, provenance
-from mnemos.report.razor import razor_words
 from mnemos.report.svg import PALETTE, SHAPES
+from mnemos.report.trajectory import hacking_words
 from mnemos.report.verdicts import (
     GLOSSARY,
     METRICS,

@@ -13,7 +13,7 @@ SIDE, LEFT, TOP = 240.0, 56.0, 18.0
 def reliability_plot(calibration: Mapping[str, Any], *, name: str) -> str:
     """One point a bin of confidence, its share right with a 95 % interval, beside the diagonal.
 
-    calibration: as `study.reward.reliability` gives it.
+    calibration: as `study.commands.reward.reliability` gives it.
     """
     error = calibration["error"]
     said = "no pair" if error is None else f"expected calibration error {error:.3f}"

@@ -16,7 +16,7 @@ LINE, CELL, TOP = 18.0, 92.0, 58.0
 def columns(comparison: Any) -> list[tuple[str, str, list[float]]]:
     """(kind, label, value of each layer): norms, then cosines and sign conflicts by pair.
 
-    comparison: a `models.vectors.Comparison`.
+    comparison: a `weights.vectors.Comparison`.
     """
     count = len(comparison.vectors)
     found = [("norm", f"v{i + 1}", [row.norms[i] for row in comparison.layers]) for i in range(count)]

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from mnemos.report.facts import Facts
-from mnemos.report.plot_along import along_plot
 from mnemos.report.plot_curve import curve_plot, replay_curves, sweep_curves
 from mnemos.report.plot_forest import forest, panels
-from mnemos.report.plot_more import losses_plot, matrix_plot
+from mnemos.report.plot_kl_forgetting import razor_plot
 from mnemos.report.plot_notes import notes_plot
 from mnemos.report.plot_plane import plane_plot
-from mnemos.report.plot_razor import razor_plot
+from mnemos.report.plot_sequence import losses_plot, matrix_plot
+from mnemos.report.plot_trajectory import along_plot
 
 WIDE, NARROW = 860, 340
 

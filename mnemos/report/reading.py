@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from mnemos.core.errors import UsageError
-from mnemos.report.along import read_along
 from mnemos.report.claims import CLAIMS
 from mnemos.report.facts import (
     ROLES,
@@ -23,8 +22,9 @@ from mnemos.report.facts import (
     Suite,
     Writing,
 )
-from mnemos.report.razor import read_razor
+from mnemos.report.kl_forgetting import read_razor
 from mnemos.report.standing import read_frontier, read_sweep
+from mnemos.report.trajectory import read_along
 from mnemos.report.words import clean, number, scaled
 
 

@@ -1,119 +1,149 @@
-"""What writers of old rows share: answering, filtering and counting rows until a budget is full."""
+"""Rows that a model writes once, before training: rehearsal by generation, rewritten answers.
+
+A method puts a `Written` source into its plan, like any other source; no model is loaded for that.
+Before the stage is trained, the study calls `write` of each one with a `Desk`, keeps the rows on
+disk, and puts these in the place of the source (`settle`).
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from mnemos.core.nouns import Decoding, Example, Prompt
+from mnemos.core.errors import DataError, RunError
+from mnemos.core.fingerprint import fingerprint
+from mnemos.core.nouns import Example, LanguageModel, Source
 from mnemos.core.plan import ModelHandle
-from mnemos.sources.near import repeated_4grams
-from mnemos.sources.written import Desk, too_few
 
-AnsweredBy = Literal["sampled", "latest", "task"]
-"""Who says the answer of a row that a model made up: whoever sampled the row, the model before the
-stage, or the model right after the row's task."""
-
-SMALLEST_LOT = 16
-"""Rows that are answered together at least, when a few are missing."""
+T = TypeVar("T")
 
 
-@dataclass
-class Tally:
-    """Counts what becomes of a model's rows, at the desk and for the refusal."""
+class Desk(Protocol):
+    """What a writer works with; a study hands it over."""
 
-    desk: Desk
-    dropped: Counter[str] = field(default_factory=Counter)
+    def model(self, handle: ModelHandle) -> LanguageModel:
+        """The model, loaded at its first question and then kept. Every answer goes into a journal,
+        so that a killed writing continues where it was. Trap: a call is cut into pieces and each
+        piece draws by a seed of its own, made of Decoding.seed, the piece and the call: the same
+        prompts and seed in a second call give other samples."""
+        ...
 
-    def drop(self, reason: str, number: int = 1) -> None:
-        """Count rows that were left out."""
-        if number:
-            self.dropped[reason] += number
-            self.desk.count(f"dropped: {reason}", number)
+    def rows(self, source: Source) -> list[Example]:
+        """The rows of any source; written ones inside it have been written before."""
+        ...
 
-    def keep(self, rows: Sequence[Example], wanted: int, least: float, *, what: str, cure: str) -> list[Example]:
-        """The first `wanted` rows. Raises DataError, with the counts by reason, where fewer than the
-        share `least` of them are there."""
-        kept = list(rows[:wanted])
-        too_few(self.dropped, len(kept), max(1, math.ceil(least * wanted)), what=what, cure=cure)
-        self.desk.count("kept", len(kept))
-        if len(rows) > wanted:
-            self.desk.count("usable, not needed", len(rows) - wanted)
-        self.desk.note("share of the budget", len(kept) / wanted)
-        return kept
+    def count(self, reason: str, number: int = 1) -> None:
+        """Add to the number of rows kept or dropped for `reason`; the ledger shows them."""
+        ...
 
-
-def fill(
-    candidates: Sequence[Example], wanted: int, improve: Callable[[list[Example]], list[Example]]
-) -> list[Example]:
-    """Improved candidates, in order, until `wanted` are there or none is left. improve: a lot of rows
-    in, those that survive out. Candidates that are not needed are never improved."""
-    done: list[Example] = []
-    at = 0
-    while at < len(candidates) and len(done) < wanted:
-        lot = list(candidates[at : at + max(wanted - len(done), SMALLEST_LOT if at else 0)])
-        at += len(lot)
-        done += improve(lot)
-    return done
+    def note(self, name: str, value: float) -> None:
+        """Keep a number that says how the writing went: note("acceptance rate", 0.83). A number
+        that is not finite is kept as missing."""
+        ...
 
 
-def answered(
-    tally: Tally, handle: ModelHandle, rows: Sequence[Example], max_new_tokens: int, repetition: float = 1.0
-) -> list[Example]:
-    """The rows with their last turn written anew by a model, greedily. Rows without a question (kind
-    text) stay as they are. Dropped: unfinished and empty answers, and those of whose 4-grams more
-    than the share `repetition` repeat an earlier one."""
-    asked = [row for row in rows if row.kind != "text"]
-    prompts = [Prompt(row.turns[:-1]) for row in asked]
-    said = tally.desk.model(handle).generate(prompts, Decoding(max_new_tokens)) if asked else []
-    answers = dict(zip([row.id for row in asked], said, strict=True))
-    out = []
-    for row in rows:
-        answer = answers.get(row.id)
-        if answer is None:
-            out.append(row)
-        elif not answer.finished:
-            tally.drop("the answer has no end")
-        elif not answer.text.strip():
-            tally.drop("empty answer")
-        elif repeated_4grams(answer.text) > repetition:
-            tally.drop("the answer repeats itself")
-        else:
-            out.append(with_answer(row, answer.text))
-    return out
+@runtime_checkable
+class Written(Source, Protocol):
+    """A source whose rows a model writes. A frozen dataclass, so that what lies inside it is found;
+    iterating over it before it is written raises RunError (see `Unwritten`)."""
+
+    def write(self, desk: Desk) -> list[Example]:
+        """The rows: the same ones whenever the models answer the same. Raises DataError with counts
+        by reason when too little is usable (see `too_few`)."""
+        ...
 
 
-def sure(tally: Tally, handle: ModelHandle, rows: Sequence[Example], confidence: float) -> list[Example]:
-    """The rows whose answer has a mean probability per token (geometric) of at least `confidence`
-    under a model; of a text, all of its tokens."""
-    if confidence == 0 or not rows:
-        return list(rows)
-    model = tally.desk.model(handle)
-    asked = [row for row in rows if row.kind != "text"]
-    texts = [row for row in rows if row.kind == "text"]
-    found: dict[str, float] = {}
-    if asked:
-        options = model.choose([Prompt(row.turns[:-1]) for row in asked], [[row.turns[-1].content] for row in asked])
-        for row, (score,) in zip(asked, options, strict=True):
-            found[row.id] = math.exp(score.log_prob / score.tokens) if score.tokens else 0.0
-    if texts:
-        for row, (nats, tokens) in zip(texts, model.nats([row.turns[0].content for row in texts]), strict=True):
-            found[row.id] = math.exp(-nats / tokens) if tokens else 0.0
-    # An answer that cannot be scored has probability NaN, which no comparison lets through.
-    kept = [row for row in rows if found[row.id] >= confidence]
-    tally.drop("the model is unsure of the answer", len(rows) - len(kept))
-    return kept
+class Unwritten:
+    """Mixin for frozen dataclasses that are `Written`: a fingerprint over class and fields, and an
+    `__iter__` that refuses."""
+
+    __slots__ = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the class's name and every field."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.compare}  # type: ignore[arg-type]
+        return fingerprint({"written": type(self).__qualname__, **fields})
+
+    def describe(self) -> str:
+        """One line for people; say more in the class itself."""
+        return type(self).__name__
+
+    def __iter__(self) -> Iterator[Example]:
+        raise RunError(self.describe(), "has not been written yet", "use the plan in a study: it writes the rows first")
 
 
-def with_answer(row: Example, answer: str) -> Example:
-    """The row with another last turn."""
-    return dataclasses.replace(row, turns=(*row.turns[:-1], dataclasses.replace(row.turns[-1], content=answer)))
+def is_written(value: Any) -> bool:
+    """Whether `value` is a `Written`. Unlike isinstance it reads no property, so it hashes no file."""
+    kind = type(value)
+    return dataclasses.is_dataclass(kind) and callable(getattr(kind, "write", None)) and hasattr(kind, "describe")
 
 
-def share_out(total: int, parts: int) -> list[int]:
-    """`total` in `parts` whole numbers that differ by one at most, larger ones first."""
-    return [total // parts + (place < total % parts) for place in range(parts)]
+def inside(value: Any) -> Iterator[Any]:
+    """Every frozen dataclass within a value (fields, tuples, lists, mappings), inner ones first, the
+    value itself last. Rows of data are not looked into."""
+    if isinstance(value, str | int | float | Example | None):
+        return
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    if isinstance(value, tuple | list):
+        for item in value:
+            yield from inside(item)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from inside(getattr(value, field.name))
+        yield value
+
+
+def written_in(value: Any) -> list[Written]:
+    """Every `Written` within a value (a plan, a source, a tuple, …), inner ones first, equal ones once."""
+    found: dict[str, Written] = {}
+    for one in inside(value):
+        if is_written(one):
+            found.setdefault(one.fingerprint, one)
+    return list(found.values())
+
+
+def settle(value: T, find: Callable[[Written], Source]) -> T:
+    """The same value with `find(written)`, a source of its rows, for each outermost `Written` in it.
+
+    What holds none comes back as the same object. Reaches what `inside` reaches.
+    """
+    settled: T = _settled(value, find)
+    return settled
+
+
+def _settled(value: Any, find: Callable[[Written], Source]) -> Any:
+    if isinstance(value, str | int | float | Example | None):
+        return value
+    if is_written(value):
+        return find(value)
+    if isinstance(value, Mapping):
+        mapped = {key: _settled(item, find) for key, item in value.items()}
+        return value if all(mapped[key] is value[key] for key in mapped) else mapped
+    if isinstance(value, tuple | list):
+        items = [_settled(item, find) for item in value]
+        if all(new is old for new, old in zip(items, value, strict=True)):
+            return value
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+        changed = {name: new for name, old in fields.items() if (new := _settled(old, find)) is not old}
+        return dataclasses.replace(value, **changed) if changed else value
+    return value
+
+
+def too_few(counts: Mapping[str, int], kept: int, floor: int, *, what: str = "written rows", cure: str = "") -> None:
+    """Raise DataError with the counts by reason when fewer than `floor` rows were kept.
+
+    counts: rows left out, by reason. kept: usable rows. floor: how many there must be (1: any).
+    """
+    if kept >= floor:
+        return
+    said = ", ".join(f"{reason}: {number:,}" for reason, number in sorted(counts.items()) if number)
+    raise DataError(
+        f"{kept:,} usable {what} ({said or 'nothing was written'})",
+        f"at least {floor:,} {'is' if floor == 1 else 'are'} needed",
+        cure or "look at the answers in the step's journal.jsonl; a larger author may follow the instruction better",
+    )

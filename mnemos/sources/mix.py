@@ -12,7 +12,7 @@ from typing import Any
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Example, Source
-from mnemos.sources.written import inside, written_in
+from mnemos.sources.generated import inside, written_in
 
 
 @dataclass(frozen=True)

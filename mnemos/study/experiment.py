@@ -12,8 +12,8 @@ from mnemos.core.errors import UsageError, nearest
 from mnemos.core.method import apply
 from mnemos.core.nouns import Source
 from mnemos.core.plan import Applied, ModelHandle, PastTask, Plan
+from mnemos.sources.generated import written_in
 from mnemos.sources.mix import Joined, refuse_few_old_rows
-from mnemos.sources.written import written_in
 from mnemos.study.config import Study
 from mnemos.study.sections import Task
 from mnemos.study.steps import MeasureStep, Step, StepModel, TrainStep, WeightsStep, WriteStep

@@ -21,8 +21,8 @@ from mnemos.core.errors import ModelError, RunError, UsageError, nearest
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Example
 from mnemos.core.plan import Plan
+from mnemos.sources.generated import inside
 from mnemos.sources.render import RAW_ROLES
-from mnemos.sources.written import inside
 from mnemos.study.experiment import Experiment, source_of
 from mnemos.study.steps import is_done
 
@@ -96,8 +96,8 @@ def _check_classifier(suite: Suite) -> None:
 
 def _renderer(experiment: Experiment) -> Any:
     """The renderer of the model before; None for a hub id, whose files may not be here yet."""
-    from mnemos.models.load import load_tokenizer
     from mnemos.sources.render import Renderer
+    from mnemos.weights.checkpoint import load_tokenizer
 
     before = experiment.before
     if not Path(before.path).is_dir():

@@ -11,13 +11,13 @@ from typing import Any
 
 from mnemos.core.files import read_json, write_json, write_text
 from mnemos.study import processes
+from mnemos.study.commands.clean import note_steps, stale, stale_words
 from mnemos.study.config import Study, dump_study, load_study
-from mnemos.study.engine import Engine, LocalEngine
+from mnemos.study.engines.local import Engine, LocalEngine
 from mnemos.study.experiment import Experiment, build, describe
 from mnemos.study.lock import locked
 from mnemos.study.preflight import preflight
-from mnemos.study.results import assemble
-from mnemos.study.stale import note_steps, stale, stale_words
+from mnemos.study.results.assemble import assemble
 from mnemos.study.steps import explained
 from mnemos.study.stopping import terminable
 
@@ -56,7 +56,7 @@ def run(
     study: path of the YAML file, ``mnemos:demo.yaml``, or a mapping with the same keys.
     out: run directory, runs/<name> unless given; finished steps found there are reused, a killed
     run continues. overrides: dotted key -> value. jobs: steps at a time, each in a process of its own
-    (see `study.workers`); `engine` takes its place. Raises a MnemosError that names value, bound
+    (see `study.engines.pool`); `engine` takes its place. Raises a MnemosError that names value, bound
     and cure; UsageError before anything is loaded when the study cannot be meant.
     """
     loaded, folder = load_study(study, overrides)
@@ -67,7 +67,7 @@ def local_engine(jobs: int, quiet: bool) -> Engine:
     """What carries out steps on this machine, `jobs` at a time."""
     if jobs == 1:
         return LocalEngine(quiet)
-    from mnemos.study.workers import ParallelEngine
+    from mnemos.study.engines.pool import ParallelEngine
 
     return ParallelEngine(jobs, quiet)
 
@@ -116,7 +116,7 @@ def _name_stale(root: Path) -> None:
 def plan_lines(study: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> list[str]:
     """What `run` would do, line by line, without loading a model. A hub id that cannot be asked for, as
     offline, is said, and its steps' keys are then not those of a run."""
-    from mnemos.models.load import unresolved_hub_ids
+    from mnemos.weights.checkpoint import unresolved_hub_ids
 
     loaded, folder = load_study(study, overrides)
     with unresolved_hub_ids() as unresolved:

@@ -24,8 +24,8 @@ from mnemos.core.fingerprint import fingerprint
 from mnemos.core.inputs import noted_files, watched
 from mnemos.core.nouns import LanguageModel, Source
 from mnemos.core.plan import ModelHandle, Plan
+from mnemos.sources.generated import Written, inside, settle, too_few, written_in
 from mnemos.sources.write import Kept, keep
-from mnemos.sources.written import Written, inside, settle, too_few, written_in
 from mnemos.study import processes
 from mnemos.study.progress import say
 
@@ -148,7 +148,7 @@ class WriteStep(_Named):
 
     def work(self, directory: Path, quiet: bool) -> Mapping[str, Any]:
         """Write directory/rows.jsonl; continues from directory/journal.jsonl after a kill."""
-        from mnemos.study.desk import WritingDesk
+        from mnemos.study.synthesis import WritingDesk
 
         desk = WritingDesk(directory, rows_of(self.root))
         rows = self.written.write(desk)
@@ -246,7 +246,7 @@ class MeasureStep(_Named):
         """Answers and scores into directory/answers/<suite>.jsonl."""
         from mnemos.measure.ask import load_measured, measure, save_measured
         from mnemos.models.forward import kept_batches
-        from mnemos.study.desk import Journal, KeptBatches
+        from mnemos.study.synthesis import Journal, KeptBatches
 
         began = time.monotonic()
         say("loading the model")

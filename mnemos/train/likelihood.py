@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.plan import Plan
-from mnemos.models.adapter import quiet_peft
 from mnemos.train import draws
 from mnemos.train.memory import Peak
 from mnemos.train.preflight import nothing_moves
@@ -32,6 +31,7 @@ from mnemos.train.quiet import hushed
 from mnemos.train.rows import Prepared
 from mnemos.train.save import apply_after as apply_after
 from mnemos.train.save import consent, finish, full_disk, load_before, merge_adapter, sound_generation, whole
+from mnemos.weights.adapter import quiet_peft
 
 if TYPE_CHECKING:
     from mnemos.train.moments import Keep
@@ -89,9 +89,9 @@ def train(
     cannot be loaded or its loss stops being finite, UsageError for settings that transformers
     refuses, RunError when the disk is full. Ctrl-C leaves the last checkpoint complete.
     """
-    from mnemos.models.load import load_tokenizer
     from mnemos.sources.render import Renderer
     from mnemos.train.stage import TrainedStage
+    from mnemos.weights.checkpoint import load_tokenizer
 
     draw = draws.find(plan.draw)
     out = Path(out)

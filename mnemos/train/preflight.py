@@ -60,7 +60,8 @@ def check_trainable(plan: Plan) -> None:
 
     The model is made of configurations and headers alone. What can only be known of weights is not known here.
     """
-    from mnemos.models.load import check_vocabulary, load_model, load_tokenizer
+    from mnemos.models.load import check_vocabulary, load_model
+    from mnemos.weights.checkpoint import load_tokenizer
 
     model = load_model(plan.before.path, dtype="float32", headers_only=True, **consent(plan.before))
     tokenizer = load_tokenizer(plan.before.path, trust_remote_code=consent(plan.before)["trust_remote_code"])

@@ -77,7 +77,7 @@ def sides(pair: Example) -> tuple[Example, Example]:
 
 def pair_ids(pairs: Sequence[Example], renderer: Any, max_length: int) -> tuple[list[int], list[dict[str, Any]]]:
     """Which pairs fit, by their place, and {chosen_ids, rejected_ids} of each of these."""
-    from mnemos.models.reward_model import rendered
+    from mnemos.rewards.reward_model import rendered
 
     kept, rows = [], []
     for i, pair in enumerate(pairs):
@@ -97,9 +97,10 @@ def train_reward_model(
     from transformers import PrinterCallback
     from trl.trainer.reward_trainer import RewardTrainer
 
-    from mnemos.models.finite import refuse_nonfinite
-    from mnemos.models.load import load_model, load_tokenizer
+    from mnemos.models.load import load_model
     from mnemos.sources.render import Renderer
+    from mnemos.weights.checkpoint import load_tokenizer
+    from mnemos.weights.finite import refuse_nonfinite
 
     tokenizer = load_tokenizer(model)
     kept, rows = pair_ids(pairs, Renderer(tokenizer), settings.max_length)

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mnemos.core import expression
 from mnemos.core.errors import ModelError, RunError
 from mnemos.core.plan import ModelHandle
+from mnemos.weights import expression
 
 MERGE_TOLERANCE = 1e-3
 """Largest difference between merged and adapted logits, as a share of the largest logit; fifty
@@ -37,7 +37,7 @@ def consent(before: ModelHandle) -> dict[str, bool]:
 
 def folder_of(before: ModelHandle) -> Path:
     """The local directory of a handle; a hub id is looked up in the cache."""
-    from mnemos.models.load import resolve
+    from mnemos.weights.checkpoint import resolve
 
     return resolve(before.path, **consent(before))
 
@@ -114,8 +114,8 @@ def merge_adapter(adapter: Path, before: ModelHandle, prompts: Any, adapted: Any
     """
     import torch
 
-    from mnemos.models.adapter import attached
-    from mnemos.models.adapter import merged as merge
+    from mnemos.weights.adapter import attached
+    from mnemos.weights.adapter import merged as merge
 
     merged = merge(attached(load_before(before), adapter), adapter)
     with torch.no_grad():
@@ -135,13 +135,13 @@ def merge_adapter(adapter: Path, before: ModelHandle, prompts: Any, adapted: Any
 def apply_after(after: Sequence[Any], trained: Path, before: ModelHandle, out: Path) -> None:
     """Arithmetic on the weights: each expression in order, its result the next one's `after`.
 
-    after: values of Plan.after (`methods.after.WeightExpression`), over the names `after`, `before`
+    after: values of Plan.after (`methods.after.arithmetic.WeightExpression`), over the names `after`, `before`
     and those of their own models. trained: the directory that the stage left; configuration,
     tokenizer and chat template stay its. Writes a complete directory at `out`, atomically. Raises
-    as `models.weights.combine` does.
+    as `weights.write.combine` does.
     """
-    from mnemos.models.merge import How
-    from mnemos.models.weights import combine
+    from mnemos.weights.merge import How
+    from mnemos.weights.write import combine
 
     scratch = out.with_name(f".{out.name}.after")
     shutil.rmtree(scratch, ignore_errors=True)

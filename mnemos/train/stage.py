@@ -116,7 +116,8 @@ class TrainedStage:
         return self.others[handle.fingerprint].logits(inputs, batch)
 
     def _other(self, handle: ModelHandle) -> Other:
-        from mnemos.models.load import check_vocabulary, load_tokenizer
+        from mnemos.models.load import check_vocabulary
+        from mnemos.weights.checkpoint import load_tokenizer
 
         theirs = load_tokenizer(handle.path, trust_remote_code=consent(handle)["trust_remote_code"])
         if theirs.get_vocab() != self.renderer.tokenizer.get_vocab():

@@ -18,7 +18,6 @@ from transformers import PrinterCallback, Trainer
 from mnemos.core.errors import ModelError
 from mnemos.core.nouns import Tokens
 from mnemos.core.plan import ModelHandle, Plan, References, StepView
-from mnemos.models.finite import not_finite
 from mnemos.sources.mix import is_new, new_share_start
 from mnemos.train.documents import MicroBatch, Way, micro_batch
 from mnemos.train.draws.batches import Batches
@@ -28,6 +27,7 @@ from mnemos.train.resume import Mark, write_mark
 from mnemos.train.rows import Prepared
 from mnemos.train.schedule import Ramp, Schedule
 from mnemos.train.stage import TrainedStage, in_pieces
+from mnemos.weights.finite import not_finite
 
 
 class PlanTrainer(Trainer):  # type: ignore[misc]

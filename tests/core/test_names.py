@@ -11,9 +11,9 @@ import pytest
 from mnemos.core.errors import UsageError
 from mnemos.core.names import MOST_BYTES, check_name, data_name, named_after, refuse_clash, trouble
 from mnemos.measure.suite import load_suites
+from mnemos.study.commands.sweep import swept_study
 from mnemos.study.config import load_study
 from mnemos.study.run import plan_lines
-from mnemos.study.sweep import swept_study
 from tests.study.worlds import make_study
 
 GOOD = ["plain", "lora-16", "a.b", "bits-per-byte:english", "x=0.1,y=2", "中文", "é", "two words", "100 %", ".x", "_"]

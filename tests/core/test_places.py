@@ -13,7 +13,7 @@ from mnemos.core.method import REGISTRY, method
 from mnemos.core.places import located
 from mnemos.core.plan import Plan
 from mnemos.core.settings import AskedModelRef, DataRef, FileRef, ModelRef, Settings
-from mnemos.models.rewards import RewardSettings
+from mnemos.rewards.by_name import RewardSettings
 from mnemos.study.config import load_study
 
 

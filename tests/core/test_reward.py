@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mnemos.core.errors import DataError
 from mnemos.core.reward import Reward, Rewarded, facts, missing, refuse_useless
-from mnemos.sources.rewards import Verified
+from mnemos.rewards.verified import Verified
 
 EXACT = Verified("exact")
 

@@ -12,9 +12,9 @@ from mnemos.core.errors import DataError, NotComparable, UsageError
 from mnemos.core.nouns import Answer, Generation, OptionScore
 from mnemos.measure.ask import load_measured, measure, save_measured, score
 from mnemos.measure.compare import comparisons
-from mnemos.measure.refusal import is_refusal
 from mnemos.measure.suite import Suite, load_suites
-from mnemos.sources.near import repeated_4grams
+from mnemos.rewards.refusal import is_refusal
+from mnemos.sources.similarity import repeated_4grams
 from tests.measure.fakes import FakeModel, said
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.measure.ask import measure
-from mnemos.measure.classifier import label_scores
 from mnemos.measure.suite import Suite, load_suites
+from mnemos.rewards.classifier import label_scores
 from tests.measure.fakes import FakeModel
 from tests.tiny import tiny_tokenizer
 

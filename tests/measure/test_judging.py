@@ -8,7 +8,7 @@ import random
 import pytest
 
 from mnemos.measure.judging import attack_success, position_bias, preference
-from mnemos.models.judge import Verdict
+from mnemos.rewards.judge import Verdict
 
 
 def verdict(first_as_a: float, second_as_a: float) -> Verdict:

@@ -14,7 +14,7 @@ from peft import PeftModel
 
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.plan import Trainable
-from mnemos.methods.trainable import dora, freeze, ia3, lora, only
+from mnemos.methods.trainable.parts import dora, freeze, ia3, lora, only
 from tests.laws import base_plan
 from tests.methods.families import FAMILIES, build, logits, moving
 

@@ -9,9 +9,9 @@ import pytest
 
 from mnemos.core.errors import UsageError
 from mnemos.core.method import apply
-from mnemos.methods.after import WeightExpression, weights
+from mnemos.methods.after.arithmetic import WeightExpression, weights
 from tests.laws import base_plan
-from tests.models.checkpoints import write
+from tests.weights.checkpoints import write
 
 
 @pytest.mark.parametrize(

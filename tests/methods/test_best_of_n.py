@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from mnemos.core.errors import DataError
 from mnemos.core.nouns import Decoding, Example, OptionScore, Turn
 from mnemos.core.reward import Rewarded, missing
-from mnemos.methods.own_words import best_of_n, self_output
-from mnemos.sources.by_reward import BestSamples
+from mnemos.methods.examples.self_generated import best_of_n, self_output
 from mnemos.sources.mix import Rows
-from mnemos.sources.own_words import Check
+from mnemos.synthesis.by_reward import BestSamples
+from mnemos.synthesis.self_generated import Check
 from tests import laws
-from tests.methods.desks import FakeDesk, Scripted, cut
+from tests.methods.contexts import FakeDesk, Scripted, cut
 
 BEFORE = laws.Handle("before")
 

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.plan import Trainable
-from mnemos.methods.blocks import placed
-from mnemos.methods.trainable import block_expansion, lora
+from mnemos.methods.trainable.blocks import placed
+from mnemos.methods.trainable.parts import block_expansion, lora
 from tests.laws import base_plan
 from tests.methods.families import FAMILIES, build, logits, moving
 
@@ -93,10 +93,10 @@ def test_blocks_that_are_no_sum_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     """Only the MLP's projection is silenced: the copy's attention would change what is computed."""
     import re
 
-    monkeypatch.setattr("mnemos.methods.blocks.OUTPUTS", re.compile(r"down_proj\.weight$"))
+    monkeypatch.setattr("mnemos.methods.trainable.blocks.OUTPUTS", re.compile(r"down_proj\.weight$"))
     with pytest.raises(ModelError, match="untrained new blocks change logits"):
         grown("llama")
-    monkeypatch.setattr("mnemos.methods.blocks.OUTPUTS", re.compile(r"nothing"))
+    monkeypatch.setattr("mnemos.methods.trainable.blocks.OUTPUTS", re.compile(r"nothing"))
     with pytest.raises(ModelError, match="none of its projections is known"):
         grown("llama")
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnemos.core.drawn import Credit, Drawing
-from mnemos.methods.credit import Generalised, GroupNormalised, LeaveOneOut, RunningMean
+from mnemos.core.rollouts import Credit, Drawing
+from mnemos.methods.draw.credit import Generalised, GroupNormalised, LeaveOneOut, RunningMean
 
 REWARDS = [0.0, 1.0, 0.25, math.nan, 0.5, 0.5, 0.5, 0.5, 1.0]
 GROUPS = [7, 7, 7, 7, 3, 3, 3, 3, 5]

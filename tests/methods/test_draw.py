@@ -10,8 +10,8 @@ import torch
 
 from mnemos.core.errors import UsageError
 from mnemos.core.plan import SelfTaught, Term
-from mnemos.methods.draw import SHOWN, TeacherDivergence, self_distillation
-from mnemos.methods.objective import KLToBefore, kl_to_before, rho1
+from mnemos.methods.draw.on_policy import SHOWN, TeacherDivergence, self_distillation
+from mnemos.methods.objective.divergence import KLToBefore, kl_to_before, rho1
 from tests.laws import base_plan
 from tests.methods.test_objective import divergence, view
 

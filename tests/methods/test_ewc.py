@@ -14,10 +14,10 @@ import torch
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Generation, Tokens
 from mnemos.core.plan import Likelihood, Term
-from mnemos.methods.ewc import Anchored, Elastic, ewc
 from mnemos.methods.memory import SelfText
+from mnemos.methods.objective.ewc import Anchored, Elastic, ewc
+from mnemos.sources.generated import is_written, written_in
 from mnemos.sources.mix import Joined
-from mnemos.sources.written import is_written, written_in
 from mnemos.train.likelihood import train
 from tests.laws import Handle, base_plan
 from tests.methods.test_objective import view

@@ -15,7 +15,7 @@ from mnemos.core.errors import DataError, UsageError
 from mnemos.core.method import apply
 from mnemos.core.nouns import Example
 from mnemos.core.plan import PastTask, Plan
-from mnemos.methods.examples import replay
+from mnemos.methods.examples.replay import replay
 from mnemos.sources.mix import new_share_start
 from tests.laws import base_plan, rows
 

@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Decoding, Example, Generation, OptionScore, Prompt, Turn
-from mnemos.methods.feedback import critique_revision, judged_pairs
-from mnemos.models.judge import CONSTITUTION, Judge, principles
-from mnemos.models.rewards import RewardSettings, make
-from mnemos.sources.by_reward import JudgedPairs
+from mnemos.methods.examples.feedback import critique_revision, judged_pairs
+from mnemos.rewards.by_name import RewardSettings, make
+from mnemos.rewards.judge import CONSTITUTION, Judge, principles
 from mnemos.sources.mix import Rows
-from mnemos.sources.own_words import Check
-from mnemos.sources.revision import CRITIQUE, REVISION, Revised
 from mnemos.sources.write import Kept, keep
+from mnemos.synthesis.by_reward import JudgedPairs
+from mnemos.synthesis.revision import CRITIQUE, REVISION, Revised
+from mnemos.synthesis.self_generated import Check
 from tests import laws
-from tests.methods.desks import FakeDesk, Scripted, cut
+from tests.methods.contexts import FakeDesk, Scripted, cut
 from tests.methods.test_best_of_n import Worth
 
 BEFORE, OTHER = laws.Handle("before"), laws.Handle("other", "other")

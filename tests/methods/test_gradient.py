@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from mnemos.core.errors import UsageError
 from mnemos.core.nouns import Tokens
 from mnemos.core.plan import GradientRule
-from mnemos.methods.gradient import AveragedMemory, Projection, a_gem
+from mnemos.methods.gradient.projection import AveragedMemory, Projection, a_gem
 from mnemos.sources.render import Renderer
 from mnemos.train.likelihood import train
 from tests.laws import base_plan

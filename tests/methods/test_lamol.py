@@ -11,12 +11,12 @@ import pytest
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Example, Generation, Prompt
 from mnemos.core.plan import PastTask, Plan
-from mnemos.methods.lamol import PseudoSamples, lamol
-from mnemos.methods.rehearsal import LossBeside
+from mnemos.methods.examples.lamol import PseudoSamples, lamol
+from mnemos.methods.examples.rehearsal import LossBeside
+from mnemos.sources.generated import written_in
 from mnemos.sources.mix import is_new
-from mnemos.sources.written import written_in
 from tests.laws import Handle, base_plan, rows
-from tests.methods.desks import FakeDesk, Say, Scripted, cut
+from tests.methods.contexts import FakeDesk, Say, Scripted, cut
 
 
 def plan_with(new: int, *names: str, **changed: object) -> Plan:

@@ -14,7 +14,7 @@ from scipy.special import log_softmax, rel_entr, softmax
 
 from mnemos.core.errors import UsageError
 from mnemos.core.plan import Likelihood, StepView, Term
-from mnemos.methods.objective import (
+from mnemos.methods.objective.divergence import (
     Distilled,
     KLToBefore,
     L2ToBefore,

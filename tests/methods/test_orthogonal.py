@@ -13,8 +13,8 @@ import torch
 
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.plan import PastTask, Term
-from mnemos.methods.orthogonal import OrthogonalToPast, RightAngles, orthogonal
-from mnemos.methods.trainable import lora
+from mnemos.methods.gradient.orthogonal import OrthogonalToPast, RightAngles, orthogonal
+from mnemos.methods.trainable.parts import lora
 from tests.laws import Handle, base_plan, rows
 from tests.methods.families import build
 from tests.methods.test_objective import view

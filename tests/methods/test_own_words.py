@@ -19,13 +19,13 @@ from mnemos.core.files import read_jsonl
 from mnemos.core.nouns import Decoding, Example, Generation, OptionScore, Prompt, Turn
 from mnemos.core.plan import Plan
 from mnemos.core.settings import TrainSettings
-from mnemos.methods.own_words import minimum_change, rephrase, sdft, selective_self_rehearsal, self_output
+from mnemos.methods.examples.self_generated import minimum_change, rephrase, sdft, selective_self_rehearsal, self_output
 from mnemos.models import load
 from mnemos.sources.mix import Mixture, Rows
-from mnemos.sources.own_words import LEAKS, Check, answered
+from mnemos.synthesis.self_generated import LEAKS, Check, answered
 from mnemos.train.likelihood import train
 from tests import laws
-from tests.methods.desks import FakeDesk
+from tests.methods.contexts import FakeDesk
 from tests.study.worlds import chat, make_study, write_jsonl
 from tests.tiny import save_tiny
 
@@ -217,7 +217,9 @@ def test_greedy_rewrites_are_shared_by_seeds_and_sampled_ones_are_not() -> None:
 
 
 def test_rephrase_samples_one_rewrite_of_any_author_and_keeps_or_drops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnemos.methods.own_words.handle", lambda reference: laws.Handle(reference, "other"))
+    monkeypatch.setattr(
+        "mnemos.methods.examples.self_generated.handle", lambda reference: laws.Handle(reference, "other")
+    )
     gold = [row(i, f"Answer {i}.") for i in range(3)]
     author = Author(by_number({0: "the answer, 0", 1: "something else", 2: "answer 2"}))
     before = Author(lambda question, again: "never asked", nats=lambda text: 3.0)
@@ -267,7 +269,9 @@ def test_minimum_change_keeps_own_right_answers_and_edits_wrong_ones() -> None:
 
 
 def test_another_editor_edits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnemos.methods.own_words.handle", lambda reference: laws.Handle(reference, "other"))
+    monkeypatch.setattr(
+        "mnemos.methods.examples.self_generated.handle", lambda reference: laws.Handle(reference, "other")
+    )
     gold = [row(i, f"{i}") for i in range(4)]
     before, editor = Author(by_number(dict(PREDICTED))), Author(by_number({i: f"It is {i}" for i in (1, 2, 3)}))
     out, desk = write(minimum_change(plan_of(*gold), verifier="number", editor="big"), before, big=editor)
@@ -286,7 +290,9 @@ def test_selective_self_rehearsal_takes_own_answers_that_pass() -> None:
 
 
 def test_a_judge_decides_by_yes_or_no(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnemos.methods.own_words.handle", lambda reference: laws.Handle(reference, "other"))
+    monkeypatch.setattr(
+        "mnemos.methods.examples.self_generated.handle", lambda reference: laws.Handle(reference, "other")
+    )
     gold = [row(i, f"{i}") for i in range(4)]
     judge = Author(by_number({0: "Yes, it does.", 1: "**No**", 2: "Yesterday"}))
     plan = selective_self_rehearsal(plan_of(*gold), judge="big", verifier="none")

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from mnemos.core.errors import ModelError, UsageError
-from mnemos.methods.parts import Part, layers_of, parts_of, tied_weight
-from mnemos.methods.trainable import freeze, only
+from mnemos.methods.trainable.layers import Part, layers_of, parts_of, tied_weight
+from mnemos.methods.trainable.parts import freeze, only
 from tests.laws import base_plan
 from tests.methods.families import FAMILIES, LAYERS, build, moving
 

@@ -10,13 +10,12 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from mnemos.core.drawn import DrawnView, OwnAnswers
 from mnemos.core.errors import UsageError
 from mnemos.core.plan import Term
-from mnemos.methods.credit import Generalised, GroupNormalised, LeaveOneOut, RunningMean
-from mnemos.methods.draw import JensenShannon, distillation, self_distillation
-from mnemos.methods.objective import KLToBefore, kl_to_before, rho1
-from mnemos.methods.policy import (
+from mnemos.core.rollouts import DrawnView, OwnAnswers
+from mnemos.methods.draw.credit import Generalised, GroupNormalised, LeaveOneOut, RunningMean
+from mnemos.methods.draw.on_policy import JensenShannon, distillation, self_distillation
+from mnemos.methods.draw.policy import (
     ClippedPolicy,
     SampledKL,
     TaughtLikelihood,
@@ -26,6 +25,7 @@ from mnemos.methods.policy import (
     reinforce,
     rloo,
 )
+from mnemos.methods.objective.divergence import KLToBefore, kl_to_before, rho1
 from tests.laws import Handle, base_plan
 from tests.methods.test_objective import divergence, view
 from tests.views import references

@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from mnemos.core.drawn import Drawing, DrawnView
-from mnemos.methods.credit import GroupNormalised, LeaveOneOut
-from mnemos.methods.draw import jensen_shannon
-from mnemos.methods.policy import ClippedPolicy, SampledKL
+from mnemos.core.rollouts import Drawing, DrawnView
+from mnemos.methods.draw.credit import GroupNormalised, LeaveOneOut
+from mnemos.methods.draw.on_policy import jensen_shannon
+from mnemos.methods.draw.policy import ClippedPolicy, SampledKL
 from tests.methods.test_objective import view
 from tests.tiny import save_tiny
 

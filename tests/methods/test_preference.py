@@ -10,10 +10,10 @@ import torch
 
 from mnemos.core.errors import UsageError
 from mnemos.core.plan import PreferencePairs, Thumbs
-from mnemos.methods.answers import LOSSES, OddsLoss, PairLoss, Pairs, PartLikelihood, SimpleLoss, ThumbLoss
-from mnemos.methods.draw import self_distillation
-from mnemos.methods.objective import KLToBefore, kl_to_before, rho1
-from mnemos.methods.preference import dpo, kto, orpo, simpo
+from mnemos.methods.draw.on_policy import self_distillation
+from mnemos.methods.draw.preference import dpo, kto, orpo, simpo
+from mnemos.methods.objective.answers import LOSSES, OddsLoss, PairLoss, Pairs, PartLikelihood, SimpleLoss, ThumbLoss
+from mnemos.methods.objective.divergence import KLToBefore, kl_to_before, rho1
 from tests.laws import base_plan
 
 ORDINARY = PartLikelihood("", 1.0)

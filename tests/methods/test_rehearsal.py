@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Tokens
-from mnemos.methods.examples import replay
-from mnemos.methods.rehearsal import LossBeside, pretraining_mix, safety_mix
+from mnemos.methods.examples.rehearsal import LossBeside, pretraining_mix, safety_mix
+from mnemos.methods.examples.replay import replay
 from mnemos.sources.mix import Mixture
 from tests.laws import Handle, base_plan, data_file, rows
 

@@ -11,13 +11,13 @@ import pytest
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Example, Generation, Prompt, Turn
 from mnemos.core.plan import PastTask, Plan
-from mnemos.methods.ssr import parse, shown_as, ssr
+from mnemos.methods.examples.ssr import parse, shown_as, ssr
 from mnemos.models.load import Checkpoint
+from mnemos.sources.generated import written_in
 from mnemos.sources.mix import Rows
-from mnemos.sources.near import representative
-from mnemos.sources.written import written_in
+from mnemos.sources.similarity import representative
 from tests.laws import Handle, base_plan, rows
-from tests.methods.desks import FakeDesk, Say, Scripted, cut
+from tests.methods.contexts import FakeDesk, Say, Scripted, cut
 
 START = Handle("start", "start")
 

@@ -16,7 +16,7 @@ from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.method import apply
 from mnemos.core.nouns import Tokens
 from mnemos.core.plan import Weigh
-from mnemos.methods.weigh import PromptWeight, TokenMask, output_only, token_mask
+from mnemos.methods.weigh.tokens import PromptWeight, TokenMask, output_only, token_mask
 from mnemos.models.load import Checkpoint
 from tests.laws import Handle, base_plan
 from tests.tiny import save_tiny

@@ -19,14 +19,15 @@ from transformers import AutoModelForCausalLM
 
 import mnemos
 from mnemos.core.errors import ModelError
-from mnemos.core.expression import parse
 from mnemos.core.nouns import Decoding, Prompt, Turn
 from mnemos.core.plan import ModelHandle
-from mnemos.models import finite
-from mnemos.models.card import identify
-from mnemos.models.files import check_weights, read_config, weight_files
-from mnemos.models.load import Checkpoint, check_vocabulary, load_model, load_tokenizer
-from mnemos.models.weights import combine
+from mnemos.models.load import Checkpoint, check_vocabulary, load_model
+from mnemos.weights import finite
+from mnemos.weights.card import identify
+from mnemos.weights.checkpoint import load_tokenizer
+from mnemos.weights.expression import parse
+from mnemos.weights.files import check_weights, read_config, weight_files
+from mnemos.weights.write import combine
 from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
 
 PEFT = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

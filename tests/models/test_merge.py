@@ -18,14 +18,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mnemos.core.errors import MnemosError, ModelError, RunError, UsageError
-from mnemos.core.expression import parse
-from mnemos.models import shards
-from mnemos.models.card import add_table, identify
-from mnemos.models.load import Checkpoint, load_model, load_tokenizer
-from mnemos.models.merge import How, Merged
-from mnemos.models.weights import combine
-from tests.models.checkpoints import some, tensors, write
+from mnemos.models.load import Checkpoint, load_model
+from mnemos.weights import shards
+from mnemos.weights.card import add_table, identify
+from mnemos.weights.checkpoint import load_tokenizer
+from mnemos.weights.expression import parse
+from mnemos.weights.merge import How, Merged
+from mnemos.weights.write import combine
 from tests.tiny import save_tiny, tiny_tokenizer
+from tests.weights.checkpoints import some, tensors, write
 
 EMBEDDING, HEAD, INNER = "model.embed_tokens.weight", "lm_head.weight", "model.layers.1.mlp.up_proj.weight"
 
@@ -149,7 +150,7 @@ def test_no_tokenizer_and_other_shapes_cannot_be_aligned(tmp_path: Path) -> None
 
 
 def test_tokens_of_tokenizers_without_tokenizer_json(tmp_path: Path) -> None:
-    from mnemos.models.vocabulary import read_vocabulary
+    from mnemos.weights.vocabulary import read_vocabulary
 
     (tmp_path / "vocab.json").write_text('{"a": 0, "b": 1}')
     (tmp_path / "added_tokens.json").write_text('{"<x>": 2}')
@@ -487,10 +488,10 @@ def test_threads_change_nothing(trio: dict[str, Path], tmp_path: Path) -> None:
 CHILD = """
 import sys, time
 from pathlib import Path
-from mnemos.core.expression import parse
-from mnemos.models import shards
-from mnemos.models.merge import How
-from mnemos.models.weights import combine
+from mnemos.weights.expression import parse
+from mnemos.weights import shards
+from mnemos.weights.merge import How
+from mnemos.weights.write import combine
 real = shards._write
 def slow(*given):
     real(*given)
@@ -578,7 +579,7 @@ def test_two_at_once_are_refused(trio: dict[str, Path], tmp_path: Path) -> None:
 def test_a_large_checkpoint_is_named_by_a_sample(
     trio: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnemos.models.card.WHOLE", 100)
+    monkeypatch.setattr("mnemos.weights.card.WHOLE", 100)
     first, other = identify(trio["a"]), identify(trio["b"])
     assert first.startswith("sample-")
     assert first != other

@@ -14,13 +14,13 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GraniteConfig
 
 from mnemos.core.errors import UsageError
-from mnemos.core.expression import parse
-from mnemos.models.load import load_tokenizer
-from mnemos.models.merge import How, Merged
-from mnemos.models.weights import combine
-from tests.models.checkpoints import some, tensors, write
-from tests.models.test_operators import slerp
+from mnemos.weights.checkpoint import load_tokenizer
+from mnemos.weights.expression import parse
+from mnemos.weights.merge import How, Merged
+from mnemos.weights.write import combine
 from tests.tiny import save_tiny, tiny_tokenizer
+from tests.weights.checkpoints import some, tensors, write
+from tests.weights.test_operators import slerp
 
 EMBEDDING = "model.embed_tokens.weight"
 

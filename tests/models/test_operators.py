@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnemos.core.errors import UsageError
-from mnemos.core.expression import parse
-from mnemos.models import masks as masking
-from mnemos.models import operators
-from mnemos.models.masks import uniform
-from mnemos.models.operators import Tensor, chosen, resolve
-from mnemos.models.weights import combine
-from tests.models.checkpoints import some, tensors, write
+from mnemos.weights import masks as masking
+from mnemos.weights import operators
+from mnemos.weights.expression import parse
+from mnemos.weights.masks import uniform
+from mnemos.weights.operators import Tensor, chosen, resolve
+from mnemos.weights.write import combine
+from tests.weights.checkpoints import some, tensors, write
 
 Array = np.ndarray
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnemos.models import selection
-from mnemos.models.selection import blocks, largest
+from mnemos.weights import selection
+from mnemos.weights.selection import blocks, largest
 
 
 def held(*rows: np.ndarray) -> Any:

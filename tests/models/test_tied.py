@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import load_file
 
 from mnemos.core.errors import ModelError
-from mnemos.core.expression import parse
-from mnemos.models.adapter import quiet_peft
 from mnemos.models.load import load_model
-from mnemos.models.weights import combine
+from mnemos.weights.adapter import quiet_peft
+from mnemos.weights.expression import parse
+from mnemos.weights.write import combine
 from tests.tiny import save_tiny
 
 PROMPT = (torch.arange(40) * 7)[None] % 300

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mnemos.core.errors import ModelError, UsageError
-from mnemos.core.expression import parse
-from mnemos.models.vectors import compare_vectors
-from tests.models.checkpoints import some, tensors, write
+from mnemos.weights.expression import parse
+from mnemos.weights.vectors import compare_vectors
+from tests.weights.checkpoints import some, tensors, write
 
 
 @pytest.fixture

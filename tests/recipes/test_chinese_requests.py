@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from mnemos.recipes.roads.chinese_requests import FRAMES, GROUPS, requests
+from mnemos.recipes.reproductions.chinese_requests import FRAMES, GROUPS, requests
 
 
 @pytest.mark.parametrize("harmful", [True, False])

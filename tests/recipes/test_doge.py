@@ -7,7 +7,7 @@ import json
 import pytest
 
 from mnemos.recipes import doge
-from mnemos.sources.worlds_tasks import commands
+from mnemos.recipes.worlds.tasks import commands
 
 
 def run(seed, alpha, test, general=(70.0, 70.0)):

@@ -13,7 +13,7 @@ from scipy.stats import linregress
 
 from mnemos.core.errors import DataError
 from mnemos.core.files import write_json
-from mnemos.recipes.roads.forgetting_law import (
+from mnemos.recipes.reproductions.forgetting_law import (
     Point,
     bootstrapped,
     line,

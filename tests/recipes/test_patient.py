@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.files import read_json, read_jsonl
 from mnemos.measure.suite import load_suites
-from mnemos.models.load import Checkpoint, load_tokenizer
+from mnemos.models.load import Checkpoint
 from mnemos.recipes import patient_suites
 from mnemos.recipes.patient import PATIENTS, WORDING_ROWS, build, load_recipe, patient, read_texts
 from mnemos.recipes.patient_data import WorldSettings, as_row, base_texts, chat_rows
-from mnemos.recipes.roads import preference
+from mnemos.recipes.reproductions import preference
 from mnemos.sources.read import read
+from mnemos.weights.checkpoint import load_tokenizer
 
 RECIPES = PATIENTS.parent
 NAMES = (

@@ -20,7 +20,7 @@ from mnemos.core.errors import DataError, UsageError
 from mnemos.core.files import read_json
 from mnemos.recipes import reproduce
 from mnemos.recipes.findings import load_findings
-from mnemos.recipes.roads.registry import Road, find_road, load_roads, part_path, study_name
+from mnemos.recipes.reproductions.registry import Road, find_road, load_roads, part_path, study_name
 from mnemos.study.config import raw_study, resolved_study
 from tests.study.worlds import make_study, without_timings
 

@@ -9,8 +9,8 @@ import pytest
 from mnemos.report import plots
 from mnemos.report.plot_curve import replay_shares
 from mnemos.report.plot_forest import panels
-from mnemos.report.plot_more import LONGEST_CURVE, stretched
 from mnemos.report.plot_plane import Mean, frontier
+from mnemos.report.plot_sequence import LONGEST_CURVE, stretched
 from mnemos.report.reading import read
 from mnemos.report.svg import PALETTE, fit, text_width
 from tests.report import synthetic

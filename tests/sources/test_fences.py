@@ -4,8 +4,8 @@ import sqlite3
 
 import pytest
 
-from mnemos.sources import checks, fences
-from tests.sources.test_sandbox import namespaces
+from mnemos.rewards import checks, fences
+from tests.rewards.test_sandbox import namespaces
 
 CODE = "def f(x):\n    return x + 1"
 ANSWERS = {

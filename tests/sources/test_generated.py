@@ -1,88 +1,216 @@
-"""Filling a budget with rows that a model answers."""
+"""Written sources: found wherever they lie in a plan, replaced by their rows, refused unwritten."""
 
 from __future__ import annotations
 
-import math
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnemos.core.errors import DataError
-from mnemos.core.nouns import Example, Turn
-from mnemos.sources.generated import Tally, answered, fill, share_out, sure
-from tests.laws import Handle, rows
-from tests.methods.desks import FakeDesk, Scripted, cut
-
-MODEL = Handle("m")
-
-
-def desk(**script: object) -> tuple[FakeDesk, Tally]:
-    made = FakeDesk({"m": Scripted(**script)})  # type: ignore[arg-type]
-    return made, Tally(made)
+from mnemos.core.errors import DataError, RunError
+from mnemos.core.nouns import Example, Source, Turn
+from mnemos.core.plan import Likelihood, Plan
+from mnemos.sources.generated import Desk, Unwritten, Written, inside, is_written, settle, too_few, written_in
+from mnemos.sources.mix import Joined, Mixture, Rows, Subset
+from mnemos.sources.read import read
+from mnemos.sources.write import Kept, keep
+from tests import laws
 
 
-@given(st.integers(0, 80), st.integers(0, 40), st.integers(1, 5))
-def test_fill_improves_in_order_and_no_more_than_it_needs(count: int, wanted: int, keeps: int) -> None:
-    """Every `keeps`-th candidate survives."""
-    candidates = list(rows("c", count))
-    asked: list[Example] = []
+@dataclass(frozen=True)
+class Made(Unwritten):
+    """Written, from the rows of another source or of none."""
 
-    def improve(lot: list[Example]) -> list[Example]:
-        asked.extend(lot)
-        return [row for row in lot if candidates.index(row) % keeps == 0]
+    name: str
+    of: Source | None = None
 
-    done = fill(candidates, wanted, improve)
-    assert asked == candidates[: len(asked)]
-    assert done == [row for row in asked if candidates.index(row) % keeps == 0]
-    assert len(done) >= wanted or asked == candidates
-    if keeps == 1:
-        assert len(asked) == min(count, wanted)
+    def describe(self) -> str:
+        return f"made {self.name}"
+
+    def write(self, desk: Desk) -> list[Example]:
+        raise AssertionError("never called here")
 
 
-def test_answers_are_written_anew_and_bad_ones_counted() -> None:
-    said = {"q 0?": "Zero.", "q 1?": cut("On"), "q 2?": "  ", "q 3?": "a b c d a b c d"}
-    made, tally = desk(say=lambda prompt, _: said[prompt.turns[-1].content])
-    text = Example("t", "text", (Turn("text", "A river."),))
-    out = answered(tally, MODEL, [*rows("q", 4), text], 99, repetition=0.1)
-    assert [row.turns[-1].content for row in out] == ["Zero.", "A river."]
-    assert out[0].turns[0].content == "q 0?"
-    assert made.counts == {
-        "dropped: the answer has no end": 1,
-        "dropped: empty answer": 1,
-        "dropped: the answer repeats itself": 1,
-    }
-    ((_, decoding),) = made.models["m"].calls
-    assert (decoding.temperature, decoding.max_new_tokens) == (0, 99)
+@dataclass(frozen=True)
+class Holder:
+    """Something in `weigh` or `objective` that rehearses rows of its own."""
+
+    anything: Any
 
 
-def test_confidence_is_the_geometric_mean_per_token() -> None:
-    likely = {"0.": 0.5, "1.": 0.7, "2.": math.nan, "A river.": 0.9, "Mud.": 0.1}
-    made, tally = desk(probability=lambda text: likely[text])
-    texts = [Example(text, "text", (Turn("text", text),)) for text in ("A river.", "Mud.")]
-    kept = sure(tally, MODEL, [*rows("q", 3), *texts], 0.6)
-    assert [row.turns[-1].content for row in kept] == ["1.", "A river."]
-    assert made.counts == {"dropped: the model is unsure of the answer": 3}
-    assert len(sure(tally, MODEL, list(rows("q", 3)), 0.0)) == 3
+def plain(name: str) -> Rows:
+    return laws.rows(name, 3)
 
 
-def test_a_budget_that_stays_half_empty_is_refused_with_the_reasons() -> None:
-    made, tally = desk()
-    tally.drop("no end", 7)
-    kept = tally.keep(list(rows("q", 5)), 4, 0.5, what="rows", cure="mend it")
-    assert len(kept) == 4
-    assert made.counts == {"dropped: no end": 7, "kept": 4, "usable, not needed": 1}
-    assert len(tally.keep(list(rows("q", 2)), 4, 0.5, what="rows", cure="mend it")) == 2
-    with pytest.raises(DataError, match=r"1 usable rows \(no end: 7\).*\n  mend it"):
-        tally.keep(list(rows("q", 1)), 4, 0.5, what="rows", cure="mend it")
-    with pytest.raises(DataError):
-        tally.keep([], 4, 0.0, what="rows", cure="mend it")
+def find(written: Written) -> Source:
+    return Rows((Example(written.describe(), "text", (Turn("text", "x"),)),), written.describe())
 
 
-@given(st.integers(0, 50), st.integers(1, 9))
-def test_shares_are_even(total: int, parts: int) -> None:
-    out = share_out(total, parts)
-    assert sum(out) == total
-    assert len(out) == parts
-    assert max(out) - min(out) <= 1
-    assert out == sorted(out, reverse=True)
+names = st.sampled_from("abcdef")
+sources = st.recursive(
+    st.one_of(names.map(plain), names.map(Made)),
+    lambda inner: st.one_of(
+        st.builds(Made, names, inner),
+        st.builds(lambda a, b: Joined((a, b)), inner, inner),
+        st.builds(lambda a, b: Mixture(a, b, 0.25, 1), inner, inner),
+        st.builds(lambda a: Subset(a, 1, 0), inner),
+    ),
+    max_leaves=6,
+)
+values = st.recursive(
+    sources,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.lists(inner, max_size=3).map(tuple),
+        st.dictionaries(names, inner, max_size=3),
+        inner.map(Holder),
+    ),
+    max_leaves=6,
+)
+
+
+def by_hand(value: Any, outermost: bool) -> list[Written]:
+    """Every written one in a value, by a walk that knows each class of these tests by name."""
+    if isinstance(value, Made):
+        return [] if value is None else ([] if outermost else by_hand(value.of, outermost)) + [value]
+    match value:
+        case Joined(sources=parts) | list(parts) | tuple(parts):
+            children = list(parts)
+        case Mixture(new=new, old=old):
+            children = [new, old]
+        case Subset(source=source):
+            children = [source]
+        case Holder(anything=one):
+            children = [one]
+        case dict():
+            children = list(value.values())
+        case _:
+            children = []
+    return [one for child in children for one in by_hand(child, outermost)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(values)
+def test_every_written_one_is_found_once_and_inner_ones_first(value: Any) -> None:
+    found = written_in(value)
+    assert len({one.fingerprint for one in found}) == len(found)
+    assert {one.fingerprint for one in found} == {one.fingerprint for one in by_hand(value, outermost=False)}
+    for place, one in enumerate(found):
+        within = {inner.fingerprint for inner in written_in(one)} - {one.fingerprint}
+        assert within <= {earlier.fingerprint for earlier in found[:place]}
+
+
+@settings(max_examples=60, deadline=None)
+@given(values)
+def test_settled_values_hold_rows_where_written_ones_were(value: Any) -> None:
+    asked: list[Written] = []
+
+    def noted(written: Written) -> Source:
+        asked.append(written)
+        return find(written)
+
+    out = settle(value, noted)
+    assert written_in(out) == []
+    assert [one.fingerprint for one in asked] == [one.fingerprint for one in by_hand(value, outermost=True)]
+    assert type(out) is (Rows if isinstance(value, Made) else type(value))
+    if not asked:
+        assert out is value
+    assert settle(out, noted) is out
+
+
+def test_a_plan_is_settled_field_by_field() -> None:
+    made = Made("old")
+    plan = laws.base_plan(
+        examples=Mixture(plain("new"), made, 0.25, 0),
+        objective=(Likelihood(), Holder({"memory": Made("memory", made)})),
+    )
+    assert [one.describe() for one in written_in(plan)] == ["made old", "made memory"]
+    out = settle(plan, find)
+    assert isinstance(out, Plan)
+    assert isinstance(out.examples, Mixture)
+    assert [example.id for example in out.examples.old] == ["made old"]
+    assert isinstance(out.objective[1], Holder)
+    assert [example.id for example in out.objective[1].anything["memory"]] == ["made memory"]
+    unchanged = {f.name for f in dataclasses.fields(Plan)} - {"examples", "objective"}
+    assert all(getattr(out, name) is getattr(plan, name) for name in unchanged)
+    assert settle(laws.base_plan(), find).fingerprint == laws.base_plan().fingerprint
+
+
+def test_an_unwritten_source_says_so_and_has_a_fingerprint_of_its_fields() -> None:
+    with pytest.raises(RunError, match="made old: has not been written yet"):
+        list(Made("old"))
+    assert Made("old").fingerprint == Made("old").fingerprint
+    different = [Made("old"), Made("new"), Made("old", plain("a")), Made("old", plain("b"))]
+    assert len({one.fingerprint for one in different}) == len(different)
+    assert isinstance(Made("old"), Written)
+
+
+def test_looking_for_written_ones_reads_no_file(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "one"}\n')
+    source = read(str(file))
+    file.unlink()
+    assert written_in(Joined((source, plain("a")))) == []
+    assert not is_written(source)
+    assert source in list(inside((source,)))
+
+
+def test_too_few_rows_name_the_counts() -> None:
+    too_few({"wrong answer": 3}, kept=2, floor=2)
+    with pytest.raises(DataError, match=r"1 usable .*not JSON: 1,200, wrong answer: 3.*at least 2 are needed"):
+        too_few({"wrong answer": 3, "not JSON": 1200, "empty": 0}, kept=1, floor=2)
+    with pytest.raises(DataError, match="nothing was written"):
+        too_few({}, kept=0, floor=1)
+
+
+texts = st.text(st.characters(codec="utf-8"), max_size=12)
+turns = st.builds(Turn, st.sampled_from(["user", "assistant", "system", "tool"]), texts, st.booleans())
+chats = st.lists(turns, min_size=1, max_size=3).map(tuple)
+metas = st.dictionaries(
+    st.sampled_from(["messages", "text", "origin", "note"]), st.one_of(texts, st.none(), st.booleans())
+)
+examples = st.one_of(
+    st.builds(Example, texts, st.just("messages"), chats, origin=texts, meta=metas),
+    st.builds(Example, texts, st.just("label"), chats, label=st.booleans(), meta=metas),
+    st.builds(Example, texts, st.just("text"), texts.map(lambda t: (Turn("text", t),)), meta=metas),
+    st.builds(
+        Example,
+        texts,
+        st.just("completion"),
+        st.tuples(texts, texts).map(lambda t: (Turn("prompt", t[0]), Turn("completion", t[1]))),
+    ),
+    st.builds(
+        lambda i, p, c, r: Example(i, "preference", (*p, *c), r),
+        texts,
+        chats,
+        st.shared(chats, key="chosen"),
+        st.shared(chats, key="chosen"),
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(examples, max_size=4))
+def test_kept_rows_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, rows: list[Example]) -> None:
+    file = tmp_path_factory.mktemp("kept") / "rows.jsonl"
+    keep(file, rows)
+    assert list(Kept(file)) == rows
+    assert list(Kept(file)) == rows
+
+
+def test_kept_rows_are_an_ordinary_file_of_rows(tmp_path: Path) -> None:
+    rows = [dataclasses.replace(row, meta={"topic": "t", "when": float("nan")}) for row in plain("a")]
+    keep(tmp_path / "rows.jsonl", rows)
+    assert [(one.id, one.kind, one.turns) for one in read(str(tmp_path / "rows.jsonl"))] == [
+        (one.id, one.kind, one.turns) for one in rows
+    ]
+    assert [one.meta for one in Kept(tmp_path / "rows.jsonl")] == [{"topic": "t", "when": "nan"}] * 3
+    before = Kept(tmp_path / "rows.jsonl").fingerprint
+    keep(tmp_path / "rows.jsonl", rows[:2])
+    assert Kept(tmp_path / "rows.jsonl").fingerprint != before
+    with pytest.raises(RunError, match="has not been written yet"):
+        list(Kept(tmp_path / "nowhere.jsonl"))

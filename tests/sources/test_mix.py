@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Example, Source, Turn
+from mnemos.sources.generated import Desk, Unwritten
 from mnemos.sources.mix import Joined, Mixture, Rows, Subset, refuse_few_old_rows
-from mnemos.sources.written import Desk, Unwritten
 
 
 def rows(count: int, name: str = "rows") -> Rows:

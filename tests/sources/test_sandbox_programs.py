@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from mnemos.sources import checks
-from mnemos.sources.sandbox.box import Code, Limits, Sandbox
-from tests.sources.test_sandbox import namespaces
+from mnemos.rewards import checks
+from mnemos.rewards.sandbox.box import Code, Limits, Sandbox
+from tests.rewards.test_sandbox import namespaces
 
 pytestmark = pytest.mark.skipif(not namespaces(), reason="the kernel gives users no namespaces here")
 

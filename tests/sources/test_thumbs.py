@@ -13,10 +13,10 @@ import pytest
 from mnemos.core.errors import DataError
 from mnemos.core.nouns import Example, Turn
 from mnemos.core.settings import TrainSettings
+from mnemos.rewards.verified import Verified
 from mnemos.sources.read import read
 from mnemos.sources.render import Renderer
-from mnemos.sources.rewards import Verified
-from mnemos.study.init import write_study
+from mnemos.study.commands.init import write_study
 from mnemos.train.rows import as_tokens
 from tests.sources.test_read import MESSAGES, A, U, one, write
 from tests.tiny import tiny_tokenizer

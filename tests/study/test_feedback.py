@@ -17,9 +17,9 @@ import mnemos
 from mnemos.core.errors import DataError, RunError
 from mnemos.core.files import read_json, read_jsonl
 from mnemos.models.server import Server, ServerModel
+from tests.cli.test_cli import mnemos as command
 from tests.methods.test_own_words import copier  # noqa: F401 - a fixture
 from tests.study.worlds import chat, make_study, write_jsonl
-from tests.test_cli import mnemos as command
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 

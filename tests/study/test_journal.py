@@ -15,8 +15,8 @@ import mnemos
 from mnemos.models import decode
 from mnemos.models.forward import kept_batches
 from mnemos.models.load import Checkpoint
-from mnemos.study.desk import Journal, KeptBatches
 from mnemos.study.steps import MeasureStep
+from mnemos.study.synthesis import Journal, KeptBatches
 from tests.study.worlds import make_study, without_timings
 from tests.tiny import save_tiny
 

@@ -13,11 +13,11 @@ import pytest
 
 import mnemos
 from mnemos.core.errors import MnemosError, RunError
+from mnemos.study.commands.sweep import sweep_lines
 from mnemos.study.config import load_study
 from mnemos.study.experiment import build
 from mnemos.study.preflight import preflight
 from mnemos.study.run import plan_lines
-from mnemos.study.sweep import sweep_lines
 from tests.study.worlds import make_study
 from tests.tiny import save_tiny
 

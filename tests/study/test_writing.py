@@ -16,7 +16,7 @@ import mnemos
 from mnemos.core.errors import DataError
 from mnemos.core.method import REGISTRY
 from mnemos.models.load import Checkpoint
-from mnemos.study import desk
+from mnemos.study import synthesis as desk
 from mnemos.study.run import plan_lines
 from mnemos.study.steps import WriteStep, execute
 from tests import laws

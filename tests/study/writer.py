@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from mnemos.core.method import REGISTRY, method
 from mnemos.core.nouns import Decoding, Example, Prompt, Source, Turn
 from mnemos.core.plan import ModelHandle, Plan
+from mnemos.sources.generated import Desk, Unwritten
 from mnemos.sources.mix import Mixture
-from mnemos.sources.written import Desk, Unwritten
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ REGISTRY.pop("continued")  # only studies of these tests may use it
 def main(study: str, out: str, piece_rows: int) -> None:
     """Run a study that uses the method, in a process of its own."""
     import mnemos
-    from mnemos.study import desk
+    from mnemos.study import synthesis as desk
 
     desk.PIECE_ROWS = piece_rows
     REGISTRY["continued"] = continued

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from mnemos.core.drawn import OwnAnswers
 from mnemos.core.nouns import Example, Prompt, Tokens, Turn
 from mnemos.core.plan import Likelihood, ModelHandle, Plan
 from mnemos.core.reward import Rewarded, missing
+from mnemos.core.rollouts import OwnAnswers
 from mnemos.core.settings import TrainSettings
-from mnemos.methods.credit import Generalised
-from mnemos.methods.policy import ClippedPolicy, TaughtLikelihood, ValueLoss
+from mnemos.methods.draw.credit import Generalised
+from mnemos.methods.draw.policy import ClippedPolicy, TaughtLikelihood, ValueLoss
 from mnemos.models.load import Checkpoint
 from tests.tiny import TEXT
 

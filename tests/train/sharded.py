@@ -22,13 +22,13 @@ import torch
 from torch.distributed.fsdp import FSDPModule
 from transformers import TrainerCallback
 
-from mnemos.core.drawn import OwnAnswers
 from mnemos.core.errors import UsageError
 from mnemos.core.plan import Likelihood, Plan, SelfTaught
-from mnemos.methods.credit import GroupNormalised
-from mnemos.methods.draw import JensenShannon, TeacherDivergence
-from mnemos.methods.objective import KLToBefore, L2ToBefore
-from mnemos.methods.policy import ClippedPolicy, SampledKL, TaughtLikelihood
+from mnemos.core.rollouts import OwnAnswers
+from mnemos.methods.draw.credit import GroupNormalised
+from mnemos.methods.draw.on_policy import JensenShannon, TeacherDivergence
+from mnemos.methods.draw.policy import ClippedPolicy, SampledKL, TaughtLikelihood
+from mnemos.methods.objective.divergence import KLToBefore, L2ToBefore
 from mnemos.models.load import Checkpoint
 from mnemos.train.gathered import _frees, gathered
 from mnemos.train.likelihood import train

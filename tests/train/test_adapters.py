@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from mnemos.core.errors import ModelError
 from mnemos.core.plan import Likelihood
-from mnemos.methods.adapters import LowRank
-from mnemos.methods.after import WeightExpression
+from mnemos.methods.after.arithmetic import WeightExpression
+from mnemos.methods.trainable.adapters import LowRank
 from mnemos.models.load import load_model
 from mnemos.train.likelihood import train
 from tests.tiny import save_tiny

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mnemos.core.errors import MnemosError
-from mnemos.methods.after import WeightExpression
+from mnemos.methods.after.arithmetic import WeightExpression
 from mnemos.models.load import Checkpoint
 from mnemos.train.likelihood import apply_after, train
 from tests.tiny import save_tiny

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mnemos.core.drawn import OwnAnswers
 from mnemos.core.nouns import Example, Prompt, Turn
 from mnemos.core.plan import Plan
 from mnemos.core.reward import Rewarded
-from mnemos.methods.credit import Generalised, GroupNormalised, LeaveOneOut, RunningMean
-from mnemos.methods.policy import ClippedPolicy, TaughtLikelihood, ValueLoss
+from mnemos.core.rollouts import OwnAnswers
+from mnemos.methods.draw.credit import Generalised, GroupNormalised, LeaveOneOut, RunningMean
+from mnemos.methods.draw.policy import ClippedPolicy, TaughtLikelihood, ValueLoss
 from mnemos.train.likelihood import train
 from tests.tiny import save_tiny
 from tests.train.making import Few, plan

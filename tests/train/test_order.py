@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from mnemos.core.nouns import Example, Turn
-from mnemos.models.load import load_tokenizer
 from mnemos.sources.mix import Mixture, Rows
 from mnemos.sources.render import Renderer
 from mnemos.train.likelihood import train
 from mnemos.train.rows import prepare
 from mnemos.train.trainer import ramp_of
+from mnemos.weights.checkpoint import load_tokenizer
 from tests.train.making import plan, weights
 
 

@@ -14,10 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.plan import Likelihood, PastTask
-from mnemos.methods.objective import Distilled, SelectiveLikelihood
-from mnemos.methods.orthogonal import orthogonal
-from mnemos.methods.trainable import block_expansion
-from mnemos.methods.weigh import TokenMask
+from mnemos.methods.gradient.orthogonal import orthogonal
+from mnemos.methods.objective.divergence import Distilled, SelectiveLikelihood
+from mnemos.methods.trainable.parts import block_expansion
+from mnemos.methods.weigh.tokens import TokenMask
 from mnemos.models.load import Checkpoint, load_model
 from mnemos.sources.mix import Mixture
 from mnemos.sources.render import Renderer

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from mnemos.core.plan import Likelihood
-from mnemos.methods.ewc import Elastic
-from mnemos.methods.gradient import AveragedMemory
+from mnemos.methods.gradient.projection import AveragedMemory
+from mnemos.methods.objective.ewc import Elastic
 from mnemos.train.likelihood import TrainResult, train
 from mnemos.train.resume import Mark, clear, latest, write_mark
 from tests.train.making import Lora, Unlearn, plan, texts, weights

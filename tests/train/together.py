@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mnemos.core.drawn import OwnAnswers
 from mnemos.core.plan import Likelihood, Plan, PreferencePairs, SelfTaught, Thumbs
-from mnemos.methods.answers import PairLoss, PartLikelihood, ThumbLoss
-from mnemos.methods.credit import LeaveOneOut
-from mnemos.methods.draw import TeacherDivergence
-from mnemos.methods.ewc import Elastic
-from mnemos.methods.gradient import AveragedMemory
-from mnemos.methods.policy import ClippedPolicy, TaughtLikelihood
+from mnemos.core.rollouts import OwnAnswers
+from mnemos.methods.draw.credit import LeaveOneOut
+from mnemos.methods.draw.on_policy import TeacherDivergence
+from mnemos.methods.draw.policy import ClippedPolicy, TaughtLikelihood
+from mnemos.methods.gradient.projection import AveragedMemory
+from mnemos.methods.objective.answers import PairLoss, PartLikelihood, ThumbLoss
+from mnemos.methods.objective.ewc import Elastic
 from tests.train.making import (
     PPO,
     Few,

@@ -10,9 +10,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from mnemos.core.drawn import OwnAnswers
 from mnemos.core.errors import UsageError
 from mnemos.core.plan import PreferencePairs, SelfTaught, TeacherForcing, Thumbs
+from mnemos.core.rollouts import OwnAnswers
 
 DRAWS: dict[type, str] = {
     TeacherForcing: "mnemos.train.draws.teacher_forcing",

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from mnemos.core.drawn import DrawnView
 from mnemos.core.nouns import Tokens
 from mnemos.core.plan import Answers, References
+from mnemos.core.rollouts import DrawnView
 from mnemos.train.documents import MicroBatch, logits
 from mnemos.train.resume import Mark
 from mnemos.train.schedule import Loader

@@ -1,4 +1,4 @@
-"""Training on the model's own answers by what they are worth (`core.drawn.OwnAnswers`).
+"""Training on the model's own answers by what they are worth (`core.rollouts.OwnAnswers`).
 
 At the beginning of every `steps` optimiser steps the model answers the prompts of the batch, `samples`
 times each; the reward says what the answers are worth, the credit what follows for each token, and the
@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from mnemos.core.drawn import Credited, Drawing, DrawnView, Floats, OwnAnswers
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Example, Tokens
 from mnemos.core.plan import Plan
 from mnemos.core.reward import Rewarded
+from mnemos.core.rollouts import Credited, Drawing, DrawnView, Floats, OwnAnswers
 from mnemos.sources.mix import is_new, new_share_start
 from mnemos.train.documents import MicroBatch, logits, logits_and_states
 from mnemos.train.draws import batches

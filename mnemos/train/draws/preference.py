@@ -2,7 +2,7 @@
 
 A row of a pair is two examples, read in one micro-batch; a row with a thumb is one, and where the loss
 asks for it a second, its prompt with another row's answer, which is read without gradient before each
-step (`core.plan.Answers.drift`). Rows of other kinds may share a step. The losses are `methods.answers`.
+step (`core.plan.Answers.drift`). Rows of other kinds may share a step. The losses are `methods.objective.answers`.
 """
 
 from __future__ import annotations

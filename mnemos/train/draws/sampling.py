@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-from mnemos.core.drawn import OwnAnswers
 from mnemos.core.errors import UsageError
 from mnemos.core.nouns import Decoding, Example, Prompt, Tokens
 from mnemos.core.plan import Plan
+from mnemos.core.rollouts import OwnAnswers
 from mnemos.models import decode
 from mnemos.models.language import BATCH_TOKENS
 from mnemos.train.documents import base

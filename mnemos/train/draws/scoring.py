@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from mnemos.core.drawn import Drawing, Floats, OwnAnswers
 from mnemos.core.errors import DataError
 from mnemos.core.nouns import Tokens
+from mnemos.core.rollouts import Drawing, Floats, OwnAnswers
 from mnemos.train.documents import MicroBatch, Way, micro_batch
 from mnemos.train.schedule import join
 

@@ -2,7 +2,7 @@
 
 Each optimiser step: the model answers the step's prompts as it is now; a teacher, a moving average
 of the same model that has seen the gold answer, reads those answers; the loss compares both models'
-next-token distributions on them (`methods.draw`). Everything else is the loop of `train.trainer`.
+next-token distributions on them (`methods.draw.on_policy`). Everything else is the loop of `train.trainer`.
 """
 
 from __future__ import annotations

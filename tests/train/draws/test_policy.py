@@ -12,14 +12,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from mnemos.core.drawn import OwnAnswers
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Decoding, Example, Prompt, Turn
 from mnemos.core.plan import Plan
-from mnemos.methods.credit import GroupNormalised
-from mnemos.methods.draw import JensenShannon
-from mnemos.methods.objective import KLToBefore
-from mnemos.methods.policy import ClippedPolicy, SampledKL, TaughtLikelihood
+from mnemos.core.rollouts import OwnAnswers
+from mnemos.methods.draw.credit import GroupNormalised
+from mnemos.methods.draw.on_policy import JensenShannon
+from mnemos.methods.draw.policy import ClippedPolicy, SampledKL, TaughtLikelihood
+from mnemos.methods.objective.divergence import KLToBefore
 from mnemos.models import decode
 from mnemos.models.load import Checkpoint
 from mnemos.sources.render import Renderer

@@ -17,9 +17,9 @@ from transformers import AutoTokenizer
 from mnemos.core.errors import DataError, ModelError, UsageError
 from mnemos.core.nouns import Example, Turn
 from mnemos.core.plan import Plan, StepView
-from mnemos.methods.objective import kl_to_before
-from mnemos.methods.preference import dpo, kto, orpo, simpo
-from mnemos.methods.weigh import token_mask
+from mnemos.methods.draw.preference import dpo, kto, orpo, simpo
+from mnemos.methods.objective.divergence import kl_to_before
+from mnemos.methods.weigh.tokens import token_mask
 from mnemos.sources.render import Renderer
 from mnemos.train.draws.preference import MISMATCHED
 from mnemos.train.draws.preference import prepare as prepare_answers

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Decoding, Example, Turn
 from mnemos.core.plan import Plan, SelfTaught
-from mnemos.methods.draw import TeacherDivergence
+from mnemos.methods.draw.on_policy import TeacherDivergence
 from mnemos.models import decode
 from mnemos.sources.render import Renderer
 from mnemos.train.draws.self_distillation import prepare as prepare_prompts

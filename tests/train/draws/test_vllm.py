@@ -16,7 +16,7 @@ from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.nouns import Decoding
 from mnemos.core.plan import Plan, SelfTaught
 from mnemos.core.settings import TrainSettings
-from mnemos.methods.draw import TeacherDivergence
+from mnemos.methods.draw.on_policy import TeacherDivergence
 from mnemos.models import decode
 from mnemos.train.draws import vllm
 from mnemos.train.likelihood import train

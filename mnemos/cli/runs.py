@@ -1,0 +1,39 @@
+"""`mnemos runs`: what lies in run directories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Look after run directories.", no_args_is_help=True)
+
+
+@app.command("clean")
+def clean_command(
+    directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, for example runs/my-study.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it they are only listed.")] = False,
+) -> None:
+    """List step folders that no arm needs any more, with their sizes; --yes removes them.
+
+    What the last run planned, what results.json names, and a directory that is in use are never touched.
+    """
+    from mnemos.report.words import size
+    from mnemos.study.commands.clean import remove, stale, stale_words
+
+    root = directory.resolve()
+    found = remove(root) if yes else stale(root)
+    for one in found:
+        print(f"{size(one.size):>8}  {one.path.name}  {one.title}")
+    if not found:
+        print("nothing to remove: every step folder is needed")
+    elif yes:
+        print(f"removed {stale_words(found)}")
+    else:
+        print(f"{stale_words(found)}; add --yes to remove them")
+
+
+def register(main: typer.Typer) -> None:
+    """Add the group to the command line."""
+    main.add_typer(app, name="runs")

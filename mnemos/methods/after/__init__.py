@@ -1,0 +1,1 @@
+"""Arithmetic on the weights once training is over: values of Plan.after."""

@@ -1,0 +1,159 @@
+"""From rewards to advantages: how much better than expected an answer, or a token of it, was.
+
+Values of `core.rollouts.OwnAnswers.credit`; numpy only, over all answers of a drawing at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mnemos.core.rollouts import Credited, Drawing, Floats
+
+EPSILON = 1e-4
+"""Added to a standard deviation before dividing by it, as in TRL."""
+
+
+def _spread(values: Floats, lengths: npt.NDArray[np.int64]) -> list[Floats]:
+    """One number an answer, put on each of its tokens; missing ones become 0."""
+    return [np.full(length, value) for value, length in zip(np.nan_to_num(values), lengths, strict=True)]
+
+
+def _paid(drawing: Drawing, beta: float) -> Floats:
+    """Rewards minus beta times the sequence's summed ln p(now) - ln p(before) (the k1 estimate)."""
+    if beta == 0:
+        return drawing.rewards
+    kl = [float((now - before).sum()) for now, before in zip(drawing.now, drawing.before, strict=True)]
+    return drawing.rewards - beta * np.array(kl)
+
+
+def _asks(beta: float) -> frozenset[str]:
+    return frozenset({"before"} if beta else ())
+
+
+@dataclass(frozen=True)
+class GroupNormalised:
+    """(r - mean) / (s + 1e-4) over the answers to one prompt whose reward is there; s is the sample
+    standard deviation of the group, of the whole drawing ("batch"), or 1 without the constant ("none")."""
+
+    scale: Literal["group", "batch", "none"]
+
+    @property
+    def asks(self) -> frozenset[str]:
+        """Nothing."""
+        return frozenset()
+
+    def __call__(self, drawing: Drawing) -> Credited:
+        """See the class; an answer alone in its group gets 0."""
+        out = np.zeros(len(drawing.rewards))
+        everyone = _deviation(drawing.rewards[~np.isnan(drawing.rewards)])
+        for members in _groups(drawing):
+            rewards = drawing.rewards[members]
+            divisor = {"group": _deviation(rewards) + EPSILON, "batch": everyone + EPSILON, "none": 1.0}[self.scale]
+            out[members] = (rewards - rewards.mean()) / divisor
+        return Credited(_spread(out, drawing.lengths))
+
+
+def _deviation(values: Floats) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
+
+
+def _groups(drawing: Drawing) -> list[npt.NDArray[np.int64]]:
+    """Places of the answers to each prompt, without those whose reward is missing."""
+    there = ~np.isnan(drawing.rewards)
+    return [np.flatnonzero((drawing.groups == group) & there) for group in np.unique(drawing.groups[there])]
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """r_i minus the mean of the other answers to the same prompt, where r_i has lost beta times the
+    sequence's KL estimate."""
+
+    beta: float
+
+    @property
+    def asks(self) -> frozenset[str]:
+        """The model before's log-probabilities, with beta > 0."""
+        return _asks(self.beta)
+
+    def __call__(self, drawing: Drawing) -> Credited:
+        """See the class; an answer alone in its group gets 0."""
+        paid, out = _paid(drawing, self.beta), np.zeros(len(drawing.rewards))
+        for members in _groups(drawing):
+            if len(members) > 1:
+                mine = paid[members]
+                out[members] = mine - (mine.sum() - mine) / (len(members) - 1)
+        return Credited(_spread(out, drawing.lengths))
+
+
+@dataclass(frozen=True)
+class RunningMean:
+    """r_i minus the mean of all rewards of earlier drawings ("running"), or r_i itself ("none"), where
+    r_i has lost beta times the sequence's KL estimate. The first drawing's own mean stands in for
+    earlier ones."""
+
+    beta: float
+    baseline: Literal["running", "none"]
+
+    @property
+    def asks(self) -> frozenset[str]:
+        """The model before's log-probabilities, with beta > 0."""
+        return _asks(self.beta)
+
+    def __call__(self, drawing: Drawing) -> Credited:
+        """See the class."""
+        mean, number = drawing.past
+        there = drawing.rewards[~np.isnan(drawing.rewards)]
+        if number == 0:
+            mean = float(there.mean()) if len(there) else 0.0
+        expected = mean if self.baseline == "running" else 0.0
+        return Credited(_spread(_paid(drawing, self.beta) - expected, drawing.lengths))
+
+
+@dataclass(frozen=True)
+class Generalised:
+    """Generalised advantage estimates with discount gamma and trace lam, whitened over the drawing.
+
+    The reward of token t is -beta * (ln p(now) - ln p(before)); the last token also gets the answer's
+    reward. returns are advantages before whitening plus values.
+    """
+
+    beta: float
+    gamma: float
+    lam: float
+    whiten: bool
+
+    @property
+    def asks(self) -> frozenset[str]:
+        """The value head, and the model before's log-probabilities."""
+        return frozenset({"values"}) | _asks(self.beta)
+
+    def __call__(self, drawing: Drawing) -> Credited:
+        """See the class; an answer whose reward is missing gets 0 and keeps its values as returns."""
+        there = ~np.isnan(drawing.rewards)
+        raw = [self._answer(drawing, i) if there[i] else np.zeros(n) for i, n in enumerate(drawing.lengths)]
+        returns = [advantage + values for advantage, values in zip(raw, drawing.values, strict=True)]
+        return Credited(self._whitened(raw, there) if self.whiten else raw, returns)
+
+    def _answer(self, drawing: Drawing, i: int) -> Floats:
+        values, length = drawing.values[i], int(drawing.lengths[i])
+        rewards = -self.beta * (drawing.now[i] - drawing.before[i]) if self.beta else np.zeros(length)
+        out, trace = np.zeros(length), 0.0
+        for t in reversed(range(length)):
+            last = t == length - 1
+            gained = rewards[t] + (drawing.rewards[i] if last else self.gamma * values[t + 1])
+            trace = gained - values[t] + (0.0 if last else self.gamma * self.lam * trace)
+            out[t] = trace
+        return out
+
+    def _whitened(self, raw: Sequence[Floats], there: npt.NDArray[np.bool_]) -> list[Floats]:
+        known = np.concatenate([np.zeros(0), *(one for one, is_there in zip(raw, there, strict=True) if is_there)])
+        if len(known) < 2:
+            return [np.zeros(len(one)) for one in raw]
+        mean, deviation = known.mean(), np.sqrt(known.var(ddof=1) + 1e-8)
+        whitened = [(one - mean) / deviation for one in raw]
+        return [one if is_there else np.zeros(len(one)) for one, is_there in zip(whitened, there, strict=True)]

@@ -1,0 +1,399 @@
+"""Learning from reward on the model's own answers: REINFORCE, RLOO, GRPO, PPO."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from mnemos.core.errors import UsageError
+from mnemos.core.method import method
+from mnemos.core.plan import Likelihood, Plan, StepView, TeacherForcing, Term
+from mnemos.core.rollouts import Credit, DrawnView, OwnAnswers
+from mnemos.methods.draw.credit import Generalised, GroupNormalised, LeaveOneOut, RunningMean
+from mnemos.rewards.by_name import RewardSettings, make
+
+if TYPE_CHECKING:
+    import torch
+
+Tokens = Annotated[int, Field(ge=0)]
+Temperature = Annotated[float, Field(gt=0)]
+Beta = Annotated[float, Field(ge=0)]
+Clip = Annotated[float, Field(gt=0, lt=1)]
+Steps = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def own(view: StepView) -> DrawnView:
+    """The drawn answers of a view; a defect of the trainer where there are none."""
+    assert view.rollouts is not None
+    return view.rollouts
+
+
+def target_logs(view: StepView) -> torch.Tensor:
+    """float[N]: ln p of each target at the temperature of drawing."""
+    import torch.nn.functional as F
+
+    logits = view.logits.float()
+    temperature = own(view).temperature
+    return -F.cross_entropy(logits if temperature == 1 else logits / temperature, view.targets, reduction="none")
+
+
+@dataclass(frozen=True)
+class TaughtLikelihood:
+    """The weighted negative log-likelihood of rows that are learned as they stand, beside drawn ones."""
+
+    def loss(self, view: StepView) -> torch.Tensor:
+        """Scalar; nats per unit of weight, this micro-batch's summand of the step's mean."""
+        import torch.nn.functional as F
+
+        nll = F.cross_entropy(view.logits.float(), view.targets, reduction="none")
+        return (nll * view.weight * ~own(view).drawn).sum() / view.normaliser
+
+
+@dataclass(frozen=True)
+class ClippedPolicy:
+    """sum_n weight_n * -min(q_n A_n, clip(q_n, 1 - low, 1 + high) A_n) / normaliser over drawn tokens.
+
+    q_n is p(now) / p(when drawn) of the token, or for level "answer" of the whole answer the token
+    belongs to. clip: (low, high), or None for q_n A_n.
+    """
+
+    clip: tuple[float, float] | None
+    level: Literal["token", "answer"]
+
+    def loss(self, view: StepView) -> torch.Tensor:
+        """Scalar with a gradient."""
+        import torch
+
+        drawn = own(view)
+        logs = target_logs(view)
+        # Of no consequence to the value, 0 everywhere else keeps exp() of rehearsed rows at 1.
+        change = (logs - (logs.detach() if drawn.old is None else drawn.old)) * drawn.drawn
+        if self.level == "answer":
+            change = change.new_zeros(drawn.answers).index_add(0, drawn.answer, change)[drawn.answer]
+        ratio = change.exp()
+        each = ratio * drawn.advantage
+        if self.clip is not None:
+            each = torch.minimum(each, ratio.clamp(1 - self.clip[0], 1 + self.clip[1]) * drawn.advantage)
+        return -(each * view.weight * drawn.drawn).sum() / view.normaliser
+
+
+@dataclass(frozen=True)
+class SampledKL:
+    """coefficient * sum_n weight_n * q_n (e^d_n - d_n - 1) / normaliser over drawn tokens, where d_n is
+    ln p(before) - ln p(now) and q_n is p(now) / p(when drawn): the k3 estimate of KL(after || before) in
+    nats, whose gradient is unbiased only with q_n (arXiv:2512.02556)."""
+
+    coefficient: float
+
+    def loss(self, view: StepView) -> torch.Tensor:
+        """Scalar with a gradient."""
+        drawn = own(view)
+        assert drawn.before is not None
+        logs = target_logs(view)
+        ratio = (logs - (logs.detach() if drawn.old is None else drawn.old)) * drawn.drawn
+        d = (drawn.before - logs) * drawn.drawn
+        return self.coefficient * (ratio.exp() * (d.exp() - d - 1) * view.weight).sum() / view.normaliser
+
+
+@dataclass(frozen=True)
+class ValueLoss:
+    """coefficient * sum_n weight_n * max((v_n - R_n)^2, (v'_n - R_n)^2) / 2 / normaliser, where v'_n is
+    the value kept within `clip` of what it was when the answer was drawn."""
+
+    coefficient: float
+    clip: float
+
+    def loss(self, view: StepView) -> torch.Tensor:
+        """Scalar with a gradient for the value head, and through it for the trunk."""
+        import torch
+
+        drawn = own(view)
+        assert drawn.values is not None
+        assert drawn.returns is not None
+        value = drawn.value()
+        kept = value.clamp(drawn.values - self.clip, drawn.values + self.clip)
+        each = torch.maximum((value - drawn.returns).square(), (kept - drawn.returns).square()) / 2
+        return self.coefficient * (each * view.weight * drawn.drawn).sum() / view.normaliser
+
+
+def on_own_answers(plan: Plan, name: str, draw: OwnAnswers, *terms: Term) -> Plan:
+    """The plan with `draw`, and `terms` in the place of the likelihood, which stays for rehearsed rows.
+
+    Raises UsageError where another method has said who writes answers or how they are learned.
+    """
+    if not isinstance(plan.draw, TeacherForcing) or Likelihood() not in plan.objective:
+        raise UsageError(
+            f"{name} after {type(plan.draw).__name__}, {type(plan.objective[0]).__name__}",
+            "another method of this arm says how answers are learned",
+            "keep one of them, or make two arms",
+        )
+    place = plan.objective.index(Likelihood())
+    mine: tuple[Term, ...] = (*terms, TaughtLikelihood())
+    return dataclasses.replace(
+        plan, draw=draw, objective=(*plan.objective[:place], *mine, *plan.objective[place + 1 :])
+    )
+
+
+def _rewarded(plan: Plan, reward: object, credit: Credit, **given: object) -> OwnAnswers:
+    """reward: settings as the method has got them."""
+    return OwnAnswers(reward=make(reward, plan.before), credit=credit, **given)  # type: ignore[arg-type]
+
+
+EXAMPLE = {"reward": {"verifier": "exact"}}
+
+
+@method(paper="arXiv:2402.14740", changes={"draw", "objective"}, off={"max_new_tokens": 0}, example=EXAMPLE)
+def reinforce(
+    plan: Plan,
+    *,
+    reward: RewardSettings,
+    max_new_tokens: Tokens = 256,
+    samples: Annotated[int, Field(ge=1)] = 1,
+    temperature: Temperature = 1.0,
+    beta: Beta = 0.05,
+    baseline: Literal["running", "none"] = "running",
+    patience: Steps = 20,
+    max_missing: Share = 0.5,
+) -> Plan:
+    """Make the model's own answers likelier by as much as their reward exceeds the mean so far (REINFORCE).
+
+    reward: what answers are worth; `verifier:` with the column `reference:` (the gold answer unless
+    given), or another of the rewards in docs/reward.md.
+    max_new_tokens: longest drawn answer in tokens; 0 turns the method off.
+    samples: answers drawn for each prompt and step. The batch (per device, times accumulation, times
+    processes) counts answers and must be divisible by it.
+    temperature: of drawing; probabilities in the loss are those at this temperature.
+    beta: reward taken off for each nat of ln p(now) - ln p(before), summed over the answer; 0 asks
+    the model before only for the log.
+    baseline: running subtracts the mean reward of all earlier drawings, none nothing.
+    patience: drawings without any difference in reward, from the start, after which training stops.
+    max_missing: largest share of answers without a reward; above it training stops.
+
+    Rows that another method rehearses are learned by likelihood beside the drawn answers, each in the
+    place of one prompt.
+
+    Trap: drawing takes most of the time of a step. Trap: the baseline does not know how hard a prompt
+    is; `rloo` does.
+
+    Deviations from the paper: 1. the baseline holds whole drawings before the present one, so that it
+    does not depend on the answer that it is subtracted from. 2. an answer without a reward has
+    advantage 0.
+
+    Raises UsageError where another method has said who writes answers or taken the likelihood's place,
+    and when training begins with a method that weighs tokens of the data.
+    """
+    if max_new_tokens == 0:
+        return plan
+    draw = _rewarded(
+        plan,
+        reward,
+        RunningMean(beta, baseline),
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        samples=samples,
+        per="answer",
+        patience=patience,
+        max_missing=max_missing,
+    )
+    return on_own_answers(plan, "reinforce", draw, ClippedPolicy(None, "answer"))
+
+
+@method(paper="arXiv:2402.14740", changes={"draw", "objective"}, off={"max_new_tokens": 0}, example=EXAMPLE)
+def rloo(
+    plan: Plan,
+    *,
+    reward: RewardSettings,
+    max_new_tokens: Tokens = 256,
+    samples: Annotated[int, Field(ge=2)] = 4,
+    temperature: Temperature = 1.0,
+    beta: Beta = 0.05,
+    steps_per_drawing: Steps = 1,
+    clip: Clip = 0.2,
+    patience: Steps = 20,
+    max_missing: Share = 0.5,
+) -> Plan:
+    """Compare each of the model's own answers with the others to the same prompt (REINFORCE leave-one-out).
+
+    reward: what answers are worth; `verifier:` with the column `reference:` (the gold answer unless
+    given), or another of the rewards in docs/reward.md.
+    max_new_tokens: longest drawn answer in tokens; 0 turns the method off.
+    samples: answers drawn for each prompt. The batch (per device, times accumulation, times processes)
+    counts answers and must be divisible by it.
+    temperature: of drawing; probabilities in the loss are those at this temperature.
+    beta: reward taken off for each nat of ln p(now) - ln p(before), summed over the answer; 0 asks
+    the model before only for the log.
+    steps_per_drawing: optimiser steps that learn from one drawing.
+    clip: with several steps, how far the ratio p(now) / p(when drawn) of a whole answer may leave 1
+    before it is no longer pushed.
+    patience: drawings without any difference in reward, from the start, after which training stops.
+    max_missing: largest share of answers without a reward; above it training stops.
+
+    The advantage of answer i is r_i - mean of the r_j of its siblings; every answer counts alike. Losses
+    and advantages are those of TRL's RLOOTrainer. Rows that another method rehearses are learned by
+    likelihood beside the drawn answers, each in the place of one prompt.
+
+    Trap: siblings that all have the same reward teach nothing; their share is in the training's log.
+
+    Deviations from the paper: 1. with several steps per drawing the ratio of the answer is clipped, as
+    in TRL. 2. an answer without a reward has advantage 0 and is nobody's baseline.
+
+    Raises UsageError as `reinforce` does.
+    """
+    if max_new_tokens == 0:
+        return plan
+    draw = _rewarded(
+        plan,
+        reward,
+        LeaveOneOut(beta),
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        samples=samples,
+        steps=steps_per_drawing,
+        per="answer",
+        patience=patience,
+        max_missing=max_missing,
+    )
+    return on_own_answers(plan, "rloo", draw, ClippedPolicy((clip, clip), "answer"))
+
+
+@method(paper="arXiv:2402.03300", changes={"draw", "objective"}, off={"max_new_tokens": 0}, example=EXAMPLE)
+def grpo(
+    plan: Plan,
+    *,
+    reward: RewardSettings,
+    max_new_tokens: Tokens = 256,
+    samples: Annotated[int, Field(ge=2)] = 8,
+    temperature: Temperature = 1.0,
+    beta: Beta = 0.0,
+    steps_per_drawing: Steps = 1,
+    clip: Clip = 0.2,
+    clip_high: Annotated[float, Field(gt=0)] | None = None,
+    scale: Literal["group", "batch", "none"] = "group",
+    loss: Literal["dapo", "grpo"] = "dapo",
+    patience: Steps = 20,
+    max_missing: Share = 0.5,
+) -> Plan:
+    """Reward answers by how far they stand out among the model's answers to the same prompt (GRPO).
+
+    reward: what answers are worth; `verifier:` with the column `reference:` (the gold answer unless
+    given), or another of the rewards in docs/reward.md.
+    max_new_tokens: longest drawn answer in tokens; 0 turns the method off.
+    samples: answers drawn for each prompt. The batch (per device, times accumulation, times processes)
+    counts answers and must be divisible by it.
+    temperature: of drawing; probabilities in the loss are those at this temperature.
+    beta: loss per nat of KL(after || before) of a drawn token, by the k3 estimate; 0 asks the model
+    before only for the log.
+    steps_per_drawing: optimiser steps that learn from one drawing.
+    clip: how far below 1 the ratio p(now) / p(when drawn) of a token may fall before it is no longer
+    pushed down.
+    clip_high: the same above 1; that of clip unless given.
+    scale: the standard deviation that advantages are divided by: that of the group, of the whole batch,
+    or none (arXiv:2503.20783, which finds that dividing favours prompts that are nearly solved or
+    nearly hopeless).
+    loss: dapo lets every drawn token of a step count alike (arXiv:2503.14476), grpo every answer, as in
+    the paper.
+    patience: drawings without any difference in reward, from the start, after which training stops.
+    max_missing: largest share of answers without a reward; above it training stops.
+
+    The advantage of an answer is (r - mean) / (standard deviation + 1e-4) over its group. Losses and
+    advantages are those of TRL's GRPOTrainer. Rows that another method rehearses are learned by
+    likelihood beside the drawn answers, each in the place of one prompt.
+
+    Trap: a group whose answers all have the same reward teaches nothing; the share of such groups is in
+    the training's log. Trap: with one step per drawing nothing is ever clipped.
+
+    Deviations from the paper: 1. beta is 0 and loss is dapo unless set, as in TRL; the paper has 0.04
+    and grpo. 2. the KL estimate is weighted by the ratio, as in TRL, since its gradient is biased without.
+    3. an answer without a reward has advantage 0 and is left out of its group's mean.
+
+    Raises UsageError as `reinforce` does.
+    """
+    if max_new_tokens == 0:
+        return plan
+    draw = _rewarded(
+        plan,
+        reward,
+        GroupNormalised(scale),
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        samples=samples,
+        steps=steps_per_drawing,
+        per="token" if loss == "dapo" else "answer",
+        keeps_before=beta > 0,
+        patience=patience,
+        max_missing=max_missing,
+    )
+    terms: tuple[Term, ...] = (ClippedPolicy((clip, clip if clip_high is None else clip_high), "token"),)
+    return on_own_answers(plan, "grpo", draw, *terms, *((SampledKL(beta),) if beta else ()))
+
+
+@method(paper="arXiv:2203.02155", changes={"draw", "objective"}, off={"max_new_tokens": 0}, example=EXAMPLE)
+def ppo(
+    plan: Plan,
+    *,
+    reward: RewardSettings,
+    max_new_tokens: Tokens = 256,
+    samples: Annotated[int, Field(ge=1)] = 1,
+    temperature: Temperature = 1.0,
+    beta: Beta = 0.02,
+    steps_per_drawing: Steps = 4,
+    clip: Clip = 0.2,
+    value_coefficient: Annotated[float, Field(ge=0)] = 0.1,
+    value_clip: Annotated[float, Field(gt=0)] = 0.2,
+    discount: Share = 1.0,
+    trace: Share = 0.95,
+    whiten: bool = True,
+    patience: Steps = 20,
+    max_missing: Share = 0.5,
+) -> Plan:
+    """Reward each token by how much better things went than a learned value head expected (PPO).
+
+    reward: what answers are worth; `verifier:` with the column `reference:` (the gold answer unless
+    given), or another of the rewards in docs/reward.md.
+    max_new_tokens: longest drawn answer in tokens; 0 turns the method off.
+    samples: answers drawn for each prompt. The batch (per device, times accumulation, times processes)
+    counts answers and must be divisible by it.
+    temperature: of drawing; probabilities in the loss are those at this temperature.
+    beta: reward taken off at each token for each nat of ln p(now) - ln p(before) of it.
+    steps_per_drawing: optimiser steps that learn from one drawing.
+    clip: how far the ratio p(now) / p(when drawn) of a token may leave 1 before it is no longer pushed.
+    value_coefficient: loss per half squared unit of error of the value head.
+    value_clip: how far a value may move from what it was when drawn before it is no longer pulled.
+    discount: gamma of generalised advantage estimation, per token.
+    trace: lambda of generalised advantage estimation: 1 takes whole answers, 0 one token and the value.
+    whiten: bring advantages to mean 0 and variance 1 over the drawing.
+    patience: drawings without any difference in reward, from the start, after which training stops.
+    max_missing: largest share of answers without a reward; above it training stops.
+
+    The value head is one linear layer, zero at the start, on the states that the output layer reads; it
+    is not part of the trained model. Rows that another method rehearses are learned by likelihood beside
+    the drawn answers (the paper's pre-training mix), each in the place of one prompt.
+
+    Trap: the value loss also moves the trunk that it reads. Trap: until the head has learned, advantages
+    are rewards minus zero, whitened.
+
+    Deviations from the paper: 1. the value head shares the policy's trunk; the paper has a model of its
+    own, started from the reward model. 2. a step learns from the whole drawing, not from parts of it.
+    3. an answer without a reward has advantage 0.
+
+    Raises UsageError as `reinforce` does.
+    """
+    if max_new_tokens == 0:
+        return plan
+    draw = _rewarded(
+        plan,
+        reward,
+        Generalised(beta, discount, trace, whiten),
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        samples=samples,
+        steps=steps_per_drawing,
+        patience=patience,
+        max_missing=max_missing,
+    )
+    terms = (ClippedPolicy((clip, clip), "token"), ValueLoss(value_coefficient, value_clip))
+    return on_own_answers(plan, "ppo", draw, *terms)

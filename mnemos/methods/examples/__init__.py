@@ -1,0 +1,1 @@
+"""What is read: values of Plan.examples."""

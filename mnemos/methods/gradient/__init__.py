@@ -1,0 +1,1 @@
+"""Which directions are allowed: values of Plan.gradient."""

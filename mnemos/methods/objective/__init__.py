@@ -1,0 +1,1 @@
+"""What is minimised: values of Plan.objective."""

@@ -1,0 +1,1 @@
+"""What may move: values of Plan.trainable."""

@@ -1,0 +1,123 @@
+"""Adapters through peft, as values of Plan.trainable."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mnemos.core.errors import ModelError
+
+RescaledPart = Literal["keys", "values", "feedforward"]
+
+RESCALED: dict[RescaledPart, tuple[str, ...]] = {
+    "keys": ("k_proj",),
+    "values": ("v_proj",),
+    "feedforward": ("down_proj", "mlp.c_proj", "mlp.dense_4h_to_h", "fc2", "fc_out"),
+}
+"""(IA)³'s three places by module name; peft's own table rescales queries instead of keys for
+Gemma and Qwen."""
+
+FUSED = ("attn.c_attn", "query_key_value", "qkv_proj")
+"""Projections that make queries, keys and values at once."""
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """LoRA, or DoRA: the same with a trained magnitude per output channel."""
+
+    kind: Literal["lora", "dora"]
+    rank: int
+    alpha: float
+    dropout: float
+    targets: str | tuple[str, ...]
+    learning_rate: float | None
+
+    def prepare(self, model: Any) -> Any:
+        """Wrap `model`; it computes the same as before until it is trained (B starts at zero, A
+        at random: seed torch first). ModelError when a target names no such layer."""
+        from peft import LoraConfig
+
+        targets = self.targets if isinstance(self.targets, str) else list(self.targets)
+        for target in targets if isinstance(targets, list) else ():
+            if not _present(model, [target]):
+                raise ModelError(
+                    f"{self.kind}.targets = {target}",
+                    f"names no linear layer or embedding of {type(model).__name__}",
+                    _known_layers(model),
+                )
+        config = LoraConfig(
+            task_type="CAUSAL_LM",
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=targets,
+            use_dora=self.kind == "dora",
+        )
+        return _wrapped(model, config)
+
+
+@dataclass(frozen=True)
+class Rescaled:
+    """(IA)³: one factor per channel, 1 at the start."""
+
+    parts: tuple[RescaledPart, ...]
+    learning_rate: float | None
+
+    def prepare(self, model: Any) -> Any:
+        """Wrap `model`; it computes the same as before until it is trained. ModelError when the
+        model's modules are not known by name, or fused where parts name only one of them."""
+        from peft import IA3Config
+
+        targets: list[str] = []
+        attention = {"keys", "values"} & set(self.parts)
+        fused = _present(model, FUSED) if attention and not _present(model, RESCALED["keys"]) else []
+        if fused and len(attention) == 1:
+            raise ModelError(
+                f"ia3.parts = {list(self.parts)}",
+                f"{fused[0]} makes queries, keys and values at once",
+                "name both keys and values, or neither",
+            )
+        for part in self.parts:
+            found = fused if fused and part in attention else _present(model, RESCALED[part])
+            if not found:
+                raise ModelError(
+                    f"ia3.parts: {part}", f"no such module is known in {type(model).__name__}", _known_layers(model)
+                )
+            targets += [name for name in found if name not in targets]
+        forward = [name for name in targets if name in RESCALED["feedforward"]]
+        config = IA3Config(task_type="CAUSAL_LM", target_modules=targets, feedforward_modules=forward)
+        return _wrapped(model, config)
+
+
+def _wrapped(model: Any, config: Any) -> Any:
+    from peft import get_peft_model
+
+    from mnemos.weights.adapter import quiet_peft
+
+    with quiet_peft():
+        wrapped = get_peft_model(model, config)
+    # peft saves these sets in the order of Python's hash seed: the same adapter, another file.
+    for setting in ("target_modules", "feedforward_modules"):
+        value = getattr(config, setting, None)
+        if isinstance(value, set):
+            setattr(config, setting, sorted(value))
+    return wrapped
+
+
+def _adaptable(model: Any) -> list[str]:
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D | nn.Embedding)]
+
+
+def _present(model: Any, candidates: Iterable[str]) -> list[str]:
+    """Those of `candidates` that name a layer as peft matches them: whole, or from a dot on."""
+    names = _adaptable(model)
+    return [target for target in candidates if any(name == target or name.endswith(f".{target}") for name in names)]
+
+
+def _known_layers(model: Any) -> str:
+    return "known: " + ", ".join(dict.fromkeys(re.sub(r"\.\d+\.", ".N.", name) for name in _adaptable(model)))

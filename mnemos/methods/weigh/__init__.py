@@ -1,0 +1,1 @@
+"""How much each token counts: values of Plan.weigh."""

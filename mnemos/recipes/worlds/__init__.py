@@ -1,0 +1,1 @@
+"""Worlds made by rule: invented people, requests, tasks, and real English."""

@@ -1,0 +1,1 @@
+"""What an answer is worth: verifiers, the sandbox, refusals, reward models, judges."""

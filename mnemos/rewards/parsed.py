@@ -1,0 +1,278 @@
+"""JSON out of what a model wrote, compared and checked against schemas in bounded time."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+import regex
+
+from mnemos.core.errors import DataError
+from mnemos.rewards import fences
+
+DEEPEST = 500
+"""How deep arrays and objects may be nested."""
+LONGEST_INTEGER = 4000
+"""Digits of an integer that is read."""
+SECONDS = 2.0
+"""Processor time that one pattern, or one schema, may take on one answer."""
+
+LONGEST_UNEVALUATED = 20_000
+"""Characters of an answer that is checked against a schema with unevaluatedProperties, whose time grows with the
+square of the properties."""
+
+_UNEVALUATED = {"unevaluatedProperties", "unevaluatedItems"}
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+
+
+class Unreadable(ValueError):  # noqa: N818 - reads as what it says
+    """JSON, it may be, but beyond what is read here: nested too deep, too long an integer, no double."""
+
+
+class Overtime(Exception):  # noqa: N818 - reads as what it says
+    """A check that would take too long."""
+
+
+def parse_json(text: str) -> Any:
+    """The JSON value that the whole text is, alone or inside one Markdown fence.
+
+    Raises ValueError where it is none, `Unreadable` where it may be one. NaN and Infinity are refused, because
+    they are not JSON.
+    """
+    inner = fences.alone(text)
+    text = text if inner is None else inner
+    if _depth(text) > DEEPEST:
+        raise Unreadable(f"nested more than {DEEPEST} deep")
+    try:
+        return json.loads(text, parse_constant=_refuse, parse_int=_integer, parse_float=_double)
+    except RecursionError:
+        raise Unreadable("nested too deep") from None
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for match in _BRACKETS.finditer(text):
+        mark = match[0]
+        depth += 1 if mark in "[{" else -1 if mark in "]}" else 0
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > LONGEST_INTEGER:
+        raise Unreadable(f"an integer of more than {LONGEST_INTEGER:,} digits")
+    return int(digits)
+
+
+def _double(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise Unreadable(f"{digits[:20]} is beyond a double")
+    return value
+
+
+def key(value: Any) -> Any:
+    """What is equal exactly for equal JSON values: 1 == 1.0, but true != 1; the order of keys does not count.
+
+    A tuple of tokens, made without recursion, so that nothing is too deep for it.
+    """
+    out: list[Any] = []
+    waiting: list[Any] = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            out += ["{", len(one)]
+            for name, item in sorted(one.items(), reverse=True):
+                waiting += [item, name]
+        elif isinstance(one, list):
+            out += ["[", len(one)]
+            waiting += reversed(one)
+        else:
+            out.append((type(one).__name__ if isinstance(one, bool | str) else "", one))
+    return tuple(out)
+
+
+def json_equal(answer: str, reference: str) -> float:
+    """1 where both are the same JSON value: order of keys and white space do not count; 1 == 1.0,
+    but true != 1."""
+    try:
+        return float(key(parse_json(answer)) == key(parse_json(reference)))
+    except ValueError:
+        return 0.0
+
+
+def search(pattern: str, text: str, seconds: float = SECONDS) -> bool:
+    """Whether the pattern is found in the text. Raises `Overtime` after `seconds` of backtracking."""
+    try:
+        return compiled(pattern).search(text, timeout=max(seconds, 1e-3)) is not None
+    except TimeoutError:
+        raise Overtime from None
+
+
+@lru_cache(maxsize=1000)
+def compiled(pattern: str) -> regex.Pattern[str]:
+    """The pattern. Raises ValueError where it is none to Python's `re`, whose syntax and meaning are kept:
+    `regex` is used because it stops when told to."""
+    try:
+        re.compile(pattern)
+        return regex.compile(pattern)
+    except (re.error, regex.error, OverflowError, RecursionError, MemoryError) as error:
+        raise ValueError(str(error) or type(error).__name__) from None
+
+
+def json_schema(answer: str, schema: Mapping[str, Any]) -> float:
+    """1 where the whole answer is JSON that the schema accepts.
+
+    The dialect is the one that ``$schema`` names, 2020-12 otherwise. References to other documents
+    are not fetched; an answer that needs one scores 0. Raises `Unreadable` for JSON that is not read here,
+    `Overtime` and RecursionError for a schema that takes too long on the answer.
+    """
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    try:
+        value = parse_json(answer)
+    except Unreadable:
+        raise
+    except ValueError:
+        return 0.0
+    if len(answer) > LONGEST_UNEVALUATED and _UNEVALUATED & set(_keywords(schema)):
+        raise Unreadable(f"more than {LONGEST_UNEVALUATED:,} characters under unevaluatedProperties")
+    _clock.end = time.thread_time() + SECONDS
+    try:
+        return float(_bounded(_dialect(schema))(schema, registry=Registry()).is_valid(value))
+    except Unresolvable:
+        return 0.0
+
+
+def check_schema(schema: Any, *, where: str) -> None:
+    """Raise DataError where `schema` is not a valid JSON schema."""
+    import jsonschema
+
+    if not isinstance(schema, Mapping):
+        raise DataError(f"{where}: schema {schema!r}", "must be a mapping", "write a JSON schema, e.g. {type: object}")
+    try:
+        _dialect(schema).check_schema(schema)
+    except jsonschema.exceptions.SchemaError as error:
+        raise DataError(f"{where}: schema", f"is not valid: {error.message}", "see json-schema.org") from None
+    except RecursionError:
+        raise DataError(f"{where}: schema", "is nested too deep", "write a flatter one") from None
+    if {"unevaluatedProperties", "patternProperties"} <= set(_keywords(schema)):
+        raise DataError(
+            f"{where}: schema",
+            "has unevaluatedProperties beside patternProperties, which cannot be checked in bounded time",
+            "use additionalProperties",
+        )
+    for pattern in _patterns(schema):
+        try:
+            compiled(pattern)
+        except ValueError as error:
+            raise DataError(
+                f"{where}: pattern {pattern!r}", f"is no regular expression ({error})", "escape special characters"
+            ) from None
+
+
+def _patterns(schema: Any) -> Iterator[str]:
+    if isinstance(schema, Mapping):
+        if isinstance(schema.get("pattern"), str):
+            yield schema["pattern"]
+        if isinstance(schema.get("patternProperties"), Mapping):
+            yield from map(str, schema["patternProperties"])
+    inner = schema.values() if isinstance(schema, Mapping) else schema if isinstance(schema, list) else ()
+    yield from itertools.chain.from_iterable(map(_patterns, inner))
+
+
+def _keywords(schema: Any) -> Iterator[str]:
+    if isinstance(schema, Mapping):
+        yield from map(str, schema)
+    inner = schema.values() if isinstance(schema, Mapping) else schema if isinstance(schema, list) else ()
+    yield from itertools.chain.from_iterable(map(_keywords, inner))
+
+
+def _dialect(schema: Mapping[str, Any]) -> Any:
+    import jsonschema
+
+    return jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+
+
+class _Clock(threading.local):
+    end = math.inf
+
+
+_clock = _Clock()
+
+Rule = Callable[[Any, Any, Any, Any], Any]
+
+
+@lru_cache(maxsize=16)
+def _bounded(dialect: Any) -> Any:
+    """The dialect with every keyword watching the clock, and those whose time the answer could blow up replaced:
+    patterns, and uniqueItems, which compares all objects with each other."""
+    import jsonschema
+
+    rules = {name: _watched(rule) for name, rule in dialect.VALIDATORS.items()}
+    for name, rule in (("pattern", _pattern), ("uniqueItems", _unique), ("patternProperties", _pattern_properties)):
+        rules[name] = rule
+    rules["additionalProperties"] = _watched(_additional(dialect.VALIDATORS["additionalProperties"]))
+    return jsonschema.validators.extend(dialect, rules)
+
+
+def _found(pattern: str, text: str) -> bool:
+    return search(pattern, text, _clock.end - time.thread_time())
+
+
+def _watched(rule: Rule) -> Rule:
+    def watched(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
+        if time.thread_time() > _clock.end:
+            raise Overtime
+        return rule(validator, value, instance, schema)
+
+    return watched
+
+
+def _wrong(message: str) -> Any:
+    from jsonschema.exceptions import ValidationError
+
+    return ValidationError(message)
+
+
+def _pattern(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    if isinstance(instance, str) and not _found(value, instance):
+        yield _wrong("does not match")
+
+
+def _unique(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    if value and isinstance(instance, list) and len(set(map(key, instance))) < len(instance):
+        yield _wrong("has elements that are equal")
+
+
+def _pattern_properties(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    if isinstance(instance, dict):
+        for pattern, inner in value.items():
+            for name, item in instance.items():
+                if _found(pattern, name):
+                    yield from validator.descend(item, inner, path=name, schema_path=pattern)
+
+
+def _additional(rule: Rule) -> Rule:
+    """The rule with properties that a pattern names taken out beforehand, so that it searches none itself."""
+
+    def additional(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
+        patterns = schema.get("patternProperties") or {}
+        if patterns and isinstance(instance, dict):
+            instance = {n: item for n, item in instance.items() if not any(_found(p, n) for p in patterns)}
+            schema = {name: item for name, item in schema.items() if name != "patternProperties"}
+        return rule(validator, value, instance, schema)
+
+    return additional

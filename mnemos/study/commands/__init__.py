@@ -1,0 +1,1 @@
+"""One module for each command that works on studies, models or runs."""

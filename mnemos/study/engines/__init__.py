@@ -1,0 +1,1 @@
+"""Who executes the steps of a run."""

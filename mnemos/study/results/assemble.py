@@ -1,0 +1,207 @@
+"""results.json: assembled from finished steps; the only thing that a report reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mnemos.measure.ask import Measured, load_measured
+from mnemos.measure.compare import Comparison, comparisons, summary
+from mnemos.measure.flips import flips
+from mnemos.measure.manifest import manifest
+from mnemos.study.experiment import JOINT, ArmRun, Experiment, Stage, source_of
+from mnemos.study.paths import shown_path
+from mnemos.study.results.sequence import score_matrices, score_matrix
+from mnemos.study.results.standing import Scores, replicates, standing, unit_of
+from mnemos.study.results.trajectory import along_of, along_run, measuring
+from mnemos.study.steps import MeasureStep, result_of
+
+FORMAT = 1
+
+
+def assemble(experiment: Experiment) -> dict[str, Any]:
+    """The whole record of a finished study. Deterministic but for `created` and the cost's
+    seconds and memory."""
+    before = measured(experiment.before_step, experiment.root)
+    arms: dict[str, list[ArmRun]] = {}
+    for run in experiment.runs:
+        arms.setdefault(run.arm, []).append(run)
+    compared: list[Comparison] = []
+    changed: list[dict[str, Any]] = []
+    for arm, runs in arms.items():
+        after = [(run, measured(run.last.measure, experiment.root)) for run in runs]
+        compared += compare_arm(experiment, arm, before, replicates(experiment, after))
+        changed += arm_flips(experiment, arm, before, after[0])
+    return {
+        "format": FORMAT,
+        "study": experiment.study.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "kind": "study",
+        "manifest": _manifest(experiment),
+        "before": {suite.name: summary(before[suite.name].scores, suite) for suite in experiment.suites},
+        "arms": [
+            {"arm": arm, "history": _history(experiment, runs[0]), "runs": [_run(experiment, r) for r in runs]}
+            for arm, runs in arms.items()
+        ],
+        "comparisons": [comparison.as_dict() for comparison in compared],
+        "matrix": _matrix(experiment, before, arms),
+        **standing(experiment),
+        **along_of(experiment),
+        "flips": changed,
+    }
+
+
+def measured(step: MeasureStep, root: Path) -> dict[str, Measured]:
+    """The answers and scores of a finished measurement."""
+    return load_measured(root / "steps" / step.key / "answers")
+
+
+def compare_arm(
+    experiment: Experiment, arm: str, before: Mapping[str, Measured], after: Mapping[int, Scores]
+) -> list[Comparison]:
+    """Every suite of one arm against the model before, paired by item, over all replicates."""
+    return comparisons(
+        experiment.suites,
+        {name: scored.scores for name, scored in before.items()},
+        after,
+        arm=arm,
+        roles=experiment.roles,
+    )
+
+
+def arm_flips(
+    experiment: Experiment, arm: str, before: Mapping[str, Measured], first: tuple[ArmRun, Mapping[str, Measured]]
+) -> list[dict[str, Any]]:
+    """Answers side by side, chosen by rule, from the arm's first run."""
+    return flips(experiment.suites, before, first[1], arm=arm, seed=first[0].seed)
+
+
+def _manifest(experiment: Experiment) -> dict[str, Any]:
+    study, root = experiment.study, experiment.root
+    frozen = manifest(
+        model=experiment.before,
+        suites=experiment.suites,
+        roles=experiment.roles,
+        seeds=study.seeds,
+        template_fingerprint=result_of(experiment.before_step.key, root)["renderer"],
+        first_tokens=_first_tokens(experiment),
+    )
+    frozen["teach"] = [source_of(task).describe() for task in study.tasks]
+    return frozen
+
+
+def _first_tokens(experiment: Experiment) -> list[int]:
+    for run in experiment.runs:
+        first = result_of(run.stages[0].steps[0].key, experiment.root).get("first_tokens")
+        if first:
+            return list(first)
+    return []
+
+
+def _history(experiment: Experiment, run: ArmRun) -> list[dict[str, Any]]:
+    def shown(item: Any) -> Any:
+        if isinstance(item, Mapping):
+            return {key: shown(part) for key, part in item.items()}
+        if isinstance(item, list | tuple):
+            return [shown(part) for part in item]
+        return shown_path(item, experiment.folder) if isinstance(item, str) else item
+
+    return [
+        {
+            "method": line.method,
+            "paper": line.paper,
+            "settings": {key: shown(item) for key, item in line.settings.items()},
+            "off": line.off,
+        }
+        for line in run.last.plan.history
+    ]
+
+
+def _run(experiment: Experiment, run: ArmRun) -> dict[str, Any]:
+    results = [_trained(experiment, stage) for stage in run.stages]
+    scored = measured(run.last.measure, experiment.root)
+    counts: Counter[str] = Counter()
+    for result in results:
+        counts.update(result["counts"])
+    written = [result_of(step.key, experiment.root) for stage in run.stages for step in stage.writes]
+    several = len(experiment.study.task_orders) > 1 and run.arm != JOINT
+    return {
+        "seed": run.seed,
+        **({"order": [stage.task for stage in run.stages]} if several else {}),
+        "fingerprint": run.last.plan.fingerprint,
+        "model": str(Path(run.last.model.path).relative_to(experiment.root)),
+        "scores": {suite.name: summary(scored[suite.name].scores, suite) for suite in experiment.suites},
+        "cost": {
+            **{
+                key: sum(result[key] for result in results)
+                for key in ("seconds", "tokens", "supervised_tokens", "steps")
+            },
+            **{
+                key: max(result[key] for result in results)
+                for key in ("peak_memory_bytes", "trainable_parameters", "total_parameters")
+            },
+            **_phases(results),
+            **(_writing(results, written) if written else {}),
+            **measuring(experiment, run),
+        },
+        "losses": [point for result in results for point in result["losses"]],
+        **({"noted": noted} if (noted := _noted(results)) else {}),
+        **along_run(experiment, run),
+        "counts": dict(counts),
+        **({"written": written} if written else {}),
+    }
+
+
+def _phases(trained: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """The highest memory of each phase of training over the stages; nothing for stages that were trained before
+    it was kept."""
+    highest: dict[str, int] = {}
+    for result in trained:
+        for name, size in result.get("peak_memory_phases", {}).items():
+            key = f"peak_memory_{name}_bytes"
+            highest[key] = max(highest.get(key, 0), size)
+    return highest
+
+
+def _noted(results: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """What the stages noted beside their losses, one after another, by name."""
+    names = dict.fromkeys(name for result in results for name in result.get("noted", {}))
+    return {name: [point for result in results for point in result.get("noted", {}).get(name, [])] for name in names}
+
+
+def _writing(trained: Sequence[Mapping[str, Any]], written: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The whole time, and how much of it a model spent on writing rows. Rows that several arms
+    share count in full for each."""
+    writing = sum(result["seconds"] for result in written)
+    return {
+        "seconds": sum(result["seconds"] for result in trained) + writing,
+        "writing_seconds": writing,
+        "written_rows": sum(result["rows"] for result in written),
+        "written_tokens": sum(result["tokens"] for result in written),
+    }
+
+
+def _trained(experiment: Experiment, stage: Stage) -> dict[str, Any]:
+    return result_of(stage.steps[-1].key, experiment.root)
+
+
+def _matrix(
+    experiment: Experiment, before: Mapping[str, Measured], arms: Mapping[str, Sequence[ArmRun]]
+) -> dict[str, Any] | None:
+    """For a sequence: the scores after each stage, and what they say."""
+    if not experiment.study.is_sequence:
+        return None
+    orders = [[str(task.name) for task in order] for order in experiment.study.task_orders]
+    by_stage: dict[str, list[dict[int, list[Mapping[str, Measured]]]]] = {}
+    for arm, runs in arms.items():
+        by_stage[arm] = [{} for _ in range(1 + max(run.order for run in runs))]
+        for run in runs:
+            stages: list[Mapping[str, Measured]] = [measured(stage.measure, experiment.root) for stage in run.stages]
+            by_stage[arm][run.order][run.seed] = stages
+    suites = experiment.task_suites
+    if len(orders) == 1:
+        return score_matrix(suites, before, {arm: by_order[0] for arm, by_order in by_stage.items()})
+    return score_matrices(orders, suites, before, by_stage, unit_of(experiment))

@@ -1,0 +1,165 @@
+"""New rows chosen by a reward: of several answers of the model's own the best one, or the best and the
+worst one as a pair."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mnemos.core.nouns import Example, Generation, Prompt
+from mnemos.core.reward import Asking, Comparing, Reward, Rewarded, facts, missing, refuse_useless
+from mnemos.sources.generated import Desk
+from mnemos.synthesis.self_generated import OwnWords, Replacement, answered, drawn, most
+
+EQUAL = 1e-9
+"""Rewards that differ by no more are the same: what is left of rounding, where a judge takes the first
+place in both orders."""
+
+
+@dataclass(frozen=True)
+class Rated(OwnWords):
+    """What both rules share. samples: answers to each question. reward: what they are worth.
+    max_missing: share of rewards that may be missing, else writing stops."""
+
+    samples: int = field(kw_only=True)
+    reward: Reward = field(kw_only=True)
+    max_missing: float = field(kw_only=True)
+
+    def rated(self, desk: Desk, rows: Sequence[Example]) -> tuple[list[Generation], list[Rewarded]]:
+        """`samples` answers to each row, side by side, and what each is worth; missing, with its fault,
+        for an answer that is not to be learned. Raises DataError for a reward that is missing too
+        often, or the same for all."""
+        answers, faults = drawn(self, desk, rows, self.samples)
+        asked = [i for i, fault in enumerate(faults) if fault is None]
+        reward = self.reward.asking(desk.model) if isinstance(self.reward, Asking) else self.reward
+        found = self.values(reward, rows, asked, [answers[i].text.strip() for i in asked])
+        rewards: list[Rewarded] = [missing(fault or "no answer") for fault in faults]
+        for i, one in zip(asked, found, strict=True):
+            rewards[i] = one
+            if one.reason is not None:
+                desk.count(f"reward missing: {one.reason}")
+        if asked:
+            refuse_useless(facts(found, 1), self.reward, max_missing=self.max_missing)
+        said = facts(rewards, self.samples)
+        desk.note("reward of samples", said.mean)
+        desk.note("questions whose samples are worth the same", said.flat / said.groups if said.groups else math.nan)
+        return answers, rewards
+
+    def values(
+        self, reward: Reward, rows: Sequence[Example], asked: Sequence[int], texts: Sequence[str]
+    ) -> list[Rewarded]:
+        """One reward for each of `texts`; asked[k], which grows, says which sample texts[k] is."""
+        owners = [rows[i // self.samples] for i in asked]
+        return list(reward([Prompt(row.turns[:-1]) for row in owners], texts, owners))
+
+    def lots(self, rewards: Sequence[Rewarded]) -> list[list[int]]:
+        """For each question, which of its samples have a reward."""
+        starts = range(0, len(rewards), self.samples)
+        return [[i for i in range(at, at + self.samples) if rewards[i].reason is None] for at in starts]
+
+
+@dataclass(frozen=True)
+class BestSamples(Rated):
+    """Of several sampled answers, the one with the highest reward. least: the reward that it must have."""
+
+    least: float | None = field(kw_only=True)
+
+    @property
+    def rule(self) -> str:
+        """In words."""
+        return f"with the best of {self.samples} own answers by {self.reward.describe()}"
+
+    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
+        """The best sample; the first of equals. Raises DataError as `rated` does."""
+        answers, rewards = self.rated(desk, rows)
+        out: list[Replacement] = []
+        values = []
+        for place, lot in enumerate(self.lots(rewards)):
+            best = max(lot, key=lambda i: (rewards[i].value, -i), default=None)
+            if best is None:
+                out.append((None, f"no sample with a reward, mostly {_fault(rewards, place, self.samples)}"))
+            elif self.least is not None and rewards[best].value < self.least:
+                out.append((None, f"no sample with a reward of {self.least:g}"))
+            else:
+                out.append((answered(rows[place], answers[best].text), "best sample"))
+                values.append(rewards[best].value)
+        desk.note("reward of best samples", _mean(values))
+        return out
+
+
+@dataclass(frozen=True)
+class JudgedPairs(Rated):
+    """Of several sampled answers, the best one as chosen and the worst one as rejected. least_gap: by how
+    much their rewards must differ at least; they always differ.
+
+    A reward that can compare answers compares a question's samples with each other; any other one says
+    what each is worth alone.
+    """
+
+    least_gap: float = field(kw_only=True)
+
+    wanted = "pairs of own answers"
+    cure = (
+        "samples that are all worth the same, or that have no reward, make no pair. Sample more answers, at a higher "
+        "temperature, to questions that the model sometimes answers better; or name another reward"
+    )
+
+    @property
+    def rule(self) -> str:
+        """In words."""
+        return f"as pairs, the best and the worst of {self.samples} own answers by {self.reward.describe()}"
+
+    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
+        """A pair with both rewards in its columns `reward_chosen` and `reward_rejected`; of equals the
+        first is the best and the last the worst. Raises DataError as `rated` does."""
+        answers, rewards = self.rated(desk, rows)
+        out: list[Replacement] = []
+        gaps = []
+        for place, lot in enumerate(self.lots(rewards)):
+            if len(lot) < 2:
+                out.append(
+                    (None, f"fewer than two samples with a reward, mostly {_fault(rewards, place, self.samples)}")
+                )
+                continue
+            best = max(lot, key=lambda i: (rewards[i].value, -i))
+            worst = min(lot, key=lambda i: (rewards[i].value, -i))
+            gap = rewards[best].value - rewards[worst].value
+            if gap <= EQUAL:
+                out.append((None, "samples that are worth the same"))
+            elif gap < self.least_gap:
+                out.append((None, f"rewards that differ by less than {self.least_gap:g}"))
+            else:
+                texts = answers[best].text, answers[worst].text
+                out.append((paired(rows[place], *texts, rewards[best].value, rewards[worst].value), "pair"))
+                gaps.append(gap)
+        desk.note("difference of rewards in a pair", _mean(gaps))
+        return out
+
+    def values(
+        self, reward: Reward, rows: Sequence[Example], asked: Sequence[int], texts: Sequence[str]
+    ) -> list[Rewarded]:
+        """As in `Rated`, but of samples beside each other where the reward compares them."""
+        if not isinstance(reward, Comparing):
+            return super().values(reward, rows, asked, texts)
+        lots: list[list[str]] = [[] for _ in rows]
+        for i, text in zip(asked, texts, strict=True):
+            lots[i // self.samples].append(text)
+        return [one for lot in reward.among([Prompt(row.turns[:-1]) for row in rows], lots) for one in lot]
+
+
+def paired(row: Example, chosen: str, rejected: str, high: float, low: float) -> Example:
+    """The row as a preference between two answers, which are worth `high` and `low`."""
+    best, worst = answered(row, chosen), answered(row, rejected)
+    meta = {**row.meta, "reward_chosen": high, "reward_rejected": low}
+    return dataclasses.replace(best, kind="preference", rejected=worst.turns[-1:], meta=meta)
+
+
+def _fault(rewards: Sequence[Rewarded], place: int, samples: int) -> str:
+    """Why most of a question's samples have no reward."""
+    return most(str(one.reason) for one in rewards[place * samples : (place + 1) * samples] if one.reason is not None)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

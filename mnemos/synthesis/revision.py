@@ -1,0 +1,103 @@
+"""New rows that were criticised and revised by a written principle (arXiv:2212.08073)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mnemos.core.nouns import Example, Generation, Prompt
+from mnemos.core.plan import ModelHandle
+from mnemos.sources.generated import Desk
+from mnemos.synthesis.self_generated import OwnWords, Replacement, answered, answers_to, instructed, most
+
+CRITIQUE = (
+    "Question:\n{question}\n\nAnswer:\n{draft}\n\nAnswers to it are compared by this principle: {principle}\n\n"
+    "Say in a few sentences how the answer above falls short by this principle. Give the critique only."
+)
+REVISION = (
+    "Question:\n{question}\n\nAnswer:\n{draft}\n\nCritique of the answer:\n{critique}\n\n"
+    "Rewrite the answer so that the critique no longer applies. Give the new answer only."
+)
+
+BETRAYALS = ("critique", "revised answer", "new answer:", "the answer above", "previous answer", "this principle")
+"""What betrays that a revision speaks of the instruction instead of following it."""
+
+
+@dataclass(frozen=True)
+class Revised(OwnWords):
+    """The model's own answer, criticised by a principle and revised, `rounds` times.
+
+    editor: who criticises and revises. principles: of which each round draws one, by `seed`, row and
+    round. A revision with a fault is not used: the round leaves the text as it was.
+    """
+
+    editor: ModelHandle = field(kw_only=True)
+    principles: tuple[str, ...] = field(kw_only=True)
+    rounds: int = field(kw_only=True)
+    seed: int = field(kw_only=True)
+
+    wanted = "revised answers"
+    cure = (
+        "an answer without a revision that stands is not learned. A larger editor follows such instructions better; "
+        "more max_new_tokens let it come to an end"
+    )
+
+    @property
+    def rule(self) -> str:
+        """In words."""
+        who = "the model before" if self.editor == self.before else self.editor.path
+        return f"with own answers that {who} revised in {self.rounds} rounds"
+
+    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
+        """The last revision that stands, for each row that has one."""
+        first = answers_to(desk.model(self.before), [Prompt(row.turns[:-1]) for row in rows], self.decoding)
+        drafts = [one.text.strip() for one in first]
+        revised = [0] * len(rows)
+        faults: list[list[str]] = [[] for _ in rows]
+        for number in range(self.rounds):
+            drawn = [{"principle": self.principle(row, number)} for row in rows]
+            critiques = self._said(desk, rows, CRITIQUE, drafts, drawn)
+            said = [{"critique": one.text.strip()} for one in critiques]
+            revisions = self._said(desk, rows, REVISION, drafts, said)
+            for i, fault in enumerate(self._faults(desk, rows, critiques, revisions)):
+                if fault is not None:
+                    faults[i].append(fault)
+                else:
+                    drafts[i] = revisions[i].text.strip()
+                    revised[i] += 1
+        desk.note("revisions that stand, of all rounds", sum(revised) / (self.rounds * len(rows)) if rows else 0.0)
+        return [
+            (answered(row, draft), "revised") if count else (None, f"no revision, mostly {most(wrong)}")
+            for row, draft, count, wrong in zip(rows, drafts, revised, faults, strict=True)
+        ]
+
+    def principle(self, row: Example, number: int) -> str:
+        """By which a row is criticised in one round."""
+        return random.Random(f"{self.seed} {row.id} {number}").choice(self.principles)
+
+    def _said(
+        self, desk: Desk, rows: Sequence[Example], template: str, drafts: Sequence[str], parts: Sequence[dict[str, str]]
+    ) -> list[Generation]:
+        asked = [
+            instructed(row, template, draft=draft, **part) for row, draft, part in zip(rows, drafts, parts, strict=True)
+        ]
+        return answers_to(desk.model(self.editor), asked, self.decoding)
+
+    def _faults(
+        self, desk: Desk, rows: Sequence[Example], critiques: Sequence[Generation], revisions: Sequence[Generation]
+    ) -> list[str | None]:
+        """Why each revision is refused; None where it may stand."""
+        found = self.check.faults(desk, rows, revisions)
+        for i, (critique, revision) in enumerate(zip(critiques, revisions, strict=True)):
+            if not critique.text.strip():
+                found[i] = "empty critique"
+            elif found[i] is None and _betrays(revision.text, rows[i]):
+                found[i] = "speaks of the instruction"
+        return found
+
+
+def _betrays(text: str, row: Example) -> bool:
+    """Whether a revision has a phrase of the instruction that the conversation has not."""
+    asked = " ".join(turn.content for turn in row.turns[:-1]).lower()
+    return any(phrase in text.lower() and phrase not in asked for phrase in BETRAYALS)

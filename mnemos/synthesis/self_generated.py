@@ -1,0 +1,353 @@
+"""New rows in the model's own words: answers that it finds likely, checked against the gold ones.
+
+Each class is a `Written` source with one row for every row of `rows`. What is asked is the last
+answer of a chat or completion; every row is counted once, under what became of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from mnemos.core.errors import DataError
+from mnemos.core.nouns import Decoding, Example, Generation, LanguageModel, Prompt, Source, Turn
+from mnemos.core.plan import ModelHandle
+from mnemos.rewards.verified import reference_of
+from mnemos.rewards.verifiers import check_reference, normalise, score
+from mnemos.sources.generated import Desk, Unwritten, too_few
+
+LEAKS = ("reference answer", "your response", "my response", "your own response", "now it's your turn")
+"""What betrays that a rewrite speaks of the instruction instead of following it (arXiv:2402.13669)."""
+
+TEMPLATES = {
+    "refer": (
+        "{question}\n\nHere is a reference answer to the text above:\n{gold}\n\n"
+        "Refer to it and write an answer of your own, in your own words. Give the answer only."
+    ),
+    "guide": (
+        "Below are an instruction and a reference answer to it. Using the reference answer as a guide, write your "
+        "own response to the instruction.\n\nInstruction:\n{question}\n\nReference answer:\n{gold}\n\nYour response:"
+    ),
+    "maths": (
+        "{question}\n\nA reference solution:\n{gold}\n\nSolve the problem yourself, step by step, and end with the "
+        "result. Begin with: Let's think step by step."
+    ),
+}
+"""Ways to ask for a rewrite; {question} is the last user turn."""
+
+EDIT = (
+    "Make the draft correct by changing as few words as possible. Keep its style and its order: the reasoning first, "
+    "the final answer last. Give the changed text only.\n\nQuestion:\n{question}\n\nDraft:\n{draft}\n\n"
+    "Correct answer:\n{gold}\n\nChanged draft:"
+)
+JUDGE = (
+    "Question:\n{question}\n\nReference answer:\n{gold}\n\nAnswer to be judged:\n{draft}\n\n"
+    "Does the answer to be judged say the same as the reference answer? Reply with yes or no."
+)
+
+ASKERS = ("user", "prompt")
+
+Replacement = tuple[Example | None, str]
+"""The row that takes a gold row's place and what it is counted as; or None and why the gold one stays."""
+JUDGEMENT = Decoding(max_new_tokens=8)
+
+
+@dataclass(frozen=True)
+class Check:
+    """When an answer may take the gold one's place.
+
+    verifier: a name of `verify.VERIFIERS`, or none. min_score: what it must give at least.
+    reference: the column of a row that holds what the verifier compares with; None takes the gold
+    answer. leaks: whether the phrases of `LEAKS` are refused. judge: a model that is asked instead.
+    """
+
+    verifier: str = "none"
+    min_score: float = 1.0
+    reference: str | None = None
+    leaks: bool = False
+    judge: ModelHandle | None = None
+
+    def of(self, row: Example) -> str:
+        """What the verifier compares with. DataError where the row lacks the column."""
+        return reference_of(row, self.reference)
+
+    def usable(self, row: Example) -> bool:
+        """Whether any answer could meet the row's reference."""
+        if self.verifier == "none":
+            return True
+        try:
+            check_reference(self.verifier, self.of(row), where=row.id)
+        except DataError:
+            if self.reference is not None and self.reference not in row.meta:
+                raise
+            return False
+        return True
+
+    def fault(self, row: Example, answer: Generation) -> str | None:
+        """Why the answer is refused, a judge not asked; None where it may stand."""
+        text = answer.text.strip()
+        if not text:
+            return "empty"
+        if not answer.finished:
+            return "no end"
+        low = text.lower()
+        if self.leaks and (any(phrase in low for phrase in LEAKS) or low.startswith("your turn")):
+            return "speaks of the instruction"
+        if self.verifier == "none":
+            return None
+        found = score(self.verifier, text, self.of(row))
+        return found.reason or ("wrong" if found.value < self.min_score else None)
+
+    def faults(self, desk: Desk, rows: Sequence[Example], answers: Sequence[Generation]) -> list[str | None]:
+        """`fault` for each pair; those without one go to the judge, if there is one."""
+        found = [self.fault(row, answer) for row, answer in zip(rows, answers, strict=True)]
+        if self.judge is None:
+            return found
+        good = [i for i, fault in enumerate(found) if fault is None]
+        asked = [instructed(rows[i], JUDGE, gold=self.of(rows[i]), draft=answers[i].text.strip()) for i in good]
+        said = desk.model(self.judge).generate(asked, JUDGEMENT) if asked else []
+        for i, verdict in zip(good, said, strict=True):
+            word = normalise(verdict.text).split()[:1]
+            found[i] = None if word == ["yes"] else "wrong" if word == ["no"] else "the judge said neither yes nor no"
+        return found
+
+
+@dataclass(frozen=True)
+class OwnWords(Unwritten):
+    """What the rules share. rows: the gold rows. before: the model whose words are wanted. share: of
+    the rows that are asked about, drawn by seed. floor: share of these whose answer must be replaced,
+    else writing stops. unsolved: whether a row without an acceptable answer keeps its gold one."""
+
+    rows: Source
+    before: ModelHandle
+    check: Check
+    decoding: Decoding
+    share: float = 1.0
+    floor: float = 0.05
+    unsolved: str = "keep"
+
+    def describe(self) -> str:
+        """The rule and the rows."""
+        return f"{self.rows.describe()} {self.rule}"
+
+    @property
+    def rule(self) -> str:
+        """What is done with the rows, in words."""
+        raise NotImplementedError
+
+    wanted = "answers in the model's own words"
+    """What the rows become, for an error."""
+
+    cure = (
+        "with fewer, this arm would be training on the gold answers under another name. A larger model follows such "
+        "instructions better; another verifier may fit the task better"
+    )
+    """What to do where too few do."""
+
+    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
+        """For each row, what takes its place."""
+        raise NotImplementedError
+
+    def write(self, desk: Desk) -> list[Example]:
+        """The rows in their order, answers replaced. Raises DataError, with counts by reason, where
+        fewer than the share `floor` of the answers could be replaced."""
+        rows = desk.rows(self.rows)
+        asked = self._asked(desk, rows)
+        found = self.replacements(desk, [rows[i] for i in asked])
+        refused: Counter[str] = Counter()
+        new: dict[int, Example] = {}
+        for i, (row, what) in zip(asked, found, strict=True):
+            if row is None:
+                refused[what] += 1
+            else:
+                new[i] = row
+                desk.count(what)
+        for what, number in refused.items():
+            desk.count(f"{'gold kept' if self.unsolved == 'keep' else 'left out'}: {what}", number)
+        rate = len(new) / len(asked) if asked else 0.0
+        desk.note("acceptance rate", rate)
+        too_few(
+            refused if asked else {"nothing to ask about": len(rows)},
+            len(new),
+            max(1, math.ceil(self.floor * len(asked))) if self.floor else 0,
+            what=self.wanted,
+            cure=f"min_acceptance = {self.floor:g} of {len(asked):,} answers: {self.cure}; min_acceptance: 0 goes on "
+            "all the same",
+        )
+        self._note_perplexity(desk, [(rows[i], new.get(i)) for i in asked])
+        lost = set(asked) - set(new) if self.unsolved == "drop" else set()
+        return [new.get(i, row) for i, row in enumerate(rows) if i not in lost]
+
+    def _asked(self, desk: Desk, rows: Sequence[Example]) -> list[int]:
+        """Which rows are asked about; the others are counted and stay as they are."""
+        out = []
+        for i, row in enumerate(rows):
+            drawn = self.share == 1 or random.Random(f"own words {self.decoding.seed} {row.id}").random() < self.share
+            if row.origin != "new":
+                desk.count("as it was: not a new row")
+            elif not answerable(row):
+                desk.count("as it was: no answer to a question")
+            elif not drawn:
+                desk.count("as it was: not in the share")
+            elif not self.check.usable(row):
+                desk.count("as it was: a reference that no answer could meet")
+            else:
+                out.append(i)
+        return out
+
+    def _note_perplexity(self, desk: Desk, pairs: Sequence[tuple[Example, Example | None]]) -> None:
+        """How surprising the answers are to the model before, gold and as they are now learned: exp of
+        the mean nats per token over all answers that were asked about and fit its context."""
+        totals = [[0.0, 0], [0.0, 0]]
+        scored = [(gold, new) for gold, new in pairs if gold.turns[-1].content]
+        options = [[one.turns[-1].content for one in (gold, new) if one is not None] for gold, new in scored]
+        contexts = [Prompt(gold.turns[:-1]) for gold, _ in scored]
+        for (_, new), scores in zip(scored, desk.model(self.before).choose(contexts, options), strict=True):
+            if any(math.isnan(one.log_prob) for one in scores):
+                continue
+            after = scores[-1] if new is not None or self.unsolved == "keep" else None
+            for total, one in zip(totals, (scores[0], after), strict=True):
+                if one is not None:
+                    total[0] -= one.log_prob
+                    total[1] += one.tokens
+        for name, (nats, tokens) in zip(("gold", "learned"), totals, strict=True):
+            desk.note(f"target perplexity, {name}", math.exp(nats / tokens) if tokens else math.nan)
+
+
+@dataclass(frozen=True)
+class Rewritten(OwnWords):
+    """The author is given question and gold answer, and writes the answer in its own words."""
+
+    author: ModelHandle = field(kw_only=True)
+    template: str = field(kw_only=True)
+
+    @property
+    def rule(self) -> str:
+        """In words."""
+        return f"rewritten by {'the model before' if self.author == self.before else self.author.path}"
+
+    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
+        """One rewrite a row, kept where the check has no fault with it."""
+        template = TEMPLATES[self.template]
+        asked = [instructed(row, template, gold=row.turns[-1].content) for row in rows]
+        answers = answers_to(desk.model(self.author), asked, self.decoding)
+        faults = self.check.faults(desk, rows, answers)
+        return [
+            (None, fault) if fault else (answered(row, answer.text), "rewritten")
+            for row, answer, fault in zip(rows, answers, faults, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class OwnAnswers(OwnWords):
+    """The model's own zero-shot answer where it is right; else, where there is an editor, that answer
+    with few words changed."""
+
+    editor: ModelHandle | None = None
+
+    @property
+    def rule(self) -> str:
+        """In words."""
+        return "with the model's own answer where it is right" + (", edited where not" if self.editor else "")
+
+    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
+        """Own answers; those with a fault are edited and checked again."""
+        drafts = answers_to(desk.model(self.before), [Prompt(row.turns[:-1]) for row in rows], self.decoding)
+        faults = self.check.faults(desk, rows, drafts)
+        out: list[Replacement] = [
+            (None, fault) if fault else (answered(row, draft.text), "own answer")
+            for row, draft, fault in zip(rows, drafts, faults, strict=True)
+        ]
+        wrong = [i for i, fault in enumerate(faults) if fault]
+        if self.editor is None:
+            return out
+        desk.note("right without editing", 1 - len(wrong) / len(rows) if rows else math.nan)
+        asked = [instructed(rows[i], EDIT, gold=rows[i].turns[-1].content, draft=drafts[i].text.strip()) for i in wrong]
+        edited = answers_to(desk.model(self.editor), asked, self.decoding)
+        again = self.check.faults(desk, [rows[i] for i in wrong], edited)
+        for i, answer, fault in zip(wrong, edited, again, strict=True):
+            out[i] = (None, f"edited, {fault}") if fault else (answered(rows[i], answer.text), "own answer, edited")
+        return out
+
+
+@dataclass(frozen=True)
+class OwnSamples(OwnWords):
+    """Of several sampled answers, the right one that the model finds likeliest per token."""
+
+    samples: int = field(kw_only=True)
+
+    @property
+    def rule(self) -> str:
+        """In words."""
+        return f"with the likeliest right one of {self.samples} own answers"
+
+    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
+        """The right sample of lowest perplexity; the first of equals."""
+        model = desk.model(self.before)
+        answers, faults = drawn(self, desk, rows, self.samples)
+        right: list[list[str]] = []
+        out: list[Replacement] = []
+        for at in range(0, len(answers), self.samples):
+            lot = list(zip(answers[at : at + self.samples], faults[at : at + self.samples], strict=True))
+            right.append(list(dict.fromkeys(answer.text.strip() for answer, fault in lot if fault is None)))
+            out.append((None, f"no right sample, mostly {most(fault for _, fault in lot if fault)}"))
+        desk.note("right samples", sum(fault is None for fault in faults) / len(faults) if faults else math.nan)
+        solved = [i for i, texts in enumerate(right) if texts]
+        scores = model.choose([Prompt(rows[i].turns[:-1]) for i in solved], [right[i] for i in solved])
+        for i, row in zip(solved, scores, strict=True):
+            nats = [-one.log_prob / one.tokens if one.tokens else math.inf for one in row]
+            best = min(range(len(nats)), key=lambda k: (math.isnan(nats[k]), nats[k]))
+            out[i] = (answered(rows[i], right[i][best]), "own sample")
+        return out
+
+
+def drawn(
+    own: OwnWords, desk: Desk, rows: Sequence[Example], samples: int
+) -> tuple[list[Generation], list[str | None]]:
+    """`samples` answers of the model before to each row, side by side, and what is wrong with each."""
+    prompts = [Prompt(row.turns[:-1]) for row in rows for _ in range(samples)]
+    answers = answers_to(desk.model(own.before), prompts, own.decoding)
+    return answers, own.check.faults(desk, [row for row in rows for _ in range(samples)], answers)
+
+
+def most(faults: Iterable[str]) -> str:
+    """The most frequent one, of equals the first in the alphabet; empty where there is none."""
+    counts = Counter(faults)
+    return min(counts, key=lambda name: (-counts[name], name), default="")
+
+
+def answers_to(model: LanguageModel, prompts: Iterable[Prompt], decoding: Decoding) -> list[Generation]:
+    """One answer a prompt."""
+    asked = list(prompts)
+    return model.generate(asked, decoding) if asked else []
+
+
+def answerable(row: Example) -> bool:
+    """Whether the row ends in an answer to be learned, behind a question."""
+    last = row.turns[-1]
+    return (
+        row.kind in ("messages", "completion")
+        and last.role in ("assistant", "completion")
+        and last.learn
+        and bool(last.content.strip())
+        and any(turn.role in ASKERS for turn in row.turns[:-1])
+    )
+
+
+def instructed(row: Example, template: str, **parts: str) -> Prompt:
+    """The row's context with its last question put into a template."""
+    context = list(row.turns[:-1])
+    place = max(i for i, turn in enumerate(context) if turn.role in ASKERS)
+    context[place] = Turn(context[place].role, template.format(question=context[place].content, **parts))
+    return Prompt(tuple(context))
+
+
+def answered(row: Example, text: str) -> Example:
+    """The row with another answer, behind the white space that the gold one begins with."""
+    last = row.turns[-1]
+    lead = last.content[: len(last.content) - len(last.content.lstrip())]
+    return dataclasses.replace(row, turns=(*row.turns[:-1], dataclasses.replace(last, content=lead + text.strip())))

@@ -1,0 +1,119 @@
+"""What writers of old rows share: answering, filtering and counting rows until a budget is full."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mnemos.core.nouns import Decoding, Example, Prompt
+from mnemos.core.plan import ModelHandle
+from mnemos.sources.generated import Desk, too_few
+from mnemos.sources.similarity import repeated_4grams
+
+AnsweredBy = Literal["sampled", "latest", "task"]
+"""Who says the answer of a row that a model made up: whoever sampled the row, the model before the
+stage, or the model right after the row's task."""
+
+SMALLEST_LOT = 16
+"""Rows that are answered together at least, when a few are missing."""
+
+
+@dataclass
+class Tally:
+    """Counts what becomes of a model's rows, at the desk and for the refusal."""
+
+    desk: Desk
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def drop(self, reason: str, number: int = 1) -> None:
+        """Count rows that were left out."""
+        if number:
+            self.dropped[reason] += number
+            self.desk.count(f"dropped: {reason}", number)
+
+    def keep(self, rows: Sequence[Example], wanted: int, least: float, *, what: str, cure: str) -> list[Example]:
+        """The first `wanted` rows. Raises DataError, with the counts by reason, where fewer than the
+        share `least` of them are there."""
+        kept = list(rows[:wanted])
+        too_few(self.dropped, len(kept), max(1, math.ceil(least * wanted)), what=what, cure=cure)
+        self.desk.count("kept", len(kept))
+        if len(rows) > wanted:
+            self.desk.count("usable, not needed", len(rows) - wanted)
+        self.desk.note("share of the budget", len(kept) / wanted)
+        return kept
+
+
+def fill(
+    candidates: Sequence[Example], wanted: int, improve: Callable[[list[Example]], list[Example]]
+) -> list[Example]:
+    """Improved candidates, in order, until `wanted` are there or none is left. improve: a lot of rows
+    in, those that survive out. Candidates that are not needed are never improved."""
+    done: list[Example] = []
+    at = 0
+    while at < len(candidates) and len(done) < wanted:
+        lot = list(candidates[at : at + max(wanted - len(done), SMALLEST_LOT if at else 0)])
+        at += len(lot)
+        done += improve(lot)
+    return done
+
+
+def answered(
+    tally: Tally, handle: ModelHandle, rows: Sequence[Example], max_new_tokens: int, repetition: float = 1.0
+) -> list[Example]:
+    """The rows with their last turn written anew by a model, greedily. Rows without a question (kind
+    text) stay as they are. Dropped: unfinished and empty answers, and those of whose 4-grams more
+    than the share `repetition` repeat an earlier one."""
+    asked = [row for row in rows if row.kind != "text"]
+    prompts = [Prompt(row.turns[:-1]) for row in asked]
+    said = tally.desk.model(handle).generate(prompts, Decoding(max_new_tokens)) if asked else []
+    answers = dict(zip([row.id for row in asked], said, strict=True))
+    out = []
+    for row in rows:
+        answer = answers.get(row.id)
+        if answer is None:
+            out.append(row)
+        elif not answer.finished:
+            tally.drop("the answer has no end")
+        elif not answer.text.strip():
+            tally.drop("empty answer")
+        elif repeated_4grams(answer.text) > repetition:
+            tally.drop("the answer repeats itself")
+        else:
+            out.append(with_answer(row, answer.text))
+    return out
+
+
+def sure(tally: Tally, handle: ModelHandle, rows: Sequence[Example], confidence: float) -> list[Example]:
+    """The rows whose answer has a mean probability per token (geometric) of at least `confidence`
+    under a model; of a text, all of its tokens."""
+    if confidence == 0 or not rows:
+        return list(rows)
+    model = tally.desk.model(handle)
+    asked = [row for row in rows if row.kind != "text"]
+    texts = [row for row in rows if row.kind == "text"]
+    found: dict[str, float] = {}
+    if asked:
+        options = model.choose([Prompt(row.turns[:-1]) for row in asked], [[row.turns[-1].content] for row in asked])
+        for row, (score,) in zip(asked, options, strict=True):
+            found[row.id] = math.exp(score.log_prob / score.tokens) if score.tokens else 0.0
+    if texts:
+        for row, (nats, tokens) in zip(texts, model.nats([row.turns[0].content for row in texts]), strict=True):
+            found[row.id] = math.exp(-nats / tokens) if tokens else 0.0
+    # An answer that cannot be scored has probability NaN, which no comparison lets through.
+    kept = [row for row in rows if found[row.id] >= confidence]
+    tally.drop("the model is unsure of the answer", len(rows) - len(kept))
+    return kept
+
+
+def with_answer(row: Example, answer: str) -> Example:
+    """The row with another last turn."""
+    return dataclasses.replace(row, turns=(*row.turns[:-1], dataclasses.replace(row.turns[-1], content=answer)))
+
+
+def share_out(total: int, parts: int) -> list[int]:
+    """`total` in `parts` whole numbers that differ by one at most, larger ones first."""
+    return [total // parts + (place < total % parts) for place in range(parts)]

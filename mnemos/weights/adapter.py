@@ -1,0 +1,196 @@
+"""Adapters of peft on a loaded model: put on, merged, and what that means for tied embeddings.
+
+Where input embeddings and output layer are one tied weight, an adapter on one of the two was
+trained on that one alone: the other kept the base's weight. Merged into the shared weight it would
+change both, which is another model. So there is one rule, here and for merging out of core
+(`weights.lora`): **an adapter that treats the two differently unties them**; the merged model has
+two matrices and ``tie_word_embeddings: false``. peft's `ensure_weight_tying` treats both alike, and
+leaves them tied.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mnemos.core.errors import ModelError
+from mnemos.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_safetensors, read_config, refuse_integers
+
+MERGE_TOLERANCE = 1e-3
+"""Largest difference between merged and adapted logits, as a share of the largest logit."""
+CHECKED_TOKENS = 12
+"""Tokens on which a merge is checked."""
+
+
+def adapter_base(folder: Path) -> str:
+    """Where the base model of an adapter directory lies; relative paths are tried from the
+    current directory first, then from the adapter's. Raises ModelError where none is named, or
+    where bases lead back to where they began."""
+    seen, here = [folder.resolve()], folder
+    while True:
+        base = _named_base(here)
+        if not (Path(base) / ADAPTER_CONFIG).is_file():
+            break
+        here = Path(base)
+        if here.resolve() in seen:
+            raise ModelError(
+                f"{folder / ADAPTER_CONFIG}: base_model_name_or_path = {_named_base(folder)}",
+                "leads back to the adapter itself, so there is no model under it",
+                "name the model that it was trained on",
+            )
+        seen.append(here.resolve())
+    return _named_base(folder)
+
+
+def _named_base(folder: Path) -> str:
+    config = read_config(folder / ADAPTER_CONFIG, "the adapter's configuration")
+    base = config.get("base_model_name_or_path")
+    if not base or not isinstance(base, str):
+        raise ModelError(f"{folder}/{ADAPTER_CONFIG}", "names no base_model_name_or_path", "add the base's path")
+    beside = folder / base
+    return str(beside) if not Path(base).is_dir() and beside.is_dir() else base
+
+
+def check_adapter(folder: Path) -> None:
+    """Raise ModelError where an adapter's own files are missing, damaged or stored as integers. Reads
+    headers only."""
+    file = folder / ADAPTER_WEIGHTS
+    if not file.is_file():
+        raise ModelError(f"{folder}", f"holds no {ADAPTER_WEIGHTS}", "save the adapter again as safetensors")
+    check_safetensors(file)
+    refuse_integers(file)
+
+
+def attached(base: Any, folder: Path) -> Any:
+    """`base` (transformers.PreTrainedModel) in a peft wrapper with the adapter of a directory on it, as it
+    was trained. Raises what peft raises; absent tensors of the adapter are an error."""
+    from peft import PeftModel
+
+    with quiet_peft():
+        # peft only warns of absent tensors.
+        warnings.filterwarnings("error", message="Found missing adapter keys", category=UserWarning)
+        # Without numbers there is nothing to copy into: tensors are put in whole, then emptied.
+        empty = next(base.parameters()).is_meta
+        adapted = PeftModel.from_pretrained(base, folder, low_cpu_mem_usage=empty).eval()
+        return adapted.to("meta") if empty else adapted
+
+
+def merged(adapted: Any, folder: Path) -> Any:
+    """The plain model that computes what the wrapper does, its embeddings untied where they must be.
+
+    folder: the adapter's, for messages. The logits on a few tokens are compared. Raises ModelError
+    where they differ by more than MERGE_TOLERANCE of the largest: an adapter of a kind that cannot be
+    merged as peft does it.
+    """
+    empty = next(adapted.parameters()).is_meta
+    probe = _probe(adapted)
+    wanted = None if empty else _outputs(adapted, probe)
+    alike = any(getattr(config, "ensure_weight_tying", False) for config in adapted.peft_config.values())
+    model = adapted.get_base_model()
+    was_tied = untie(model)
+    with quiet_peft():
+        plain = adapted.merge_and_unload().eval()
+    if was_tied:
+        _tie_again(plain, alike)
+    if wanted is not None:
+        _refuse_other(wanted, _outputs(plain, probe), folder)
+    return plain
+
+
+def _probe(model: Any) -> Any:
+    import torch
+
+    weight = model.get_input_embeddings().weight
+    ids = (torch.arange(CHECKED_TOKENS, device=weight.device) * 7919).remainder(weight.shape[0])
+    return ids.unsqueeze(0)
+
+
+def _outputs(model: Any, ids: Any) -> Any:
+    import torch
+
+    with torch.no_grad():
+        if model.get_output_embeddings() is None:
+            # A head for sequences looks for padding to find the last token; the trunk says as much.
+            model = (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
+        out = model(input_ids=ids, use_cache=False)
+    return out[0].float()
+
+
+def _refuse_other(wanted: Any, found: Any, folder: Path) -> None:
+    if not bool(wanted.isfinite().all()):
+        return  # Weights that are not finite are refused by name elsewhere.
+    difference = float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6))
+    if not difference <= MERGE_TOLERANCE:
+        raise ModelError(
+            f"{folder}: merged logits differ from the adapter's by {difference:.2g} of the largest",
+            f"at most {MERGE_TOLERANCE} is rounding",
+            "this kind of adapter cannot be merged: load it unmerged, or report model and peft version",
+        )
+
+
+def untie(model: Any) -> bool:
+    """Give the output layer of a model (peft layers may be in it) a matrix of its own where it shares that
+    of the input embeddings; says whether it did."""
+    import torch
+
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None or embeddings is None:
+        return False
+    head, embeddings = _innermost(head), _innermost(embeddings)
+    if head.weight is not embeddings.weight:
+        return False
+    head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=head.weight.requires_grad)
+    _say_tied(model, False)
+    return True
+
+
+def _innermost(layer: Any) -> Any:
+    """The layer of the base under peft's wrappers."""
+    while True:
+        inner = getattr(layer, "original_module", None) or getattr(layer, "base_layer", None)
+        if inner is None:
+            return layer
+        layer = inner
+
+
+def _tie_again(model: Any, alike: bool) -> None:
+    """Share one matrix again where the adapter did the same to both."""
+    import torch
+
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    if alike or (not head.weight.is_meta and torch.equal(head.weight, embeddings.weight)):
+        head.weight = embeddings.weight
+        _say_tied(model, True)
+
+
+def _say_tied(model: Any, tied: bool) -> None:
+    for config in {id(one): one for one in (model.config, model.config.get_text_config())}.values():
+        config.tie_word_embeddings = tied
+
+
+def untied_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json that says that embeddings and output layer are two matrices."""
+    out = {**config, "tie_word_embeddings": False}
+    if isinstance(out.get("text_config"), Mapping):
+        out["text_config"] = {**out["text_config"], "tie_word_embeddings": False}
+    return out
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Without peft's warnings about what is taken care of here."""
+    with warnings.catch_warnings():
+        for words in (
+            "Model has `tie_word_embeddings=True`",  # untied on merging
+            "Model with `tie_word_embeddings=True`",
+            "Input and output embeddings are no longer tied",
+            "Setting `save_embedding_layers`",  # the base's embedding is written along: complete, if large
+            "fan_in_fan_out is set to",  # peft sets it right for GPT-2's Conv1D by itself
+        ):
+            warnings.filterwarnings("ignore", message=words)
+        # peft asks transformers by a name that is on its way out.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        yield

@@ -1,0 +1,180 @@
+"""Where a checkpoint lies and what it is: a Hugging Face directory, a peft adapter directory or a hub id.
+
+Found, named by content, and its tokenizer read; nothing here loads weights (`models.load` does).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from mnemos.core.errors import MnemosError, ModelError
+from mnemos.core.fingerprint import file_fingerprint, fingerprint
+from mnemos.weights.adapter import adapter_base
+from mnemos.weights.files import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    CONFIGURATIONS,
+    PICKLES,
+    TOKENIZER,
+    WEIGHTS,
+    chosen_files,
+    gguf_refusal,
+    matches,
+    read_config,
+    readable,
+)
+
+HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?(@[\w./-]+)?$")
+
+
+def named(path: str, *, trust_remote_code: bool = False, allow_pickle: bool = False) -> str:
+    """The fingerprint of a checkpoint: changes exactly when weights, configuration, tokenizer or chat template do.
+
+    A directory is named by its files' content, wherever it lies; a hub id by its commit; an
+    adapter by its own files and its base. Raises ModelError when nothing lies at `path`.
+    """
+    if not Path(path).is_dir():
+        return fingerprint({"hub": path, "commit": _commit_or_unresolved(path)})
+    folder = Path(path)
+    consent = {"trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
+    with readable(folder):
+        content: dict[str, Any] = {file.name: file_fingerprint(file) for file in _files(folder, **consent)}
+    if (folder / ADAPTER_CONFIG).is_file():
+        content["base"] = named(adapter_base(folder), **consent)
+    return fingerprint(content)
+
+
+def _files(folder: Path, *, trust_remote_code: bool, allow_pickle: bool) -> list[Path]:
+    """What decides what the model is; weights that `files.weight_files` passes over do not."""
+    patterns: tuple[str, ...] = TOKENIZER + CONFIG
+    patterns += PICKLES if allow_pickle else ()
+    patterns += ("*.py",) if trust_remote_code else ()
+    chosen = {file.name for file in chosen_files(folder)}
+    patterns += ("*.safetensors.index.json",) if len(chosen) > 1 else () if chosen else WEIGHTS
+    names = sorted(place.name for place in folder.iterdir() if place.is_file())
+    return [folder / name for name in names if name in chosen or matches(name, patterns)]
+
+
+def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
+    """The checkpoint's tokenizer (an adapter's own, else its base's). ModelError if it has none."""
+    from transformers import AutoTokenizer
+
+    folder = resolve(path, allow_pickle=False, trust_remote_code=trust_remote_code)
+    names = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
+    if not any((folder / name).is_file() for name in names):
+        if (folder / "adapter_config.json").is_file():
+            return load_tokenizer(adapter_base(folder), trust_remote_code=trust_remote_code)
+        raise ModelError(f"{folder}", "has no tokenizer files", "copy tokenizer.json and tokenizer_config.json there")
+    for name, what in CONFIGURATIONS.items():
+        # transformers reads them all, and would blame the tokenizer for any.
+        if (folder / name).is_file():
+            read_config(folder / name, what)
+    with explained(folder, "the tokenizer cannot be read", "copy the tokenizer files of the original again"):
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+
+
+def resolve(path: str, *, allow_pickle: bool, trust_remote_code: bool) -> Path:
+    """The local directory of a checkpoint; a hub id is downloaded, or found in the cache."""
+    if Path(path).is_dir():
+        return Path(path)
+    patterns = [*WEIGHTS, *TOKENIZER, *CONFIG, "*.json", "*.model"]
+    patterns += PICKLES if allow_pickle else ()
+    patterns += ["*.py"] if trust_remote_code else []
+    return _snapshot(path, patterns)
+
+
+def _snapshot(path: str, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    name, _, revision = _hub_name(path).partition("@")
+    try:
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
+    except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, OSError) as error:
+        raise _not_found(path, error) from None
+
+
+_UNRESOLVED: ContextVar[dict[str, str] | None] = ContextVar("unresolved hub ids", default=None)
+
+
+@contextmanager
+def unresolved_hub_ids() -> Iterator[dict[str, str]]:
+    """Within it, a hub id whose commit cannot be found out is fingerprinted by its name alone, and
+    collected: name -> why. For plans that are only shown; nothing may be trained or measured under it."""
+    found: dict[str, str] = {}
+    token = _UNRESOLVED.set(found)
+    try:
+        yield found
+    finally:
+        _UNRESOLVED.reset(token)
+
+
+def _commit_or_unresolved(path: str) -> str | None:
+    collected = _UNRESOLVED.get()
+    if collected is None or not HUB_ID.match(path) or Path(path).exists():
+        return _hub_commit(path)
+    if path not in collected:
+        try:
+            return _hub_commit(path)
+        except ModelError as error:
+            collected[path] = error.bound
+    return None
+
+
+def _hub_commit(path: str) -> str:
+    """The commit that a hub id stands for: asked from the hub, offline read from the cache."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    name, _, revision = _hub_name(path).partition("@")
+    if constants.HF_HUB_OFFLINE:
+        return _snapshot(path, [*CONFIG]).name
+    try:
+        return str(HfApi().model_info(name, revision=revision or None).sha)
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise _not_found(path, error) from None
+
+
+def _hub_name(path: str) -> str:
+    if Path(path).is_file() and path.endswith(".gguf"):
+        raise gguf_refusal(Path(path))
+    if Path(path).is_file():
+        raise ModelError(f"{path}", "is a file, not a model directory", "name the folder that holds config.json")
+    if not HUB_ID.match(path):
+        raise ModelError(f"{path}", "there is no such directory", "check the path, or give a hub id such as org/name")
+    return path
+
+
+def _not_found(path: str, error: Exception) -> ModelError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ModelError(
+        f"{path}",
+        f"neither a directory here nor a model that the hub gave ({reason})",
+        "check the path; offline (HF_HUB_OFFLINE=1) only models in the cache can be named by hub id",
+    )
+
+
+@contextmanager
+def explained(folder: Path, what: str, cure: str) -> Iterator[None]:
+    """Turn whatever a library raises while it reads a checkpoint into a ModelError: it was given these
+    files and nothing else, so it is about them. Lack of memory and interrupts stay what they are."""
+    try:
+        yield
+    except (MnemosError, MemoryError):
+        raise
+    except BaseException as error:
+        # tokenizers and safetensors panic in Rust, which is no Exception in Python.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        if "trust_remote_code" in str(error):
+            raise ModelError(f"{folder}", "brings its own code", "read it, then set trust_remote_code") from None
+        if isinstance(error, PermissionError):
+            raise ModelError(f"{folder}", f"may not be read ({error})", "chmod -R u+r on it") from None
+        first = str(error).strip().splitlines()
+        said = first[0] if first else type(error).__name__
+        raise ModelError(f"{folder}", f"{what} ({said[:300]})", cure) from error

@@ -1,0 +1,101 @@
+"""The roads' data: three parts that share no dialogue, table or command, and answers as the tasks mean them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from mnemos.core.nouns import Example, Generation, Turn
+from mnemos.methods.examples.ssr import parse, shown_as
+from mnemos.recipes.reproductions import prepare, superni
+from mnemos.recipes.reproductions.prepare import held_out, tasks
+
+
+def test_a_salt_makes_another_split() -> None:
+    rows = [{"id": str(number)} for number in range(400)]
+    first, second = ([held_out(row, 0.3, salt) for row in rows] for salt in ("", "choose "))
+    assert 80 < sum(first) < 160
+    assert 80 < sum(second) < 160
+    assert 15 < sum(a and b for a, b in zip(first, second, strict=True)) < 60
+
+
+def test_no_part_of_a_task_shares_anything_with_another(real_data: Path) -> None:
+    for name, parts in tasks(real_data).items():
+        keys = [{row.get("cluster") or row["id"] for row in part} for part in parts]
+        if name == "woz":  # dialogues of the two files are numbered apart
+            keys = [{row["id"].rsplit("-", 1)[0] for row in part} for part in parts]
+        assert all(parts)
+        assert len(set.union(*keys)) == sum(map(len, keys)), name
+
+
+def test_no_answer_is_right_half_the_time(real_data: Path) -> None:
+    for name, parts in tasks(real_data).items():
+        for part in parts:
+            often = Counter(row["completion"] for row in part).most_common(1)[0][1]
+            assert 2 * often < len(part), name
+
+
+def test_lamol_writes_the_same_bytes_each_time(real_data: Path, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        prepare.lamol(real_data, tmp_path / folder)
+    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
+    assert len(files) == 18
+    assert all((tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes() for file in files)
+    row = json.loads((tmp_path / "a/data/wikisql.jsonl").read_text().splitlines()[0])
+    assert row["completion"].split()[1] == "where"
+
+
+def test_superni_parts_share_no_row_and_read_like_the_source(real_data: Path) -> None:
+    parts = superni.tasks(real_data)
+    assert set(parts) == set(superni.TAUGHT)
+    for name, lots in parts.items():
+        ids = [{row["id"] for row in lot} for lot in lots]
+        assert len(set.union(*ids)) == sum(map(len, ids)) == sum(map(len, lots)), name
+        assert all(len(lot) >= 25 for lot in lots)
+        for row in (row for lot in lots for row in lot):
+            definition, asked, answer = (turn["content"] for turn in row["messages"])
+            assert definition
+            assert len(asked) <= superni.LONGEST_INPUT + len(" __ ")
+            assert 0 < len(answer) <= superni.LONGEST_OUTPUT
+    assert parts == superni.tasks(real_data)
+
+
+def test_an_input_is_cut_where_the_question_is_not() -> None:
+    long = "word " * 100
+    tag = superni.given({"category": "pos", "input": f"{long}, Word: is , POS tag: VBZ"})
+    gap = superni.given({"category": "dsg", "input": f"{long} __ agent: {long}"})
+    assert tag.endswith("word , word: is , pos tag: vbz")
+    assert gap.startswith("word word")
+    assert " __ agent: word" in gap
+    assert superni.given({"category": "sa", "input": f"Good. {long}"}).startswith("good. word")
+    assert len(tag) <= superni.LONGEST_INPUT
+    assert superni.cut("one two", 7) == "one two"
+    assert superni.cut("one two", 6) == "one"
+
+
+def test_the_author_reads_no_row_of_the_tasks_in_the_shape_of_ssr(real_data: Path) -> None:
+    told = superni.documents(real_data)
+    assert told == superni.documents(real_data)
+    assert len(told) > 1000
+    text = "\n".join(told)
+    for lots in superni.tasks(real_data).values():
+        definition = lots[0][0]["messages"][0]["content"]
+        assert definition not in text
+        for row in (row for lot in lots for row in lot):
+            assert f"Input: {row['messages'][1]['content']}\n" not in text
+    for one in told:
+        assert one.count("Input: ") == one.count("\nOutput: ") == superni.ROWS_SHOWN
+        assert not one.endswith("Input:")
+
+
+def test_a_document_goes_on_where_a_prompt_of_ssr_ends() -> None:
+    pairs = [("first", "1"), ("second", "2"), ("third", "3")]
+    shown = [
+        Example(asked, "messages", (Turn("system", "count."), Turn("user", asked), Turn("assistant", answer)))
+        for asked, answer in pairs[:2]
+    ]
+    whole, prompt = superni.document("count.", pairs), shown_as(shown)
+    assert whole.startswith(prompt)
+    said = whole[len(prompt) :]
+    assert parse(Generation(said, (), finished=True), 100, 100) == ("third", "3")

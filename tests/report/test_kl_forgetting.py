@@ -1,0 +1,73 @@
+"""The razor of results.json in every format of the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mnemos.report import render
+from mnemos.report.kl_forgetting import razor_words
+from mnemos.report.plot_notes import notes_plot
+from mnemos.report.reading import read
+from tests.report.synthetic import study
+
+
+def with_razor(**fit: Any) -> dict[str, Any]:
+    results = study()
+    arms = [entry["arm"] for entry in results["arms"]]
+    points = [{"arm": arm, "replicate": 0, "kl": 0.1 * at, "forgotten": 0.02 * at} for at, arm in enumerate(arms)]
+    fitted = {
+        "coefficients": [0.0, 0.2, 0.1],
+        "r2": {"mean": 0.714, "low": 0.5, "high": 0.93},
+        "spearman": 0.8,
+        "off": [{"arm": arms[0], "mean": 0.05, "low": 0.02, "high": 0.08}],
+        **fit,
+    }
+    return {**results, "razor": {"suites": ["kl:new"], "old": ["old"], "points": points, "fit": fitted}}
+
+
+def test_it_is_said_in_every_format() -> None:
+    results = with_razor()
+    arm = results["arms"][0]["arm"]
+    said = f"Off the curve of the other arms, points forgotten [95 %]: {arm} +5.0 [+2.0, +8.0]."
+    for form in ("text", "md", "html"):
+        text = " ".join(render(results, form, 400).split())
+        assert "0.71 [0.50, 0.93]" in text
+        assert "rank correlation 0.80" in text
+    facts = read(results)
+    assert facts.razor is not None
+    assert said in razor_words(facts.razor)
+    page = render(results, "html")
+    assert page.count('data-mark="razor ') >= len(facts.arms)
+
+
+def test_nothing_fitted_and_no_section() -> None:
+    results = with_razor()
+    results["razor"] |= {"fit": None, "why_not": "2 points, a quadratic needs 5"}
+    assert "No curve was fitted: 2 points, a quadratic needs 5." in " ".join(render(results, "text", 400).split())
+    assert 'id="razor"' not in render(study(), "html")
+    within = with_razor(off=[{"arm": "x", "mean": 0.01, "low": -0.1, "high": 0.1}])
+    facts = read(within)
+    assert facts.razor is not None
+    assert razor_words(facts.razor)[-1] == "No arm is proven to lie off the curve of the others."
+
+
+@pytest.mark.parametrize("item", [None, {}, {"points": []}, "x"])
+def test_odd_sections_are_none(item: Any) -> None:
+    assert read({**study(), "razor": item}).razor is None
+
+
+def test_notes_are_drawn_one_panel_a_name() -> None:
+    results = study()
+    for place, entry in enumerate(results["arms"][:2]):
+        for run in entry["runs"]:
+            run["noted"] = {"reward margin": [[5, 0.1], [10, 0.2 + place]], "entropy": [[5, 1.0], [10, 0.9]]}
+    facts = read(results)
+    assert facts.arms[1].runs[0].noted["reward margin"] == ((5.0, 0.1), (10.0, 1.2))
+    picture = notes_plot(facts, width=860, name="notes")
+    names = [entry["arm"] for entry in results["arms"][:2]]
+    assert f"reward margin: {names[0]} 0.2, {names[1]} 1.2; entropy: {names[0]} 0.9" in picture
+    assert "What training noted by step" in render(results, "html")
+    assert notes_plot(read(study()), width=860, name="notes") == ""
+    assert "What training noted" not in render(study(), "html")
