@@ -25,9 +25,9 @@ STEPS, REPETITIONS, ANSWERS, GROUP, TOKENS = 6, 3, 64, 8, 24
 REWARD = {"verifier": "chrf"}
 SAME: dict[str, Any] = {"reward": REWARD, "max_new_tokens": TOKENS}
 OURS: dict[str, dict[str, Any]] = {
-    "grpo": {**SAME, "samples": GROUP},
-    "rloo": {**SAME, "samples": GROUP, "beta": 0.05},
-    "ppo": {**SAME, "beta": 0.0, "steps_per_drawing": 1},
+    "grpo": {**SAME, "num_generations": GROUP},
+    "rloo": {**SAME, "num_generations": GROUP, "beta": 0.05},
+    "ppo": {**SAME, "beta": 0.0, "num_iterations": 1},
 }
 BOUND, BOUND_PPO = 1.2, 1.5
 

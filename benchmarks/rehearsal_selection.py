@@ -76,12 +76,12 @@ def filter_chats(rows: int) -> dict[str, float]:
         max_question_tokens=256,
         max_answer_tokens=512,
         oversample=3.0,
-        shortest=8,
-        longest=2000,
+        min_chars=8,
+        max_chars=2000,
         repetition=0.2,
         similarity=0.8,
         clusters=20,
-        least_usable=0.5,
+        min_usable=0.5,
         seed=SEED,
     )
     texts = invented(rows)

@@ -38,7 +38,8 @@ REGISTRY: dict[str, Method] = {}
 @dataclass(frozen=True)
 class Method:
     """A registered method. changes: the Plan fields it may change. off: settings under which it
-    changes nothing. example: settings for docs and tests where a required one has no default."""
+    changes nothing. example: settings for docs and tests where a required one has no default. shared: a block of
+    settings that several methods have in common, which the function takes behind the plan as one value."""
 
     name: str
     function: Callable[..., Plan]
@@ -47,6 +48,7 @@ class Method:
     off: Mapping[str, Any]
     example: Mapping[str, Any]
     settings: type[BaseModel]
+    shared: type[BaseModel] | None = None
 
     @property
     def summary(self) -> str:
@@ -65,8 +67,17 @@ class Method:
         Raises UsageError for settings that cannot be meant, TypeError when the function changed
         a field that it did not declare (a defect of the method, not of the user).
         """
+        return self.applied(plan, settings)
+
+    def applied(self, plan: Plan, settings: Mapping[str, Any]) -> Plan:
+        """As a call, with the settings as a study file has them."""
         values = self.validate(settings)
-        out = self.function(plan, **values)
+        if self.shared is None:
+            out = self.function(plan, **values)
+        else:
+            block = self.shared(**{name: values.pop(name) for name in self.shared.model_fields})
+            out = self.function(plan, block, **values)
+            values |= block.model_dump()
         if not isinstance(out, Plan):
             raise TypeError(f"method {self.name} returned {type(out).__name__}, not a Plan")
         changed = {f.name for f in dataclasses.fields(Plan) if not _same(getattr(plan, f.name), getattr(out, f.name))}
@@ -90,7 +101,7 @@ def validated(model: type[BaseModel], values: Mapping[str, Any], *, where: str) 
         )
     unknown = [key for key in values if key not in model.model_fields]
     if unknown:
-        raise UsageError(f"{where}.{unknown[0]}", "is not a known key", nearest(str(unknown[0]), model.model_fields))
+        raise UsageError(f"{where}.{unknown[0]}", *retired_or_nearest(str(unknown[0]), model.model_fields))
     try:
         made = model(**values)
     except ValidationError as error:
@@ -98,6 +109,32 @@ def validated(model: type[BaseModel], values: Mapping[str, Any], *, where: str) 
     for key, value in values.items():
         _refuse_misread(value, getattr(made, key), f"{where}.{key}")
     return made
+
+
+RETIRED = {
+    "clip": "epsilon",
+    "clip_high": "epsilon_high",
+    "discount": "gamma",
+    "draw_with": "generation_backend",
+    "least_gap": "min_gap",
+    "least_usable": "min_usable",
+    "longest": "max_chars",
+    "samples": "num_generations",
+    "sft": "sft_weight",
+    "shortest": "min_chars",
+    "steps_per_drawing": "num_iterations",
+    "trace": "gae_lambda",
+}
+"""Keys of earlier versions and what they are called now, wherever a settings record has the new one."""
+
+
+def retired_or_nearest(key: str, known: Iterable[str]) -> tuple[str, str]:
+    """What to say of an unknown key: bound and cure."""
+    names = set(known)
+    now = RETIRED.get(key)
+    if now in names:
+        return f"is called {now} now", f"write {now} in its place"
+    return "is not a known key", nearest(key, names)
 
 
 MOST = 2**53
@@ -180,7 +217,7 @@ def method(
         name = function.__name__
         if name in REGISTRY:
             raise TypeError(f"method {name} is registered twice")
-        made = Method(name, function, paper, declared, dict(off), dict(example or {}), _settings_model(function))
+        made = Method(name, function, paper, declared, dict(off), dict(example or {}), *_settings_model(function))
         made.validate({**made.example, **made.off})
         REGISTRY[name] = made
         return made
@@ -197,25 +234,38 @@ def _descriptions(text: str, names: Iterable[str]) -> dict[str, str]:
     return {name: " ".join(said.split()) for name, said in found}
 
 
-def _settings_model(function: Callable[..., Plan]) -> type[BaseModel]:
+def _settings_model(function: Callable[..., Plan]) -> tuple[type[BaseModel], type[BaseModel] | None]:
+    """All settings of a method, flat as they are written, and the block among them that it shares with others."""
     hints = typing.get_type_hints(function, include_extras=True)
     parameters = list(inspect.signature(function).parameters.values())
     if not parameters or parameters[0].name != "plan":
         raise TypeError(f"{function.__name__}: the first parameter must be `plan`")
-    said = _descriptions(inspect.getdoc(function) or "", [parameter.name for parameter in parameters[1:]])
+    own = [parameter for parameter in parameters[1:] if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+    others = [parameter for parameter in parameters[1:] if parameter not in own]
+    blocks = [kind for one in others if isinstance(kind := hints.get(one.name), type) and issubclass(kind, BaseModel)]
+    if len(others) > 1 or len(blocks) < len(others):
+        where = f"{function.__name__}.{others[0].name}"
+        raise TypeError(f"{where}: settings are keyword-only, behind at most one block of shared ones (a BaseModel)")
     fields: dict[str, Any] = {}
-    for parameter in parameters[1:]:
-        where = f"{function.__name__}.{parameter.name}"
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            raise TypeError(f"{where}: settings are keyword-only")
-        if parameter.name not in hints or parameter.name not in said:
-            raise TypeError(f"{where}: needs an annotation and a line '{parameter.name}: …' in the docstring")
+    for block in blocks:
+        said = _descriptions(inspect.getdoc(block) or "", block.model_fields)
+        for name, info in block.model_fields.items():
+            fields[name] = _field(f"{block.__name__}.{name}", info.rebuild_annotation(), info.default, said.get(name))
+    said = _descriptions(inspect.getdoc(function) or "", [parameter.name for parameter in own])
+    for parameter in own:
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-        fields[parameter.name] = (hints[parameter.name], Field(default, description=said[parameter.name]))
+        name = parameter.name
+        fields[name] = _field(f"{function.__name__}.{name}", hints.get(name), default, said.get(name))
     config = ConfigDict(
         extra="forbid", frozen=True, protected_namespaces=(), validate_default=True, allow_inf_nan=False
     )
-    return create_model(function.__name__, __config__=config, **fields)
+    return create_model(function.__name__, __config__=config, **fields), (blocks[0] if blocks else None)
+
+
+def _field(where: str, annotation: Any, default: Any, said: str | None) -> tuple[Any, Any]:
+    if annotation is None or not said:
+        raise TypeError(f"{where}: needs an annotation and a line '{where.rpartition('.')[2]}: …' in the docstring")
+    return annotation, Field(default, description=said)
 
 
 def find(name: str) -> Method:
@@ -234,5 +284,5 @@ def apply(plan: Plan, steps: Iterable[Mapping[str, Mapping[str, Any] | None]]) -
             )
         ((name, settings),) = step.items()
         chosen = find(name)
-        plan = chosen(plan, **chosen.validate({} if settings is None else settings))
+        plan = chosen.applied(plan, {} if settings is None else settings)
     return plan

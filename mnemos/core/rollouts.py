@@ -65,11 +65,11 @@ class Credit(Protocol):
 
 @dataclass(frozen=True)
 class OwnAnswers:
-    """Answers are the model's own, drawn at the beginning of every `steps` optimiser steps; rehearsed
+    """Answers are the model's own, drawn at the beginning of every `num_iterations` optimiser steps; rehearsed
     rows beside them are learned as they stand.
 
-    max_new_tokens, temperature: of drawing. samples: answers a prompt. steps: optimiser steps that learn
-    from one drawing. reward, credit: what answers are worth and what follows for their tokens; None
+    max_new_tokens, temperature: of drawing. num_generations: answers a prompt. num_iterations: optimiser steps that
+    learn from one drawing. reward, credit: what answers are worth and what follows for their tokens; None
     where a term has another source (a teacher). per: whether every drawn token or every answer counts
     alike in the loss. keeps_before: a term asks for the model before's log-probabilities of drawn tokens.
     patience: drawings without any difference in reward at the beginning after which training stops.
@@ -78,8 +78,8 @@ class OwnAnswers:
 
     max_new_tokens: int
     temperature: float
-    samples: int = 1
-    steps: int = 1
+    num_generations: int = 1
+    num_iterations: int = 1
     reward: Reward | None = None
     credit: Any = None
     per: Literal["token", "answer"] = "token"

@@ -90,7 +90,7 @@ class TrainSettings(Settings):
     """Optimiser steps between two resumable checkpoints within a stage. Left out, one is written about every five
     minutes, where that costs less than a twentieth of the time and the disk has room; 0 writes none. Changes no
     result: a stage is continued exactly, whichever step it was saved at."""
-    draw_with: str = Field(default="local", pattern=r"^(local|vllm|https?://\S+)$")
+    generation_backend: str = Field(default="local", pattern=r"^(local|vllm|https?://\S+)$")
     """Where answers that a stage learns from are written: local by the model itself in batches, vllm on the same
     GPU, or by `vllm serve` at an address on other ones; see docs/on_policy.md."""
     report_to: tuple[str, ...] = ()

@@ -20,18 +20,18 @@ place in both orders."""
 
 @dataclass(frozen=True)
 class Rated(OwnWords):
-    """What both rules share. samples: answers to each question. reward: what they are worth.
+    """What both rules share. num_generations: answers to each question. reward: what they are worth.
     max_missing: share of rewards that may be missing, else writing stops."""
 
-    samples: int = field(kw_only=True)
+    num_generations: int = field(kw_only=True)
     reward: Reward = field(kw_only=True)
     max_missing: float = field(kw_only=True)
 
     def rated(self, desk: Desk, rows: Sequence[Example]) -> tuple[list[Generation], list[Rewarded]]:
-        """`samples` answers to each row, side by side, and what each is worth; missing, with its fault,
+        """`num_generations` answers to each row, side by side, and what each is worth; missing, with its fault,
         for an answer that is not to be learned. Raises DataError for a reward that is missing too
         often, or the same for all."""
-        answers, faults = drawn(self, desk, rows, self.samples)
+        answers, faults = drawn(self, desk, rows, self.num_generations)
         asked = [i for i, fault in enumerate(faults) if fault is None]
         reward = self.reward.asking(desk.model) if isinstance(self.reward, Asking) else self.reward
         found = self.values(reward, rows, asked, [answers[i].text.strip() for i in asked])
@@ -42,7 +42,7 @@ class Rated(OwnWords):
                 desk.count(f"reward missing: {one.reason}")
         if asked:
             refuse_useless(facts(found, 1), self.reward, max_missing=self.max_missing)
-        said = facts(rewards, self.samples)
+        said = facts(rewards, self.num_generations)
         desk.note("reward of samples", said.mean)
         desk.note("questions whose samples are worth the same", said.flat / said.groups if said.groups else math.nan)
         return answers, rewards
@@ -51,13 +51,13 @@ class Rated(OwnWords):
         self, reward: Reward, rows: Sequence[Example], asked: Sequence[int], texts: Sequence[str]
     ) -> list[Rewarded]:
         """One reward for each of `texts`; asked[k], which grows, says which sample texts[k] is."""
-        owners = [rows[i // self.samples] for i in asked]
+        owners = [rows[i // self.num_generations] for i in asked]
         return list(reward([Prompt(row.turns[:-1]) for row in owners], texts, owners))
 
     def lots(self, rewards: Sequence[Rewarded]) -> list[list[int]]:
         """For each question, which of its samples have a reward."""
-        starts = range(0, len(rewards), self.samples)
-        return [[i for i in range(at, at + self.samples) if rewards[i].reason is None] for at in starts]
+        starts = range(0, len(rewards), self.num_generations)
+        return [[i for i in range(at, at + self.num_generations) if rewards[i].reason is None] for at in starts]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class BestSamples(Rated):
     @property
     def rule(self) -> str:
         """In words."""
-        return f"with the best of {self.samples} own answers by {self.reward.describe()}"
+        return f"with the best of {self.num_generations} own answers by {self.reward.describe()}"
 
     def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
         """The best sample; the first of equals. Raises DataError as `rated` does."""
@@ -79,7 +79,7 @@ class BestSamples(Rated):
         for place, lot in enumerate(self.lots(rewards)):
             best = max(lot, key=lambda i: (rewards[i].value, -i), default=None)
             if best is None:
-                out.append((None, f"no sample with a reward, mostly {_fault(rewards, place, self.samples)}"))
+                out.append((None, f"no sample with a reward, mostly {_fault(rewards, place, self.num_generations)}"))
             elif self.least is not None and rewards[best].value < self.least:
                 out.append((None, f"no sample with a reward of {self.least:g}"))
             else:
@@ -91,14 +91,14 @@ class BestSamples(Rated):
 
 @dataclass(frozen=True)
 class JudgedPairs(Rated):
-    """Of several sampled answers, the best one as chosen and the worst one as rejected. least_gap: by how
+    """Of several sampled answers, the best one as chosen and the worst one as rejected. min_gap: by how
     much their rewards must differ at least; they always differ.
 
     A reward that can compare answers compares a question's samples with each other; any other one says
     what each is worth alone.
     """
 
-    least_gap: float = field(kw_only=True)
+    min_gap: float = field(kw_only=True)
 
     wanted = "pairs of own answers"
     cure = (
@@ -109,7 +109,7 @@ class JudgedPairs(Rated):
     @property
     def rule(self) -> str:
         """In words."""
-        return f"as pairs, the best and the worst of {self.samples} own answers by {self.reward.describe()}"
+        return f"as pairs, the best and the worst of {self.num_generations} own answers by {self.reward.describe()}"
 
     def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
         """A pair with both rewards in its columns `reward_chosen` and `reward_rejected`; of equals the
@@ -120,7 +120,10 @@ class JudgedPairs(Rated):
         for place, lot in enumerate(self.lots(rewards)):
             if len(lot) < 2:
                 out.append(
-                    (None, f"fewer than two samples with a reward, mostly {_fault(rewards, place, self.samples)}")
+                    (
+                        None,
+                        f"fewer than two samples with a reward, mostly {_fault(rewards, place, self.num_generations)}",
+                    )
                 )
                 continue
             best = max(lot, key=lambda i: (rewards[i].value, -i))
@@ -128,8 +131,8 @@ class JudgedPairs(Rated):
             gap = rewards[best].value - rewards[worst].value
             if gap <= EQUAL:
                 out.append((None, "samples that are worth the same"))
-            elif gap < self.least_gap:
-                out.append((None, f"rewards that differ by less than {self.least_gap:g}"))
+            elif gap < self.min_gap:
+                out.append((None, f"rewards that differ by less than {self.min_gap:g}"))
             else:
                 texts = answers[best].text, answers[worst].text
                 out.append((paired(rows[place], *texts, rewards[best].value, rewards[worst].value), "pair"))
@@ -145,7 +148,7 @@ class JudgedPairs(Rated):
             return super().values(reward, rows, asked, texts)
         lots: list[list[str]] = [[] for _ in rows]
         for i, text in zip(asked, texts, strict=True):
-            lots[i // self.samples].append(text)
+            lots[i // self.num_generations].append(text)
         return [one for lot in reward.among([Prompt(row.turns[:-1]) for row in rows], lots) for one in lot]
 
 
@@ -156,9 +159,13 @@ def paired(row: Example, chosen: str, rejected: str, high: float, low: float) ->
     return dataclasses.replace(best, kind="preference", rejected=worst.turns[-1:], meta=meta)
 
 
-def _fault(rewards: Sequence[Rewarded], place: int, samples: int) -> str:
+def _fault(rewards: Sequence[Rewarded], place: int, num_generations: int) -> str:
     """Why most of a question's samples have no reward."""
-    return most(str(one.reason) for one in rewards[place * samples : (place + 1) * samples] if one.reason is not None)
+    return most(
+        str(one.reason)
+        for one in rewards[place * num_generations : (place + 1) * num_generations]
+        if one.reason is not None
+    )
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -278,21 +278,23 @@ class OwnAnswers(OwnWords):
 class OwnSamples(OwnWords):
     """Of several sampled answers, the right one that the model finds likeliest per token."""
 
-    samples: int = field(kw_only=True)
+    num_generations: int = field(kw_only=True)
 
     @property
     def rule(self) -> str:
         """In words."""
-        return f"with the likeliest right one of {self.samples} own answers"
+        return f"with the likeliest right one of {self.num_generations} own answers"
 
     def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
         """The right sample of lowest perplexity; the first of equals."""
         model = desk.model(self.before)
-        answers, faults = drawn(self, desk, rows, self.samples)
+        answers, faults = drawn(self, desk, rows, self.num_generations)
         right: list[list[str]] = []
         out: list[Replacement] = []
-        for at in range(0, len(answers), self.samples):
-            lot = list(zip(answers[at : at + self.samples], faults[at : at + self.samples], strict=True))
+        for at in range(0, len(answers), self.num_generations):
+            lot = list(
+                zip(answers[at : at + self.num_generations], faults[at : at + self.num_generations], strict=True)
+            )
             right.append(list(dict.fromkeys(answer.text.strip() for answer, fault in lot if fault is None)))
             out.append((None, f"no right sample, mostly {most(fault for _, fault in lot if fault)}"))
         desk.note("right samples", sum(fault is None for fault in faults) / len(faults) if faults else math.nan)
@@ -306,12 +308,12 @@ class OwnSamples(OwnWords):
 
 
 def drawn(
-    own: OwnWords, desk: Desk, rows: Sequence[Example], samples: int
+    own: OwnWords, desk: Desk, rows: Sequence[Example], num_generations: int
 ) -> tuple[list[Generation], list[str | None]]:
-    """`samples` answers of the model before to each row, side by side, and what is wrong with each."""
-    prompts = [Prompt(row.turns[:-1]) for row in rows for _ in range(samples)]
+    """`num_generations` answers of the model before to each row, side by side, and what is wrong with each."""
+    prompts = [Prompt(row.turns[:-1]) for row in rows for _ in range(num_generations)]
     answers = answers_to(desk.model(own.before), prompts, own.decoding)
-    return answers, own.check.faults(desk, [row for row in rows for _ in range(samples)], answers)
+    return answers, own.check.faults(desk, [row for row in rows for _ in range(num_generations)], answers)
 
 
 def most(faults: Iterable[str]) -> str:

@@ -19,7 +19,7 @@ def check_training(plan: Plan) -> None:
 
     for setting, value, package in (
         ("deepspeed", plan.train.deepspeed, "deepspeed"),
-        ("draw_with", plan.train.draw_with == "vllm", "vllm"),
+        ("generation_backend", plan.train.generation_backend == "vllm", "vllm"),
     ):
         if value and importlib.util.find_spec(package) is None:
             raise UsageError(f"train.{setting}", f"needs the package {package}", f"pip install {package}")

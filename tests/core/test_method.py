@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from mnemos.core.errors import UsageError
 from mnemos.core.method import Method, apply, find, method, validated
@@ -118,6 +118,44 @@ def test_a_required_setting(registry: dict[str, Method]) -> None:
 
     with pytest.raises(UsageError, match=r"needing\.kind = missing: .*required\n  of what\."):
         needing(base_plan())
+
+
+class Common(BaseModel):
+    """What two methods share.
+
+    width: how wide.
+    times: how often.
+    """
+
+    width: Annotated[float, Field(gt=0)]
+    times: int = 2
+
+
+def test_a_block_of_shared_settings_is_written_flat(registry: dict[str, Method]) -> None:
+    @method(paper="p", changes={"after"}, off={"depth": 0}, example={"width": 1})
+    def shared(plan: Plan, common: Common, *, depth: int = 0) -> Plan:
+        """Has a block.
+
+        depth: how deep.
+        """
+        return dataclasses.replace(plan, after=(*plan.after, f"{common.width}x{common.times}x{depth}"))
+
+    assert list(shared.settings.model_fields) == ["width", "times", "depth"]
+    assert shared.settings.model_fields["width"].description == "how wide."
+    made = shared(base_plan(), width=3, depth=1)
+    assert made.after == ("3.0x2x1",)
+    assert made.history[-1].settings == {"width": 3.0, "times": 2, "depth": 1}
+    with pytest.raises(UsageError, match=r"shared\.width = 0: .*greater than 0"):
+        shared(base_plan(), width=0)
+    with pytest.raises(TypeError, match="at most one block"):
+
+        @method(paper="p", changes={"after"}, off={})
+        def positional(plan: Plan, depth: int) -> Plan:
+            """Wrong.
+
+            depth: how deep.
+            """
+            return plan
 
 
 # --- applying an arm ---------------------------------------------------------------------------

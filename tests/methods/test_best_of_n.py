@@ -47,8 +47,8 @@ def written(says: list[Any], samples: int, **changed: Any) -> tuple[list[str], F
     """The answers learned when the model says these, in order."""
     asked = len(says) // samples
     best = BestSamples(
-        rows(asked), BEFORE, Check(), Decoding(9, 1.0), floor=0.0, unsolved="drop", samples=samples, reward=Worth(),
-        max_missing=0.5, least=None,
+        rows(asked), BEFORE, Check(), Decoding(9, 1.0), floor=0.0, unsolved="drop",
+        num_generations=samples, reward=Worth(), max_missing=0.5, least=None,
     )  # fmt: skip
     desk = FakeDesk({"before": Scripted(lambda prompt, number: says[number])})
     return [row.turns[-1].content for row in dataclasses.replace(best, **changed).write(desk)], desk
@@ -100,8 +100,8 @@ def test_too_many_missing_rewards_stop_the_study_with_their_reasons() -> None:
 
 def test_with_a_verifier_it_learns_what_self_output_would_accept() -> None:
     plan = laws.base_plan()
-    best = best_of_n(plan, reward={"verifier": "exact"}, samples=2, min_reward=1.0)
-    right = self_output(plan, verifier="exact", samples=2)
+    best = best_of_n(plan, reward={"verifier": "exact"}, num_generations=2, min_reward=1.0)
+    right = self_output(plan, verifier="exact", num_generations=2)
     says = ["nonsense", "0."] * 6
 
     def learned(source: Any) -> list[str]:
@@ -118,8 +118,8 @@ def _score(text: str) -> Any:
 
 
 def test_history_says_what_the_reward_is() -> None:
-    plan = best_of_n(laws.base_plan(), reward={"verifier": "number", "reference": "result"}, samples=4)
+    plan = best_of_n(laws.base_plan(), reward={"verifier": "number", "reference": "result"}, num_generations=4)
     said = plan.history[-1].settings["reward"]
     assert (said["verifier"], said["reference"]) == ("number", "result")
-    other = best_of_n(laws.base_plan(), reward={"verifier": "number"}, samples=4)
+    other = best_of_n(laws.base_plan(), reward={"verifier": "number"}, num_generations=4)
     assert other.fingerprint != plan.fingerprint

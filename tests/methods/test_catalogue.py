@@ -9,8 +9,9 @@ import jsonschema
 import pytest
 
 from mnemos.core.errors import UsageError
-from mnemos.core.method import REGISTRY, apply
+from mnemos.core.method import REGISTRY, RETIRED, apply
 from mnemos.core.plan import CHANGEABLE
+from mnemos.core.settings import TrainSettings
 from mnemos.methods import listing, schema
 from tests.laws import base_plan
 
@@ -100,3 +101,23 @@ def test_an_editor_shows_what_a_method_does() -> None:
     steps = schema()["items"]["properties"]
     assert "arXiv:2106.09685" in json.dumps(steps["lora"])
     assert "share of all rows of the mixture" in json.dumps(steps["replay"])
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        (name, old, new)
+        for name, one in REGISTRY.items()
+        for old, new in RETIRED.items()
+        if new in one.settings.model_fields and old not in one.settings.model_fields
+    ],
+)
+def test_keys_of_earlier_versions_are_refused_with_the_new_name(name: str, old: str, new: str) -> None:
+    with pytest.raises(UsageError, match=rf"{name}\.{old}: is called {new} now\n  write {new} in its place"):
+        REGISTRY[name].validate({**REGISTRY[name].example, old: 1})
+
+
+def test_every_retired_key_is_met() -> None:
+    known = {key for one in REGISTRY.values() for key in one.settings.model_fields} | set(TrainSettings.model_fields)
+    assert set(RETIRED.values()) <= known
+    assert not (set(RETIRED) - {"samples"}) & known, "samples is what the Fisher information of ewc is taken from"

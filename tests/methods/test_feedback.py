@@ -43,8 +43,8 @@ def rows(count: int, **changed: Any) -> Rows:
 def pairs_of(says: list[Any], samples: int, **changed: Any) -> tuple[list[Example], FakeDesk]:
     """The rows written when the model says these, in order."""
     made = JudgedPairs(
-        rows(len(says) // samples), BEFORE, Check(), Decoding(9, 1.0), floor=0.0, unsolved="drop", samples=samples,
-        reward=Worth(), max_missing=0.5, least_gap=0.0,
+        rows(len(says) // samples), BEFORE, Check(), Decoding(9, 1.0), floor=0.0, unsolved="drop",
+        num_generations=samples, reward=Worth(), max_missing=0.5, min_gap=0.0,
     )  # fmt: skip
     desk = FakeDesk({"before": Scripted(lambda prompt, number: says[number])})
     return dataclasses.replace(made, **changed).write(desk), desk
@@ -96,7 +96,7 @@ class Whole(Worth):
 
 def test_every_question_without_a_pair_has_its_reason() -> None:
     says = ["1", "1", cut("9"), "2", "?", "3", "4", "4.5", "1", "5"]
-    found, desk = pairs_of(says, 2, least_gap=1.0)
+    found, desk = pairs_of(says, 2, min_gap=1.0)
     assert said(found) == [(" 5", " 1")]
     assert desk.counts == {
         "pair": 1,
@@ -130,7 +130,7 @@ def test_too_many_missing_rewards_stop_the_study_with_their_reasons() -> None:
 
 
 def test_rows_that_are_not_asked_about_stay_as_they_are() -> None:
-    plan = judged_pairs(laws.base_plan(examples=rows(40)), reward={"verifier": "exact"}, share=0.5, samples=2)
+    plan = judged_pairs(laws.base_plan(examples=rows(40)), reward={"verifier": "exact"}, share=0.5, num_generations=2)
     desk = FakeDesk({"before": Scripted(lambda prompt, number: "gold" if number % 2 else "no")})
     out = plan.examples.write(desk)  # type: ignore[attr-defined]
     made = [one for one in out if one.kind == "preference"]
@@ -145,7 +145,9 @@ def test_rows_that_are_not_asked_about_stay_as_they_are() -> None:
 def test_a_raw_prompt_keeps_its_roles_and_comes_back_from_disk(tmp_path: Path) -> None:
     turns = (Turn("prompt", "2 + 2 ="), Turn("completion", " 4"))
     plan = judged_pairs(
-        laws.base_plan(examples=Rows((Example("r", "completion", turns),))), reward={"verifier": "exact"}, samples=2
+        laws.base_plan(examples=Rows((Example("r", "completion", turns),))),
+        reward={"verifier": "exact"},
+        num_generations=2,
     )
     (one,) = plan.examples.write(FakeDesk({"before": Scripted(lambda prompt, number: "45"[number])}))  # type: ignore[attr-defined]
     assert (one.turns, one.rejected) == (turns, (Turn("completion", " 5"),))
@@ -184,7 +186,7 @@ def shown(prompt: Prompt) -> tuple[float, float]:
 
 def judged(says: list[str], samples: int, model: Any, min_acceptance: float = 0.0) -> tuple[list[Example], FakeDesk]:
     plan = laws.base_plan(examples=rows(len(says) // samples))
-    plan = judged_pairs(plan, reward={"judge": "self"}, samples=samples, min_acceptance=min_acceptance)
+    plan = judged_pairs(plan, reward={"judge": "self"}, num_generations=samples, min_acceptance=min_acceptance)
     desk = FakeDesk({"before": model})
     return plan.examples.write(desk), desk  # type: ignore[attr-defined]
 
@@ -255,7 +257,9 @@ def test_a_judge_that_only_likes_a_place_makes_no_pair() -> None:
 def test_verdicts_that_cannot_be_read_stop_the_writing_with_their_rate() -> None:
     says = ["1", "2", "3", "4"]
     plan = judged_pairs(
-        laws.base_plan(examples=rows(2)), reward={"judge": "http://localhost:1/v1#j", "verdict": "text"}, samples=2
+        laws.base_plan(examples=rows(2)),
+        reward={"judge": "http://localhost:1/v1#j", "verdict": "text"},
+        num_generations=2,
     )
     desk = FakeDesk(
         {

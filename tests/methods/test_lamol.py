@@ -101,7 +101,7 @@ def test_samples_are_learned_in_both_forms() -> None:
 def test_malformed_samples_are_counted_by_reason() -> None:
     said = ["q?\n__ans__\na", "q? a", cut("q?\n__ans__\na"), "q\n__ans__\na\n__ans__\nb", "q2?\n__ans__\nb"]
     made = desk(lambda prompt, number: said[number])
-    (part,) = written(lamol(plan_with(5, "a"), per_new=1.0, least_usable=0.4), made)
+    (part,) = written(lamol(plan_with(5, "a"), per_new=1.0, min_usable=0.4), made)
     assert [row.turns[-1].content for row in part] == ["a", "b"]
     assert made.counts == {
         "kept": 2,

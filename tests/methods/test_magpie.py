@@ -138,7 +138,7 @@ def test_questions_and_answers(folder: Path) -> None:
 def test_each_filter_has_its_reason(folder: Path) -> None:
     said: list[str | Generation] = [*TOPICS, "", cut("Where does"), "Hi", "x" * 51, "Answer this:", "a b c d " * 3]
     said += ["Where does the river run??", "答えなさい，以下：" * 2]
-    plan = magpie(plan_with(folder, 9), share_of_final=0.4, oversample=14 / 6, longest=50)
+    plan = magpie(plan_with(folder, 9), share_of_final=0.4, oversample=14 / 6, max_chars=50)
     kept, desk = written(plan, script(said))
     assert sorted(row.turns[0].content for row in kept) == sorted(TOPICS)
     assert desk.counts == {

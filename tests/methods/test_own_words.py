@@ -322,7 +322,7 @@ def test_self_output_takes_the_likeliest_right_sample() -> None:
     nats = {"so 0": 0.9, "well 0": 0.2, "0": 0.5, "1 it is": 0.3, "1": 0.3, "no": 0.0}
     gold = [row(i, f"{i} is gold") for i in range(3)]
     author = Author(lambda question, again: said[question][again], nats=lambda text: nats.get(text, 4.0))
-    plan = self_output(plan_of(*gold), samples=4, verifier="number", seed=2)
+    plan = self_output(plan_of(*gold), num_generations=4, verifier="number", seed=2)
     out, desk = write(plan, author)
     assert [(one.id, one.turns[-1].content) for one in out] == [("r0", "well 0"), ("r1", "1 it is")]
     assert desk.counts == {"own sample": 2, "left out: no right sample, mostly empty": 1}
@@ -332,7 +332,7 @@ def test_self_output_takes_the_likeliest_right_sample() -> None:
     own = len("well 0"), len("1 it is")
     assert desk.notes["target perplexity, learned"] == pytest.approx(math.exp((0.2 * own[0] + 0.3 * own[1]) / sum(own)))
     assert {(d.temperature, d.top_p, d.seed) for _, d in author.asked} == {(0.7, 0.95, plan.seed + 2)}
-    kept, desk = write(self_output(plan_of(*gold), samples=4, verifier="number", unsolved="keep"), author)
+    kept, desk = write(self_output(plan_of(*gold), num_generations=4, verifier="number", unsolved="keep"), author)
     assert learned(kept) == ["well 0", "1 it is", "2 is gold"]
     assert desk.counts["gold kept: no right sample, mostly empty"] == 1
 
@@ -341,10 +341,10 @@ def test_a_sample_that_cannot_be_scored_is_taken_last() -> None:
     author = Author(
         lambda question, again: ["long 1", "short 1"][again], nats=lambda text: math.nan if text == "long 1" else 9.0
     )
-    out, desk = write(self_output(plan_of(row(1, "1")), samples=2, verifier="number"), author)
+    out, desk = write(self_output(plan_of(row(1, "1")), num_generations=2, verifier="number"), author)
     assert learned(out) == ["short 1"]
     assert desk.notes["target perplexity, learned"] == pytest.approx(math.exp(9.0))
-    out, desk = write(self_output(plan_of(row(1, "1")), samples=1, verifier="number"), author)
+    out, desk = write(self_output(plan_of(row(1, "1")), num_generations=1, verifier="number"), author)
     assert learned(out) == ["long 1"]
     assert math.isnan(desk.notes["target perplexity, gold"]), "where nothing fits the context, nothing is claimed"
 
@@ -383,7 +383,11 @@ def copier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_self_output_in_a_study(tmp_path: Path, copier: Path) -> None:
-    arms = {"own": [{"self_output": {"samples": 12, "verifier": "exact", "max_new_tokens": 12, "min_acceptance": 0.1}}]}
+    arms = {
+        "own": [
+            {"self_output": {"num_generations": 12, "verifier": "exact", "max_new_tokens": 12, "min_acceptance": 0.1}}
+        ]
+    }
     study = make_study(tmp_path, arms=arms, health=False, model=str(copier))
     write_jsonl(tmp_path / "new.jsonl", [chat(n, f"Say {n}.", "river" if n < 8 else "never said") for n in range(12)])
     record = mnemos.run(study, out=tmp_path / "run", quiet=True)

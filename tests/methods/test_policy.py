@@ -139,7 +139,7 @@ def test_distillation_is_the_generalised_divergence(beta: float) -> None:
 
 def test_what_the_methods_make_of_a_plan() -> None:
     start = kl_to_before(base_plan())
-    made = grpo(start, reward=EXACT, samples=4, beta=0.04, clip_high=0.28, loss="grpo")
+    made = grpo(start, reward=EXACT, num_generations=4, beta=0.04, epsilon_high=0.28, loss="grpo")
     assert [type(term) for term in made.objective] == [ClippedPolicy, SampledKL, TaughtLikelihood, KLToBefore]
     assert made.objective[0] == ClippedPolicy((0.2, 0.28), "token")
     assert isinstance(made.draw, OwnAnswers)
@@ -149,9 +149,9 @@ def test_what_the_methods_make_of_a_plan() -> None:
     assert (made.draw.credit, made.draw.per) == (LeaveOneOut(0.05), "answer")
     assert made.objective[0] == ClippedPolicy((0.2, 0.2), "answer")
     made = reinforce(start, reward=EXACT, beta=0)
-    assert (made.draw.credit, made.draw.samples) == (RunningMean(0, "running"), 1)
+    assert (made.draw.credit, made.draw.num_generations) == (RunningMean(0, "running"), 1)
     made = ppo(start, reward=EXACT)
-    assert (made.draw.credit, made.draw.steps) == (Generalised(0.02, 1.0, 0.95, True), 4)
+    assert (made.draw.credit, made.draw.num_iterations) == (Generalised(0.02, 1.0, 0.95, True), 4)
     assert made.draw.asks == {"before", "values"}
     made = distillation(start, teacher=".")
     assert [type(term) for term in made.objective] == [JensenShannon, TaughtLikelihood, KLToBefore]
@@ -173,8 +173,8 @@ def test_one_method_says_how_answers_are_learned() -> None:
     [
         ({"reward": {}}, "exactly one"),
         ({"reward": {"verifier": "exakt"}}, "reward.verifier = 'exakt': Input should be 'exact'"),
-        ({"reward": EXACT, "samples": 1}, "samples"),
-        ({"reward": EXACT, "clip": 1.0}, "clip"),
+        ({"reward": EXACT, "num_generations": 1}, "num_generations"),
+        ({"reward": EXACT, "epsilon": 1.0}, "epsilon"),
     ],
 )
 def test_bounds(settings: Any, said: str) -> None:

@@ -20,7 +20,7 @@ ORDINARY = PartLikelihood("", 1.0)
 
 
 def test_they_take_the_likelihoods_place() -> None:
-    plan = dpo(kl_to_before(base_plan()), beta=0.2, loss="robust", label_smoothing=0.1, sft=0.5)
+    plan = dpo(kl_to_before(base_plan()), beta=0.2, loss="robust", label_smoothing=0.1, sft_weight=0.5)
     assert plan.draw == PreferencePairs()
     assert plan.objective == (
         PairLoss("robust", 0.2, 0.1),

@@ -37,7 +37,7 @@ HAVE_FLOOR = {
         ),
         "min_acceptance",
     ),
-    **dict.fromkeys(("magpie", "ssr"), "least_usable"),
+    **dict.fromkeys(("magpie", "ssr"), "min_usable"),
 }
 STOPS = range(300, 340)
 """Tokens out of 400 that end an answer beside the model's own."""

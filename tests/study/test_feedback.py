@@ -24,7 +24,7 @@ from tests.study.worlds import chat, make_study, write_jsonl
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 ROOT = Path(__file__).parents[2]
-SAMPLED = {"samples": 4, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 12}
+SAMPLED = {"num_generations": 4, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 12}
 STEADY = {
     "learning_rate": 2e-3,
     "num_train_epochs": 8,

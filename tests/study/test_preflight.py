@@ -90,7 +90,9 @@ def test_a_server_that_does_not_answer_is_a_line_in_a_dry_run_and_an_error_in_a_
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     place = f"http://127.0.0.1:{port}/v1#model"
-    arms = {"rlaif": [{"judged_pairs": {"samples": 2, "reward": {"judge": place, "verdict": "text"}}}, {"dpo": {}}]}
+    arms = {
+        "rlaif": [{"judged_pairs": {"num_generations": 2, "reward": {"judge": place, "verdict": "text"}}}, {"dpo": {}}]
+    }
     study = make_study(tmp_path, arms=arms, train=TRAIN)
     assert any(line.startswith(f"server  {place}: cannot be reached now") for line in plan_lines(study))
     with pytest.raises(RunError, match="cannot be reached"):

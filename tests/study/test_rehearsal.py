@@ -86,7 +86,7 @@ def author(folder: Path) -> None:
 
 
 def test_ssr_makes_rows_up_from_a_few_and_rehearses_them(tmp_path: Path) -> None:
-    settings = {"per_new": 0.25, "demonstrations": 6, "max_new_tokens": 48, "least_usable": 0.1, "top_p": 0.95}
+    settings = {"per_new": 0.25, "demonstrations": 6, "max_new_tokens": 48, "min_usable": 0.1, "top_p": 0.95}
     study = sequence(tmp_path, {"ssr": [{"ssr": settings}]})
     author(tmp_path)
     model = str(tmp_path / "author" / "model")

@@ -67,7 +67,7 @@ REFUSED: dict[str, dict[str, Any]] = {
         "objective": (TeacherDivergence("forward"),),
         "weigh": (),
     },
-    "engine": {**GRPO, "draw_with": "vllm"},
+    "engine": {**GRPO, "generation_backend": "vllm"},
     "start": {"objective": (Likelihood(), L2ToBefore(1.0))},
 }
 """What cannot be trained in pieces."""

@@ -54,7 +54,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "reinforce": {"credit": RunningMean(0.0, "running"), "per": "answer"},
     "rloo": {"credit": LeaveOneOut(0.0), "per": "answer"},
     "grpo": {"credit": GroupNormalised("group")},
-    "ppo": {"credit": Generalised(0.0, 1.0, 0.95, True), "steps": 2},
+    "ppo": {"credit": Generalised(0.0, 1.0, 0.95, True), "num_iterations": 2},
 }
 
 
@@ -69,7 +69,7 @@ def bandit(model: Path, kind: str, seed: int) -> Plan:
         objective=(*terms, ValueLoss(0.1, 0.2)) if kind == "ppo" else terms,
         weigh=(),
         per_device_train_batch_size=SAMPLES,
-        max_steps=60 * WAYS[kind].get("steps", 1),
+        max_steps=60 * WAYS[kind].get("num_iterations", 1),
         learning_rate=1e-2,
         lr_scheduler_type="constant",
         adam_epsilon=1e-8,

@@ -24,7 +24,7 @@ SAID = {
     "version": r"fsdp_config\.version = 1.*version: 2",
     "value_head": "value head.*grpo, rloo or reinforce",
     "teacher": "teacher of self_distillation",
-    "engine": "draw_with = vllm",
+    "engine": "generation_backend = vllm",
     "start": "needs whole parameters",
 }
 """What a refusal names."""

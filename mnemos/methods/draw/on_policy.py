@@ -144,7 +144,7 @@ def distillation(
     *,
     teacher: ModelRef,
     max_new_tokens: Annotated[int, Field(ge=0)] = 256,
-    samples: Annotated[int, Field(ge=1)] = 1,
+    num_generations: Annotated[int, Field(ge=1)] = 1,
     temperature: Annotated[float, Field(gt=0)] = 1.0,
     beta: Annotated[float, Field(ge=0, le=1)] = 1.0,
 ) -> Plan:
@@ -152,7 +152,7 @@ def distillation(
 
     teacher: directory or hub id of a model of the same tokenizer.
     max_new_tokens: longest drawn answer in tokens; 0 turns the method off.
-    samples: answers drawn for each prompt. The batch (per device, times accumulation, times processes)
+    num_generations: answers drawn for each prompt. The batch (per device, times accumulation, times processes)
     counts answers and must be divisible by it.
     temperature: of drawing, and of both distributions that are compared.
     beta: which divergence: 0 is KL(teacher || student), 1 KL(student || teacher), between them the
@@ -179,5 +179,5 @@ def distillation(
         )
     from mnemos.models.load import handle
 
-    draw = OwnAnswers(max_new_tokens, temperature, samples)
+    draw = OwnAnswers(max_new_tokens, temperature, num_generations)
     return on_own_answers(plan, "distillation", draw, JensenShannon(handle(teacher), beta, temperature))

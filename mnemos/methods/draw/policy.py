@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from mnemos.core.errors import UsageError
 from mnemos.core.method import method
@@ -138,9 +138,34 @@ def on_own_answers(plan: Plan, name: str, draw: OwnAnswers, *terms: Term) -> Pla
     )
 
 
-def _rewarded(plan: Plan, reward: object, credit: Credit, **given: object) -> OwnAnswers:
-    """reward: settings as the method has got them."""
-    return OwnAnswers(reward=make(reward, plan.before), credit=credit, **given)  # type: ignore[arg-type]
+class RolloutSettings(BaseModel):
+    """What every method shares that learns from the rewards of the model's own answers.
+
+    reward: what answers are worth; `verifier:` with the column `reference:` (the gold answer unless
+    given), or another of the rewards in docs/reward.md.
+    max_new_tokens: longest answer in tokens; 0 turns the method off.
+    temperature: of sampling; probabilities in the loss are those at this temperature.
+    patience: batches of rollouts without any difference in reward, from the start, after which training stops.
+    max_missing: largest share of answers without a reward; above it training stops.
+    """
+
+    reward: RewardSettings
+    max_new_tokens: Tokens = 256
+    temperature: Temperature = 1.0
+    patience: Steps = 20
+    max_missing: Share = 0.5
+
+    def rewarded(self, plan: Plan, credit: Credit, **given: Any) -> OwnAnswers:
+        """The draw with these settings; given: what the method adds."""
+        return OwnAnswers(
+            self.max_new_tokens,
+            self.temperature,
+            reward=make(self.reward, plan.before),
+            credit=credit,
+            patience=self.patience,
+            max_missing=self.max_missing,
+            **given,
+        )
 
 
 EXAMPLE = {"reward": {"verifier": "exact"}}
@@ -149,29 +174,19 @@ EXAMPLE = {"reward": {"verifier": "exact"}}
 @method(paper="arXiv:2402.14740", changes={"draw", "objective"}, off={"max_new_tokens": 0}, example=EXAMPLE)
 def reinforce(
     plan: Plan,
+    rollouts: RolloutSettings,
     *,
-    reward: RewardSettings,
-    max_new_tokens: Tokens = 256,
-    samples: Annotated[int, Field(ge=1)] = 1,
-    temperature: Temperature = 1.0,
+    num_generations: Annotated[int, Field(ge=1)] = 1,
     beta: Beta = 0.05,
     baseline: Literal["running", "none"] = "running",
-    patience: Steps = 20,
-    max_missing: Share = 0.5,
 ) -> Plan:
     """Make the model's own answers likelier by as much as their reward exceeds the mean so far (REINFORCE).
 
-    reward: what answers are worth; `verifier:` with the column `reference:` (the gold answer unless
-    given), or another of the rewards in docs/reward.md.
-    max_new_tokens: longest drawn answer in tokens; 0 turns the method off.
-    samples: answers drawn for each prompt and step. The batch (per device, times accumulation, times
+    num_generations: answers drawn for each prompt and step. The batch (per device, times accumulation, times
     processes) counts answers and must be divisible by it.
-    temperature: of drawing; probabilities in the loss are those at this temperature.
     beta: reward taken off for each nat of ln p(now) - ln p(before), summed over the answer; 0 asks
     the model before only for the log.
     baseline: running subtracts the mean reward of all earlier drawings, none nothing.
-    patience: drawings without any difference in reward, from the start, after which training stops.
-    max_missing: largest share of answers without a reward; above it training stops.
 
     Rows that another method rehearses are learned by likelihood beside the drawn answers, each in the
     place of one prompt.
@@ -186,18 +201,13 @@ def reinforce(
     Raises UsageError where another method has said who writes answers or taken the likelihood's place,
     and when training begins with a method that weighs tokens of the data.
     """
-    if max_new_tokens == 0:
+    if rollouts.max_new_tokens == 0:
         return plan
-    draw = _rewarded(
+    draw = rollouts.rewarded(
         plan,
-        reward,
         RunningMean(beta, baseline),
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        samples=samples,
+        num_generations=num_generations,
         per="answer",
-        patience=patience,
-        max_missing=max_missing,
     )
     return on_own_answers(plan, "reinforce", draw, ClippedPolicy(None, "answer"))
 
@@ -205,32 +215,22 @@ def reinforce(
 @method(paper="arXiv:2402.14740", changes={"draw", "objective"}, off={"max_new_tokens": 0}, example=EXAMPLE)
 def rloo(
     plan: Plan,
+    rollouts: RolloutSettings,
     *,
-    reward: RewardSettings,
-    max_new_tokens: Tokens = 256,
-    samples: Annotated[int, Field(ge=2)] = 4,
-    temperature: Temperature = 1.0,
+    num_generations: Annotated[int, Field(ge=2)] = 4,
     beta: Beta = 0.05,
-    steps_per_drawing: Steps = 1,
-    clip: Clip = 0.2,
-    patience: Steps = 20,
-    max_missing: Share = 0.5,
+    num_iterations: Steps = 1,
+    epsilon: Clip = 0.2,
 ) -> Plan:
     """Compare each of the model's own answers with the others to the same prompt (REINFORCE leave-one-out).
 
-    reward: what answers are worth; `verifier:` with the column `reference:` (the gold answer unless
-    given), or another of the rewards in docs/reward.md.
-    max_new_tokens: longest drawn answer in tokens; 0 turns the method off.
-    samples: answers drawn for each prompt. The batch (per device, times accumulation, times processes)
+    num_generations: answers drawn for each prompt. The batch (per device, times accumulation, times processes)
     counts answers and must be divisible by it.
-    temperature: of drawing; probabilities in the loss are those at this temperature.
     beta: reward taken off for each nat of ln p(now) - ln p(before), summed over the answer; 0 asks
     the model before only for the log.
-    steps_per_drawing: optimiser steps that learn from one drawing.
-    clip: with several steps, how far the ratio p(now) / p(when drawn) of a whole answer may leave 1
+    num_iterations: optimiser steps that learn from one drawing.
+    epsilon: with several steps, how far the ratio p(now) / p(when drawn) of a whole answer may leave 1
     before it is no longer pushed.
-    patience: drawings without any difference in reward, from the start, after which training stops.
-    max_missing: largest share of answers without a reward; above it training stops.
 
     The advantage of answer i is r_i - mean of the r_j of its siblings; every answer counts alike. Losses
     and advantages are those of TRL's RLOOTrainer. Rows that another method rehearses are learned by
@@ -243,61 +243,46 @@ def rloo(
 
     Raises UsageError as `reinforce` does.
     """
-    if max_new_tokens == 0:
+    if rollouts.max_new_tokens == 0:
         return plan
-    draw = _rewarded(
+    draw = rollouts.rewarded(
         plan,
-        reward,
         LeaveOneOut(beta),
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        samples=samples,
-        steps=steps_per_drawing,
+        num_generations=num_generations,
+        num_iterations=num_iterations,
         per="answer",
-        patience=patience,
-        max_missing=max_missing,
     )
-    return on_own_answers(plan, "rloo", draw, ClippedPolicy((clip, clip), "answer"))
+    return on_own_answers(plan, "rloo", draw, ClippedPolicy((epsilon, epsilon), "answer"))
 
 
 @method(paper="arXiv:2402.03300", changes={"draw", "objective"}, off={"max_new_tokens": 0}, example=EXAMPLE)
 def grpo(
     plan: Plan,
+    rollouts: RolloutSettings,
     *,
-    reward: RewardSettings,
-    max_new_tokens: Tokens = 256,
-    samples: Annotated[int, Field(ge=2)] = 8,
-    temperature: Temperature = 1.0,
+    num_generations: Annotated[int, Field(ge=2)] = 8,
     beta: Beta = 0.0,
-    steps_per_drawing: Steps = 1,
-    clip: Clip = 0.2,
-    clip_high: Annotated[float, Field(gt=0)] | None = None,
+    num_iterations: Steps = 1,
+    epsilon: Clip = 0.2,
+    epsilon_high: Annotated[float, Field(gt=0)] | None = None,
     scale: Literal["group", "batch", "none"] = "group",
     loss: Literal["dapo", "grpo"] = "dapo",
-    patience: Steps = 20,
-    max_missing: Share = 0.5,
 ) -> Plan:
     """Reward answers by how far they stand out among the model's answers to the same prompt (GRPO).
 
-    reward: what answers are worth; `verifier:` with the column `reference:` (the gold answer unless
-    given), or another of the rewards in docs/reward.md.
-    max_new_tokens: longest drawn answer in tokens; 0 turns the method off.
-    samples: answers drawn for each prompt. The batch (per device, times accumulation, times processes)
+    num_generations: answers drawn for each prompt. The batch (per device, times accumulation, times processes)
     counts answers and must be divisible by it.
-    temperature: of drawing; probabilities in the loss are those at this temperature.
     beta: loss per nat of KL(after || before) of a drawn token, by the k3 estimate; 0 asks the model
     before only for the log.
-    steps_per_drawing: optimiser steps that learn from one drawing.
-    clip: how far below 1 the ratio p(now) / p(when drawn) of a token may fall before it is no longer
+    num_iterations: optimiser steps that learn from one drawing.
+    epsilon: how far below 1 the ratio p(now) / p(when drawn) of a token may fall before it is no longer
     pushed down.
-    clip_high: the same above 1; that of clip unless given.
+    epsilon_high: the same above 1; that of epsilon unless given.
     scale: the standard deviation that advantages are divided by: that of the group, of the whole batch,
     or none (arXiv:2503.20783, which finds that dividing favours prompts that are nearly solved or
     nearly hopeless).
     loss: dapo lets every drawn token of a step count alike (arXiv:2503.14476), grpo every answer, as in
     the paper.
-    patience: drawings without any difference in reward, from the start, after which training stops.
-    max_missing: largest share of answers without a reward; above it training stops.
 
     The advantage of an answer is (r - mean) / (standard deviation + 1e-4) over its group. Losses and
     advantages are those of TRL's GRPOTrainer. Rows that another method rehearses are learned by
@@ -312,62 +297,47 @@ def grpo(
 
     Raises UsageError as `reinforce` does.
     """
-    if max_new_tokens == 0:
+    if rollouts.max_new_tokens == 0:
         return plan
-    draw = _rewarded(
+    draw = rollouts.rewarded(
         plan,
-        reward,
         GroupNormalised(scale),
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        samples=samples,
-        steps=steps_per_drawing,
+        num_generations=num_generations,
+        num_iterations=num_iterations,
         per="token" if loss == "dapo" else "answer",
         keeps_before=beta > 0,
-        patience=patience,
-        max_missing=max_missing,
     )
-    terms: tuple[Term, ...] = (ClippedPolicy((clip, clip if clip_high is None else clip_high), "token"),)
+    terms: tuple[Term, ...] = (ClippedPolicy((epsilon, epsilon if epsilon_high is None else epsilon_high), "token"),)
     return on_own_answers(plan, "grpo", draw, *terms, *((SampledKL(beta),) if beta else ()))
 
 
 @method(paper="arXiv:2203.02155", changes={"draw", "objective"}, off={"max_new_tokens": 0}, example=EXAMPLE)
 def ppo(
     plan: Plan,
+    rollouts: RolloutSettings,
     *,
-    reward: RewardSettings,
-    max_new_tokens: Tokens = 256,
-    samples: Annotated[int, Field(ge=1)] = 1,
-    temperature: Temperature = 1.0,
+    num_generations: Annotated[int, Field(ge=1)] = 1,
     beta: Beta = 0.02,
-    steps_per_drawing: Steps = 4,
-    clip: Clip = 0.2,
+    num_iterations: Steps = 4,
+    epsilon: Clip = 0.2,
     value_coefficient: Annotated[float, Field(ge=0)] = 0.1,
     value_clip: Annotated[float, Field(gt=0)] = 0.2,
-    discount: Share = 1.0,
-    trace: Share = 0.95,
+    gamma: Share = 1.0,
+    gae_lambda: Share = 0.95,
     whiten: bool = True,
-    patience: Steps = 20,
-    max_missing: Share = 0.5,
 ) -> Plan:
     """Reward each token by how much better things went than a learned value head expected (PPO).
 
-    reward: what answers are worth; `verifier:` with the column `reference:` (the gold answer unless
-    given), or another of the rewards in docs/reward.md.
-    max_new_tokens: longest drawn answer in tokens; 0 turns the method off.
-    samples: answers drawn for each prompt. The batch (per device, times accumulation, times processes)
+    num_generations: answers drawn for each prompt. The batch (per device, times accumulation, times processes)
     counts answers and must be divisible by it.
-    temperature: of drawing; probabilities in the loss are those at this temperature.
     beta: reward taken off at each token for each nat of ln p(now) - ln p(before) of it.
-    steps_per_drawing: optimiser steps that learn from one drawing.
-    clip: how far the ratio p(now) / p(when drawn) of a token may leave 1 before it is no longer pushed.
+    num_iterations: optimiser steps that learn from one drawing.
+    epsilon: how far the ratio p(now) / p(when drawn) of a token may leave 1 before it is no longer pushed.
     value_coefficient: loss per half squared unit of error of the value head.
     value_clip: how far a value may move from what it was when drawn before it is no longer pulled.
-    discount: gamma of generalised advantage estimation, per token.
-    trace: lambda of generalised advantage estimation: 1 takes whole answers, 0 one token and the value.
+    gamma: discount of later rewards in generalised advantage estimation, per token.
+    gae_lambda: lambda of generalised advantage estimation: 1 takes whole answers, 0 one token and the value.
     whiten: bring advantages to mean 0 and variance 1 over the drawing.
-    patience: drawings without any difference in reward, from the start, after which training stops.
-    max_missing: largest share of answers without a reward; above it training stops.
 
     The value head is one linear layer, zero at the start, on the states that the output layer reads; it
     is not part of the trained model. Rows that another method rehearses are learned by likelihood beside
@@ -382,18 +352,13 @@ def ppo(
 
     Raises UsageError as `reinforce` does.
     """
-    if max_new_tokens == 0:
+    if rollouts.max_new_tokens == 0:
         return plan
-    draw = _rewarded(
+    draw = rollouts.rewarded(
         plan,
-        reward,
-        Generalised(beta, discount, trace, whiten),
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        samples=samples,
-        steps=steps_per_drawing,
-        patience=patience,
-        max_missing=max_missing,
+        Generalised(beta, gamma, gae_lambda, whiten),
+        num_generations=num_generations,
+        num_iterations=num_iterations,
     )
-    terms = (ClippedPolicy((clip, clip), "token"), ValueLoss(value_coefficient, value_clip))
+    terms = (ClippedPolicy((epsilon, epsilon), "token"), ValueLoss(value_coefficient, value_clip))
     return on_own_answers(plan, "ppo", draw, *terms)

@@ -78,7 +78,7 @@ def dpo(
     loss: PairLossType = "sigmoid",
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0,
     soft_label: str | None = None,
-    sft: Weight = 0.0,
+    sft_weight: Weight = 0.0,
     ordinary: Weight = 1.0,
     reference_model: ModelRef | None = None,
 ) -> Plan:
@@ -91,7 +91,7 @@ def dpo(
     soft_label: column that says how likely the chosen answer is the better one, in [0, 1]: `preferred` of
     `mnemos reward judge`, `reward_chosen` of judged_pairs by a judge with two samples; for sigmoid. Below
     0.5 the rejected answer is made likelier. A pair without it is left out and counted.
-    sft: weight of the chosen answers' mean negative log-likelihood per token, added (arXiv:2404.19733).
+    sft_weight: weight of the chosen answers' mean negative log-likelihood per token, added (arXiv:2404.19733).
     ordinary: weight of the likelihood of rows that are no pairs, such as replayed chats.
     reference_model: directory or hub id of a model with the same tokenizer; the model before if unset.
 
@@ -100,7 +100,7 @@ def dpo(
     Rewards, their margin and accuracy, and KL(reference || model) along the answers are logged.
 
     Trap: both answers may become less likely while their difference grows; look at the reward of the
-    chosen one, and add sft where it falls.
+    chosen one, and add sft_weight where it falls.
 
     Trap: the reference is asked at every step: one more forward pass and a second copy of the weights,
     except under lora, dora and ia3. It answers without dropout.
@@ -129,8 +129,8 @@ def dpo(
             "choose loss: sigmoid and label_smoothing: 0, or leave soft_label out",
         )
     terms: tuple[Term, ...] = (PairLoss(loss, beta, label_smoothing),)
-    if sft:
-        terms = (*terms, PartLikelihood(CHOSEN, sft))
+    if sft_weight:
+        terms = (*terms, PartLikelihood(CHOSEN, sft_weight))
     return _learning(plan, "dpo", PreferencePairs(_reference("dpo", reference_model), soft_label), terms, ordinary)
 
 
@@ -177,12 +177,14 @@ def kto(
 
 
 @method(paper="arXiv:2405.14734", changes={"draw", "objective"}, off={"beta": 0.0})
-def simpo(plan: Plan, *, beta: Weight = 2.0, margin: Weight = 1.0, sft: Weight = 0.0, ordinary: Weight = 1.0) -> Plan:
+def simpo(
+    plan: Plan, *, beta: Weight = 2.0, margin: Weight = 1.0, sft_weight: Weight = 0.0, ordinary: Weight = 1.0
+) -> Plan:
     """Make the chosen answer likelier per token than the rejected one, without a reference (SimPO).
 
     beta: scale of the difference of mean log-probabilities per token; 0 turns the method off.
     margin: by how much beta times this difference should exceed 0 (the paper's gamma).
-    sft: weight of the chosen answers' mean negative log-likelihood per token, added.
+    sft_weight: weight of the chosen answers' mean negative log-likelihood per token, added.
     ordinary: weight of the likelihood of rows that are no pairs, such as replayed chats.
 
     Trap: nothing holds the model near where it was; combine it with kl_to_before or replay.
@@ -192,8 +194,8 @@ def simpo(plan: Plan, *, beta: Weight = 2.0, margin: Weight = 1.0, sft: Weight =
     if beta == 0:
         return plan
     terms: tuple[Term, ...] = (SimpleLoss(beta, margin),)
-    if sft:
-        terms = (*terms, PartLikelihood(CHOSEN, sft))
+    if sft_weight:
+        terms = (*terms, PartLikelihood(CHOSEN, sft_weight))
     return _learning(plan, "simpo", PreferencePairs(), terms, ordinary)
 
 

@@ -30,8 +30,8 @@ def judged_pairs(
     *,
     reward: RewardSettings,
     share: Share = 1.0,
-    samples: Annotated[int, Field(ge=2, le=1024)] = 4,
-    least_gap: Annotated[float, Field(ge=0)] = 0.0,
+    num_generations: Annotated[int, Field(ge=2, le=1024)] = 4,
+    min_gap: Annotated[float, Field(ge=0)] = 0.0,
     max_missing: Share = 0.1,
     max_new_tokens: Tokens = 512,
     temperature: Annotated[float, Field(gt=0)] = 0.7,
@@ -45,9 +45,9 @@ def judged_pairs(
     docs/reward.md. A judge compares a question's samples with each other, each two in both orders;
     judge: self is the model before, as it then is at each stage of a sequence.
     share: of the new rows that are asked about, drawn by seed; 0 is plain fine-tuning.
-    samples: answers sampled to each question; 2 with a judge are the labels of RLAIF
-    (arXiv:2309.00267). A judge is asked samples * (samples - 1) questions a row.
-    least_gap: by how much the rewards of a pair must differ at least, in the reward's unit (a judge's is
+    num_generations: answers sampled to each question; 2 with a judge are the labels of RLAIF
+    (arXiv:2309.00267). A judge is asked num_generations * (num_generations - 1) questions a row.
+    min_gap: by how much the rewards of a pair must differ at least, in the reward's unit (a judge's is
     a probability); equal ones never make a pair.
     max_missing: share of rewards that may be missing, in [0, 1]; above it the study stops with the
     counts by reason.
@@ -83,10 +83,10 @@ def judged_pairs(
         share,
         min_acceptance,
         "drop",
-        samples=samples,
+        num_generations=num_generations,
         reward=make(reward, plan.before),
         max_missing=max_missing,
-        least_gap=least_gap,
+        min_gap=min_gap,
     )
     return with_rows(plan, pairs)
 

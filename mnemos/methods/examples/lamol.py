@@ -33,7 +33,7 @@ class Sampling:
     max_new_tokens: int
     oversample: float
     confidence: float
-    least_usable: float
+    min_usable: float
     seed: int
 
 
@@ -75,7 +75,7 @@ class PseudoSamples(Unwritten):
         desk.note("well-formed share", len(parsed) / len(said))
         rows = fill(parsed, wanted, lambda lot: self._improved(tally, lot))
         cure = "raise lamol.oversample, train the earlier tasks longer, or use replay with kept rows"
-        return tally.keep(rows, wanted, given.least_usable, what=f"samples of {self.name}", cure=cure)
+        return tally.keep(rows, wanted, given.min_usable, what=f"samples of {self.name}", cure=cure)
 
     def _wanted(self, new: int) -> int:
         budget = math.ceil(self.sampling.per_new * new)
@@ -110,7 +110,7 @@ def lamol(
     top_k: Annotated[int, Field(ge=0)] = 20,
     temperature: Annotated[float, Field(gt=0)] = 1.0,
     max_new_tokens: Annotated[int, Field(ge=1)] = 256,
-    least_usable: Annotated[float, Field(ge=0, le=1)] = 0.5,
+    min_usable: Annotated[float, Field(ge=0, le=1)] = 0.5,
     seed: int = 0,
 ) -> Plan:
     """Teach the model to write rows of each task too, and let it rehearse earlier tasks from its own samples.
@@ -132,7 +132,7 @@ def lamol(
     top_k: likeliest tokens that are drawn from; 0 draws from all.
     temperature: of sampling.
     max_new_tokens: longest sample, and longest new answer, in tokens; a longer one is left out.
-    least_usable: refuse when less than this share of the budget is usable.
+    min_usable: refuse when less than this share of the budget is usable.
     seed: added to the arm's seed where samples are drawn.
 
     From the first task on, each row is also learned as a text behind a generator token. Before a
@@ -166,7 +166,7 @@ def lamol(
     examples: Source = WithForms(plan.examples, _generator(tokens, plan.task))
     if plan.past and per_new > 0:
         sampling = Sampling(
-            per_new, top_k, temperature, max_new_tokens, oversample, confidence, least_usable, plan.seed + seed
+            per_new, top_k, temperature, max_new_tokens, oversample, confidence, min_usable, plan.seed + seed
         )
         examples = Beside(examples, _samples(plan, tokens, samples_by, answers, sampling))
     return dataclasses.replace(plan, examples=examples, weigh=weigh)

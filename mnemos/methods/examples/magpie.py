@@ -37,12 +37,12 @@ class Asking:
     max_question_tokens: int
     max_answer_tokens: int
     oversample: float
-    shortest: int
-    longest: int
+    min_chars: int
+    max_chars: int
     repetition: float
     similarity: float
     clusters: int
-    least_usable: float
+    min_usable: float
     seed: int
 
 
@@ -91,7 +91,7 @@ class MagpieRows(Unwritten):
             lambda lot: answered(tally, self.author, lot, given.max_answer_tokens, given.repetition),
         )
         cure = "raise magpie.oversample or max_answer_tokens, loosen a filter, or mix in stored rows with replay"
-        return tally.keep(done, wanted, given.least_usable, what="made-up chats", cure=cure)
+        return tally.keep(done, wanted, given.min_usable, what="made-up chats", cure=cure)
 
     def _wanted(self, new: int) -> int:
         wanted = round(self.share_of_final / (1 - self.share_of_final) * new)
@@ -166,9 +166,9 @@ def _fault(question: str | None, asking: Asking) -> str | None:
         return "the question has no end"
     if not question:
         return "empty question"
-    if len(question) < asking.shortest:
+    if len(question) < asking.min_chars:
         return "question too short"
-    if len(question) > asking.longest:
+    if len(question) > asking.max_chars:
         return "question too long"
     if question.endswith((":", "\uff1a")):
         return "the question ends with a colon"
@@ -188,12 +188,12 @@ def magpie(
     oversample: Annotated[float, Field(ge=1)] = 3.0,
     max_question_tokens: Annotated[int, Field(ge=1)] = 256,
     max_answer_tokens: Annotated[int, Field(ge=1)] = 512,
-    shortest: Annotated[int, Field(ge=1)] = 8,
-    longest: Annotated[int, Field(ge=1)] = 2000,
+    min_chars: Annotated[int, Field(ge=1)] = 8,
+    max_chars: Annotated[int, Field(ge=1)] = 2000,
     repetition: Annotated[float, Field(ge=0, le=1)] = 0.2,
     similarity: Annotated[float, Field(gt=0, le=1)] = 0.8,
     clusters: Annotated[int, Field(ge=1)] = 20,
-    least_usable: Annotated[float, Field(ge=0, le=1)] = 0.5,
+    min_usable: Annotated[float, Field(ge=0, le=1)] = 0.5,
     seed: int = 0,
 ) -> Plan:
     """Rehearse chats that the model before the stage makes up by itself, without any stored data.
@@ -208,14 +208,14 @@ def magpie(
     oversample: questions drawn per chat wanted.
     max_question_tokens: longest question; a longer one has no end and is left out.
     max_answer_tokens: longest answer; a longer one is left out.
-    shortest: characters of a question at least.
-    longest: characters of a question at most.
+    min_chars: characters of a question at least.
+    max_chars: characters of a question at most.
     repetition: share of 4-grams that may repeat an earlier one, in a question and in an answer.
     similarity: two questions are near-duplicates from this Jaccard similarity of their 5-character
     shingles on, in (0, 1]; the later one is left out.
     clusters: of k-means over the questions; those nearest the centroids are taken, from each cluster
     in proportion to its size.
-    least_usable: refuse when less than this share of the chats wanted is usable.
+    min_usable: refuse when less than this share of the chats wanted is usable.
     seed: added to the arm's seed where questions are drawn.
 
     The model is given its own chat template up to where a user's words would begin (found by
@@ -245,12 +245,12 @@ def magpie(
         max_question_tokens=max_question_tokens,
         max_answer_tokens=max_answer_tokens,
         oversample=oversample,
-        shortest=shortest,
-        longest=longest,
+        min_chars=min_chars,
+        max_chars=max_chars,
         repetition=repetition,
         similarity=similarity,
         clusters=clusters,
-        least_usable=least_usable,
+        min_usable=min_usable,
         seed=plan.seed + seed,
     )
     rows = MagpieRows(plan.examples, _author(plan, author), share_of_final, asking)

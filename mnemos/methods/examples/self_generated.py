@@ -228,7 +228,7 @@ def self_output(
     plan: Plan,
     *,
     share: Share = 1.0,
-    samples: Annotated[int, Field(ge=1, le=1024)] = 32,
+    num_generations: Annotated[int, Field(ge=1, le=1024)] = 32,
     verifier: TextNameOrNone = "normalised",
     min_score: Share = 1.0,
     reference: str | None = None,
@@ -242,7 +242,7 @@ def self_output(
     """Sample the model's own answers and learn, of the right ones, that of the lowest perplexity.
 
     share: of the new rows that are asked about, drawn by seed; 0 is plain fine-tuning.
-    samples: answers sampled to each question.
+    num_generations: answers sampled to each question.
     verifier: what an answer must pass against the gold answer; none takes every answer that ends.
     min_score: what the verifier must give at least; below 1 for the graded ones.
     reference: column of the data that holds what the verifier compares with; the gold answer unless
@@ -269,7 +269,16 @@ def self_output(
     decoding = decoding_of(plan, seed, share, max_new_tokens, temperature, top_p)
     return with_rows(
         plan,
-        OwnSamples(plan.examples, plan.before, check, decoding, share, min_acceptance, unsolved, samples=samples),
+        OwnSamples(
+            plan.examples,
+            plan.before,
+            check,
+            decoding,
+            share,
+            min_acceptance,
+            unsolved,
+            num_generations=num_generations,
+        ),
     )
 
 
@@ -284,7 +293,7 @@ def best_of_n(
     *,
     reward: RewardSettings,
     share: Share = 1.0,
-    samples: Annotated[int, Field(ge=1, le=1024)] = 16,
+    num_generations: Annotated[int, Field(ge=1, le=1024)] = 16,
     min_reward: float | None = None,
     max_missing: Share = 0.1,
     unsolved: Literal["drop", "keep"] = "drop",
@@ -299,7 +308,7 @@ def best_of_n(
     reward: what answers are rewarded for: a verifier, a JSON schema, a reward model or a judge; see
     docs/reward.md.
     share: of the new rows that are asked about, drawn by seed; 0 is plain fine-tuning.
-    samples: answers sampled to each question.
+    num_generations: answers sampled to each question.
     min_reward: what the best sample must be worth at least; none asks nothing of it.
     max_missing: share of rewards that may be missing, in [0, 1]; above it the study stops with the
     counts by reason.
@@ -333,7 +342,7 @@ def best_of_n(
         share,
         min_acceptance,
         unsolved,
-        samples=samples,
+        num_generations=num_generations,
         reward=make(reward, plan.before),
         max_missing=max_missing,
         least=min_reward,

@@ -43,7 +43,7 @@ class Synthesis:
     longest_input: int
     longest_output: int
     max_new_tokens: int
-    least_usable: float
+    min_usable: float
     seed: int
 
 
@@ -77,7 +77,7 @@ class SyntheticRows(Unwritten):
         ordered = [rows[i] for i in sorted(chosen)] + [row for i, row in enumerate(rows) if i not in chosen]
         done = fill(ordered, wanted, lambda lot: self._answered(tally, lot))
         cure = "raise ssr.oversample or ssr.max_new_tokens, show more demonstrations, or name a larger ssr.author"
-        return tally.keep(done, wanted, given.least_usable, what=f"rows like those of {self.task}", cure=cure)
+        return tally.keep(done, wanted, given.min_usable, what=f"rows like those of {self.task}", cure=cure)
 
     def _demonstrations(self, stored: Sequence[Example]) -> list[Example]:
         """Rows to show: one question and one answer, all under the same system turn."""
@@ -205,7 +205,7 @@ def ssr(
     longest_input: Annotated[int, Field(ge=1)] = 2000,
     longest_output: Annotated[int, Field(ge=1)] = 512,
     max_new_tokens: Annotated[int, Field(ge=1)] = 512,
-    least_usable: Annotated[float, Field(ge=0, le=1)] = 0.5,
+    min_usable: Annotated[float, Field(ge=0, le=1)] = 0.5,
     seed: int = 0,
 ) -> Plan:
     """Rehearse rows of earlier tasks that a base model makes up from a few kept ones and the model answers itself.
@@ -225,7 +225,7 @@ def ssr(
     longest_input: in characters; rows with a longer one are left out.
     longest_output: in characters; rows with a longer one are left out.
     max_new_tokens: longest sample, and longest new answer, in tokens.
-    least_usable: refuse when less than this share of the budget is usable.
+    min_usable: refuse when less than this share of the budget is usable.
     seed: added to the arm's seed where demonstrations, prompts and samples are drawn.
 
     Rows of the kinds messages (one question, one answer, and a system turn if all share it) and
@@ -265,7 +265,7 @@ def ssr(
         longest_input=longest_input,
         longest_output=longest_output,
         max_new_tokens=max_new_tokens,
-        least_usable=least_usable,
+        min_usable=min_usable,
         seed=plan.seed + seed,
     )
     old = tuple(

@@ -1,6 +1,6 @@
 """Training on the model's own answers by what they are worth (`core.rollouts.OwnAnswers`).
 
-At the beginning of every `steps` optimiser steps the model answers the prompts of the batch, `samples`
+At the beginning of every `num_iterations` optimiser steps the model answers the prompts of the batch, `num_generations`
 times each; the reward says what the answers are worth, the credit what follows for each token, and the
 plan's terms learn from that. Rehearsed rows in the batch are learned as they stand.
 """
@@ -102,13 +102,13 @@ class Batches(batches.Batches):
         self.sample = RolloutSampler(trainer)
         seed = plan.seed if plan.train.data_seed is None else plan.train.data_seed
         inner = Schedule([len(row[0]) for row in trainer.rows], prompts_a_batch(self.draw, args), seed)
-        repeats = args.gradient_accumulation_steps * self.draw.steps
+        repeats = args.gradient_accumulation_steps * self.draw.num_iterations
         self.order = RolloutOrder(inner, repeats, args.process_index, args.world_size)
         self.ledger = Ledger(self.draw)
         self.kept: list[dict[str, Any]] = []
         self.head = self._value_head() if "values" in self.draw.asks else None
         self.states: torch.Tensor | None = None
-        self.columns = ["advantage", *(["now"] if self.draw.steps > 1 else [])]
+        self.columns = ["advantage", *(["now"] if self.draw.num_iterations > 1 else [])]
         self.columns += ["before"] if self.draw.keeps_before else []
         self.columns += ["values", "returns"] if self.head is not None else []
 
@@ -137,7 +137,7 @@ class Batches(batches.Batches):
 
     def of_step(self, taken: list[list[int]]) -> list[dict[str, Any]]:
         """The step's micro-batches, with answers of this batch of rollouts."""
-        if self.trainer.state.global_step % self.draw.steps == 0:
+        if self.trainer.state.global_step % self.draw.num_iterations == 0:
             self.kept = self._draw([place for places in taken for place in places])
         if self.head is not None:
             self.head.zero_grad()
@@ -147,7 +147,7 @@ class Batches(batches.Batches):
         rows, examples = self.trainer.rows, self.trainer.prepared.examples
         taught = [rows[place][0] for place in places if not is_new(examples[place].origin)]
         # A group of answers stands side by side, so that its advantages can be taken together.
-        asked = [place for place in places if is_new(examples[place].origin) for _ in range(self.draw.samples)]
+        asked = [place for place in places if is_new(examples[place].origin) for _ in range(self.draw.num_generations)]
         written = self.sample([rows[place][0].ids.tolist() for place in asked])
         answers = [[*ids, *([] if end is None else [end])] for ids, end in written]
         rewards = self._rewards(asked, [ids for ids, _ in written])
@@ -175,8 +175,8 @@ class Batches(batches.Batches):
             if credited.returns:
                 found["returns"] = credited.returns[first + i]
             scored.append((scaled(row, each), {name: found[name] for name in self.columns}))
-        self.sample.tokens += self.draw.steps * sum(map(len, [*filled, *taught]))
-        self.sample.generated += self.draw.steps * sum(len(ids) for ids in answers)
+        self.sample.tokens += self.draw.num_iterations * sum(map(len, [*filled, *taught]))
+        self.sample.generated += self.draw.num_iterations * sum(len(ids) for ids in answers)
         return cut(scored, taught, self.trainer.args.gradient_accumulation_steps, self.columns)
 
     def _rewards(self, asked: Sequence[int], written: Sequence[Sequence[int]]) -> list[Rewarded]:
@@ -192,11 +192,11 @@ class Batches(batches.Batches):
         """now, before, values of the drawn tokens, as far as asked for; now and before also where the
         next log wants the divergence."""
         asks = self.draw.asks
-        logged = (self.trainer.state.global_step // self.draw.steps) % max(
-            1, self.trainer.args.logging_steps // self.draw.steps
+        logged = (self.trainer.state.global_step // self.draw.num_iterations) % max(
+            1, self.trainer.args.logging_steps // self.draw.num_iterations
         ) == 0
         before = "before" in asks or logged
-        if not (before or "values" in asks or self.draw.steps > 1):
+        if not (before or "values" in asks or self.draw.num_iterations > 1):
             return {}
         size, device = self.trainer.args.per_device_train_batch_size, self.trainer.args.device
         out: dict[str, list[Floats]] = {}
@@ -277,7 +277,7 @@ class Batches(batches.Batches):
             answer=answer,
             answers=len(inputs["lengths"]),
             advantage=advantage,
-            old=at("now") if self.draw.steps > 1 else None,
+            old=at("now") if self.draw.num_iterations > 1 else None,
             before=at("before"),
             returns=at("returns"),
             values=at("values"),
@@ -326,7 +326,7 @@ class Batches(batches.Batches):
 
     def save(self, checkpoint: Path) -> None:
         """Each process writes its own answers, if the next step learns from them again."""
-        again = self.trainer.state.global_step % self.draw.steps != 0
+        again = self.trainer.state.global_step % self.draw.num_iterations != 0
         kept = {
             "batches": self.kept if again else [],
             "tokens": self.sample.tokens,

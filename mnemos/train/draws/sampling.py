@@ -67,15 +67,15 @@ class RolloutOrder(Sampler[list[int]]):
 def prompts_a_batch(draw: OwnAnswers, args: Any) -> int:
     """Prompts of one rollout batch over all processes. Raises UsageError, naming the nearest valid batch."""
     answers = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-    if answers % draw.samples == 0:
-        return answers // draw.samples  # type: ignore[no-any-return]
+    if answers % draw.num_generations == 0:
+        return answers // draw.num_generations  # type: ignore[no-any-return]
     others = args.gradient_accumulation_steps * args.world_size
-    unit = draw.samples // math.gcd(draw.samples, others)
+    unit = draw.num_generations // math.gcd(draw.num_generations, others)
     nearest = max(1, round(args.per_device_train_batch_size / unit)) * unit
     raise UsageError(
         f"train.per_device_train_batch_size = {args.per_device_train_batch_size}"
         f" ({answers} answers a step with accumulation and processes)",
-        f"must give whole groups of {draw.samples} samples",
+        f"must give whole groups of {draw.num_generations} samples",
         f"the nearest valid value is {nearest}",
     )
 
@@ -119,9 +119,9 @@ class RolloutSampler:
                 "cannot forget a forward pass of some processes alone, and with FSDP each writes its own answers",
                 "install torch 2.13 or later, or train on one process per whole model (plain torchrun)",
             )
-        if trainer.plan.train.draw_with != LOCAL:
+        if trainer.plan.train.generation_backend != LOCAL:
             raise UsageError(
-                f"train.draw_with = {trainer.plan.train.draw_with}",
+                f"train.generation_backend = {trainer.plan.train.generation_backend}",
                 "is given whole parameters, which FSDP cuts up",
                 "leave it out, or train on one process per whole model (plain torchrun)",
             )
@@ -131,7 +131,7 @@ class RolloutSampler:
         trainer = self.trainer
         assert trainer.stage is not None
         draw, stop = trainer.plan.draw, frozenset(trainer.stage.renderer.stop_ids)
-        if trainer.plan.train.draw_with != LOCAL:
+        if trainer.plan.train.generation_backend != LOCAL:
             if self.vllm is None:
                 self.vllm = VLLMSampler(trainer, trainer.stage.renderer.tokenizer)
             return self.vllm(prompts, stop)

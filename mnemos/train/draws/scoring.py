@@ -130,7 +130,7 @@ class Ledger:
 
     def _flat(self, drawing: Drawing) -> tuple[int, int]:
         """Groups without two different rewards, and groups; single answers are compared with all."""
-        groups = drawing.groups if self.draw.samples > 1 else np.zeros_like(drawing.groups)
+        groups = drawing.groups if self.draw.num_generations > 1 else np.zeros_like(drawing.groups)
         names = np.unique(groups)
         lots = (drawing.rewards[groups == name] for name in names)
         return sum(len(np.unique(lot[~np.isnan(lot)])) < 2 for lot in lots), len(names)

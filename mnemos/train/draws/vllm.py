@@ -22,7 +22,7 @@ def gpu() -> bool:
 
 
 class VLLMSampler:
-    """`train.draw_with`: vllm shares the GPU of each process, an address is a server on other GPUs.
+    """`train.generation_backend`: vllm shares the GPU of each process, an address is a server on other GPUs.
 
     Traps: 1. a seed for each answer would make all samples of a group equal, so vLLM draws from its own
     generator: a training that was killed continues, but not to the same weights. 2. its probabilities differ
@@ -31,9 +31,11 @@ class VLLMSampler:
 
     def __init__(self, trainer: Any, tokenizer: Any) -> None:
         """Raises UsageError without vLLM or a GPU, ModelError where vLLM cannot begin."""
-        where = trainer.plan.train.draw_with
+        where = trainer.plan.train.generation_backend
         if not gpu():
-            raise UsageError(f"train.draw_with = {where}", "needs a CUDA GPU, and there is none here", "leave it out")
+            raise UsageError(
+                f"train.generation_backend = {where}", "needs a CUDA GPU, and there is none here", "leave it out"
+            )
         from trl.generation import vllm_generation
 
         make: Any = vllm_generation.VLLMGeneration  # parts of it have no types
@@ -52,11 +54,11 @@ class VLLMSampler:
             )
         except ImportError as error:
             cure = "pip install vllm at a version that its torch allows, or leave it out"
-            raise UsageError(f"train.draw_with = {where}", f"needs vLLM here ({error})", cure) from None
+            raise UsageError(f"train.generation_backend = {where}", f"needs vLLM here ({error})", cure) from None
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             said = " ".join(str(error).split())[:300]
             raise ModelError(
-                f"train.draw_with = {where}", f"vLLM cannot begin: {said}", "see docs/on_policy.md"
+                f"train.generation_backend = {where}", f"vLLM cannot begin: {said}", "see docs/on_policy.md"
             ) from None
 
     def __call__(self, prompts: Sequence[Sequence[int]], stop: frozenset[int]) -> list[Written]:

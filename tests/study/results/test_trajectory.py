@@ -27,7 +27,7 @@ TRAIN = {
     "logging_steps": 1,
     "lr_scheduler_type": "constant",
 }
-GRPO = {"reward": {"verifier": "chrf"}, "samples": 2, "max_new_tokens": 4}
+GRPO = {"reward": {"verifier": "chrf"}, "num_generations": 2, "max_new_tokens": 4}
 ARMS: dict[str, Any] = {
     "twin": [],
     "half": [{"weights": {"expression": "0.5*after + 0.5*before"}}],

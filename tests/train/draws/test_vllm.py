@@ -62,7 +62,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
 
 def taught(model: Path, where: str) -> Plan:
     draw = SelfTaught(5, COLD, 0.25, TEMPLATE)
-    settings: dict[str, Any] = {"per_device_train_batch_size": 3, "max_length": 256, "draw_with": where}
+    settings: dict[str, Any] = {"per_device_train_batch_size": 3, "max_length": 256, "generation_backend": where}
     return plan(model, examples=chats(), weigh=(), draw=draw, objective=(TeacherDivergence("forward"),), **settings)
 
 
@@ -103,8 +103,8 @@ def raising(error: Exception) -> Callable[..., Any]:
 
 
 def test_refusals(sharp: Path, engine: type[StandIn], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="draw_with"):
-        TrainSettings(draw_with="vlm")
+    with pytest.raises(ValueError, match="generation_backend"):
+        TrainSettings(generation_backend="vlm")
     monkeypatch.setattr(vllm_generation, "VLLMGeneration", raising(ConnectionError("nobody there")))
     with pytest.raises(ModelError, match="vLLM cannot begin: nobody there"):
         train(taught(sharp, "http://localhost:1"), tmp_path / "a", quiet=True)
