@@ -116,7 +116,8 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class Score:
     """One item's score. value: NaN when missing, and then `reason` says why. weight: the item's
-    share in the suite's mean (bytes for bits per byte, 1 elsewhere)."""
+    share in the suite's mean (bytes for bits per byte, 1 elsewhere). note: what a kind read the answer as,
+    where that says more than the value ("answered, unclear")."""
 
     suite: str
     item: str
@@ -124,6 +125,7 @@ class Score:
     reason: str | None = None
     weight: float = 1.0
     cluster: str | None = None
+    note: str | None = None
 
     def __post_init__(self) -> None:
         if math.isnan(self.value) != (self.reason is not None):

@@ -65,7 +65,13 @@ def score(suite: Suite, answers: Sequence[Answer]) -> list[Score]:
     values = KINDS[suite.kind].score(suite.settings, items, answers)
     return [
         Score(
-            suite.name, item.id, value[0], value[1], weight=value[2] if len(value) == 3 else 1.0, cluster=item.cluster
+            suite.name,
+            item.id,
+            value[0],
+            value[1],
+            weight=value[2] if len(value) > 2 else 1.0,
+            cluster=item.cluster,
+            note=value[3] if len(value) > 3 else None,
         )
         for item, value in zip(items, values, strict=True)
     ]
@@ -210,7 +216,7 @@ def file_name(suite: str) -> str:
 
 def save_measured(folder: str | Path, measured: Mapping[str, Measured]) -> None:
     """Write one file a suite, one line an item: {suite, item, text, finished, tokens, data, score,
-    reason, weight, cluster}; a missing score is null with its reason."""
+    reason, weight, cluster, and note where there is one}; a missing score is null with its reason."""
     refuse_clash(measured, "suites")
     for name, found in measured.items():
         write_jsonl(Path(folder) / file_name(name), map(_row, found.answers, found.scores))
@@ -228,6 +234,7 @@ def _row(answer: Answer, score: Score) -> dict[str, Any]:
         "reason": score.reason,
         "weight": score.weight,
         "cluster": score.cluster,
+        **({} if score.note is None else {"note": score.note}),
     }
 
 
@@ -249,4 +256,4 @@ def load_measured(folder: str | Path) -> dict[str, Measured]:
 
 def _score_of(row: Mapping[str, Any]) -> Score:
     value = math.nan if row["score"] is None else float(row["score"])
-    return Score(row["suite"], row["item"], value, row["reason"], row["weight"], row["cluster"])
+    return Score(row["suite"], row["item"], value, row["reason"], row["weight"], row["cluster"], row.get("note"))

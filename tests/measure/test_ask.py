@@ -13,7 +13,7 @@ from mnemos.core.nouns import Answer, Generation, OptionScore
 from mnemos.measure.ask import load_measured, measure, save_measured, score
 from mnemos.measure.compare import comparisons
 from mnemos.measure.suite import Suite, load_suites
-from mnemos.rewards.refusal import is_refusal
+from mnemos.rewards.refusal.reading import is_refusal
 from mnemos.sources.similarity import repeated_4grams
 from tests.measure.fakes import FakeModel, said
 
@@ -230,7 +230,7 @@ ORACLE = [
     {"name": "g", "kind": "generated", "items": [{"prompt": "p", "answer": "p"}, {"prompt": "q", "answer": "q"}]},
     {"name": "c", "kind": "choice", "items": [{"prompt": "p", "options": ["p", "z"], "answer": 0}]},
     {"name": "m", "kind": "mc1", "items": [{"prompt": "p", "options": ["z", "p"], "answer": "p"}]},
-    {"name": "r", "kind": "refusal", "items": [{"prompt": "p", "expect": "answer"}]},
+    {"name": "r", "kind": "refusal", "items": [{"prompt": "good day", "expect": "answer"}]},
 ]
 
 

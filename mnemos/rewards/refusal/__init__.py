@@ -1,0 +1,1 @@
+"""Refusals: what an answer is, by its wording or by a judge."""
