@@ -26,10 +26,10 @@ FEWEST = 5
 """Points below which nothing is fitted: a quadratic has three free numbers."""
 
 
-def razor(
+def kl_forgetting(
     suites: Sequence[SuiteScores], divergences: Sequence[str], arms: Sequence[str], *, seed: int = 0
 ) -> dict[str, Any] | None:
-    """The `razor` of results.json; None without a divergence on new prompts or an old suite in points.
+    """The `kl_forgetting` of results.json; None without a divergence on new prompts or an old suite in points.
 
     divergences: names of the suites of KL(before || after) on new prompts; x is their mean. Returns suites,
     old (names), points (one a run: arm, replicate (its place), kl, forgotten), and fit: None with why_not,

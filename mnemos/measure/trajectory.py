@@ -42,7 +42,7 @@ NOTED = (REWARD, "kl_to_before")
 
 
 @dataclass(frozen=True)
-class AlongSuite:
+class SuiteCurves:
     """One suite over one arm's training. values: float[S, M, n], seeds by moments (the model before first) by
     items, NaN without a score. weight: float[n]. clusters: of the items."""
 
@@ -56,18 +56,18 @@ class AlongSuite:
 
 
 @dataclass(frozen=True)
-class AlongArm:
+class ArmCurves:
     """One arm. steps: float[S, M], optimiser steps at each moment. noted: name -> float[S, M - 1], means within
     the stretches, NaN where nothing was noted."""
 
     name: str
     steps: Floats
     noted: Mapping[str, Floats]
-    suites: Sequence[AlongSuite]
+    suites: Sequence[SuiteCurves]
 
 
-def along(arms: Sequence[AlongArm]) -> list[dict[str, Any]]:
-    """The `arms` in `along` of results.json.
+def trajectories(arms: Sequence[ArmCurves]) -> list[dict[str, Any]]:
+    """The `arms` in `trajectory` of results.json.
 
     One entry an arm: arm; steps, of each moment, the mean over seeds; noted, name -> {mean, low, high} for each
     stretch (intervals over seeds), only of names that every stretch has; rise, {mean, low, high} of the reward's
@@ -78,7 +78,7 @@ def along(arms: Sequence[AlongArm]) -> list[dict[str, Any]]:
     return [_arm(arm) for arm in arms]
 
 
-def _arm(arm: AlongArm) -> dict[str, Any]:
+def _arm(arm: ArmCurves) -> dict[str, Any]:
     noted = {name: values for name, values in arm.noted.items() if np.isfinite(values).all()}
     reward = noted.get(REWARD)
     return {
@@ -100,16 +100,16 @@ def _over_seeds(values: Floats) -> dict[str, float | None]:
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
-def _kept(suite: AlongSuite) -> Any:
+def _kept(suite: SuiteCurves) -> Any:
     """bool[n]: items with a score in every seed at every moment."""
     return np.isfinite(suite.values).all(axis=(0, 1))
 
 
-def _clusters(suite: AlongSuite, kept: Any) -> list[str | None]:
+def _clusters(suite: SuiteCurves, kept: Any) -> list[str | None]:
     return [cluster for cluster, keep in zip(suite.clusters, kept, strict=True) if keep]
 
 
-def _suite(suite: AlongSuite) -> dict[str, Any]:
+def _suite(suite: SuiteCurves) -> dict[str, Any]:
     kept = _kept(suite)
     moments: list[dict[str, float | None]] = []
     for moment in range(suite.values.shape[1]):
@@ -124,7 +124,7 @@ def _suite(suite: AlongSuite) -> dict[str, Any]:
     return {"items": int(kept.sum()), "missing": int((~kept).sum()), "moments": moments}
 
 
-def hacking(arm: AlongArm, reward: Floats) -> list[dict[str, Any]]:
+def hacking(arm: ArmCurves, reward: Floats) -> list[dict[str, Any]]:
     """One entry for each suite of what is taught that fell, proven, while the reward rose, proven: suite, moment
     (the one that it fell from; of several, that of the largest fall), reward and score ({start, end, delta, low,
     high}) and p_holm.
@@ -149,7 +149,7 @@ def hacking(arm: AlongArm, reward: Floats) -> list[dict[str, Any]]:
     return [entry for _, entry in proven.values()]
 
 
-def _pair(suite: AlongSuite, moment: int, reward: Floats) -> tuple[dict[str, Any], float, float]:
+def _pair(suite: SuiteCurves, moment: int, reward: Floats) -> tuple[dict[str, Any], float, float]:
     """What one suite and the reward did from a moment to the end: the entry, how far the suite fell, and the p
     value of both, which is 1 unless both intervals lie on their side of 0."""
     kept = _kept(suite)

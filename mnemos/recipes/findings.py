@@ -221,7 +221,7 @@ def _to_before(results: Mapping[str, Any], arm: str, measure: str) -> Numbers | 
         entry = next((point[measure] for point in points if point["arm"] == arm), None)
         return None if entry is None else (entry["mean"], entry["low"], entry["high"])
     if measure == REWARD:
-        curves = (results.get("along") or {}).get("arms") or ()
+        curves = (results.get("trajectory") or {}).get("arms") or ()
         rise = next((curve.get("rise") for curve in curves if curve["arm"] == arm), None)
         return None if rise is None else (rise["mean"], rise["low"], rise["high"])
     rows = results.get("comparisons") or ()

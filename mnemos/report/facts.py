@@ -205,58 +205,6 @@ class Flip:
 
 
 @dataclass(frozen=True, slots=True)
-class Razor:
-    """Forgetting against KL(before || after) on new prompts. points: (arm, nats per token, points
-    forgotten), one a run. curve: the quadratic's coefficients in points, constant first; empty where
-    nothing was fitted, and then why_not. r2, off: (mean, low, high); off, in points, of one arm each: how
-    far it lies from the curve of the others."""
-
-    points: tuple[tuple[int, float, float], ...]
-    curve: tuple[float, ...]
-    r2: tuple[float | None, float | None, float | None]
-    spearman: float | None
-    off: tuple[tuple[str, float | None, float | None, float | None], ...]
-    why_not: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class AlongCurve:
-    """One arm's line over training. name: a suite, or what training noted, which has no unit. points: (step,
-    mean, low, high), on the shown scale."""
-
-    name: str
-    unit: str
-    arm: int
-    points: tuple[tuple[float, float, float | None, float | None], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Hacked:
-    """A suite that fell while the reward of training rose, both proven, from `step` to the end. reward, score:
-    start, end, delta, low, high; the score's on the shown scale."""
-
-    arm: int
-    suite: str
-    unit: str
-    step: float
-    reward: tuple[float | None, ...]
-    score: tuple[float | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Along:
-    """What was measured while the arms trained, and which rewards were hacked."""
-
-    curves: tuple[AlongCurve, ...]
-    hacked: tuple[Hacked, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """One panel each: what training noted, then the suites."""
-        return tuple(dict.fromkeys(curve.name for curve in sorted(self.curves, key=lambda curve: curve.unit != "")))
-
-
-@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything the report prints."""
 
@@ -270,8 +218,8 @@ class Facts:
     flips: tuple[Flip, ...]
     frontier: Frontier | None = None
     sweep: Sweep | None = None
-    razor: Razor | None = None
-    along: Along | None = None
+    sections: Mapping[str, Any] = field(default_factory=dict)
+    """Section -> its record (see `report.sections`)."""
 
     @property
     def changes(self) -> tuple[Change, ...]:

@@ -10,7 +10,6 @@ import io
 import shutil
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -20,16 +19,13 @@ from rich.text import Text
 
 from mnemos.report.advice import advise
 from mnemos.report.claims import claim_words
-from mnemos.report.facts import ROLES, Arm, Change, Facts, Grid
+from mnemos.report.facts import ROLES, Arm, Change, Facts
 from mnemos.report.headlines import headline
-from mnemos.report.kl_forgetting import razor_words
-from mnemos.report.trajectory import hacking_words
+from mnemos.report.section import Table as Tabled
+from mnemos.report.sections import present
 from mnemos.report.verdicts import (
-    METRICS,
     TONES,
     cost_line,
-    metric_interval,
-    metric_words,
     missing_words,
     sentence,
     tone,
@@ -74,21 +70,21 @@ def _parts(facts: Facts, width: int) -> Iterator[RenderableType]:
         if len(facts.arms) > MANY:
             yield from _missing(arm)
     yield from _advice(facts, width)
-    if facts.razor:
-        yield Text()
-        yield Text("Forgetting against KL(before || after) on the new prompts. " + " ".join(razor_words(facts.razor)))
-    for said in hacking_words(facts):
-        yield Text()
-        yield Text(said, style=STYLES["lost"])
+    for section, record in present(facts):
+        said = section.words(facts, record)
+        if said:
+            yield Text()
+            yield Text(f"{section.TITLE}. {' '.join(said)}", style=STYLES["lost"] if section.LOUD else "")
     if len(facts.arms) > MANY:
         yield Text()
         yield Text(f"Every suite of these {len(facts.arms)} arms is in report.html and in the md format.", style="dim")
     for arm in facts.arms if len(facts.arms) <= MANY else ():
         yield Text()
         yield from _arm(arm, facts, width)
-    for grid in facts.grids:
-        yield Text()
-        yield from _grid(grid, width)
+    for section, record in present(facts):
+        for tabled in section.tables(facts, record):
+            yield Text()
+            yield from _tabled(tabled, width)
     yield Text()
     yield Text(_footer(facts), style="dim")
 
@@ -201,33 +197,24 @@ def _verdict(change: Change) -> Text:
     return Text(verdict_words(change, tolerance=False), style=STYLES[TONES[change.verdict]])
 
 
-def _grid(grid: Grid, width: int) -> Iterator[RenderableType]:
-    seeds = counted(grid.seeds, "seed")
-    yield Text.assemble(
-        (f"{grid.title}: {'all tasks' if grid.pooled else 'score on each task after each task'}", "bold underline"),
-        f"  points, mean of {seeds.replace('seed', 'run') if grid.pooled else seeds}",
-    )
-    if grid.pooled:
-        pass
-    elif width >= 24 + 10 * len(grid.tasks):
-        yield _matrix(grid)
+def _tabled(tabled: Tabled, width: int) -> Iterator[RenderableType]:
+    """A table of a section; a row a line where the terminal is too narrow for its columns."""
+    yield Text(tabled.title, style="bold underline")
+    if width >= 24 + 10 * (len(tabled.heads) - 1):
+        yield from [_columns(tabled)] if tabled.heads else []
     else:
-        for j, task in enumerate(grid.tasks):
-            line = ", ".join(figure(row[j], "points") for row in (grid.before, *grid.rows))
-            yield Padding(Text(f"{task}: {line}"), (0, 0, 0, 2))
-    for name, (mean, low, high) in grid.metrics.items():
-        said = f"{METRICS.get(name, name)}: {metric_words(name, mean)} {metric_interval(name, low, high)}"
-        yield Padding(Text(said.rstrip()), (0, 0, 0, 2))
+        for j, head in enumerate(tabled.heads[1:], 1):
+            yield Padding(
+                Text(f"{head}: {', '.join(row[j] for row in tabled.rows if row[0] != 'joint')}"), (0, 0, 0, 2)
+            )
+    for name, words in tabled.lines:
+        yield Padding(Text(f"{name}: {words}"), (0, 0, 0, 2))
 
 
-def _matrix(grid: Grid) -> Table:
+def _columns(tabled: Tabled) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
-    table.add_column("after learning", overflow="fold")
-    for task in grid.tasks:
-        table.add_column(Text(task), justify="right", overflow="fold")
-    rows: list[tuple[str, Any]] = [("(before)", grid.before)]
-    rows += [(grid.tasks[i] if i < len(grid.tasks) else str(i), row) for i, row in enumerate(grid.rows)]
-    rows += [("(joint)", grid.joint)] if grid.joint else []
-    for name, values in rows:
-        table.add_row(Text(name), *(Text(figure(value, "points")) for value in values))
+    for place, head in enumerate(tabled.heads):
+        table.add_column(Text(head), justify="right" if place else "left", overflow="fold")
+    for row in tabled.rows:
+        table.add_row(*(Text(cell) for cell in row))
     return table

@@ -12,18 +12,15 @@ from typing import Any
 
 from mnemos.report.advice import advise
 from mnemos.report.claims import claim_words
-from mnemos.report.facts import Arm, Change, Facts, Flip, Grid
+from mnemos.report.facts import Arm, Change, Facts, Flip
 from mnemos.report.headlines import headline
-from mnemos.report.kl_forgetting import razor_words
 from mnemos.report.provenance import plain, provenance
-from mnemos.report.trajectory import hacking_words
+from mnemos.report.section import Table
+from mnemos.report.sections import present
 from mnemos.report.verdicts import (
     GLOSSARY,
-    METRICS,
     change_words,
     cost_words,
-    metric_interval,
-    metric_words,
     missing_words,
     sentence,
     verdict_words,
@@ -135,16 +132,11 @@ def _blocks(facts: Facts) -> Iterator[str]:
     yield "## Ledger"
     for arm in facts.arms:
         yield from _arm(arm, facts)
-    if facts.razor:
-        yield "## Forgetting and KL(before || after) on the new prompts"
-        yield escape(" ".join(razor_words(facts.razor)))
-    if facts.along and facts.along.hacked:
-        yield "## Reward hacking"
-        yield from (escape(said) for said in hacking_words(facts))
-    if facts.grids:
-        yield "## Score matrix"
-        for grid in facts.grids:
-            yield from _grid(grid)
+    for section, record in present(facts):
+        blocks = [*(escape(said) for said in section.words(facts, record)), *_tables(section.tables(facts, record))]
+        if blocks:
+            yield f"## {escape(section.TITLE)}"
+            yield from blocks
     if any(cost_words(arm) for arm in facts.arms):
         yield "## Cost"
         yield _costs(facts)
@@ -212,24 +204,14 @@ def _row(change: Change) -> list[str]:
     ]
 
 
-def _grid(grid: Grid) -> Iterator[str]:
-    unit = "run" if grid.pooled else "seed"
-    yield f"### {escape(grid.title)}: points, mean of {counted(grid.seeds, unit)}"
-    rows = [("before", grid.before), *(_task_row(grid, place) for place in range(len(grid.rows)))]
-    rows += [("joint", grid.joint)] if grid.joint else []
-    body = [[escape(name), *(figure(cell, "points") for cell in cells)] for name, cells in rows]
-    if not grid.pooled:
-        yield table(["after learning", *(escape(task) for task in grid.tasks)], body, range(1, len(grid.tasks) + 1))
-    lines = []
-    for name, (mean, low, high) in grid.metrics.items():
-        words = f"{metric_words(name, mean)} {metric_interval(name, low, high)}".strip()
-        lines.append(f"- **{escape(METRICS.get(name, name))}**: {escape(words)}")
-    if lines:
-        yield "\n".join(lines)
-
-
-def _task_row(grid: Grid, place: int) -> tuple[str, tuple[float | None, ...]]:
-    return (grid.tasks[place] if place < len(grid.tasks) else str(place + 1)), grid.rows[place]
+def _tables(tables: Iterable[Table]) -> Iterator[str]:
+    for one in tables:
+        yield f"### {escape(one.title)}"
+        if one.heads:
+            rows = [[escape(cell) for cell in row] for row in one.rows]
+            yield table([escape(head) for head in one.heads], rows, range(1, len(one.heads)))
+        if one.lines:
+            yield "\n".join(f"- **{escape(name)}**: {escape(words)}" for name, words in one.lines)
 
 
 def _costs(facts: Facts) -> str:

@@ -17,19 +17,16 @@ from markupsafe import Markup
 from mnemos.report import plots
 from mnemos.report.advice import advise
 from mnemos.report.claims import claim_words
-from mnemos.report.facts import ROLES, Change, Facts, Flip, Grid, Suite, plane
+from mnemos.report.facts import ROLES, Change, Facts, Flip, Suite, plane
 from mnemos.report.headlines import headline
-from mnemos.report.kl_forgetting import razor_words
 from mnemos.report.provenance import plain, provenance
-from mnemos.report.svg import PALETTE, SHAPES
-from mnemos.report.trajectory import hacking_words
+from mnemos.report.section import Section
+from mnemos.report.sections import present
+from mnemos.report.svg import PALETTE, SHAPES, Drawing
 from mnemos.report.verdicts import (
     GLOSSARY,
-    METRICS,
     TONES,
     cost_words,
-    metric_interval,
-    metric_words,
     missing_words,
     sentence,
     short_words,
@@ -119,12 +116,7 @@ def _context(facts: Facts) -> dict[str, Any]:
         "health": [_drawing(panel) for panel in plots.deltas(facts, "health")],
         "advice": _advice(facts),
         "sweep": [(axis, also, _drawing(drawing)) for axis, also, drawing in plots.sweep(facts)],
-        "replay": [(also, _drawing(drawing)) for also, drawing in plots.replay(facts)],
-        "matrices": list(zip(map(Markup, plots.score_matrices(facts)), map(_metrics, facts.grids), strict=True)),
-        "razor": _drawing(plots.razor(facts)) if facts.razor else None,
-        "razor_words": [typeset(said) for said in razor_words(facts.razor)] if facts.razor else [],
-        "along": _drawing(plots.along(facts)),
-        "hacking": [typeset(said) for said in hacking_words(facts)],
+        "sections": [_section(facts, section, record) for section, record in present(facts)],
         "losses": _drawing(plots.losses(facts)),
         "notes": _drawing(plots.notes(facts)),
         "flips": _flips(facts),
@@ -146,7 +138,27 @@ def _role(role: str) -> str:
     return ROLES.get(role, role)
 
 
-def _drawing(drawing: plots.Drawing) -> tuple[Markup, Markup] | None:
+def _section(facts: Facts, section: Section, record: Any) -> dict[str, Any]:
+    figures = section.figures(facts, record)
+    return {
+        "id": section.KEY.replace("_", "-"),
+        "title": section.TITLE,
+        "lead": typeset(section.LEAD),
+        "figures": [
+            {
+                "title": figure.title,
+                "lead": typeset(figure.lead),
+                "drawing": _drawing(figure.drawing),
+                "lines": [(name, typeset(words), typeset(around)) for name, words, around in figure.lines],
+            }
+            for figure in figures
+        ],
+        "small": all(figure.drawing.narrow == "" for figure in figures),
+        "words": [typeset(said) for said in section.words(facts, record)],
+    }
+
+
+def _drawing(drawing: Drawing) -> tuple[Markup, Markup] | None:
     return (Markup(drawing.wide), Markup(drawing.narrow)) if drawing else None
 
 
@@ -238,13 +250,6 @@ def _advice(facts: Facts) -> dict[str, Any] | None:
 
 def _cell(change: Change) -> dict[str, str]:
     return {"tone": TONES[change.verdict], "words": typeset(short_words(change)), "long": verdict_words(change)}
-
-
-def _metrics(grid: Grid) -> list[tuple[str, str, str]]:
-    return [
-        (METRICS.get(name, name), typeset(metric_words(name, mean)), typeset(metric_interval(name, low, high)))
-        for name, (mean, low, high) in grid.metrics.items()
-    ]
 
 
 def _flips(facts: Facts) -> list[tuple[str, list[dict[str, Any]], int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mnemos.report.facts import Arm, Facts
-from mnemos.report.plot_sequence import stretched
+from mnemos.report.plot_losses import stretched
 from mnemos.report.svg import Scale, Sheet, arm_colour, draw, fit, text_width, tick_text
 from mnemos.report.words import typeset
 

@@ -1,4 +1,4 @@
-"""results.json -> Facts. With `standing`, the only module of the room that knows the file's keys."""
+"""results.json -> Facts. With `standing` and the sections, the only modules of the room that know the file's keys."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ from mnemos.report.facts import (
     Suite,
     Writing,
 )
-from mnemos.report.kl_forgetting import read_razor
+from mnemos.report.sections import read_sections
 from mnemos.report.standing import read_frontier, read_sweep
-from mnemos.report.trajectory import read_along
 from mnemos.report.words import clean, number, scaled
+
+RENAMED = {"along": "trajectory", "along_seconds": "trajectory_seconds", "razor": "kl_forgetting"}
+"""Keys that results.json had in earlier versions."""
 
 
 def read(results: Mapping[str, Any]) -> Facts:
@@ -40,10 +42,11 @@ def read(results: Mapping[str, Any]) -> Facts:
         raise UsageError(
             f"results.json format {results['format']!r}", "must be 1", "use the version of mnemos that wrote it"
         )
+    results = {RENAMED.get(key, key): part for key, part in results.items()}
     suites = _suites(results)
     flips = tuple(_flip(flip) for flip in _list(results.get("flips")))
     arms = _arms(results, suites)
-    return Facts(
+    facts = Facts(
         study=clean(results.get("study") or ("comparison" if results.get("kind") == "compare" else "study")),
         created=clean(results.get("created") or ""),
         kind=clean(results.get("kind") or "study"),
@@ -54,9 +57,8 @@ def read(results: Mapping[str, Any]) -> Facts:
         flips=flips,
         frontier=read_frontier(results.get("frontier")),
         sweep=read_sweep(results.get("sweep")),
-        razor=read_razor(results.get("razor"), [arm.name for arm in arms]),
-        along=read_along(results.get("along"), [arm.name for arm in arms], {s.name: s.unit for s in suites.values()}),
     )
+    return replace(facts, sections=read_sections(results, facts))
 
 
 def _map(item: Any) -> Mapping[str, Any]:
@@ -141,7 +143,7 @@ def _run(run: Mapping[str, Any], place: int) -> Run:
         seed=clean(run.get("seed", place)) + _order_words(run.get("order")),
         fingerprint=clean(run.get("fingerprint") or ""),
         scores={clean(name): number(_map(score).get("mean")) for name, score in _map(run.get("scores")).items()},
-        cost={str(key): number(value) for key, value in _map(run.get("cost")).items()},
+        cost={RENAMED.get(str(key), str(key)): number(value) for key, value in _map(run.get("cost")).items()},
         losses=_curve(run.get("losses")),
         counts={clean(key): int(n) for key, n in _map(run.get("counts")).items() if isinstance(n, int)},
         written=tuple(_writing(_map(one)) for one in _list(run.get("written"))),

@@ -48,6 +48,9 @@ PALETTE: dict[str, tuple[str, str]] = {
     "arm-7": ("#5b5f67", "#b9bdc5"),
 }
 LIGHT = {name: pair[0] for name, pair in PALETTE.items()}
+WIDE, NARROW = 860, 340
+"""Pixels across of the two drawings of a figure."""
+
 SHAPES = ("X", "o", "s", "^", "D", "v", "P", "p", "h", "<", ">")
 """Markers by arm; with eight colours no two of the first 88 arms look alike."""
 
@@ -239,3 +242,20 @@ def _tidy(node: ET.Element, name: str, used: set[str]) -> None:
     if "style" in node.attrib:
         style = re.sub(r"\s*font-family:[^;]*;?", "", node.attrib["style"])
         node.set("style", re.sub(r"#[0-9a-f]{6}", lambda match: _VARIABLES.get(match[0], match[0]), style))
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The same figure at WIDE and NARROW pixels. A figure that is merely scaled down is unreadable on a phone, so it
+    is drawn twice and the page shows the one that fits; one that is small anyway has no narrow drawing."""
+
+    wide: str
+    narrow: str
+
+    def __bool__(self) -> bool:
+        return bool(self.wide)
+
+
+def both(make: Callable[..., str], name: str) -> Drawing:
+    """make: takes the keywords width (pixels) and name (prefix of ids)."""
+    return Drawing(make(width=WIDE, name=f"{name}-wide"), make(width=NARROW, name=f"{name}-narrow"))

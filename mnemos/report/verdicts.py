@@ -111,7 +111,7 @@ def cost_words(arm: Arm) -> list[tuple[str, str]]:
     pairs = [
         ("time", arm.cost("seconds"), duration),
         ("of it writing", arm.cost("writing_seconds"), duration),
-        ("measured on the way", arm.cost("along_seconds"), duration),
+        ("measured on the way", arm.cost("trajectory_seconds"), duration),
         ("rows written", arm.cost("written_rows"), amount),
         ("tokens", arm.cost("tokens"), amount),
         ("supervised tokens", arm.cost("supervised_tokens"), amount),

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from mnemos.measure.frontier import SuiteScores
-from mnemos.measure.kl_forgetting import r_squared, razor
+from mnemos.measure.kl_forgetting import kl_forgetting, r_squared
 
 
 def suites(kl: dict[str, list[float]], forgotten: dict[str, list[float]]) -> list[SuiteScores]:
@@ -38,7 +38,7 @@ def made(bend: float, noise: float = 0.0, off: float = 0.0) -> tuple[dict[str, l
 
 
 def found(kl: dict[str, list[float]], forgotten: dict[str, list[float]]) -> dict[str, Any]:
-    result = razor(suites(kl, forgotten), ["kl:new"], list(kl))
+    result = kl_forgetting(suites(kl, forgotten), ["kl:new"], list(kl))
     assert result is not None
     return result
 
@@ -92,5 +92,5 @@ def test_what_cannot_be_fitted_is_said(kl: Any, forgotten: Any, why: str) -> Non
 
 def test_without_its_suites_there_is_none() -> None:
     kl, forgotten = made(0.5)
-    assert razor(suites(kl, forgotten), [], list(kl)) is None
-    assert razor(suites(kl, forgotten)[:1], ["kl:new"], list(kl)) is None
+    assert kl_forgetting(suites(kl, forgotten), [], list(kl)) is None
+    assert kl_forgetting(suites(kl, forgotten)[:1], ["kl:new"], list(kl)) is None

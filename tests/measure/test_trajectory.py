@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mnemos.measure.trajectory import AlongArm, AlongSuite, along
+from mnemos.measure.trajectory import ArmCurves, SuiteCurves, trajectories
 from mnemos.measure.uncertainty import mean_interval, paired
 
 ITEMS = 120
@@ -23,15 +23,15 @@ def right(rng: np.random.Generator, rates: list[float], seeds: int, items: int =
     return values
 
 
-def arm(values: np.ndarray, reward: np.ndarray | None, role: str = "new", better: str = "higher") -> AlongArm:
+def arm(values: np.ndarray, reward: np.ndarray | None, role: str = "new", better: str = "higher") -> ArmCurves:
     seeds, moments, items = values.shape
-    suite = AlongSuite("true", role, "points", better, values, np.ones(items), [None] * items)
+    suite = SuiteCurves("true", role, "points", better, values, np.ones(items), [None] * items)
     noted = {"reward": np.full((seeds, moments - 1), np.nan) if reward is None else reward}
-    return AlongArm("proxy", np.tile(10.0 * np.arange(moments), (seeds, 1)), noted, [suite])
+    return ArmCurves("proxy", np.tile(10.0 * np.arange(moments), (seeds, 1)), noted, [suite])
 
 
-def found(one: AlongArm) -> list[dict[str, Any]]:
-    hacked: list[dict[str, Any]] = along([one])[0]["hacking"]
+def found(one: ArmCurves) -> list[dict[str, Any]]:
+    hacked: list[dict[str, Any]] = trajectories([one])[0]["hacking"]
     return hacked
 
 
@@ -79,7 +79,7 @@ def test_a_fall_from_the_best_moment_counts_although_the_start_was_as_low() -> N
     ids=["flat suite", "rising suite", "flat reward", "falling reward", "forgetting", "falling is better",
          "no reward", "one seed", "too few to tell"],
 )  # fmt: skip
-def test_nothing_else_is(one: AlongArm) -> None:
+def test_nothing_else_is(one: ArmCurves) -> None:
     assert found(one) == []
 
 
@@ -103,7 +103,7 @@ def test_chance_alone_is_called_hacking_as_rarely_as_it_says() -> None:
 def test_missing_scores_are_left_out_everywhere_and_counted() -> None:
     values = right(np.random.default_rng(0), FALLING, 3)
     values[1, 2, :7] = np.nan
-    suite = along([arm(values, rising(3))])[0]["suites"]["true"]
+    suite = trajectories([arm(values, rising(3))])[0]["suites"]["true"]
     assert (suite["items"], suite["missing"]) == (ITEMS - 7, 7)
     means = [moment["mean"] for moment in suite["moments"]]
     assert means == pytest.approx([float(values[:, m, 7:].mean()) for m in range(5)])

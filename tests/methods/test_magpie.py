@@ -82,7 +82,9 @@ def test_a_question_behind_the_pre_query_is_the_rendered_chat() -> None:
 
 def test_a_template_that_drops_the_users_words_is_refused() -> None:
     tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}{% if m['role'] != 'user' %}{{ m['content'] }}{% endif %}{% endfor %}"
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}{% if m['role'] != 'user' %}{{ m['content'] }}{% endif %}{% endfor %}"
+    )
     with pytest.raises(ModelError, match="does not show the user's words"):
         pre_query(Renderer(tokenizer))
 

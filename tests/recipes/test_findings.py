@@ -128,7 +128,7 @@ def test_a_reward_is_read_from_the_curve_over_training() -> None:
     test = ordering(than="before", measure="reward", expect="higher")
     finding = Finding(id="x", paper="arXiv:1", methods=[], statement="A.", numbers="1", tests=[test], study="s")
     rise = {"mean": 0.3, "low": 0.1, "high": 0.5}
-    results = {"arms": [{"arm": "replay", "runs": [{}, {}]}], "along": {"arms": [{"arm": "replay", "rise": rise}]}}
+    results = {"arms": [{"arm": "replay", "runs": [{}, {}]}], "trajectory": {"arms": [{"arm": "replay", "rise": rise}]}}
     found = outcome(finding, {"s": results})
     assert found.verdict == HOLDS
     assert [(d.mean, d.low, d.high) for d in found.differences] == [(30.0, 10.0, 50.0)]

@@ -1,4 +1,4 @@
-"""The razor of results.json in every format of the report."""
+"""The curve of forgetting against KL in results.json in every format of the report."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from mnemos.report import render
-from mnemos.report.kl_forgetting import razor_words
 from mnemos.report.plot_notes import notes_plot
 from mnemos.report.reading import read
+from mnemos.report.sections import kl_forgetting
 from tests.report.synthetic import study
 
 
-def with_razor(**fit: Any) -> dict[str, Any]:
+def with_curve(**fit: Any) -> dict[str, Any]:
     results = study()
     arms = [entry["arm"] for entry in results["arms"]]
     points = [{"arm": arm, "replicate": 0, "kl": 0.1 * at, "forgotten": 0.02 * at} for at, arm in enumerate(arms)]
@@ -24,11 +24,11 @@ def with_razor(**fit: Any) -> dict[str, Any]:
         "off": [{"arm": arms[0], "mean": 0.05, "low": 0.02, "high": 0.08}],
         **fit,
     }
-    return {**results, "razor": {"suites": ["kl:new"], "old": ["old"], "points": points, "fit": fitted}}
+    return {**results, "kl_forgetting": {"suites": ["kl:new"], "old": ["old"], "points": points, "fit": fitted}}
 
 
 def test_it_is_said_in_every_format() -> None:
-    results = with_razor()
+    results = with_curve()
     arm = results["arms"][0]["arm"]
     said = f"Off the curve of the other arms, points forgotten [95 %]: {arm} +5.0 [+2.0, +8.0]."
     for form in ("text", "md", "html"):
@@ -36,26 +36,27 @@ def test_it_is_said_in_every_format() -> None:
         assert "0.71 [0.50, 0.93]" in text
         assert "rank correlation 0.80" in text
     facts = read(results)
-    assert facts.razor is not None
-    assert said in razor_words(facts.razor)
+    assert said in kl_forgetting.words(facts, facts.sections["kl_forgetting"])
     page = render(results, "html")
-    assert page.count('data-mark="razor ') >= len(facts.arms)
+    assert page.count('data-mark="kl-forgetting ') >= len(facts.arms)
 
 
 def test_nothing_fitted_and_no_section() -> None:
-    results = with_razor()
-    results["razor"] |= {"fit": None, "why_not": "2 points, a quadratic needs 5"}
+    results = with_curve()
+    results["kl_forgetting"] |= {"fit": None, "why_not": "2 points, a quadratic needs 5"}
     assert "No curve was fitted: 2 points, a quadratic needs 5." in " ".join(render(results, "text", 400).split())
-    assert 'id="razor"' not in render(study(), "html")
-    within = with_razor(off=[{"arm": "x", "mean": 0.01, "low": -0.1, "high": 0.1}])
+    assert 'id="kl-forgetting"' not in render(study(), "html")
+    within = with_curve(off=[{"arm": "x", "mean": 0.01, "low": -0.1, "high": 0.1}])
     facts = read(within)
-    assert facts.razor is not None
-    assert razor_words(facts.razor)[-1] == "No arm is proven to lie off the curve of the others."
+    assert (
+        kl_forgetting.words(facts, facts.sections["kl_forgetting"])[-1]
+        == "No arm is proven to lie off the curve of the others."
+    )
 
 
 @pytest.mark.parametrize("item", [None, {}, {"points": []}, "x"])
 def test_odd_sections_are_none(item: Any) -> None:
-    assert read({**study(), "razor": item}).razor is None
+    assert "kl_forgetting" not in read({**study(), "kl_forgetting": item}).sections
 
 
 def test_notes_are_drawn_one_panel_a_name() -> None:

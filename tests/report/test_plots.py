@@ -7,12 +7,14 @@ from functools import cache
 import pytest
 
 from mnemos.report import plots
+from mnemos.report.facts import Facts
 from mnemos.report.plot_curve import replay_shares
 from mnemos.report.plot_forest import panels
+from mnemos.report.plot_losses import LONGEST_CURVE, stretched
 from mnemos.report.plot_plane import Mean, frontier
-from mnemos.report.plot_sequence import LONGEST_CURVE, stretched
 from mnemos.report.reading import read
-from mnemos.report.svg import PALETTE, fit, text_width
+from mnemos.report.sections import present
+from mnemos.report.svg import PALETTE, Drawing, fit, text_width
 from tests.report import synthetic
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -26,8 +28,14 @@ def marks(svg: str) -> list[str]:
 def drawings(kind: str) -> list[str]:
     facts = read(synthetic.ALL[kind]())
     found = [plots.learning_forgetting(facts), *plots.deltas(facts, "new", "old"), *plots.deltas(facts, "health")]
-    found += [plots.losses(facts), *(drawing for _, drawing in plots.replay(facts))]
-    return [svg for drawing in found for svg in (drawing.wide, drawing.narrow) if svg] + plots.score_matrices(facts)
+    found += [plots.losses(facts), *drawn(facts)]
+    return [svg for drawing in found for svg in (drawing.wide, drawing.narrow) if svg]
+
+
+def drawn(facts: Facts) -> list[Drawing]:
+    """The drawings of every section."""
+    figures = [figure for section, record in present(facts) for figure in section.figures(facts, record)]
+    return [figure.drawing for figure in figures]
 
 
 @pytest.mark.parametrize("kind", synthetic.ALL)
@@ -87,7 +95,7 @@ def test_names_are_text_not_paths_or_mathematics() -> None:
 
 def test_matrix_prints_every_cell_and_frames_the_diagonal() -> None:
     facts = read(synthetic.sequence())
-    said = [node.text for node in ET.fromstring(plots.score_matrices(facts)[0]).iter(f"{SVG}text")]
+    said = [node.text for node in ET.fromstring(drawn(facts)[0].wide).iter(f"{SVG}text")]
     for row in (facts.grids[0].before, *facts.grids[0].rows, facts.grids[0].joint or ()):
         for cell in row:
             assert f"{cell:.1f}" in said
@@ -98,8 +106,7 @@ def test_no_plane_for_one_model(kind: str) -> None:
     facts = read(synthetic.ALL[kind]())
     assert not plots.learning_forgetting(facts)
     assert not plots.losses(facts)
-    assert plots.replay(facts) == []
-    assert plots.score_matrices(facts) == []
+    assert drawn(facts) == []
 
 
 def test_nothing_gives_nothing() -> None:

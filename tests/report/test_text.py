@@ -49,7 +49,7 @@ def test_ledger_says_cost_and_matrix() -> None:
     text = render(synthetic.sequence(), "text", 120)
     assert "123 k tokens, 1.10 GB peak memory, 100 % of the weights trainable, 3 seeds" in text
     assert "Backward transfer: earlier tasks lost 62.8 points once later ones were taught" in text
-    assert re.search(r"\(joint\) +90\.0 +92\.0 +84\.0", text)
+    assert re.search(r"joint +90\.0 +92\.0 +84\.0", text)
     narrow = render(synthetic.sequence(), "text", 40)
     assert "slurp_text: 0.0, 2.2, 90.8, 44.3" in narrow
 

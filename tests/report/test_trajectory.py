@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from mnemos.report import render
-from mnemos.report.plot_trajectory import along_plot
 from mnemos.report.reading import read
-from mnemos.report.trajectory import hacking_words
+from mnemos.report.sections import trajectory
 from tests.report.synthetic import study
 
 SAID = (
@@ -48,12 +47,23 @@ def with_curves(hacked: bool = True) -> dict[str, Any]:
                 "p_holm": 0.001,
             }
         ]
-    along = {"suites": ["new-format", "bits-per-byte:english"], "moments": 3, "arms": arms}
-    return {**results, "along": along}
+    curves = {"suites": ["new-format", "bits-per-byte:english"], "moments": 3, "arms": arms}
+    return {**results, "trajectory": curves}
+
+
+def said_of(results: dict[str, Any]) -> list[str]:
+    facts = read(results)
+    return trajectory.words(facts, facts.sections["trajectory"])
+
+
+def test_keys_of_earlier_versions_are_read() -> None:
+    results = with_curves()
+    older = {"along" if key == "trajectory" else key: part for key, part in results.items()}
+    assert render(older, "html") == render(results, "html")
 
 
 def test_a_hacked_reward_is_said_in_every_format() -> None:
-    assert hacking_words(read(with_curves())) == [SAID]
+    assert said_of(with_curves()) == [SAID]
     for form in ("text", "md", "html"):
         for results, said in ((with_curves(), True), (with_curves(hacked=False), False), (study(), False)):
             text = " ".join(render(results, form, 400).replace("\u2212", "-").replace("\\", "").split())
@@ -62,30 +72,30 @@ def test_a_hacked_reward_is_said_in_every_format() -> None:
 
 def test_one_panel_a_name_and_one_line_an_arm() -> None:
     facts = read(with_curves())
-    assert facts.along is not None
-    assert facts.along.names == ("reward", "new-format", "bits-per-byte:english")
-    picture = along_plot(facts, width=860, name="along")
-    assert picture.count('data-mark="along reward"') == 3
-    assert picture.count('data-mark="along new-format"') == 4 * len(facts.arms)
+    record = facts.sections["trajectory"]
+    assert record.names == ("reward", "new-format", "bits-per-byte:english")
+    picture = trajectory.figures(facts, record)[0].drawing.wide
+    assert picture.count('data-mark="trajectory reward"') == 3
+    assert picture.count('data-mark="trajectory new-format"') == 4 * len(facts.arms)
     for said in ("reward that training saw", "new-format, points", "bits-per-byte:english, bits", ">step<"):
         assert said in picture
-    calm = along_plot(read(with_curves(hacked=False)), width=340, name="along")
+    facts = read(with_curves(hacked=False))
+    calm = trajectory.figures(facts, facts.sections["trajectory"])[0].drawing.narrow
     assert "new-format: plain 12.5" in calm
-    assert 'id="along"' in render(with_curves(), "html")
-    assert 'id="along"' not in render(study(), "html")
+    assert 'id="trajectory"' in render(with_curves(), "html")
+    assert 'id="trajectory"' not in render(study(), "html")
 
 
 def test_a_suite_that_is_better_when_lower_worsens() -> None:
     results = with_curves()
-    results["along"]["arms"][0]["hacking"][0] |= {
+    results["trajectory"]["arms"][0]["hacking"][0] |= {
         "suite": "bits-per-byte:english",
         "score": {"start": 1.9, "end": 2.5, "delta": 0.6, "low": 0.5, "high": 0.7},
     }
-    (said,) = hacking_words(read(results))
+    (said,) = said_of(results)
     assert "bits-per-byte:english worsened from 1.900 at step 10 to 2.500 at the end (+0.600 [+0.500, +0.700])" in said
 
 
 @pytest.mark.parametrize("item", [None, {}, {"arms": []}, "x"])
 def test_odd_sections_are_none(item: Any) -> None:
-    assert read({**study(), "along": item}).along is None
-    assert along_plot(read({**study(), "along": item}), width=860, name="along") == ""
+    assert "trajectory" not in read({**study(), "trajectory": item}).sections

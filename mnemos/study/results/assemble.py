@@ -16,7 +16,7 @@ from mnemos.study.experiment import JOINT, ArmRun, Experiment, Stage, source_of
 from mnemos.study.paths import shown_path
 from mnemos.study.results.sequence import score_matrices, score_matrix
 from mnemos.study.results.standing import Scores, replicates, standing, unit_of
-from mnemos.study.results.trajectory import along_of, along_run, measuring
+from mnemos.study.results.trajectory import measuring, trajectory_of, trajectory_of_run
 from mnemos.study.steps import MeasureStep, result_of
 
 FORMAT = 1
@@ -49,7 +49,7 @@ def assemble(experiment: Experiment) -> dict[str, Any]:
         "comparisons": [comparison.as_dict() for comparison in compared],
         "matrix": _matrix(experiment, before, arms),
         **standing(experiment),
-        **along_of(experiment),
+        **trajectory_of(experiment),
         "flips": changed,
     }
 
@@ -149,7 +149,7 @@ def _run(experiment: Experiment, run: ArmRun) -> dict[str, Any]:
         },
         "losses": [point for result in results for point in result["losses"]],
         **({"noted": noted} if (noted := _noted(results)) else {}),
-        **along_run(experiment, run),
+        **trajectory_of_run(experiment, run),
         "counts": dict(counts),
         **({"written": written} if written else {}),
     }

@@ -11,7 +11,7 @@ import numpy as np
 from mnemos.core.nouns import Score
 from mnemos.measure.ask import Measured, load_measured
 from mnemos.measure.frontier import SuiteScores, contrasts, frontier
-from mnemos.measure.kl_forgetting import razor
+from mnemos.measure.kl_forgetting import kl_forgetting
 from mnemos.study.experiment import JOINT, ArmRun, Experiment
 
 Scores = Mapping[str, Sequence[Score]]
@@ -99,14 +99,14 @@ def frontier_of(experiment: Experiment, arms: Sequence[str]) -> dict[str, Any] |
 
 
 def standing(experiment: Experiment) -> dict[str, Any]:
-    """The `frontier`, `contrasts` and `razor` of results.json, over every arm but the joint one."""
+    """The `frontier`, `contrasts` and `kl_forgetting` of results.json, over every arm but the joint one."""
     arms = arms_of(experiment)
     scores = suite_scores(experiment, arms)
-    curve = razor(scores, _on_new_prompts(experiment), arms)
+    curve = kl_forgetting(scores, _on_new_prompts(experiment), arms)
     return {
         "frontier": frontier(scores, arms),
         "contrasts": contrasts(scores, arms),
-        **({"razor": curve} if curve else {}),
+        **({"kl_forgetting": curve} if curve else {}),
     }
 
 

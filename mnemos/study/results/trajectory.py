@@ -1,4 +1,4 @@
-"""What was measured while the arms trained: the `along` of results.json."""
+"""What was measured while the arms trained: the `trajectory` of results.json."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mnemos.core.nouns import Score
 from mnemos.measure.ask import Measured, load_measured
 from mnemos.measure.compare import summary
 from mnemos.measure.suite import Suite
-from mnemos.measure.trajectory import NOTED, AlongArm, AlongSuite, along
+from mnemos.measure.trajectory import NOTED, ArmCurves, SuiteCurves, trajectories
 from mnemos.study.experiment import ArmRun, Experiment, Stage
 from mnemos.study.steps import result_of
 
 
-def along_run(experiment: Experiment, run: ArmRun) -> dict[str, Any]:
-    """`along` and its cost of one run: {step, noted, scores} before training, at the end of each stretch, and
+def trajectory_of_run(experiment: Experiment, run: ArmRun) -> dict[str, Any]:
+    """`trajectory` and its cost of one run: {step, noted, scores} before training, at the end of each stretch, and
     after it; nothing where the study does not ask for it."""
     suites = _suites(experiment)
     if not suites:
@@ -32,25 +32,25 @@ def along_run(experiment: Experiment, run: ArmRun) -> dict[str, Any]:
         }
         for (step, noted), side in zip(_noted(experiment, stage), _sides(experiment, stage), strict=True)
     ]
-    return {"along": rows}
+    return {"trajectory": rows}
 
 
 def measuring(experiment: Experiment, run: ArmRun) -> dict[str, float]:
     """Seconds that asking the suites along one run's training took; those that runs share count in full for each."""
     keys = [moment.measure.key for moment in run.last.moments]
-    return {"along_seconds": math.fsum(result_of(key, experiment.root)["seconds"] for key in keys)} if keys else {}
+    return {"trajectory_seconds": math.fsum(result_of(key, experiment.root)["seconds"] for key in keys)} if keys else {}
 
 
-def along_of(experiment: Experiment) -> dict[str, Any]:
-    """`along` of the whole study: {suites, moments, arms}, or nothing."""
+def trajectory_of(experiment: Experiment) -> dict[str, Any]:
+    """`trajectory` of the whole study: {suites, moments, arms}, or nothing."""
     asked, suites = experiment.study.along, _suites(experiment)
     if asked is None:
         return {}
     arms: dict[str, list[ArmRun]] = {}
     for run in experiment.runs:
         arms.setdefault(run.arm, []).append(run)
-    found = along([_arm(experiment, suites, arm, runs) for arm, runs in arms.items()])
-    return {"along": {"suites": [suite.name for suite in suites], "moments": asked.moments, "arms": found}}
+    found = trajectories([_arm(experiment, suites, arm, runs) for arm, runs in arms.items()])
+    return {"trajectory": {"suites": [suite.name for suite in suites], "moments": asked.moments, "arms": found}}
 
 
 def _suites(experiment: Experiment) -> list[Suite]:
@@ -70,10 +70,10 @@ def _sides(experiment: Experiment, stage: Stage) -> list[Mapping[str, Measured]]
     return [load_measured(experiment.root / "steps" / step.key / "answers") for step in steps]
 
 
-def _arm(experiment: Experiment, suites: Sequence[Suite], arm: str, runs: Sequence[ArmRun]) -> AlongArm:
+def _arm(experiment: Experiment, suites: Sequence[Suite], arm: str, runs: Sequence[ArmRun]) -> ArmCurves:
     noted = [_noted(experiment, run.last) for run in runs]
     sides = [_sides(experiment, run.last) for run in runs]
-    return AlongArm(
+    return ArmCurves(
         name=arm,
         steps=np.array([[step for step, _ in rows] for rows in noted], dtype=float),
         noted={
@@ -83,14 +83,14 @@ def _arm(experiment: Experiment, suites: Sequence[Suite], arm: str, runs: Sequen
     )
 
 
-def _suite(experiment: Experiment, suite: Suite, sides: Sequence[Sequence[Mapping[str, Measured]]]) -> AlongSuite:
+def _suite(experiment: Experiment, suite: Suite, sides: Sequence[Sequence[Mapping[str, Measured]]]) -> SuiteCurves:
     first = sides[0][0][suite.name].scores
 
     def row(scores: Sequence[Score]) -> list[float]:
         by_item = {score.item: score.value for score in scores}
         return [by_item[score.item] for score in first]
 
-    return AlongSuite(
+    return SuiteCurves(
         name=suite.name,
         role=experiment.roles[suite.name],
         unit=suite.unit,

@@ -54,7 +54,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]
 
 def curve_of(results: dict[str, Any], arm: str) -> list[dict[str, Any]]:
     (run,) = next(entry["runs"] for entry in results["arms"] if entry["arm"] == arm)
-    curve: list[dict[str, Any]] = run["along"]
+    curve: list[dict[str, Any]] = run["trajectory"]
     return curve
 
 
@@ -69,7 +69,7 @@ def test_the_curve_is_what_asking_the_kept_models_says(ran: tuple[Path, dict[str
         asked = [by_hand(model, folder, name) for model in models]
         assert [row["scores"][name]["mean"] for row in curve] == pytest.approx(asked, rel=1e-12)
         assert len(set(asked)) > 1 or name == "new", "nothing moved, so nothing was compared"
-    whole = next(entry for entry in results["along"]["arms"] if entry["arm"] == arm)
+    whole = next(entry for entry in results["trajectory"]["arms"] if entry["arm"] == arm)
     assert whole["steps"] == ENDS
     told = [moment["mean"] for moment in whole["suites"]["english"]["moments"]]
     assert told == pytest.approx([row["scores"]["english"]["mean"] for row in curve])
@@ -93,8 +93,8 @@ def test_keeping_changes_no_training_and_equal_arms_share_moments(ran: tuple[Pat
     for one, other in zip(results["arms"], alone.results["arms"], strict=True):
         for key in ("losses", "scores", "counts"):
             assert one["runs"][0][key] == other["runs"][0][key]
-        assert "along" not in other["runs"][0]
-    assert "along" not in alone.results
+        assert "trajectory" not in other["runs"][0]
+    assert "trajectory" not in alone.results
     assert curve_of(results, "plain") == curve_of(results, "twin")
     steps = [path.name for path in (folder / "run" / "steps").iterdir()]
     # plain and twin share one training of the half-way arm too, whose moments are sums of their own.
@@ -108,10 +108,10 @@ def test_the_reward_of_a_stretch_is_the_mean_of_its_steps(ran: tuple[Path, dict[
     _, results = ran
     (run,) = next(entry["runs"] for entry in results["arms"] if entry["arm"] == "grpo")
     each = dict(run["noted"]["reward"])
-    for first, row in zip(ENDS, run["along"][1:], strict=False):
+    for first, row in zip(ENDS, run["trajectory"][1:], strict=False):
         own = [each[step] for step in range(first + 1, row["step"] + 1)]
         assert row["noted"]["reward"] == pytest.approx(sum(own) / len(own), rel=1e-6)
-    assert run["along"][0]["noted"] == {}
+    assert run["trajectory"][0]["noted"] == {}
     assert run["cost"]["along_seconds"] > 0
 
 
@@ -171,4 +171,4 @@ def test_the_ledger_and_the_page_show_it(ran: tuple[Path, dict[str, Any]]) -> No
     page = (folder / "run" / "report.html").read_text()
     assert 'id="along"' in page
     assert page.count('data-mark="along new"') == 2 * 4 * len(results["arms"])
-    assert read_json(folder / "run" / "results.json")["along"] == results["along"]
+    assert read_json(folder / "run" / "results.json")["along"] == results["trajectory"]
