@@ -20,6 +20,7 @@ from mnemos.methods import listing
 from mnemos.recipes.findings import (
     NOT_TESTED,
     Outcome,
+    accepted_nothing,
     load_findings,
     outcome,
     paper_link,
@@ -29,6 +30,7 @@ from mnemos.report.markdown import escape, table
 from mnemos.report.words import figure, interval, scaled, value
 
 NOT_MEASURED = "not measured yet"
+NOTHING_ACCEPTED = "no own answer was accepted: gold was learned, as in plain"
 HEAD = ("method", "changes", "what it does", "paper", "settings", "time, weights", "learned, forgot", "findings")
 REGISTERED = 5
 """How many of the columns follow from the registry."""
@@ -93,7 +95,16 @@ def measured(method: str, results: Mapping[str, Mapping[str, Any]], outcomes: Se
             plain = next((arm for arm in study["arms"] if arm["arm"] == "plain"), None)
             points = {point["arm"]: point for point in (study.get("frontier") or {}).get("points") or ()}
             costs = [_named(arm, arms, method, cost_words(arm, plain)) for arm in arms]
-            places = [_named(arm, arms, method, _place(points[arm["arm"]])) for arm in arms if arm["arm"] in points]
+            places = [
+                _named(
+                    arm,
+                    arms,
+                    method,
+                    NOTHING_ACCEPTED if accepted_nothing(study, arm["arm"]) else _place(points[arm["arm"]]),
+                )
+                for arm in arms
+                if arm["arm"] in points
+            ]
             return [_cell(costs), _cell(places), _held(method, outcomes)]
     return [NOT_MEASURED, NOT_MEASURED, _held(method, outcomes)]
 
@@ -152,6 +163,9 @@ def ledger(results: Mapping[str, Any]) -> str:
         place = points.get(arm["arm"])
         means = [_interval(place[key], "points") for key in ("learned", "forgotten")] if place else ["", ""]
         changes = [_change(cells[arm["arm"], name]) for name in names]
+        if accepted_nothing(results, arm["arm"]):
+            # Its numbers are those of plain, and would be read as the method's.
+            means, changes = ["", ""], [NOTHING_ACCEPTED, *[""] * (len(names) - 1)]
         rows.append([escape(arm["arm"]), *means, *changes, figure(_mean(arm, "seconds"), "points")])
     head = ["arm", "learned", "forgot", *map(escape, names), "seconds"]
     seeds = ", ".join(map(str, results["manifest"]["seeds"]))

@@ -146,6 +146,14 @@ class Arm:
         return how(values) if how else sum(values) / len(values)
 
     @property
+    def accepted_nothing(self) -> bool:
+        """Whether it was to learn answers of the model's own and not one passed in any run, so that what was
+        learned is the gold answers alone."""
+        rates = [one.notes.get("acceptance rate") for run in self.runs for one in run.written]
+        known = [rate for rate in rates if rate is not None]
+        return bool(known) and max(known) == 0
+
+    @property
     def counts(self) -> Counter[str]:
         """Rows kept and dropped by reason, summed over seeds."""
         total: Counter[str] = Counter()

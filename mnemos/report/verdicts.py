@@ -172,7 +172,8 @@ def sentence(arm: Arm) -> str:
     31.0, json-answers 88.0 points; kept arithmetic"."""
     if not arm.changes:
         return "not measured"
-    clauses = [_learned(arm.of("new"))] if arm.of("new") else []
+    clauses = ["no own answer was accepted, so gold alone was learned"] if arm.accepted_nothing else []
+    clauses += [_learned(arm.of("new"))] if arm.of("new") else []
     clauses += _fate(old_changes(arm))
     # Divergence from the model before rises with whatever is learned: no illness by itself.
     worse = _by_size([change for change in arm.of("health") if change.verdict == "lost" and change.unit != "nats"])

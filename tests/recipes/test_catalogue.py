@@ -7,7 +7,18 @@ from typing import Any
 
 from mnemos.core.files import read_json
 from mnemos.core.method import REGISTRY
-from mnemos.recipes.catalogue import COMMAND, HEAD, NOT_MEASURED, REGISTERED, ledger, page, registered, table_rows
+from mnemos.recipes.catalogue import (
+    COMMAND,
+    HEAD,
+    NOT_MEASURED,
+    NOTHING_ACCEPTED,
+    REGISTERED,
+    ledger,
+    page,
+    registered,
+    table_rows,
+)
+from mnemos.recipes.findings import accepted_nothing
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -63,6 +74,18 @@ def test_measured_columns_come_from_the_arms_that_use_the_method_alone() -> None
     assert rows["weights"][6] == "half: 50.0, 12.5"
     assert rows["replay"][5:] == [NOT_MEASURED] * 3
     assert rows["kl_to_before"][5:7] == [NOT_MEASURED] * 2
+
+
+def test_an_arm_whose_own_answers_were_all_refused_has_no_numbers_of_its_own() -> None:
+    """They would be plain's, under the method's name."""
+    results = read_json(DOCS / "results" / "catalogue.json")
+    idle = [arm["arm"] for arm in results["arms"] if accepted_nothing(results, arm["arm"])]
+    assert set(idle) == {"sdft", "rephrase", "minimum_change", "self_output", "selective_self_rehearsal"}
+    for text in (ledger(results), (DOCS / "methods.md").read_text(encoding="utf-8")):
+        for row in table_rows(text):
+            if row[0].strip("`").replace("\\_", "_") in idle:
+                assert NOTHING_ACCEPTED in row
+                assert "46.9" not in " ".join(row)
 
 
 def test_the_ledger_says_what_the_results_say() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from mnemos.report import render
 from mnemos.report.reading import read
-from mnemos.report.verdicts import cost_line, cost_words, writing_words
+from mnemos.report.verdicts import cost_line, cost_words, sentence, writing_words
 from tests.report import synthetic
 
 
@@ -54,6 +54,18 @@ def test_the_cost_says_how_much_was_writing() -> None:
     assert cost_line(own).startswith("60 s (12 s of it writing), ")
     assert "of it writing" not in dict(cost_words(plain))
     assert "writing" not in cost_line(plain)
+
+
+@pytest.mark.parametrize("form", ["text", "md", "html"])
+def test_an_arm_that_learned_gold_alone_is_said_to(form: str) -> None:
+    """Its numbers are those of gold answers, and say nothing about the method that it is named after."""
+    results = study(shared=True)
+    said = "no own answer was accepted, so gold alone was learned"
+    assert said not in " ".join(render(results, form).split())
+    for run in results["arms"][1]["runs"]:
+        run["written"] = [written(40, notes={"acceptance rate": 0.0})]
+    assert said in " ".join(render(results, form).split())
+    assert sentence(read(results).arms[1]).startswith(f"{said}; ")
 
 
 @pytest.mark.parametrize("form", ["text", "md", "html"])
