@@ -15,6 +15,9 @@ from typing import Any, Literal
 PATIENCE = 10.0
 """The longest that is waited for a process, busy or not, as a multiple of the time that it may take by itself."""
 
+LOOK = 0.02
+"""Seconds between two looks at a process that is late."""
+
 End = Literal["time", "busy"]
 
 
@@ -44,6 +47,8 @@ class Clock:
         self._wall, self._cpu = wall_seconds, cpu_seconds
         self._start = time.monotonic()
         self._next = wall_seconds
+        self._used: float | None = None
+        self._looked = 0.0
 
     def left(self) -> float:
         """Seconds until `over` is worth asking."""
@@ -54,11 +59,18 @@ class Clock:
         passed = time.monotonic() - self._start
         if passed < self._next:
             return None
-        if self.cpu() >= self._cpu or (own := passed - self._kept_waiting(passed)) >= self._wall:
+        used = self.cpu()
+        kept_waiting, ready = self._waits(passed, used)
+        # The kernel adds a wait when it ends. Of a process that is ready, the last one may go on since the look before,
+        # and where it has not moved since then, longer.
+        stands_still, self._used = ready and self._used in (None, used), used
+        own = max(used, self._looked - kept_waiting) if ready else passed - kept_waiting
+        self._looked = passed
+        if used >= self._cpu or (own >= self._wall and not stands_still):
             return "time"
         if passed >= PATIENCE * self._wall:
             return "busy"
-        self._next = passed + max(self._wall - own, 0.05)
+        self._next = passed + max(self._wall - own, LOOK)
         return None
 
     def cpu(self) -> float:
@@ -68,18 +80,20 @@ class Clock:
             return time.clock_gettime(~self._child << 3 | 2)
         return 0.0
 
-    def _kept_waiting(self, passed: float) -> float:
+    def _waits(self, passed: float, used: float) -> tuple[float, bool]:
         """Seconds in which a thread of it was ready and did not run: of the thread that waited longest, since they may
-        wait at the same time. A kernel that does not count them leaves all but processor time in doubt."""
+        wait at the same time. And whether one is ready, or runs, now. A kernel that does not count them leaves all but
+        processor time in doubt."""
         waits: list[float] = []
+        ready = False
         if self._threads is not None:
             with contextlib.suppress(OSError):
                 for thread in _listed(self._threads, self._processes):
                     with contextlib.suppress(OSError, ValueError, IndexError):
-                        waits.append(
-                            int(_read(f"{self._threads}/{thread}/schedstat", self._processes).split()[1]) / 1e9
-                        )
-        return max(waits) if waits else passed - self.cpu()
+                        place = f"{self._threads}/{thread}"
+                        waits.append(int(_read(f"{place}/schedstat", self._processes).split()[1]) / 1e9)
+                        ready |= _read(f"{place}/stat", self._processes).rpartition(b")")[2].split()[0] == b"R"
+        return (max(waits), ready) if waits else (passed - used, False)
 
 
 def _listed(path: str, root: Any) -> list[str]:
