@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sqlite3
 from collections.abc import Mapping
@@ -80,19 +81,45 @@ def _escaped(path: str) -> str:
 
 def same_rows(found: list[tuple[Any, ...]], expected: list[tuple[Any, ...]], *, ordered: bool) -> bool:
     """Whether two results are equal: as lists where the order was asked for, else as multisets. Names of
-    columns do not count, their order does; 1 and 1.0 are equal, floats to nine digits."""
-    ours, theirs = ([tuple(map(_plain, row)) for row in rows] for rows in (found, expected))
+    columns do not count, their order does. Numbers are compared as numbers; see `same_values`."""
+    if len(found) != len(expected):
+        return False
     if not ordered:
-        ours, theirs = sorted(ours), sorted(theirs)
-    return ours == theirs
+        found, expected = sorted(found, key=_place), sorted(expected, key=_place)
+    return all(
+        len(ours) == len(theirs) and all(map(same_values, ours, theirs))
+        for ours, theirs in zip(found, expected, strict=True)
+    )
 
 
-def _plain(value: Any) -> tuple[str, str]:
-    """A value that sorts beside values of every type."""
-    if isinstance(value, int | float):
-        exact = isinstance(value, int) and abs(value) >= 10**9
-        return "number", str(value) if exact else f"{float(value):.9g}"
-    return type(value).__name__, str(value)
+def same_values(ours: Any, theirs: Any) -> bool:
+    """Whether two values of SQLite are equal. Whole numbers are compared exactly, whether they are written 2000000000,
+    2e9 or 2000000000.0; others to nine digits, since the order of a sum changes its last ones. 0.0 is -0.0. A text is
+    no number."""
+    if not isinstance(ours, int | float) or not isinstance(theirs, int | float):
+        return type(ours) is type(theirs) and ours == theirs
+    if ours == theirs:
+        return True
+    if _is_whole(ours) and _is_whole(theirs):
+        return False
+    return math.isclose(ours, theirs, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def _is_whole(number: float) -> bool:
+    # From 2^53 on every double is whole, and says nothing about the digits that it cannot hold.
+    return isinstance(number, int) or (number.is_integer() and abs(number) < 2**53)
+
+
+def _place(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Sorts rows of every type: by what is compared exactly, then by numbers to nine digits, so that rows do not change
+    places for the last digits of a sum, then by whole numbers."""
+    numbers = [one for one in row if isinstance(one, int | float)]
+    return (
+        [isinstance(one, int | float) for one in row],
+        [(type(one).__name__, "" if one is None else one) for one in row if not isinstance(one, int | float)],
+        [float(f"{one:.9g}") for one in numbers],
+        numbers,
+    )
 
 
 def is_ordered(statement: str) -> bool:
