@@ -17,6 +17,7 @@ from mnemos.study.engines.local import Engine, LocalEngine
 from mnemos.study.experiment import Experiment, build, describe
 from mnemos.study.lock import locked
 from mnemos.study.preflight import preflight
+from mnemos.study.reach import refuse_unreached
 from mnemos.study.results.assemble import assemble
 from mnemos.study.steps import explained
 from mnemos.study.stopping import terminable
@@ -60,7 +61,11 @@ def run(
     and cure; UsageError before anything is loaded when the study cannot be meant.
     """
     loaded, folder = load_study(study, overrides)
-    return carry_out(loaded, folder, out=out, engine=engine, jobs=jobs, quiet=quiet)
+
+    def look(experiment: Experiment) -> list[str]:
+        return refuse_unreached(loaded, experiment.root, overrides)
+
+    return carry_out(loaded, folder, out=out, engine=engine, jobs=jobs, quiet=quiet, look=look)
 
 
 def local_engine(jobs: int, quiet: bool) -> Engine:
@@ -80,13 +85,17 @@ def carry_out(
     engine: Engine | None = None,
     jobs: int = 1,
     quiet: bool = False,
+    look: Callable[[Experiment], list[str]] | None = None,
     more: Callable[[Experiment], Mapping[str, Any]] | None = None,
 ) -> Record:
-    """`run` for a study that is loaded already. more: further keys of results.json, from the finished
-    experiment."""
+    """`run` for a study that is loaded already. look: may refuse the experiment before anything is done, and returns
+    lines to say. more: further keys of results.json, from the finished experiment."""
     root = (Path(out) if out is not None else Path("runs") / str(loaded.name)).resolve()
     experiment = build(loaded, folder, root)
+    notes = look(experiment) if look is not None else []
     preflight(experiment)
+    if notes and not quiet and processes.is_main():
+        print("\n".join(notes), file=sys.stderr)
     with terminable(), locked(root), explained(root):
         if processes.is_main():
             _note_changes(experiment, quiet)
@@ -121,7 +130,8 @@ def plan_lines(study: str | Path | Mapping[str, Any], overrides: Mapping[str, An
     loaded, folder = load_study(study, overrides)
     with unresolved_hub_ids() as unresolved:
         experiment = build(loaded, folder, (Path("runs") / str(loaded.name)).resolve())
-        lines = [*describe(experiment), *preflight(experiment, dry=True)]
+        notes = refuse_unreached(loaded, experiment.root, overrides)
+        lines = [*describe(experiment), *notes, *preflight(experiment, dry=True)]
     return [
         *(f"hub     {name}: not resolved ({why}); step keys will differ" for name, why in unresolved.items()),
         *lines,

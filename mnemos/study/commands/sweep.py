@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.errors import UsageError, nearest
-from mnemos.core.method import find
+from mnemos.core.method import find, retired_or_nearest
 from mnemos.core.names import named_after, one_file
 from mnemos.core.settings import TrainSettings
 from mnemos.core.yaml_text import parse_yaml
@@ -26,6 +26,7 @@ from mnemos.study.config import Study, raw_study, resolved_study
 from mnemos.study.engines.local import Engine
 from mnemos.study.experiment import Experiment, build, describe
 from mnemos.study.preflight import preflight
+from mnemos.study.reach import refuse_idle_axes, refuse_unreached
 from mnemos.study.results.standing import frontier_of
 from mnemos.study.run import Record, carry_out
 
@@ -98,9 +99,10 @@ def swept_study(
     if len(grid) > MOST_ARMS:
         raise UsageError(f"--over {keys}", f"is a grid of {len(grid)} arms, above {MOST_ARMS}", "give fewer values")
     made: dict[str, Any] = {}
-    train = dict(raw.get("arm_train") or {})
-    own = train.pop(base, {})
-    trained: dict[str, Any] = {"plain": own} if base == "plain" and own else {}
+    _refuse_left_out(overrides or {}, base)
+    own_train = raw.get("arm_train") or {}
+    own = own_train.get(base, {})
+    trained: dict[str, Any] = {"plain": own_train["plain"]} if "plain" in own_train else {}
     swept = []
     for values in grid:
         name = _name(zip(keys, values, strict=True), made)
@@ -120,6 +122,16 @@ def swept_study(
     return resolved_study(raw, folder), folder, swept, base
 
 
+def _refuse_left_out(overrides: Mapping[str, Any], base: str) -> None:
+    for key in overrides:
+        section, _, rest = key.partition(".")
+        arm = rest.partition(".")[0]
+        if section in ("arms", "arm_train", "arm_data") and arm not in ("", base, "plain"):
+            raise UsageError(
+                f"--set {key}", f"reaches no plan: this sweep varies {base} and leaves {arm} out", "drop it"
+            )
+
+
 def _base(arms: Mapping[str, Any], axes: Sequence[Axis], arm: str | None) -> str:
     """The arm to vary: the one named, else the only one that uses every method swept."""
     if arm is not None and arm not in arms:
@@ -127,8 +139,7 @@ def _base(arms: Mapping[str, Any], axes: Sequence[Axis], arm: str | None) -> str
     for one in axes:
         if one.method == TRAIN:
             if one.setting not in TrainSettings.model_fields:
-                hint = nearest(one.setting, TrainSettings.model_fields)
-                raise UsageError(f"--over {one.key}", "is not a training setting", hint)
+                raise UsageError(f"--over {one.key}", *retired_or_nearest(one.setting, TrainSettings.model_fields))
             continue
         used = {name for steps in arms.values() for step in steps or [] for name in step}
         if one.method not in used:
@@ -238,7 +249,10 @@ def sweep(
     def section(experiment: Experiment) -> dict[str, Any]:
         return {"sweep": sweep_section(experiment, swept, base)}
 
-    return carry_out(loaded, folder, out=out, engine=engine, jobs=jobs, quiet=quiet, more=section)
+    def look(experiment: Experiment) -> list[str]:
+        return _reached(experiment, swept, base, overrides)
+
+    return carry_out(loaded, folder, out=out, engine=engine, jobs=jobs, quiet=quiet, look=look, more=section)
 
 
 def sweep_lines(
@@ -249,9 +263,18 @@ def sweep_lines(
     overrides: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """What `sweep` would do, line by line, without loading a model."""
-    loaded, folder, _, _ = swept_study(study, over, arm=arm, overrides=overrides)
+    loaded, folder, swept, base = swept_study(study, over, arm=arm, overrides=overrides)
     experiment = build(loaded, folder, (Path("runs") / str(loaded.name)).resolve())
-    return [*describe(experiment), *preflight(experiment, dry=True)]
+    return [*describe(experiment), *_reached(experiment, swept, base, overrides), *preflight(experiment, dry=True)]
+
+
+def _reached(
+    experiment: Experiment, swept: Sequence[Swept], base: str, overrides: Mapping[str, Any] | None
+) -> list[str]:
+    """Refuse a key or an override that reaches no plan; lines on overrides that reach some arms only."""
+    refuse_idle_axes(experiment, {one.arm: one.values for one in swept}, base)
+    training = [key.partition(".")[2] for key in swept[0].values if key.startswith(f"{TRAIN}.")]
+    return refuse_unreached(experiment.study, experiment.root, overrides, swept=training)
 
 
 def sweep_section(experiment: Experiment, swept: Sequence[Swept], base: str) -> dict[str, Any]:
