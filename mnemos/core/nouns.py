@@ -5,6 +5,7 @@ A noun is frozen and knows nothing of files, models or trainers.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,20 @@ Kind = Literal["messages", "completion", "text", "preference", "label"]
 preference: a chat whose last turn is the chosen answer, plus `rejected`. label: a chat plus a
 thumb (`label`)."""
 
+Frozen = tuple[tuple[str, str], ...]
+"""A mapping that can be hashed and never changes: names, and their values as JSON text, in the order given."""
+
+
+def frozen(values: Mapping[str, Any]) -> Frozen:
+    """The mapping, frozen. Raises TypeError and ValueError for what JSON has no word for, NaN included."""
+    return tuple((name, json.dumps(value, ensure_ascii=False, allow_nan=False)) for name, value in values.items())
+
+
+def thawed(values: Frozen) -> dict[str, Any]:
+    """What was frozen, as a new mapping."""
+    return {name: json.loads(text) for name, text in values}
+
+
 OUTPUT_ROLES = frozenset({"assistant", "completion", "text"})
 """Roles whose content the model writes itself when it is used."""
 
@@ -25,12 +40,27 @@ OUTPUT_ROLES = frozenset({"assistant", "completion", "text"})
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One utterance. role: system, user, assistant or tool in a chat; prompt and completion in
-    a raw pair; text in a document. learn: False exempts an assistant turn from the loss (the
-    `weight: 0` or `train: false` of other trainers' files)."""
+    a raw pair; text in a document. learn: False exempts a turn from the loss (the `weight: 0`, `train: false`
+    or `loss: false` of other trainers' files). fields: what else a chat template may read of the message:
+    tool_calls, tool_call_id, name, reasoning_content."""
 
     role: str
     content: str
     learn: bool = True
+    fields: Frozen = field(default=(), repr=False)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the content is all that is said: no call of a tool, no reasoning in a field of its own."""
+        return not any(name in SAYING for name, _ in self.fields)
+
+    def message(self) -> dict[str, Any]:
+        """As chat templates and OpenAI-compatible servers take it."""
+        return {"role": self.role, "content": self.content, **thawed(self.fields)}
+
+
+SAYING = frozenset({"tool_calls", "reasoning_content", "reasoning", "thinking"})
+"""Fields of a message that hold what the model writes itself, beside the content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +68,9 @@ class Example:
     """One row to learn from.
 
     id: unique within its source. origin: which source it came from ("new", "replay", …); a
-    mixture's composition is counted by it. meta: further columns of the row, untouched.
+    mixture's composition is counted by it. meta: further columns of the row, untouched. variables: what the
+    row gives to the chat template beside its messages: tools, and the names of chat_template_kwargs.
+    place: file and line, for messages; two rows that differ in nothing else are equal.
     """
 
     id: str
@@ -48,6 +80,13 @@ class Example:
     label: bool | None = None
     origin: str = "new"
     meta: Mapping[str, Any] = field(default_factory=dict)
+    variables: Frozen = ()
+    place: str = field(default="", compare=False)
+
+    @property
+    def prompt(self) -> Prompt:
+        """What the model is given before it writes the last turn."""
+        return Prompt(self.turns[:-1], self.variables)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -136,9 +175,10 @@ class Score:
 class Prompt:
     """What is put to a model: chat turns (rendered with its own template, generation prompt
     appended), raw text (a single turn of role "prompt" or "text"), or text that a template wrote already
-    ("rendered": it gets no special tokens)."""
+    ("rendered": it gets no special tokens). variables: as of an Example."""
 
     turns: tuple[Turn, ...]
+    variables: Frozen = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

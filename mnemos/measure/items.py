@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.errors import DataError
-from mnemos.core.nouns import Prompt, Turn
+from mnemos.core.nouns import Frozen, Prompt, Turn
 from mnemos.core.yaml_text import parse_yaml
 from mnemos.sources import files
-from mnemos.sources.messages import RowError
+from mnemos.sources.bad_row import RowError
+from mnemos.sources.media import refuse_media
+from mnemos.sources.messages import conversation
+from mnemos.sources.tools import COLUMNS as BESIDE
+from mnemos.sources.tools import variables_of
 
 MAX_YAML_BYTES = 16 << 20
 """YAML is read at one go, and slowly."""
@@ -33,8 +37,6 @@ KEYS = (
     "cluster",
 )
 """What a row may hold. Other columns are left alone, unless they look like one of these misspelt."""
-
-ROLES = ("system", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True)
@@ -123,11 +125,16 @@ def parse(row: Row, *, chat: bool, system: str | None, columns: Mapping[str, str
             raise DataError(f"{row.where}: column {column!r}", "is missing", f"columns: maps {key} to it")
         values[key] = row.values[column]
     _refuse_misspelt(values, row.where)
-    given = {key: value for key, value in values.items() if key in KEYS and value is not None}
+    given = {key: value for key, value in values.items() if key in (*KEYS, *BESIDE) and value is not None}
+    try:
+        refuse_media(values)
+        variables = variables_of(given)
+    except RowError as problem:
+        raise problem.at(row.where) from None
     options = _strings(given.get("options", ()), row.where, "options")
     return Item(
         id=_scalar(given.get("id", row.number), row.where, "id"),
-        prompt=_prompt(given, row.where, chat, system),
+        prompt=_prompt(given, row.where, chat, system, variables),
         text=_plain(given, "text", row.where),
         options=options,
         true=_true(given, options, row.where) if options else (),
@@ -146,19 +153,22 @@ def _refuse_misspelt(values: Mapping[str, Any], where: str) -> None:
             raise DataError(f"{where}: key {key!r}", "is not a known key", f"did you mean {close[0]!r}?")
 
 
-def _prompt(given: Mapping[str, Any], where: str, chat: bool, system: str | None) -> Prompt | None:
+def _prompt(given: Mapping[str, Any], where: str, chat: bool, system: str | None, variables: Frozen) -> Prompt | None:
     if "messages" in given and "prompt" in given:
         raise DataError(f"{where}", "has both prompt and messages", "keep one")
     if "messages" in given:
         if not isinstance(given["messages"], list):
             raise DataError(f"{where}: messages", "must be a list of turns", "[{role: user, content: …}]")
-        turns = tuple(_turn(message, where) for message in given["messages"])
+        try:
+            turns = conversation(given["messages"], "messages") if given["messages"] else ()
+        except RowError as problem:
+            raise problem.at(where) from None
         if not turns:
             raise DataError(f"{where}: messages", "is empty", "end it with a user turn")
         if turns[-1].role == "assistant":
             raise DataError(f"{where}: messages", "ends with an assistant turn", "put the reference under answer:")
         start = () if system is None or turns[0].role == "system" else (Turn("system", system),)
-        return Prompt((*start, *turns))
+        return Prompt((*start, *turns), variables)
     if "prompt" not in given:
         return None
     # An empty prompt asks what the model writes, or takes to be likely, at the start of a text.
@@ -166,18 +176,12 @@ def _prompt(given: Mapping[str, Any], where: str, chat: bool, system: str | None
     raw = given.get("raw", not chat)
     if not isinstance(raw, bool):
         raise DataError(f"{where}: raw = {raw!r}", "must be true or false", "true leaves the chat template out")
+    if raw and variables:
+        raise DataError(f"{where}: {variables[0][0]}", "stands beside a raw prompt", "set chat: true, or take it out")
     if raw:
         return Prompt((Turn("prompt", content),))
     start = () if system is None else (Turn("system", system),)
-    return Prompt((*start, Turn("user", content)))
-
-
-def _turn(message: Any, where: str) -> Turn:
-    role = message.get("role") if isinstance(message, Mapping) else None
-    content = message.get("content") if isinstance(message, Mapping) else None
-    if role not in ROLES or not isinstance(content, str):
-        raise DataError(f"{where}: messages: {message!r}", f"needs a role of {', '.join(ROLES)} and a content text")
-    return Turn(role, content)
+    return Prompt((*start, Turn("user", content)), variables)
 
 
 def _plain(given: Mapping[str, Any], key: str, where: str) -> str | None:

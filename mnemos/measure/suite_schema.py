@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from mnemos.measure.items import KEYS, ROLES
+from mnemos.measure.items import KEYS
 from mnemos.measure.kinds import KINDS, Kind
+from mnemos.sources.messages import ROLES
+from mnemos.sources.tools import COLUMNS as BESIDE
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 SUITE = {"$ref": "#/$defs/suite"}
 
 _TEXT: dict[str, Any] = {"type": "string"}
 _SCALAR: dict[str, Any] = {"type": ["string", "number"]}
+_ROLE = {"enum": list(ROLES)}
 _TURN = {
     "type": "object",
-    "properties": {"role": {"enum": list(ROLES)}, "content": _TEXT},
-    "required": ["role", "content"],
+    "properties": {"role": _ROLE, "from": _ROLE, "content": {}, "value": {}, "tool_calls": {"type": ["array", "null"]}},
+    "anyOf": [{"required": ["role"]}, {"required": ["from"]}],
 }
 _ITEM: dict[str, dict[str, Any]] = {
     "id": {**_SCALAR, "description": "Unique within the suite; before and after are paired by it."},
@@ -30,6 +33,9 @@ _ITEM: dict[str, dict[str, Any]] = {
     "language": {**_TEXT, "description": "ISO 639-1 code of the expected language."},
     "schema": {"type": "object", "description": "JSON schema of the answer, with match: json."},
     "cluster": {**_SCALAR, "description": "Items that share it are not independent."},
+    "tools": {"description": "Functions offered to the model through its chat template, as a list or as JSON text."},
+    "functions": {"description": "OpenAI's older name of tools."},
+    "chat_template_kwargs": {"description": "Variables of the chat template for this item."},
 }
 
 
@@ -38,7 +44,7 @@ def definitions() -> dict[str, Any]:
     out: dict[str, Any] = {
         "suite": {"anyOf": [{"$ref": f"#/$defs/suite_{name}"} for name in KINDS]},
         # Other columns of a row are left alone.
-        "item": {"type": "object", "properties": {key: _ITEM[key] for key in KEYS}},
+        "item": {"type": "object", "properties": {key: _ITEM[key] for key in (*KEYS, *sorted(BESIDE))}},
     }
     for name, kind in KINDS.items():
         made = _kind(name, kind)

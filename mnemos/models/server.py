@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +25,7 @@ from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Decoding, Generation, OptionScore, Prompt
 from mnemos.models.transport import Asking, excerpt
 from mnemos.sources.render import RAW_ROLES
+from mnemos.sources.write import beside
 
 PARALLEL = 16
 """Requests on their way at once: enough for a server to batch, few enough for a vendor's limits."""
@@ -160,8 +161,7 @@ class ServerModel:
         if is_raw(prompt):
             place, body = "completions", {**body, "prompt": _text(prompt)}
         else:
-            messages = [{"role": turn.role, "content": turn.content} for turn in prompt.turns]
-            place, body = "chat/completions", {**body, "messages": messages}
+            place, body = "chat/completions", {**body, **chat(prompt)}
         reply = await self._post(client, place, body)
         choice = self._choice(place, reply)
         text = self._said(place, choice) if is_raw(prompt) else self._message(place, choice)
@@ -291,6 +291,26 @@ class ServerModel:
         return next((one for one in choices if isinstance(one, dict) and one.get("index") == 0), choices[0])
 
 
+def chat(prompt: Prompt) -> dict[str, Any]:
+    """The prompt as OpenAI's API takes it: arguments of calls as text, an id for each call and its result, tools,
+    and other variables as `chat_template_kwargs`, which vLLM and SGLang hand to their chat template."""
+    messages, waiting, count = [], deque[str](), 0
+    for turn in prompt.turns:
+        message = turn.message()
+        for call in message.get("tool_calls", ()):
+            # Nine letters and digits, which is what Mistral's templates accept.
+            call.setdefault("id", f"call{count:05d}")
+            count += 1
+            waiting.append(call["id"])
+            call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+        if turn.role == "tool" and waiting:
+            message.setdefault("tool_call_id", waiting[0])
+            if message["tool_call_id"] in waiting:
+                waiting.remove(message["tool_call_id"])
+        messages.append(message)
+    return {"messages": messages, **beside(prompt.variables)}
+
+
 def is_raw(prompt: Prompt) -> bool:
     """Whether the prompt is plain text to be continued, not a chat."""
     return all(turn.role in RAW_ROLES for turn in prompt.turns)
@@ -311,7 +331,8 @@ def _text(prompt: Prompt) -> str:
 
 def prompt_seed(seed: int, prompt: Prompt, again: int) -> int:
     """The seed with which one prompt of a call is sampled. again: how often it came before."""
-    text = json.dumps([seed, again, [[turn.role, turn.content] for turn in prompt.turns]])
+    said = [[turn.role, turn.content, *map(list, turn.fields)] for turn in prompt.turns]
+    text = json.dumps([seed, again, said, *([prompt.variables] if prompt.variables else [])])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 

@@ -22,7 +22,7 @@ def conversation(prompt: Prompt, answer: str, name: str = "answer") -> Example:
     """The prompt with an answer behind it, as a row: a chat, or a raw prompt and completion."""
     raw = all(turn.role in ("prompt", "completion", "text") for turn in prompt.turns)
     if not raw:
-        return Example(name, "messages", (*prompt.turns, Turn("assistant", answer)))
+        return Example(name, "messages", (*prompt.turns, Turn("assistant", answer)), variables=prompt.variables)
     asked = Turn("prompt", "".join(turn.content for turn in prompt.turns))
     return Example(name, "completion", (asked, Turn("completion", answer)))
 

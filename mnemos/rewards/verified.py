@@ -33,8 +33,8 @@ class Verified:
 
     verifier: a name of `verify.VERIFIERS` or `checks.CHECKS`. reference: the column that holds what the
     answer is compared with; None takes the gold answer. database: sqlite file, for sql. A reference that
-    no answer could meet, a gold answer with a thumb down, and a verifier that fails on an answer give a
-    missing reward.
+    no answer could meet, a gold answer with a thumb down or that is a call of a tool, and a verifier that
+    fails on an answer give a missing reward.
     """
 
     verifier: str
@@ -63,8 +63,7 @@ class Verified:
             found = [self._one(answer, one) for answer, one in zip(answers, references, strict=True)]
         if self.reference is not None:
             return found
-        bad = missing("the gold answer has a thumb down")
-        return [bad if row.label is False else one for one, row in zip(found, examples, strict=True)]
+        return [_no_gold(row) or one for one, row in zip(found, examples, strict=True)]
 
     def _one(self, answer: str, reference: str) -> Rewarded:
         try:
@@ -72,6 +71,13 @@ class Verified:
         except DataError:
             return missing("a reference that no answer could meet")
         return verify.score(self.verifier, answer, reference)
+
+
+def _no_gold(row: Example) -> Rewarded | None:
+    """Why an answer cannot be compared with the row's own; None where it can."""
+    if row.label is False:
+        return missing("the gold answer has a thumb down")
+    return None if row.turns[-1].is_plain else missing("the gold answer is a call of a tool, or has reasoning")
 
 
 @dataclass(frozen=True)

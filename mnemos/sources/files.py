@@ -17,8 +17,9 @@ from typing import IO, Any
 
 from mnemos.core.errors import DataError
 from mnemos.sources import json_rows
+from mnemos.sources.arrow import as_written
+from mnemos.sources.bad_row import RowError
 from mnemos.sources.json_rows import MAX_ROW_BYTES, bounded, not_utf8, too_long
-from mnemos.sources.messages import RowError
 
 SUFFIXES = (".jsonl", ".json", ".ndjson", ".parquet", ".txt")
 """File names that a folder of data is searched for; each but Parquet may end in .gz."""
@@ -223,6 +224,6 @@ def _parquet(path: Path, label: str, stem: str) -> Iterator[Raw]:
                     for value in row.to_pylist() if row.nbytes <= MAX_ROW_BYTES else [None]:
                         number += 1
                         where = f"{label}, row {number:,}"
-                        yield Raw(where, f"{stem}:{number}", too_long(where) if value is None else value)
+                        yield Raw(where, f"{stem}:{number}", too_long(where) if value is None else as_written(value))
         except (pyarrow.ArrowException, OSError) as error:
             raise DataError(label, f"is a damaged Parquet file ({error})", "copy or download it again") from None

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
-from mnemos.core.nouns import Example, Kind, Turn
+from mnemos.core.nouns import Example, Frozen, Kind, Turn
+from mnemos.sources.bad_row import RowError, refuse, text_of
 from mnemos.sources.files import Raw
-from mnemos.sources.messages import ROLES, RowError, conversation, refuse, text_of
+from mnemos.sources.media import COLUMNS as MEDIA
+from mnemos.sources.media import refuse_media, refuse_placeholder
+from mnemos.sources.messages import conversation
+from mnemos.sources.pairs import REJECTED, beside, chosen_and_rejected
+from mnemos.sources.parts import Parts, Row, answered, asked, given, instruction, said, with_system
 from mnemos.sources.thumbs import ASKED, Labels, as_thumb, thumb_of
-
-Row = Mapping[str, Any]
-Parts = tuple[Kind, tuple[Turn, ...], tuple[Turn, ...]]
-"""kind, turns, rejected: what an Example is made of, but for its thumb."""
+from mnemos.sources.tools import COLUMNS as BESIDE
+from mnemos.sources.tools import variables_of
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,32 @@ def example_of(raw: Raw, name: str, labels: Labels = "ask") -> Example:
             f"like {form.example}; columns with other names are given as columns: {{{min(missing)}: THEIR_NAME}}",
         )
     try:
+        refuse_media(row)
         thumb = _thumb(row, name, labels)
-        kind, turns, rejected = form.parts(row) if thumb is None else ("label", _chat(row, name), ())
+        pair = name in ANSWERS and any(row.get(column) for column in REJECTED)
+        if thumb is not None:
+            kind, turns, rejected = _label(row, name)
+        else:
+            kind, turns, rejected = beside(_chat(row, name), row) if pair else form.parts(row)
+        variables = _variables(row, kind)
     except RowError as problem:
         raise problem.at(raw.where) from None
-    used = frozenset().union(*form.needs) | form.takes | {"id"} | (set() if thumb is None else {"label", "kto_tag"})
+    used = frozenset().union(*form.needs) | form.takes | BESIDE | {*MEDIA, "id"}
+    used |= {"label", "kto_tag"} if thumb is not None else {*REJECTED} if pair else set()
     meta = {key: value for key, value in row.items() if key not in used}
-    return Example(_id(row, raw), kind, turns, rejected, thumb, meta=meta)
+    return Example(_id(row, raw), kind, turns, rejected, thumb, "new", meta, variables, raw.where)
+
+
+def _variables(row: Row, kind: Kind) -> Frozen:
+    found = variables_of(row)
+    if found and kind in ("text", "completion"):
+        refuse(
+            "tools without a chat",
+            found[0][0],
+            f"stands beside raw text (kind {kind}), which no chat template renders",
+            "give messages, or take the column out",
+        )
+    return found
 
 
 def _thumb(row: Row, name: str, labels: Labels) -> bool | None:
@@ -67,8 +86,9 @@ def _thumb(row: Row, name: str, labels: Labels) -> bool | None:
         if labels == "ask" and as_thumb(row.get("kto_tag", row.get("label"))) is not None:
             refuse("unclear label", f"label = {row.get('kto_tag', row.get('label'))!r}", *ASKED)
         return None
-    thumb = thumb_of(row, "class" if name == "preference" else labels)
-    if name == "preference" and thumb is False:
+    pair = name == "preference" or any(row.get(column) for column in REJECTED)
+    thumb = thumb_of(row, "class" if pair else labels)
+    if pair and thumb is False:
         refuse(
             "two verdicts",
             "label = false beside chosen and rejected",
@@ -77,7 +97,7 @@ def _thumb(row: Row, name: str, labels: Labels) -> bool | None:
         )
     if name == "label" and thumb is None:
         refuse("wrong type", f"label = {row.get('label')!r}"[:80], "must be true or false", "mend label")
-    return None if name == "preference" else thumb
+    return None if pair else thumb
 
 
 def detect(rows: Sequence[Row], labels: Labels = "ask") -> str | None:
@@ -106,11 +126,11 @@ def _id(row: Row, raw: Raw) -> str:
 
 
 def _messages(row: Row) -> Parts:
-    return "messages", _answered(_with_system(row, conversation(row["messages"], "messages"))), ()
+    return "messages", answered(with_system(row, conversation(row["messages"], "messages"))), ()
 
 
 def _sharegpt(row: Row) -> Parts:
-    return "messages", _answered(_with_system(row, conversation(row["conversations"], "conversations"))), ()
+    return "messages", answered(with_system(row, conversation(row["conversations"], "conversations"))), ()
 
 
 def _alpaca(row: Row) -> Parts:
@@ -119,8 +139,8 @@ def _alpaca(row: Row) -> Parts:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             refuse("wrong type", f"history = {pair!r}"[:80], "must be pairs [instruction, output]", "mend history")
         turns += [Turn("user", text_of(pair[0], "history")), Turn("assistant", text_of(pair[1], "history"))]
-    turns += [_instruction(row), Turn("assistant", text_of(row["output"], "output"))]
-    return "messages", _answered(_with_system(row, tuple(turns))), ()
+    turns += [instruction(row), Turn("assistant", text_of(row["output"], "output"))]
+    return "messages", answered(with_system(row, tuple(turns))), ()
 
 
 def _prompt_completion(row: Row) -> Parts:
@@ -128,11 +148,16 @@ def _prompt_completion(row: Row) -> Parts:
     if isinstance(prompt, str) and isinstance(completion, str):
         if not completion.strip():
             refuse("empty answer", "completion", "is empty", "give it text or take the row out")
+        refuse_placeholder(prompt, "prompt")
         return "completion", (Turn("prompt", prompt), Turn("completion", completion)), ()
     if isinstance(prompt, str) or isinstance(completion, str):
         refuse("wrong type", "prompt and completion", "must both be text or both messages", "write both the same way")
-    given = _given(conversation(prompt, "prompt"))
-    return "messages", _answered(given + conversation(completion, "completion")), ()
+    turns = given(conversation(prompt, "prompt")) + conversation(completion, "completion")
+    return "messages", answered(turns), ()
+
+
+def _preference(row: Row) -> Parts:
+    return chosen_and_rejected(row) if "chosen" in row else beside(_chat(row, "label"), row)
 
 
 def _text(row: Row) -> Parts:
@@ -142,114 +167,17 @@ def _text(row: Row) -> Parts:
     return "text", (Turn("text", text),), ()
 
 
-def _label(row: Row) -> Parts:
-    return "label", _chat(row, "label"), ()
+def _label(row: Row, name: str = "label") -> Parts:
+    return "label", _chat(row, name), ()
 
 
 def _chat(row: Row, name: str) -> tuple[Turn, ...]:
     """A row of any format of answers as a chat, raw texts too."""
     if name == "label":
-        name = next(one for one in _ANSWERS if FORMATS[one].fits(row))
+        name = next(one for one in ANSWERS if FORMATS[one].fits(row))
     if name != "prompt_completion":
         return FORMATS[name].parts(row)[1]
-    return _answered(_given(_asked(row["prompt"], "prompt")) + _said(row["completion"], "completion"))
-
-
-def _given(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
-    """Turns of a prompt: answers in it are context."""
-    return tuple(replace(turn, learn=False) if turn.role == "assistant" else turn for turn in turns)
-
-
-def _preference(row: Row) -> Parts:
-    if "conversations" in row or "messages" in row:
-        name = "conversations" if "conversations" in row else "messages"
-        prompt = conversation(row[name], name)
-    elif "prompt" in row:
-        prompt = _asked(row["prompt"], "prompt")
-    else:
-        prompt = (_instruction(row),) if "instruction" in row else ()
-    good, bad = row["chosen"], row["rejected"]
-    if not prompt and isinstance(good, str) and isinstance(bad, str):
-        chosen, rejected = _transcripts(good, bad)
-    else:
-        chosen, rejected = _said(good, "chosen"), _said(bad, "rejected")
-    if chosen[0].role != "assistant":
-        # The whole conversation stands on both sides; a prompt column would only say it again.
-        prompt = ()
-    chosen, rejected = prompt + chosen, prompt + rejected
-    pairs = enumerate(zip(chosen, rejected, strict=False))
-    same = next((i for i, (ours, theirs) in pairs if ours != theirs), min(len(chosen), len(rejected)))
-    if chosen == rejected:
-        refuse("equal pair", "chosen and rejected", "are the same", "take the row out: it prefers nothing")
-    if len(chosen) != same + 1 or len(rejected) != same + 1 or rejected[-1].role != "assistant" or same == 0:
-        refuse(
-            "no common prompt",
-            f"chosen has {len(chosen)} turns, rejected {len(rejected)}, the first {same} in common",
-            "must be one conversation with two last answers",
-            'give {"prompt": ..., "chosen": ..., "rejected": ...}',
-        )
-    return "preference", _answered(_with_system(row, chosen)), _answered(rejected)[-1:]
-
-
-def _asked(value: Any, where: str) -> tuple[Turn, ...]:
-    return (Turn("user", value),) if isinstance(value, str) else conversation(value, where)
-
-
-def _said(value: Any, where: str) -> tuple[Turn, ...]:
-    if isinstance(value, str):
-        return (Turn("assistant", value),)
-    return conversation([value] if isinstance(value, Mapping) else value, where)
-
-
-def _transcripts(good: str, bad: str) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
-    """Two strings that hold the whole conversation: transcripts of Human and Assistant, or texts
-    that begin alike (the prompt is what they share, up to the last whole word)."""
-    if "\n\nHuman:" in good and "\n\nAssistant:" in good:
-        return _transcript(good), _transcript(bad)
-    shared = os.path.commonprefix([good, bad])  # noqa: RUF071 - of characters
-    shared = shared[: max(shared.rfind(" "), shared.rfind("\n")) + 1]
-    if not shared.strip():
-        refuse(
-            "no common prompt",
-            "chosen and rejected",
-            "are texts without a prompt, and begin differently",
-            "add a column prompt",
-        )
-    asked = Turn("user", shared.rstrip())
-    answers = [Turn("assistant", text[len(asked.content) :].lstrip()) for text in (good, bad)]
-    return (asked, answers[0]), (asked, answers[1])
-
-
-def _transcript(text: str) -> tuple[Turn, ...]:
-    said = re.split(r"\n\n(Human|Assistant):", text)[1:]
-    return tuple(Turn(ROLES[who.lower()], what.strip()) for who, what in zip(said[::2], said[1::2], strict=True))
-
-
-def _instruction(row: Row) -> Turn:
-    instruction, more = text_of(row["instruction"], "instruction"), text_of(row.get("input", ""), "input")
-    asked = "\n\n".join(part for part in (instruction, more) if part.strip())
-    if not asked:
-        refuse("empty prompt", "instruction and input", "are both empty", "give one of them text")
-    return Turn("user", asked)
-
-
-def _with_system(row: Row, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
-    system = text_of(row.get("system", ""), "system")
-    if not system.strip():
-        return turns
-    if turns and turns[0].role == "system":
-        refuse("two system turns", "system", "stands both in a column and in the conversation", "keep one")
-    return (Turn("system", system), *turns)
-
-
-def _answered(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
-    if not turns or turns[-1].role != "assistant":
-        said = f"last turn: {turns[-1].role}" if turns else "no turns"
-        refuse("no answer", said, "must be the assistant's, or there is nothing to learn", "add the answer")
-    for number, turn in enumerate(turns, 1):
-        if turn.role == "assistant" and turn.learn and not turn.content.strip():
-            refuse("empty answer", f"turn {number} (assistant)", "is empty", "give it text or take the row out")
-    return turns
+    return answered(given(asked(row["prompt"], "prompt")) + said(row["completion"], "completion"))
 
 
 def _columns(*names: str) -> tuple[frozenset[str], ...]:
@@ -258,7 +186,14 @@ def _columns(*names: str) -> tuple[frozenset[str], ...]:
 
 FORMATS: dict[str, Format] = {
     "preference": Format(
-        _columns("chosen rejected"),
+        _columns(
+            "chosen rejected",
+            *(
+                f"{said} {worse}"
+                for worse in REJECTED
+                for said in ("messages", "conversations", "instruction output", "prompt completion")
+            ),
+        ),
         frozenset({"prompt", "system", "messages", "conversations", "instruction", "input"}),
         _preference,
         '{"prompt": "…", "chosen": "…", "rejected": "…"}',
@@ -300,7 +235,12 @@ FORMATS: dict[str, Format] = {
 }
 """Every format by name, in the order in which detection tries them."""
 
-_ANSWERS = ("messages", "sharegpt", "alpaca", "prompt_completion")
+ANSWERS = ("messages", "sharegpt", "alpaca", "prompt_completion")
+"""Formats of a conversation with its answer."""
 
-COLUMNS = frozenset().union(*(need for form in FORMATS.values() for need in (*form.needs, form.takes))) | {"id"}
+COLUMNS = frozenset().union(*(need for form in FORMATS.values() for need in (*form.needs, form.takes))) | {
+    "id",
+    *BESIDE,
+    *REJECTED,
+}
 """Every column name that some format reads."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from mnemos.core.errors import DataError
 from mnemos.core.fingerprint import file_fingerprint, fingerprint
+from mnemos.sources.arrow import as_written
 from mnemos.sources.files import Raw
 
 
@@ -54,7 +55,7 @@ class SavedDataset:
     def rows(self) -> Iterator[Raw]:
         """Its rows as they stand there."""
         for number, row in enumerate(self._loaded, 1):
-            yield Raw(f"{self.path}, row {number:,}", f"{self.path.name}:{number}", row)
+            yield Raw(f"{self.path}, row {number:,}", f"{self.path.name}:{number}", as_written(row))
 
     def count(self) -> int:
         """How many rows there are."""
@@ -109,7 +110,7 @@ class HubDataset:
         """Its rows as they stand there."""
         stem = self.location.replace(":", "/")
         for number, row in enumerate(self._loaded, 1):
-            yield Raw(f"{self.location}, row {number:,}", f"{stem}:{number}", row)
+            yield Raw(f"{self.location}, row {number:,}", f"{stem}:{number}", as_written(row))
 
     def count(self) -> int:
         """How many rows there are."""

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from mnemos.core.errors import DataError
 from mnemos.core.scalars import MOST_DIGITS, real, whole
-from mnemos.sources.messages import RowError
+from mnemos.sources.bad_row import RowError
 
 MAX_ROW_BYTES = 16 << 20
 """A longer row is an error: nothing reads that much at once, and tokenizers break at it."""

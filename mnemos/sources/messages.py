@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
-from mnemos.core.errors import DataError, nearest
-from mnemos.core.nouns import Turn
+from mnemos.core.errors import nearest
+from mnemos.core.nouns import Turn, frozen
+from mnemos.sources.bad_row import refuse, short, text_of
+from mnemos.sources.media import refuse_media, refuse_placeholder
+from mnemos.sources.tools import calls_of
 
 ROLES = {
     "system": "system",
@@ -19,69 +22,82 @@ ROLES = {
     "bot": "assistant",
     "chatgpt": "assistant",
     "function_call": "assistant",
+    "tool_call": "assistant",
     "tool": "tool",
     "function": "tool",
     "observation": "tool",
+    "tool_response": "tool",
     "ipython": "tool",
 }
 """Role names of the common tools and what they mean here."""
 
 
-class RowError(DataError):
-    """A row that cannot be learned from. reason: what a skipped row is counted under."""
+CALLS = frozenset({"function_call", "tool_call"})
+"""Roles whose content is nothing but calls of tools, as JSON: LLaMA-Factory's and ms-swift's."""
 
-    def __init__(self, reason: str, value: str, bound: str = "", cure: str = "") -> None:
-        super().__init__(value, bound, cure)
-        self.reason = reason
+LOSS = ("train", "training", "trainable", "loss", "weight", "loss_weight")
+"""Fields by which files of other trainers exempt a message from the loss: OpenAI's and Mistral's weight, axolotl's
+train and training, ms-swift's and XTuner's loss, LLaMA-Factory's loss_weight."""
 
-    def at(self, where: str) -> RowError:
-        """The same with the row's place in front."""
-        return RowError(self.reason, f"{where}: {self.value}", self.bound, self.cure)
+FIELDS = ("name", "tool_call_id", "reasoning_content", "reasoning", "thinking")
+"""Fields that go to the chat template as they are."""
 
-
-def refuse(reason: str, value: str, bound: str, cure: str) -> NoReturn:
-    """Raise a RowError whose place is added by the caller."""
-    raise RowError(reason, value, bound, cure)
-
-
-def text_of(value: Any, where: str) -> str:
-    """A text column's value; refuses anything that is not text."""
-    if not isinstance(value, str):
-        refuse("wrong type", f"{where} = {_short(value)}", "must be text", f"write {where} as a string")
-    return value
+REFUSED = ("train_detail", "training_detail", "refusal", "prefix")
+"""Fields that change what is learned, and cannot be honoured."""
 
 
 def conversation(value: Any, where: str) -> tuple[Turn, ...]:
     """Turns from a list of ``{role, content}`` or ``{from, value}``.
 
-    A message with ``weight: 0`` or ``train: false`` is exempt from the loss. Content in parts is
-    joined when all parts are text. What would be lost without a word (images, tool_calls,
-    reasoning in a field of its own) is refused.
+    A message with one of `LOSS` false or 0 is exempt from the loss. Content in parts is joined when all parts are
+    text. Calls of tools, reasoning, names and ids go along as `Turn.fields`; what cannot be learned (pictures,
+    weights between 0 and 1, spans of a message) is refused by name.
     """
     if not isinstance(value, list | tuple) or not value:
-        refuse("wrong type", f"{where} = {_short(value)}", "must be a list of messages", "see the row's format")
+        refuse("wrong type", f"{where} = {short(value)}", "must be a list of messages", "see the row's format")
     return tuple(_turn(message, f"{where}[{number}]") for number, message in enumerate(value))
 
 
 def _turn(message: Any, where: str) -> Turn:
     if not isinstance(message, Mapping):
-        refuse("wrong type", f"{where} = {_short(message)}", "must be an object", 'write {"role": …, "content": …}')
+        refuse("wrong type", f"{where} = {short(message)}", "must be an object", 'write {"role": …, "content": …}')
     said = message.get("role", message.get("from"))
     if said is None:
         refuse("no role", f"{where} has {', '.join(message) or 'nothing'}", "needs role (or from)", "add role")
     role = ROLES.get(said.lower()) if isinstance(said, str) else None
     if role is None:
         refuse("unknown role", f"{where}: role = {said!r}", "is not known", nearest(str(said), ROLES))
-    for field in ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking"):
+    refuse_media(message, f"{where}.")
+    for field in REFUSED:
         if message.get(field):
-            refuse(
-                "unsupported field",
-                f"{where}.{field}",
-                "cannot be told apart from the answer's text here",
-                "write it inside content, the way the model's own template would print it",
-            )
+            refuse("unsupported field", f"{where}.{field}", "cannot be honoured here", "take it out, or the row")
+    fields: dict[str, Any] = {name: message[name] for name in FIELDS if message.get(name) not in (None, "")}
     content = message.get("content", message.get("value"))
-    return Turn(role, _content(content, where), _learn(message, where))
+    alone = said.lower() in CALLS
+    calls = _calls(message, content if alone else None, where)
+    if calls:
+        fields["tool_calls"] = calls
+        content = "" if content is None or alone else content
+    text = _content(content, where)
+    if role == "user":
+        refuse_placeholder(text, where)
+    return Turn(role, text, _learn(message, role, where), _frozen(fields, where))
+
+
+def _calls(message: Mapping[str, Any], written: Any, where: str) -> list[dict[str, Any]]:
+    """The message's calls. written: those that are all of its content."""
+    given = {"function_call": message.get("function_call"), "tool_calls": message.get("tool_calls"), "value": written}
+    said = {name: value for name, value in given.items() if value}
+    if len(said) > 1:
+        refuse("malformed tool call", f"{where}: {' and '.join(said)}", "both call tools", "keep one")
+    return next((calls_of(value, f"{where}.{name}") for name, value in said.items()), [])
+
+
+def _frozen(fields: Mapping[str, Any], where: str) -> Any:
+    try:
+        return frozen(fields)
+    except (TypeError, ValueError, RecursionError) as error:
+        refuse("wrong type", where, f"cannot be written as JSON ({error})", "use texts, numbers, lists and objects")
 
 
 def _content(content: Any, where: str) -> str:
@@ -94,17 +110,26 @@ def _content(content: Any, where: str) -> str:
     return text_of(content, f"{where}.content")
 
 
-def _learn(message: Mapping[str, Any], where: str) -> bool:
-    for field in ("train", "weight"):
+def _learn(message: Mapping[str, Any], role: str, where: str) -> bool:
+    """Whether the message counts in the loss: yes, unless a field says no. A weight of 1 says nothing new; that
+    another message than an answer shall be learned is more than can be honoured, where only answers are."""
+    found: dict[str, bool] = {}
+    for field in LOSS:
         value = message.get(field)
         if value is None:
             continue
-        if value not in (0, 1):
-            refuse("wrong type", f"{where}.{field} = {_short(value)}", "must be 0 or 1, false or true", f"mend {field}")
-        return bool(value)
-    return True
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+        if not isinstance(value, bool | int | float) or value not in (0, 1):
+            refuse("wrong type", f"{where}.{field} = {short(value)}", "must be 0 or 1, false or true", f"mend {field}")
+        found[field] = bool(value)
+    if len(set(found.values())) > 1:
+        refuse("two losses", f"{where}: {' and '.join(found)}", "say different things", "keep one of them")
+    learn = next(iter(found.values()), True)
+    asked = [field for field in found if not field.endswith("weight")]
+    if learn and asked and role != "assistant":
+        refuse(
+            "loss on a prompt",
+            f"{where}.{asked[0]} = true ({role})",
+            "cannot be honoured: a study's `output_only` decides whether more than answers is learned",
+            f"take {asked[0]} out of messages that are no answers",
+        )
+    return learn

@@ -14,11 +14,12 @@ from typing import Any, Literal
 from mnemos.core.errors import DataError, UsageError, nearest
 from mnemos.core.fingerprint import file_fingerprint, fingerprint
 from mnemos.core.nouns import Example
+from mnemos.sources.bad_row import RowError
 from mnemos.sources.files import SUFFIXES, Raw, count_rows, data_files, is_text, rows_of, text_unit
 from mnemos.sources.formats import COLUMNS, FORMATS, detect, example_of
 from mnemos.sources.hub import HubDataset, SavedDataset, is_saved
-from mnemos.sources.messages import RowError
 from mnemos.sources.thumbs import ASKED, Labels, labels_of, unclear
+from mnemos.sources.tools import COLUMNS as BESIDE
 
 SAMPLE = 20
 """Rows that the format is detected from."""
@@ -176,7 +177,7 @@ class FileSource:
             count = f"first {self.limit:,} of {count}"
         form = FORMATS[self.format]
         there = {key for raw in self._sample if not isinstance(raw.value, RowError) for key in raw.value}
-        read = [c for c in _ordered(form.needs, form.takes) if c in there]
+        read = [c for c in _ordered(form.needs, form.takes | BESIDE) if c in there]
         said = [f"{c} = {self.columns[c]}" if c in self.columns else c for c in read]
         units = {text_unit(part.path) for part in self.parts if isinstance(part, LocalFile) and is_text(part.path)}
         per = f", one a {' or '.join(sorted(units))}" if units else ""

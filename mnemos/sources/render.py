@@ -8,6 +8,7 @@ model learns to write.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -16,13 +17,17 @@ import numpy as np
 
 from mnemos.core.errors import DataError, ModelError
 from mnemos.core.fingerprint import fingerprint
-from mnemos.core.nouns import Example, Prompt, Tokens, Turn
+from mnemos.core.nouns import Example, Frozen, Prompt, Tokens, Turn, thawed
+from mnemos.sources.chat_template import Span, Template
 from mnemos.sources.opening import begun, prefix_ids, stand_in_ids
-from mnemos.sources.spans import Span, Template
+from mnemos.sources.spans import Spans
 
 RAW_ROLES = frozenset({"prompt", "completion", "text", "rendered"})
 """Turns that are joined as they are, without a chat template. rendered: text that a template wrote, which holds
 its special tokens already and gets none."""
+
+MOST_TEMPLATES = 64
+"""Kept at a time: one for the tools, or other variables, of each row that has some."""
 
 _Encoded = tuple[list[int], list[Span]]
 
@@ -47,7 +52,7 @@ class Renderer:
             )
         self.tokenizer = tokenizer
         self._options = dict(options or {})
-        self._template: Template | None = None
+        self._spans: dict[Frozen, Spans] = {}
         self._stops: frozenset[int] | None = None
         self._tails: dict[tuple[str, ...], list[int]] = {}
         added = tokenizer.added_tokens_decoder
@@ -57,9 +62,15 @@ class Renderer:
     @property
     def template(self) -> Template:
         """The chat template; ModelError with the cure if there is none."""
-        if self._template is None:
-            self._template = Template(self.tokenizer, self._options)
-        return self._template
+        return self._of(()).template
+
+    def _of(self, variables: Frozen) -> Spans:
+        """The template with what a row gives it. Rows with the same tools share what was found out about it."""
+        if variables not in self._spans:
+            if len(self._spans) > MOST_TEMPLATES:
+                self._spans = {name: one for name, one in self._spans.items() if not name}
+            self._spans[variables] = Spans(Template(self.tokenizer, self._options, thawed(variables)))
+        return self._spans[variables]
 
     @property
     def template_fingerprint(self) -> str:
@@ -99,11 +110,11 @@ class Renderer:
         preference, the chosen conversation. Raises DataError where the
         template refuses the conversation, ModelError where it or a stop token is missing.
         """
-        where = f"example {example.id!r}"
+        where = f"{example.place + ': ' if example.place else ''}example {example.id!r}"
         if all(turn.role in RAW_ROLES for turn in example.turns):
             tokens = self._raw(example.turns, where)
         else:
-            tokens, _ = self._chat(example.turns, where)
+            tokens, _ = self._chat(example.turns, where, example.variables)
         return Tokens(tokens.ids, tokens.weight, tokens.output, example.id, example.origin)
 
     def render_all(self, examples: Iterable[Example]) -> list[Tokens]:
@@ -119,8 +130,10 @@ class Renderer:
             if any(turn.role == "rendered" for turn in prompt.turns):
                 return self._encode(raw)[0]
             return self._given(raw)
-        text = self.template.text(prompt.turns, generation=True, where="the prompt")
-        return self._encode(text, self._spelled(prompt.turns, generation=True))[0]
+        template = self._of(prompt.variables).template
+        template.refuse_unused(prompt.turns, "the prompt")
+        text = template.text(prompt.turns, generation=True, where="the prompt")
+        return self._encode(text, self._spelled(template, text, prompt.turns, generation=True))[0]
 
     def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
         """Text of token ids, without special tokens unless asked for."""
@@ -166,10 +179,13 @@ class Renderer:
         """A raw prompt as in use."""
         return begun(self._prefix, self._encode(text)[0]) or stand_in_ids(self.tokenizer)
 
-    def _chat(self, turns: Sequence[Turn], where: str) -> tuple[Tokens, list[int]]:
+    def _chat(self, turns: Sequence[Turn], where: str, variables: Frozen = ()) -> tuple[Tokens, list[int]]:
         """The rendered chat and the positions of its end-of-turn tokens."""
-        located = self.template.locate(turns, where)
-        ids, spans = self._encode(located.text, self._spelled(turns, where=where))
+        found = self._of(variables)
+        template = found.template
+        template.refuse_unused(turns, where)
+        located = found.locate(turns, where)
+        ids, spans = self._encode(located.text, self._spelled(template, located.text, turns, where=where))
         starts, ends = _borders(spans)
         regions: list[tuple[int, int, bool]] = []
         stops: list[int] = []
@@ -190,6 +206,10 @@ class Renderer:
         for first, after, learn in regions:
             output[first:after] = learn
             weight[first:after] = float(learn)
+        for i, turn in enumerate(turns):
+            if not turn.learn and i not in located.written:
+                start, end = (located.contents or {}).get(i) or template.content(turns, i, where=where)
+                weight[np.searchsorted(ends, start, side="right") : np.searchsorted(starts, end, side="left")] = 0.0
         weight[:1] = 0.0
         return Tokens(np.array(ids, np.int32), weight, output, where), stops
 
@@ -225,11 +245,11 @@ class Renderer:
         return self._tails[roles]
 
     def _find_tail(self, turns: Sequence[Turn]) -> list[int]:
-        text = self.template.text(turns)
         try:
+            text = self.template.text(turns)
             longer = self.template.text([*turns, Turn("user", "a")])
         except DataError:
-            longer = ""
+            text, longer = "a text", ""
         if longer.startswith(text):
             rest = longer[len(text) :]
             ids, spans = self._encode(rest)
@@ -245,15 +265,18 @@ class Renderer:
             )
         return [int(self.tokenizer.eos_token_id)]
 
-    def _spelled(self, turns: Sequence[Turn], *, generation: bool = False, where: str = "the prompt") -> list[Span]:
-        """Where contents spell special tokens, which are then encoded as plain characters."""
-        found: list[Span] = []
-        for i, turn in enumerate(turns):
-            if not any(token in turn.content for token in self._special):
-                continue
-            start, end = self.template.content(turns, i, generation=generation, where=where)
-            found.append((start, end))
-        return found
+    def _spelled(
+        self, template: Template, text: str, turns: Sequence[Turn], *, generation: bool = False, where: str = "prompt"
+    ) -> list[Span]:
+        """Where contents, calls of tools and tools spell special tokens, which are then encoded as plain characters."""
+        found = [
+            template.content(turns, i, generation=generation, where=where)
+            for i, turn in enumerate(turns)
+            if any(token in turn.content for token in self._special)
+        ]
+        beside = [value for turn in turns for _, value in turn.fields] + [json.dumps(template.row, ensure_ascii=False)]
+        spelled = [token for token in self._special if any(token in value for value in beside)]
+        return found + template.fields_spelling(text, turns, spelled, generation, where) if spelled else found
 
     def _encode(self, text: str, plain: Sequence[Span] = ()) -> _Encoded:
         """Ids and character spans; no special token is recognised within the spans `plain`."""

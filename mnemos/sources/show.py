@@ -12,7 +12,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from mnemos.core.errors import UsageError
-from mnemos.core.nouns import Example, Prompt, Source, Tokens
+from mnemos.core.nouns import Example, Source, Tokens
 from mnemos.sources.render import Renderer
 
 Weighing = Callable[[Sequence[Tokens]], Sequence[Tokens]]
@@ -92,7 +92,7 @@ def _border(example: Example, row: Tokens, renderer: Renderer) -> list[Renderabl
     """A warning when the model, in use, is given other tokens before the last answer than here."""
     if example.kind == "text":
         return []
-    given = renderer.prompt_ids(Prompt(example.turns[:-1]))
+    given = renderer.prompt_ids(example.prompt)
     same = next((i for i, (a, b) in enumerate(zip(given, row.ids.tolist(), strict=False)) if a != b), len(given))
     if same == len(given):
         return []

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from mnemos.sources.messages import refuse
+from mnemos.sources.bad_row import refuse
 
 Labels = Literal["thumb", "class", "ask"]
 """What a label that is no boolean says: a thumb, a class (so it is a column like any other), or nobody knows yet."""

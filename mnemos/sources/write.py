@@ -14,15 +14,17 @@ from typing import Any
 from mnemos.core.errors import RunError
 from mnemos.core.files import read_jsonl, write_jsonl
 from mnemos.core.fingerprint import file_fingerprint
-from mnemos.core.nouns import Example, Turn
+from mnemos.core.nouns import Example, Frozen, Turn, frozen, thawed
+from mnemos.sources.tools import variables_of
 
 
 def row_of(example: Example) -> dict[str, Any]:
     """A JSON row; reading it back gives an equal Example, up to its id's origin.
 
-    A turn exempt from the loss is written with ``"train": false``.
+    A turn exempt from the loss is written with ``"train": false``; what the row gives to the chat template as
+    `tools` and `chat_template_kwargs`.
     """
-    row: dict[str, Any] = {"id": example.id, **example.meta}
+    row: dict[str, Any] = {"id": example.id, **example.meta, **beside(example.variables)}
     if example.kind == "text":
         return {**row, "text": example.turns[0].content}
     if example.kind == "completion":
@@ -39,7 +41,14 @@ def row_of(example: Example) -> dict[str, Any]:
 
 
 def _messages(turns: tuple[Turn, ...]) -> list[dict[str, Any]]:
-    return [{"role": turn.role, "content": turn.content, **({} if turn.learn else {"train": False})} for turn in turns]
+    return [{**turn.message(), **({} if turn.learn else {"train": False})} for turn in turns]
+
+
+def beside(variables: Frozen) -> dict[str, Any]:
+    """A row's variables under the names of their columns."""
+    others = thawed(variables)
+    tools = others.pop("tools", None)
+    return {**({"tools": tools} if tools else {}), **({"chat_template_kwargs": others} if others else {})}
 
 
 @dataclass(frozen=True)
@@ -101,8 +110,18 @@ def _example_of(row: Mapping[str, Any]) -> Example:
         turns, rejected = _turns(row["prompt"]) + _turns(row["chosen"]), _turns(row["rejected"])
     else:
         turns = _turns(row["messages"])
-    return Example(row["id"], kind, turns, rejected, row.get("label"), origin=row["origin"], meta=row["meta"])
+    label, variables = row.get("label"), variables_of(row)
+    return Example(row["id"], kind, turns, rejected, label, row["origin"], row["meta"], variables)
 
 
 def _turns(messages: Sequence[Mapping[str, Any]]) -> tuple[Turn, ...]:
-    return tuple(Turn(one["role"], one["content"], one.get("train", True)) for one in messages)
+    known = ("role", "content", "train")
+    return tuple(
+        Turn(
+            one["role"],
+            one["content"],
+            one.get("train", True),
+            frozen({name: value for name, value in one.items() if name not in known}),
+        )
+        for one in messages
+    )

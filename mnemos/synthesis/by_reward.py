@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mnemos.core.nouns import Example, Generation, Prompt
+from mnemos.core.nouns import Example, Generation
 from mnemos.core.reward import Asking, Comparing, Reward, Rewarded, facts, missing, refuse_useless
 from mnemos.sources.generated import Desk
 from mnemos.synthesis.self_generated import OwnWords, Replacement, answered, drawn, most
@@ -52,7 +52,7 @@ class Rated(OwnWords):
     ) -> list[Rewarded]:
         """One reward for each of `texts`; asked[k], which grows, says which sample texts[k] is."""
         owners = [rows[i // self.num_generations] for i in asked]
-        return list(reward([Prompt(row.turns[:-1]) for row in owners], texts, owners))
+        return list(reward([row.prompt for row in owners], texts, owners))
 
     def lots(self, rewards: Sequence[Rewarded]) -> list[list[int]]:
         """For each question, which of its samples have a reward."""
@@ -149,7 +149,7 @@ class JudgedPairs(Rated):
         lots: list[list[str]] = [[] for _ in rows]
         for i, text in zip(asked, texts, strict=True):
             lots[i // self.num_generations].append(text)
-        return [one for lot in reward.among([Prompt(row.turns[:-1]) for row in rows], lots) for one in lot]
+        return [one for lot in reward.among([row.prompt for row in rows], lots) for one in lot]
 
 
 def paired(row: Example, chosen: str, rejected: str, high: float, low: float) -> Example:

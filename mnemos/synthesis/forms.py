@@ -39,6 +39,13 @@ def text_of(row: Example) -> str:
             "marks the parts of a row that the model is to write",
             "spell it differently in the row",
         )
+    beside = [name for name, _ in (*row.variables, *(field for turn in row.turns for field in turn.fields))]
+    if beside:
+        raise DataError(
+            f"example {row.id!r} holds {beside[0]}",
+            "has no form as one text that a model could learn to write",
+            "use rows without tools, or another method",
+        )
     if row.kind == "text":
         return f"__text__\n{row.turns[0].content}"
     if row.kind == "completion":

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mnemos.core.nouns import Example, Generation, Prompt
+from mnemos.core.nouns import Example, Generation
 from mnemos.core.plan import ModelHandle
 from mnemos.sources.generated import Desk
 from mnemos.synthesis.self_generated import OwnWords, Replacement, answered, answers_to, instructed, most
@@ -51,7 +51,7 @@ class Revised(OwnWords):
 
     def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
         """The last revision that stands, for each row that has one."""
-        first = answers_to(desk.model(self.before), [Prompt(row.turns[:-1]) for row in rows], self.decoding)
+        first = answers_to(desk.model(self.before), [row.prompt for row in rows], self.decoding)
         drafts = [one.text.strip() for one in first]
         revised = [0] * len(rows)
         faults: list[list[str]] = [[] for _ in rows]

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mnemos.core.errors import DataError
-from mnemos.core.nouns import Decoding, Example, Generation, LanguageModel, Prompt, Source, Turn
+from mnemos.core.nouns import Decoding, Example, Generation, LanguageModel, Prompt, Source
 from mnemos.core.plan import ModelHandle
 from mnemos.rewards.verified import reference_of
 from mnemos.rewards.verifiers import check_reference, normalise, score
@@ -205,7 +205,7 @@ class OwnWords(Unwritten):
         totals = [[0.0, 0], [0.0, 0]]
         scored = [(gold, new) for gold, new in pairs if gold.turns[-1].content]
         options = [[one.turns[-1].content for one in (gold, new) if one is not None] for gold, new in scored]
-        contexts = [Prompt(gold.turns[:-1]) for gold, _ in scored]
+        contexts = [gold.prompt for gold, _ in scored]
         for (_, new), scores in zip(scored, desk.model(self.before).choose(contexts, options), strict=True):
             if any(math.isnan(one.log_prob) for one in scores):
                 continue
@@ -256,7 +256,7 @@ class OwnAnswers(OwnWords):
 
     def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
         """Own answers; those with a fault are edited and checked again."""
-        drafts = answers_to(desk.model(self.before), [Prompt(row.turns[:-1]) for row in rows], self.decoding)
+        drafts = answers_to(desk.model(self.before), [row.prompt for row in rows], self.decoding)
         faults = self.check.faults(desk, rows, drafts)
         out: list[Replacement] = [
             (None, fault) if fault else (answered(row, draft.text), "own answer")
@@ -299,7 +299,7 @@ class OwnSamples(OwnWords):
             out.append((None, f"no right sample, mostly {most(fault for _, fault in lot if fault)}"))
         desk.note("right samples", sum(fault is None for fault in faults) / len(faults) if faults else math.nan)
         solved = [i for i, texts in enumerate(right) if texts]
-        scores = model.choose([Prompt(rows[i].turns[:-1]) for i in solved], [right[i] for i in solved])
+        scores = model.choose([rows[i].prompt for i in solved], [right[i] for i in solved])
         for i, row in zip(solved, scores, strict=True):
             nats = [-one.log_prob / one.tokens if one.tokens else math.inf for one in row]
             best = min(range(len(nats)), key=lambda k: (math.isnan(nats[k]), nats[k]))
@@ -311,7 +311,7 @@ def drawn(
     own: OwnWords, desk: Desk, rows: Sequence[Example], num_generations: int
 ) -> tuple[list[Generation], list[str | None]]:
     """`num_generations` answers of the model before to each row, side by side, and what is wrong with each."""
-    prompts = [Prompt(row.turns[:-1]) for row in rows for _ in range(num_generations)]
+    prompts = [row.prompt for row in rows for _ in range(num_generations)]
     answers = answers_to(desk.model(own.before), prompts, own.decoding)
     return answers, own.check.faults(desk, [row for row in rows for _ in range(num_generations)], answers)
 
@@ -335,6 +335,7 @@ def answerable(row: Example) -> bool:
         row.kind in ("messages", "completion")
         and last.role in ("assistant", "completion")
         and last.learn
+        and last.is_plain
         and bool(last.content.strip())
         and any(turn.role in ASKERS for turn in row.turns[:-1])
     )
@@ -344,8 +345,9 @@ def instructed(row: Example, template: str, **parts: str) -> Prompt:
     """The row's context with its last question put into a template."""
     context = list(row.turns[:-1])
     place = max(i for i, turn in enumerate(context) if turn.role in ASKERS)
-    context[place] = Turn(context[place].role, template.format(question=context[place].content, **parts))
-    return Prompt(tuple(context))
+    told = template.format(question=context[place].content, **parts)
+    context[place] = dataclasses.replace(context[place], content=told)
+    return Prompt(tuple(context), row.variables)
 
 
 def answered(row: Example, text: str) -> Example:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mnemos.core.nouns import Decoding, Example, Prompt
+from mnemos.core.nouns import Decoding, Example
 from mnemos.core.plan import ModelHandle
 from mnemos.sources.generated import Desk, too_few
 from mnemos.sources.similarity import repeated_4grams
@@ -68,7 +68,7 @@ def answered(
     text) stay as they are. Dropped: unfinished and empty answers, and those of whose 4-grams more
     than the share `repetition` repeat an earlier one."""
     asked = [row for row in rows if row.kind != "text"]
-    prompts = [Prompt(row.turns[:-1]) for row in asked]
+    prompts = [row.prompt for row in asked]
     said = tally.desk.model(handle).generate(prompts, Decoding(max_new_tokens)) if asked else []
     answers = dict(zip([row.id for row in asked], said, strict=True))
     out = []
@@ -97,7 +97,7 @@ def sure(tally: Tally, handle: ModelHandle, rows: Sequence[Example], confidence:
     texts = [row for row in rows if row.kind == "text"]
     found: dict[str, float] = {}
     if asked:
-        options = model.choose([Prompt(row.turns[:-1]) for row in asked], [[row.turns[-1].content] for row in asked])
+        options = model.choose([row.prompt for row in asked], [[row.turns[-1].content] for row in asked])
         for row, (score,) in zip(asked, options, strict=True):
             found[row.id] = math.exp(score.log_prob / score.tokens) if score.tokens else 0.0
     if texts:

@@ -70,8 +70,8 @@ def sides(pair: Example) -> tuple[Example, Example]:
     """The two conversations of a pair: that with the chosen answer, that with the rejected one."""
     prompt = pair.turns[:-1]
     return (
-        Example(f"{pair.id} chosen", "messages", pair.turns),
-        Example(f"{pair.id} rejected", "messages", (*prompt, *pair.rejected)),
+        Example(f"{pair.id} chosen", "messages", pair.turns, variables=pair.variables),
+        Example(f"{pair.id} rejected", "messages", (*prompt, *pair.rejected), variables=pair.variables),
     )
 
 

@@ -123,7 +123,7 @@ def test_bad_settings_are_refused(values: dict[str, Any], said: str, cure: str) 
         ("generated", {"prompt": "a", "messages": [], "answer": "a"}, "has both prompt and messages"),
         ("generated", {"messages": [], "answer": "a"}, "is empty"),
         ("generated", {"messages": "hi", "answer": "a"}, "must be a list"),
-        ("generated", {"messages": [{"role": "bot", "content": "x"}], "answer": "a"}, "needs a role"),
+        ("generated", {"messages": [{"role": "bott", "content": "x"}], "answer": "a"}, "is not known"),
         ("generated", {"messages": [{"role": "assistant", "content": "x"}], "answer": "a"}, "ends with an assistant"),
         ("choice", {"prompt": "?", "options": ["a"], "answer": 0}, "at least two"),
         ("choice", {"prompt": "?", "options": ["a", "a"], "answer": 0}, "all different"),

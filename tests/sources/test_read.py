@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnemos.core.errors import DataError, UsageError
-from mnemos.core.nouns import Example, Turn
+from mnemos.core.nouns import Example, Turn, frozen
 from mnemos.sources.files import rows_of
 from mnemos.sources.read import FileSource, read
 from mnemos.sources.write import row_of
@@ -22,6 +22,7 @@ from tests.sources.families import turns
 
 U, A = Turn("user", "Hi"), Turn("assistant", "Yes.")
 MESSAGES = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes."}]
+ADD = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
 NO = [{"role": "assistant", "content": "No."}]
 
 
@@ -73,13 +74,13 @@ def one(folder: Path, row: Mapping[str, Any], **settings: Any) -> tuple[FileSour
             {
                 "conversations": [
                     {"from": "human", "value": "Hi"},
-                    {"from": "function_call", "value": "{}"},
+                    {"from": "function_call", "value": '{"name": "add", "arguments": {"a": 1}}'},
                     {"from": "observation", "value": "3"},
                     {"from": "gpt", "value": "Yes."},
                 ]
             },
             "sharegpt",
-            (U, Turn("assistant", "{}"), Turn("tool", "3"), A),
+            (U, Turn("assistant", "", fields=frozen({"tool_calls": [ADD]})), Turn("tool", "3"), A),
         ),
         ({"instruction": "Hi", "input": "", "output": "Yes."}, "alpaca", (U, A)),
         ({"instruction": "Add", "input": "2 3", "output": "5"}, "alpaca", turns("user: Add\n\n2 3", "assistant: 5")),
@@ -280,7 +281,7 @@ BAD = {
     "no role": '{"messages": [{"content": "a"}]}',
     "no answer": '{"messages": [{"role": "user", "content": "a"}]}',
     "empty answer": '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}]}',
-    "unsupported field": '{"messages": [{"role": "assistant", "content": "a", "tool_calls": [1]}]}',
+    "unsupported field": '{"messages": [{"role": "assistant", "content": "a", "train_detail": [1]}]}',
     "unsupported content": '{"messages": [{"role": "user", "content": [{"type": "image"}]}]}',
     "wrong type": '{"messages": "hello"}',
     "duplicate id": '{"id": "a", "messages": [{"role": "assistant", "content": "b"}]}',
@@ -508,7 +509,7 @@ REAL = [
         "dpo_zh_demo.jsonl.gz: 300 rows, preference (chosen, conversations, rejected)",
     ),
     ("llamafactory_demo/kto_en_demo.jsonl.gz", {}, "kto_en_demo.jsonl.gz: 300 rows, label (label, messages)"),
-    ("llamafactory_demo/glaive_toolcall_zh_demo.jsonl.gz", {}, "sharegpt (conversations)"),
+    ("llamafactory_demo/glaive_toolcall_zh_demo.jsonl.gz", {}, "sharegpt (conversations, tools)"),
     ("web_and_wiki_demo/wiki_demo.txt.gz", {}, "wiki_demo.txt.gz: 30 rows, one a line, text (text)"),
     ("gsm8k", {"columns": {"prompt": "question", "completion": "answer"}, "split": "test"}, "gsm8k: 1,319 rows"),
 ]

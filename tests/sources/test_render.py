@@ -307,9 +307,15 @@ def test_errors_name_value_bound_and_cure() -> None:
     with pytest.raises(DataError, match="drops the system turn"):
         Renderer(silent).render(Example("1", "messages", TALK))
     losing = tiny_tokenizer()
-    losing.chat_template = losing.chat_template.replace("m['content']", "(m['content'] if loop.last else '')")
+    losing.chat_template = losing.chat_template.replace(
+        "m['content']", "(m['content'] if loop.last or m['role'] == 'user' else '')"
+    )
     with pytest.raises(DataError, match=r"turn 2 \(assistant\).*drops or rewrites"):
         Renderer(losing).render(Example("1", "messages", CHAT))
+    forgetful = tiny_tokenizer()
+    forgetful.chat_template = forgetful.chat_template.replace("in messages", "in messages[-2:]")
+    with pytest.raises(DataError, match=r"drops the user turn(.|\n)*whose template has a user role"):
+        Renderer(forgetful).render(Example("1", "messages", CHAT))
     with pytest.raises(DataError, match="one text, or a prompt and a completion"):
         Renderer(tiny_tokenizer()).render(Example("1", "text", (Turn("text", "a"), Turn("text", "b"))))
     nothing = tiny_tokenizer(chat=False)

@@ -7,8 +7,8 @@ import pytest
 from mnemos.core.errors import DataError, ModelError
 from mnemos.core.nouns import Turn
 from mnemos.sources import template_trial
+from mnemos.sources.chat_template import Template
 from mnemos.sources.render import Renderer
-from mnemos.sources.spans import Template
 from mnemos.sources.template_trial import MOST_SOURCE, try_template
 from tests.sources.families import FAMILIES
 from tests.tiny import TEMPLATE, tiny_tokenizer

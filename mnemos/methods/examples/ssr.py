@@ -119,8 +119,8 @@ class SyntheticRows(Unwritten):
 def _is_pair(row: Example) -> bool:
     roles = tuple(turn.role for turn in row.turns)
     pair = roles in (("user", "assistant"), ("system", "user", "assistant"), ("prompt", "completion"))
-    good = row.label is not False
-    return pair and good and not any(_FIELD.search(turn.content) for turn in row.turns[-2:])
+    alone = not row.variables and not any(turn.fields for turn in row.turns)
+    return pair and alone and row.label is not False and not any(_FIELD.search(turn.content) for turn in row.turns[-2:])
 
 
 def definition(row: Example) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from mnemos.core.errors import DataError, UsageError, printable
 from mnemos.core.files import write_jsonl, write_text
 from mnemos.core.names import data_name
-from mnemos.core.nouns import Example, Turn
+from mnemos.core.nouns import Example
 from mnemos.core.yaml_text import yaml_scalar
 from mnemos.study.paths import data_location, model_location
 
@@ -119,18 +118,21 @@ def _no_reference(example: Example) -> str | None:
         return "a thumb down"
     if not example.turns[-1].learn:
         return "the last answer's loss is off"
+    if not example.turns[-1].is_plain:
+        return "the last answer is a call of a tool, or has reasoning in a field of its own"
     return None
 
 
 def _item(example: Example) -> dict[str, object]:
+    from mnemos.sources.write import beside
+
+    *asked, last = example.turns
     if example.kind == "text":
-        return {"id": example.id, "text": example.turns[0].content}
-    asked = list(itertools.takewhile(lambda pair: pair[0] < len(example.turns) - 1, enumerate(example.turns)))
-    turns: list[Turn] = [turn for _, turn in asked]
-    answer = example.turns[-1].content
+        return {"id": example.id, "text": last.content}
     if example.kind == "completion":
-        return {"id": example.id, "prompt": turns[0].content, "answer": answer}
-    return {"id": example.id, "messages": [{"role": t.role, "content": t.content} for t in turns], "answer": answer}
+        return {"id": example.id, "prompt": asked[0].content, "answer": last.content}
+    messages = [turn.message() for turn in asked]
+    return {"id": example.id, "messages": messages, **beside(example.variables), "answer": last.content}
 
 
 def _suite(stem: str, example: Example) -> str:

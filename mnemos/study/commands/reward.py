@@ -16,7 +16,7 @@ import numpy as np
 from mnemos.core.errors import DataError
 from mnemos.core.files import write_jsonl, write_text
 from mnemos.core.fingerprint import fingerprint
-from mnemos.core.nouns import Example, Prompt
+from mnemos.core.nouns import Example
 from mnemos.measure.judging import position_bias
 from mnemos.measure.uncertainty import paired, wilson
 from mnemos.rewards.by_name import RewardSettings, judge
@@ -168,7 +168,7 @@ def judge_pairs(settings: RewardSettings, data: str, out: Path, *, limit: int | 
     pairs, counts = read_pairs(data, limit=limit)
     made = judge(settings)
     firsts, seconds = [pair.turns[-1].content for pair in pairs], [pair.rejected[-1].content for pair in pairs]
-    verdicts = made.compare([Prompt(pair.turns[:-1]) for pair in pairs], firsts, seconds)
+    verdicts = made.compare([pair.prompt for pair in pairs], firsts, seconds)
     rows, agree = [], []
     tally: Counter[str] = Counter()
     for pair, verdict in zip(pairs, verdicts, strict=True):

@@ -168,7 +168,7 @@ def question(example: Example) -> Prompt | None:
     """What an answer is drawn to: the turns before the last answer, or all where the last is none."""
     *before, last = example.turns
     if last.role in ("user", "prompt", "tool"):
-        return Prompt(tuple(example.turns))
+        return Prompt(tuple(example.turns), example.variables)
     if not before or last.role not in ("assistant", "completion") or not last.learn:
         return None
-    return Prompt(tuple(before))
+    return example.prompt

@@ -67,11 +67,14 @@ def shown(example: Example, template: str) -> tuple[Prompt, Prompt] | None:
     """The prompt of an example's last answer, and the same with that answer shown by `template` in the
     place of the last turn before it; None where there is no such answer."""
     *before, answer = example.turns
-    if not before or answer.role not in ("assistant", "completion") or not answer.learn or example.label is False:
+    good = answer.learn and answer.is_plain and example.label is not False
+    if not before or answer.role not in ("assistant", "completion") or not good:
         return None
     question = before[-1]
     told = template.format(question=question.content, answer=answer.content)
-    return Prompt(tuple(before)), Prompt((*before[:-1], dataclasses.replace(question, content=told)))
+    return example.prompt, dataclasses.replace(
+        example.prompt, turns=(*before[:-1], dataclasses.replace(question, content=told))
+    )
 
 
 class Batches(batches.Batches):
