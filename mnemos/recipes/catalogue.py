@@ -27,7 +27,7 @@ from mnemos.recipes.findings import (
     read_results,
 )
 from mnemos.report.markdown import escape, table
-from mnemos.report.words import figure, interval, scaled, value
+from mnemos.report.words import figure, interval, limit, scaled, value
 
 NOT_MEASURED = "not measured yet"
 NOTHING_ACCEPTED = "no own answer was accepted: gold was learned, as in plain"
@@ -185,7 +185,7 @@ def _change(row: Mapping[str, Any]) -> str:
 
 
 def _interval(numbers: Mapping[str, Any], unit: str, *, sign: bool = False) -> str:
-    mean, low, high = (scaled(numbers[key], unit) for key in ("mean", "low", "high"))
+    mean, low, high = scaled(numbers["mean"], unit), *(limit(numbers[key], unit) for key in ("low", "high"))
     return f"{figure(mean, unit, sign=sign)} {interval(low, high, unit, sign=sign)}"
 
 

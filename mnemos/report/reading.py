@@ -24,7 +24,7 @@ from mnemos.report.facts import (
 )
 from mnemos.report.sections import read_sections
 from mnemos.report.standing import read_frontier, read_sweep
-from mnemos.report.words import clean, number, scaled
+from mnemos.report.words import clean, limit, number, scaled
 
 RENAMED = {"along": "trajectory", "along_seconds": "trajectory_seconds", "razor": "kl_forgetting"}
 """Keys that results.json had in earlier versions."""
@@ -189,8 +189,8 @@ def _change(row: Mapping[str, Any], suites: Mapping[str, Suite], runs: list[Any]
         before=scaled(number(row.get("before")), suite.unit),
         after=scaled(number(row.get("after")), suite.unit),
         delta=delta,
-        low=scaled(number(row.get("low")), suite.unit),
-        high=scaled(number(row.get("high")), suite.unit),
+        low=limit(number(row.get("low")), suite.unit),
+        high=limit(number(row.get("high")), suite.unit),
         minimum_detectable=scaled(number(row.get("minimum_detectable")), suite.unit),
         p=number(row.get("p")),
         p_holm=number(row.get("p_holm")),
@@ -262,7 +262,10 @@ def _grid(name: str, tasks: tuple[str, ...], entry: Mapping[str, Any]) -> Grid:
     )
     joint = _list(entry.get("joint"))
     metrics = {
-        str(key): tuple(scaled(number(_map(metric).get(part)), "points") for part in ("mean", "low", "high"))
+        str(key): (
+            scaled(number(_map(metric).get("mean")), "points"),
+            *(limit(number(_map(metric).get(end)), "points") for end in ("low", "high")),
+        )
         for key, metric in _map(entry.get("metrics")).items()
     }
     return Grid(

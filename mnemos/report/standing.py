@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mnemos.report.words import clean, number, scaled, value
+from mnemos.report.words import clean, limit, number, scaled, value
 
 Interval = tuple[float | None, float | None, float | None]
 """mean, low, high."""
@@ -78,7 +78,7 @@ def read_frontier(part: Any) -> Frontier | None:
             arm=clean(point["arm"]),
             learned=_interval(point.get("learned")),
             forgotten=_interval(point.get("forgotten")),
-            balance=_interval(point.get("balance")),
+            balance=_interval(point.get("balance"), scaled),
             proven=bool(point.get("proven")),
             below_knee=bool(point.get("below_knee")),
             on_frontier=bool(point.get("on_frontier")),
@@ -117,10 +117,11 @@ def read_sweep(part: Any) -> Sweep | None:
     )
 
 
-def _interval(part: Any) -> Interval:
+def _interval(part: Any, end: Callable[[float | None, str], float | None] = limit) -> Interval:
+    """end: what becomes of an end; a balance, the difference of two means in points, may pass 100."""
     found: Mapping[str, Any] = part if isinstance(part, Mapping) else {}
-    mean, low, high = (scaled(number(found.get(key)), "points") for key in ("mean", "low", "high"))
-    return mean, low, high
+    low, high = (end(number(found.get(key)), "points") for key in ("low", "high"))
+    return scaled(number(found.get("mean")), "points"), low, high
 
 
 def _names(part: Any) -> tuple[str, ...]:

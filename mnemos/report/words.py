@@ -48,6 +48,12 @@ def scaled(value: float | None, unit: str) -> float | None:
     return None if value is None else value * (100.0 if unit == "points" else 1.0)
 
 
+def limit(value: float | None, unit: str) -> float | None:
+    """An end of an interval from the suite's own scale to the one shown; points end at what is possible, 100."""
+    shown = scaled(value, unit)
+    return shown if shown is None or unit != "points" else min(100.0, max(-100.0, shown))
+
+
 def figure(value: float | None, unit: str, *, sign: bool = False) -> str:
     """A value already on the shown scale: "31.0", "+0.180"; "missing" for None. Never "-0.0"."""
     if value is None:

@@ -222,6 +222,9 @@ def open_model(name: str, folder: Path) -> Weights:
     config = read_config(folder / "config.json", "the model's configuration")
     _refuse_quantised(name, folder, config)
     opened = Weights(name, folder, config, (folder / VECTOR).is_file())
+    if opened.is_vector:
+        # A difference to or from an adapter on tied embeddings has two parts, and unties what it is added to.
+        opened.untied = read_config(folder / VECTOR, "the saved difference's description").get("untied") is True
     try:
         for file in weight_files(folder, "vector" if opened.is_vector else "model"):
             header, entries = read_header(file)

@@ -146,7 +146,8 @@ def _finish(merge: Merge, shards: Sequence[Shard], partial: Path, out: Path, res
         kept_shares(merge),
     )
     if merge.how.vector:
-        write_json(partial / VECTOR, {"expression": merged.expression, "checkpoints": merged.checkpoints})
+        made = {"expression": merged.expression, "checkpoints": merged.checkpoints, "untied": merge.trunk.untied}
+        write_json(partial / VECTOR, made)
     if merge.how.card:
         write_card(partial, merged)
     (partial / PLAN).unlink()

@@ -141,6 +141,8 @@ def test_repetition_by_hand() -> None:
     assert repeated_4grams("a b c d") == 0
     assert repeated_4grams("a b c d a b c d a b c d") == pytest.approx(1 - 4 / 9)
     assert repeated_4grams("我爱你们我爱你们") == pytest.approx(1 - 4 / 5)
+    assert repeated_4grams("ดีมากดีมากดีมาก") > 0.5  # Thai: each letter with its marks
+    assert repeated_4grams("ดีมาก") == 0
     assert math.isnan(repeated_4grams("a b c"))
     assert repeated_4grams("\ufffd" * 8) == pytest.approx(1 - 1 / 5)  # broken UTF-8 over and over
 

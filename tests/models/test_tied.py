@@ -17,6 +17,7 @@ from mnemos.core.errors import ModelError
 from mnemos.models.load import load_model
 from mnemos.weights.adapter import quiet_peft
 from mnemos.weights.expression import parse
+from mnemos.weights.merge import How
 from mnemos.weights.write import combine
 from tests.tiny import save_tiny
 
@@ -104,6 +105,23 @@ def test_arithmetic_with_a_tied_trunk_gives_what_the_sum_of_both_roles_gives(fam
             torch.testing.assert_close(value, 0.5 * loaded[0][key] + 0.5 * loaded[1][key], atol=1e-6, rtol=1e-5)
     embedding = "transformer.wte.weight" if family == "gpt2" else "model.embed_tokens.weight"
     assert not torch.equal(found[embedding], found["lm_head.weight"])
+
+
+@pytest.mark.parametrize("kind", ["embed", "whole head", "wte", "elsewhere"])
+@pytest.mark.parametrize("text", ["base + v", "v + base", "base - w", "ties(base, base + v, density=1)"])
+def test_a_saved_difference_to_such_an_adapter_is_both_of_its_parts(kind: str, text: str, tmp_path: Path) -> None:
+    family, config, stays_tied = KINDS[kind]
+    base = save_tiny(tmp_path / "base", family)
+    made, wanted = adapter(tmp_path / "adapter", base, **config)
+    models = {"tuned": made, "base": base}
+    difference, parent = ("tuned - base", "tuned") if "v" in text else ("base - tuned", "base")
+    saved = combine(parse(difference), models, tmp_path / "saved", parent=parent, how=How(vector=True))
+    assert saved.how.vector
+    combine(
+        parse(text), {"base": base, "v": tmp_path / "saved", "w": tmp_path / "saved"}, tmp_path / "out", parent="base"
+    )
+    assert close(logits(tmp_path / "out"), wanted)
+    assert tied(tmp_path / "out") == stays_tied
 
 
 def test_an_adapter_on_an_adapter_on_tied_embeddings(tmp_path: Path) -> None:

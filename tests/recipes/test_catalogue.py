@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,8 @@ def test_the_ledger_says_what_the_results_say() -> None:
     assert text == ledger(results)
     head, before, *rows = table_rows(text)
     assert [row[0].replace("\\_", "_") for row in rows] == [arm["arm"] for arm in results["arms"]]
+    ends = [float(end) for row in rows for pair in re.findall(r"\[(\S+), (\S+)\]", " ".join(row)) for end in pair]
+    assert max(map(abs, ends)) == 100
     plain = next(row for row in results["comparisons"] if (row["arm"], row["suite"]) == ("plain", "facts"))
     low, high = 100 * plain["low"], 100 * plain["high"]
     assert rows[0][head.index("facts")] == f"{100 * plain['delta']:+.1f} [{low:+.1f}, {high:+.1f}] {plain['verdict']}"

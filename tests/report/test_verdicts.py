@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ from mnemos.report.claims import claim_words
 from mnemos.report.facts import Change
 from mnemos.report.headlines import headline
 from mnemos.report.reading import read
+from mnemos.report.standing import read_frontier
 from mnemos.report.verdicts import (
     change_words,
     metric_words,
@@ -162,6 +164,22 @@ def test_every_report_says_what_its_verdicts_are_about() -> None:
     for format in ("text", "md", "html"):
         said = " ".join(render(mixed, format).split())
         assert claim_words(read(mixed)) in said
+
+
+@pytest.mark.parametrize("form", ["text", "md", "html"])
+def test_no_interval_in_points_passes_a_hundred(form: str) -> None:
+    """Results of earlier versions hold Student's intervals as they came out."""
+    results = synthetic.study()
+    for row in results["comparisons"]:
+        row["high" if row["delta"] > 0 else "low"] = math.copysign(1.073, row["delta"])
+    said = render(results, form)
+    assert "107.3" not in said
+    assert "100.0]" in said
+    three = {"mean": 0.9, "low": 0.7, "high": 1.073}
+    found = read_frontier({"points": [{"arm": "a", "learned": three, "forgotten": three, "balance": three}]})
+    assert found is not None
+    assert found.points[0].learned == found.points[0].forgotten == pytest.approx((90, 70, 100))
+    assert found.points[0].balance == pytest.approx((90, 70, 107.3))
 
 
 def test_bits_learned_carry_no_minus() -> None:

@@ -57,6 +57,16 @@ def test_the_cost_says_how_much_was_writing() -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "md", "html"])
+def test_every_report_says_in_which_phase_the_memory_was_highest(form: str) -> None:
+    results = synthetic.study()
+    for run in results["arms"][0]["runs"]:
+        run["cost"].update({"peak_memory_prepare_bytes": 3e8, "peak_memory_load_bytes": 5e8})
+        run["cost"].update({"peak_memory_train_bytes": 11e8, "peak_memory_save_bytes": 12e8, "peak_memory_bytes": 12e8})
+    assert cost_line(read(results).arms[0]).find("1.20 GB peak memory (in saving the model)") > 0
+    assert "saving the model" in " ".join(render(results, form).split())
+
+
+@pytest.mark.parametrize("form", ["text", "md", "html"])
 def test_an_arm_that_learned_gold_alone_is_said_to(form: str) -> None:
     """Its numbers are those of gold answers, and say nothing about the method that it is named after."""
     results = study(shared=True)
