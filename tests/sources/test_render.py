@@ -13,7 +13,7 @@ from mnemos.core.errors import DataError, ModelError
 from mnemos.core.nouns import Example, Prompt, Tokens, Turn
 from mnemos.sources.render import Renderer
 from tests.sources.families import FAMILIES, GEMMA, marked, sentencepiece_like, tokenizer, turns
-from tests.tiny import tiny_tokenizer
+from tests.tiny import tiny_model, tiny_tokenizer
 
 CHAT = turns("user: What is 2+3?", "assistant: Five.", "user: Sure?", "assistant: Yes, I am.")
 TALK = turns("system: Be brief.", *(f"{t.role}: {t.content}" for t in CHAT))
@@ -408,3 +408,22 @@ def test_templates_of_real_models(path: Path) -> None:
         mask = np.array(theirs["assistant_masks"], bool)
         assert not (tokens.output & ~mask).any()
         assert "Five" not in made.decode(tokens.ids[mask & ~tokens.output].tolist())
+
+
+@pytest.mark.filterwarnings("ignore")  # a third party's
+def test_trl_learns_the_line_break_behind_an_answer_too(tmp_path: Path) -> None:
+    """The one difference of a chat's rows: the template writes it, no model ever has to."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    made = tiny_tokenizer()
+    turns = [{"role": "user", "content": "What is two?"}, {"role": "assistant", "content": "Five."}]
+    given = SFTConfig(output_dir=str(tmp_path), report_to=[], use_cpu=True, bf16=False)
+    rows = Dataset.from_list([{"prompt": turns[:1], "completion": turns[1:]}])
+    (theirs,) = SFTTrainer(tiny_model(made), args=given, train_dataset=rows, processing_class=made).train_dataset
+    ours = Renderer(made).render(Example("1", "messages", tuple(Turn(t["role"], t["content"]) for t in turns)))
+    assert ours.ids.tolist() == theirs["input_ids"]
+    learned = [label != -100 for label in theirs["labels"]]
+    assert learned[:-1] == ours.output.tolist()[:-1]
+    assert (learned[-1], ours.output.tolist()[-1]) == (True, False)
+    assert made.decode(ours.ids[-1:]) == "\n"

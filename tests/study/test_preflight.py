@@ -41,6 +41,19 @@ def _classifier(folder: Path) -> dict[str, Any]:
     return {"suites": {"new": ["new.yaml"], "old": [{**suite, "items": [{"prompt": "Hello."}]}]}}
 
 
+def _encoder(folder: Path) -> None:
+    (folder / "model" / "config.json").write_text(json.dumps({"model_type": "bert", "architectures": ["BertModel"]}))
+
+
+def _vision(folder: Path) -> None:
+    (folder / "model" / "config.json").write_text(json.dumps({"model_type": "clip", "architectures": ["CLIPModel"]}))
+
+
+def _gguf(folder: Path) -> None:
+    (folder / "model" / "model.safetensors").unlink()
+    (folder / "model" / "model-q4.gguf").write_bytes(b"GGUF")
+
+
 CASES: dict[str, tuple[dict[str, Any], Callable[[Path], Any] | None, str]] = {
     "optimiser": ({"train": {**TRAIN, "optim": "adamv"}}, None, "adamv"),
     "optimiser's package": ({"train": {**TRAIN, "optim": "apollo_adamw"}}, None, "apollo"),
@@ -53,6 +66,9 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[Path], Any] | None, str]] = {
     "layers": ({"arms": {"a": [{"freeze": {"layers_first": 99}}]}}, None, "the model has 2 layers"),
     "template": ({}, _no_template, "chat template"),
     "vocabulary": ({}, _fewer_rows, "embedding|shape|size"),
+    "an encoder": ({}, _encoder, "is an encoder"),
+    "a vision model": ({}, _vision, "no causal language model"),
+    "GGUF alone": ({}, _gguf, "is a GGUF file"),
     "label": ({}, _classifier, "is no class of .*judge.*\n?.*toxic"),
 }
 
