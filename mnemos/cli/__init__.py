@@ -63,6 +63,9 @@ class Plain(StrEnum):
 
 
 JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="Steps at a time, each in a process of its own.")]
+EngineOption = Annotated[
+    str | None, typer.Option("--engine", help="Who executes the steps: local or pool; by --jobs unless given.")
+]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.")]
 SuitesOption = Annotated[list[str], typer.Option("--suites", help="Suite YAML file or built-in suite; repeatable.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Where results are kept.")]
@@ -102,6 +105,7 @@ def run_command(
     set_: SetOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every plan; load no model.")] = False,
     jobs: JobsOption = 1,
+    engine: EngineOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Train and measure every arm of a study; --train.learning_rate 1e-4 overrides a key."""
@@ -114,7 +118,7 @@ def run_command(
     from mnemos.study import processes
     from mnemos.study.run import run
 
-    record = run(study, out=out, overrides=overrides, jobs=jobs, quiet=quiet)
+    record = run(study, out=out, overrides=overrides, engine=engine, jobs=jobs, quiet=quiet)
     if processes.is_main() and record.directory is not None:
         _print(record.results)
         print(f"report  {_shown(record.directory / 'report.html')}")
@@ -132,6 +136,7 @@ def sweep_command(
     set_: SetOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every plan; load no model.")] = False,
     jobs: JobsOption = 1,
+    engine: EngineOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Vary a setting, one arm a value, and find the knee between learning and forgetting."""
@@ -144,7 +149,7 @@ def sweep_command(
     from mnemos.study import processes
     from mnemos.study.commands.sweep import sweep
 
-    record = sweep(study, over, arm=arm, out=out, overrides=overrides, jobs=jobs, quiet=quiet)
+    record = sweep(study, over, arm=arm, out=out, overrides=overrides, engine=engine, jobs=jobs, quiet=quiet)
     if processes.is_main() and record.directory is not None:
         _print(record.results)
         print(f"report  {_shown(record.directory / 'report.html')}")

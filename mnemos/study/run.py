@@ -13,7 +13,8 @@ from mnemos.core.files import read_json, write_json, write_text
 from mnemos.study import processes
 from mnemos.study.commands.clean import note_steps, stale, stale_words
 from mnemos.study.config import Study, dump_study, load_study
-from mnemos.study.engines.local import Engine, LocalEngine
+from mnemos.study.engines import engine as engine_of
+from mnemos.study.engines.engine import Engine
 from mnemos.study.experiment import Experiment, build, describe
 from mnemos.study.lock import locked
 from mnemos.study.preflight import preflight
@@ -48,7 +49,7 @@ def run(
     *,
     out: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
-    engine: Engine | None = None,
+    engine: Engine | str | None = None,
     jobs: int = 1,
     quiet: bool = False,
 ) -> Record:
@@ -57,8 +58,8 @@ def run(
     study: path of the YAML file, ``mnemos:demo.yaml``, or a mapping with the same keys.
     out: run directory, runs/<name> unless given; finished steps found there are reused, a killed
     run continues. overrides: dotted key -> value. jobs: steps at a time, each in a process of its own
-    (see `study.engines.pool`); `engine` takes its place. Raises a MnemosError that names value, bound
-    and cure; UsageError before anything is loaded when the study cannot be meant.
+    (see `study.engines.pool`). engine: a name of ENGINES, or an `Engine` of your own. Raises a
+    MnemosError that names value, bound and cure; UsageError before anything is loaded when the study cannot be meant.
     """
     loaded, folder = load_study(study, overrides)
 
@@ -68,21 +69,12 @@ def run(
     return carry_out(loaded, folder, out=out, engine=engine, jobs=jobs, quiet=quiet, look=look)
 
 
-def local_engine(jobs: int, quiet: bool) -> Engine:
-    """What carries out steps on this machine, `jobs` at a time."""
-    if jobs == 1:
-        return LocalEngine(quiet)
-    from mnemos.study.engines.pool import ParallelEngine
-
-    return ParallelEngine(jobs, quiet)
-
-
 def carry_out(
     loaded: Study,
     folder: Path,
     *,
     out: str | Path | None = None,
-    engine: Engine | None = None,
+    engine: Engine | str | None = None,
     jobs: int = 1,
     quiet: bool = False,
     look: Callable[[Experiment], list[str]] | None = None,
@@ -90,6 +82,7 @@ def carry_out(
 ) -> Record:
     """`run` for a study that is loaded already. look: may refuse the experiment before anything is done, and returns
     lines to say. more: further keys of results.json, from the finished experiment."""
+    chosen = engine if engine is not None and not isinstance(engine, str) else engine_of(engine, jobs=jobs, quiet=quiet)
     root = (Path(out) if out is not None else Path("runs") / str(loaded.name)).resolve()
     experiment = build(loaded, folder, root)
     notes = look(experiment) if look is not None else []
@@ -101,7 +94,7 @@ def carry_out(
             _note_changes(experiment, quiet)
             write_text(root / "study.yaml", dump_study(loaded))
             note_steps(root, [step.key for step in experiment.steps])
-        (engine or local_engine(jobs, quiet)).run(experiment.steps, root)
+        chosen.run(experiment.steps, root)
         if not processes.is_main():
             return Record(processes.agreed({}), root)
         results = {**assemble(experiment), **(more(experiment) if more else {})}

@@ -59,7 +59,7 @@ def figures(facts: Facts, record: Sequence[Grid]) -> Sequence[Figure]:
             for name, (mean, low, high) in grid.metrics.items()
         )
         svg = "" if grid.pooled else matrix_plot(grid, name=f"matrix-{place}")
-        named = "" if place else ", ".join(f"task {j}: {task}" for j, task in enumerate(grid.tasks, 1))
+        named = ", ".join(f"task {j}: {task}" for j, task in enumerate(grid.tasks, 1))
         out.append(Figure(Drawing(svg, ""), title=grid.title, lead=named, lines=lines))
     return out
 

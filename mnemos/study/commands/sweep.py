@@ -23,7 +23,7 @@ from mnemos.core.names import named_after, one_file
 from mnemos.core.settings import TrainSettings
 from mnemos.core.yaml_text import parse_yaml
 from mnemos.study.config import Study, raw_study, resolved_study
-from mnemos.study.engines.local import Engine
+from mnemos.study.engines.engine import Engine
 from mnemos.study.experiment import Experiment, build, describe
 from mnemos.study.preflight import preflight
 from mnemos.study.reach import refuse_idle_axes, refuse_unreached
@@ -232,7 +232,7 @@ def sweep(
     arm: str | None = None,
     out: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
-    engine: Engine | None = None,
+    engine: Engine | str | None = None,
     jobs: int = 1,
     quiet: bool = False,
 ) -> Record:

@@ -1,4 +1,4 @@
-"""Engines execute steps. The interface is one call, so that a cluster can stand behind it."""
+"""One step after the other, in this process."""
 
 from __future__ import annotations
 
@@ -6,20 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
+from mnemos.core.errors import UsageError
 from mnemos.study import processes
+from mnemos.study.engines.engine import Engine
 from mnemos.study.progress import Progress, listening
 from mnemos.study.steps import Step, distinct, execute, is_done
-
-
-class Engine(Protocol):
-    """Brings every step to done. A step may start once its `needs` are done; equal keys are one
-    step; finished steps are not run again. A failed step raises and leaves the others resumable."""
-
-    def run(self, steps: Sequence[Step], root: Path) -> None:
-        """Return when every step is done; `steps` respects `needs`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -40,3 +32,12 @@ class LocalEngine:
                 with listening(partial(progress.at, key)):
                     execute(by_key[key], root, quiet=self.quiet)
                 progress.finish(key)
+
+
+def make(jobs: int, quiet: bool) -> Engine:
+    """Raises UsageError for several jobs."""
+    if jobs != 1:
+        raise UsageError(
+            f"jobs = {jobs} with the engine local", "runs one step at a time", "--engine pool, or --jobs 1"
+        )
+    return LocalEngine(quiet)

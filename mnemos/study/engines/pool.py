@@ -21,6 +21,7 @@ from typing import Any
 
 from mnemos.core.errors import RunError, UsageError
 from mnemos.study import processes
+from mnemos.study.engines.engine import Engine
 from mnemos.study.progress import Progress, listening
 from mnemos.study.steps import Step, distinct, execute, is_done
 
@@ -207,3 +208,8 @@ def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(LOOK_EVERY)
     os._exit(1)
+
+
+def make(jobs: int, quiet: bool) -> Engine:
+    """Raises UsageError for fewer than one job."""
+    return ParallelEngine(jobs, quiet)
