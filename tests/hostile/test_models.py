@@ -1,0 +1,15 @@
+"""Models that cannot be loaded, trained or trusted."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.hostile import models
+from tests.hostile.runner import Case, Warm, parameters
+
+QUICK = ()
+
+
+@pytest.mark.parametrize("case", parameters(models.cases(), QUICK))
+def test_models(warm: Warm, case: Case) -> None:
+    warm.run(case)
