@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from mnemos.core.errors import ModelError
 from mnemos.core.plan import ModelHandle
 from mnemos.weights.adapter import adapter_base
-from mnemos.weights.checkpoint import explained, load_tokenizer, named, resolve
+from mnemos.weights.checkpoint import explained, load_tokenizer, named, resolve, usable_config
+from mnemos.weights.configuration import check_config
 from mnemos.weights.files import (
     ADAPTER_CONFIG,
     check_weights,
-    read_config,
 )
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class _How:
 def _loaded(path: str, how: _How, merge: bool) -> Any:
     folder = resolve(path, allow_pickle=how.allow_pickle, trust_remote_code=how.trust_remote_code)
     if not (folder / ADAPTER_CONFIG).is_file():
-        read_config(folder / "config.json", "the model's configuration")
+        check_config(folder)
         check_weights(folder, how.allow_pickle)
         return _from_pretrained(folder, how)
     from mnemos.weights.adapter import attached, check_adapter, merged
@@ -152,7 +152,7 @@ def check_vocabulary(model: Any, tokenizer: Any, path: str) -> None:
 
 def _from_pretrained(folder: Path, how: _How) -> Any:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
     from transformers.utils import logging
 
     from mnemos.models.architecture import refuse_other_kinds
@@ -160,9 +160,9 @@ def _from_pretrained(folder: Path, how: _How) -> Any:
     if not sys.stderr.isatty() or how.headers_only:
         logging.disable_progress_bar()
     auto = AutoModelForSequenceClassification if how.reward else AutoModelForCausalLM
+    config = usable_config(folder, how.trust_remote_code)
+    refuse_other_kinds(folder, config, reward=how.reward)
     with explained(folder, "the model cannot be loaded", "check that weights and config.json belong together"):
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=how.trust_remote_code)
-        refuse_other_kinds(folder, config, reward=how.reward)
         model, info = auto.from_pretrained(
             folder,
             **({"num_labels": 1} if how.reward else {}),
@@ -170,7 +170,16 @@ def _from_pretrained(folder: Path, how: _How) -> Any:
             dtype=getattr(torch, how.dtype),
             trust_remote_code=how.trust_remote_code,
             use_safetensors=None if how.allow_pickle else True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,
+        )
+    other = sorted(info["mismatched_keys"])
+    if other:
+        name, stored, asked = other[0]
+        raise ModelError(
+            f"tensor {name} of {folder}: shape {list(stored)}",
+            f"config.json asks for {list(asked)} ({len(other)} such tensors)",
+            "check that weights and config.json belong together",
         )
     missing = sorted(info["missing_keys"])
     if how.reward and how.new_head:
@@ -198,10 +207,12 @@ def _check_stops(folder: Path, model: Any) -> None:
     """Where an answer ends must be said in token ids: anything else would be asked of every answer."""
     found = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ids = found if isinstance(found, list | tuple) else [found]
-    if not all(value is None or (isinstance(value, int) and not isinstance(value, bool)) for value in ids):
+    if not all(
+        value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0) for value in ids
+    ):
         file = folder / "generation_config.json"
         raise ModelError(
             f"{file if file.is_file() else folder / 'config.json'}: eos_token_id = {found!r}"[:200],
-            "must be a token id (an integer) or a list of them",
+            "must be a token id (a whole number from 0) or a list of them",
             "write the ids of the tokens that end an answer",
         )

@@ -12,17 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-import regex
-
 from mnemos.core.errors import DataError
+from mnemos.core.patterns import SECONDS, Overtime, compiled, search
 from mnemos.rewards import fences
 
 DEEPEST = 500
 """How deep arrays and objects may be nested."""
 LONGEST_INTEGER = 4000
 """Digits of an integer that is read."""
-SECONDS = 2.0
-"""Processor time that one pattern, or one schema, may take on one answer."""
 
 LONGEST_UNEVALUATED = 20_000
 """Characters of an answer that is checked against a schema with unevaluatedProperties, whose time grows with the
@@ -34,10 +31,6 @@ _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
 class Unreadable(ValueError):  # noqa: N818 - reads as what it says
     """JSON, it may be, but beyond what is read here: nested too deep, too long an integer, no double."""
-
-
-class Overtime(Exception):  # noqa: N818 - reads as what it says
-    """A check that would take too long."""
 
 
 def parse_json(text: str) -> Any:
@@ -110,25 +103,6 @@ def json_equal(answer: str, reference: str) -> float:
         return float(key(parse_json(answer)) == key(parse_json(reference)))
     except ValueError:
         return 0.0
-
-
-def search(pattern: str, text: str, seconds: float = SECONDS) -> bool:
-    """Whether the pattern is found in the text. Raises `Overtime` after `seconds` of backtracking."""
-    try:
-        return compiled(pattern).search(text, timeout=max(seconds, 1e-3)) is not None
-    except TimeoutError:
-        raise Overtime from None
-
-
-@lru_cache(maxsize=1000)
-def compiled(pattern: str) -> regex.Pattern[str]:
-    """The pattern. Raises ValueError where it is none to Python's `re`, whose syntax and meaning are kept:
-    `regex` is used because it stops when told to."""
-    try:
-        re.compile(pattern)
-        return regex.compile(pattern)
-    except (re.error, regex.error, OverflowError, RecursionError, MemoryError) as error:
-        raise ValueError(str(error) or type(error).__name__) from None
 
 
 def json_schema(answer: str, schema: Mapping[str, Any]) -> float:

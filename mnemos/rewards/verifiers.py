@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import regex as bounded_re
 
 from mnemos.core.errors import DataError, nearest
+from mnemos.core.patterns import SECONDS, Overtime, compiled, search
 from mnemos.core.reward import Rewarded, missing
 from mnemos.rewards import parsed
 from mnemos.rewards.numbers import last_number, same
@@ -70,7 +71,7 @@ def number(answer: str, reference: str) -> float:
 
 def regex(answer: str, pattern: str) -> float:
     """1 where the pattern is found anywhere in the answer; anchor it with ^ and $ to match all."""
-    return float(parsed.search(pattern, answer))
+    return float(search(pattern, answer))
 
 
 def f1(answer: str, reference: str) -> float:
@@ -133,7 +134,7 @@ def common(said: list[str], meant: list[str]) -> int:
 
 def _is_pattern(reference: str) -> str | None:
     try:
-        parsed.compiled(reference)
+        compiled(reference)
     except ValueError as error:
         return f"is no regular expression ({error}); escape special characters"
     return None
@@ -217,8 +218,8 @@ def guarded(answer: str, compare: Callable[[], float]) -> Rewarded:
         return missing(f"an answer of more than {LONGEST:,} characters")
     try:
         return Rewarded(compare())
-    except parsed.Overtime:
-        return missing(f"the comparison takes more than {parsed.SECONDS:g} seconds")
+    except Overtime:
+        return missing(f"the comparison takes more than {SECONDS:g} seconds")
     except parsed.Unreadable:
         return missing("JSON that is nested too deep or holds too long a number")
     except Exception as error:

@@ -27,7 +27,7 @@ MOST_WRITTEN = 1 << 20
 """Characters that a template may make of a conversation of the trial, which has at most some 30,000."""
 
 CPU_SECONDS = 5
-MEMORY_BYTES = 1 << 30
+MEMORY_BYTES = 256 << 20
 """Of the process that tries it, the interpreter's 50 MB included."""
 
 _CURE = "give another chat_template (chat_template.jinja, or in tokenizer_config.json): that of the original model"

@@ -64,6 +64,15 @@ def check_suites(suites: Iterable[Suite], renderer: Any) -> None:
             _need_template(renderer, f"suite {suite.name!r}")
 
 
+def check_model(handle: Any, renderer: Any) -> None:
+    """What headers, configuration and vocabulary of a checkpoint say against it. renderer: its own."""
+    from mnemos.models.load import check_vocabulary, load_model
+
+    consent = {"trust_remote_code": handle.trust_remote_code, "allow_pickle": handle.allow_pickle}
+    model = load_model(handle.path, headers_only=True, **consent)
+    check_vocabulary(model, renderer.tokenizer, handle.path)
+
+
 def _need_template(renderer: Any, who: str) -> None:
     try:
         renderer.template  # noqa: B018 - raises where there is none

@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.errors import ModelError
-from mnemos.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_safetensors, read_config, refuse_integers
+from mnemos.weights.adapter_config import check_adapter_config
+from mnemos.weights.files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    HUB_ID,
+    check_safetensors,
+    read_config,
+    refuse_integers,
+)
 
 MERGE_TOLERANCE = 1e-3
 """Largest difference between merged and adapted logits, as a share of the largest logit."""
@@ -51,6 +59,12 @@ def _named_base(folder: Path) -> str:
     if not base or not isinstance(base, str):
         raise ModelError(f"{folder}/{ADAPTER_CONFIG}", "names no base_model_name_or_path", "add the base's path")
     beside = folder / base
+    if not Path(base).is_dir() and not beside.is_dir() and not HUB_ID.match(base):
+        raise ModelError(
+            f"{folder / ADAPTER_CONFIG}: base_model_name_or_path = {base}",
+            "there is no such directory, and it is no hub id",
+            "name the model that the adapter was trained on",
+        )
     return str(beside) if not Path(base).is_dir() and beside.is_dir() else base
 
 
@@ -66,9 +80,13 @@ def check_adapter(folder: Path) -> None:
 
 def attached(base: Any, folder: Path) -> Any:
     """`base` (transformers.PreTrainedModel) in a peft wrapper with the adapter of a directory on it, as it
-    was trained. Raises what peft raises; absent tensors of the adapter are an error."""
+    was trained. Raises what peft raises, and ModelError for a configuration that peft would not survive;
+    absent tensors of the adapter are an error."""
     from peft import PeftModel
 
+    file = folder / ADAPTER_CONFIG
+    names = [name for name, _ in base.named_modules()]
+    check_adapter_config(file, read_config(file, "the adapter's configuration"), names)
     with quiet_peft():
         # peft only warns of absent tensors.
         warnings.filterwarnings("error", message="Found missing adapter keys", category=UserWarning)

@@ -5,7 +5,6 @@ Found, named by content, and its tokenizer read; nothing here loads weights (`mo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,10 +14,12 @@ from typing import Any
 from mnemos.core.errors import MnemosError, ModelError
 from mnemos.core.fingerprint import file_fingerprint, fingerprint
 from mnemos.weights.adapter import adapter_base
+from mnemos.weights.configuration import check_config
 from mnemos.weights.files import (
     ADAPTER_CONFIG,
     CONFIG,
     CONFIGURATIONS,
+    HUB_ID,
     PICKLES,
     TOKENIZER,
     WEIGHTS,
@@ -28,8 +29,6 @@ from mnemos.weights.files import (
     read_config,
     readable,
 )
-
-HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?(@[\w./-]+)?$")
 
 
 def named(path: str, *, trust_remote_code: bool = False, allow_pickle: bool = False) -> str:
@@ -73,9 +72,29 @@ def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
     for name, what in CONFIGURATIONS.items():
         # transformers reads them all, and would blame the tokenizer for any.
         if (folder / name).is_file():
-            read_config(folder / name, what)
-    with explained(folder, "the tokenizer cannot be read", "copy the tokenizer files of the original again"):
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            check_config(folder) if name == "config.json" else read_config(folder / name, what)
+    template = folder / "chat_template.jinja"
+    if template.is_file():
+        with readable(template), explained(template, "is no text", "save it as UTF-8"):
+            template.read_bytes().decode("utf-8")
+    try:
+        with explained(folder, "the tokenizer cannot be read", "copy the tokenizer files of the original again"):
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            tokenizer("A probe.", verbose=False)  # settings of the wrong kind are met in use alone
+    except ModelError:
+        if (folder / "config.json").is_file():
+            usable_config(folder, trust_remote_code)  # it is read for the tokenizer's sake, and may be to blame
+        raise
+    return tokenizer
+
+
+def usable_config(folder: Path, trust_remote_code: bool) -> Any:
+    """transformers' configuration of a model (PreTrainedConfig); ModelError that names the file."""
+    from transformers import AutoConfig
+
+    cure = "restore config.json of the original model, or install the transformers that it was written for"
+    with explained(folder / "config.json", "cannot be used", cure):
+        return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
 
 
 def resolve(path: str, *, allow_pickle: bool, trust_remote_code: bool) -> Path:
@@ -175,6 +194,14 @@ def explained(folder: Path, what: str, cure: str) -> Iterator[None]:
             raise ModelError(f"{folder}", "brings its own code", "read it, then set trust_remote_code") from None
         if isinstance(error, PermissionError):
             raise ModelError(f"{folder}", f"may not be read ({error})", "chmod -R u+r on it") from None
-        first = str(error).strip().splitlines()
-        said = first[0] if first else type(error).__name__
-        raise ModelError(f"{folder}", f"{what} ({said[:300]})", cure) from error
+        if "can't allocate memory" in str(error):
+            raise
+        raise ModelError(f"{folder}", f"{what} ({_said(error)})", cure) from error
+
+
+def _said(error: BaseException) -> str:
+    """What an error says, in one line. A KeyError says but the key."""
+    line = " ".join(str(error).split())
+    if isinstance(error, KeyError | TypeError | AttributeError | ZeroDivisionError) or not line:
+        line = f"{type(error).__name__}: {line}"
+    return line if len(line) <= 400 else f"{line[:399]}…"

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mnemos.core.errors import UsageError, nearest
+from mnemos.core.patterns import compiled
 from mnemos.weights.combination import (
     FUNCTIONS,
     OPERATORS,
@@ -164,8 +165,8 @@ class _Reader:
             raise self._refuse(argument or node, 'must be a pattern in quotes, as in where("mlp", a, b)')
         pattern = argument.value
         try:
-            re.compile(pattern)
-        except re.error as error:
+            compiled(pattern)
+        except ValueError as error:
             raise self._refuse(argument, f"is not a regular expression ({error})") from None
         if re.search(r"\s", pattern) or not pattern.isprintable():
             raise self._refuse(argument, "has spaces, which no tensor's name has")

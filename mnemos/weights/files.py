@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fnmatch
 import json
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 PICKLES = ("*.bin", "*.bin.index.json", "*.pt", "*.pth")
 TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template*")
 CONFIG = ("config.json", "generation_config.json", "adapter_config.json")
+HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?(@[\w./-]+)?$")
+"""Names of models on a hub, with a revision or without."""
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 VECTOR = "mnemos_vector.json"
 """What a directory holds that is a difference of checkpoints and no model."""
@@ -145,6 +148,10 @@ def _pickles(folder: Path) -> list[str]:
 def _no_weights(folder: Path) -> ModelError:
     with readable(folder):
         names = sorted(place.name for place in folder.iterdir())
+    for name in names:
+        if matches(name, WEIGHTS) and not (folder / name).is_file():
+            return ModelError(f"{folder / name}", "is no regular file (a folder, a pipe, a device or a broken link)",
+                              "copy the checkpoint again")  # fmt: skip
     pickled = [name for name in names if matches(name, PICKLES)]
     if pickled:
         return ModelError(

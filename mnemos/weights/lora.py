@@ -18,6 +18,7 @@ import torch
 
 from mnemos.core.errors import ModelError
 from mnemos.weights.adapter import adapter_base
+from mnemos.weights.adapter_config import check_adapter_config
 from mnemos.weights.files import read_config
 from mnemos.weights.tensors import INPUT_NAMES, OUTPUT_NAMES, Stored, Weights, open_model, read_header
 
@@ -91,6 +92,8 @@ def adapt(base: Weights, folder: Path) -> Weights:
         if not file.is_file():
             raise ModelError(f"{folder}", "holds no adapter_model.safetensors", "save the adapter again as safetensors")
         _, entries = read_header(file)
+        modules = sorted({_module(key)[0] for key in entries})
+        check_adapter_config(folder / "adapter_config.json", config, modules)
         base.adapter = folder
         entries = _roles_apart(base, entries, config)
         base.stored.update(_whole(base, entries, folder))

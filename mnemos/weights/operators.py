@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -38,6 +37,7 @@ import numpy as np
 import torch
 
 from mnemos.core.errors import UsageError
+from mnemos.core.patterns import Overtime, search
 from mnemos.weights.combination import Call, Combination, value_at
 from mnemos.weights.masks import Drop, DropByRank, Mask, Trim
 from mnemos.weights.selection import Sizes, blocks, largest
@@ -177,7 +177,7 @@ def chosen(expression: Combination, key: str) -> Combination:
     terms: list[tuple[str | Call, float]] = []
     for atom, coefficient in expression.terms:
         if isinstance(atom, Call) and atom.operator == "where":
-            branch = chosen(atom.models[0 if re.search(atom.pattern, key) else 1], key)
+            branch = chosen(atom.models[0 if _found(atom.pattern, key) else 1], key)
             if len(branch.terms) == 1 and branch.terms[0][1] == 1:
                 terms.append((branch.terms[0][0], coefficient))  # type: ignore[arg-type]
             elif branch.terms:
@@ -188,6 +188,15 @@ def chosen(expression: Combination, key: str) -> Combination:
         else:
             terms.append((atom, coefficient))  # type: ignore[arg-type]
     return Combination(tuple(terms))
+
+
+def _found(pattern: str, key: str) -> bool:
+    try:
+        return search(pattern, key)
+    except (Overtime, ValueError):
+        raise UsageError(
+            f"where({pattern!r}, …)", f"finds no end in the name {key}", "write a pattern with fewer * and +"
+        ) from None
 
 
 def resolve(expression: Combination, tensor: Tensor) -> Sum:

@@ -21,7 +21,8 @@ import torch
 
 from mnemos.core.errors import ModelError
 from mnemos.weights.adapter import untied_config
-from mnemos.weights.files import VECTOR, check_safetensors, check_weights, read_config, weight_files
+from mnemos.weights.configuration import check_config
+from mnemos.weights.files import VECTOR, check_safetensors, check_weights, weight_files
 
 OUTPUT_NAMES = ("lm_head.weight", "embed_out.weight")
 INPUT_NAMES = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
@@ -219,7 +220,7 @@ def open_model(name: str, folder: Path) -> Weights:
     if not folder.is_dir():
         raise ModelError(f"{name} = {folder}", "there is no such directory", "give a Hugging Face model directory")
     check_weights(folder, allow_pickle=False)
-    config = read_config(folder / "config.json", "the model's configuration")
+    config = check_config(folder)
     _refuse_quantised(name, folder, config)
     opened = Weights(name, folder, config, (folder / VECTOR).is_file())
     if opened.is_vector:

@@ -7,7 +7,7 @@ import pytest
 from tests.hostile import models
 from tests.hostile.runner import Case, Warm, parameters
 
-QUICK = ()
+QUICK = ("config, a billion layers", "weights, a pipe", "a template that multiplies a string", "an adapter of itself")
 
 
 @pytest.mark.parametrize("case", parameters(models.cases(), QUICK))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -12,6 +11,7 @@ from pydantic import Field
 
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.method import method
+from mnemos.core.patterns import Overtime, compiled, search
 from mnemos.core.plan import AllParameters, Plan, Trainable
 from mnemos.methods.trainable.adapters import LowRank, Rescaled, RescaledPart
 from mnemos.methods.trainable.blocks import Expanded
@@ -46,11 +46,19 @@ class Selection:
         for part in self.parts:
             picked |= _some({name for name, parts in known.items() if part in parts}, model, f"{method}.parts = {part}")
         if self.pattern is not None:
-            found = {name for name in known if re.search(self.pattern, name)}
+            found = {name for name in known if _found(self.pattern, name, method)}
             picked |= _some(found, model, f"{method}.pattern = {self.pattern!r}")
         if tied_weight(model) is not None and len({"embeddings", "head"} & set(self.parts)) == 1:
             log.warning("%s: this model's embeddings and head are one tied weight; both are meant", method)
         return picked
+
+
+def _found(pattern: str, name: str, method: str) -> bool:
+    try:
+        return search(pattern, name)
+    except (Overtime, ValueError):
+        cure = "write a pattern with fewer * and +"
+        raise UsageError(f"{method}.pattern = {pattern!r}", f"finds no end in the name {name}", cure) from None
 
 
 def _some(names: set[str], model: Any, setting: str) -> set[str]:
@@ -107,8 +115,8 @@ def _alone(plan: Plan, trainable: Trainable, name: str) -> Plan:
 
 def _checked(pattern: str | None, name: str) -> str | None:
     try:
-        re.compile(pattern or "")
-    except re.error as error:
+        compiled(pattern or "")
+    except ValueError as error:
         raise UsageError(
             f"{name}.pattern = {pattern!r}", f"is not a regular expression: {error}", "escape . as \\."
         ) from None

@@ -42,7 +42,8 @@ def compare(
     from mnemos.models.load import Checkpoint
     from mnemos.study.experiment import health_suites
     from mnemos.study.paths import model_location
-    from mnemos.study.preflight import check_suites
+    from mnemos.study.preflight import check_model, check_suites
+    from mnemos.train.quiet import hushed
 
     here = Path.cwd()
     specs = [suites] if isinstance(suites, str | Path) else list(suites)
@@ -60,7 +61,10 @@ def compare(
 
     options = {"trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
     handles = [Checkpoint(model_location(str(place), here), **options) for place in (before, after)]
-    renderers = [_renderer(handle) for handle in handles]
+    with hushed(True):
+        renderers = [_renderer(handle) for handle in handles]
+        for handle, renderer in zip(handles, renderers, strict=True):
+            check_model(handle, renderer)
     check_suites(everything, renderers[0])
     frozen = [_frozen(*side, everything, roles) for side in zip(handles, renderers, strict=True)]
     refuse_differences(*frozen, allow=("template_fingerprint", "first_tokens") if allow_template_change else ())
