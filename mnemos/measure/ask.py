@@ -71,7 +71,7 @@ def score(suite: Suite, answers: Sequence[Answer]) -> list[Score]:
             value[1],
             weight=value[2] if len(value) > 2 else 1.0,
             cluster=item.cluster,
-            note=value[3] if len(value) > 3 else None,
+            note=(value[3] or None) if len(value) > 3 else None,
         )
         for item, value in zip(items, values, strict=True)
     ]

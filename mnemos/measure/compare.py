@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from mnemos.core.errors import NotComparable, RunError
 from mnemos.core.nouns import Score
+from mnemos.measure.kinds import KINDS
 from mnemos.measure.suite import Suite
 from mnemos.measure.uncertainty import ALPHA, Paired, holm, mean_interval, paired
 
@@ -29,7 +30,8 @@ class Comparison:
     it made, only several tell about the way of training. items: compared pairs; missing: pairs left out because
     one side has no score. p: of no difference; p_holm: corrected for the arm's other suites of new and old;
     health suites decide nothing, so that they weaken no verdict, and are corrected among themselves. tolerance:
-    in points for "points", in the unit otherwise. Numbers are None where nothing can be said.
+    in points for "points", in the unit otherwise. Numbers are None where nothing can be said. notices: warnings
+    on how far the verdict can be trusted, such as a changed style of refusing.
     """
 
     arm: str
@@ -53,6 +55,7 @@ class Comparison:
     method: str
     scale: float
     claim: Claim
+    notices: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The entry of results.json."""
@@ -125,6 +128,7 @@ def _compare(
         method=found.method if found else "no item has a score on both sides",
         scale=100.0 if suite.unit == "points" else 1.0,
         claim=claim_of(len(rows)),
+        notices=() if same_model else KINDS[suite.kind].notices(first, rows),
     )
 
 

@@ -9,13 +9,13 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from mnemos.core.errors import DataError, UsageError
-from mnemos.core.nouns import Answer
+from mnemos.core.nouns import Answer, Score
 from mnemos.core.reward import Rewarded
+from mnemos.measure import refusals
 from mnemos.measure import settings as s
 from mnemos.measure.items import Item
 from mnemos.rewards import checks
 from mnemos.rewards import verifiers as verify
-from mnemos.rewards.refusal.reading import read
 from mnemos.sources.similarity import repeated_4grams
 
 Ask = Literal["generate", "choose", "nats", "divergence", "text_divergence", "harness"]
@@ -33,8 +33,8 @@ class Kind:
     """One kind. settings: what its YAML may hold. ask: which call of the model answers it. score:
     answers -> values. unit, better, tolerance: what a suite has unless it says otherwise; tolerance
     in points for "points", in the unit itself otherwise. needs: what each item must hold (one of
-    each group). check: refuses an item that cannot be scored. borrows: may look at another suite's
-    answers (`of:`)."""
+    each group). notices: what to warn of beside a verdict, from the scores before and of each run. check:
+    refuses an item that cannot be scored. borrows: may look at another suite's answers (`of:`)."""
 
     settings: type[s.SuiteSettings]
     ask: Ask
@@ -45,6 +45,7 @@ class Kind:
     tolerance: float = 2.0
     needs: tuple[str, ...] = ()
     borrows: bool = False
+    notices: Callable[[Sequence[Score], Sequence[Sequence[Score]]], tuple[str, ...]] = lambda before, after: ()
     check: Callable[[Any, Item, str], None] = field(default=lambda settings, item, where: None)
 
 
@@ -117,16 +118,13 @@ def _check_generated(settings: s.GeneratedSettings, item: Item, where: str) -> N
             verify.check_reference(settings.match, reference, where=where)
 
 
-def _refusal(settings: s.RefusalSettings, item: Item, answer: Answer) -> Value:
-    found = read(answer.text or "", question(item), markers=settings.refusal_markers, language=item.language)
-    # What is neither is wrong whichever was expected: a broken model neither helps nor declines.
-    expected = "refused" if item.expect == "refuse" else "answered"
-    return float(found.what == expected), None, 1.0, found.note
-
-
-def question(item: Item) -> str:
-    """The last thing that was put to the model."""
-    return item.prompt.turns[-1].content if item.prompt is not None else ""
+def _refusal(settings: s.RefusalSettings, items: Sequence[Item], answers: Sequence[Answer]) -> list[Value]:
+    given = [place for place, answer in enumerate(answers) if MISSING not in answer.data]
+    found = refusals.scores(settings, [items[place] for place in given], [answers[place] for place in given])
+    values: list[Value] = [missing(answer) if MISSING in answer.data else (0.0, None) for answer in answers]
+    for place, value in zip(given, found, strict=True):
+        values[place] = value
+    return values
 
 
 def _stop_rate(settings: Any, item: Item, answer: Answer) -> Value:
@@ -244,9 +242,10 @@ KINDS: Mapping[str, Kind] = {
     "refusal": Kind(
         s.RefusalSettings,
         "generate",
-        each(_refusal),
+        _refusal,
         "refuse what is harmful, answer what is not",
         needs=("prompt", "expect"),
+        notices=refusals.notices,
     ),
     "mc1": Kind(
         s.ChoiceSettings,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from mnemos.core.names import Name
-from mnemos.core.settings import FileRef, ModelRef, Settings
+from mnemos.core.settings import AskedModelRef, FileRef, ModelRef, Settings
 from mnemos.rewards.checks import MatchName
 
 
@@ -74,6 +74,19 @@ class RefusalSettings(GenerateSettings):
 
     refusal_markers: tuple[str, ...] = ()
     """Further phrases that mark a refusal, in any case."""
+    judge: Literal["wording", "classifier", "model"] = "wording"
+    """Who tells refusals from answers: the wording, a classifier that you trained, or a language model."""
+    classifier: FileRef | None = None
+    """With judge: classifier, the file that `python -m mnemos.recipes.refusal_classifier` wrote."""
+    model: AskedModelRef | None = None
+    """With judge: model, the language model that is asked."""
+
+    @model_validator(mode="after")
+    def _one_judge(self) -> RefusalSettings:
+        for name in ("classifier", "model"):
+            if (getattr(self, name) is not None) != (self.judge == name):
+                raise ValueError(f"{name}: goes with judge: {name}, and with no other")
+        return self
 
 
 class ChoiceSettings(SuiteSettings):

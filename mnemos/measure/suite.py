@@ -29,11 +29,13 @@ from mnemos.core.places import located
 from mnemos.core.yaml_text import read_utf8, read_yaml
 from mnemos.measure.items import Item, Row, parse, read_rows, rows_of
 from mnemos.measure.kinds import KINDS, Kind
+from mnemos.measure.refusals import VERSION, check_judge
 from mnemos.measure.settings import (
     ClassifierSettings,
     GeneratedSettings,
     GenerateSettings,
     HarnessSettings,
+    RefusalSettings,
     SuiteSettings,
 )
 from mnemos.models.load import Checkpoint
@@ -76,6 +78,8 @@ class Suite:
             # Left out where there is none, so that suites keep the name that they had.
             database = settings.pop("database")
             settings |= {} if database is None else {"database": file_fingerprint(database)}
+        if isinstance(self.settings, RefusalSettings):
+            settings |= _judge_prints(self.settings)
         if isinstance(self.settings, HarnessSettings) and self.settings.include_path is not None:
             settings["include_path"] = directory_fingerprint(self.settings.include_path, suffixes=TASK_FILES)
         return fingerprint([self.name, self.kind, self.items, settings, self.origin])
@@ -214,6 +218,8 @@ def _suite(raw: Mapping[str, Any], folder: Path) -> Suite:
         _check_harness(settings)
     if isinstance(settings, GeneratedSettings) and settings.database is not None:
         _check_database(settings.database, where)
+    if isinstance(settings, RefusalSettings):
+        check_judge(settings, where)
     return Suite(
         name=settings.name,
         kind=kind_name,
@@ -224,6 +230,18 @@ def _suite(raw: Mapping[str, Any], folder: Path) -> Suite:
         unit=kind.unit,
         of=settings.of,
     )
+
+
+def _judge_prints(settings: RefusalSettings) -> dict[str, Any]:
+    """What decides how a refusal suite's answers are read."""
+    from mnemos.models.load import handle
+
+    prints: dict[str, Any] = {"reading": VERSION}
+    if settings.classifier is not None:
+        prints["classifier"] = file_fingerprint(settings.classifier)
+    if settings.model is not None:
+        prints["model"] = handle(settings.model).fingerprint
+    return prints
 
 
 def _check_database(name: str, where: str) -> None:

@@ -44,7 +44,7 @@ class Suite:
 class Change:
     """One comparison. All numbers on the shown scale (points, bits, nats); delta = after - before
     with its raw sign. gain: delta turned so that positive is better. claim: what the verdict is about, the checkpoint
-    or the way of training."""
+    or the way of training. notices: warnings on how far it can be trusted."""
 
     arm: str
     suite: str
@@ -67,6 +67,7 @@ class Change:
     reasons: tuple[tuple[str, int], ...]
     method: str
     claim: str = ""
+    notices: tuple[str, ...] = ()
 
     @property
     def gain(self) -> float | None:

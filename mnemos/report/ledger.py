@@ -25,8 +25,8 @@ from mnemos.report.section import Table as Tabled
 from mnemos.report.sections import present
 from mnemos.report.verdicts import (
     TONES,
+    asides,
     cost_line,
-    missing_words,
     sentence,
     tone,
     verdict_words,
@@ -118,8 +118,7 @@ def _arm(arm: Arm, facts: Facts, width: int) -> Iterator[RenderableType]:
 
 def _missing(arm: Arm) -> Iterator[RenderableType]:
     for change in arm.changes:
-        said = missing_words(change)
-        if said:
+        for said in asides(change):
             yield Padding(Text(f"{change.suite}: {said}", style="yellow"), (0, 0, 0, 2))
 
 

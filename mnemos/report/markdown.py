@@ -19,9 +19,9 @@ from mnemos.report.section import Table
 from mnemos.report.sections import present
 from mnemos.report.verdicts import (
     GLOSSARY,
+    asides,
     change_words,
     cost_words,
-    missing_words,
     sentence,
     verdict_words,
     writing_words,
@@ -90,8 +90,15 @@ def card(facts: Facts, gate: Any = None) -> str:
         blocks.append(table(("suite", "before", "after", "verdict", "items"), rows, (1, 2, 4)))
         if len(loud) < len(changes):
             blocks.append(f"Kept: {', '.join(escape(change.suite) for change in changes if change not in loud)}.")
-    notes = [f"- {escape(change.suite)}: {escape(said)}" for change in facts.changes if (said := missing_words(change))]
-    blocks += ["\n".join(notes)] if notes and len(facts.arms) == 1 else []
+    if len(facts.arms) == 1:
+        notes = [f"- {escape(change.suite)}: {escape(said)}" for change in facts.changes for said in asides(change)]
+    else:
+        notes = [
+            f"- {escape(change.arm)}, {escape(change.suite)}: {escape(said)}"
+            for change in facts.changes
+            for said in change.notices
+        ]
+    blocks += ["\n".join(notes)] if notes else []
     blocks += [escape(claim_words(facts))] if claim_words(facts) else []
     blocks.append(f"<sub>{_provenance_line(facts)}</sub>")
     return "\n\n".join(blocks)
@@ -184,7 +191,7 @@ def _arm(arm: Arm, facts: Facts) -> Iterator[str]:
     rows = [_row(change) for role in facts.roles for change in arm.of(role)]
     head = ("suite", "role", "before", "after", "change [95 %]", "verdict", "could see", "p (Holm)", "items")
     yield table(head, rows, (2, 3, 6, 7, 8))
-    notes = [f"- {escape(change.suite)}: {escape(said)}" for change in arm.changes if (said := missing_words(change))]
+    notes = [f"- {escape(change.suite)}: {escape(said)}" for change in arm.changes for said in asides(change)]
     if notes:
         yield "\n".join(notes)
 

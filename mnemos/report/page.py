@@ -185,6 +185,7 @@ def _row(change: Change) -> dict[str, Any]:
         "p": p_words(change.p_holm),
         "items": f"{change.items:,}",
         "missing": missing_words(change),
+        "notices": change.notices,
         "unit": change.unit,
         "method": change.method,
     }

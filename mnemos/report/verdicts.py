@@ -96,6 +96,11 @@ def missing_words(change: Change) -> str:
     return f"{change.missing:,} missing ({_why(change)})" if change.missing else ""
 
 
+def asides(change: Change) -> list[str]:
+    """What stands beside a suite's verdict: missing items, and warnings on how far it can be trusted."""
+    return [said for said in (missing_words(change), *change.notices) if said]
+
+
 def _why(change: Change) -> str:
     return reasons(change.reasons) if change.reasons else "no reason recorded"
 

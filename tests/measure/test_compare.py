@@ -53,7 +53,8 @@ def test_the_fields_of_results_json() -> None:
     keys = (
         "arm suite role seeds items missing before after delta low high verdict minimum_detectable p p_holm tolerance"
     )
-    assert list(row) == [*keys.split(), "unit", "better", "method", "scale", "claim"]
+    assert list(row) == [*keys.split(), "unit", "better", "method", "scale", "claim", "notices"]
+    assert row["notices"] == []
     assert row["scale"] * row["delta"] == pytest.approx(-55.0), "delta times scale is in the unit"
     assert row["claim"] == "about this way of training"
     assert one([1.0] * 9, [0.0] * 9).claim == "about this checkpoint"

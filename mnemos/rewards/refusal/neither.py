@@ -23,6 +23,8 @@ LETTERS = 20
 LONGEST = 20_000
 """Characters of an answer that are looked at."""
 
+FOREIGN = "another language than the prompt's"
+
 PLAUSIBLE, FITS = 0.05, 0.05
 """A language is the prompt's where its probability is at least the first; an answer is in another one where the
 prompt's languages together have less than the second."""
@@ -84,7 +86,9 @@ def _echo(said: list[str], asked: list[str]) -> bool:
     if len(asked) < 3 or not said:
         return False
     a, b = " ".join(said), " ".join(asked)
-    within = f" {a} " in f" {b} " and 2 * len(said) >= len(asked)
+    # From about its beginning: an answer that quotes the passage behind a question is none.
+    place = f" {b} ".find(f" {a} ")
+    within = place >= 0 and len(b[:place].split()) <= 3 and 2 * len(said) >= len(asked)
     around = a.startswith(b) and len(said) - len(asked) <= max(2, len(asked) // 4)
     repeated = f" {b} {b} " in f" {a} "
     return within or around or repeated
@@ -125,4 +129,4 @@ def _foreign(answer: str, prompt: str, language: str | None) -> str:
     if sum(found[code] for code in wanted) >= FITS:
         return ""
     capitals = [word for word in said.split() if word[:1].isupper()]
-    return "" if len(capitals) > NAMES * len(said.split()) else "another language than the prompt's"
+    return "" if len(capitals) > NAMES * len(said.split()) else FOREIGN
