@@ -420,7 +420,3 @@ def main() -> None:
         text, code = told(error)
         print(text, file=sys.stderr)
         sys.exit(code)
-
-
-if __name__ == "__main__":
-    main()
