@@ -22,7 +22,7 @@ import torch
 from mnemos.core.errors import ModelError
 from mnemos.weights.adapter import untied_config
 from mnemos.weights.configuration import check_config
-from mnemos.weights.files import VECTOR, check_safetensors, check_weights, weight_files
+from mnemos.weights.files import VECTOR, check_safetensors, check_weights, read_config, weight_files
 
 OUTPUT_NAMES = ("lm_head.weight", "embed_out.weight")
 INPUT_NAMES = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")

@@ -9,10 +9,10 @@ import pytest
 
 import mnemos
 from mnemos.core.errors import UsageError
+from mnemos.study.commands.sweep import sweep_lines
 from mnemos.study.config import load_study, parse_override
 from mnemos.study.reach import refuse_unreached
 from mnemos.study.run import plan_lines
-from mnemos.study.commands.sweep import sweep_lines
 from tests.study.worlds import make_study
 
 ARMS: dict[str, Any] = {
