@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from mnemos.core.errors import DataError
@@ -19,10 +19,12 @@ from mnemos.core.nouns import Example, LanguageModel, Prompt
 
 @dataclass(frozen=True, slots=True)
 class Rewarded:
-    """The reward of one answer. value: NaN when missing, and then `reason` says why; never 0 for it."""
+    """The reward of one answer. value: NaN when missing, and then `reason` says why; never 0 for it. note: why a value
+    that is there is what it is, where a verifier can say."""
 
     value: float
     reason: str | None = None
+    note: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if math.isnan(self.value) != (self.reason is not None):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ KEYS = (
     "language",
     "schema",
     "cluster",
+    "solution",
 )
 """What a row may hold. Other columns are left alone, unless they look like one of these misspelt."""
 
@@ -47,7 +48,8 @@ class Item:
     (None for a text to be predicted). text: a document, for bits per byte. options: candidates of
     choice kinds, true: indices of the right ones. answers: acceptable references of generated kinds.
     expect: "refuse" or "answer". language: code of the expected answer language. schema: JSON schema
-    of the answer. cluster: items that share it (a passage, a dialogue) are not independent.
+    of the answer. cluster: items that share it (a passage, a dialogue) are not independent. solution: a known
+    right answer, which the tests of match: code are tried on; see `Suite.fingerprint`.
     """
 
     id: str
@@ -60,6 +62,7 @@ class Item:
     language: str | None = None
     schema: Mapping[str, Any] | None = None
     cluster: str | None = None
+    solution: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -143,12 +146,14 @@ def parse(row: Row, *, chat: bool, system: str | None, columns: Mapping[str, str
         language=_plain(given, "language", row.where),
         schema=given.get("schema"),
         cluster=_scalar(given["cluster"], row.where, "cluster") if "cluster" in given else None,
+        # A column of this name may be anything where answers are not run.
+        solution=given["solution"] if isinstance(given.get("solution"), str) else None,
     )
 
 
 def _refuse_misspelt(values: Mapping[str, Any], where: str) -> None:
     for key in values:
-        close = difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0.8)
+        close = [one for one in difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0.8) if one != "solution"]
         if key not in KEYS and close:
             raise DataError(f"{where}: key {key!r}", "is not a known key", f"did you mean {close[0]!r}?")
 

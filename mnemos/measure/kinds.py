@@ -14,6 +14,7 @@ from mnemos.core.reward import Rewarded
 from mnemos.measure import refusals
 from mnemos.measure import settings as s
 from mnemos.measure.items import Item
+from mnemos.measure.trying import tried
 from mnemos.rewards import checks
 from mnemos.rewards import verifiers as verify
 from mnemos.sources.similarity import repeated_4grams
@@ -34,7 +35,8 @@ class Kind:
     answers -> values. unit, better, tolerance: what a suite has unless it says otherwise; tolerance
     in points for "points", in the unit itself otherwise. needs: what each item must hold (one of
     each group). notices: what to warn of beside a verdict, from the scores before and of each run. check:
-    refuses an item that cannot be scored. borrows: may look at another suite's answers (`of:`)."""
+    refuses an item that cannot be scored. borrows: may look at another suite's answers (`of:`). tried: what is wrong
+    with items that only trying them shows, in words."""
 
     settings: type[s.SuiteSettings]
     ask: Ask
@@ -47,6 +49,7 @@ class Kind:
     borrows: bool = False
     notices: Callable[[Sequence[Score], Sequence[Sequence[Score]]], tuple[str, ...]] = lambda before, after: ()
     check: Callable[[Any, Item, str], None] = field(default=lambda settings, item, where: None)
+    tried: Callable[[Any, Sequence[Item]], list[str]] = field(default=lambda settings, items: [])
 
 
 def each(function: Callable[[Any, Item, Answer], Value]) -> Scorer:
@@ -94,11 +97,17 @@ def _all_generated(settings: s.GeneratedSettings, items: Sequence[Item], answers
         return each(_generated)(settings, items, answers)
     pairs = [(i, ref) for i, item in enumerate(items) if MISSING not in answers[i].data for ref in item.answers]
     texts, references = [answers[i].text or "" for i, _ in pairs], [ref for _, ref in pairs]
+    solutions = [items[i].solution for i, _ in pairs] if settings.match == "code" else None
+    found = checks.scores(settings.match, texts, references, settings.database, solutions)
     lots: dict[int, list[Rewarded]] = {}
-    for (i, _), found in zip(pairs, checks.scores(settings.match, texts, references, settings.database), strict=True):
-        lots.setdefault(i, []).append(found)
+    for (i, _), one in zip(pairs, found, strict=True):
+        lots.setdefault(i, []).append(one)
     best = {i: verify.best(lot) for i, lot in lots.items()}
-    return [missing(a) if MISSING in a.data else (best[i].value, best[i].reason) for i, a in enumerate(answers)]
+    return [missing(a) if MISSING in a.data else _noted(best[i]) for i, a in enumerate(answers)]
+
+
+def _noted(found: Rewarded) -> Value:
+    return (found.value, found.reason) if found.note is None else (found.value, found.reason, 1.0, found.note)
 
 
 def _check_generated(settings: s.GeneratedSettings, item: Item, where: str) -> None:
@@ -238,6 +247,7 @@ KINDS: Mapping[str, Kind] = {
         "compare an answer with references",
         needs=_ASKED,
         check=_check_generated,
+        tried=tried,
     ),
     "refusal": Kind(
         s.RefusalSettings,

@@ -78,6 +78,8 @@ class Suite:
             # Left out where there is none, so that suites keep the name that they had.
             database = settings.pop("database")
             settings |= {} if database is None else {"database": file_fingerprint(database)}
+            solutions = [item.solution for item in self.items] if self.settings.match == "code" else []
+            settings |= {"solutions": solutions} if any(solutions) else {}
         if isinstance(self.settings, RefusalSettings):
             settings |= _judge_prints(self.settings)
         if isinstance(self.settings, HarnessSettings) and self.settings.include_path is not None:

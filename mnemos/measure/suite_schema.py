@@ -33,6 +33,7 @@ _ITEM: dict[str, dict[str, Any]] = {
     "language": {**_TEXT, "description": "ISO 639-1 code of the expected language."},
     "schema": {"type": "object", "description": "JSON schema of the answer, with match: json."},
     "cluster": {**_SCALAR, "description": "Items that share it are not independent."},
+    "solution": {"description": "With match: code, a known right answer: tests that refuse it are at fault."},
     "tools": {"description": "Functions offered to the model through its chat template, as a list or as JSON text."},
     "functions": {"description": "OpenAI's older name of tools."},
     "chat_template_kwargs": {"description": "Variables of the chat template for this item."},

@@ -6,12 +6,14 @@ Both go through `sandbox.box`, many at a time. They are beside `verify.VERIFIERS
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mnemos.core.errors import DataError, UsageError
+from mnemos.core.fingerprint import file_fingerprint, fingerprint
 from mnemos.core.reward import Rewarded, missing
 from mnemos.rewards import fences
-from mnemos.rewards.sandbox.box import Code, Outcome, Query, shared
+from mnemos.rewards.sandbox.box import Code, Outcome, Query, Sandbox, shared
 from mnemos.rewards.sandbox.programs import PLACE as PLACE
 from mnemos.rewards.verifiers import VERIFIERS
 
@@ -28,20 +30,87 @@ else:
 """A name of any verifier, for settings."""
 
 
-def scores(name: str, answers: Sequence[str], references: Sequence[str], database: str | None = None) -> list[Rewarded]:
+@dataclass(frozen=True)
+class Trial:
+    """What came of a reference before any answer. fault: why no answer can meet it, in words that add up; None where
+    one could. empty_passes: whether an answer without a word would."""
+
+    fault: str | None = None
+    empty_passes: bool = False
+
+
+def scores(
+    name: str,
+    answers: Sequence[str],
+    references: Sequence[str],
+    database: str | None = None,
+    solutions: Sequence[str | None] | None = None,
+) -> list[Rewarded]:
     """1 for each answer that passes, 0 for one that does not; missing where the check itself is at fault.
 
     name: code, where a reference is a Python program of tests (see `sandbox.box.Code`), or sql, where it is the right
-    query and `database` the sqlite file that both are run on. Raises UsageError without a database, or
-    where this machine gives no sandbox.
+    query and `database` the sqlite file that both are run on. solutions: known right answers, for code; a reference
+    that does not accept its own is at fault. Raises UsageError without a database, or where this machine gives
+    no sandbox.
     """
+    known = solutions or [None] * len(references)
+    # Tests that are at fault by themselves say so beside each answer; what only a trial shows is tried once.
+    tried = dict.fromkeys(zip(references, known, strict=True)) if name == "sql" or solutions else {}
+    faults = dict(zip(tried, trials(name, [r for r, _ in tried], database, [s for _, s in tried]), strict=True))
+    made = [_check(name, *pair, database) for pair in zip(answers, references, strict=True)]
+    found = [_rewarded(one) for one in _box(database).run(made)]
+    lost = [faults[pair].fault if pair in faults else None for pair in zip(references, known, strict=True)]
+    return [one if fault is None else missing(fault) for one, fault in zip(found, lost, strict=True)]
+
+
+_TRIED: dict[str, Trial] = {}
+
+
+def trials(
+    name: str,
+    references: Sequence[str],
+    database: str | None = None,
+    solutions: Sequence[str | None] | None = None,
+) -> list[Trial]:
+    """Try each reference before an answer is there: by itself, and on its solution where there is one; once in this
+    process. A right query is run as its own answer. Raises what `scores` raises."""
+    file = None if database is None else file_fingerprint(database)
+    known = solutions or [None] * len(references)
+    keys = [fingerprint([name, reference, one, file]) for reference, one in zip(references, known, strict=True)]
+    todo = {key: i for i, key in enumerate(keys) if key not in _TRIED}
+    alone = [_check(name, references[i] if name == "sql" else "", references[i], database) for i in todo.values()]
+    shown = [(key, _check(name, one, references[i], database)) for key, i in todo.items() if (one := known[i])]
+    outcomes = _box(database).run([*alone, *(check for _, check in shown)]) if todo else []
+    solved = dict(zip([key for key, _ in shown], outcomes[len(alone) :], strict=True))
+    made = {key: _trial(name, one, solved.get(key)) for key, one in zip(todo, outcomes, strict=False)}
+    _TRIED.update({key: trial for key, trial in made.items() if trial is not None})
+    return [_TRIED.get(key) or made.get(key) or Trial() for key in keys]
+
+
+def _trial(name: str, alone: Outcome, solved: Outcome | None) -> Trial | None:
+    """None where it cannot be told, and may be tried again."""
+    for one in (alone, *([solved] if solved else [])):
+        if one.status in _DOUBT:
+            return None
+        if one.status == "bad reference":
+            return Trial(_reason(one))
+    if name == "sql":
+        return Trial(None if alone.status == "passed" else f"the reference query is {alone.detail or alone.status}")
+    if solved is not None and solved.status != "passed":
+        return Trial("the tests do not accept the known solution")
+    return Trial(None, empty_passes=alone.status == "passed")
+
+
+def _box(database: str | None) -> Sandbox:
+    return shared() if database is None else shared((database,))
+
+
+def _check(name: str, answer: str, reference: str, database: str | None) -> Code | Query:
     if name == "code":
-        programs = [_program(answer, one) for answer, one in zip(answers, references, strict=True)]
-        return [_rewarded(one) for one in shared().run(programs)]
+        return _program(answer, reference)
     if database is None:
         raise UsageError("verifier sql", "needs a database", "database: path of a sqlite file")
-    queries = [_query(database, answer, one) for answer, one in zip(answers, references, strict=True)]
-    return [_rewarded(one) for one in shared((database,)).run(queries)]
+    return _query(database, answer, reference)
 
 
 def _program(answer: str, reference: str) -> Code:
@@ -61,14 +130,21 @@ def candidates(answer: str, languages: Collection[str]) -> list[str]:
     return [answer, *dict.fromkeys(one for one in found[1:] if one.strip() and one != answer)]
 
 
+_DOUBT = ("busy", "broken")
+"""Outcomes that say nothing about an answer, nor about its reference."""
+LONGEST_NOTE = 200
+
+
 def _rewarded(outcome: Outcome) -> Rewarded:
-    if outcome.status == "bad reference":
-        return missing(outcome.detail.partition(": ")[0])
-    if outcome.status == "busy":
-        return missing("the machine was busy")
-    if outcome.status == "broken":
-        return missing("the sandbox failed")
-    return Rewarded(float(outcome.status == "passed"))
+    if outcome.status in (*_DOUBT, "bad reference"):
+        return missing(_reason(outcome))
+    if outcome.status == "passed":
+        return Rewarded(1.0)
+    return Rewarded(0.0, note=f"{outcome.status}: {outcome.detail}"[:LONGEST_NOTE])
+
+
+def _reason(outcome: Outcome) -> str:
+    return "the sandbox failed" if outcome.status == "broken" else outcome.detail.partition(": ")[0]
 
 
 def check_reference(reference: str, *, where: str) -> None:

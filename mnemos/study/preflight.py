@@ -34,8 +34,9 @@ REACH = 5.0
 
 
 def preflight(experiment: Experiment, *, dry: bool = False) -> list[str]:
-    """Raise what can be known before the first step; nothing is checked where every step is done. dry: a server
-    that does not answer is no error yet, but one of the lines that come back."""
+    """Raise what can be known before the first step; nothing is checked where every step is done. Returns lines about
+    what is no error, but should be known: items that will be missing. dry: a server that does not answer is no error
+    yet either."""
     todo = [step for step in experiment.steps if not is_done(step.key, experiment.root)]
     if not todo:
         return []
@@ -43,17 +44,19 @@ def preflight(experiment: Experiment, *, dry: bool = False) -> list[str]:
 
     plans = [stage.plan for run in experiment.runs for stage in run.stages]
     with hushed(True):
-        check_suites(experiment.suites, renderer := _renderer(experiment))
+        lines = check_suites(experiment.suites, renderer := _renderer(experiment))
         _check_rows(experiment, renderer)
         _check_plans(plans)
-    return _check_servers(plans, dry)
+    return [*lines, *_check_servers(plans, dry)]
 
 
-def check_suites(suites: Iterable[Suite], renderer: Any) -> None:
-    """What suites need of the model before, and of this installation. renderer: the model's; None where it cannot
-    be had without downloading the model."""
+def check_suites(suites: Iterable[Suite], renderer: Any) -> list[str]:
+    """What suites need of the model before, and of this installation; lines about items that cannot be scored.
+    renderer: the model's; None where it cannot be had without downloading the model."""
     from mnemos.measure.harness import tasks_of
+    from mnemos.measure.kinds import KINDS
 
+    suites = tuple(suites)
     for suite in suites:
         if suite.kind == "classifier":
             _check_classifier(suite)
@@ -62,6 +65,7 @@ def check_suites(suites: Iterable[Suite], renderer: Any) -> None:
         chat = suite.uses_chat or (suite.ask == "harness" and getattr(suite.settings, "chat", False))
         if chat and renderer is not None:
             _need_template(renderer, f"suite {suite.name!r}")
+    return [f"suite   {one.name}: {line}" for one in suites for line in KINDS[one.kind].tried(one.settings, one.items)]
 
 
 def check_model(handle: Any, renderer: Any) -> None:

@@ -86,7 +86,7 @@ def carry_out(
     root = (Path(out) if out is not None else Path("runs") / str(loaded.name)).resolve()
     experiment = build(loaded, folder, root)
     notes = look(experiment) if look is not None else []
-    preflight(experiment)
+    notes += preflight(experiment)
     if notes and not quiet and processes.is_main():
         print("\n".join(notes), file=sys.stderr)
     with terminable(), locked(root), explained(root):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,7 +66,9 @@ def compare(
         renderers = [_renderer(handle) for handle in handles]
         for handle, renderer in zip(handles, renderers, strict=True):
             check_model(handle, renderer)
-    check_suites(everything, renderers[0])
+    for line in check_suites(everything, renderers[0]):
+        if not quiet:
+            print(line, file=sys.stderr)
     frozen = [_frozen(*side, everything, roles) for side in zip(handles, renderers, strict=True)]
     refuse_differences(*frozen, allow=("template_fingerprint", "first_tokens") if allow_template_change else ())
     base, later = _measured(handles, everything, quiet)
