@@ -22,8 +22,8 @@ from typing import Any
 
 from mnemos.core.errors import DataError, MnemosError, UsageError
 from mnemos.rewards.refusal.classifier import FEWEST, Classifier, train
+from mnemos.sources.bad_row import RowError
 from mnemos.sources.files import rows_of
-from mnemos.sources.messages import RowError
 
 COMMAND = "python -m mnemos.recipes.refusal_classifier"
 
