@@ -14,7 +14,7 @@ not_higher    all of it below +margin    all of it above +margin
 
 Anything else is CANNOT TELL. A finding is about ways of training, so that arms of a single run are not tested. A
 finding with several tests holds when all do and does not when one does not. Without its arms or suites in the
-results it is not tested.
+results it is not tested, nor where the ordering is empty (`substance`): who learned nothing forgets less than all.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from mnemos.core.method import validated
 from mnemos.core.settings import Settings
 from mnemos.core.yaml_text import read_yaml
 from mnemos.recipes.reproductions.registry import load_roads, study_name
+from mnemos.recipes.substance import BEFORE, JOINT, why_empty
 from mnemos.report.markdown import escape, table
 from mnemos.report.words import figure, interval
 
 HERE = Path(__file__).parent
 REGISTRY = HERE / "findings.yaml"
-BEFORE, JOINT = "before", "joint"
 HOLDS, DOES_NOT, CANNOT_TELL, NOT_TESTED = "HOLDS", "DOES NOT HOLD", "CANNOT TELL", "not tested yet"
 MEANS = ("learned", "forgotten")
 REWARD = "reward"
@@ -83,7 +83,7 @@ class Finding(Settings):
 
 @dataclass(frozen=True)
 class Difference:
-    """One test's numbers, in points or the suite's unit, and its verdict."""
+    """One test's numbers, in points or the suite's unit, and its verdict. empty: why it says nothing, if so."""
 
     what: str
     unit: str
@@ -91,11 +91,12 @@ class Difference:
     low: float | None
     high: float | None
     verdict: str
+    empty: str = ""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finding's verdict, the differences behind it, and why it was not tested, if it was not."""
+    """A finding's verdict, the differences behind it, and why it or some of its arms were not tested, if so."""
 
     finding: Finding
     verdict: str
@@ -144,14 +145,21 @@ def outcome(finding: Finding, results: Mapping[str, Mapping[str, Any]]) -> Outco
         return Outcome(finding, NOT_TESTED, (), f"no results of the study {finding.study}")
     study = results[finding.study]
     made: list[Difference] = []
+    empty: list[str] = []
+    idle: list[str] = []
     for test in finding.tests:
         found = differences(test, study)
         if isinstance(found, str):
             return Outcome(finding, NOT_TESTED, tuple(made), found)
-        made += found
+        told = [one for one in found if not one.empty]
+        made += told
+        # Of several arms that a name stands for, those that did nothing are left out.
+        (idle if told else empty).extend(one.empty for one in found if one.empty)
     verdicts = {difference.verdict for difference in made}
+    if DOES_NOT not in verdicts and empty:
+        return Outcome(finding, NOT_TESTED, tuple(made), empty[0])
     verdict = DOES_NOT if DOES_NOT in verdicts else CANNOT_TELL if CANNOT_TELL in verdicts else HOLDS
-    return Outcome(finding, verdict, tuple(made))
+    return Outcome(finding, verdict, tuple(made), "; ".join(f"left out: {why}" for why in dict.fromkeys(idle)))
 
 
 def differences(test: Ordering, results: Mapping[str, Any]) -> list[Difference] | str:
@@ -191,9 +199,10 @@ def differences(test: Ordering, results: Mapping[str, Any]) -> list[Difference] 
             if mean is None:
                 return f"{measure} of {arm} is missing"
             what = f"{measure}: {arm} - {test.than}" if measure != REWARD else f"reward of {arm}: last - first stretch"
+            empty = why_empty(results, arm, test.than, measure, test.expect, low, high)
             if unit == "points":
                 low, high = None if low is None else max(-100.0, low), None if high is None else min(100.0, high)
-            out.append(Difference(what, unit, mean, low, high, judge(test, low, high)))
+            out.append(Difference(what, unit, mean, low, high, judge(test, low, high), empty))
     return out
 
 
@@ -311,7 +320,7 @@ def _row(one: Outcome) -> list[str]:
     return [
         f"**{escape(one.finding.id)}**: {escape(one.finding.statement)}",
         f"{paper_link(one.finding.paper)}: {escape(one.finding.numbers)}",
-        "<br>".join(escape(difference_words(d)) for d in one.differences) or escape(one.reason),
+        "<br>".join([*(escape(difference_words(d)) for d in one.differences), *filter(None, [escape(one.reason)])]),
         one.verdict if one.verdict == NOT_TESTED else f"**{one.verdict}**",
     ]
 

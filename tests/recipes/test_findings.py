@@ -239,3 +239,114 @@ def test_mistakes_are_refused(tmp_path: Path) -> None:
         load_findings(file)
     with pytest.raises(UsageError, match="does not exist"):
         main(["--results", str(tmp_path / "none.json"), "--out", str(tmp_path / "x.md")])
+
+
+def study(**arms: dict[str, tuple[float, float]]) -> dict[str, Any]:
+    """arms: name -> learned, forgotten and refusals as (low, high); contrasts are their differences, exactly."""
+    names = list(arms)
+
+    def middle(arm: str, key: str) -> float:
+        return sum(arms[arm][key]) / 2
+
+    def contrast(key: str) -> list[list[float]]:
+        pairs = [(a, b, middle(names[a], key) - middle(names[b], key)) for a in range(len(names)) for b in range(a)]
+        return [[a, b, mean, mean - 0.02, mean + 0.02] for a, b, mean in pairs]
+
+    rows = [
+        {
+            "arm": arm,
+            "suite": suite,
+            "role": role,
+            "unit": "points",
+            "better": "higher",
+            "delta": middle(arm, key),
+            "low": arms[arm][key][0],
+            "high": arms[arm][key][1],
+        }
+        for arm in names
+        for suite, role, key in (("task", "new", "learned"), ("refusals", "old", "refusals"))
+    ]
+    means = ("learned", "forgotten")
+    points = [
+        {"arm": a, **{m: {"mean": middle(a, m), "low": arms[a][m][0], "high": arms[a][m][1]} for m in means}}
+        for a in arms
+    ]
+    return {
+        "study": "catalogue",
+        "arms": [{"arm": arm, "runs": [{}, {}]} for arm in names],
+        "comparisons": rows,
+        "frontier": {"points": points},
+        "contrasts": {
+            "arms": names,
+            "suites": {"refusals": contrast("refusals"), "task": contrast("learned")},
+            "learned": contrast("learned"),
+            "forgotten": contrast("forgotten"),
+        },
+    }
+
+
+PLAIN = {"learned": (0.4, 0.6), "forgotten": (0.3, 0.5), "refusals": (-0.5, -0.3)}
+IDLE = {"learned": (-0.01, 0.01), "forgotten": (-0.01, 0.01), "refusals": (-0.01, 0.01)}
+HALF = {"learned": (0.2, 0.3), "forgotten": (0.1, 0.2), "refusals": (-0.2, -0.1)}
+
+
+def verdict_of(results: dict[str, Any], *tests: Ordering) -> Any:
+    finding = Finding(id="x", paper="p", methods=[], statement="S.", numbers="n", tests=list(tests))
+    return outcome(finding, {"catalogue": results})
+
+
+def test_an_arm_that_learned_nothing_shows_no_ordering() -> None:
+    of = study(plain=PLAIN, lora=IDLE, half=HALF)
+
+    def verdict(arm: str, measure: str, expect: str, than: str = "plain") -> str:
+        return str(verdict_of(of, ordering(arm=arm, than=than, measure=measure, expect=expect)).verdict)
+
+    assert verdict("half", "learned", "lower") == verdict("half", "forgotten", "lower") == HOLDS
+    assert verdict("half", "refusals", "higher") == HOLDS
+    assert verdict("lora", "learned", "lower") == verdict("lora", "forgotten", "lower") == NOT_TESTED
+    assert verdict("lora", "refusals", "higher") == NOT_TESTED
+    # The same ordering told from the other side is as empty.
+    assert verdict("plain", "forgotten", "higher", than="lora") == NOT_TESTED
+    assert verdict("plain", "task", "higher", than="lora") == HOLDS, "to learn more than nothing is to learn"
+    # To have learned less than the other is a refutation of "no less", whoever did nothing.
+    assert verdict("lora", "learned", "not_lower") == DOES_NOT
+    assert verdict("plain", "learned", "not_lower", than="lora") == NOT_TESTED
+    # Beside the untouched model a loss is a loss; nothing lost by who learned nothing is not.
+    assert verdict("plain", "refusals", "lower", than="before") == HOLDS
+    assert verdict("lora", "refusals", "same", than="before") == NOT_TESTED
+    assert "lora is not shown to have learned anything" in verdict_of(of, ordering(arm="lora")).reason
+
+
+def test_where_nothing_was_lost_nothing_can_be_kept() -> None:
+    safe = {**PLAIN, "forgotten": (-0.01, 0.02), "refusals": (-0.01, 0.02)}
+    found = verdict_of(study(plain=safe, half={**HALF, "forgotten": (-0.2, -0.1)}), ordering(arm="half"))
+    assert (found.verdict, found.reason) == (
+        NOT_TESTED,
+        "plain is not shown to have lost anything, so that there was nothing to keep",
+    )
+
+
+def test_who_gained_what_is_kept_need_not_have_learned() -> None:
+    vector = {**IDLE, "refusals": (0.5, 0.7)}
+    assert (
+        verdict_of(study(plain=PLAIN, v=vector), ordering(arm="v", measure="refusals", expect="higher")).verdict
+        == HOLDS
+    )
+
+
+def test_of_several_arms_the_idle_ones_are_left_out_and_named() -> None:
+    of = study(plain=PLAIN, **{"mix-10": IDLE, "mix-50": HALF})
+    found = verdict_of(of, ordering(arm="mix-*"))
+    assert (found.verdict, len(found.differences)) == (HOLDS, 1)
+    assert found.reason.startswith("left out: mix-10 is not shown to have learned anything")
+    page_ = page([found], {"catalogue": of})
+    assert "left out: mix-10" in page_
+    # A refutation in one test stands whatever is empty in another.
+    refuted = ordering(arm="mix-50", measure="learned", expect="not_lower")
+    assert verdict_of(of, ordering(arm="mix-10"), refuted).verdict == DOES_NOT
+
+
+def test_a_reward_that_rose_is_learning() -> None:
+    of = study(plain=PLAIN, careful=IDLE)
+    of["trajectory"] = {"arms": [{"arm": "careful", "rise": {"mean": 0.2, "low": 0.1, "high": 0.3}}]}
+    assert verdict_of(of, ordering(arm="careful")).verdict == HOLDS
