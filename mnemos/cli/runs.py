@@ -19,10 +19,11 @@ def clean_command(
 
     What the last run planned, what results.json names, and a directory that is in use are never touched.
     """
+    from mnemos.core.places import resolved
     from mnemos.report.words import size
     from mnemos.study.commands.clean import remove, stale, stale_words
 
-    root = directory.resolve()
+    root = resolved(directory)
     found = remove(root) if yes else stale(root)
     for one in found:
         print(f"{size(one.size):>8}  {one.path.name}  {one.title}")

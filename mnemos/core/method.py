@@ -27,7 +27,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from mnemos.core.errors import UsageError, nearest
+from mnemos.core.errors import UsageError, nearest, shortened
 from mnemos.core.fingerprint import canonical, fingerprint
 from mnemos.core.plan import CHANGEABLE, Applied, Plan
 
@@ -157,6 +157,10 @@ def _refuse_misread(given: Any, taken: Any, where: str) -> None:
             _refuse_misread(value, inner, f"{where}.{number_of}")
 
 
+MOST_MET = 200
+"""Characters of a refused value that are quoted."""
+
+
 def _refusal(error: ValidationError, model: type[BaseModel], values: Mapping[str, Any], where: str) -> UsageError:
     """The first bad setting. Where it may be one of several types, pydantic has an error for each:
     the deepest place says most, and all that is said of it is joined."""
@@ -166,7 +170,7 @@ def _refusal(error: ValidationError, model: type[BaseModel], values: Mapping[str
     place = max(places, key=len)
     here = [one for one, its in zip(errors, places, strict=True) if its == place]
     given = here[0].get("input")
-    met = "missing" if here[0]["type"] == "missing" else repr(given)
+    met = "missing" if here[0]["type"] == "missing" else shortened(repr(given), MOST_MET)
     said = " or: ".join(dict.fromkeys(one["msg"].removeprefix("Value error, ") for one in here))
     cure = _hint(model, place)
     if any(one["type"] == "string_type" for one in here) and isinstance(given, int | float):

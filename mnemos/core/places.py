@@ -7,6 +7,7 @@ is looked for in whatever directory the program happens to run in.
 
 from __future__ import annotations
 
+import errno
 import os
 import types
 import typing
@@ -39,7 +40,17 @@ def resolve_path(text: str, folder: Path) -> Path:
     if "$" in expanded:
         raise UsageError(f"{text}", "names an environment variable that is not set", "export it first")
     here = folder / expanded
-    return here.resolve() if here.exists() or not Path(expanded).exists() else Path(expanded).resolve()
+    return resolved(here if here.exists() or not Path(expanded).exists() else Path(expanded))
+
+
+def resolved(path: Path) -> Path:
+    """The path, absolute and without symbolic links. Raises UsageError where these lead in a circle."""
+    try:
+        return path.resolve()
+    except (RuntimeError, OSError) as error:  # RuntimeError: what Python calls a loop
+        if isinstance(error, OSError) and error.errno != errno.ELOOP:
+            raise
+        raise UsageError(f"{path}", "is a loop of symbolic links", "remove the link, or name the file itself") from None
 
 
 def model_location(text: str, folder: Path) -> str:

@@ -25,6 +25,16 @@ FileRef = Annotated[str, Ref("file")]
 """A file or folder, relative to the file that the setting stands in."""
 
 
+MOST_SEED = 2**32 - 1
+
+Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
+"""Seed of a random draw: what Python, numpy and torch all take."""
+LearningRate = Annotated[float, Field(gt=0, le=100)]
+"""Peak learning rate; float32 overflows within a few steps of a larger one."""
+Epochs = Annotated[float, Field(gt=0, le=100_000)]
+"""Passes over the rows."""
+
+
 class Settings(BaseModel):
     """Base of every settings record: frozen, unknown keys refused, a sentence under each field."""
 
@@ -44,17 +54,17 @@ class TrainSettings(Settings):
     """How a stage is trained. Names and meanings are those of transformers.TrainingArguments
     unless said otherwise."""
 
-    learning_rate: float = Field(default=5e-5, gt=0)
+    learning_rate: LearningRate = 5e-5
     """Peak learning rate."""
-    num_train_epochs: float = Field(default=3.0, gt=0)
+    num_train_epochs: Epochs = 3.0
     """Passes over the mixed data; ignored when max_steps is set."""
-    max_steps: int = Field(default=-1, ge=-1)
+    max_steps: int = Field(default=-1, ge=-1, le=1_000_000_000)
     """Optimiser steps; -1 counts epochs instead."""
-    per_device_train_batch_size: int = Field(default=8, ge=1)
+    per_device_train_batch_size: int = Field(default=8, ge=1, le=1_000_000)
     """Rows (packed rows, with packing) per process and micro-batch."""
-    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    gradient_accumulation_steps: int = Field(default=1, ge=1, le=1_000_000)
     """Micro-batches per optimiser step; the loss is normalised over all of their tokens."""
-    max_length: int = Field(default=1024, ge=2)
+    max_length: int = Field(default=1024, ge=2, le=10_000_000)
     """Longest example in tokens. A longer one is refused and counted unless truncate is set."""
     truncate: bool = False
     """Cut examples longer than max_length at the end instead of leaving them out."""
@@ -68,25 +78,25 @@ class TrainSettings(Settings):
     """constant, linear, cosine, …"""
     warmup_ratio: float = Field(default=0.0, ge=0, lt=1)
     """Share of the steps over which the learning rate rises."""
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, le=1_000)
     """AdamW's decoupled weight decay."""
     adam_beta1: float = Field(default=0.9, ge=0, lt=1)
     """AdamW's first-moment decay."""
     adam_beta2: float = Field(default=0.999, ge=0, lt=1)
     """AdamW's second-moment decay."""
-    adam_epsilon: float = Field(default=1e-8, gt=0)
+    adam_epsilon: float = Field(default=1e-8, gt=0, le=1)
     """AdamW's epsilon."""
-    max_grad_norm: float = Field(default=1.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, ge=0, le=1e9)
     """Gradient norm at which clipping starts; 0 turns it off."""
-    data_seed: int | None = None
+    data_seed: Seed | None = None
     """Seed of the order of rows; None uses the arm's seed."""
     bf16: bool = False
     """Compute in bfloat16 with float32 master weights."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    logging_steps: int = Field(default=10, ge=1)
+    logging_steps: int = Field(default=10, ge=1, le=1_000_000_000)
     """Optimiser steps between two logged losses."""
-    save_steps: int | None = Field(default=None, ge=0)
+    save_steps: int | None = Field(default=None, ge=0, le=1_000_000_000)
     """Optimiser steps between two resumable checkpoints within a stage. Left out, one is written about every five
     minutes, where that costs less than a twentieth of the time and the disk has room; 0 writes none. Changes no
     result: a stage is continued exactly, whichever step it was saved at."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from mnemos.core.names import Name
-from mnemos.core.settings import AskedModelRef, FileRef, ModelRef, Settings
+from mnemos.core.settings import AskedModelRef, FileRef, ModelRef, Seed, Settings
 from mnemos.rewards.checks import MatchName
 
 
@@ -26,9 +26,9 @@ class SuiteSettings(Settings):
     """Name of another suite: look at its answers instead of asking again."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Expected key -> column of the data file, where the names differ."""
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(None, ge=1, le=1_000_000_000)
     """Measure only this many items, drawn with seed 0."""
-    tolerance: float | None = Field(None, ge=0)
+    tolerance: float | None = Field(None, ge=0, le=1_000_000_000)
     """Change that still counts as kept: points out of 100, or the kind's own unit."""
     better: Literal["higher", "lower"] | None = None
     """Which direction is good; the kind knows unless said."""
@@ -49,11 +49,11 @@ class SuiteSettings(Settings):
 class GenerateSettings(SuiteSettings):
     """A suite whose answers are generated."""
 
-    max_new_tokens: int = Field(64, ge=1)
+    max_new_tokens: int = Field(64, ge=1, le=1_000_000)
     """Longest answer in tokens."""
     temperature: float = Field(0.0, ge=0)
     """0 is greedy, and then before and after differ by the model alone."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of sampling, where temperature > 0."""
 
 
@@ -132,7 +132,7 @@ class HarnessSettings(SuiteSettings):
     """Folder of task YAML files, relative to the suite's file."""
     metric: str | None = None
     """The per-sample metric; the task's first one unless given."""
-    num_fewshot: int | None = Field(None, ge=0)
+    num_fewshot: int | None = Field(None, ge=0, le=1_000_000_000)
     """Examples in the prompt; the task's own number unless given."""
-    max_new_tokens: int = Field(256, ge=1)
+    max_new_tokens: int = Field(256, ge=1, le=1_000_000)
     """Longest answer in tokens, where the task does not say."""

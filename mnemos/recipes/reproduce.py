@@ -17,6 +17,7 @@ from typing import Any
 
 from mnemos.core.errors import DataError, MnemosError
 from mnemos.core.files import write_text
+from mnemos.core.places import resolved
 from mnemos.recipes.findings import Outcome, difference_words, load_findings, outcome, page
 from mnemos.recipes.reproductions.registry import REGISTRY, Road, find_road, load_roads, part_path, study_name
 
@@ -95,7 +96,7 @@ def walk(
     """
     from mnemos.study.run import run
 
-    folder = (out / road.name).resolve()
+    folder = resolved(out / road.name)
     absent = prepare(road, folder)
     if absent:
         return absent
@@ -133,7 +134,7 @@ def dry_lines(
     What an earlier part will make is not there yet: such a part is planned with the chat patient in its place,
     and the lines say so. Data files are prepared, since a plan hashes them.
     """
-    folder = (out / road.name).resolve()
+    folder = resolved(out / road.name)
     absent = prepare(road, folder)
     if absent:
         return [f"road {road.name}: {absent.reason}"]

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from mnemos.core.errors import UsageError
 from mnemos.core.plan import ModelHandle
 from mnemos.core.reward import Reward
-from mnemos.core.settings import AskedModelRef, FileRef, ModelRef, Settings
+from mnemos.core.settings import AskedModelRef, FileRef, ModelRef, Seed, Settings
 from mnemos.models.load import handle
 from mnemos.rewards.checks import MatchName
 from mnemos.rewards.judge import CONSTITUTION, Judge, principles
@@ -41,7 +41,7 @@ class RewardSettings(Settings):
     """With judge: ask without a chat template, as option probabilities of a server need it."""
     max_unparsed: float = Field(0.2, ge=0, le=1)
     """With verdict: text, the share of verdicts that may be unreadable; above it the run stops."""
-    seed: int = 0
+    seed: Seed = 0
     """With judge: seed of which principle judges which pair."""
     json_schema: dict[str, Any] | None = None
     """JSON schema that the answer must satisfy."""

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from mnemos.core.fingerprint import file_fingerprint, fingerprint
+from mnemos.core.places import resolved
 
 VARIABLE = "MNEMOS_CACHE"
 
@@ -16,9 +17,9 @@ def cache_folder() -> Path:
     removed is measured again."""
     named = os.environ.get(VARIABLE)
     if named:
-        return Path(named).expanduser().resolve()
+        return resolved(Path(named).expanduser())
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser().resolve() / "mnemos"
+    return resolved(Path(base).expanduser()) / "mnemos"
 
 
 def measured_folder() -> Path:

@@ -14,10 +14,14 @@ from pydantic import Field
 from mnemos.core.errors import UsageError, nearest
 from mnemos.core.method import find, validated
 from mnemos.core.names import Name, check_name, data_name, named_after, refuse_clash
-from mnemos.core.settings import ModelRef, Settings, TrainSettings
+from mnemos.core.places import resolved
+from mnemos.core.settings import ModelRef, Seed, Settings, TrainSettings
 from mnemos.core.yaml_text import dump_yaml, parse_yaml, read_yaml
 from mnemos.study.paths import data_location, located, model_location, resolve_path
 from mnemos.study.sections import Along, SuiteRoles, Task
+
+MOST_TRAININGS = 20_000
+"""Stages of a whole study, each measured moment counted: more than a year's work, and minutes to plan."""
 
 MOST_ORDERS = 120
 """Sequences that `orders: all` may mean: those of five tasks."""
@@ -38,7 +42,7 @@ class Study(Settings):
     """Ways to teach: each a list of methods, applied left to right. `plain` is always added."""
     train: TrainSettings = TrainSettings()
     """Training settings shared by all arms."""
-    seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
+    seeds: list[Seed] = Field(default_factory=lambda: [0], min_length=1, max_length=1_000)
     """Each arm is trained once per seed."""
     name: Name | None = None
     """The study's name; the file's stem unless given."""
@@ -128,7 +132,7 @@ def raw_study(
         raw, folder, name = copy.deepcopy(dict(location)), Path.cwd(), "study"
     else:
         path = resolve_path(str(location), Path.cwd())
-        raw, folder, name = _read_yaml(path), path.parent.resolve(), path.stem
+        raw, folder, name = _read_yaml(path), resolved(path.parent), path.stem
     for key, value in (overrides or {}).items():
         _set(raw, key, value)
     raw.setdefault("name", named_after(name, "study"))
@@ -186,6 +190,7 @@ def _resolved(study: Study, folder: Path) -> Study:
             raise UsageError(f"arm_train.{arm}", "is not an arm of this study", nearest(arm, arms))
         study.train_of(arm)
     _check_orders(study, names)
+    _refuse_size(study, len(arms))
     arm_data = _arm_data(study, list(arms), names, folder)
     roles = SuiteRoles(new=_suites(study.suites.new, folder), old=_suites(study.suites.old, folder))
     if not any([roles.new, roles.old, *(task.suites for task in tasks)]):
@@ -213,6 +218,17 @@ def _arm_data(study: Study, arms: Sequence[str], tasks: Sequence[str], folder: P
     return {
         arm: {task: data_location(place, folder) for task, place in own.items()} for arm, own in study.arm_data.items()
     }
+
+
+def _refuse_size(study: Study, arms: int) -> None:
+    """Refuse what could not even be planned."""
+    orders = math.factorial(len(study.listed)) if study.orders == "all" else max(1, len(study.orders or ()))
+    moments = study.along.moments if study.along else 1
+    parts = {"arms": arms, "orders": orders, "seeds": len(study.seeds), "tasks": len(study.listed), "moments": moments}
+    size = math.prod(parts.values())
+    if size > MOST_TRAININGS:
+        said = " x ".join(f"{count:,} {name}" for name, count in parts.items() if count > 1)
+        raise UsageError(said, f"are {size:,} models to train and measure, above {MOST_TRAININGS:,}", "name fewer")
 
 
 def _check_orders(study: Study, names: Sequence[str]) -> None:

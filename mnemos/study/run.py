@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.files import read_json, write_json, write_text
+from mnemos.core.places import resolved
 from mnemos.study import processes
 from mnemos.study.commands.clean import note_steps, stale, stale_words
 from mnemos.study.config import Study, dump_study, load_study
@@ -83,7 +84,7 @@ def carry_out(
     """`run` for a study that is loaded already. look: may refuse the experiment before anything is done, and returns
     lines to say. more: further keys of results.json, from the finished experiment."""
     chosen = engine if engine is not None and not isinstance(engine, str) else engine_of(engine, jobs=jobs, quiet=quiet)
-    root = (Path(out) if out is not None else Path("runs") / str(loaded.name)).resolve()
+    root = resolved(Path(out) if out is not None else Path("runs") / str(loaded.name))
     experiment = build(loaded, folder, root)
     notes = look(experiment) if look is not None else []
     notes += preflight(experiment)
@@ -122,7 +123,7 @@ def plan_lines(study: str | Path | Mapping[str, Any], overrides: Mapping[str, An
 
     loaded, folder = load_study(study, overrides)
     with unresolved_hub_ids() as unresolved:
-        experiment = build(loaded, folder, (Path("runs") / str(loaded.name)).resolve())
+        experiment = build(loaded, folder, resolved(Path("runs") / str(loaded.name)))
         notes = refuse_unreached(loaded, experiment.root, overrides)
         lines = [*describe(experiment), *notes, *preflight(experiment, dry=True)]
     return [

@@ -21,7 +21,7 @@ class Task(Settings):
     """messages, prompt_completion, text, alpaca, sharegpt, preference or label; detected unless given."""
     columns: dict[str, str] | None = None
     """Expected column -> column of the file, where the names differ."""
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(None, ge=1, le=1_000_000_000)
     """Read only the first rows."""
     on_bad: Annotated[str, Field(pattern="^(stop|skip)$")] = "stop"
     """stop at the first bad row, or skip and count bad rows by reason."""
@@ -45,5 +45,5 @@ class Along(Settings):
 
     suites: list[str] = Field(min_length=1)
     """Names of suites of this study; their role there is their role here."""
-    moments: int = Field(4, ge=2)
+    moments: int = Field(4, ge=2, le=1000)
     """Equal stretches of each training, at whose ends its model is kept and measured: 4 adds three models."""

@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 
 from mnemos.core.errors import DataError, ModelError
 from mnemos.core.nouns import Example
-from mnemos.core.settings import Settings
+from mnemos.core.settings import Epochs, LearningRate, Seed, Settings
 from mnemos.train.quiet import hushed
 from mnemos.train.rows import number
 from mnemos.train.save import whole
@@ -30,13 +30,13 @@ from mnemos.train.save import whole
 class RewardTraining(Settings):
     """How a reward model is trained; names and meanings are those of trl.RewardConfig."""
 
-    learning_rate: float = Field(default=1e-4, gt=0)
+    learning_rate: LearningRate = 1e-4
     """Peak learning rate."""
-    num_train_epochs: float = Field(default=1.0, gt=0)
+    num_train_epochs: Epochs = 1.0
     """Passes over the pairs."""
-    per_device_train_batch_size: int = Field(default=8, ge=1)
+    per_device_train_batch_size: int = Field(default=8, ge=1, le=1_000_000)
     """Pairs per process and step."""
-    max_length: int = Field(default=1024, ge=2)
+    max_length: int = Field(default=1024, ge=2, le=10_000_000)
     """Longest conversation in tokens; a pair with a longer one is left out and counted."""
     center_rewards_coefficient: float = Field(default=0.01, ge=0)
     """Weight of mean((r_chosen + r_rejected)^2), which keeps rewards around 0 (arXiv:2312.09244); 0 turns it off."""
@@ -47,7 +47,7 @@ class RewardTraining(Settings):
     `mnemos reward judge` (arXiv:2309.00267); every pair is sure unless given."""
     warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps over which the learning rate rises."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the order of pairs."""
 
     @model_validator(mode="after")

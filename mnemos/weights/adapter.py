@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.errors import ModelError
+from mnemos.core.places import resolved
 from mnemos.weights.adapter_config import check_adapter_config
 from mnemos.weights.files import (
     ADAPTER_CONFIG,
@@ -37,19 +38,19 @@ def adapter_base(folder: Path) -> str:
     """Where the base model of an adapter directory lies; relative paths are tried from the
     current directory first, then from the adapter's. Raises ModelError where none is named, or
     where bases lead back to where they began."""
-    seen, here = [folder.resolve()], folder
+    seen, here = [resolved(folder)], folder
     while True:
         base = _named_base(here)
         if not (Path(base) / ADAPTER_CONFIG).is_file():
             break
         here = Path(base)
-        if here.resolve() in seen:
+        if resolved(here) in seen:
             raise ModelError(
                 f"{folder / ADAPTER_CONFIG}: base_model_name_or_path = {_named_base(folder)}",
                 "leads back to the adapter itself, so there is no model under it",
                 "name the model that it was trained on",
             )
-        seen.append(here.resolve())
+        seen.append(resolved(here))
     return _named_base(folder)
 
 

@@ -63,7 +63,9 @@ def read_config(file: Path, what: str) -> dict[str, Any]:
         data = file.read_bytes()
     try:
         value = json.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise ModelError(f"{file}", f"{what} is nested too deep", "copy this file again") from None
+    except (UnicodeDecodeError, ValueError) as error:
         raise ModelError(f"{file}", f"{what} is not JSON ({error})", "copy this file again") from None
     if not isinstance(value, dict):
         raise ModelError(f"{file}", f"{what} is not a JSON object", "copy this file again")

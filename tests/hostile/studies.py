@@ -172,13 +172,7 @@ FILES: list[tuple[str, Mapping[str, Content], str]] = [
 
 
 UNMENDED = {
-    "a seed below 0": "seeds outside of 32 bits are met by numpy, after the first plans",
-    "a seed above 32 bits": "seeds outside of 32 bits are met by numpy, after the first plans",
     "a model of no name": "an empty path is the working directory",
-    "data in a loop of links": "a loop of links is a RuntimeError of pathlib",
-    "a study that is a loop": "a loop of links is a RuntimeError of pathlib",
-    "an absurd rank": "the adapter is made with real numbers, after the model before was measured",
-    "a billion moments": "moments have no upper bound",
 }
 """What is still met later or worse than it should be."""
 

@@ -47,7 +47,7 @@ class TeacherDivergence:
 def self_distillation(
     plan: Plan,
     *,
-    max_new_tokens: Annotated[int, Field(ge=0)] = 256,
+    max_new_tokens: Annotated[int, Field(ge=0, le=1_000_000)] = 256,
     temperature: Annotated[float, Field(gt=0)] = 1.0,
     teacher_rate: Annotated[float, Field(ge=0, le=1)] = 0.01,
     direction: Direction = "forward",
@@ -143,8 +143,8 @@ def distillation(
     plan: Plan,
     *,
     teacher: ModelRef,
-    max_new_tokens: Annotated[int, Field(ge=0)] = 256,
-    num_generations: Annotated[int, Field(ge=1)] = 1,
+    max_new_tokens: Annotated[int, Field(ge=0, le=1_000_000)] = 256,
+    num_generations: Annotated[int, Field(ge=1, le=1024)] = 1,
     temperature: Annotated[float, Field(gt=0)] = 1.0,
     beta: Annotated[float, Field(ge=0, le=1)] = 1.0,
 ) -> Plan:

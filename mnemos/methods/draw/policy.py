@@ -18,11 +18,11 @@ from mnemos.rewards.by_name import RewardSettings, make
 if TYPE_CHECKING:
     import torch
 
-Tokens = Annotated[int, Field(ge=0)]
+Tokens = Annotated[int, Field(ge=0, le=1_000_000)]
 Temperature = Annotated[float, Field(gt=0)]
 Beta = Annotated[float, Field(ge=0)]
 Clip = Annotated[float, Field(gt=0, lt=1)]
-Steps = Annotated[int, Field(ge=1)]
+Steps = Annotated[int, Field(ge=1, le=1_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -176,7 +176,7 @@ def reinforce(
     plan: Plan,
     rollouts: RolloutSettings,
     *,
-    num_generations: Annotated[int, Field(ge=1)] = 1,
+    num_generations: Annotated[int, Field(ge=1, le=1024)] = 1,
     beta: Beta = 0.05,
     baseline: Literal["running", "none"] = "running",
 ) -> Plan:
@@ -217,7 +217,7 @@ def rloo(
     plan: Plan,
     rollouts: RolloutSettings,
     *,
-    num_generations: Annotated[int, Field(ge=2)] = 4,
+    num_generations: Annotated[int, Field(ge=2, le=1024)] = 4,
     beta: Beta = 0.05,
     num_iterations: Steps = 1,
     epsilon: Clip = 0.2,
@@ -260,7 +260,7 @@ def grpo(
     plan: Plan,
     rollouts: RolloutSettings,
     *,
-    num_generations: Annotated[int, Field(ge=2)] = 8,
+    num_generations: Annotated[int, Field(ge=2, le=1024)] = 8,
     beta: Beta = 0.0,
     num_iterations: Steps = 1,
     epsilon: Clip = 0.2,
@@ -316,7 +316,7 @@ def ppo(
     plan: Plan,
     rollouts: RolloutSettings,
     *,
-    num_generations: Annotated[int, Field(ge=1)] = 1,
+    num_generations: Annotated[int, Field(ge=1, le=1024)] = 1,
     beta: Beta = 0.02,
     num_iterations: Steps = 4,
     epsilon: Clip = 0.2,

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from mnemos.core.method import method
 from mnemos.core.plan import Plan
-from mnemos.core.settings import AskedModelRef, FileRef
+from mnemos.core.settings import AskedModelRef, FileRef, Seed
 from mnemos.methods.examples.self_generated import Share, Tokens, decoding_of, model_of, with_rows
 from mnemos.rewards.by_name import RewardSettings, make
 from mnemos.rewards.judge import CONSTITUTION, principles
@@ -37,7 +37,7 @@ def judged_pairs(
     temperature: Annotated[float, Field(gt=0)] = 0.7,
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.9,
     min_acceptance: Share = 0.05,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Plan:
     """Sample several answers, let a judge rate them, learn to prefer the best one to the worst one.
 
@@ -106,7 +106,7 @@ def critique_revision(
     temperature: Annotated[float, Field(ge=0)] = 1.0,
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
     min_acceptance: Share = 0.05,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Plan:
     """Constitutional AI: the model answers, criticises its answer by a principle, revises it, and learns
     the revision.

@@ -13,6 +13,7 @@ from mnemos.core.errors import DataError, UsageError
 from mnemos.core.method import method
 from mnemos.core.nouns import Decoding, Example, Prompt, Source, Turn
 from mnemos.core.plan import ModelHandle, PastTask, Plan
+from mnemos.core.settings import Seed
 from mnemos.methods.examples.rehearsal import LossBeside
 from mnemos.sources.generated import Desk, Unwritten
 from mnemos.sources.mix import Beside
@@ -100,18 +101,18 @@ class PseudoSamples(Unwritten):
 def lamol(
     plan: Plan,
     *,
-    per_new: Annotated[float, Field(ge=0)] = 0.2,
+    per_new: Annotated[float, Field(ge=0, le=1000)] = 0.2,
     lm_weight: Annotated[float, Field(ge=0)] = 0.25,
     tokens: Literal["shared", "task"] = "task",
     samples_by: Literal["latest", "task"] = "latest",
     answers: AnsweredBy = "sampled",
     confidence: Annotated[float, Field(ge=0, lt=1)] = 0.0,
-    oversample: Annotated[float, Field(ge=1)] = 1.0,
-    top_k: Annotated[int, Field(ge=0)] = 20,
+    oversample: Annotated[float, Field(ge=1, le=1000)] = 1.0,
+    top_k: Annotated[int, Field(ge=0, le=1_000_000)] = 20,
     temperature: Annotated[float, Field(gt=0)] = 1.0,
-    max_new_tokens: Annotated[int, Field(ge=1)] = 256,
+    max_new_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 256,
     min_usable: Annotated[float, Field(ge=0, le=1)] = 0.5,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Plan:
     """Teach the model to write rows of each task too, and let it rehearse earlier tasks from its own samples.
 

@@ -14,7 +14,7 @@ from mnemos.core.errors import DataError, ModelError, UsageError
 from mnemos.core.method import method
 from mnemos.core.nouns import Decoding, Example, Generation, Prompt, Source, Turn
 from mnemos.core.plan import ModelHandle, Plan
-from mnemos.core.settings import AskedModelRef
+from mnemos.core.settings import AskedModelRef, Seed
 from mnemos.sources.generated import Desk, Unwritten
 from mnemos.sources.mix import Beside
 from mnemos.sources.similarity import distinct, repeated_4grams, representative
@@ -185,16 +185,16 @@ def magpie(
     system: str = "",
     temperature: Annotated[float, Field(gt=0)] = 1.0,
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
-    oversample: Annotated[float, Field(ge=1)] = 3.0,
-    max_question_tokens: Annotated[int, Field(ge=1)] = 256,
-    max_answer_tokens: Annotated[int, Field(ge=1)] = 512,
-    min_chars: Annotated[int, Field(ge=1)] = 8,
-    max_chars: Annotated[int, Field(ge=1)] = 2000,
+    oversample: Annotated[float, Field(ge=1, le=1000)] = 3.0,
+    max_question_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 256,
+    max_answer_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 512,
+    min_chars: Annotated[int, Field(ge=1, le=1_000_000)] = 8,
+    max_chars: Annotated[int, Field(ge=1, le=1_000_000)] = 2000,
     repetition: Annotated[float, Field(ge=0, le=1)] = 0.2,
     similarity: Annotated[float, Field(gt=0, le=1)] = 0.8,
-    clusters: Annotated[int, Field(ge=1)] = 20,
+    clusters: Annotated[int, Field(ge=1, le=1_000_000)] = 20,
     min_usable: Annotated[float, Field(ge=0, le=1)] = 0.5,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Plan:
     """Rehearse chats that the model before the stage makes up by itself, without any stored data.
 

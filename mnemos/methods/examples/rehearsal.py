@@ -13,7 +13,7 @@ from pydantic import Field
 from mnemos.core.method import method
 from mnemos.core.nouns import Tokens
 from mnemos.core.plan import ModelHandle, Plan
-from mnemos.core.settings import DataRef
+from mnemos.core.settings import DataRef, Seed
 from mnemos.methods.examples.replay import mixture
 from mnemos.sources.read import read
 
@@ -57,7 +57,7 @@ def safety_mix(
     data: DataRef,
     share_of_final: Annotated[float, Field(ge=0, lt=1)] = 0.03,
     data_format: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     repeat: bool = False,
 ) -> Plan:
     """Mix a few stored refusals of harmful requests into the new rows, so that safety is not unlearned.
@@ -101,7 +101,7 @@ def pretraining_mix(
     data: DataRef,
     share_of_final: Annotated[float, Field(ge=0, lt=1)] = 0.1,
     coefficient: Annotated[float, Field(gt=0)] | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     repeat: bool = False,
 ) -> Plan:
     """Go on learning earlier training text, whole and word by word, beside the new rows.

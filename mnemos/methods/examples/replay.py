@@ -14,7 +14,7 @@ from mnemos.core.fingerprint import fingerprint
 from mnemos.core.method import method
 from mnemos.core.nouns import Example, Source
 from mnemos.core.plan import PastTask, Plan
-from mnemos.core.settings import DataRef
+from mnemos.core.settings import DataRef, Seed
 from mnemos.sources.mix import Mixture
 from mnemos.sources.mix import new_share_start as start_of
 from mnemos.sources.read import read
@@ -48,7 +48,7 @@ def replay(
     data: DataRef | None = None,
     share_of_final: Annotated[float, Field(ge=0, lt=1)] = 0.1,
     data_format: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     repeat: bool = False,
     new_share_start: Annotated[float, Field(ge=0, le=1)] | None = None,
 ) -> Plan:

@@ -11,7 +11,7 @@ from mnemos.core.errors import UsageError
 from mnemos.core.method import method
 from mnemos.core.nouns import Decoding
 from mnemos.core.plan import ModelHandle, Plan
-from mnemos.core.settings import AskedModelRef
+from mnemos.core.settings import AskedModelRef, Seed
 from mnemos.models.load import handle
 from mnemos.rewards.by_name import RewardSettings, make
 from mnemos.rewards.verifiers import TextName, TextNameOrNone
@@ -19,7 +19,7 @@ from mnemos.synthesis.by_reward import BestSamples
 from mnemos.synthesis.self_generated import Check, OwnAnswers, OwnSamples, OwnWords, Rewritten
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Tokens = Annotated[int, Field(ge=1)]
+Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 @method(paper="arXiv:2402.13669", changes={"examples"}, off={"share": 0.0})
@@ -34,7 +34,7 @@ def sdft(
     max_new_tokens: Tokens = 512,
     temperature: Annotated[float, Field(ge=0)] = 0.0,
     min_acceptance: Share = 0.05,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Plan:
     """Self-distillation: the model before rewrites each gold answer in its own words, and learns these.
 
@@ -94,7 +94,7 @@ def rephrase(
     temperature: Annotated[float, Field(ge=0)] = 0.7,
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95,
     min_acceptance: Share = 0.05,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Plan:
     """One sampled rewrite of each gold answer, learned where it says the same.
 
@@ -146,7 +146,7 @@ def minimum_change(
     reference: str | None = None,
     max_new_tokens: Tokens = 512,
     min_acceptance: Share = 0.05,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Plan:
     """The model's own answer where it is right; where not, that answer with as few words changed as
     possible; the gold one only where neither is right.
@@ -188,7 +188,7 @@ def selective_self_rehearsal(
     reference: str | None = None,
     max_new_tokens: Tokens = 512,
     min_acceptance: Share = 0.05,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Plan:
     """The model's own answer where a judge accepts it, the gold one elsewhere.
 
@@ -237,7 +237,7 @@ def self_output(
     temperature: Annotated[float, Field(gt=0)] = 0.7,
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95,
     min_acceptance: Share = 0.05,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Plan:
     """Sample the model's own answers and learn, of the right ones, that of the lowest perplexity.
 
@@ -301,7 +301,7 @@ def best_of_n(
     temperature: Annotated[float, Field(gt=0)] = 1.0,
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
     min_acceptance: Share = 0.05,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Plan:
     """Rejection sampling: sample several answers, learn the one with the highest reward.
 

@@ -18,7 +18,7 @@ from mnemos.core.errors import DataError, UsageError
 from mnemos.core.method import method
 from mnemos.core.nouns import Decoding, Example, Generation, Prompt, Source, Turn
 from mnemos.core.plan import ModelHandle, Plan
-from mnemos.core.settings import AskedModelRef
+from mnemos.core.settings import AskedModelRef, Seed
 from mnemos.methods.examples.lamol import answerer
 from mnemos.methods.examples.replay import with_rows
 from mnemos.sources.generated import Desk, Unwritten
@@ -193,20 +193,20 @@ def _edged(text: str, like: str) -> str:
 def ssr(
     plan: Plan,
     *,
-    per_new: Annotated[float, Field(ge=0)] = 0.1,
+    per_new: Annotated[float, Field(ge=0, le=1000)] = 0.1,
     author: AskedModelRef | None = None,
     answers: AnsweredBy = "task",
-    demonstrations: Annotated[int, Field(ge=2)] = 20,
-    shots: Annotated[int, Field(ge=1)] = 2,
-    oversample: Annotated[float, Field(ge=1)] = 5.7,
+    demonstrations: Annotated[int, Field(ge=2, le=1_000_000)] = 20,
+    shots: Annotated[int, Field(ge=1, le=1_000_000)] = 2,
+    oversample: Annotated[float, Field(ge=1, le=1000)] = 5.7,
     temperature: Annotated[float, Field(gt=0)] = 0.9,
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.6,
-    clusters: Annotated[int, Field(ge=1)] = 20,
-    longest_input: Annotated[int, Field(ge=1)] = 2000,
-    longest_output: Annotated[int, Field(ge=1)] = 512,
-    max_new_tokens: Annotated[int, Field(ge=1)] = 512,
+    clusters: Annotated[int, Field(ge=1, le=1_000_000)] = 20,
+    longest_input: Annotated[int, Field(ge=1, le=1_000_000)] = 2000,
+    longest_output: Annotated[int, Field(ge=1, le=1_000_000)] = 512,
+    max_new_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 512,
     min_usable: Annotated[float, Field(ge=0, le=1)] = 0.5,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Plan:
     """Rehearse rows of earlier tasks that a base model makes up from a few kept ones and the model answers itself.
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from mnemos.core.method import method
 from mnemos.core.nouns import Source, Tokens
 from mnemos.core.plan import Plan, Stage
-from mnemos.core.settings import DataRef
+from mnemos.core.settings import DataRef, Seed
 from mnemos.methods.memory import old_rows
 
 if TYPE_CHECKING:
@@ -80,10 +80,10 @@ class AveragedMemory:
 def a_gem(
     plan: Plan,
     *,
-    batch: Annotated[int, Field(ge=0)] = 8,
+    batch: Annotated[int, Field(ge=0, le=1_000_000)] = 8,
     data: DataRef | None = None,
     data_format: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Plan:
     """Take no step that would raise the loss of a batch of old rows (A-GEM).
 

@@ -14,7 +14,7 @@ from mnemos.core.errors import UsageError
 from mnemos.core.method import method
 from mnemos.core.nouns import Source
 from mnemos.core.plan import Plan, Stage, StepView
-from mnemos.core.settings import DataRef
+from mnemos.core.settings import DataRef, Seed
 from mnemos.methods.memory import SelfText, old_rows
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ def ewc(
     source: Literal["data", "past", "self"] | None = None,
     data: DataRef | None = None,
     data_format: str | None = None,
-    samples: Annotated[int, Field(ge=1)] = 256,
+    samples: Annotated[int, Field(ge=1, le=1_000_000)] = 256,
     fisher: Literal["empirical", "model"] = "empirical",
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Plan:
     """Pull each weight back to where it stood, the harder the more old rows depend on it (EWC).
 

@@ -47,6 +47,13 @@ class LowRank:
                     f"names no linear layer or embedding of {type(model).__name__}",
                     _known_layers(model),
                 )
+        most = max((min(p.shape) for p in model.parameters() if p.dim() == 2), default=self.rank)
+        if self.rank > most:
+            raise ModelError(
+                f"{self.kind}.rank = {self.rank}",
+                f"is above {most}, the highest rank of a matrix of this model",
+                "lower it",
+            )
         config = LoraConfig(
             task_type="CAUSAL_LM",
             r=self.rank,

@@ -13,15 +13,16 @@ from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.method import method
 from mnemos.core.patterns import Overtime, compiled, search
 from mnemos.core.plan import AllParameters, Plan, Trainable
+from mnemos.core.settings import LearningRate
 from mnemos.methods.trainable.adapters import LowRank, Rescaled, RescaledPart
 from mnemos.methods.trainable.blocks import Expanded
 from mnemos.methods.trainable.layers import Part, known_names, layers_of, parts_of, tied_weight
 
 log = logging.getLogger(__name__)
 
-Rate = Annotated[float, Field(gt=0)] | None
+Rate = LearningRate | None
 Share = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=65_536)]
 Targets = Literal["all-linear"] | tuple[str, ...]
 
 

@@ -15,6 +15,7 @@ from mnemos.core.errors import ModelError
 from mnemos.core.method import method
 from mnemos.core.nouns import Tokens
 from mnemos.core.plan import ModelHandle, Plan
+from mnemos.core.settings import Seed
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def token_mask(
     masked_share: Annotated[float, Field(ge=0, lt=1)] = 0.22,
     threshold: Annotated[float, Field(ge=1)] | None = None,
     select: Literal["highest", "random", "lowest"] = "highest",
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Plan:
     """Do not learn from the gold tokens that the model before training finds least likely (STM).
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.errors import UsageError
+from mnemos.core.places import resolved
 from mnemos.study.run import Record
 
 AFTER = "after"
@@ -169,7 +170,7 @@ def _save(results: dict[str, Any], sides: Sequence[Any], out: str | Path | None)
 
     if out is None:
         return Record(results)
-    root = Path(out).resolve()
+    root = resolved(Path(out))
     root.mkdir(parents=True, exist_ok=True)
     for label, side in zip(("before", "after"), sides, strict=True):
         save_measured(root / label / "answers", side)

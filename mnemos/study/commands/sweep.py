@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import Any
 from mnemos.core.errors import UsageError, nearest
 from mnemos.core.method import find, retired_or_nearest
 from mnemos.core.names import named_after, one_file
+from mnemos.core.places import resolved
 from mnemos.core.settings import TrainSettings
 from mnemos.core.yaml_text import parse_yaml
 from mnemos.study.config import Study, raw_study, resolved_study
@@ -95,9 +97,10 @@ def swept_study(
         raise UsageError(f"--over {keys}", "names a key twice", "give all of its values at once")
     arms = {"plain": [], **(raw.get("arms") or {})}
     base = _base(arms, axes, arm)
+    size = math.prod(len(one.values) for one in axes)
+    if size > MOST_ARMS:
+        raise UsageError(f"--over {keys}", f"is a grid of {size:,} arms, above {MOST_ARMS}", "give fewer values")
     grid = list(itertools.product(*(one.values for one in axes)))
-    if len(grid) > MOST_ARMS:
-        raise UsageError(f"--over {keys}", f"is a grid of {len(grid)} arms, above {MOST_ARMS}", "give fewer values")
     made: dict[str, Any] = {}
     _refuse_left_out(overrides or {}, base)
     own_train = raw.get("arm_train") or {}
@@ -264,7 +267,7 @@ def sweep_lines(
 ) -> list[str]:
     """What `sweep` would do, line by line, without loading a model."""
     loaded, folder, swept, base = swept_study(study, over, arm=arm, overrides=overrides)
-    experiment = build(loaded, folder, (Path("runs") / str(loaded.name)).resolve())
+    experiment = build(loaded, folder, resolved(Path("runs") / str(loaded.name)))
     return [*describe(experiment), *_reached(experiment, swept, base, overrides), *preflight(experiment, dry=True)]
 
 
