@@ -59,7 +59,10 @@ class Turn:
         return {"role": self.role, "content": self.content, **thawed(self.fields)}
 
 
-SAYING = frozenset({"tool_calls", "reasoning_content", "reasoning", "thinking"})
+REASONING = ("reasoning_content", "thinking", "reasoning")
+"""Names under which a message may hold its reasoning; transformers hands it to templates under all of them."""
+
+SAYING = frozenset({"tool_calls", *REASONING})
 """Fields of a message that hold what the model writes itself, beside the content."""
 
 

@@ -71,6 +71,11 @@ class TrainSettings(Settings):
     long_documents: Literal["as_rows", "chunk"] = "as_rows"
     """Documents (rows of text) longer than max_length: like any other row, or in consecutive pieces
     of at most max_length tokens, so that all of them is learned."""
+    rewritten_turns: Literal["refuse", "mask", "split", "keep"] = "refuse"
+    """Answers that the chat template changes beyond white space, as Qwen3 drops the reasoning of all but the last and
+    DeepSeek-R1-Distill of all: the row is an error; or they are read and not learned; or each answer of the row
+    becomes a row of its own, behind its history as in use and with its reasoning; or what the template left of them
+    is learned. What was done is counted."""
     packing: bool = False
     """Join short examples into rows of max_length; positions restart, attention stays within
     an example."""

@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from mnemos.core.errors import DataError, ModelError
-from mnemos.core.nouns import SAYING, Frozen, Turn, frozen, thawed
+from mnemos.core.nouns import REASONING, SAYING, Frozen, Turn, frozen, thawed
+from mnemos.sources.encoding import Span
 from mnemos.sources.template_trial import try_template
 
 PINNED_DATE = datetime.date(2024, 7, 26)
@@ -22,9 +23,6 @@ PINNED_DATE = datetime.date(2024, 7, 26)
 date that the Llama 3 templates themselves fall back on."""
 
 _DATED = re.compile(r"strftime_now\(\s*(?:'([^']*)'|\"([^\"]*)\")\s*\)")
-
-Span = tuple[int, int]
-"""Characters [start, end) of the rendered text."""
 
 
 class Template:
@@ -115,7 +113,7 @@ class Template:
 
     def _knows(self, name: str) -> bool:
         # transformers hands reasoning to a template under every name that it has.
-        names = SAYING - {"tool_calls"} if name in SAYING and name != "tool_calls" else {name}
+        names = REASONING if name in REASONING else (name,)
         return any(re.search(rf"\b{re.escape(one)}\b", self.source) for one in names)
 
     def content(self, turns: Sequence[Turn], i: int, *, generation: bool = False, where: str = "") -> Span:

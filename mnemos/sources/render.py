@@ -18,9 +18,10 @@ import numpy as np
 from mnemos.core.errors import DataError, ModelError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Example, Frozen, Prompt, Tokens, Turn, thawed
-from mnemos.sources.chat_template import Span, Template
+from mnemos.sources.chat_template import Template
+from mnemos.sources.encoding import Encoder, Span, borders
 from mnemos.sources.opening import begun, prefix_ids, stand_in_ids
-from mnemos.sources.spans import Spans
+from mnemos.sources.spans import Located, Spans
 
 RAW_ROLES = frozenset({"prompt", "completion", "text", "rendered"})
 """Turns that are joined as they are, without a chat template. rendered: text that a template wrote, which holds
@@ -28,8 +29,6 @@ its special tokens already and gets none."""
 
 MOST_TEMPLATES = 64
 """Kept at a time: one for the tools, or other variables, of each row that has some."""
-
-_Encoded = tuple[list[int], list[Span]]
 
 
 class Renderer:
@@ -52,6 +51,7 @@ class Renderer:
             )
         self.tokenizer = tokenizer
         self._options = dict(options or {})
+        self._encoder = Encoder(tokenizer)
         self._spans: dict[Frozen, Spans] = {}
         self._stops: frozenset[int] | None = None
         self._tails: dict[tuple[str, ...], list[int]] = {}
@@ -110,12 +110,35 @@ class Renderer:
         preference, the chosen conversation. Raises DataError where the
         template refuses the conversation, ModelError where it or a stop token is missing.
         """
-        where = f"{example.place + ': ' if example.place else ''}example {example.id!r}"
+        where = place_of(example)
         if all(turn.role in RAW_ROLES for turn in example.turns):
             tokens = self._raw(example.turns, where)
         else:
             tokens, _ = self._chat(example.turns, where, example.variables)
         return Tokens(tokens.ids, tokens.weight, tokens.output, example.id, example.origin)
+
+    def rewritten(self, example: Example) -> dict[int, str]:
+        """Of the turns that are to be learned, those of which the chat template left out, or changed, more than white
+        space, and what it made of them. Raises as `render` does, but renders no ids."""
+        if all(turn.role in RAW_ROLES for turn in example.turns):
+            return {}
+        found = self._of(example.variables)
+        found.template.refuse_unused(example.turns, place_of(example))
+        located = found.locate(example.turns, place_of(example))
+        return {i: located.text[slice(*located.written[i])] for i in located.rewritten if example.turns[i].learn}
+
+    def render_in_use(self, example: Example) -> Tokens:
+        """A chat whose last answer stands as the model would have to write it (`Spans.in_use`), with weight on it and
+        its end alone. The prompt's ids are those of `prompt_ids`."""
+        turns, where = example.turns, place_of(example)
+        found = self._of(example.variables)
+        located = found.in_use(turns, where)
+        ((start, end),) = located.written.values()
+        plain = self._spelled(found.template, located.text[:start], turns[:-1], generation=True, where=where)
+        spelled = any(token in turns[-1].content for token in self._special)
+        # An empty span cuts the text there, so that no token straddles the border.
+        tokens, _ = self._located(located, [*plain, (start, end if spelled else start)], turns)
+        return Tokens(tokens.ids, tokens.output.astype(np.float32), tokens.output, example.id, example.origin)
 
     def render_all(self, examples: Iterable[Example]) -> list[Tokens]:
         """`render` for each example, in order."""
@@ -128,12 +151,12 @@ class Renderer:
         if all(turn.role in RAW_ROLES for turn in prompt.turns):
             raw = "".join(turn.content for turn in prompt.turns)
             if any(turn.role == "rendered" for turn in prompt.turns):
-                return self._encode(raw)[0]
+                return self._encoder.encode(raw)[0]
             return self._given(raw)
         template = self._of(prompt.variables).template
         template.refuse_unused(prompt.turns, "the prompt")
         text = template.text(prompt.turns, generation=True, where="the prompt")
-        return self._encode(text, self._spelled(template, text, prompt.turns, generation=True))[0]
+        return self._encoder.encode(text, self._spelled(template, text, prompt.turns, generation=True))[0]
 
     def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
         """Text of token ids, without special tokens unless asked for."""
@@ -157,10 +180,10 @@ class Renderer:
         given, written = _split_raw(turns, where)
         # A document begins as the tokenizer begins it; a completion goes on from what stands before it in use.
         prompt = self._given(given) if len(turns) > 1 else self._prefix
-        ids = begun(self._prefix if given else prompt, self._encode(given + written)[0])
+        ids = begun(self._prefix if given else prompt, self._encoder.encode(given + written)[0])
         if given and ids[: len(prompt)] != prompt:
             # A token would straddle the border; in use the prompt is tokenised alone, so train on that.
-            ids = prompt + self._inner_piece(written, False)[0]
+            ids = prompt + self._encoder.inner(written, False)[0]
         if ids[-1:] != [eos] or len(ids) <= len(prompt):
             ids = [*ids, eos]
         weight = np.ones(len(ids), np.float32)
@@ -177,7 +200,7 @@ class Renderer:
 
     def _given(self, text: str) -> list[int]:
         """A raw prompt as in use."""
-        return begun(self._prefix, self._encode(text)[0]) or stand_in_ids(self.tokenizer)
+        return begun(self._prefix, self._encoder.encode(text)[0]) or stand_in_ids(self.tokenizer)
 
     def _chat(self, turns: Sequence[Turn], where: str, variables: Frozen = ()) -> tuple[Tokens, list[int]]:
         """The rendered chat and the positions of its end-of-turn tokens."""
@@ -185,8 +208,17 @@ class Renderer:
         template = found.template
         template.refuse_unused(turns, where)
         located = found.locate(turns, where)
-        ids, spans = self._encode(located.text, self._spelled(template, located.text, turns, where=where))
-        starts, ends = _borders(spans)
+        plain = self._spelled(template, located.text, turns, where=where)
+        silent = (i for i, turn in enumerate(turns) if not turn.learn and i not in located.written)
+        quiet = [(located.contents or {}).get(i) or template.content(turns, i, where=where) for i in silent]
+        return self._located(located, plain, turns, quiet)
+
+    def _located(
+        self, located: Located, plain: Sequence[Span], turns: Sequence[Turn], quiet: Sequence[Span] = ()
+    ) -> tuple[Tokens, list[int]]:
+        """plain: where no special token is meant. quiet: where nothing is learned, beside answers that say so."""
+        ids, spans = self._encoder.encode(located.text, plain)
+        starts, ends = borders(spans)
         regions: list[tuple[int, int, bool]] = []
         stops: list[int] = []
         for i, (a, b) in located.written.items():
@@ -206,12 +238,10 @@ class Renderer:
         for first, after, learn in regions:
             output[first:after] = learn
             weight[first:after] = float(learn)
-        for i, turn in enumerate(turns):
-            if not turn.learn and i not in located.written:
-                start, end = (located.contents or {}).get(i) or template.content(turns, i, where=where)
-                weight[np.searchsorted(ends, start, side="right") : np.searchsorted(starts, end, side="left")] = 0.0
+        for start, end in quiet:
+            weight[np.searchsorted(ends, start, side="right") : np.searchsorted(starts, end, side="left")] = 0.0
         weight[:1] = 0.0
-        return Tokens(np.array(ids, np.int32), weight, output, where), stops
+        return Tokens(np.array(ids, np.int32), weight, output, ""), stops
 
     def _stop_after(
         self, text: str, ids: list[int], starts: Any, ends: Any, after: int, limits: tuple[int, int]
@@ -252,8 +282,8 @@ class Renderer:
             text, longer = "a text", ""
         if longer.startswith(text):
             rest = longer[len(text) :]
-            ids, spans = self._encode(rest)
-            starts, ends = _borders(spans)
+            ids, spans = self._encoder.encode(rest)
+            starts, ends = borders(spans)
             stop = self._stop_after(rest, ids, starts, ends, 0, (0, len(rest)))
             if stop is not None:
                 return ids[: stop + 1]
@@ -278,59 +308,10 @@ class Renderer:
         spelled = [token for token in self._special if any(token in value for value in beside)]
         return found + template.fields_spelling(text, turns, spelled, generation, where) if spelled else found
 
-    def _encode(self, text: str, plain: Sequence[Span] = ()) -> _Encoded:
-        """Ids and character spans; no special token is recognised within the spans `plain`."""
-        if not plain:
-            return self._piece(text, False)
-        ids: list[int] = []
-        spans: list[Span] = []
-        for start, end, split in _pieces(plain, len(text)):
-            piece_ids, piece_spans = (
-                self._inner_piece(text[start:end], split) if start else self._piece(text[:end], split)
-            )
-            ids += piece_ids
-            spans += [(start + a, start + b) for a, b in piece_spans]
-        return ids, spans
 
-    def _piece(self, text: str, split: bool) -> _Encoded:
-        encoded = self.tokenizer(
-            text,
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-            split_special_tokens=split,
-            verbose=False,
-        )
-        return list(encoded["input_ids"]), list(encoded["offset_mapping"])
-
-    def _inner_piece(self, text: str, split: bool) -> _Encoded:
-        """Encode what stands in the middle of a text: some tokenizers put a space before a first word."""
-        guard = self._piece("\n", split)[0]
-        ids, spans = self._piece("\n" + text, split)
-        if ids[: len(guard)] != guard or (text and spans[len(guard)][0] < 1):
-            return self._piece(text, split)
-        return ids[len(guard) :], [(a - 1, b - 1) for a, b in spans[len(guard) :]]
-
-
-def _pieces(plain: Sequence[Span], length: int) -> list[tuple[int, int, bool]]:
-    pieces, at = [], 0
-    for start, end in sorted(plain):
-        pieces += [(at, start, False), (start, end, True)]
-        at = end
-    pieces.append((at, length, False))
-    return [piece for piece in pieces if piece[1] > piece[0]]
-
-
-def _borders(spans: Sequence[Span]) -> tuple[Any, Any]:
-    """int64[T] starts and ends without gaps: a tokenizer may trim the spaces from a token's offsets,
-    but they belong to it; tokens that share a character (bytes of one letter) share its span."""
-    if not spans:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    ends = np.maximum.accumulate(np.array([end for _, end in spans], np.int64))
-    starts = np.array([start for start, _ in spans], np.int64)
-    starts[0] = 0
-    starts[1:] = np.minimum(starts[1:], ends[:-1])
-    return np.minimum.accumulate(starts[::-1])[::-1], ends
+def place_of(example: Example) -> str:
+    """What errors call the example: file and line, where they are known, and its id."""
+    return f"{example.place + ': ' if example.place else ''}example {example.id!r}"
 
 
 def _split_raw(turns: Sequence[Turn], where: str) -> tuple[str, str]:

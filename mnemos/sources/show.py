@@ -33,6 +33,7 @@ def show(
 
     weigh: gives the rows the weights to show; by default what the model writes itself counts 1,
     everything else 0. max_length: tokens above which a row is counted as too long.
+    Answers that the chat template rewrites are shown as it leaves them, with a note.
     Supervised text stands in ⟦ ⟧, so that it can be told without colour; line ends are shown as ↵.
     Raises whatever reading and rendering raise, UsageError for a count below 1.
     """
@@ -46,7 +47,7 @@ def show(
     for example, row in zip(examples[:count], rows, strict=False):
         title = Text(f"{example.id}  ({example.kind}, {len(row):,} tokens)")
         parts += [Rule(title, align="left", characters="-")]
-        parts += [coloured(row, renderer), *_border(example, row, renderer)]
+        parts += [coloured(row, renderer), *_border(example, row, renderer), *_rewritten(example, renderer)]
     parts += [Rule(characters="-"), _legend(), _counts(rows, max_length, more)]
     return Group(*parts)
 
@@ -100,6 +101,12 @@ def _border(example: Example, row: Tokens, renderer: Renderer) -> list[Renderabl
     ours = renderer.decode(row.ids[same:][:8].tolist(), special=True)
     said = f"note: in use, the prompt before the last answer goes on {theirs!r} from token {same}, here {ours!r}"
     return [Text(said, style="yellow")]
+
+
+def _rewritten(example: Example, renderer: Renderer) -> list[RenderableType]:
+    """A warning for each answer that the chat template changes, of which what it left is shown above."""
+    said = "note: the chat template rewrites the answer of turn {}; train.rewritten_turns says what a training does"
+    return [Text(said.format(i + 1), style="yellow") for i in renderer.rewritten(example)]
 
 
 def _legend() -> Text:

@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mnemos.core.errors import DataError
-from mnemos.core.nouns import Turn, thawed
-from mnemos.sources.chat_template import Span, Template, lost, mark, refused, unused
+from mnemos.core.nouns import REASONING, Turn, thawed
+from mnemos.sources.chat_template import Template, lost, mark, refused, unused
+from mnemos.sources.encoding import Span
 
 MOST_SKELETONS = 1000
 """Kept of a template: one for each sequence of roles, and for each conversation that calls tools."""
 
+_OPENING = re.compile(r"\s*(<[^<>\s]+>)\s*")
 _SHORT = (Turn("user", ""), Turn("assistant", ""))
 
 
@@ -32,12 +34,14 @@ class Located:
     """A rendered conversation. written[i]: what the model writes of assistant turn i in use, from
     the end of the generation prompt to the end of the content; the end-of-turn token follows it.
     own[i]: up to where the text after it belongs to the turn itself, whatever comes next. contents: where each plain
-    turn's content stands; None where the template changed one."""
+    turn's content stands; None where the template changed one. rewritten: assistant turns of which the template
+    left out, or changed, more than white space."""
 
     text: str
     written: Mapping[int, Span]
     own: Mapping[int, int]
     contents: Mapping[int, Span] | None
+    rewritten: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,16 @@ class Spans:
     def __init__(self, template: Template) -> None:
         self.template = template
         self._skeletons: dict[tuple[Turn, ...], Skeleton | None] = {}
+        self._last: tuple[tuple[Turn, ...], Located] | None = None
 
     def locate(self, turns: Sequence[Turn], where: str) -> Located:
         """Render `turns` and find what the model writes of each assistant turn. Raises DataError
         where a turn is dropped or cannot be told from the template's own text."""
+        if self._last is None or self._last[0] != tuple(turns):
+            self._last = tuple(turns), self._locate(turns, where)
+        return self._last[1]
+
+    def _locate(self, turns: Sequence[Turn], where: str) -> Located:
         text = self.template.text(turns, where=where)
         skeleton = self._skeleton(turns, where)
         contents = _align(text, turns, skeleton) if skeleton else None
@@ -79,7 +89,26 @@ class Spans:
                 self._refuse_dropped(text[slice(*written[i])], turns, i, where)
             end = written[i][1]
             own[i] = end + _same(text[end:], self._ending(turns[: i + 1])) if i + 1 < len(turns) else len(text)
-        return Located(text, written, own, contents)
+        changed = (i for i, span in written.items() if i not in (contents or ()))
+        rewritten = tuple(i for i in changed if not _is_whole(turns[i], text[slice(*written[i])]))
+        return Located(text, written, own, contents, rewritten)
+
+    def in_use(self, turns: Sequence[Turn], where: str) -> Located:
+        """The last turn as the model would have to write it: behind the generation prompt, its content whole, and what
+        ends a turn; `own` and `written` of that turn alone. A tag that the generation prompt opens already (`<think>`)
+        is not written again. Raises DataError where the template cannot be asked, and for reasoning outside the
+        content, which only the template knows how to write."""
+        i, last = len(turns) - 1, turns[-1]
+        given = self._given(turns[:-1])
+        if given is None or not last.is_plain:
+            raise lost(turns, i, where)
+        opened = _OPENING.match(last.content)
+        if opened and given.rstrip().endswith(opened[1]):
+            content = last.content[opened.end() :]
+        else:
+            content = last.content
+        text = given + content + self._ending(turns)
+        return Located(text, {i: (len(given), len(given) + len(content))}, {i: len(text)}, None)
 
     def _refuse_dropped(self, written: str, turns: Sequence[Turn], i: int, where: str) -> None:
         """DataError where a call of a tool is not in what the template makes of its turn."""
@@ -198,6 +227,18 @@ class Spans:
             return 0
         prompt = given.rpartition(previous)[2] if previous else given
         return len(piece) - _same(piece, prompt)
+
+
+def _is_whole(turn: Turn, written: str) -> bool:
+    """Whether all that the turn says, but for white space, stands in what the template writes of it: the content at
+    its end, unless calls follow, and reasoning before it."""
+    found = "".join(written.split())
+    fields = thawed(turn.fields)
+    reasoning = next((fields[name] for name in REASONING if fields.get(name)), "")
+    said = ["".join(one.split()) for one in (reasoning, turn.content)]
+    if "tool_calls" not in fields and not found.endswith(said[1]):
+        return False
+    return all(one in found for one in said)
 
 
 def _same(a: str, b: str) -> int:

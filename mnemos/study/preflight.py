@@ -10,8 +10,10 @@ call it below. Checks of one plan go to `train.preflight`, those of a checkpoint
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +21,7 @@ from urllib.parse import urlsplit
 
 from mnemos.core.errors import ModelError, RunError, UsageError, nearest
 from mnemos.core.fingerprint import fingerprint
-from mnemos.core.nouns import Example
-from mnemos.core.plan import Plan
+from mnemos.core.plan import Plan, PreferencePairs, TeacherForcing, Thumbs
 from mnemos.sources.generated import inside
 from mnemos.sources.render import RAW_ROLES
 from mnemos.study.experiment import Experiment, source_of
@@ -28,6 +29,9 @@ from mnemos.study.steps import is_done
 
 if TYPE_CHECKING:
     from mnemos.measure.suite import Suite
+
+FIRST_ROWS = 100
+"""Rows of each task that are rendered before the first step."""
 
 REACH = 5.0
 """Seconds that a server has to accept a connection."""
@@ -119,14 +123,24 @@ def _renderer(experiment: Experiment) -> Any:
 
 
 def _check_rows(experiment: Experiment, renderer: Any) -> None:
-    """Whether the first row of each task can be rendered at all: the others are met where they are read."""
+    """Whether the first rows of each task can be read and rendered: the others are met where they are read. Answers
+    that the chat template rewrites are an error only where a training that learns them refuses them."""
+    from mnemos.sources.rewritten import as_learned
+
     study = experiment.study
     tasks = [*study.tasks, *(study.task_of(arm, task) for arm in study.arm_data for task in study.tasks)]
+    plans = [stage.plan for run in experiment.runs for stage in run.stages]
+    learned = [plan for plan in plans if isinstance(plan.draw, TeacherForcing | PreferencePairs | Thumbs)]
+    refused = any(plan.train.rewritten_turns == "refuse" for plan in learned)
     for source in {fingerprint(source): source for source in map(source_of, tasks)}.values():
-        first: Example | None = next(iter(source), None)
-        chat = first is not None and not all(turn.role in RAW_ROLES for turn in first.turns)
-        if chat and renderer is not None:
+        for example in itertools.islice(source, FIRST_ROWS):
+            if renderer is None or all(turn.role in RAW_ROLES for turn in example.turns):
+                break
             _need_template(renderer, f"rows of {source.describe()}")
+            if refused and example.label is not False:
+                as_learned(renderer, example, "refuse", Counter())
+            elif learned:
+                renderer.rewritten(example)
 
 
 def _check_plans(plans: Iterable[Plan]) -> None:

@@ -101,22 +101,22 @@ def refuse_token_weights(plan: Plan, what: str, why: str, unpacked: str) -> None
 
 def as_tokens(source: Source, settings: TrainSettings, renderer: Any, counts: Counter[str]) -> list[Tokens]:
     """Every example as tokens, but those with a thumb down, which likelihood would teach; long documents
-    in pieces where the settings ask for it. Both are counted."""
+    in pieces, and answers that the chat template rewrites in rows of their own, where the settings ask for it.
+    All are counted."""
     from mnemos.sources.batches import chunks
+    from mnemos.sources.rewritten import as_learned
 
     limit, out = settings.max_length, []
     for example in source:
         if example.label is False:
             counts["left out: a thumb down"] += 1
             continue
-        tokens = renderer.render(example)
-        if settings.long_documents == "chunk" and example.kind == "text" and len(tokens) > limit:
-            pieces = chunks(tokens, limit, renderer.tokenizer.bos_token_id)
+        rows = as_learned(renderer, example, settings.rewritten_turns, counts)
+        if settings.long_documents == "chunk" and example.kind == "text" and len(rows[0]) > limit:
+            rows = chunks(rows[0], limit, renderer.tokenizer.bos_token_id)
             counts["documents cut into pieces"] += 1
-            counts["pieces of them"] += len(pieces)
-            out += pieces
-        else:
-            out.append(tokens)
+            counts["pieces of them"] += len(rows)
+        out += rows
     return out
 
 

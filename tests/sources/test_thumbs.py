@@ -136,8 +136,8 @@ def test_the_starter_suite_measures_against_good_answers_only(tmp_path: Path, mo
 def test_replayed_rows_beside_drawn_answers_are_no_bad_ones() -> None:
     from types import SimpleNamespace
 
-    from mnemos.train.draws.policy import _row
+    from mnemos.train.draws.policy import _rows
 
     plan: Any = SimpleNamespace(train=TrainSettings(), weigh=(), before=None)
     down = Example("1", "label", (U, Turn("assistant", "Bad.")), label=False, origin="replay")
-    assert _row(plan, Renderer(tiny_tokenizer()), down) == (None, "a thumb down")
+    assert _rows(plan, Renderer(tiny_tokenizer()), down, Counter()) == ([], "a thumb down")

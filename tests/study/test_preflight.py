@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 import mnemos
 from mnemos.core.errors import MnemosError, RunError
+from mnemos.core.yaml_text import read_yaml
 from mnemos.study.commands.sweep import sweep_lines
 from mnemos.study.config import load_study
 from mnemos.study.experiment import build
 from mnemos.study.preflight import preflight
 from mnemos.study.run import plan_lines
-from tests.study.worlds import make_study
+from tests.study.worlds import make_study, write_jsonl
 from tests.tiny import save_tiny
 
 TRAIN = {"learning_rate": 1e-3, "max_steps": 1}
@@ -54,6 +56,21 @@ def _gguf(folder: Path) -> None:
     (folder / "model" / "model-q4.gguf").write_bytes(b"GGUF")
 
 
+def _row(**changes: Any) -> Callable[[Path], dict[str, Any]]:
+    """A tenth row of its own file, so that a second writing of the study leaves it."""
+    said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "<think>Hm.</think>Yes."}]
+
+    def prepare(folder: Path) -> dict[str, Any]:
+        rows = [{"messages": [said[0], {"role": "assistant", "content": "Yes."}]}] * 9
+        write_jsonl(folder / "rows.jsonl", [*rows, {"messages": said, **changes}])
+        tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+        tokenizer.chat_template = tokenizer.chat_template.replace("m['content']", "m['content'].split('</think>')[-1]")
+        tokenizer.save_pretrained(folder / "model")
+        return {"teach": {"data": "rows.jsonl"}}
+
+    return prepare
+
+
 CASES: dict[str, tuple[dict[str, Any], Callable[[Path], Any] | None, str]] = {
     "optimiser": ({"train": {**TRAIN, "optim": "adamv"}}, None, "adamv"),
     "optimiser's package": ({"train": {**TRAIN, "optim": "apollo_adamw"}}, None, "apollo"),
@@ -69,6 +86,9 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[Path], Any] | None, str]] = {
     "an encoder": ({}, _encoder, "is an encoder"),
     "a vision model": ({}, _vision, "no causal language model"),
     "GGUF alone": ({}, _gguf, "is a GGUF file"),
+    "tools that are ignored": ({}, _row(tools=[{"name": "f"}]), r"rows\.jsonl:10: .*tools: is ignored"),
+    "pictures": ({}, _row(images=["a.png"]), r"rows\.jsonl:10: images: cannot be learned"),
+    "rewritten answers": ({}, _row(), r"rows\.jsonl:10: .*turn 2 \(assistant\): is rewritten by the chat template"),
     "label": ({}, _classifier, "is no class of .*judge.*\n?.*toxic"),
 }
 
@@ -81,7 +101,7 @@ def test_it_is_known_before_anything_is_measured(tmp_path: Path, case: str, look
     if prepare is not None:
         more = prepare(tmp_path)
         if more:
-            study = make_study(tmp_path, **changes, **more)
+            study.write_text(json.dumps({**read_yaml(study), **changes, **more}))
     looks = {"dry run": plan_lines, "run": lambda path: mnemos.run(path, out=tmp_path / "run", quiet=True)}
     with pytest.raises(MnemosError, match=said) as caught:
         looks[look](study)  # type: ignore[operator]

@@ -21,6 +21,7 @@ from mnemos.core.plan import Plan
 from mnemos.core.reward import Rewarded
 from mnemos.core.rollouts import Credited, Drawing, DrawnView, Floats, OwnAnswers
 from mnemos.sources.mix import is_new, new_share_start
+from mnemos.sources.rewritten import as_learned
 from mnemos.train.documents import MicroBatch, logits, logits_and_states
 from mnemos.train.draws import batches
 from mnemos.train.draws.sampling import (
@@ -58,12 +59,11 @@ def prepare(plan: Plan, renderer: Any) -> Prepared:
     for example in plan.examples:
         counts["examples"] += 1
         counts[f"origin {example.origin}"] += 1
-        row, reason = _row(plan, renderer, example)
-        if row is None:
+        found, reason = _rows(plan, renderer, example, counts)
+        if reason:
             counts[f"left out: {reason}"] += 1
-            continue
-        rows.append((row,))
-        kept.append(example)
+        rows += [(row,) for row in found]
+        kept += [example] * len(found)
     if not any(is_new(example.origin) for example in kept):
         raise DataError(
             f"{plan.examples.describe()}: 0 of {counts['examples']} examples can be answered",
@@ -75,21 +75,24 @@ def prepare(plan: Plan, renderer: Any) -> Prepared:
     return Prepared(tuple(rows), dict(counts), first, tuple(kept))
 
 
-def _row(plan: Plan, renderer: Any, example: Example) -> tuple[Tokens | None, str]:
+def _rows(plan: Plan, renderer: Any, example: Example, counts: Counter[str]) -> tuple[list[Tokens], str]:
+    """The prompt of a new example; a rehearsed one whole, in rows of its own where its answers are split. And why there
+    is none, or one less."""
     limit = plan.train.max_length
     if not is_new(example.origin):
         if example.label is False:
-            return None, "a thumb down"
-        row = renderer.render(example)
+            return [], "a thumb down"
+        rows = as_learned(renderer, example, plan.train.rewritten_turns, counts)
         for step in plan.weigh:
-            (row,) = step([row], plan.before)
-        return (row, "") if len(row) <= limit else (None, f"longer than {limit} tokens")
+            rows = list(step(rows, plan.before))
+        short = [row for row in rows if len(row) <= limit]
+        return short, "" if len(short) == len(rows) else f"longer than {limit} tokens"
     asked = question(example)
     if asked is None:
-        return None, "no prompt with an answer at its end"
+        return [], "no prompt with an answer at its end"
     row = silent(renderer.prompt_ids(asked), example)
     fits = len(row) + plan.draw.max_new_tokens <= limit
-    return (row, "") if fits else (None, f"longer than {limit} tokens with the answer")
+    return ([row], "") if fits else ([], f"longer than {limit} tokens with the answer")
 
 
 class Batches(batches.Batches):

@@ -31,6 +31,7 @@ from mnemos.core.plan import (
 )
 from mnemos.sources.batches import fit
 from mnemos.sources.mix import Rows
+from mnemos.sources.rewritten import as_learned
 from mnemos.train.documents import MicroBatch, logits, micro_batch
 from mnemos.train.draws import batches
 from mnemos.train.rows import FIRST_TOKENS, Prepared, as_tokens, left_out, number, refuse_token_weights, weigh
@@ -94,7 +95,7 @@ def _pair(example: Example, plan: Plan, renderer: Any, counts: Counter[str]) -> 
     if label is None:
         counts["left out: its soft label is no number from 0 to 1"] += 1
         return []
-    rendered = [_answer(example, turns, renderer) for turns in sides]
+    rendered = [_answer(example, turns, plan, renderer, counts) for turns in sides]
     fitted, cut = fit(rendered, plan.train.max_length, plan.train.truncate)
     if cut:
         counts[next(iter(cut))] += 1
@@ -124,11 +125,12 @@ def _soft_label(example: Example, plan: Plan) -> float | None:
     return label if label is not None and 0 <= label <= 1 else None
 
 
-def _answer(example: Example, turns: tuple[Any, ...], renderer: Any) -> Tokens:
+def _answer(example: Example, turns: tuple[Any, ...], plan: Plan, renderer: Any, counts: Counter[str]) -> Tokens:
     """The conversation, weight 1 on its last answer with the token that ends it."""
     silent = tuple(dataclasses.replace(turn, learn=False) for turn in turns[:-1])
     last = dataclasses.replace(turns[-1], learn=True)
-    tokens: Tokens = renderer.render(dataclasses.replace(example, turns=(*silent, last), rejected=()))
+    alone = dataclasses.replace(example, turns=(*silent, last), rejected=())
+    (tokens,) = as_learned(renderer, alone, plan.train.rewritten_turns, counts)
     return dataclasses.replace(tokens, weight=tokens.output.astype(np.float32))
 
 

@@ -17,6 +17,7 @@ import torch
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Example, Prompt, Tokens
 from mnemos.core.plan import Plan, SelfTaught
+from mnemos.sources.rewritten import as_learned
 from mnemos.train.documents import MicroBatch, logits, micro_batch, reordered
 from mnemos.train.draws import batches
 from mnemos.train.draws.sampling import RolloutSampler, answered, refuse, silent
@@ -52,7 +53,8 @@ def prepare(plan: Plan, renderer: Any) -> Prepared:
         if max(len(plain), len(taught)) + draw.max_new_tokens > settings.max_length:
             counts[f"left out: longer than {settings.max_length} tokens with the answer"] += 1
             continue
-        rows.append((plain, taught, renderer.render(example)))
+        # Of several rows, the last one holds the answer that the teacher is shown.
+        rows.append((plain, taught, as_learned(renderer, example, settings.rewritten_turns, counts)[-1]))
     if not rows:
         raise DataError(
             f"{plan.examples.describe()}: 0 of {len(examples)} examples can be answered",
