@@ -21,6 +21,8 @@ from mnemos.study.lock import locked
 from mnemos.study.preflight import preflight
 from mnemos.study.reach import refuse_unreached
 from mnemos.study.results.assemble import assemble
+from mnemos.study.results.items import FILE as ITEMS
+from mnemos.study.results.items import item_scores, write_items
 from mnemos.study.steps import explained
 from mnemos.study.stopping import terminable
 
@@ -100,6 +102,7 @@ def carry_out(
             return Record(processes.agreed({}), root)
         results = {**assemble(experiment), **(more(experiment) if more else {})}
         write_json(root / "manifest.json", results["manifest"])
+        write_items(root / ITEMS, item_scores(experiment))
         write_json(root / "results.json", results)
         _link(experiment)
         record = Record(results, root)

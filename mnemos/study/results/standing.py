@@ -33,10 +33,11 @@ def replicates(experiment: Experiment, sides: Sequence[tuple[ArmRun, Mapping[str
     groups: dict[int, list[Mapping[str, Measured]]] = {}
     for run, side in sides:
         groups.setdefault(run.order if by_order else run.seed, []).append(side)
-    return {key: {name: _mean([s[name].scores for s in own]) for name in own[0]} for key, own in groups.items()}
+    return {key: {name: mean_of([s[name].scores for s in own]) for name in own[0]} for key, own in groups.items()}
 
 
-def _mean(sides: Sequence[Sequence[Score]]) -> Sequence[Score]:
+def mean_of(sides: Sequence[Sequence[Score]]) -> Sequence[Score]:
+    """Item by item over runs; an item without a score in one of them has none."""
     if len(sides) == 1:
         return sides[0]
     rows = [{score.item: score for score in side} for side in sides]
