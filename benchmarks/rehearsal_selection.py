@@ -65,8 +65,8 @@ def choose(rows: int) -> dict[str, float]:
 
 def filter_chats(rows: int) -> dict[str, float]:
     """Magpie's filters and choice."""
-    from mnemos.methods.examples.magpie import Asking, filtered
     from mnemos.sources.similarity import representative
+    from mnemos.synthesis.magpie import Asking, filtered
     from mnemos.synthesis.writers import Tally
 
     asking = Asking(

@@ -43,7 +43,7 @@ def why_empty(
     than: the other arm, `before` or `joint`. measure: learned, forgotten or a suite. expect: lower, higher, same,
     not_lower, not_higher. low, high: of the arm minus the other.
     """
-    row = next((row for row in results.get("comparisons") or () if row["suite"] == measure), {})
+    row: Mapping[str, Any] = next((row for row in results.get("comparisons") or () if row["suite"] == measure), {})
     role = {"learned": "new", "forgotten": "old"}.get(measure, str(row.get("role")))
     turned = measure == "forgotten" or row.get("better") == "lower"
     way = _TURNED[_WAYS[expect]] if turned else _WAYS[expect]

@@ -11,10 +11,11 @@ import pytest
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Example, Generation, Prompt
 from mnemos.core.plan import PastTask, Plan
-from mnemos.methods.examples.lamol import PseudoSamples, lamol
+from mnemos.methods.examples.lamol import lamol
 from mnemos.methods.examples.rehearsal import LossBeside
 from mnemos.sources.generated import written_in
 from mnemos.sources.mix import is_new
+from mnemos.synthesis.lamol import PseudoSamples
 from tests.laws import Handle, base_plan, rows
 from tests.methods.contexts import FakeDesk, Say, Scripted, cut
 

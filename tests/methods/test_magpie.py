@@ -10,10 +10,11 @@ import pytest
 from mnemos.core.errors import DataError, ModelError, UsageError
 from mnemos.core.nouns import Example, Generation, Prompt, Turn
 from mnemos.core.plan import Plan
-from mnemos.methods.examples.magpie import asked, magpie, pre_query
+from mnemos.methods.examples.magpie import magpie
 from mnemos.models.load import Checkpoint
 from mnemos.sources.generated import written_in
 from mnemos.sources.render import Renderer
+from mnemos.synthesis.magpie import asked, pre_query
 from tests.laws import Handle, base_plan, rows
 from tests.methods.contexts import FakeDesk, Say, Scripted, cut
 from tests.tiny import tiny_tokenizer

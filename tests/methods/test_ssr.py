@@ -11,11 +11,12 @@ import pytest
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Example, Generation, Prompt, Turn
 from mnemos.core.plan import PastTask, Plan
-from mnemos.methods.examples.ssr import parse, shown_as, ssr
+from mnemos.methods.examples.ssr import ssr
 from mnemos.models.load import Checkpoint
 from mnemos.sources.generated import written_in
 from mnemos.sources.mix import Rows
 from mnemos.sources.similarity import representative
+from mnemos.synthesis.ssr import parse, shown_as
 from tests.laws import Handle, base_plan, rows
 from tests.methods.contexts import FakeDesk, Say, Scripted, cut
 

@@ -14,11 +14,11 @@ import torch
 from mnemos.core.nouns import Decoding, Example, Prompt, Turn
 from mnemos.measure.ask import measure
 from mnemos.measure.suite import load_suites
-from mnemos.methods.examples.magpie import pre_query
 from mnemos.models import choose
 from mnemos.models.language import LocalModel
 from mnemos.sources.opening import begun, prefix_ids, stand_in_ids
 from mnemos.sources.render import Renderer
+from mnemos.synthesis.magpie import pre_query
 from tests.models.families import sharp
 from tests.tiny import TEMPLATE, TEXT, tiny_tokenizer
 

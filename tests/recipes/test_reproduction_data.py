@@ -7,9 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 from mnemos.core.nouns import Example, Generation, Turn
-from mnemos.methods.examples.ssr import parse, shown_as
 from mnemos.recipes.reproductions import prepare, superni
 from mnemos.recipes.reproductions.prepare import held_out, tasks
+from mnemos.synthesis.ssr import parse, shown_as
 
 
 def test_a_salt_makes_another_split() -> None:

@@ -15,11 +15,11 @@ from typing import Any
 
 from mnemos.core.files import write_jsonl
 from mnemos.core.nouns import Example, Turn
-from mnemos.methods.examples.ssr import shown_as
 from mnemos.recipes.patient import load_recipe, patient
 from mnemos.recipes.reproductions.prepare import WIKISQL, held_out, plain, query, rows, slurp, woz, write
 from mnemos.recipes.reproductions.smaller_patients import read_on
 from mnemos.recipes.worlds.seed import chance
+from mnemos.synthesis.ssr import shown_as
 
 TAUGHT = ("sa", "pos", "dsg")
 """Categories that a model of a million parameters learns to the best constant answer or beyond (LOG.md)."""
