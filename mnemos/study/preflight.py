@@ -48,19 +48,27 @@ def preflight(experiment: Experiment, *, dry: bool = False) -> list[str]:
 
     plans = [stage.plan for run in experiment.runs for stage in run.stages]
     with hushed(True):
-        lines = check_suites(experiment.suites, renderer := _renderer(experiment))
+        check_suites(experiment.suites, renderer := _renderer(experiment))
         _check_rows(experiment, renderer)
         _check_plans(plans)
-    return [*lines, *_check_servers(plans, dry)]
+    lines = _check_servers(plans, dry)
+    _check_sandbox(plans)
+    return [*try_items(experiment.suites), *lines]
 
 
-def check_suites(suites: Iterable[Suite], renderer: Any) -> list[str]:
-    """What suites need of the model before, and of this installation; lines about items that cannot be scored.
-    renderer: the model's; None where it cannot be had without downloading the model."""
-    from mnemos.measure.harness import tasks_of
+def try_items(suites: Iterable[Suite]) -> list[str]:
+    """Try what can be tried of items without a model: lines about those that will be missing. UsageError where they
+    have to be run and this machine gives no sandbox."""
     from mnemos.measure.kinds import KINDS
 
-    suites = tuple(suites)
+    return [f"suite   {one.name}: {line}" for one in suites for line in KINDS[one.kind].tried(one.settings, one.items)]
+
+
+def check_suites(suites: Iterable[Suite], renderer: Any) -> None:
+    """What suites need of the model before, and of this installation. renderer: the model's; None where it cannot
+    be had without downloading the model."""
+    from mnemos.measure.harness import tasks_of
+
     for suite in suites:
         if suite.kind == "classifier":
             _check_classifier(suite)
@@ -69,7 +77,6 @@ def check_suites(suites: Iterable[Suite], renderer: Any) -> list[str]:
         chat = suite.uses_chat or (suite.ask == "harness" and getattr(suite.settings, "chat", False))
         if chat and renderer is not None:
             _need_template(renderer, f"suite {suite.name!r}")
-    return [f"suite   {one.name}: {line}" for one in suites for line in KINDS[one.kind].tried(one.settings, one.items)]
 
 
 def check_model(handle: Any, renderer: Any) -> None:
@@ -160,6 +167,15 @@ def _check_plans(plans: Iterable[Plan]) -> None:
         if name not in trainables:
             trainables.add(name)
             check_trainable(plan)
+
+
+def _check_sandbox(plans: Iterable[Plan]) -> None:
+    """Whether rewards that run what a model writes can be given here; UsageError otherwise."""
+    from mnemos.rewards import checks
+    from mnemos.rewards.verified import Verified
+
+    if any(isinstance(one, Verified) and one.verifier in checks.CHECKS for plan in plans for one in inside(plan)):
+        checks.trials("code", ["pass"])
 
 
 def _check_servers(plans: Iterable[Plan], dry: bool) -> list[str]:

@@ -6,6 +6,7 @@ import sqlite3
 import pytest
 
 import mnemos
+from mnemos.core.errors import UsageError
 from mnemos.core.nouns import Answer
 from mnemos.measure.ask import Measured, load_measured, save_measured, score
 from mnemos.measure.kinds import KINDS
@@ -125,3 +126,18 @@ def test_a_plan_and_a_comparison_say_so_before_they_begin(tmp_path, capsys):
     assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("suite   ")] == [
         f"suite   programs: {line}" for line in LINES
     ]
+
+
+def test_a_machine_without_a_sandbox_is_known_before_the_first_step(tmp_path, monkeypatch):
+    def none(*more):
+        raise UsageError("the sandbox", "cannot be closed here", "run it on Linux")
+
+    monkeypatch.setattr(checks, "shared", none)
+    monkeypatch.setattr(checks, "_TRIED", {})
+    train = {"learning_rate": 1e-3, "max_steps": 1}
+    best = {"best_of_n": {"num_generations": 2, "reward": {"verifier": "code"}}}
+    for changes in ({"suites": {"new": [CODE]}}, {"arms": {"tested": [best]}}):
+        with pytest.raises(UsageError, match="cannot be closed"):
+            mnemos.run(make_study(tmp_path, **changes, train=train), out=tmp_path / "run", quiet=True)
+        assert not (tmp_path / "run" / "steps").exists()
+    plan_lines(make_study(tmp_path, train=train))

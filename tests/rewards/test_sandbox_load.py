@@ -1,10 +1,14 @@
 """On a busy machine right answers stay right, sleep is the answer's own doing, and what is in doubt is missing."""
 
+import contextlib
 import math
 import os
+import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +66,34 @@ def test_a_check_that_found_the_machine_busy_is_tried_once_more(monkeypatch):
     monkeypatch.setattr(box._Worker, "_once", lambda self, check: outcomes.pop(0))
     with Sandbox(workers=1) as sandbox:
         assert [one.status for one in sandbox.run([Code("")] * 3)] == ["passed", "busy", "failed"]
+
+
+def youngest(pid):
+    """The last process of the line that begins with `pid`."""
+    with contextlib.suppress(OSError):  # one that ended just now
+        while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            pid = int(children[-1])
+    return pid
+
+
+def test_what_is_killed_from_outside_is_tried_once_more_and_then_missing():
+    sleep = Code("import time\ntime.sleep(60)", TEST)
+    killed = 0
+    with Sandbox(limits=Limits(wall_seconds=60), workers=1) as sandbox, ThreadPoolExecutor(1) as threads:
+        sandbox.run([Code("pass")])
+        # The worker, and the first process of its namespace: a check is the one behind them.
+        worker = sandbox._all[0].process.pid
+        resting = youngest(worker)
+        waiting = threads.submit(sandbox.run, [sleep])
+        while not waiting.done():
+            time.sleep(0.05)
+            if (one := youngest(worker)) not in (worker, resting):
+                os.kill(one, signal.SIGKILL)
+                killed += 1
+    (found,) = waiting.result()
+    assert killed == 2
+    assert found.status == "busy"
+    assert math.isnan(checks._rewarded(found).value)
 
 
 def child(seconds):

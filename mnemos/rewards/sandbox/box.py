@@ -81,11 +81,10 @@ class Query:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a check ended. status: passed; failed (an exception, other rows); left early (exit before the
-    end); time, memory, output (a limit); killed (a signal, e.g. of a crash); bad reference (the reference
-    query fails, or the tests cannot be met), busy (the machine did not let it run to its end) and broken (the sandbox
-    itself failed), which say nothing about the answer. detail: in words, general ones before a colon.
-    output: what it printed."""
+    """How a check ended. status: passed; failed (an exception, other rows); left early (exit before the end); time,
+    memory, output (a limit); killed (a signal, e.g. of a crash); and what says nothing about the answer: bad reference
+    (the reference query fails, or the tests cannot be met), busy (the machine did not let it run to its end, or ended
+    it), broken (the sandbox itself failed). detail: in words, general ones before a colon. output: what it printed."""
 
     status: Status
     detail: str = ""
@@ -153,9 +152,9 @@ class _Worker:
         self.root: tempfile.TemporaryDirectory[str] | None = None
 
     def check(self, check: Code | Query) -> Outcome:
-        """How it ends; tried once more where the machine was too busy the first time."""
+        """How it ends; tried once more where the machine was too busy the first time, or its process was lost."""
         found = self._once(check)
-        return self._once(check) if found.status == "busy" else found
+        return self._once(check) if found.status in ("busy", "broken") else found
 
     def _once(self, check: Code | Query) -> Outcome:
         limits, token = self.box.limits, secrets.token_hex(16)

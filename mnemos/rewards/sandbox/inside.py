@@ -99,7 +99,12 @@ def carry_out(job: dict[str, Any], level: str, root: str, processes: int | None)
         os.close(end)
     # The kernel ends a process over its limit by SIGXCPU, and a second later by SIGKILL.
     signalled = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-    by_kernel = "time" if signalled == signal.SIGXCPU or (signalled and used >= job["cpu_seconds"]) else None
+    by_kernel = None
+    if signalled == signal.SIGXCPU or (signalled and used >= job["cpu_seconds"]):
+        by_kernel = "time"
+    elif signalled == signal.SIGKILL:
+        # No process in here can send it: it came from outside, as where the machine has no memory left.
+        by_kernel = "busy"
     return {
         "ended": ended or late or by_kernel,
         "signal": signalled,

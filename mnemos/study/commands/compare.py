@@ -44,7 +44,7 @@ def compare(
     from mnemos.models.load import Checkpoint
     from mnemos.study.experiment import health_suites
     from mnemos.study.paths import model_location
-    from mnemos.study.preflight import check_model, check_suites
+    from mnemos.study.preflight import check_model, check_suites, try_items
     from mnemos.train.quiet import hushed
 
     here = Path.cwd()
@@ -67,11 +67,12 @@ def compare(
         renderers = [_renderer(handle) for handle in handles]
         for handle, renderer in zip(handles, renderers, strict=True):
             check_model(handle, renderer)
-    for line in check_suites(everything, renderers[0]):
-        if not quiet:
-            print(line, file=sys.stderr)
+    check_suites(everything, renderers[0])
     frozen = [_frozen(*side, everything, roles) for side in zip(handles, renderers, strict=True)]
     refuse_differences(*frozen, allow=("template_fingerprint", "first_tokens") if allow_template_change else ())
+    for line in try_items(everything):
+        if not quiet:
+            print(line, file=sys.stderr)
     base, later = _measured(handles, everything, quiet)
     results = _results(everything, roles, handles, (base, later), frozen[0])
     return _save(results, (base, later), out)
