@@ -208,9 +208,9 @@ def _fate(changes: Sequence[Change]) -> list[str]:
     groups = {verdict: [change for change in changes if change.verdict == verdict] for verdict in TONES}
     clauses = []
     if groups["lost"]:
-        clauses.append(f"lost {_amounts(_by_size(groups['lost']))}")
+        clauses += [f"lost {_amounts(_by_size(groups['lost']))}", *_unproven(changes)]
     elif groups["cannot tell"]:
-        clauses.append(_unproven(changes) or "no loss proven")
+        clauses += _unproven(changes) or ["no loss proven"]
     if groups["gained"]:
         clauses.append(f"gained {_amounts(_by_size(groups['gained']))}")
     if groups["kept"]:
@@ -221,10 +221,10 @@ def _fate(changes: Sequence[Change]) -> list[str]:
     return clauses
 
 
-def _unproven(changes: Sequence[Change]) -> str:
-    """Losses that each show by themselves and not once corrected; empty where there are none."""
+def _unproven(changes: Sequence[Change]) -> list[str]:
+    """Losses that each show by themselves and not once corrected, as one clause or none."""
     some = [change for change in changes if change.suspected]
-    return f"may have lost {_amounts(_by_size(some))} (not proven beside the other suites)" if some else ""
+    return [f"may have lost {_amounts(_by_size(some))} (not proven beside the other suites)"] if some else []
 
 
 def _names(changes: Sequence[Change], word: str = "and") -> str:

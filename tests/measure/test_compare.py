@@ -116,6 +116,18 @@ def test_holm_is_applied_over_the_suites_of_an_arm() -> None:
     assert found[0].verdict == "cannot tell"
 
 
+def test_only_p_is_corrected_and_an_interval_is_its_suites_own() -> None:
+    before = {n: scores([1.0] * 60, n) for n in "abcde"}
+    after = {n: scores([0.0] * 9 + [1.0] * 51, n) for n in before}
+    alone = one([1.0] * 60, [0.0] * 9 + [1.0] * 51)
+    for found in comparisons([suite(n) for n in before], before, {0: after}, arm="a", roles={}):
+        assert (found.low, found.high, found.p) == (alone.low, alone.high, alone.p)
+        assert alone.p_holm is not None
+        assert found.p_holm == pytest.approx(5 * alone.p_holm)
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert "p is Holm-corrected over suites, the intervals are not" in " ".join(readme.split())
+
+
 def test_health_suites_weaken_no_verdict() -> None:
     """Six of six lost (p = 0.031) stays proven beside suites that decide nothing."""
     before = {n: scores([1.0] * 6, n) for n in ("json", "stop", "repetition", "kl")}

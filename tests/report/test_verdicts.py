@@ -126,6 +126,9 @@ def test_a_loss_shown_alone_is_not_said_to_be_no_loss() -> None:
     facts = read({"kind": "compare", "comparisons": rows})
     assert headline(facts) == "The model after may have lost json: shown alone, not proven beside 1 other suite."
     assert sentence(facts.arms[0]).startswith("may have lost json 70.0 points (not proven beside the other suites)")
+    lost = {**row, "suite": "sums", "verdict": "lost", "p_holm": 0.01}
+    told = sentence(read({"comparisons": [lost, *rows]}).arms[0])
+    assert told.startswith("lost sums 70.0 points; may have lost json 70.0 points (not proven beside the other suites)")
 
 
 def test_a_studys_headline_does_not_say_no_loss_where_one_shows_alone() -> None:
