@@ -77,6 +77,17 @@ def test_right_options_by_index_or_text(answer: Any, true: tuple[int, ...]) -> N
     assert found.items[0].true == true
 
 
+@pytest.mark.parametrize("kind", ["choice", "mc1", "mc2", "generated", "refusal"])
+def test_an_empty_prompt_may_be_asked_and_an_empty_text_may_not(kind: str) -> None:
+    wanted = {"generated": {"answer": "x"}, "refusal": {"expect": "answer"}}
+    item = wanted.get(kind, {"options": ["a", "b"], "answer": 0})
+    for chat, role in ((False, "prompt"), (True, "user")):
+        (turn,) = one(kind=kind, chat=chat, items=[{"prompt": "", **item}]).items[0].prompt.turns
+        assert (turn.role, turn.content) == (role, "")
+    with pytest.raises(DataError, match="must be a text that is not empty"):
+        one(kind="bits_per_byte", items=[{"text": ""}])
+
+
 def test_number_options_match_by_value() -> None:
     found = one(kind="choice", items=[{"prompt": "?", "options": [3, 4, 5], "answer": 4}])
     assert found.items[0].true == (1,)
