@@ -25,6 +25,9 @@ date that the Llama 3 templates themselves fall back on."""
 _DATED = re.compile(r"strftime_now\(\s*(?:'([^']*)'|\"([^\"]*)\")\s*\)")
 
 
+WAYS_TO_CALL: tuple[tuple[str | None, bool], ...] = (("", False), (None, False), ("", True), (None, True))
+
+
 class Template:
     """A tokenizer's chat template as a function from turns to text.
 
@@ -48,12 +51,17 @@ class Template:
             ) from None
         self.row, self.options = row, {**options, **row}
         try_template(self.source, {**tokenizer.special_tokens_map, **options}, tokenizer.name_or_path)
-        self._empty: str | None = ""
-        if "tool_calls" in self.source:
-            self._empty = self._content_beside_calls()
+        self._calls: tuple[str | None, bool] = WAYS_TO_CALL[0]
+        if self._knows("tool_calls"):
+            self._calls = self._way_to_call()
 
     def text(
-        self, turns: Sequence[Turn], *, generation: bool = False, where: str = "the conversation", **others: Any
+        self,
+        turns: Sequence[Turn],
+        *,
+        generation: bool = False,
+        where: str = "the conversation",
+        others: Mapping[str, Any] | None = None,
     ) -> str:
         """The rendered text, with the generation prompt if asked. others: variables in place of the template's own.
         Raises DataError when the template refuses."""
@@ -64,7 +72,7 @@ class Template:
                 chat_template=self.source,
                 tokenize=False,
                 add_generation_prompt=generation,
-                **{**self.options, **others},
+                **{**self.options, **(others or {})},
             )
         except MemoryError:
             raise
@@ -75,22 +83,28 @@ class Template:
 
     def _message(self, turn: Turn) -> dict[str, Any]:
         message = turn.message()
-        if not turn.content and "tool_calls" in message:
-            message["content"] = self._empty
+        if "tool_calls" in message:
+            empty, as_text = self._calls
+            message["content"] = turn.content or empty
+            for call in message["tool_calls"] if as_text else ():
+                call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
         return message
 
-    def _content_beside_calls(self) -> str | None:
-        """How an answer that only calls tools says that it has no content: by an empty text, which is what servers
-        hand on, or by no content at all (None), for templates that look for calls only then."""
-        call = {"id": "call00000", "type": "function", "function": {"name": "probe", "arguments": {"a": "b"}}}
+    def _way_to_call(self) -> tuple[str | None, bool]:
+        """How the template takes an answer that only calls tools: with an empty content, which is what servers hand
+        on, or with none, for templates that look for calls only then; its arguments as an object, or (True) as JSON
+        text, for templates that join it to other text (DeepSeek's). The first way that shows the call."""
+        function = {"name": "probe", "arguments": {"a": "told"}}
+        call = {"id": "call00000", "type": "function", "function": function}
         turns = [Turn("user", "a"), Turn("assistant", "", fields=frozen({"tool_calls": [call]}))]
-        for self._empty in ("", None):
+        for self._calls in WAYS_TO_CALL:
             try:
-                if "probe" in self.text(turns):
-                    return self._empty
+                text = self.text(turns)
             except DataError:
                 continue
-        return ""
+            if "probe" in text and "told" in text:
+                return self._calls
+        return WAYS_TO_CALL[0]
 
     def refuse_unused(self, turns: Sequence[Turn], where: str) -> None:
         """DataError where the template has no use for what the row gives it: tools, a variable, or a field in which
@@ -104,7 +118,9 @@ class Template:
                 raise DataError(
                     f"{where}: chat_template_kwargs.{name}", "is no variable of the chat template", "take it out"
                 )
-        if "tools" in self.row and self.text(turns, where=where) == self.text(turns, where=where, tools=None):
+        if "tools" in self.row and self.text(turns, where=where) == self.text(
+            turns, where=where, others={"tools": None}
+        ):
             raise DataError(
                 f"{where}: tools",
                 "is ignored by the chat template, so they would be learned as if absent",
@@ -137,7 +153,7 @@ class Template:
             return json.loads(said)
 
         others = [replace(turn, fields=frozen(marked(thawed(turn.fields)))) for turn in turns]
-        found = self.text(others, generation=generation, where=where, **marked(self.row))
+        found = self.text(others, generation=generation, where=where, others=marked(self.row))
         spans: list[Span] = []
         rest, at = found, 0
         while met := re.search("\ue002([0-9]+)\ue003", rest):

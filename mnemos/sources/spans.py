@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from mnemos.core.errors import DataError
@@ -142,21 +142,28 @@ class Spans:
     def _locate_calls(self, text: str, turns: Sequence[Turn], i: int, found: Mapping[int, Span] | None) -> Span | None:
         """Where a turn stands that calls tools or has its reasoning in a field of its own: behind what the generation
         prompt, and before what the end of the turn, writes after the last content before it. None where the turn
-        comes out otherwise when others follow it. found: where the contents of plain turns stand."""
+        comes out otherwise when others follow it, its reasoning aside. found: where the contents of plain turns
+        stand."""
+        if found is None:
+            return None
         marked = self._marked(turns)
-        last = max((k for k in found if k < i), key=lambda k: found[k], default=None) if found else None
-        known = "" if last is None else mark(last)
-        try:
-            prompt, whole = self.template.text(marked[:i], generation=True), self.template.text(marked[: i + 1])
-        except DataError:
-            return None
-        if found is None or known not in prompt or known not in whole:
-            return None
-        at = found[last][1] if last is not None else 0
-        prompt, whole = (one.rpartition(known)[2] if known else one for one in (prompt, whole))
-        # Behind a thought that the generation prompt opens, and this turn has not, both differ.
-        start, end = at + _same(text[at:], prompt), at + len(whole) - self._length_of_stop(turns[:i], whole)
-        return (start, end) if text[at:end] == whole[: end - at] and start <= end else None
+        last = max((k for k in found if k < i), key=lambda k: found[k], default=None)
+        known, at = ("", 0) if last is None else (mark(last), found[last][1])
+        bare = replace(turns[i], fields=tuple(one for one in turns[i].fields if one[0] not in REASONING))
+        for form in (turns[i], bare):
+            try:
+                prompt = self.template.text(marked[:i], generation=True)
+                whole = self.template.text((*marked[:i], form))
+            except DataError:
+                continue
+            if known not in prompt or known not in whole:
+                continue
+            prompt, whole = (one.rpartition(known)[2] if known else one for one in (prompt, whole))
+            # Behind a thought that the generation prompt opens, and this turn has not, both differ.
+            start, end = at + _same(text[at:], prompt), at + len(whole) - self._length_of_stop(turns[:i], whole)
+            if text[at:end] == whole[: end - at] and start <= end:
+                return start, end
+        return None
 
     def _length_of_stop(self, before: Sequence[Turn], text: str) -> int:
         """Characters at the end of a conversation that end its last turn: those that end a plain answer too, or else a

@@ -18,9 +18,9 @@ COLUMNS = frozenset({"tools", "functions", "chat_template_kwargs"})
 """Columns that chat formats read beside their own; functions is OpenAI's older name of tools."""
 
 RESERVED = frozenset(
-    {"conversation", "messages", "tools", "chat_template", "add_generation_prompt", "continue_final_message"}
-    | {"tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict"}
-    | {"return_assistant_tokens_mask", "tokenizer_kwargs"}
+    {"self", "conversation", "messages", "tools", "chat_template", "add_generation_prompt", "continue_final_message"}
+    | {"tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict", "tokenizer_kwargs"}
+    | {"return_assistant_tokens_mask", "sanitize_control_tokens"}
 )
 """Arguments of apply_chat_template that are no variables of the template."""
 

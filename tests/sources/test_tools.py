@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,13 @@ from mnemos.core.errors import DataError
 from mnemos.core.nouns import Example, Prompt, Turn, frozen
 from mnemos.measure.suite import load_suites
 from mnemos.models.server import chat, prompt_seed
+from mnemos.sources.messages import conversation
 from mnemos.sources.read import read
 from mnemos.sources.render import Renderer
 from mnemos.sources.write import Kept, keep, row_of
 from tests.sources.families import marked
 from tests.sources.test_read import contained, one, write
+from tests.sources.test_render import peer_templates
 from tests.tiny import tiny_tokenizer
 
 # In the manner of Hermes and Qwen2.5: tools in the system turn, calls and results as JSON between tags.
@@ -373,6 +377,66 @@ def test_rows_with_tools_are_written_and_read_back(tmp_path: Path) -> None:
     keep(tmp_path / "kept.jsonl", [example])
     assert list(Kept(tmp_path / "kept.jsonl")) == [example]
     assert source.fingerprint
+
+
+PEERS = [path for path in peer_templates() if "_training" not in path.stem]
+
+
+@pytest.mark.parametrize("path", PEERS, ids=lambda path: path.stem)
+def test_templates_of_real_models_with_tools(path: Path) -> None:
+    made = tiny_tokenizer(chat=False)
+    made.chat_template = source = path.read_text(encoding="utf-8")
+    special = re.findall(r"<[|｜][^'\"<>{}\n]{1,40}[|｜]>|<(?:start|end)_of_turn>|<turn\|>|<\|turn>", source)
+    made.add_special_tokens({"additional_special_tokens": sorted(set(special))})
+    renderer = Renderer(made)
+    said = conversation(MESSAGES, "messages")
+    example = Example("1", "messages", said, variables=frozen({"tools": [WEATHER]}))
+    if "tool_calls" not in source:
+        with pytest.raises(DataError, match="tool_calls: is dropped"):
+            renderer.render(example)
+        return
+    tools: Any = [WEATHER]
+    theirs = [dict(message) for message in MESSAGES]
+    if path.stem in ("deepseek_r1_distill", "deepseekv3", "lfm2"):  # They show calls, or results, and no tools.
+        with pytest.raises(DataError, match=r"tools: is ignored|tool_calls: is dropped"):
+            renderer.render(example)
+        if path.stem != "deepseekv3":
+            return
+        # Its template joins arguments to text.
+        theirs[1], tools, example = {**theirs[1], "tool_calls": [TEXTUAL]}, None, replace(example, variables=())
+    tokens = renderer.render(example)
+    wanted = made.apply_chat_template(theirs, tools=tools, return_dict=False, chat_template=renderer.template.source)
+    ids = tokens.ids.tolist()
+    assert ids[: len(wanted)] == wanted
+    assert len(ids) - len(wanted) == int(path.stem == "glm4moe")
+    learned = re.findall("⟦(.*?)⟧", marked(tokens, made), re.DOTALL)
+    for text, parts in zip(learned, [("weather", "Zürich"), ("It rains.",), ("Gladly.",)], strict=True):
+        assert all(part in text for part in parts)
+        assert re.search(r"<[^<>]+>$", text)
+        assert "Weather?" not in text
+
+
+def test_reasoning_that_is_dropped_before_a_call_leaves_the_call() -> None:
+    """In the manner of gpt-oss: strict about results, and without the reasoning of calls that were answered."""
+    strict = MISTRAL.replace(
+        "{{- '[TOOL_CALLS][' }}", "{%- if loop.last %}{{ message.reasoning_content }}{% endif %}{{- '[TOOL_CALLS][' }}"
+    )
+    made = tiny_tokenizer(chat=False)
+    made.add_special_tokens({"additional_special_tokens": SPECIAL[MISTRAL]})
+    made.chat_template = strict
+    fields = frozen({"reasoning_content": "Hm.", "tool_calls": [CALL]})
+    said = (
+        Turn("user", "Weather?"),
+        Turn("assistant", "", fields=fields),
+        Turn("tool", "rain", fields=frozen({"tool_call_id": "abcdef123"})),
+        Turn("assistant", "It rains."),
+    )
+    renderer = Renderer(made)
+    example = Example("1", "messages", said)
+    call = '[TOOL_CALLS][{"name": "weather", "arguments": {"city": "Zürich"}, "id": "abcdef123"}]'
+    assert renderer.rewritten(example) == {1: call}
+    assert f"⟦{call}<|eos|>⟧" in marked(renderer.render(example), made)
+    assert f"⟦Hm.{call}<|eos|>⟧" in marked(renderer.render(Example("1", "messages", said[:2])), made)
 
 
 def test_servers_are_given_tools_ids_and_arguments_as_text() -> None:
