@@ -15,11 +15,13 @@ from mnemos.core.reward import Rewarded, missing
 from mnemos.rewards import fences
 from mnemos.rewards.sandbox.box import Code, Outcome, Query, Sandbox, shared
 from mnemos.rewards.sandbox.programs import PLACE as PLACE
-from mnemos.rewards.verifiers import VERIFIERS
+from mnemos.rewards.verifiers import LONGEST, VERIFIERS
 
 CHECKS = ("code", "sql")
 """Names of these verifiers in `match:` and `verifier:`."""
 
+MOST_FENCES = 50
+"""Fences of an answer that are tried."""
 PYTHON, SQL = ("python", "python3", "py", "py3"), ("sql", "sqlite", "sqlite3")
 """Languages of Markdown fences in which an answer may stand."""
 
@@ -57,10 +59,15 @@ def scores(
     # Tests that are at fault by themselves say so beside each answer; what only a trial shows is tried once.
     tried = dict.fromkeys(zip(references, known, strict=True)) if name == "sql" or solutions else {}
     faults = dict(zip(tried, trials(name, [r for r, _ in tried], database, [s for _, s in tried]), strict=True))
-    made = [_check(name, *pair, database) for pair in zip(answers, references, strict=True)]
-    found = [_rewarded(one) for one in _box(database).run(made)]
-    lost = [faults[pair].fault if pair in faults else None for pair in zip(references, known, strict=True)]
-    return [one if fault is None else missing(fault) for one, fault in zip(found, lost, strict=True)]
+    rows = list(zip(answers, references, known, strict=True))
+    lost = [_too_long(answer) or faults.get((reference, one), Trial()).fault for answer, reference, one in rows]
+    made = [_check(name, *row[:2], database) for row, fault in zip(rows, lost, strict=True) if fault is None]
+    found = iter(_box(database).run(made))
+    return [_rewarded(next(found)) if fault is None else missing(fault) for fault in lost]
+
+
+def _too_long(answer: str) -> str | None:
+    return f"an answer of more than {LONGEST:,} characters" if len(answer) > LONGEST else None
 
 
 _TRIED: dict[str, Trial] = {}
@@ -126,8 +133,8 @@ def _query(database: str, answer: str, reference: str) -> Query:
 def candidates(answer: str, languages: Collection[str]) -> list[str]:
     """What may be meant by the answer, in the order in which it is tried: all of it; the Markdown fences in it, those
     of the language first; what stands before the first one, which may only be the end of one that the prompt began."""
-    found = [answer, *fences.ranked(answer, languages), fences.before(answer)]
-    return [answer, *dict.fromkeys(one for one in found[1:] if one.strip() and one != answer)]
+    found = [*fences.ranked(answer, languages)[:MOST_FENCES], fences.before(answer)]
+    return [answer, *dict.fromkeys(one for one in found if one.strip() and one != answer)]
 
 
 _DOUBT = ("busy", "broken")

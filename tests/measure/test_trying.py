@@ -29,7 +29,7 @@ ITEMS = [
     {"id": "refuses", "prompt": "f", "answer": "assert f(1) == 3", "solution": RIGHT},
     {"id": "empty", "prompt": "f", "answer": "def check(f):\n    assert f(1) == 2"},
 ]
-CODE = {"name": "programs", "kind": "generated", "match": "code", "items": ITEMS}
+CODE = {"name": "programs", "kind": "generated", "match": "code", "max_new_tokens": 4, "items": ITEMS}
 LINES = [
     "2 of 7 items will be missing: the tests do not compile (short, short too)",
     "1 of 7 items will be missing: the tests import no_such_module, which the sandbox lacks (lacking)",

@@ -69,3 +69,12 @@ def test_what_stands_before_a_fence():
     assert fences.before("a\r\nb\r\n```\nc") == "a\nb"
     assert fences.before("a `b` ```c``` d\ne") == "a `b` ```c``` d\ne"
     assert fences.before("") == ""
+
+
+@pytest.mark.skipif(not namespaces(), reason="the kernel gives users no namespaces here")
+def test_answers_without_end_have_a_reason_in_bounded_time():
+    many, long = "```python\n1\n```\n" * 20_000, "x" * 300_000
+    found = checks.scores("code", [many[:190_000], long, "\ud800```\n\ud800", "(" * 100_000], ["assert f(1) == 2"] * 4)
+    assert [one.reason for one in found] == [None, "an answer of more than 200,000 characters", None, None]
+    assert [one.value for one in found if one.reason is None] == [0.0, 0.0, 0.0]
+    assert len(checks.candidates(many, checks.PYTHON)) <= checks.MOST_FENCES + 2

@@ -3,12 +3,14 @@
 import ast
 import gzip
 import json
+import textwrap
 from types import MappingProxyType
 
 import pytest
 
 from mnemos.core.nouns import Answer
 from mnemos.measure.ask import score
+from mnemos.measure.kinds import KINDS
 from mnemos.measure.suite import load_suites
 from mnemos.rewards import checks
 from tests.rewards.test_sandbox import namespaces
@@ -63,6 +65,37 @@ def test_all_canonical_solutions_pass_and_empty_ones_fail(problems):
     assert len(problems) == 164
     assert [one.value for one in right] == [1.0] * 164
     assert [one.value for one in empty] == [0.0] * 164
+
+
+FORMS = {
+    "a body": "{body}",
+    "a function": "{head}{body}",
+    "a chat": "Here you are:\n\n```python\n{head}{body}```\n\nFor example:\n```\n>>> {name}(…)\n```\n```\n1\n```",
+    "opened by the prompt": "{head}{body}\n```\nThis solves it.",
+    "Windows' line ends": "```Python title=answer\r\n{head}{body}\r\n```",
+    "in a list": "1. So:\n   ~~~\n{indented}\n   ~~~",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_solutions_pass_in_whatever_form_they_are_written(problems, form):
+    answers = []
+    for problem in problems:
+        head, body, name = problem["prompt"], problem["canonical_solution"], problem["entry_point"]
+        indented = textwrap.indent(head + body, "   ")
+        answers.append(FORMS[form].format(head=head, body=body, name=name, indented=indented))
+    found = checks.scores("code", answers, [reference(problem) for problem in problems])
+    assert [problem["task_id"] for problem, one in zip(problems, found, strict=True) if one.value != 1] == []
+
+
+def test_no_tests_of_real_problems_are_at_fault(problems, tmp_path):
+    items = [
+        {"id": p["task_id"], "prompt": p["prompt"], "answer": reference(p), "canonical": p["canonical_solution"]}
+        for p in problems
+    ]
+    spec = {"name": "programs", "kind": "generated", "match": "code", "columns": {"solution": "canonical"}}
+    (suite,) = load_suites([{**spec, "items": items}], tmp_path)
+    assert KINDS[suite.kind].tried(suite.settings, suite.items) == []
 
 
 def test_mutated_solutions_fail(problems):
