@@ -71,7 +71,9 @@ def _turn(message: Any, where: str) -> Turn:
     for field in REFUSED:
         if message.get(field):
             refuse("unsupported field", f"{where}.{field}", "cannot be honoured here", "take it out, or the row")
-    fields: dict[str, Any] = {name: message[name] for name in FIELDS if message.get(name) not in (None, "")}
+    fields: dict[str, Any] = {
+        name: text_of(message[name], f"{where}.{name}") for name in FIELDS if message.get(name) not in (None, "")
+    }
     content = message.get("content", message.get("value"))
     alone = said.lower() in CALLS
     calls = _calls(message, content if alone else None, where)

@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 from mnemos.core.errors import DataError, UsageError, nearest
 from mnemos.core.fingerprint import file_fingerprint, fingerprint
-from mnemos.core.nouns import Example
+from mnemos.core.nouns import Example, Source
 from mnemos.sources.bad_row import RowError
 from mnemos.sources.files import SUFFIXES, Raw, count_rows, data_files, is_text, rows_of, text_unit
 from mnemos.sources.formats import COLUMNS, FORMATS, detect, example_of
+from mnemos.sources.generated import inside
 from mnemos.sources.hub import HubDataset, SavedDataset, is_saved
 from mnemos.sources.thumbs import ASKED, Labels, labels_of, unclear
 from mnemos.sources.tools import COLUMNS as BESIDE
@@ -237,6 +238,15 @@ class FileSource:
         taken = set(self.columns.values())
         value = {key: item for key, item in theirs.items() if key not in taken and key not in self.columns}
         return Raw(raw.where, raw.id, {**value, **{ours: theirs[their] for ours, their in self.columns.items()}})
+
+
+def skipped(source: Source) -> Counter[str]:
+    """Of everything read inside a source, by its last pass: how many rows were skipped, by reason."""
+    found: Counter[str] = Counter()
+    for one in inside(source):
+        if isinstance(one, FileSource):
+            found.update({f"skipped: {reason}": n for reason, n in one.counts.items() if reason != "rows"})
+    return found
 
 
 def _guess(rows: Sequence[Mapping[str, Any]]) -> str:

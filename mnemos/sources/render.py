@@ -123,7 +123,6 @@ class Renderer:
         if all(turn.role in RAW_ROLES for turn in example.turns):
             return {}
         found = self._of(example.variables)
-        found.template.refuse_unused(example.turns, place_of(example))
         located = found.locate(example.turns, place_of(example))
         return {i: located.text[slice(*located.written[i])] for i in located.rewritten if example.turns[i].learn}
 
@@ -206,7 +205,6 @@ class Renderer:
         """The rendered chat and the positions of its end-of-turn tokens."""
         found = self._of(variables)
         template = found.template
-        template.refuse_unused(turns, where)
         located = found.locate(turns, where)
         plain = self._spelled(template, located.text, turns, where=where)
         silent = (i for i, turn in enumerate(turns) if not turn.learn and i not in located.written)

@@ -74,6 +74,7 @@ class Spans:
         return self._last[1]
 
     def _locate(self, turns: Sequence[Turn], where: str) -> Located:
+        self.template.refuse_unused(turns, where)
         text = self.template.text(turns, where=where)
         skeleton = self._skeleton(turns, where)
         contents = _align(text, turns, skeleton) if skeleton else None

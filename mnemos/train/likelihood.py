@@ -89,6 +89,7 @@ def train(
     cannot be loaded or its loss stops being finite, UsageError for settings that transformers
     refuses, RunError when the disk is full. Ctrl-C leaves the last checkpoint complete.
     """
+    from mnemos.sources.read import skipped
     from mnemos.sources.render import Renderer
     from mnemos.train.stage import TrainedStage
     from mnemos.weights.checkpoint import load_tokenizer
@@ -100,6 +101,7 @@ def train(
         tokenizer = load_tokenizer(plan.before.path, trust_remote_code=consent(plan.before)["trust_remote_code"])
         renderer = Renderer(tokenizer)
         prepared: Prepared = draw.prepare(plan, renderer)
+        prepared.counts.update(skipped(plan.examples))
         peak.phase("load")
         trainer = _trainer(plan, prepared, draw.Batches, tokenizer, out)
         trainer.stage = TrainedStage(trainer, renderer, prepared.counts, prepared.longest)

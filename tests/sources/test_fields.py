@@ -9,7 +9,8 @@ import pytest
 
 from mnemos.core.errors import DataError
 from mnemos.core.nouns import Example, Turn
-from mnemos.sources.read import read
+from mnemos.sources.mix import Joined
+from mnemos.sources.read import read, skipped
 from mnemos.sources.render import Renderer
 from tests.sources.families import tokenizer, turns
 from tests.sources.test_read import MESSAGES, NO, A, U, one, write
@@ -37,6 +38,7 @@ def test_the_loss_of_a_message_is_turned_off_in_every_spelling(tmp_path: Path, f
         (1, {"loss": "no"}, r"messages\[1\]\.loss = 'no': must be 0 or 1"),
         (1, {"loss": False, "weight": 1}, r"messages\[1\]: loss and weight: say different things"),
         (0, {"train": True}, r"messages\[0\]\.train = true \(user\): cannot be honoured(.|\n)*output_only"),
+        (1, {"reasoning_content": ["Hm."]}, r"messages\[1\]\.reasoning_content = \['Hm\.'\]: must be text"),
         (1, {"train_detail": [{"begin_offset": 0}]}, r"messages\[1\]\.train_detail: cannot be honoured"),
         (1, {"content": None, "refusal": "No."}, r"messages\[1\]\.refusal: cannot be honoured"),
         (0, {"images": ["a.png"]}, r"messages\[0\]\.images: cannot be learned from"),
@@ -68,6 +70,14 @@ def test_a_prompt_exempt_from_the_loss_has_no_weight_where_prompts_count() -> No
     assert made.decode(tokens.ids[silent].tolist()) == "Sure?"
     assert tokens.ids.tolist() == plain.ids.tolist()
     assert tokens.output.tolist() == plain.output.tolist()
+
+
+def test_skipped_rows_are_counted_for_a_training(tmp_path: Path) -> None:
+    bad = [{"messages": MESSAGES, "images": ["a.png"]}, {"messages": [MESSAGES[0], {**MESSAGES[1], "weight": 0.5}]}]
+    first = read(write(tmp_path, [{"messages": MESSAGES}, *bad, bad[0]]), on_bad="skip")
+    source = Joined((first, read(write(tmp_path, [{"messages": MESSAGES}], "other.jsonl"))))
+    assert len(list(source)) == 2
+    assert skipped(source) == {"skipped: unsupported media": 2, "skipped: wrong type": 1}
 
 
 PICTURES: list[tuple[dict[str, Any], str]] = [
