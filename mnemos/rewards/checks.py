@@ -103,6 +103,8 @@ def _trial(name: str, alone: Outcome, solved: Outcome | None) -> Trial | None:
             return Trial(_reason(one))
     if name == "sql":
         return Trial(None if alone.status == "passed" else f"the reference query is {alone.detail or alone.status}")
+    if alone.status in ("time", "memory", "output"):
+        return Trial(f"the tests alone are over the limit of {alone.status}")
     if solved is not None and solved.status != "passed":
         return Trial("the tests do not accept the known solution")
     return Trial(None, empty_passes=alone.status == "passed")

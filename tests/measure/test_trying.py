@@ -27,14 +27,16 @@ ITEMS = [
     {"id": "short too", "prompt": "f", "answer": "assert f(3)=="},
     {"id": "lacking", "prompt": "f", "answer": f"import no_such_module\n{TEST}"},
     {"id": "refuses", "prompt": "f", "answer": "assert f(1) == 3", "solution": RIGHT},
+    {"id": "slow", "prompt": "f", "answer": "while True: pass"},
     {"id": "empty", "prompt": "f", "answer": "def check(f):\n    assert f(1) == 2"},
 ]
 CODE = {"name": "programs", "kind": "generated", "match": "code", "max_new_tokens": 4, "items": ITEMS}
 LINES = [
-    "2 of 7 items will be missing: the tests do not compile (short, short too)",
-    "1 of 7 items will be missing: the tests import no_such_module, which the sandbox lacks (lacking)",
-    "1 of 7 items will be missing: the tests do not accept the known solution (refuses)",
-    "1 of 7 items are right whatever the answer is: their tests accept an empty one (empty)",
+    "2 of 8 items will be missing: the tests do not compile (short, short too)",
+    "1 of 8 items will be missing: the tests import no_such_module, which the sandbox lacks (lacking)",
+    "1 of 8 items will be missing: the tests do not accept the known solution (refuses)",
+    "1 of 8 items will be missing: the tests alone are over the limit of time (slow)",
+    "1 of 8 items are right whatever the answer is: their tests accept an empty one (empty)",
 ]
 
 
@@ -53,6 +55,7 @@ def test_faults_are_found_before_an_answer_is_there_and_are_missing_beside_one(t
         "short too": "the tests do not compile",
         "lacking": "the tests import no_such_module, which the sandbox lacks",
         "refuses": "the tests do not accept the known solution",
+        "slow": "the tests alone are over the limit of time",
     }
 
 

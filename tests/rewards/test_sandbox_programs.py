@@ -28,6 +28,22 @@ CASES = {
     "an import in a function that nobody calls": (RIGHT, f"def g():\n    import no_such_module\n{TEST}", 1),
     "an import that may fail": (RIGHT, f"try:\n    import no_such_module\nexcept ImportError:\n    pass\n{TEST}", 1),
     "an import for another Python": (RIGHT, f"import sys\nif not sys:\n    import no_such_module\n{TEST}", 1),
+    "an import before the answer": (RIGHT, f"import no_such_module\n# ANSWER\n{TEST}", NO_NUMPY),
+    "a module that the lines before make": (
+        RIGHT,
+        f"import sys\nsys.modules['no_such_module'] = sys\n# ANSWER\nimport no_such_module\n{TEST}",
+        1,
+    ),
+    "a module that the tests make": (
+        RIGHT,
+        f"import sys\nsys.modules['no_such_module'] = sys\nimport no_such_module\n{TEST}",
+        1,
+    ),
+    "tests at fault beside an answer that does not compile": (
+        "def f(",
+        f"open('/data.csv')\n# ANSWER\n{TEST}",
+        "the lines before the answer fail",
+    ),
     "lines before the answer that fail": (
         RIGHT,
         f"open('/data.csv')\n# ANSWER\n{TEST}",

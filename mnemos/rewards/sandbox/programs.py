@@ -84,22 +84,47 @@ def code(job: dict[str, Any]) -> bytes:
 def _prepared(job: dict[str, Any]) -> dict[str, Any]:
     """The answer and its tests, ready to run, in a module __main__ where everything before the answer has run. The
     job is emptied: it can be seen from within the answer."""
-    answers = [job.pop("answer"), *job.pop("others")]
-    frames, wanted = frames_of(job.pop("reference"))
+    answers, reference = [job.pop("answer"), *job.pop("others")], job.pop("reference")
     job.clear()
-    source, made, frame = chosen(answers, frames, wanted)
-    linecache.cache["<answer>"] = (len(source), None, source.splitlines(keepends=True), "<answer>")
-    names = _main_module()
+    frames, tree = frames_of(reference)
+    # Tests that make modules, or places to look for them, know what they do.
+    imports = [] if "sys.modules" in reference or "sys.path" in reference else list(_imports(tree, _named(tree)))
     try:
-        exec(frame.before, names)
-    except BaseException as error:
-        raise BadTests(f"the lines before the answer fail: {_words(error).decode(errors='replace')}") from None
+        source, made, frame = chosen(answers, frames, _named(tree) - _made(tree) - set(vars(builtins)))
+    except Exception:
+        # None of it compiles; but that says nothing where no answer could do better.
+        _begin(frames[0], imports)
+        raise
+    _begin(frame, imports)
+    linecache.cache["<answer>"] = (len(source), None, source.splitlines(keepends=True), "<answer>")
     return {"answer": made, "tests": marshal.dumps(frame.tests)}
 
 
-def chosen(
-    answers: Sequence[str], frames: Sequence[Frame], wanted: frozenset[str]
-) -> tuple[str, types.CodeType, Frame]:
+def _begin(frame: Frame, imports: Sequence[ast.Import | ast.ImportFrom]) -> None:
+    """Run what stands before the answer, in a new module __main__, and try what the tests import, before an answer
+    could spoil it. Raises BadTests for what fails: it would fail beside every answer."""
+    names = _main_module()
+    try:
+        exec(frame.before, names)
+    except ImportError as error:
+        raise _lacking(error, "a module") from None
+    except BaseException as error:
+        raise BadTests(f"the lines before the answer fail: {_words(error).decode(errors='replace')}") from None
+    for node in imports:
+        module = node.names[0].name if isinstance(node, ast.Import) else node.module
+        if module in ("__main__", "__future__") or getattr(node, "level", None):
+            continue
+        try:
+            exec(_compiled(ast.unparse(node), "<tests>", 0), {"__name__": "__main__"})
+        except Exception as error:
+            raise _lacking(error, str(module)) from None
+
+
+def _lacking(error: Exception, module: str) -> BadTests:
+    return BadTests(f"the tests import {getattr(error, 'name', None) or module}, which the sandbox lacks: {error}")
+
+
+def chosen(answers: Sequence[str], frames: Sequence[Frame], wanted: set[str]) -> tuple[str, types.CodeType, Frame]:
     """The first of the texts that compiles, in the first frame in which it does, and makes a name that the tests
     want; where none makes one, the first that compiles. Raises what compiling the first text raises."""
     fitting, fault = [], None
@@ -168,9 +193,9 @@ def _words(error: BaseException) -> bytes:
 # the parts --------------------------------------------------------------------------------------
 
 
-def frames_of(reference: str) -> tuple[list[Frame], frozenset[str]]:
-    """The ways in which an answer can stand in the reference, by itself first; and the names that the reference wants
-    of it. Raises BadTests for a reference that does not compile or whose imports fail."""
+def frames_of(reference: str) -> tuple[list[Frame], ast.Module]:
+    """The ways in which an answer can stand in the reference, by itself first; and the reference with nothing of
+    account in its place. Raises BadTests for one that does not compile."""
     lines = _LINE.split(reference)
     at = next((number for number, line in enumerate(lines) if line.strip() == PLACE), None)
     head, tail = ([], lines) if at is None else (lines[:at], lines[at + 1 :])
@@ -186,9 +211,7 @@ def frames_of(reference: str) -> tuple[list[Frame], frozenset[str]]:
         opening = "".join(f"{line}\n" for line in head[opens:])
         rest = "".join(f"\n{line}" for line in tail[:ends])
         frames[opens, ends] = Frame(before, opening, rest, _compiled_tests(behind, flags), flags)
-    tree, *_ = places[0]
-    _import_all(tree)
-    return list(frames.values()), _wanted(tree)
+    return list(frames.values()), places[0][0]
 
 
 def _places(head: Sequence[str], tail: Sequence[str], indent: str) -> list[tuple[ast.Module, int, int]]:
@@ -234,20 +257,6 @@ def _compiled_tests(text: str, flags: int) -> types.CodeType:
         raise BadTests(f"the tests do not compile: {error}") from None
 
 
-def _import_all(tree: ast.Module) -> None:
-    """Try what the tests import, before an answer could spoil it: what fails now fails for every answer."""
-    for node in _imports(tree, {one.id for one in ast.walk(tree) if isinstance(one, ast.Name)}):
-        names = [alias.name for alias in node.names]
-        module = node.module if isinstance(node, ast.ImportFrom) else names[0]
-        if module in ("__main__", "__future__") or getattr(node, "level", None):
-            continue
-        try:
-            exec(_compiled(ast.unparse(node), "<tests>", 0), {"__name__": "__main__"})
-        except Exception as error:
-            name = getattr(error, "name", None) or module
-            raise BadTests(f"the tests import {name}, which the sandbox lacks: {error}") from None
-
-
 def _imports(node: ast.AST, called: set[str]) -> Iterator[ast.Import | ast.ImportFrom]:
     """Imports that run whatever the answer is: not behind a condition, not where their failure is caught, not in
     functions that are never named again."""
@@ -259,10 +268,9 @@ def _imports(node: ast.AST, called: set[str]) -> Iterator[ast.Import | ast.Impor
             yield from _imports(child, called)
 
 
-def _wanted(tree: ast.Module) -> frozenset[str]:
-    """Names that the reference uses and does not make."""
-    used = {one.id for one in ast.walk(tree) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)}
-    return frozenset(used - _made(tree) - set(vars(builtins)))
+def _named(tree: ast.Module) -> set[str]:
+    """Names that are used anywhere in it."""
+    return {one.id for one in ast.walk(tree) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)}
 
 
 def _made(tree: ast.AST) -> set[str]:
