@@ -61,6 +61,8 @@ def explained(error: BaseException) -> MnemosError | None:
     """The error as mnemos says it; None for one that nobody foresaw."""
     if isinstance(error, OSError):
         return _of_the_system(error)
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop from"):  # as pathlib says ELOOP
+        return _of_the_system(OSError(errno.ELOOP, "", str(error).partition("'")[2].rstrip("'")))
     name = type(error).__name__
     where = place_of(error.__traceback__)
     at = f" (at {where})" if where else ""

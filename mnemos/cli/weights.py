@@ -179,7 +179,7 @@ def _bytes(text: str) -> int:
     factor = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
     try:
         size = int(float(match[1]) * 1000 ** factor[match[2].upper().removesuffix("B")]) if match else 0
-    except ValueError:
+    except (ValueError, OverflowError):
         size = 0
     if size < 1:
         raise UsageError(f"--shard-size {text}", "must be a size in bytes", "for example 5GB or 500MB")

@@ -172,7 +172,8 @@ class _Unzipped(io.RawIOBase):
 
 def _refuse_odd(head: bytes, label: str) -> None:
     if not head.strip():
-        raise DataError(label, "is empty", "give a file with at least one row")
+        begins = "begins with 4,096 bytes of white space" if len(head) == 4096 else "is empty"
+        raise DataError(label, begins, "give a file with at least one row")
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(label, "is UTF-16, not UTF-8", "convert it: iconv -f utf-16 -t utf-8 IN > OUT")
 

@@ -123,6 +123,9 @@ class FileSource:
             )
         if path.is_file():
             return (LocalFile(path, self.location, path.name.split(".")[0] or path.name),)
+        if path.exists():
+            bound = "is a pipe or a device, which cannot be read again"
+            raise DataError(self.location, bound, "save its rows in a file")
         if _HUB_ID.fullmatch(self.location) and not self.location.removesuffix(".gz").endswith(SUFFIXES):
             return (HubDataset(self.location, self.split),)
         near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []

@@ -52,8 +52,12 @@ def compare_vectors(
 ) -> Comparison:
     """Norms, cosines and sign conflicts of each layer of several differences, out of core.
 
-    Raises UsageError for a name that is not given, ModelError where the checkpoints share no tensor.
+    Raises UsageError for a name that is not given and a difference of nothing, ModelError where the
+    checkpoints share no tensor.
     """
+    for vector in vectors:
+        if not vector.names:
+            raise UsageError(f"{vector}", "is nothing: its checkpoints cancel", "write a difference of two")
     names = list(dict.fromkeys(name for vector in vectors for name in vector.names))
     for name in names:
         if name not in checkpoints:

@@ -82,6 +82,8 @@ class _alone:  # noqa: N801 - reads as a function
         try:
             self.lock.acquire(timeout=0)
         except Timeout:
+            if not Path(self.lock.lock_file).exists():  # filelock waits for a folder that takes no file, too
+                raise RunError(f"{self.out}", "cannot be written there", "choose another place") from None
             raise RunError(
                 f"{self.out}", "is being written by another process", "wait for it, or choose another place"
             ) from None

@@ -67,7 +67,6 @@ LINES: list[tuple[str, str, str]] = [
     ("a content of null", messages(said("user", None), ANSWER), r"rows\.jsonl:2"),
     ("an empty answer", messages(USER, said("assistant", "")), r"rows\.jsonl:2"),
     ("nobody who answers", messages(USER), r"rows\.jsonl:2"),
-    ("only who answers what nobody asked", messages(ANSWER, ANSWER), r"rows\.jsonl:2|example"),
     ("a picture", messages(said("user", [{"type": "image_url", "image_url": {"url": "x"}}]), ANSWER), r"rows\.jsonl:2"),
     ("images beside the messages", messages(USER, ANSWER, images=["a.png"]), r"rows\.jsonl:2.*images"),
     ("tools that are a number", messages(USER, ANSWER, tools=7), r"rows\.jsonl:2.*tools"),
@@ -94,8 +93,6 @@ def line_files(line: str) -> Mapping[str, Content]:
 SHAPES: list[tuple[str, str, str]] = [
     ("preferences of nothing", '{"prompt": "a", "chosen": "b"}', r"rows\.jsonl:1|fit no format"),
     ("a choice of the same", '{"prompt": "a", "chosen": "b", "rejected": "b"}', r"rows\.jsonl:1"),
-    ("a label in words", '{"prompt": "a", "completion": "b", "label": "maybe"}', r"rows\.jsonl:1.*label"),
-    ("a label of 7", '{"prompt": "a", "completion": "b", "label": 7}', r"rows\.jsonl:1.*label"),
     ("turns of nobody", '{"conversations": [{"from": "wizard", "value": "a"}, {"from": "gpt", "value": "b"}]}',
      r"rows\.jsonl:1.*wizard"),
     ("turns of a number", '{"conversations": 7}', r"rows\.jsonl:1"),
@@ -117,9 +114,9 @@ def gz(data: bytes) -> bytes:
 
 
 def bomb(path: Path) -> None:
-    """Three gigabytes of spaces in three megabytes."""
+    """Three gigabytes of a row in three megabytes."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    block = b" " * (16 << 20)
+    block = b"a" * (16 << 20)
     with open(path, "wb") as file:
         for _ in range(200):
             file.write(packer.compress(block))
@@ -151,13 +148,18 @@ def damaged(make: Callable[[Path], None], at: float) -> Callable[[Path], None]:
     return act
 
 
-def wide(path: Path) -> None:
-    """A dictionary of one text of 64 MB, that a thousand rows name."""
-    import pyarrow
-    import pyarrow.parquet
+def wide(as_stored: bool) -> Callable[[Path], None]:
+    """A dictionary of one text of 20 MB, that a thousand rows name. as_stored: whether readers are told so."""
 
-    names = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1000), pyarrow.array(["a" * (64 << 20)]))
-    pyarrow.parquet.write_table(pyarrow.table({"text": names}), path)
+    def act(path: Path) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        names = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1000), pyarrow.array(["a" * (20 << 20)]))
+        table = pyarrow.table({"text": names})
+        pyarrow.parquet.write_table(table, path, store_schema=as_stored, compression="zstd")
+
+    return act
 
 
 def zipped(path: Path) -> None:
@@ -201,10 +203,10 @@ FILES: list[tuple[str, str, Content, str]] = [
     ("a page of the web", "r.jsonl", "<!DOCTYPE html><html></html>", r"r\.jsonl"),
     ("a table", "r.csv", "prompt,completion\na,b\n", r"r\.csv"),
     ("a pickle", "r.pkl", b"\x80\x04\x95", r"r\.pkl"),
-    ("a pipe", "r.jsonl", os.mkfifo, r"r\.jsonl"),
+    ("a pipe", "r.jsonl", os.mkfifo, r"r\.jsonl.*pipe"),
     ("a loop of links", "r.jsonl", lambda path: path.symlink_to(path.name), r"r\.jsonl"),
     ("a broken link", "r.jsonl", lambda path: path.symlink_to("gone"), r"r\.jsonl"),
-    ("zeros without end", "r.jsonl", lambda path: path.symlink_to("/dev/zero"), r"r\.jsonl"),
+    ("zeros without end", "r.jsonl", lambda path: path.symlink_to("/dev/zero"), r"/dev/zero.*device"),
     ("three gigabytes packed", "r.jsonl.gz", bomb, r"r\.jsonl\.gz.*times its size"),
     ("half a packed file", "r.jsonl.gz", gz(GOOD.encode() * 99)[:40], r"r\.jsonl\.gz.*damaged"),
     ("a packed file of garbage", "r.jsonl.gz", b"\x1f\x8b" + b"\xff" * 99, r"r\.jsonl\.gz.*damaged"),
@@ -227,7 +229,8 @@ FILES: list[tuple[str, str, Content, str]] = [
     ("Parquet of bytes", "r.parquet", parquet({"text": [b"\xff\xfe"]}), r"r\.parquet"),
     ("Parquet of no row", "r.parquet", parquet({"text": []}), r"r\.parquet"),
     ("Parquet of other columns", "r.parquet", parquet({"eins": ["a"]}), r"eins.*fit no format"),
-    ("Parquet of one text a thousand times", "r.parquet", wide, r"r\.parquet.*longer than 16 MiB"),
+    ("Parquet of one text a thousand times", "r.parquet", wide(True), r"r\.parquet.*longer than 16 MiB"),
+    ("Parquet of 20 GB in a kilobyte", "r.parquet", wide(False), r"r\.parquet"),
     ("a folder of nothing", "r", Path.mkdir, r"holds no data files"),
     ("folders 200 deep", "r", deep_folder, r"holds no data files"),
     ("a folder that holds itself", "r", circle, r"holds no data files"),
@@ -249,4 +252,6 @@ def cases() -> list[Case]:
     return [replace(case, fails=UNMENDED.get(case.name, "")) for case in out]
 
 
-UNMENDED: dict[str, str] = {}
+UNMENDED = {
+    "a file of Parquet of 20 GB in a kilobyte": "pyarrow decodes 256 rows at once, whatever a dictionary makes of them"
+}
