@@ -20,6 +20,15 @@ from tests.rewards.test_sandbox import namespaces
 pytestmark = pytest.mark.skipif(not namespaces(), reason="the kernel gives users no namespaces here")
 
 COMPUTE = "import time\nwhile time.process_time() < {}: pass\ndef f(x): return x + 1"
+THREADS = """
+import threading, time
+def work():
+    while time.thread_time() < 0.1: pass
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+def f(x): return x + 1
+"""
 TEST = "assert f(1) == 2"
 
 
@@ -46,8 +55,9 @@ def test_a_busy_core_turns_no_right_answer_wrong():
     with pinned(0), Sandbox(limits=limits, workers=1) as sandbox:
         (warm,) = sandbox.run([Code("pass")])
         with pinned(7):
-            computed, slept = sandbox.run([Code(COMPUTE.format(0.5), TEST), Code("import time\ntime.sleep(99)", TEST)])
-    assert [one.status for one in (warm, computed, slept)] == ["passed", "passed", "time"]
+            sleep = "import time\ntime.sleep(99)"
+            found = sandbox.run([Code(one, TEST) for one in (COMPUTE.format(0.5), THREADS, sleep)])
+    assert [one.status for one in (warm, *found)] == ["passed", "passed", "passed", "time"]
 
 
 def test_what_a_busy_machine_leaves_in_doubt_is_missing():

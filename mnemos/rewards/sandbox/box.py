@@ -189,6 +189,8 @@ class _Worker:
         start = f"import sys; sys.path.append({package!r}); from mnemos.rewards.sandbox.inside import main; main()"
         # Nothing of this process's environment goes along: no token, no key, no path.
         environment = {"LANG": "C.UTF-8", "HOME": "/scratch", "TMPDIR": "/scratch", "PYTHONHASHSEED": "0"}
+        # A heap of 64 MB of address space for each thread would leave room for a dozen.
+        environment["MALLOC_ARENA_MAX"] = "1"
         self.process = subprocess.Popen(
             [_base_python(), "-I", "-S", "-B", "-c", start],
             stdin=subprocess.PIPE,
