@@ -165,7 +165,7 @@ def test_ordinary_programs_pass(sandbox):
         "import threading\ndone = []\nt = threading.Thread(target=done.append, args=(1,))\nt.start()\n"
         "t.join()\nassert done == [1]",
         "from concurrent.futures import ThreadPoolExecutor\nimport time\n"
-        "with ThreadPoolExecutor(32) as pool:\n    assert sum(pool.map(lambda n: time.sleep(0) or n, range(64))) == 2016",
+        "with ThreadPoolExecutor(32) as pool:\n    assert not any(pool.map(time.sleep, [0.01] * 64))",
         "import tempfile\nwith tempfile.TemporaryFile('w+') as f:\n    f.write('x')\n"
         "    f.seek(0)\n    assert f.read() == 'x'",
         "import re, json, math, random, hashlib, decimal, zlib, uuid\n"
