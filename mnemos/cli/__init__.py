@@ -26,8 +26,11 @@ class _Stoppable(TyperGroup):
 
     def invoke(self, context: Any) -> Any:
         """Run the command; say it when it was stopped. SIGTERM has an exit code of its own."""
+        from mnemos.study.stopping import terminable
+
         try:
-            return super().invoke(context)
+            with terminable():  # in every command, also those that start no run
+                return super().invoke(context)
         except KeyboardInterrupt as stopped:
             print("\nmnemos: stopped; the same command continues where it was", file=sys.stderr)
             sys.exit(getattr(stopped, "exit_code", 130))

@@ -82,6 +82,37 @@ def test_stopped_with_a_word_and_nothing_left(
     assert not alive
 
 
+WAITING = """
+import sys, time
+from mnemos.study.commands import merge
+
+def slow(*_, **__):
+    print("at work", flush=True)
+    time.sleep(600)
+
+merge.bind = slow
+from mnemos.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_command_that_starts_no_run_is_stopped_with_a_word_too(sent: signal.Signals, code: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING, "merge", "a", "a=a"],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "at work\n"
+    process.send_signal(sent)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert said.strip() == "mnemos: stopped; the same command continues where it was"
+
+
 def test_sigterm_is_an_interrupt_only_within_a_run() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Terminated), terminable():
