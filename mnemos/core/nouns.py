@@ -54,6 +54,11 @@ class Turn:
         """Whether the content is all that is said: no call of a tool, no reasoning in a field of its own."""
         return not any(name in SAYING for name, _ in self.fields)
 
+    def in_words(self) -> str:
+        """The content, and below it what the message says in fields of its own, for people and judges."""
+        beside = [f"{name}: {text}" for name, text in self.fields if name in SAYING]
+        return "\n".join([*([self.content] if self.content or not beside else []), *beside])
+
     def message(self) -> dict[str, Any]:
         """As chat templates and OpenAI-compatible servers take it."""
         return {"role": self.role, "content": self.content, **thawed(self.fields)}

@@ -78,7 +78,7 @@ def _prompt(prompt: Prompt | None) -> str:
         return ""
     if len(prompt.turns) == 1:
         return prompt.turns[0].content
-    return "\n".join(f"{turn.role}: {turn.content}" for turn in prompt.turns)
+    return "\n".join(f"{turn.role}: {turn.in_words()}" for turn in prompt.turns)
 
 
 def _gold(item: Item) -> str:

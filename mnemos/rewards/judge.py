@@ -19,7 +19,7 @@ from typing import Literal, cast
 
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.fingerprint import fingerprint
-from mnemos.core.nouns import SAYING, Decoding, Example, LanguageModel, Prompt, Turn
+from mnemos.core.nouns import Decoding, Example, LanguageModel, Prompt, Turn
 from mnemos.core.plan import ModelHandle
 from mnemos.core.reward import Rewarded, missing
 
@@ -161,7 +161,7 @@ class Judge:
         return random.Random(f"{self.seed} {prompt} {pair}").choice(self.constitution)
 
     def _asked(self, prompt: Prompt, principle: str, first: str, second: str) -> Prompt:
-        conversation = "\n\n".join(f"{turn.role}: {_said(turn)}" for turn in prompt.turns)
+        conversation = "\n\n".join(f"{turn.role}: {turn.in_words()}" for turn in prompt.turns)
         text = QUESTION.format(conversation=conversation, principle=principle, first=first, second=second)
         return Prompt((Turn("prompt" if self.raw else "user", text),))
 
@@ -208,9 +208,3 @@ def _mean(verdicts: Sequence[Verdict]) -> Rewarded:
     if not there:
         return missing(str(verdicts[0].reason)) if verdicts else Rewarded(EVEN.first)
     return Rewarded(math.fsum(there) / len(there))
-
-
-def _said(turn: Turn) -> str:
-    """The content, and below it what stands in fields of its own, such as calls of tools."""
-    beside = [f"{name}: {text}" for name, text in turn.fields if name in SAYING]
-    return "\n".join([*([turn.content] if turn.content or not beside else []), *beside])

@@ -48,7 +48,12 @@ def show(
         title = Text(f"{example.id}  ({example.kind}, {len(row):,} tokens)")
         parts += [Rule(title, align="left", characters="-")]
         parts += [coloured(row, renderer), *_border(example, row, renderer), *_rewritten(example, renderer)]
-    parts += [Rule(characters="-"), _legend(), _counts(rows, max_length, more)]
+        if example.label is False:
+            parts.append(Text("note: a thumb down: only kto learns from it, and away from it", style="yellow"))
+    counts = _counts(rows, max_length, more)
+    if bad := sum(example.label is False for example in examples):
+        counts.append(f"; {bad:,} with a thumb down", style="bold yellow")
+    parts += [Rule(characters="-"), _legend(), counts]
     return Group(*parts)
 
 

@@ -22,7 +22,8 @@ from urllib.parse import urlsplit
 from mnemos.core.errors import ModelError, RunError, UsageError, nearest
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.plan import Plan, PreferencePairs, TeacherForcing, Thumbs
-from mnemos.sources.generated import inside
+from mnemos.sources.generated import inside, written_in
+from mnemos.sources.read import FileSource
 from mnemos.sources.render import RAW_ROLES
 from mnemos.study.experiment import Experiment, source_of
 from mnemos.study.steps import is_done
@@ -130,23 +131,30 @@ def _renderer(experiment: Experiment) -> Any:
 
 
 def _check_rows(experiment: Experiment, renderer: Any) -> None:
-    """Whether the first rows of each task can be read and rendered: the others are met where they are read. Answers
-    that the chat template rewrites are an error only where a training that learns them refuses them."""
+    """Whether the first rows of each task, and of all that a stage mixes in, can be read and rendered: the others are
+    met where they are read. Answers that the chat template rewrites are an error only where a training that learns
+    them refuses them."""
     from mnemos.sources.rewritten import as_learned
 
     study = experiment.study
     tasks = [*study.tasks, *(study.task_of(arm, task) for arm in study.arm_data for task in study.tasks)]
-    plans = [stage.plan for run in experiment.runs for stage in run.stages]
-    learned = [plan for plan in plans if isinstance(plan.draw, TeacherForcing | PreferencePairs | Thumbs)]
-    refused = any(plan.train.rewritten_turns == "refuse" for plan in learned)
-    for source in {fingerprint(source): source for source in map(source_of, tasks)}.values():
+    sources = {fingerprint(source): source for source in map(source_of, tasks)}
+    refused = set()
+    for plan in (stage.plan for run in experiment.runs for stage in run.stages):
+        # What lies inside rows that a model writes is its material, and seldom what is learned.
+        found = [one for one in inside(plan.examples) if isinstance(one, FileSource)]
+        found = [] if written_in(plan.examples) else found
+        sources |= {fingerprint(one): one for one in found}
+        if isinstance(plan.draw, TeacherForcing | PreferencePairs | Thumbs) and plan.train.rewritten_turns == "refuse":
+            refused |= {fingerprint(one) for one in found}
+    for name, source in sources.items():
         for example in itertools.islice(source, FIRST_ROWS):
             if renderer is None or all(turn.role in RAW_ROLES for turn in example.turns):
                 break
             _need_template(renderer, f"rows of {source.describe()}")
-            if refused and example.label is not False:
+            if name in refused and example.label is not False:
                 as_learned(renderer, example, "refuse", Counter())
-            elif learned:
+            else:
                 renderer.rewritten(example)
 
 

@@ -87,6 +87,13 @@ def test_a_prompt_that_is_other_tokens_in_use_is_said() -> None:
     assert "note: in use, the prompt before the last answer goes on '<think>" in out
 
 
+def test_a_thumb_down_is_said() -> None:
+    source = Rows(tuple(Example(str(n), "label", CHAT, label=bool(n)) for n in range(3)))
+    out = printed(show(source, Renderer(tiny_tokenizer()), 3))
+    assert out.count("note: a thumb down") == 1
+    assert out.endswith("; 1 with a thumb down\n")
+
+
 def test_raw_rows() -> None:
     source = Rows(
         (

@@ -71,6 +71,11 @@ def _row(**changes: Any) -> Callable[[Path], dict[str, Any]]:
     return prepare
 
 
+def _replayed(folder: Path) -> dict[str, Any]:
+    _row()(folder)
+    return {"arms": {"a": [{"replay": {"data": "rows.jsonl", "share_of_final": 0.2}}]}}
+
+
 CASES: dict[str, tuple[dict[str, Any], Callable[[Path], Any] | None, str]] = {
     "optimiser": ({"train": {**TRAIN, "optim": "adamv"}}, None, "adamv"),
     "optimiser's package": ({"train": {**TRAIN, "optim": "apollo_adamw"}}, None, "apollo"),
@@ -89,6 +94,7 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[Path], Any] | None, str]] = {
     "tools that are ignored": ({}, _row(tools=[{"name": "f"}]), r"rows\.jsonl:10: .*tools: is ignored"),
     "pictures": ({}, _row(images=["a.png"]), r"rows\.jsonl:10: images: cannot be learned"),
     "rewritten answers": ({}, _row(), r"rows\.jsonl:10: .*turn 2 \(assistant\): is rewritten by the chat template"),
+    "rewritten answers among old rows": ({}, _replayed, r"rows\.jsonl:10: .*is rewritten by the chat template"),
     "label": ({}, _classifier, "is no class of .*judge.*\n?.*toxic"),
 }
 
