@@ -1,9 +1,9 @@
-"""Put measured figures between the marks of the README and of docs/studies.md: python -m benchmarks.readme
+"""Put measured figures between the marks of the README and of the pages of docs: python -m benchmarks.readme
 
     python -m benchmarks.readme --results docs/results/safety-benign.json --arms plain,mix-3,safeguard-0.6
 
-The README's first table is the ledger of a road's study, its second is read from benchmarks/results/*.json; the
-demo's ledger stands in docs/studies.md and is written again where the demo was run. Nothing is typed by hand.
+The README opens with what the demo prints, and its table is the ledger of a reproduction's study; docs/benchmarks.md is
+read from benchmarks/results/*.json; the demo's whole ledger stands in docs/studies.md. Nothing is typed by hand.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any
 
 from mnemos.core.errors import UsageError, nearest
 from mnemos.core.files import read_json, write_text
+from mnemos.report import render
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "runs/demo/results.json"
-ARMS = "plain,replay,interpolation,lora,self_output"
+ARMS = "plain,lora,self_output"
 
 
 def ledger_table(results: Mapping[str, Any], chosen: Sequence[str] = ()) -> str:
@@ -45,6 +46,29 @@ def _cell(row: Mapping[str, Any], points: bool) -> str:
     scale, digits = (100, 1) if points else (1, 3)
     low, high = sorted(scale * row[key] for key in ("low", "high"))
     return f"{row['verdict']} {scale * row['delta']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def change_table(results: Mapping[str, Any], chosen: Sequence[str] = ()) -> str:
+    """As `ledger_table`, of the suites in points, without words: what is proven is bold. It fits a page."""
+    lines = ledger_table(results, chosen).splitlines()
+    cells = [[_bold(cell.strip()) for cell in line.split("|")[1:-1]] for line in lines if " bits |" not in line]
+    return "\n".join(f"| {' | '.join(row)} |" if place != 1 else lines[1] for place, row in enumerate(cells))
+
+
+def _bold(cell: str) -> str:
+    found = re.fullmatch(r"(gained|lost|kept|cannot tell) (\S+) (\[.*\])", cell)
+    if not found:
+        return cell
+    return f"**{found[2]}** {found[3]}" if found[1] in ("gained", "lost") else f"{found[2]} {found[3]}"
+
+
+def session(results: Mapping[str, Any]) -> str:
+    """The command of the demo and the first lines that it prints: the headline and a sentence an arm."""
+    lines = render(results, "text", 100).splitlines()
+    first = lines[1 : lines.index("", lines.index("") + 1)]
+    return "\n".join(
+        ["```console", "$ mnemos run mnemos:demo.yaml --jobs 2", *(line.rstrip() for line in first), "```"]
+    )
 
 
 def bench_table(folder: Path) -> str:
@@ -73,9 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--arms", default=ARMS, help="arms of the first table, by commas; all if empty")
     given = parser.parse_args(arguments)
     arms = [arm for arm in given.arms.split(",") if arm]
-    put(ROOT / "README.md", "road-table", ledger_table(read_json(given.results), arms))
-    put(ROOT / "README.md", "bench-table", bench_table(ROOT / "benchmarks" / "results"))
+    put(ROOT / "README.md", "ledger-table", change_table(read_json(given.results), arms))
+    put(ROOT / "docs" / "benchmarks.md", "bench-table", bench_table(ROOT / "benchmarks" / "results"))
     if DEMO.is_file():
+        put(ROOT / "README.md", "session", session(read_json(DEMO)))
         put(ROOT / "docs" / "studies.md", "demo-table", ledger_table(read_json(DEMO)))
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.readme import fill, ledger_table
+from benchmarks.readme import change_table, fill, ledger_table, session
 from mnemos.core.errors import UsageError
+from tests.report.synthetic import study
 
 ROW = {"suite": "facts", "before": 0.75, "delta": -0.3, "low": -0.4, "high": -0.2, "verdict": "lost"}
 RESULTS = {
@@ -27,3 +28,17 @@ def test_the_table_holds_the_chosen_arms_alone() -> None:
 def test_only_what_stands_between_the_marks_is_replaced() -> None:
     text = "a\n<!-- x -->\nold\n<!-- end -->\nb\n<!-- y -->\nkept\n<!-- end -->\n"
     assert fill(text, "x", "new") == text.replace("old", "new")
+
+
+def test_the_short_table_is_bold_where_a_change_is_proven() -> None:
+    lines = change_table(RESULTS).splitlines()
+    assert lines[1] == "|---|---:|---|---|"
+    assert lines[2] == "| facts | 75.0 | **-30.0** [-40.0, -20.0] | +0.0 [-40.0, -20.0] |"
+
+
+def test_the_session_is_what_the_terminal_shows_first() -> None:
+    lines = session(study()).splitlines()
+    assert lines[:2] == ["```console", "$ mnemos run mnemos:demo.yaml --jobs 2"]
+    assert lines[2].startswith("Plain training learned")
+    assert any(line.startswith("lora+replay: learned") for line in lines)
+    assert all(len(line) <= 100 for line in lines)
