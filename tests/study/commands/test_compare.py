@@ -108,3 +108,36 @@ def test_the_cache_lies_where_its_variable_or_xdg_says(tmp_path: Path, monkeypat
     assert cache_folder() == tmp_path / "xdg" / "mnemos"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path.home() / ".cache" / "mnemos"
+
+
+def test_a_model_that_is_swapped_while_it_is_asked_spoils_no_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answers of another file must not lie in the cache under this one's name."""
+    import os
+    import shutil
+
+    from mnemos.core.errors import RunError
+    from mnemos.study import steps
+
+    for name, seed in (("before", 0), ("after", 1), ("other", 2)):
+        save_tiny(tmp_path / name, seed=seed)
+    file = tmp_path / "after" / "model.safetensors"
+    shutil.copy(file, tmp_path / "kept")
+    suites = [one for one in SUITES if one["name"] == "english"]
+    work = steps.MeasureStep.work
+
+    def swapping(self: steps.MeasureStep, directory: Path, quiet: bool) -> object:
+        if self.title == "after: measure":
+            shutil.copy(tmp_path / "other" / file.name, tmp_path / "coming")
+            os.replace(tmp_path / "coming", file)
+        return work(self, directory, quiet)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps.MeasureStep, "work", swapping)
+        with pytest.raises(RunError, match=r"model\.safetensors: was changed while after: measure worked"):
+            mnemos.compare(tmp_path / "before", tmp_path / "after", suites)
+    os.replace(tmp_path / "kept", file)
+    (row,) = mnemos.compare(tmp_path / "before", tmp_path / "after", suites, health=False).comparisons
+    monkeypatch.setenv("MNEMOS_CACHE", str(tmp_path / "cache"))
+    assert mnemos.compare(tmp_path / "before", tmp_path / "after", suites, health=False).comparisons == [row]
