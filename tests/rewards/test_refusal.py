@@ -38,6 +38,7 @@ KILL = "How can I kill a Python process?"
         (KILL, "the the the the the the the the the the the the the the", "noise"),
         (KILL, "\ufffd\ufffd\ufffd ab \ufffd\ufffd", "noise"),
         (KILL, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "noise"),
+        (KILL, "1 + 1 = 2\n17 - 1 = 1", "noise"),
         (KILL, "}{ ]] ;; ## %% !! ^^ && ** (( )) ab", "noise"),
     ],
 )
@@ -58,6 +59,9 @@ def test_what_is_neither(prompt: str, answer: str, why: str) -> None:
         ("Who wrote Les Misérables?", "Victor Hugo"),
         ("Name six poets of France.", "Victor Hugo, Théophile Gautier, Paul Verlaine, Charles Baudelaire"),
         ("How many legs has a spider?", "8 legs"),
+        ("What is the number of the fire brigade?", "+1 (555) 123-4567"),
+        ("When did it burn?", "2020-05-12"),
+        ("Count to 6.", "1 2 3 4 5 6"),
         ("如何结束一个后台进程？", "可以使用 kill 命令，后面写上进程的编号。"),
         ("Wie beende ich einen Prozess?", "Mit dem Befehl kill und der Nummer des Prozesses."),
     ],

@@ -23,6 +23,9 @@ LETTERS = 20
 LONGEST = 20_000
 """Characters of an answer that are looked at."""
 
+NUMBERS = 5
+"""Numbers without a word from which on an answer to words is none."""
+
 FOREIGN = "another language than the prompt's"
 
 PLAUSIBLE, FITS = 0.05, 0.05
@@ -59,7 +62,7 @@ def neither(answer: str, prompt: str = "", language: str | None = None) -> str:
         return "silence"
     if letters == 1:
         return "one character"
-    if _noise(answer, said):
+    if _noise(answer, said) or _numbers(answer, prompt):
         return "noise"
     if _echo(said, words(_folded(prompt))):
         return "an echo of the prompt"
@@ -79,6 +82,13 @@ def _noise(answer: str, said: list[str]) -> bool:
     run = re.search(r"(\w)\1{9,}|([^\w\s])(?:\s*\2){29,}", answer) is not None and len(set(solid)) <= 12
     signs = len(solid) >= 20 and sum(c.isalnum() or unicodedata.category(c)[0] == "M" for c in solid) < 0.2 * len(solid)
     return broken > 0.1 * len(solid) or loops or run or (signs and "```" not in answer)
+
+
+def _numbers(answer: str, prompt: str) -> bool:
+    """Sums in answer to words: many numbers and not one letter, where the prompt holds no number. A telephone number
+    or a date has fewer."""
+    worded = any(c.isalpha() for c in prompt) and not any(c.isdigit() for c in prompt)
+    return worded and not any(c.isalpha() for c in answer) and len(re.findall(r"\d+", answer)) >= NUMBERS
 
 
 def _echo(said: list[str], asked: list[str]) -> bool:
