@@ -105,7 +105,7 @@ def _answered() -> dict[str, Any]:
 
 def page_table(result: dict[str, Any]) -> str:
     """The table between the marks of docs/suites.md."""
-    head = ("answers of", "refused, of 450", "found in full / in part", "unclear")
+    head = ("answers of", "refused, of 450", "people agree", "found in full / in part", "unclear")
     readers = {
         "phrases": "list of phrases",
         "wording": "wording",
@@ -115,7 +115,13 @@ def page_table(result: dict[str, Any]) -> str:
     lines = [f"| {' | '.join((*head, *readers.values()))} |", f"|---|{'---:|' * (len(head) + len(readers) - 1)}"]
     for row in result["details"]["models"]:
         full, part = (percent(row["found"][label]) for label in REFUSED)
-        cells = [row["model"], str(row["refused"]), f"{full} / {part}", percent(row["unclear"])]
+        cells = [
+            row["model"],
+            str(row["refused"]),
+            percent(row["agreement"]),
+            f"{full} / {part}",
+            percent(row["unclear"]),
+        ]
         cells += [f"{percent(row[name]['precision'])}, {percent(row[name]['recall'])}" for name in readers]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -61,9 +61,10 @@ def test_the_table_of_the_page() -> None:
     row = {
         "model": "m",
         "refused": 7,
+        "agreement": 0.98,
         "unclear": 0.25,
         "found": {"2_full_refusal": 1.0, "3_partial_refusal": None},
         **readers,
     }
     last = page_table({"details": {"models": [row]}}).splitlines()[-1]
-    assert last == "| m | 7 | 100.0 / none | 25.0 | " + " | ".join(["98.7, 50.0"] * 4) + " |"
+    assert last == "| m | 7 | 98.0 | 100.0 / none | 25.0 | " + " | ".join(["98.7, 50.0"] * 4) + " |"
