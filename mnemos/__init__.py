@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from mnemos.study.run import run as run
 
 
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
 def __getattr__(name: str) -> Any:
     # `mnemos.run` stays the function although mnemos.study has a module of that name.
     if name in ("run", "Record"):

@@ -18,6 +18,7 @@ from mnemos.cli import reward as cli_reward
 from mnemos.cli import runs as cli_runs
 from mnemos.cli import weights as cli_weights
 from mnemos.cli.errors import told
+from mnemos.cli.output import say, say_json
 from mnemos.core.errors import UsageError
 
 
@@ -96,7 +97,7 @@ def _root(
     if version:
         from mnemos import __version__
 
-        print(__version__)
+        say(__version__)
         raise typer.Exit
 
 
@@ -116,7 +117,7 @@ def run_command(
     if dry_run:
         from mnemos.study.run import plan_lines
 
-        print("\n".join(plan_lines(study, overrides)))
+        say("\n".join(plan_lines(study, overrides)))
         return
     from mnemos.study import processes
     from mnemos.study.run import run
@@ -124,7 +125,7 @@ def run_command(
     record = run(study, out=out, overrides=overrides, engine=engine, jobs=jobs, quiet=quiet)
     if processes.is_main() and record.directory is not None:
         _print(record.results)
-        print(f"report  {_shown(record.directory / 'report.html')}")
+        say(f"report  {_shown(record.directory / 'report.html')}")
 
 
 @app.command("sweep")
@@ -147,7 +148,7 @@ def sweep_command(
     if dry_run:
         from mnemos.study.commands.sweep import sweep_lines
 
-        print("\n".join(sweep_lines(study, over, arm=arm, overrides=overrides)))
+        say("\n".join(sweep_lines(study, over, arm=arm, overrides=overrides)))
         return
     from mnemos.study import processes
     from mnemos.study.commands.sweep import sweep
@@ -155,7 +156,7 @@ def sweep_command(
     record = sweep(study, over, arm=arm, out=out, overrides=overrides, engine=engine, jobs=jobs, quiet=quiet)
     if processes.is_main() and record.directory is not None:
         _print(record.results)
-        print(f"report  {_shown(record.directory / 'report.html')}")
+        say(f"report  {_shown(record.directory / 'report.html')}")
 
 
 @app.command("recommend")
@@ -168,9 +169,9 @@ def recommend_command(
 
     advice = recommend(_results(directory))
     if format is Plain.json:
-        print(json.dumps(advice.as_dict(), indent=1, ensure_ascii=False))
+        say_json(advice.as_dict())
     else:
-        print(text(advice))
+        say(text(advice))
 
 
 @app.command("init")
@@ -184,7 +185,7 @@ def init_command(
     from mnemos.study.commands.init import write_study
 
     for line in write_study(data, model, out, force=force):
-        print(line)
+        say(line)
 
 
 @app.command("compare")
@@ -218,7 +219,7 @@ def compare_command(
     if format is Format.text:
         _print(record.results)
     else:
-        print(record.report(format.value))
+        say(record.report(format.value), as_json=format is Format.json)
 
 
 @app.command("gate")
@@ -257,7 +258,7 @@ def gate_command(
     )
     decision = gate(record.comparisons, max_loss=max_loss)
     text = render_card(record.results, decision)
-    print(text)
+    say(text)
     if card is not None:
         write_text(card, text + "\n")
     raise typer.Exit(decision.exit_code)
@@ -279,7 +280,7 @@ def report_command(
     elif format is Format.text:
         _print(results)
     else:
-        print(render(results, format.value))
+        say(render(results, format.value), as_json=format is Format.json)
 
 
 @app.command("methods")
@@ -296,13 +297,13 @@ def methods_command(
 
         rows = [row for row in rows if row["name"] == find(name).name]
     if as_json:
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        say_json(rows)
         return
     for row in rows:
-        print(f"{row['name']:<14} changes {', '.join(row['changes']):<12} {row['paper']}")
-        print(f"               {row['summary']}")
+        say(f"{row['name']:<14} changes {', '.join(row['changes']):<12} {row['paper']}")
+        say(f"               {row['summary']}")
         for setting in row["settings"]:
-            print(f"               --{setting['name']} {_setting(setting)}")
+            say(f"               --{setting['name']} {_setting(setting)}")
 
 
 @app.command("schema")
@@ -313,7 +314,7 @@ def schema_command(
     from mnemos.measure import suite_schema
     from mnemos.study import config
 
-    print(json.dumps(suite_schema.schema() if suites else config.schema(), indent=1, ensure_ascii=False))
+    say_json(suite_schema.schema() if suites else config.schema())
 
 
 @data_app.command("show")

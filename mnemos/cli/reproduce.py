@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mnemos.cli.output import say
 from mnemos.core.errors import UsageError
 
 
@@ -35,11 +36,11 @@ def reproduce_command(
     registry = roads or REGISTRY
     overrides = dict(parse_override(pair) for pair in set_ or [])
     if list_:
-        print("\n".join(road_lines(registry)))
+        say("\n".join(road_lines(registry)))
     elif dry_run:
         known = load_roads(registry)
         for road in known if all_ else [find_road(name, known) for name in names or ()]:
-            print("\n".join(dry_lines(road, out, overrides=overrides, registry=registry)))
+            say("\n".join(dry_lines(road, out, overrides=overrides, registry=registry)))
     else:
         chosen = None if all_ else names
         raise typer.Exit(reproduce(chosen, out, overrides=overrides, jobs=jobs, quiet=quiet, registry=registry))

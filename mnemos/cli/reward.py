@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mnemos.cli.output import say
+
 app = typer.Typer(help="Reward models: what an answer is worth, learned from pairs.", no_args_is_help=True)
 
 
@@ -41,7 +43,7 @@ def train_command(
         limit=limit,
         quiet=quiet,
     )
-    print("\n".join([*lines(record), str(out)]))
+    say("\n".join([*lines(record), str(out)]))
 
 
 @app.command("judge")
@@ -65,7 +67,7 @@ def judge_command(
     place = judge if judge.startswith(("http://", "https://")) else model_location(judge, Path())
     values = {**dict(parse_override(pair) for pair in set_ or []), "judge": place}
     settings = validated(RewardSettings, values, where="judge")
-    print("\n".join([*judge_lines(judge_pairs(settings, data_location(data, Path()), out, limit=limit)), str(out)]))
+    say("\n".join([*judge_lines(judge_pairs(settings, data_location(data, Path()), out, limit=limit)), str(out)]))
 
 
 def register(main: typer.Typer) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mnemos.cli.output import say
+
 app = typer.Typer(help="Look after run directories.", no_args_is_help=True)
 
 
@@ -26,13 +28,13 @@ def clean_command(
     root = resolved(directory)
     found = remove(root) if yes else stale(root)
     for one in found:
-        print(f"{size(one.size):>8}  {one.path.name}  {one.title}")
+        say(f"{size(one.size):>8}  {one.path.name}  {one.title}")
     if not found:
-        print("nothing to remove: every step folder is needed")
+        say("nothing to remove: every step folder is needed")
     elif yes:
-        print(f"removed {stale_words(found)}")
+        say(f"removed {stale_words(found)}")
     else:
-        print(f"{stale_words(found)}; add --yes to remove them")
+        say(f"{stale_words(found)}; add --yes to remove them")
 
 
 def register(main: typer.Typer) -> None:

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import re
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from mnemos.cli.output import say, warn
 from mnemos.core.errors import UsageError
 
 if TYPE_CHECKING:
     from mnemos.weights.merge import Merged
+
+
+class _Expressions(TyperCommand):
+    """A command whose arguments may begin with a minus sign: "-a + b" is an expression, no option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put a space before them, which expressions pass over. None of these commands has an option of one hyphen."""
+        valued = {name for one in self.params if not getattr(one, "is_flag", True) for name in one.opts}
+        taken, out = False, []
+        for argument in args:
+            bare = argument.startswith("-") and not argument.startswith("--") and len(argument) > 1
+            out.append(f" {argument}" if bare and not taken else argument)
+            taken = argument in valued
+        return super().parse_args(ctx, out)
+
 
 vector_app = typer.Typer(help="Differences between checkpoints: save one, look at several.", no_args_is_help=True)
 
@@ -84,17 +100,17 @@ def merge_command(
     if trunk is not None and trunk not in bound.places:
         raise UsageError(f"--config {trunk}", "is no checkpoint here", "name one of NAME=DIR")
     if is_soup:
-        print(f"{merging.soup(bound, out, suites or [], how=how, trunk=trunk)}\n{out}")
+        say(f"{merging.soup(bound, out, suites or [], how=how, trunk=trunk)}\n{out}")
     elif axes:
         rows = merging.sweep(bound, axes, out, suites or [], how=how, keep=keep.value, trunk=trunk)
-        print("\n".join(str(row["path"]) for row in rows if row["path"]))
+        say("\n".join(str(row["path"]) for row in rows if row["path"]))
     else:
         _tell(merging.merge(bound, out, how=how, trunk=trunk), out)
         if suites:
-            print(merging.measured_table(bound, out, suites, new or [], str(trunk)))
+            say(merging.measured_table(bound, out, suites, new or [], str(trunk)))
 
 
-@vector_app.command("save")
+@vector_app.command("save", cls=_Expressions)
 def vector_save_command(
     expression: ExpressionArgument,
     names: NamesArgument = None,
@@ -113,7 +129,7 @@ def vector_save_command(
     _tell(merging.merge(bound, out, how=how), out)
 
 
-@vector_app.command("show")
+@vector_app.command("show", cls=_Expressions)
 def vector_show_command(
     words: Annotated[list[str], typer.Argument(metavar='"A - B" "C - B" … NAME=DIR…', help="Differences and names.")],
     html: Annotated[Path | None, typer.Option("--html", help="Also write a page with a heat map.")] = None,
@@ -135,7 +151,7 @@ def vector_show_command(
     numbers = _numbers(set_ or [])
     every = merging.bind(f"mean({', '.join(texts)})", given, numbers)
     found = compare_vectors([parse(text, numbers) for text in texts], every.places, threads=threads)
-    print(plot_vectors.table(found))
+    say(plot_vectors.table(found))
     if html is not None:
         write_text(html, plot_vectors.page(found))
     if svg is not None:
@@ -144,20 +160,20 @@ def vector_show_command(
 
 def register(app: typer.Typer) -> None:
     """Add both to the command line."""
-    app.command("merge")(merge_command)
+    app.command("merge", cls=_Expressions)(merge_command)
     app.add_typer(vector_app, name="vector")
 
 
 def _tell(merged: Merged, out: Path) -> None:
     for line in merged.warnings:
-        print(f"mnemos: warning: {line}", file=sys.stderr)
+        warn(f"mnemos: warning: {line}")
     from mnemos.weights.card import kept_lines
 
     for line in (*merged.notes, *kept_lines(merged)):
-        print(line)
+        say(line)
     if merged.resumed:
-        print(f"continued: {merged.resumed} files were there already")
-    print(f"{merged.expression}\n{out}")
+        say(f"continued: {merged.resumed} files were there already")
+    say(f"{merged.expression}\n{out}")
 
 
 def _numbers(pairs: list[str]) -> dict[str, Any]:

@@ -34,6 +34,8 @@ def resolve_path(text: str, folder: Path) -> Path:
     environment, a relative path the study's folder first and then the current one."""
     if "\0" in text:
         raise UsageError(f"{text!r}", "holds a NUL character, which no path has", "write the path without it")
+    if not text.strip():
+        raise UsageError(f"{text!r}", "names nothing: it is empty", "name a file, a directory or a hub id")
     if text.startswith(PACKAGE_PREFIX):
         return RECIPES / text.removeprefix(PACKAGE_PREFIX)
     expanded = os.path.expanduser(os.path.expandvars(text))
@@ -53,15 +55,16 @@ def resolved(path: Path) -> Path:
         raise UsageError(f"{path}", "is a loop of symbolic links", "remove the link, or name the file itself") from None
 
 
-def model_location(text: str, folder: Path) -> str:
-    """A local directory as an absolute path; anything else is left as a hub id."""
+def model_location(text: str, folder: Path, what: str = "model") -> str:
+    """A local directory as an absolute path; anything else is left as a hub id. what: the setting, for messages."""
     path = resolve_path(text, folder)
     if path.exists():
         _check_shipped(path)
         return str(path)
     looks_local = text.startswith((PACKAGE_PREFIX, "/", "./", "../", "~", "$")) or text.count("/") > 1
     if looks_local:
-        raise UsageError(f"model = {text}", f"no such directory ({path})", "give a Hugging Face directory or a hub id")
+        kind = "file or directory" if what == "data" else "directory"
+        raise UsageError(f"{what} = {text}", f"no such {kind} ({path})", f"give a {kind} or a hub id")
     return text
 
 
@@ -71,17 +74,18 @@ def _check_shipped(path: Path) -> None:
         verify_once(path.parent, path.name)
 
 
-data_location = model_location
-"""Data follow the same rule as models: a local path when there is one, a hub id otherwise."""
+def data_location(text: str, folder: Path, what: str = "data") -> str:
+    """Data follow the same rule as models: a local path when there is one, a hub id otherwise."""
+    return model_location(text, folder, what)
 
 
-def author_location(text: str, folder: Path) -> str:
+def author_location(text: str, folder: Path, what: str = "model") -> str:
     """A model that is asked for something: a server's address as it is, else like any other model,
     with `vllm:` before it or not."""
     if text.startswith(SERVERS):
         return text
     engine, place = (ENGINE, text.removeprefix(ENGINE)) if text.startswith(ENGINE) else ("", text)
-    return engine + model_location(place, folder)
+    return engine + model_location(place, folder, what)
 
 
 def located(record: type[BaseModel], values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -124,9 +128,9 @@ def _place(mark: Ref, text: str, folder: Path, name: str) -> str:
     if mark.kind == "file":
         return str(resolve_path(text, folder))
     if mark.kind == "asked":
-        return author_location(text, folder)
+        return author_location(text, folder, name)
     if mark.kind == "model" and text.startswith((*SERVERS, ENGINE)):
         raise UsageError(
             f"{name} = {text}", "is a model that is only asked, and its weights are needed here", "name a directory"
         )
-    return model_location(text, folder)
+    return model_location(text, folder, name)

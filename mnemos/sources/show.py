@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.rule import Rule
 from rich.text import Text
 
-from mnemos.core.errors import UsageError
+from mnemos.core.errors import UsageError, printable
 from mnemos.core.nouns import Example, Source, Tokens
 from mnemos.sources.render import Renderer
 
@@ -43,9 +43,9 @@ def show(
     more = len(examples) > max(COUNTED, count)
     examples = examples[:-1] if more else examples
     rows = list((weigh or output_only)(renderer.render_all(examples)))
-    parts: list[RenderableType] = [Text(source.describe(), style="bold")]
+    parts: list[RenderableType] = [Text(printable(source.describe()), style="bold")]
     for example, row in zip(examples[:count], rows, strict=False):
-        title = Text(f"{example.id}  ({example.kind}, {len(row):,} tokens)")
+        title = Text(printable(f"{example.id}  ({example.kind}, {len(row):,} tokens)"))
         parts += [Rule(title, align="left", characters="-")]
         parts += [coloured(row, renderer), *_border(example, row, renderer), *_rewritten(example, renderer)]
         if example.label is False:
@@ -71,7 +71,7 @@ def coloured(row: Tokens, renderer: Renderer) -> Text:
     for value, ids in _runs(row.ids, weight):
         piece = Text()
         for special, part in itertools.groupby(ids, key=renderer.is_special):
-            said = renderer.decode(list(part), special=True).replace("\n", "↵\n")
+            said = printable(renderer.decode(list(part), special=True)).replace("\n", "↵\n")
             piece.append(said, style="bold" if special else "")
         if value:
             piece = Text("⟦") + piece + Text("⟧" if value == 1 else f"⟧{value:.2g} ")

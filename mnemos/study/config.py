@@ -16,7 +16,9 @@ from mnemos.core.method import find, validated
 from mnemos.core.names import Name, check_name, data_name, named_after, refuse_clash
 from mnemos.core.places import resolved
 from mnemos.core.settings import ModelRef, Seed, Settings, TrainSettings
-from mnemos.core.yaml_text import dump_yaml, parse_yaml, read_yaml
+from mnemos.core.yaml_text import dump_yaml, read_yaml
+from mnemos.study.overrides import parse_override as parse_override
+from mnemos.study.overrides import set_key
 from mnemos.study.paths import data_location, located, model_location, resolve_path
 from mnemos.study.sections import Along, SuiteRoles, Task
 
@@ -134,7 +136,7 @@ def raw_study(
         path = resolve_path(str(location), Path.cwd())
         raw, folder, name = _read_yaml(path), resolved(path.parent), path.stem
     for key, value in (overrides or {}).items():
-        _set(raw, key, value)
+        set_key(raw, key, value)
     raw.setdefault("name", named_after(name, "study"))
     return raw, folder
 
@@ -145,10 +147,24 @@ def resolved_study(raw: Mapping[str, Any], folder: Path) -> Study:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        raise _no_study(path)
     raw = read_yaml(path, cure="give a study file, or write one with: mnemos init DATA --model MODEL")
     if not isinstance(raw, dict):
         raise UsageError(f"{path}", "must be a mapping with model, teach, suites, arms", "see mnemos init")
     return raw
+
+
+def _no_study(folder: Path) -> UsageError:
+    """The error for a directory in the place of a study file; a run's holds the study that it was made of."""
+    if (folder / "study.yaml").is_file() and (folder / "steps").is_dir():
+        go_on = f"mnemos run {folder / 'study.yaml'} --out {folder}"
+        return UsageError(
+            f"{folder}", "is a directory", f"to go on with this run: {go_on}; to see it: mnemos report {folder}"
+        )
+    held = sorted(one.name for one in folder.glob("*.y*ml"))[:5]
+    named = f"it holds {', '.join(held)}" if held else "write one with: mnemos init DATA --model MODEL"
+    return UsageError(f"{folder}", "is a directory", f"give a study file: {named}")
 
 
 def _checked(raw: Mapping[str, Any]) -> Study:
@@ -295,38 +311,6 @@ def _suites(specs: Sequence[Any], folder: Path) -> list[Any]:
             spec = located(kind.settings, spec, folder) if kind is not None else spec
         out.append(spec)
     return out
-
-
-def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
-    parts = dotted.split(".")
-    here: Any = raw
-    for part, following in itertools.pairwise(parts):
-        if isinstance(here, list):
-            here = here[_index(here, part, dotted)]
-        else:
-            if here.get(part) is None:
-                here[part] = {}
-            here = here[part]
-        if not isinstance(here, dict | list):
-            raise UsageError(f"--set {dotted}", f"{part} = {here!r} has no {following}", "check the path")
-    if isinstance(here, list):
-        here[_index(here, parts[-1], dotted)] = value
-    else:
-        here[parts[-1]] = value
-
-
-def _index(items: list[Any], part: str, dotted: str) -> int:
-    if not part.isdigit() or int(part) >= len(items):
-        raise UsageError(f"--set {dotted}", f"{part} must be an index below {len(items)}", "count from 0")
-    return int(part)
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """``key=value`` with the value read as YAML, so that 1e-4 is a number and [0, 1] a list."""
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise UsageError(f"--set {text}", "must be key=value", "for example --set train.learning_rate=1e-4")
-    return key, parse_yaml(value, f"--set {text}")
 
 
 def dump_study(study: Study) -> str:

@@ -171,9 +171,7 @@ FILES: list[tuple[str, Mapping[str, Content], str]] = [
 ]
 
 
-UNMENDED = {
-    "a model of no name": "an empty path is the working directory",
-}
+UNMENDED: dict[str, str] = {}
 """What is still met later or worse than it should be."""
 
 

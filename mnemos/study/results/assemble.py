@@ -18,6 +18,7 @@ from mnemos.study.results.sequence import score_matrices, score_matrix
 from mnemos.study.results.standing import Scores, replicates, standing, unit_of
 from mnemos.study.results.trajectory import measuring, trajectory_of, trajectory_of_run
 from mnemos.study.steps import MeasureStep, result_of
+from mnemos.train.used import used
 
 FORMAT = 1
 
@@ -43,7 +44,12 @@ def assemble(experiment: Experiment) -> dict[str, Any]:
         "manifest": _manifest(experiment),
         "before": {suite.name: summary(before[suite.name].scores, suite) for suite in experiment.suites},
         "arms": [
-            {"arm": arm, "history": _history(experiment, runs[0]), "runs": [_run(experiment, r) for r in runs]}
+            {
+                "arm": arm,
+                "history": _history(experiment, runs[0]),
+                "train": _train(runs[0]),
+                "runs": [_run(experiment, run) for run in runs],
+            }
             for arm, runs in arms.items()
         ],
         "comparisons": [comparison.as_dict() for comparison in compared],
@@ -99,6 +105,13 @@ def _first_tokens(experiment: Experiment) -> list[int]:
         if first:
             return list(first)
     return []
+
+
+def _train(run: ArmRun) -> dict[str, Any]:
+    """The training settings in force (see `train.used`), but for the seed of the order of rows where each run has
+    its own."""
+    plan = run.last.plan
+    return {name: item for name, item in used(plan).items() if name != "data_seed" or plan.train.data_seed is not None}
 
 
 def _history(experiment: Experiment, run: ArmRun) -> list[dict[str, Any]]:
