@@ -66,7 +66,9 @@ class Plain(StrEnum):
     json = "json"
 
 
-JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="Steps at a time, each in a process of its own.")]
+JobsOption = Annotated[
+    int, typer.Option("--jobs", min=1, max=256, help="Steps at a time, each in a process of its own.")
+]
 EngineOption = Annotated[
     str | None, typer.Option("--engine", help="Who executes the steps: local or pool; by --jobs unless given.")
 ]

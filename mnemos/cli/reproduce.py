@@ -16,7 +16,9 @@ def reproduce_command(
     list_: Annotated[bool, typer.Option("--list", help="Name, minutes, papers and title of every road.")] = False,
     all_: Annotated[bool, typer.Option("--all", help="Every road, unattended; one that fails stops no other.")] = False,
     out: Annotated[Path, typer.Option("--out", help="Each road has a folder of its own in it.")] = Path("runs/roads"),
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Steps at a time, each in a process of its own.")] = 2,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, max=256, help="Steps at a time, each in a process of its own.")
+    ] = 2,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of each part; repeatable.")
     ] = None,

@@ -35,12 +35,16 @@ from mnemos.core.scalars import WrittenFloat, WrittenInt, core_schema
 MOST_BYTES = 10_000_000
 """Size of a YAML file at most; more rows belong into a .jsonl file, which is read a hundred times faster."""
 
+MOST_VALUES = 200_000
+"""Keys and values of a YAML text at most: it takes some seconds to read so many."""
+
 MOST_DEEP = 64
 """Levels of nesting at most."""
 
 MOST_ALIASED = 100_000
 """Values that aliases may repeat altogether: nine lines of aliases of aliases would be a billion."""
 
+IN_JSONL = "keep rows and items in a .jsonl file"
 STR = "tag:yaml.org,2002:str"
 BREAKS = "\x85\u2028\u2029\ufeff"
 """Line ends of YAML 1.1 alone."""
@@ -71,7 +75,7 @@ class _Reader:
         self.where, self.refuse = where, refuse
         self.stack: list[_Open] = []
         self.anchors: dict[str, Any] = {}
-        self.aliased = 0
+        self.aliased, self.values = 0, 0
         self.done: list[Any] = []
 
     def error(self, line: int | None, bound: str, cure: str) -> MnemosError:
@@ -80,6 +84,9 @@ class _Reader:
 
     def take(self, event: Any) -> None:
         line = event.start_mark.line
+        self.values += 1
+        if self.values > MOST_VALUES:
+            raise self.error(line, f"is the end of {MOST_VALUES:,} values, the most there may be", IN_JSONL)
         if isinstance(event, DocumentStartEvent):
             self._start_document(event, line)
         elif isinstance(event, ScalarEvent):
@@ -197,7 +204,7 @@ def parse_yaml(text: str, where: str = "YAML", refuse: type[MnemosError] = Usage
     """
     reader = _Reader(where, refuse)
     if len(text) > MOST_BYTES:
-        raise refuse(where, f"is longer than {MOST_BYTES:,} characters", "keep rows and items in a .jsonl file")
+        raise refuse(where, f"is longer than {MOST_BYTES:,} characters", IN_JSONL)
     try:
         for event in _events(text):
             reader.take(event)
@@ -228,7 +235,7 @@ def read_utf8(path: str | os.PathLike[str], refuse: type[MnemosError] = UsageErr
             raise refuse(f"{path}", "is a directory", cure or "name the file inside it")
         size = os.stat(path).st_size
         if size > MOST_BYTES:
-            raise refuse(f"{path}", f"is {size:,} bytes, above {MOST_BYTES:,}", "keep rows and items in a .jsonl file")
+            raise refuse(f"{path}", f"is {size:,} bytes, above {MOST_BYTES:,}", IN_JSONL)
         return Path(path).read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise refuse(f"{path}", "does not exist", cure or "check the path") from None

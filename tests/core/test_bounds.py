@@ -13,12 +13,16 @@ import mnemos.methods  # noqa: F401  fills the registry
 from mnemos.core.errors import UsageError
 from mnemos.core.method import REGISTRY
 from mnemos.core.settings import MOST_SEED, TrainSettings
+from mnemos.core.yaml_text import parse_yaml
 from mnemos.measure.kinds import KINDS
 from mnemos.rewards.by_name import RewardSettings
+from mnemos.study.commands import merge
 from mnemos.study.commands.sweep import swept_study
 from mnemos.study.config import MOST_TRAININGS, Study, load_study
+from mnemos.study.engines.pool import ParallelEngine
 from mnemos.study.sections import Along, Task
 from mnemos.train.reward_model import RewardTraining
+from mnemos.weights.merge import How
 from tests.study.worlds import make_study
 
 RECORDS: list[type[BaseModel]] = [TrainSettings, Study, Task, Along, RewardSettings, RewardTraining]
@@ -72,6 +76,24 @@ def test_sizes_of_a_study(changes: dict[str, Any], said: str) -> None:
 def test_a_study_at_the_bound_is_meant() -> None:
     made, _ = load_study({**STUDY, "along": {"suites": ["refusals"], "moments": 20}, "seeds": list(range(1000))})
     assert len(made.seeds) * 20 == MOST_TRAININGS
+
+
+def test_values_of_a_yaml_text_are_counted_while_it_is_read() -> None:
+    with pytest.raises(UsageError, match="x:1: is the end of 200,000 values"):
+        parse_yaml(f"seeds: [{'0,' * 300_000}]", "x")
+
+
+@pytest.mark.parametrize("jobs", [0, -1, 257, 10**9])
+def test_jobs(jobs: int) -> None:
+    with pytest.raises(UsageError, match=r"jobs = .*: must be from 1 to 256"):
+        ParallelEngine(jobs)
+
+
+def test_points_of_a_merge_are_counted_before_they_are_made(tmp_path: Path) -> None:
+    axes = [(name, [0.5] * 1000) for name in "abcd"]
+    bound = merge.bind("x*a", [f"x={tmp_path}"], {"a": 0.5})
+    with pytest.raises(UsageError, match="--sweep a b c d: is a grid of 1,000,000,000,000 points, above 1,000"):
+        merge.sweep(bound, axes, tmp_path / "out", ["refusals"], how=How())
 
 
 def test_a_grid_is_counted_before_it_is_made(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -194,9 +195,11 @@ def sweep(
     out.mkdir(parents=True, exist_ok=True)
     judge = Judge(suites, out / SWEEP)
     names = [name for name, _ in axes]
+    points = math.prod(len(values) for _, values in axes)
+    if points > MOST_POINTS:
+        bound_words = f"is a grid of {points:,} points, above {MOST_POINTS:,}"
+        raise UsageError(f"--sweep {' '.join(names)}", bound_words, "take larger steps")
     grid = list(itertools.product(*(values for _, values in axes)))
-    if len(grid) > MOST_POINTS:
-        raise UsageError(f"--sweep {' '.join(names)}", f"is a grid of {len(grid)} points", "take larger steps")
     inputs = [_inputs(bound.places), asdict(replace(how, threads=None)), trunk]
     rows: list[dict[str, Any]] = []
     best: dict[str, Any] | None = None

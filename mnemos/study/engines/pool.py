@@ -25,6 +25,9 @@ from mnemos.study.engines.engine import Engine
 from mnemos.study.progress import Progress, listening
 from mnemos.study.steps import Step, distinct, execute, is_done
 
+MOST_JOBS = 256
+"""Processes at a time: each holds a model."""
+
 LOOK_EVERY = 0.1
 """Seconds between a worker's looks at whether its parent still lives."""
 
@@ -48,8 +51,8 @@ class ParallelEngine:
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        if self.jobs < 1:
-            raise UsageError(f"jobs = {self.jobs}", "must be at least 1", "1 runs one step after another")
+        if not 1 <= self.jobs <= MOST_JOBS:
+            raise UsageError(f"jobs = {self.jobs}", f"must be from 1 to {MOST_JOBS}", "1 runs one step after another")
         if processes.count() > 1:
             raise UsageError(
                 f"jobs = {self.jobs} under a launcher of {processes.count()} processes",
