@@ -33,10 +33,6 @@ def thawed(values: Frozen) -> dict[str, Any]:
     return {name: json.loads(text) for name, text in values}
 
 
-OUTPUT_ROLES = frozenset({"assistant", "completion", "text"})
-"""Roles whose content the model writes itself when it is used."""
-
-
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One utterance. role: system, user, assistant or tool in a chat; prompt and completion in

@@ -263,14 +263,6 @@ def _pooled(name: str, orders: Sequence[OrderScores], names: Sequence[str], axis
     ]
 
 
-def relative_forgetting(before: float, later: Sequence[float]) -> float | None:
-    """FG of arXiv:2308.08747 for one evaluation set, in percent: mean over the later stages n of
-    (R_o - R_n) / R_o. None where R_o is 0. Relative: do not mix it with the metrics above."""
-    if before == 0 or not later:
-        return None
-    return 100 * math.fsum((before - value) / before for value in later) / len(later)
-
-
 def in_words(name: str, value: float, scale: float = 100.0, unit: str = "points") -> str:
     """The value with its sign said: backward_transfer, -0.031 -> "lost 3.1 points on earlier tasks"."""
     size = f"{abs(value) * scale:.1f} {unit}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mnemos.report.facts import Facts, Point, plane
 from mnemos.report.standing import Frontier
@@ -182,10 +181,6 @@ def _grid(sheet: Sheet, across: Scale, up: Scale, wide: bool) -> None:
     long = "points forgotten, mean over the old suites" if wide else "points forgotten (old suites)"
     sheet.write((left + right) / 2, bottom + 38, long, size=12, ha="center", weight="bold")
     sheet.write(0, 16, "points learned, mean over the new suites", size=12, weight="bold")
-
-
-def _ruling(tick: float) -> dict[str, Any]:
-    return {"colour": "rule" if tick else "ink", "width": 0.8 if tick else 1.1, "zorder": 1}
 
 
 Box = tuple[float, float, float, float]

@@ -63,42 +63,6 @@ class Joined:
 
 
 @dataclass(frozen=True)
-class Subset:
-    """`count` rows of `source`, drawn without replacement by `seed`, in the source's order.
-
-    Iterating raises DataError when the source holds fewer rows.
-    """
-
-    source: Source
-    count: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        if self.count < 0:
-            raise UsageError(f"count = {self.count}", "must be at least 0", "ask for a number of rows")
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the source and the draw; reads no rows."""
-        return fingerprint({"subset": self.source.fingerprint, "count": self.count, "seed": self.seed})
-
-    def describe(self) -> str:
-        """How many rows of what."""
-        return f"{self.count:,} rows of {self.source.describe()}"
-
-    def __iter__(self) -> Iterator[Example]:
-        rows = list(self.source)
-        if self.count > len(rows):
-            raise DataError(
-                f"{self.source.describe()}",
-                f"{self.count:,} rows were asked for, {len(rows):,} are there",
-                "ask for fewer rows or give more data",
-            )
-        chosen = sorted(random.Random(f"subset {self.seed}").sample(range(len(rows)), self.count))
-        return iter([rows[i] for i in chosen])
-
-
-@dataclass(frozen=True)
 class Mixture:
     """All rows of `new` and so many of `old` that these are `share_of_final` of the result.
 

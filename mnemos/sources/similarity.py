@@ -6,7 +6,6 @@ Nothing here asks a model, so a hundred thousand texts are a matter of a minute 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -23,6 +22,9 @@ SHINGLE = 5
 HASHES, BAND = 128, 4
 """Numbers of a signature, and how many of them must agree for two texts to be compared at all: two
 texts with Jaccard similarity s are compared with probability 1 - (1 - s^4)^32, 0.9999 at s = 0.7."""
+
+SEED = 20_240_113
+"""Of the hash functions: the same texts are kept on every machine."""
 
 DIMENSIONS = 64
 """Of an embedding."""
@@ -65,56 +67,25 @@ def distinct(texts: Sequence[str], similarity: float) -> list[int]:
     MinHash signatures cut into bands (Broder 1997), so of pairs just above a low similarity a few
     are missed (see `BAND`); every pair that is found is compared exactly.
     """
-    sets: list[npt.NDArray[np.uint32]] = []
-    signatures = np.empty((len(texts), HASHES), np.uint32)
-    factors, offsets = _hash_family()
-    buckets: list[dict[bytes, list[int]]] = [defaultdict(list) for _ in range(HASHES // BAND)]
+    from rensa import RMinHash, RMinHashLSH
+
+    index = RMinHashLSH(threshold=similarity, num_perm=HASHES, num_bands=HASHES // BAND)
     kept: list[int] = []
+    sets: dict[int, npt.NDArray[np.uint32]] = {}
+    signatures: dict[int, Any] = {}
     for place, text in enumerate(texts):
-        sets.append(shingles(text))
-        signature = _signature(sets[place], factors, offsets)
-        keys = [signature[i : i + BAND].tobytes() for i in range(0, HASHES, BAND)]
-        near = {earlier for bucket, key in zip(buckets, keys, strict=True) for earlier in bucket.get(key, ())}
-        if _is_near(place, near, signature, signatures, sets, similarity):
-            sets[place] = sets[place][:0]
+        here = shingles(text)
+        signature = RMinHash(num_perm=HASHES, seed=SEED)
+        signature.update([str(piece) for piece in here])
+        # The share of agreeing hashes estimates the similarity with a standard error below 0.045: what lies far
+        # below is not worth comparing exactly.
+        near = [one for one in index.query(signature) if signature.jaccard(signatures[one]) > similarity - 0.2]
+        if any(jaccard(here, sets[earlier]) >= similarity for earlier in near):
             continue
-        signatures[place] = signature
-        for bucket, key in zip(buckets, keys, strict=True):
-            bucket[key].append(place)
+        index.insert(place, signature)
+        sets[place], signatures[place] = here, signature
         kept.append(place)
     return kept
-
-
-def _hash_family() -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Odd factors and offsets of multiply-shift hashing, the same on every machine."""
-    dice = np.random.default_rng(20_240_113)
-    drawn = dice.integers(0, 2**63, (2, HASHES), dtype=np.uint64)
-    return drawn[0] * np.uint64(2) + np.uint64(1), drawn[1]
-
-
-def _signature(
-    present: npt.NDArray[np.uint32], factors: npt.NDArray[np.uint64], offsets: npt.NDArray[np.uint64]
-) -> npt.NDArray[np.uint32]:
-    """uint32[HASHES]: per hash function, the smallest value over the shingles."""
-    hashed = present.astype(np.uint64)[:, None] * factors + offsets
-    return np.asarray((hashed.min(axis=0) >> np.uint64(32)).astype(np.uint32))
-
-
-def _is_near(
-    place: int,
-    near: set[int],
-    signature: npt.NDArray[np.uint32],
-    signatures: npt.NDArray[np.uint32],
-    sets: list[npt.NDArray[np.uint32]],
-    similarity: float,
-) -> bool:
-    if not near:
-        return False
-    candidates = np.fromiter(near, np.int64)
-    # The share of agreeing hashes estimates the similarity with a standard error below 0.045.
-    estimated = (signatures[candidates] == signature).mean(axis=1)
-    worth = candidates[estimated > similarity - 0.2]
-    return any(jaccard(sets[place], sets[earlier]) >= similarity for earlier in worth)
 
 
 def embed(texts: Sequence[str], seed: int = 0) -> Points:

@@ -17,7 +17,6 @@ from mnemos.measure.continual import (
     in_words,
     metric,
     pooled_metrics,
-    relative_forgetting,
     sequence_metrics,
 )
 
@@ -126,11 +125,6 @@ def test_intervals_over_items_and_seeds_cover() -> None:
             assert high is not None
             hits[name] += low <= truth[name] <= high
     assert all(0.91 <= count / 300 <= 1 for count in hits.values()), hits
-
-
-def test_relative_forgetting_by_hand() -> None:
-    assert relative_forgetting(0.5, [0.4, 0.3]) == pytest.approx(30.0)
-    assert relative_forgetting(0.0, [0.1]) is None
 
 
 def test_signs_are_said() -> None:
