@@ -15,7 +15,7 @@ from mnemos.core.errors import DataError, RunError
 from mnemos.core.nouns import Example, Source, Turn
 from mnemos.core.plan import Likelihood, Plan
 from mnemos.sources.generated import Desk, Unwritten, Written, inside, is_written, settle, too_few, written_in
-from mnemos.sources.mix import Joined, Mixture, Rows, Subset
+from mnemos.sources.mix import Joined, Mixture, Rows
 from mnemos.sources.read import read
 from mnemos.sources.write import Kept, keep
 from tests import laws
@@ -57,7 +57,6 @@ sources = st.recursive(
         st.builds(Made, names, inner),
         st.builds(lambda a, b: Joined((a, b)), inner, inner),
         st.builds(lambda a, b: Mixture(a, b, 0.25, 1), inner, inner),
-        st.builds(lambda a: Subset(a, 1, 0), inner),
     ),
     max_leaves=6,
 )
@@ -82,8 +81,6 @@ def by_hand(value: Any, outermost: bool) -> list[Written]:
             children = list(parts)
         case Mixture(new=new, old=old):
             children = [new, old]
-        case Subset(source=source):
-            children = [source]
         case Holder(anything=one):
             children = [one]
         case dict():
