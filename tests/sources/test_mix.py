@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Example, Source, Turn
 from mnemos.sources.generated import Desk, Unwritten
-from mnemos.sources.mix import Joined, Mixture, Rows, Subset, refuse_few_old_rows
+from mnemos.sources.mix import Joined, Mixture, Rows, refuse_few_old_rows
 
 
 def rows(count: int, name: str = "rows") -> Rows:
@@ -110,9 +110,6 @@ def test_fingerprints_follow_content_and_settings() -> None:
         Mixture(rows(3), rows(4, "old"), 0.3, 0),
         Mixture(rows(3), rows(4, "old"), 0.2, 1),
         Mixture(rows(3), rows(4, "old"), 0.2, 0, repeat=True),
-        Subset(rows(3), 2, 0),
-        Subset(rows(3), 2, 1),
-        Subset(rows(3), 1, 0),
         Joined((rows(3), rows(4))),
         Joined((rows(4), rows(3))),
         rows(3),
@@ -123,18 +120,6 @@ def test_fingerprints_follow_content_and_settings() -> None:
     assert Rows(rows(3).examples, "other name").fingerprint == rows(3).fingerprint
 
 
-def test_subsets_keep_the_order_and_refuse_more_than_there_is() -> None:
-    subset = Subset(rows(30), 10, 0)
-    numbers = [int(example.id) for example in subset]
-    assert len(numbers) == len(set(numbers)) == 10
-    assert numbers == sorted(numbers)
-    assert numbers != [int(example.id) for example in Subset(rows(30), 10, 1)]
-    with pytest.raises(DataError, match="31 rows were asked for, 30 are there"):
-        list(Subset(rows(30), 31, 0))
-    with pytest.raises(UsageError):
-        Subset(rows(3), -1, 0)
-
-
 def test_joined_sources_come_one_after_another_with_ids_apart() -> None:
     joined = list(Joined((rows(2, "a"), rows(2, "b"))))
     assert [e.id for e in joined] == ["0/0", "0/1", "1/0", "1/1"]
@@ -143,7 +128,7 @@ def test_joined_sources_come_one_after_another_with_ids_apart() -> None:
 
 
 def test_descriptions_say_what_is_in_it() -> None:
-    mixture = Mixture(rows(1200, "new"), Subset(rows(9, "old"), 5, 0), 0.1, 0)
-    assert mixture.describe() == "new: 1,200 rows + 5 rows of old: 9 rows as 10 % of all rows"
+    mixture = Mixture(rows(1200, "new"), rows(9, "old"), 0.1, 0)
+    assert mixture.describe() == "new: 1,200 rows + old: 9 rows as 10 % of all rows"
     assert Joined((rows(1, "a"), rows(2, "b")), "both").describe() == "both: a: 1 row + b: 2 rows"
-    assert all(isinstance(source, Source) for source in (mixture, rows(1), Subset(rows(1), 1, 0), Joined(())))
+    assert all(isinstance(source, Source) for source in (mixture, rows(1), Joined(())))
