@@ -11,7 +11,8 @@ import yaml
 
 import mnemos
 from mnemos.core.files import read_json
-from mnemos.study.results.items import FILE, computed_again, read_items
+from mnemos.study.results.again import computed_again
+from mnemos.study.results.items import FILE, read_items
 from tests.study.worlds import make_study
 
 KEPT = sorted((Path(__file__).parents[3] / "docs" / "results").glob(f"*.{FILE}"))

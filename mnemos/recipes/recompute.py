@@ -1,0 +1,74 @@
+"""Compute every interval of a results.json again from the items' scores that lie beside it.
+
+    python -m mnemos.recipes.recompute docs/results/chat_vector.json runs/roads/safety/benign
+    python -m mnemos.recipes.recompute --keep runs/roads/chat-vector/chat_vector docs/results/chat_vector.json
+
+Scores lie in items.json.gz beside a run's results.json, and in NAME.items.json.gz beside docs/results/NAME.json.
+--keep copies both files of a run there. Exit code 1 where something comes out otherwise, or where there are no scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mnemos.core.errors import DataError, MnemosError, UsageError
+from mnemos.core.files import read_json
+from mnemos.study.results.again import computed_again, unlike
+from mnemos.study.results.items import FILE, read_items
+
+SHOWN = 10
+"""Differences that are printed of one file."""
+
+
+def scores_beside(results: Path) -> Path:
+    """Where the scores behind a results.json lie."""
+    return results.with_name(FILE) if results.name == "results.json" else results.with_name(f"{results.stem}.{FILE}")
+
+
+def differences(results: Path) -> list[str]:
+    """What a results.json says otherwise than its items' scores. Raises DataError where there are none."""
+    scores = scores_beside(results)
+    if not scores.is_file():
+        raise DataError(f"{results}", f"has no scores beside it ({scores.name})", "run the study again")
+    printed = read_json(results)
+    return list(unlike(printed, computed_again(printed, read_items(scores))))
+
+
+def keep(run: Path, target: Path) -> None:
+    """Copy a run's results and scores. Raises UsageError for a directory without them."""
+    for name in ("results.json", FILE):
+        if not (run / name).is_file():
+            raise UsageError(f"{run}", f"holds no {name}", "name the directory of a finished run")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(run / "results.json", target)
+    shutil.copyfile(run / FILE, scores_beside(target))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m mnemos.recipes.recompute", description="Intervals, once more.")
+    parser.add_argument("results", type=Path, nargs="+", help="a results.json, or a run directory")
+    parser.add_argument("--keep", type=Path, metavar="RUN", help="first copy this run's results and scores there")
+    given = parser.parse_args(arguments)
+    wrong = False
+    try:
+        if given.keep is not None:
+            keep(given.keep, given.results[0])
+        for path in given.results:
+            file = path / "results.json" if path.is_dir() else path
+            found = differences(file)
+            wrong = wrong or bool(found)
+            print(f"{file}: {f'{len(found)} differences' if found else 'every interval comes out again'}")
+            print("".join(f"  {line}\n" for line in found[:SHOWN]), end="")
+    except MnemosError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return int(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
