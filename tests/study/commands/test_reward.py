@@ -154,6 +154,24 @@ def test_a_language_model_is_no_reward_model(model):
         load_scorer(model)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_reward_model_that_its_last_update_broke_is_not_saved(model, tmp_path, monkeypatch, bad):
+    """No loss is computed with these weights before they would be written."""
+    from trl.trainer.reward_trainer import RewardTrainer
+
+    train = RewardTrainer.train
+
+    def broken(self, *given, **named):
+        train(self, *given, **named)
+        self.model.score.weight.data[0, 0] = bad
+
+    monkeypatch.setattr(RewardTrainer, "train", broken)
+    pairs = [pair(i, "yes", "no") for i in range(4)]
+    with pytest.raises(ModelError, match=r"score\.weight of the reward model after 1 steps(.|\n)*not finite"):
+        train_reward_model(model, pairs, tmp_path / "rm", RewardTraining(max_length=64), quiet=True)
+    assert not (tmp_path / "rm").exists()
+
+
 def test_pairs_that_are_too_long_are_counted(model, tmp_path):
     settings = RewardTraining(max_length=24)
     pairs = [pair(0, "yes", "no"), pair(1, "yes", "no " * 40)]
