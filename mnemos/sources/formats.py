@@ -157,7 +157,7 @@ def _prompt_completion(row: Row) -> Parts:
 
 
 def _preference(row: Row) -> Parts:
-    return chosen_and_rejected(row) if "chosen" in row else beside(_chat(row, "label"), row)
+    return chosen_and_rejected(row) if {"chosen", "rejected"} <= set(row) else beside(_chat(row, "label"), row)
 
 
 def _text(row: Row) -> Parts:
