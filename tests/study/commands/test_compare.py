@@ -9,6 +9,8 @@ import torch
 import yaml
 
 import mnemos
+from mnemos.weights.adapter import quiet_peft
+from tests.models.test_tied import adapter
 from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
 
 SUITES = [
@@ -108,6 +110,31 @@ def test_the_cache_lies_where_its_variable_or_xdg_says(tmp_path: Path, monkeypat
     assert cache_folder() == tmp_path / "xdg" / "mnemos"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path.home() / ".cache" / "mnemos"
+
+
+@pytest.mark.parametrize(("family", "target"), [("gemma", "embed_tokens"), ("gemma", "lm_head"), ("gpt2", "wte")])
+def test_an_adapter_on_tied_embeddings_is_compared_as_it_was_trained(tmp_path: Path, family: str, target: str) -> None:
+    """Bits per byte of peft's own wrapper, token by token, on a base whose embeddings are tied."""
+    import math
+
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = save_tiny(tmp_path / "base", family)
+    made, _ = adapter(tmp_path / "adapter", base, target_modules=[target], fan_in_fan_out=family == "gpt2")
+    (suite,) = [one for one in SUITES if one["name"] == "english"]
+    (row,) = mnemos.compare(base, made, [suite], health=False).comparisons
+    with quiet_peft():
+        wrapper = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), made).eval()
+    tokenizer, nats, size = tiny_tokenizer(), 0.0, 0
+    for item in suite["items"]:
+        ids = torch.tensor([tokenizer(item["text"])["input_ids"]])
+        with torch.no_grad():
+            logits = wrapper(input_ids=ids).logits[0, :-1]
+        nats += float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
+        size += len(item["text"].encode())
+    assert row["after"] == pytest.approx(nats / math.log(2) / size, rel=1e-5)
+    assert abs(row["delta"]) > 1e-3
 
 
 def test_a_model_that_is_swapped_while_it_is_asked_spoils_no_cache(
