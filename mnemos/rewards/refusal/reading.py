@@ -1,4 +1,4 @@
-"""What an answer is: a refusal, an answer, or neither; by its wording, in a dozen languages.
+"""What an answer is: a refusal, an answer, or neither; by its wording, in thirteen languages.
 
 After the method of AdvBench / GCG (arXiv:2307.15043), which looks for phrases that refusals are made of, with three
 differences: phrases are weighed instead of matched, wordings of an answer count against those of a refusal, and only
