@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
@@ -236,7 +236,7 @@ def _harness(settings: Any, items: Sequence[Item], answers: Sequence[Answer]) ->
 
 
 _ASKED = ("prompt",)
-KINDS: Mapping[str, Kind] = {
+KINDS: dict[str, Kind] = {
     "choice": Kind(
         s.ChoiceSettings, "choose", each(_choice), "pick an option by likelihood", needs=("prompt", "options")
     ),

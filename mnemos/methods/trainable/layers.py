@@ -8,16 +8,16 @@ from typing import Any, Literal
 
 Part = Literal["attention", "mlp", "embeddings", "norms", "head"]
 
-PATTERNS: tuple[tuple[Part, re.Pattern[str]], ...] = (
+PATTERNS: list[tuple[Part, re.Pattern[str]]] = [
     ("norms", re.compile(r"norm|^ln_|^ln\d*$")),
     ("head", re.compile(r"^(lm_head|embed_out|output_projection|score|classifier)$")),
     ("embeddings", re.compile(r"embed|^(wte|wpe)$")),
     ("attention", re.compile(r"attn|attention")),
     ("mlp", re.compile(r"^(mlp|ffn|feed_forward|fc\d|fc_in|fc_out)$|moe|expert")),
-)
+]
 """Tried in this order on each component of a dotted name: a norm inside attention is a norm.
 Covers Llama, Mistral, Qwen, Gemma, Phi, OLMo, GPT-2, GPT-NeoX, OPT, BLOOM, Falcon and whoever
-names modules as they do."""
+names modules as they do; a family that names them otherwise is a row more."""
 
 
 def parts_of(model: Any) -> dict[str, frozenset[Part]]:
