@@ -57,6 +57,8 @@ def resolved(path: Path) -> Path:
 
 def model_location(text: str, folder: Path, what: str = "model") -> str:
     """A local directory as an absolute path; anything else is left as a hub id. what: the setting, for messages."""
+    if not text.strip():
+        raise UsageError(f"{what} = {text!r}", "names nothing: it is empty", "name a file, a directory or a hub id")
     path = resolve_path(text, folder)
     if path.exists():
         _check_shipped(path)

@@ -137,7 +137,8 @@ def raw_study(
         raw, folder, name = _read_yaml(path), resolved(path.parent), path.stem
     for key, value in (overrides or {}).items():
         set_key(raw, key, value)
-    raw.setdefault("name", named_after(name, "study"))
+    if raw.get("name") is None:
+        raw["name"] = named_after(name, "study")
     return raw, folder
 
 

@@ -103,11 +103,9 @@ def build(study: Study, folder: Path, root: Path) -> Experiment:
     return Experiment(study, root, before, suites, roles, task_suites, before_step, tuple(runs), folder)
 
 
-def plans_of(study: Study, root: Path, arm: str) -> tuple[Plan, ...]:
-    """The plans of one arm's stages, in the first order and with the first seed."""
-    from mnemos.models.load import Checkpoint
-
-    before = Checkpoint(study.model, trust_remote_code=study.trust_remote_code, allow_pickle=study.allow_pickle)
+def plans_of(study: Study, root: Path, arm: str, before: ModelHandle) -> tuple[Plan, ...]:
+    """The plans of one arm's stages, in the first order and with the first seed. before: stands for the study's model,
+    whose content is not looked at."""
     builder = _Builder(study, root, before, (), {}, MeasureStep(before, (), "before: measure"), ())
     return tuple(stage.plan for stage in builder.run(arm, study.seeds[0]).stages)
 

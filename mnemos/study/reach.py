@@ -30,6 +30,23 @@ TRAIN = "train"
 
 
 @dataclass(frozen=True)
+class Unread:
+    """Stands for the model before in plans that are only compared: its content would be hashed, or its commit asked
+    for, once more for every value that is tried."""
+
+    path: str
+
+    @property
+    def fingerprint(self) -> str:
+        """The path, which no setting of an arm changes."""
+        return self.path
+
+    def load(self) -> NoReturn:
+        """Never."""
+        raise AssertionError(f"{self.path} is not to be loaded")
+
+
+@dataclass(frozen=True)
 class Given:
     """One setting, where it stands. arm: of a setting of its own; None for one under `train`. step: the number of
     the method in the arm's list; None for a training setting."""
@@ -266,7 +283,7 @@ def _with(study: Study, **changes: Any) -> Study:
 
 
 def _of(study: Study, root: Path, arm: str) -> str:
-    return _name(plans_of(study, root, arm))
+    return _name(plans_of(study, root, arm, Unread(study.model)))
 
 
 def _name(plans: Sequence[Plan]) -> str:

@@ -113,7 +113,7 @@ def test_files_give_names_whatever_they_are_called(tmp_path: Path) -> None:
     assert data_name(".jsonl", "rows") == "rows"
     assert data_name("-x\x1b.json", "rows") == "_x_"
     assert data_name("..", "rows") == "rows"
-    study = make_study(tmp_path).rename(tmp_path / "-s\n.yaml")
+    study = make_study(tmp_path, name=None).rename(tmp_path / "-s\n.yaml")
     assert load_study(study)[0].name == "_s_"
 
 
