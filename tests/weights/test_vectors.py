@@ -37,12 +37,15 @@ def test_figures_are_those_of_the_whole_tensors(places: dict[str, Path]) -> None
 
 
 def test_a_vector_beside_itself_its_negative_and_nothing(places: dict[str, Path]) -> None:
-    found = compare_vectors([parse("a - base"), parse("base - a"), parse("a - a")], places).layers[-1]
+    twice = {**places, "twin": places["a"]}
+    found = compare_vectors([parse("a - base"), parse("base - a"), parse("a - twin")], twice).layers[-1]
     assert found.cosines[0, 1] == pytest.approx(-1)
     assert found.conflicts[0, 1] == 1
     assert found.norms[2] == 0
     assert math.isnan(found.cosines[0, 2])
     assert math.isnan(found.conflicts[0, 2])
+    with pytest.raises(UsageError, match="is nothing: its checkpoints cancel"):
+        compare_vectors([parse("a - base"), parse("a - a")], places)
 
 
 def test_what_is_not_shared_is_left_out_by_name(places: dict[str, Path], tmp_path: Path) -> None:
