@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ ATTEMPTS = 6
 
 TIMEOUT = 600.0
 """Seconds that one answer may take, all its tries together."""
+
+SECONDS = "MNEMOS_SERVER_SECONDS"
+"""Environment variable that says another number than TIMEOUT."""
 
 MOST_TOKENS = 10**9
 """A count of tokens above this is not one."""
@@ -108,7 +112,8 @@ class ServerModel:
     """Implements core.nouns.LanguageModel over HTTP.
 
     parallel: requests at once. attempts: tries of one request. pause: seconds before the second
-    try, doubled at each further one. timeout: seconds that one answer may take, all its tries together.
+    try, doubled at each further one. timeout: seconds that one answer may take, all its
+    tries together; `allowed_seconds` unless given.
     completion_tokens: tokens generated so far, as the server counts them.
     Deviations from a local model: 1. token ids are not known, so `Generation.ids` is empty; 2. how
     a seed is used is the server's affair, and greedy answers may differ with what shares its batch.
@@ -122,10 +127,10 @@ class ServerModel:
         parallel: int = PARALLEL,
         attempts: int = ATTEMPTS,
         pause: float = 0.5,
-        timeout: float = TIMEOUT,
+        timeout: float | None = None,
     ) -> None:
         self.url, self.model = url, model
-        self.asking = Asking(parallel, attempts, pause, timeout)
+        self.asking = Asking(parallel, attempts, pause, allowed_seconds() if timeout is None else timeout)
         self.completion_tokens = 0
 
     @property
@@ -309,6 +314,22 @@ def chat(prompt: Prompt) -> dict[str, Any]:
                 waiting.remove(message["tool_call_id"])
         messages.append(message)
     return {"messages": messages, **beside(prompt.variables)}
+
+
+def allowed_seconds() -> float:
+    """Seconds that one answer of a server may take: of $MNEMOS_SERVER_SECONDS, else TIMEOUT. UsageError for what is
+    no such number."""
+    said = os.environ.get(SECONDS)
+    if not said:
+        return TIMEOUT
+    try:
+        value = float(said)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 86400:
+        bound = "must be a number of seconds above 0, a day at most"
+        raise UsageError(f"the environment variable {SECONDS} = {said}", bound, "3600 allows an hour")
+    return value
 
 
 def is_raw(prompt: Prompt) -> bool:
