@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from mnemos.cli import reproduce as cli_reproduce
 from mnemos.cli import reward as cli_reward
 from mnemos.cli import runs as cli_runs
+from mnemos.cli import suites as cli_suites
 from mnemos.cli import weights as cli_weights
 from mnemos.cli.errors import told
 from mnemos.cli.output import say, say_json
@@ -402,6 +403,7 @@ cli_weights.register(app)
 cli_reproduce.register(app)
 cli_reward.register(app)
 cli_runs.register(app)
+cli_suites.register(app)
 
 
 def main() -> None:

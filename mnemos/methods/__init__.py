@@ -10,14 +10,13 @@ import importlib
 import pkgutil
 from typing import Any
 
+from mnemos.core.described import described
 from mnemos.core.method import REGISTRY
 
 for _module in pkgutil.walk_packages(__path__, f"{__name__}."):
     importlib.import_module(_module.name)
 
 __all__ = ["listing", "schema"]
-
-_BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 
 
 def listing() -> list[dict[str, Any]]:
@@ -30,8 +29,7 @@ def listing() -> list[dict[str, Any]]:
     """
     rows = []
     for method in REGISTRY.values():
-        properties = method.settings.model_json_schema().get("properties", {})
-        settings = [_setting(name, dict(said)) for name, said in properties.items()]
+        settings = described(method.settings)
         rows.append(
             {
                 "name": method.name,
@@ -43,33 +41,6 @@ def listing() -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: (row["changes"], row["name"]))
-
-
-def _setting(name: str, said: dict[str, Any]) -> dict[str, Any]:
-    row = {"name": name, "type": _type(said), "bounds": _bounds(said), "description": said.get("description", "")}
-    return {**row, "default": said["default"]} if "default" in said else row
-
-
-def _type(said: dict[str, Any]) -> str:
-    if "anyOf" in said:
-        return " or ".join(dict.fromkeys(_type(choice) for choice in said["anyOf"]))
-    if "$ref" in said:
-        return "mapping"
-    if said.get("type") == "array":
-        return f"list of {_type(said.get('items', {}))}"
-    return str(said.get("type", "any"))
-
-
-def _bounds(said: dict[str, Any]) -> str:
-    parts = [_bounds(choice) for choice in said.get("anyOf", ())]
-    if "items" in said:
-        parts.append(_bounds(said["items"]))
-    if "const" in said:
-        parts.append(str(said["const"]))
-    if "enum" in said:
-        parts.append(" | ".join(str(choice) for choice in said["enum"]))
-    parts += [f"{sign} {said[key]}" for key, sign in _BOUNDS.items() if key in said]
-    return ", ".join(part for part in parts if part)
 
 
 def schema() -> dict[str, Any]:

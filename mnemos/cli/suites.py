@@ -1,0 +1,50 @@
+"""`mnemos suites`: the suites that ship with mnemos, and the kinds that a suite may have."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from mnemos.cli.output import say, say_json
+
+
+def suites_command(
+    kind: Annotated[str | None, typer.Argument(help="One kind, with its settings.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
+) -> None:
+    """Built-in suites, and the kinds of suite with their settings."""
+    from mnemos.core.errors import UsageError, nearest
+    from mnemos.measure.listing import built_in, kinds
+
+    rows = kinds()
+    if kind is not None:
+        rows = [row for row in rows if row["name"] == kind]
+        if not rows:
+            raise UsageError(f"kind {kind!r}", "is not a known kind", nearest(kind, [row["name"] for row in kinds()]))
+    shipped = built_in() if kind is None else []
+    if as_json:
+        say_json({"suites": shipped, "kinds": rows})
+        return
+    for row in shipped:
+        say(f"{row['name']:<24} {row['kind']:<14} {row['items']:>5} items")
+    if shipped:
+        say("")
+    for row in rows:
+        direction = "higher" if row["better"] == "higher" else "lower"
+        say(f"{row['name']:<16} {row['summary']} ({row['unit']}, {direction} is better)")
+        for setting in row["settings"] if kind is not None else ():
+            say(f"                 {_words(setting)}")
+    if kind is None:
+        say("\nmnemos suites KIND shows the settings of a kind; mnemos schema --suites has them for editors.")
+
+
+def _words(setting: dict[str, Any]) -> str:
+    limits = f", {setting['bounds']}" if setting["bounds"] else ""
+    default = f", default {setting['default']}" if "default" in setting else ", required"
+    return f"{setting['name']}: {setting['type']}{limits}{default}. {setting['description']}".rstrip()
+
+
+def register(main: typer.Typer) -> None:
+    """Add the command to the command line."""
+    main.command("suites")(suites_command)

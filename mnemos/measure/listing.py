@@ -1,0 +1,35 @@
+"""What can be measured, for people: the suites that ship with mnemos, and the kinds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mnemos.core.described import described
+from mnemos.measure.kinds import KINDS
+from mnemos.measure.suite import BUILT_IN, load_suites
+
+EVERYWHERE = ("name", "kind")
+"""Keys that a listing leaves out: they say which suite it is."""
+
+
+def built_in() -> list[dict[str, Any]]:
+    """Each shipped suite: name, kind, items, unit."""
+    found = [suite for path in sorted(BUILT_IN.glob("*.yaml")) for suite in load_suites([str(path)], Path("."))]
+    return [{"name": s.name, "kind": s.kind, "items": len(s.items), "unit": s.unit} for s in found]
+
+
+def kinds() -> list[dict[str, Any]]:
+    """Each kind: name, summary, unit, better, tolerance, needs, and its settings as `core.described` has them."""
+    return [
+        {
+            "name": name,
+            "summary": kind.summary,
+            "unit": kind.unit,
+            "better": kind.better,
+            "tolerance": kind.tolerance,
+            "needs": list(kind.needs),
+            "settings": [row for row in described(kind.settings) if row["name"] not in EVERYWHERE],
+        }
+        for name, kind in KINDS.items()
+    ]
