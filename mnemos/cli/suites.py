@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from textwrap import fill
 from typing import Annotated, Any
 
 import typer
@@ -34,14 +36,19 @@ def suites_command(
         direction = "higher" if row["better"] == "higher" else "lower"
         say(f"{row['name']:<16} {row['summary']} ({row['unit']}, {direction} is better)")
         for setting in row["settings"] if kind is not None else ():
-            say(f"                 {_words(setting)}")
+            say(fill(_words(setting), 100, initial_indent=" " * 17, subsequent_indent=" " * 21))
     if kind is None:
         say("\nmnemos suites KIND shows the settings of a kind; mnemos schema --suites has them for editors.")
 
 
 def _words(setting: dict[str, Any]) -> str:
     limits = f", {setting['bounds']}" if setting["bounds"] else ""
-    default = f", default {setting['default']}" if "default" in setting else ", required"
+    value = setting.get("default")
+    default = (
+        f", default {'none' if value is None else json.dumps(value, ensure_ascii=False)}"
+        if "default" in setting
+        else ", required"
+    )
     return f"{setting['name']}: {setting['type']}{limits}{default}. {setting['description']}".rstrip()
 
 

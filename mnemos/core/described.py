@@ -13,11 +13,25 @@ def described(model: type[BaseModel]) -> list[dict[str, Any]]:
     """One row a setting: {name, type, bounds, description, default}. type and bounds are words for people
     (``number or null``, ``>= 0, < 1``, ``forward | reverse``); a required setting has no key `default`."""
     properties = model.model_json_schema().get("properties", {})
-    return [_setting(name, dict(said)) for name, said in properties.items()]
+    fields = model.model_fields
+    made = {  # what a factory makes is no `default` of the schema
+        name: fields[name].get_default(call_default_factory=True)
+        for name in properties
+        if name in fields and fields[name].default_factory is not None
+    }
+    return [
+        _setting(name, {**said, **({"default": made[name]} if name in made else {})})
+        for name, said in properties.items()
+    ]
 
 
 def _setting(name: str, said: dict[str, Any]) -> dict[str, Any]:
-    row = {"name": name, "type": _type(said), "bounds": _bounds(said), "description": said.get("description", "")}
+    row = {
+        "name": name,
+        "type": _type(said),
+        "bounds": _bounds(said),
+        "description": " ".join(said.get("description", "").split()),
+    }
     return {**row, "default": said["default"]} if "default" in said else row
 
 
