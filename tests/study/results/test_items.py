@@ -11,7 +11,7 @@ import yaml
 
 import mnemos
 from mnemos.core.files import read_json
-from mnemos.study.results.again import computed_again
+from mnemos.study.results.again import computed_again, unlike
 from mnemos.study.results.items import FILE, read_items
 from tests.study.worlds import make_study
 
@@ -71,6 +71,5 @@ def test_a_sequence_in_several_orders_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.name)
 def test_kept_results_follow_from_kept_scores(path: Path) -> None:
     results = read_json(path.with_name(path.name.replace(FILE, "json")))
-    found = json.loads(json.dumps(computed_again(results, read_items(path))))
-    for key in ("comparisons", "frontier", "contrasts"):
-        assert found[key] == results[key], key
+    # Rounding may differ between machines.
+    assert list(unlike(results, computed_again(results, read_items(path)))) == []
