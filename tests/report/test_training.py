@@ -28,6 +28,8 @@ COMMON: dict[str, Any] = {
     "bf16": True,
     "fsdp": "",
     "optim": "adamw_torch",
+    "long_documents": "as_rows",
+    "data_seed": 7,
 }
 
 
@@ -48,7 +50,7 @@ def test_settings_of_all_arms_stand_once() -> None:
         "schedule": "cosine, warm-up over 0.03 of the steps",
         "precision": "bfloat16, with float32 master weights",
         "longest example": "1024 tokens",
-        "beside these": "packing true",
+        "beside these": "packing true, data_seed 7",
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mnemos.core.settings import TrainSettings
 from mnemos.report.facts import Facts
 from mnemos.report.section import Figure, Table
 from mnemos.report.svg import Drawing
@@ -91,8 +92,13 @@ SAID = {
 
 
 def _others(settings: Settings) -> str:
-    more = {key: part for key, part in settings.items() if key not in SAID and part not in (None, False, "")}
+    more = {key: part for key, part in settings.items() if key not in SAID and part != _default(key)}
     return ", ".join(f"{clean(key)} {value(part)}" for key, part in more.items())
+
+
+def _default(name: str) -> Any:
+    info = TrainSettings.model_fields.get(name)
+    return None if info is None else info.get_default(call_default_factory=True)
 
 
 LINES: dict[str, Callable[[Settings], str]] = {
@@ -114,7 +120,7 @@ def words(facts: Facts, record: Record) -> list[str]:
 
 def tables(facts: Facts, record: Record) -> Sequence[Table]:
     """One line a setting."""
-    return (Table("Settings", lines=record),)
+    return (Table("Training settings", lines=record),)
 
 
 def figures(facts: Facts, record: Record) -> Sequence[Figure]:
