@@ -21,7 +21,7 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_layers.py tests/test_method_laws.py tests/test_readme.py \
+	$(BIN)/python -m pytest tests/test_layers.py tests/test_method_laws.py tests/test_readme.py tests/test_docs.py \
 		tests/recipes/test_catalogue.py tests/recipes/test_findings.py
 
 format: .venv/ready

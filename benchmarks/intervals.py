@@ -25,6 +25,7 @@ from benchmarks.common import Result, save
 from mnemos.core.files import write_text
 from mnemos.measure.compare import judge
 from mnemos.measure.uncertainty import Paired, paired
+from mnemos.recipes.pages import wrapped
 
 Floats = npt.NDArray[np.float64]
 Sample = tuple[Floats, Floats, "Floats | None", "list[str] | None"]
@@ -303,7 +304,7 @@ def run() -> Iterator[Result]:
         row = simulate(setting)
         rows.append(row)
         print(" ".join(_cells(row)), *faults(row), file=sys.stderr, flush=True)
-    write_text(PAGE, page(rows))
+    write_text(PAGE, wrapped(page(rows)))
     yield from summed_up(rows)
 
 

@@ -26,6 +26,7 @@ from mnemos.recipes.findings import (
     paper_link,
     read_results,
 )
+from mnemos.recipes.pages import wrapped
 from mnemos.report.markdown import escape, table
 from mnemos.report.words import figure, interval, limit, scaled, value
 
@@ -146,7 +147,7 @@ def page(results: Mapping[str, Mapping[str, Any]]) -> str:
         "each finding's numbers stand too.",
         table(HEAD, rows),
     ]
-    return "\n\n".join(blocks) + "\n"
+    return wrapped("\n\n".join(blocks) + "\n")
 
 
 def ledger(results: Mapping[str, Any]) -> str:
@@ -177,7 +178,7 @@ def ledger(results: Mapping[str, Any]) -> str:
         "out two steps at a time.",
         table(head, rows),
     ]
-    return "\n\n".join(blocks) + "\n"
+    return wrapped("\n\n".join(blocks) + "\n")
 
 
 def _change(row: Mapping[str, Any]) -> str:

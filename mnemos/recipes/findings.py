@@ -34,6 +34,7 @@ from mnemos.core.files import read_json, write_text
 from mnemos.core.method import validated
 from mnemos.core.settings import Settings
 from mnemos.core.yaml_text import read_yaml
+from mnemos.recipes.pages import wrapped
 from mnemos.recipes.reproductions.registry import load_roads, study_name
 from mnemos.recipes.substance import BEFORE, JOINT, why_empty
 from mnemos.report.markdown import escape, table
@@ -294,7 +295,7 @@ def page(outcomes: Sequence[Outcome], results: Mapping[str, Mapping[str, Any]]) 
         rows = [_row(one) for one in outcomes if one.finding.study in studies]
         blocks += [f"## {title}", table(head, rows)]
         blocks += [_stands_on(name, results[name]) for name in studies if name in results]
-    return "\n\n".join(blocks) + "\n"
+    return wrapped("\n\n".join(blocks) + "\n")
 
 
 def _sections(outcomes: Sequence[Outcome]) -> list[tuple[str, list[str]]]:

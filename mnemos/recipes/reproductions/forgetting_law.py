@@ -29,6 +29,7 @@ from scipy.optimize import least_squares
 from mnemos.core.errors import DataError
 from mnemos.core.files import write_text
 from mnemos.recipes.findings import read_results
+from mnemos.recipes.pages import wrapped
 from mnemos.report.markdown import table
 
 FITS = 0.9
@@ -173,7 +174,7 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
     for study in results:
         found = points(study)
         blocks += [f"## {study['study']}", _means(found), *_laws(found)]
-    return "\n\n".join(blocks) + "\n"
+    return wrapped("\n\n".join(blocks) + "\n")
 
 
 def _means(found: Sequence[Point]) -> str:

@@ -1,0 +1,54 @@
+"""Generated pages of docs: paragraphs that fit a screen."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+WIDTH = 118
+"""Columns of a line; rows of tables, headings and code are one line, however long."""
+
+_ITEM = re.compile(r"^(\s*)((?:[-*]|\d+\.)\s+)")
+
+
+def wrapped(page: str) -> str:
+    """The Markdown page with its paragraphs and list items cut into lines of at most WIDTH columns, spans of code
+    whole. What fits already stays as it is."""
+    blocks: list[list[str]] = []
+    code = False
+    for line in page.split("\n"):
+        fence = line.lstrip().startswith("```")
+        whole = code or fence or not line.strip() or line.startswith(("|", "#", "<!--", ">", "    "))
+        code = code != fence
+        if whole or _ITEM.match(line) or not blocks or _stands_alone(blocks[-1][0]):
+            blocks.append([line])
+        else:
+            blocks[-1].append(line)
+    inside, out = False, []
+    for block in blocks:
+        fence = block[0].lstrip().startswith("```")
+        keep = inside or fence or _stands_alone(block[0]) or all(len(line) <= WIDTH for line in block)
+        inside = inside != fence
+        out += block if keep else _cut(block)
+    return "\n".join(out)
+
+
+def _stands_alone(line: str) -> bool:
+    return not line.strip() or line.startswith(("|", "#", "<!--", ">", "    ", "```"))
+
+
+def _cut(block: list[str]) -> list[str]:
+    found = _ITEM.match(block[0])
+    indent, bullet = (found[1], found[2]) if found else ("", "")
+    text = " ".join(line.strip() for line in block)[len(bullet) :]
+    # A span of code that is cut in two is hard to read and to search for.
+    text = re.sub(r"`[^`]+`", lambda span: span[0].replace(" ", "\0"), text)
+    lines = textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent + bullet,
+        subsequent_indent=indent + " " * len(bullet),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace("\0", " ") for line in lines]
