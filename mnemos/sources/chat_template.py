@@ -25,6 +25,9 @@ date that the Llama 3 templates themselves fall back on."""
 _DATED = re.compile(r"strftime_now\(\s*(?:'([^']*)'|\"([^\"]*)\")\s*\)")
 
 
+PROBE_CALL = {"id": "call00000", "type": "function", "function": {"name": "probe", "arguments": {"a": "told"}}}
+"""A call by which templates are asked how they write one."""
+
 WAYS_TO_CALL: tuple[tuple[str | None, bool], ...] = (("", False), (None, False), ("", True), (None, True))
 
 
@@ -94,9 +97,7 @@ class Template:
         """How the template takes an answer that only calls tools: with an empty content, which is what servers hand
         on, or with none, for templates that look for calls only then; its arguments as an object, or (True) as JSON
         text, for templates that join it to other text (DeepSeek's). The first way that shows the call."""
-        function = {"name": "probe", "arguments": {"a": "told"}}
-        call = {"id": "call00000", "type": "function", "function": function}
-        turns = [Turn("user", "a"), Turn("assistant", "", fields=frozen({"tool_calls": [call]}))]
+        turns = [Turn("user", "a"), Turn("assistant", "", fields=frozen({"tool_calls": [PROBE_CALL]}))]
         for self._calls in WAYS_TO_CALL:
             try:
                 text = self.text(turns)

@@ -17,8 +17,8 @@ import numpy as np
 
 from mnemos.core.errors import DataError, ModelError
 from mnemos.core.fingerprint import fingerprint
-from mnemos.core.nouns import Example, Frozen, Prompt, Tokens, Turn, thawed
-from mnemos.sources.chat_template import Template
+from mnemos.core.nouns import Example, Frozen, Prompt, Tokens, Turn, frozen, thawed
+from mnemos.sources.chat_template import PROBE_CALL, Template
 from mnemos.sources.encoding import Encoder, Span, borders
 from mnemos.sources.opening import begun, prefix_ids, stand_in_ids
 from mnemos.sources.spans import Located, Spans
@@ -81,18 +81,19 @@ class Renderer:
             tokens["before raw text"] = self._prefix
         if template is None:
             return fingerprint({"template": None, "tokens": tokens})
-        return fingerprint({"template": template.source, "options": template.options, "tokens": tokens})
+        source = self.tokenizer.chat_template  # several by name, where tools have one of their own
+        named = {"named": source} if isinstance(source, dict) else {}
+        return fingerprint({"template": template.source, "options": template.options, "tokens": tokens, **named})
 
     @property
     def stop_ids(self) -> frozenset[int]:
         """Tokens that end an answer: the tokenizer's EOS and whatever the template puts after an
-        assistant turn, found by rendering one."""
+        assistant turn, of words or a call of a tool, found by rendering them."""
         if self._stops is None:
             eos = self.tokenizer.eos_token_id
             found = set() if eos is None else {int(eos)}
             if self.tokenizer.chat_template:
-                probe = (Turn("user", "a"), Turn("assistant", "b"))
-                for turns in (probe, probe * 2):
+                for turns in self._probes():
                     try:
                         tokens, ends = self._chat(turns, "a probe of the chat template")
                     except DataError:
@@ -100,6 +101,15 @@ class Renderer:
                     found.update(int(tokens.ids[at]) for at in ends)
             self._stops = frozenset(found)
         return self._stops
+
+    def _probes(self) -> list[tuple[Turn, ...]]:
+        """Short conversations whose answers end in every way that the template knows."""
+        told = (Turn("user", "a"), Turn("assistant", "b"))
+        if "tool_calls" not in self.template.source:
+            return [told, told * 2]
+        result = Turn("tool", "c", fields=frozen({"tool_call_id": PROBE_CALL["id"], "name": "probe"}))
+        called = (told[0], Turn("assistant", "", fields=frozen({"tool_calls": [PROBE_CALL]})))
+        return [told, told * 2, called, (*called, result, told[1])]
 
     def render(self, example: Example) -> Tokens:
         """Token ids with weight 1 on everything except token 0 and turns with ``learn=False``, and

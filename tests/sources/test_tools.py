@@ -196,6 +196,25 @@ def test_the_ids_are_those_of_the_tokenizers_own_template(tmp_path: Path, templa
 
 
 TEXTUAL = {**CALL, "function": {"name": "weather", "arguments": '{"city": "Zürich"}'}}
+
+
+@each_template
+def test_what_ends_a_call_stops_an_answer(template: str) -> None:
+    made = tokenizer(template)
+    ends = {HERMES: ["<|im_end|>"], MISTRAL: [], LLAMA: ["<|eot|>", "<|eom|>"], NO_CONTENT: []}
+    assert Renderer(made).stop_ids == {made.eos_token_id, *map(made.convert_tokens_to_ids, ends[template])}
+
+
+def test_a_template_of_its_own_for_tools_is_used_and_known_by_its_fingerprint(tmp_path: Path) -> None:
+    made = tiny_tokenizer(chat=False)
+    made.add_special_tokens({"additional_special_tokens": SPECIAL[HERMES]})
+    made.chat_template = {"default": tiny_tokenizer().chat_template, "tool_use": HERMES}
+    assert marked(Renderer(made).render(one(tmp_path, ROW)[1]), made) == EXPECTED[HERMES]
+    first = Renderer(made).template_fingerprint
+    made.chat_template = {**made.chat_template, "tool_use": HERMES + " "}
+    assert Renderer(made).template_fingerprint != first
+
+
 SPELLINGS: dict[str, dict[str, Any]] = {
     "arguments as text": {**ROW, "messages": [MESSAGES[0], {**MESSAGES[1], "tool_calls": [TEXTUAL]}, *MESSAGES[2:]]},
     "no content": {**ROW, "messages": [MESSAGES[0], {**MESSAGES[1], "content": None}, *MESSAGES[2:]]},
@@ -386,7 +405,7 @@ PEERS = [path for path in peer_templates() if "_training" not in path.stem]
 def test_templates_of_real_models_with_tools(path: Path) -> None:
     made = tiny_tokenizer(chat=False)
     made.chat_template = source = path.read_text(encoding="utf-8")
-    special = re.findall(r"<[|｜][^'\"<>{}\n]{1,40}[|｜]>|<(?:start|end)_of_turn>|<turn\|>|<\|turn>", source)
+    special = re.findall(r"<[|｜][^'\"<>{}\n]{1,40}[|｜]>|<(?:start|end)_of_turn>|<\w+\|>|<\|\w+>", source)
     made.add_special_tokens({"additional_special_tokens": sorted(set(special))})
     renderer = Renderer(made)
     said = conversation(MESSAGES, "messages")
@@ -409,6 +428,8 @@ def test_templates_of_real_models_with_tools(path: Path) -> None:
     ids = tokens.ids.tolist()
     assert ids[: len(wanted)] == wanted
     assert len(ids) - len(wanted) == int(path.stem == "glm4moe")
+    ends = np.flatnonzero(tokens.output & ~np.append(tokens.output[1:], False))
+    assert {int(tokens.ids[at]) for at in ends} <= renderer.stop_ids
     learned = re.findall("⟦(.*?)⟧", marked(tokens, made), re.DOTALL)
     for text, parts in zip(learned, [("weather", "Zürich"), ("It rains.",), ("Gladly.",)], strict=True):
         assert all(part in text for part in parts)
