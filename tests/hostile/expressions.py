@@ -86,7 +86,7 @@ EXPRESSIONS: list[tuple[str, str, str]] = [
 ]  # fmt: skip
 
 WORDS: list[tuple[str, tuple[str, ...], str]] = [
-    ("an expression that looks like an option", ("-a", *NAMES), r"-a"),
+    ("an expression that begins with a minus", ("-a", *NAMES), r"b: does not stand in the expression"),
     ("a name twice", ("a", "a=model", "a=good"), r"given twice"),
     ("a name of no model", ("a + b", "a=model"), r"b in 'a \+ b'"),
     ("a name too many", ("a", *NAMES), r"b: does not stand in the expression"),
