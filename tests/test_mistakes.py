@@ -126,7 +126,7 @@ MISTAKES = {
     "many epochs": Mistake(["train.num_train_epochs = 1.0e+300", "100000"], train(num_train_epochs=1e300)),
     "steps": Mistake(["train.max_steps = 10000000000000000000000"], train(max_steps=10**22)),
     "decay": Mistake(["train.weight_decay = 1.0e+300", "1000"], train(weight_decay=1e300)),
-    "moments": Mistake(["along.moments = 1000000000"], {"along": {"suites": ["new"], "moments": 10**9}}),
+    "moments": Mistake(["trajectory.moments = 1000000000"], {"trajectory": {"suites": ["new"], "moments": 10**9}}),
     "rank": Mistake(["lora.rank = 1000000000000"], arm({"lora": {"rank": 10**12}})),
     "rank above the matrices": Mistake(["lora.rank = 4096", "32"], arm({"lora": {"rank": 4096}})),
     "tolerance": Mistake(

@@ -112,6 +112,7 @@ def validated(model: type[BaseModel], values: Mapping[str, Any], *, where: str) 
 
 
 RETIRED = {
+    "along": "trajectory",
     "clip": "epsilon",
     "clip_high": "epsilon_high",
     "discount": "gamma",

@@ -20,7 +20,7 @@ from mnemos.core.yaml_text import dump_yaml, read_yaml
 from mnemos.study.overrides import parse_override as parse_override
 from mnemos.study.overrides import set_key
 from mnemos.study.paths import data_location, located, model_location, resolve_path
-from mnemos.study.sections import Along, SuiteRoles, Task
+from mnemos.study.sections import SuiteRoles, Task, Trajectory
 
 MOST_TRAININGS = 20_000
 """Stages of a whole study, each measured moment counted: more than a year's work, and minutes to plan."""
@@ -58,7 +58,7 @@ class Study(Settings):
     """Training settings of single arms, by arm: they replace those under `train`."""
     arm_data: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Other rows of single arms, by arm and task name: a file or hub id in place of the task's data."""
-    along: Along | None = None
+    trajectory: Trajectory | None = None
     """Also measure these suites on the way: before, at the end of each stretch of the training, and after it."""
     joint: bool = True
     """For a sequence, also train on all tasks at once, as the upper reference."""
@@ -179,8 +179,8 @@ def _checked(raw: Mapping[str, Any]) -> Study:
             raise UsageError("teach = []", "must name at least one task", "write teach: {data: FILE}")
     elif isinstance(teach, str):
         values["teach"] = validated(Task, {"data": teach}, where="teach")
-    for key, model in (("suites", SuiteRoles), ("train", TrainSettings), ("along", Along)):
-        if key in values and not (key == "along" and values[key] is None):
+    for key, model in (("suites", SuiteRoles), ("train", TrainSettings), ("trajectory", Trajectory)):
+        if key in values and not (key == "trajectory" and values[key] is None):
             values[key] = validated(model, values[key] or {}, where=key)
     study: Study = validated(Study, values, where="study")
     if len(set(study.seeds)) != len(study.seeds):
@@ -197,8 +197,8 @@ def _resolved(study: Study, folder: Path) -> Study:
     arms = {"plain": [], **{arm: _arm(arm, steps or [], folder) for arm, steps in study.arms.items()}}
     if "joint" in arms and study.is_sequence and study.joint:
         raise UsageError("arms.joint", "is the name of the upper reference", "rename the arm, or set joint: false")
-    if study.along and study.is_sequence:
-        raise UsageError("along", "is for a single task", "leave it out: a sequence is measured after every task")
+    if study.trajectory and study.is_sequence:
+        raise UsageError("trajectory", "is for a single task", "leave it out: a sequence is measured after every task")
     for arm in arms:
         check_name(arm, "arms: name")
     refuse_clash([*arms, *(["joint"] if study.is_sequence and study.joint else [])], "arms")
@@ -240,7 +240,7 @@ def _arm_data(study: Study, arms: Sequence[str], tasks: Sequence[str], folder: P
 def _refuse_size(study: Study, arms: int) -> None:
     """Refuse what could not even be planned."""
     orders = math.factorial(len(study.listed)) if study.orders == "all" else max(1, len(study.orders or ()))
-    moments = study.along.moments if study.along else 1
+    moments = study.trajectory.moments if study.trajectory else 1
     parts = {"arms": arms, "orders": orders, "seeds": len(study.seeds), "tasks": len(study.listed), "moments": moments}
     size = math.prod(parts.values())
     if size > MOST_TRAININGS:

@@ -94,7 +94,7 @@ def build(study: Study, folder: Path, root: Path) -> Experiment:
     before = Checkpoint(study.model, trust_remote_code=study.trust_remote_code, allow_pickle=study.allow_pickle)
     suites, roles, task_suites = _suites(study, folder)
     before_step = MeasureStep(before, suites, "before: measure")
-    builder = _Builder(study, root, before, suites, task_suites, before_step, _along(study, suites))
+    builder = _Builder(study, root, before, suites, task_suites, before_step, _trajectory(study, suites))
     orders = range(len(study.task_orders))
     runs = [builder.run(arm, seed, order) for arm in study.arms for order in orders for seed in study.seeds]
     if study.is_sequence and study.joint:
@@ -118,7 +118,7 @@ class _Builder:
     suites: tuple[Suite, ...]
     task_suites: Mapping[str, tuple[str, ...]]
     before_step: MeasureStep
-    along: tuple[Suite, ...]
+    trajectory: tuple[Suite, ...]
 
     def run(self, arm: str, seed: int, order: int = 0) -> ArmRun:
         stages: list[Stage] = []
@@ -167,12 +167,12 @@ class _Builder:
         title = f"{arm}, seed {seed}" + (f", {task}" if self.study.is_sequence else "")
         writes = tuple(WriteStep(one, self.root, f"{title}: write rows") for one in written_in(plan))
         needs = tuple(step.key for stage in earlier for step in stage.steps) + tuple(step.key for step in writes)
-        count = self.study.along.moments if self.study.along else 0
+        count = self.study.trajectory.moments if self.study.trajectory else 0
         training = TrainStep(replace(plan, after=()), self.root, f"{title}: train", needs, count)
         steps, model, measure = self._left(training, 0, plan, asked, title)
         moments = []
         for number in range(1, count):
-            own, _, asking = self._left(training, number, plan, self.along, f"{title}, {number} of {count}")
+            own, _, asking = self._left(training, number, plan, self.trajectory, f"{title}, {number} of {count}")
             moments.append(Moment(own[1:], asking))
         return Stage(task, plan, writes, steps, model, measure, tuple(moments))
 
@@ -242,15 +242,15 @@ def _suites(study: Study, folder: Path) -> tuple[tuple[Suite, ...], dict[str, st
     return tuple(found.values()), roles, task_suites
 
 
-def _along(study: Study, suites: tuple[Suite, ...]) -> tuple[Suite, ...]:
+def _trajectory(study: Study, suites: tuple[Suite, ...]) -> tuple[Suite, ...]:
     """The suites that are measured while training."""
-    if study.along is None:
+    if study.trajectory is None:
         return ()
     known = {suite.name: suite for suite in suites}
-    stranger = next((name for name in study.along.suites if name not in known), None)
+    stranger = next((name for name in study.trajectory.suites if name not in known), None)
     if stranger is not None:
-        raise UsageError(f"along.suites: {stranger}", "is not a suite of this study", nearest(stranger, known))
-    return tuple(known[name] for name in dict.fromkeys(study.along.suites))
+        raise UsageError(f"trajectory.suites: {stranger}", "is not a suite of this study", nearest(stranger, known))
+    return tuple(known[name] for name in dict.fromkeys(study.trajectory.suites))
 
 
 def health_suites(suites: Iterable[Suite]) -> list[dict[str, Any]]:
@@ -286,8 +286,8 @@ def describe(experiment: Experiment) -> list[str]:
             lines += [f"          {step.key}: {step.written.describe()}" for step in stage.writes]
             lines += [f"          {step.key}" for step in (*stage.steps, stage.measure)]
             for number, moment in enumerate(stage.moments, 1):
-                along = f"{number} of {len(stage.moments) + 1} stretches: "
-                lines += [f"          {along}{step.key}" for step in (*moment.steps, moment.measure)]
+                place = f"{number} of {len(stage.moments) + 1} stretches: "
+                lines += [f"          {place}{step.key}" for step in (*moment.steps, moment.measure)]
     return lines
 
 

@@ -40,7 +40,7 @@ class SuiteRoles(Settings):
     """Suites of what must not be lost."""
 
 
-class Along(Settings):
+class Trajectory(Settings):
     """What is measured while the arms train."""
 
     suites: list[str] = Field(min_length=1)

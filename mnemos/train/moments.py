@@ -25,7 +25,7 @@ def places(moments: int, steps: int) -> list[int]:
     there are more stretches than steps."""
     if moments > steps:
         raise UsageError(
-            f"along.moments = {moments}",
+            f"trajectory.moments = {moments}",
             f"is more than the {steps} steps of this training",
             f"give at most {steps}, or train for longer",
         )
@@ -44,9 +44,9 @@ class Keep(TrainerCallback):  # type: ignore[misc]
         self.at: dict[int, int] = {}
         if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
             raise UsageError(
-                "along",
+                "trajectory",
                 "keeps whole weights while training, which FSDP and DeepSpeed cut up",
-                "train on one process per whole model (plain torchrun), or leave along out",
+                "train on one process per whole model (plain torchrun), or leave trajectory out",
             )
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:

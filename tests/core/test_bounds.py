@@ -20,12 +20,12 @@ from mnemos.study.commands import merge
 from mnemos.study.commands.sweep import swept_study
 from mnemos.study.config import MOST_TRAININGS, Study, load_study
 from mnemos.study.engines.pool import ParallelEngine
-from mnemos.study.sections import Along, Task
+from mnemos.study.sections import Task, Trajectory
 from mnemos.train.reward_model import RewardTraining
 from mnemos.weights.merge import How
 from tests.study.worlds import make_study
 
-RECORDS: list[type[BaseModel]] = [TrainSettings, Study, Task, Along, RewardSettings, RewardTraining]
+RECORDS: list[type[BaseModel]] = [TrainSettings, Study, Task, Trajectory, RewardSettings, RewardTraining]
 RECORDS += [method.settings for method in REGISTRY.values()] + [kind.settings for kind in KINDS.values()]
 
 
@@ -58,8 +58,11 @@ TASKS = [{"data": "c/d", "name": str(n), "suites": ["refusals"]} for n in range(
     [
         ({"seeds": range(1_500_000)}, "seeds"),
         ({"seeds": list(range(1_500_000))}, "at most 1000 items"),
-        ({"along": {"suites": ["refusals"], "moments": 10**9}}, "along.moments = 1000000000"),
-        ({"along": {"suites": ["refusals"], "moments": 1000}, "seeds": list(range(21))}, "21 seeds x 1,000 moments"),
+        ({"trajectory": {"suites": ["refusals"], "moments": 10**9}}, "trajectory.moments = 1000000000"),
+        (
+            {"trajectory": {"suites": ["refusals"], "moments": 1000}, "seeds": list(range(21))},
+            "21 seeds x 1,000 moments",
+        ),
         ({"arms": {f"a{n}": [] for n in range(300)}, "seeds": list(range(100))}, "301 arms x 100 seeds"),
         ({"arms": {f"a{n}": [] for n in range(40)}, "teach": TASKS, "orders": "all"}, "41 arms x 120 orders x 5 tasks"),
         ({"train": {"max_steps": 10**22}}, "max_steps = 10000000000000000000000"),
@@ -74,7 +77,7 @@ def test_sizes_of_a_study(changes: dict[str, Any], said: str) -> None:
 
 
 def test_a_study_at_the_bound_is_meant() -> None:
-    made, _ = load_study({**STUDY, "along": {"suites": ["refusals"], "moments": 20}, "seeds": list(range(1000))})
+    made, _ = load_study({**STUDY, "trajectory": {"suites": ["refusals"], "moments": 20}, "seeds": list(range(1000))})
     assert len(made.seeds) * 20 == MOST_TRAININGS
 
 

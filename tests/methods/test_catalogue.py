@@ -13,6 +13,7 @@ from mnemos.core.method import REGISTRY, RETIRED, apply
 from mnemos.core.plan import CHANGEABLE
 from mnemos.core.settings import TrainSettings
 from mnemos.methods import listing, schema
+from mnemos.study.config import Study
 from tests.laws import base_plan
 
 FIRST = {
@@ -118,6 +119,10 @@ def test_keys_of_earlier_versions_are_refused_with_the_new_name(name: str, old: 
 
 
 def test_every_retired_key_is_met() -> None:
-    known = {key for one in REGISTRY.values() for key in one.settings.model_fields} | set(TrainSettings.model_fields)
+    known = (
+        {key for one in REGISTRY.values() for key in one.settings.model_fields}
+        | set(TrainSettings.model_fields)
+        | set(Study.model_fields)
+    )
     assert set(RETIRED.values()) <= known
     assert not (set(RETIRED) - {"samples"}) & known, "samples is what the Fisher information of ewc is taken from"

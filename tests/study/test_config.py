@@ -238,3 +238,8 @@ def test_a_number_as_a_name_is_to_be_quoted_as_it_was_written(tmp_path: Path, ra
         load_study(write(tmp_path, raw), dict([parse_override("name=007")]))
     study, _ = load_study(write(tmp_path, raw), dict([parse_override('name="007"')]))
     assert study.name == "007"
+
+
+def test_the_key_of_an_earlier_version_is_refused_with_the_new_name(tmp_path: Path, raw: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"study\.along: is called trajectory now"):
+        load_study(write(tmp_path, {**raw, "along": {"suites": ["new"]}}))

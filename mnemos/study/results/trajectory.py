@@ -43,7 +43,7 @@ def measuring(experiment: Experiment, run: ArmRun) -> dict[str, float]:
 
 def trajectory_of(experiment: Experiment) -> dict[str, Any]:
     """`trajectory` of the whole study: {suites, moments, arms}, or nothing."""
-    asked, suites = experiment.study.along, _suites(experiment)
+    asked, suites = experiment.study.trajectory, _suites(experiment)
     if asked is None:
         return {}
     arms: dict[str, list[ArmRun]] = {}
@@ -54,7 +54,7 @@ def trajectory_of(experiment: Experiment) -> dict[str, Any]:
 
 
 def _suites(experiment: Experiment) -> list[Suite]:
-    names = experiment.study.along.suites if experiment.study.along else []
+    names = experiment.study.trajectory.suites if experiment.study.trajectory else []
     return [suite for suite in experiment.suites if suite.name in names]
 
 

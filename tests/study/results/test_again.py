@@ -22,9 +22,9 @@ TASKS = [{"data": "new.jsonl", "suites": ["new.yaml"]}, {"data": "two.jsonl", "s
 
 
 @pytest.fixture(scope="module")
-def along(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seeds, measured on the way, with weights and a suite of refusals, whose notes count."""
-    folder = tmp_path_factory.mktemp("along")
+    folder = tmp_path_factory.mktemp("trajectory")
     (folder / "extra.yaml").write_text(
         "name: refusals\nkind: refusal\nmax_new_tokens: 4\nitems:\n"
         + "".join(f"  - {{prompt: 'Harm {n}?', expect: refuse, cluster: c{n // 2}}}\n" for n in range(6))
@@ -33,7 +33,7 @@ def along(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder,
         seeds=[0, 1],
         suites={"new": ["new.yaml"], "old": ["old.yaml", "extra.yaml"]},
-        along={"suites": ["new", "english"], "moments": 2},
+        trajectory={"suites": ["new", "english"], "moments": 2},
         train=TRAIN,
     )
     mnemos.run(study, out=folder / "run", quiet=True)
@@ -47,8 +47,8 @@ def again(run: Path) -> dict[str, Any]:
     return found
 
 
-def test_everything_with_an_interval_comes_out_again(along: Path) -> None:
-    results, found = read_json(along / "results.json"), again(along)
+def test_everything_with_an_interval_comes_out_again(watched: Path) -> None:
+    results, found = read_json(watched / "results.json"), again(watched)
     assert list(unlike(results, found)) == []
     intervals = {"before", "arms", "comparisons", "frontier", "contrasts", "trajectory"}
     assert intervals <= set(found)
@@ -67,16 +67,16 @@ def test_so_do_the_metrics_of_a_sequence(tmp_path: Path, orders: str | None) -> 
     assert found["matrix"]["arms"]["plain"]["metrics"] == results["matrix"]["arms"]["plain"]["metrics"]
 
 
-def test_a_number_that_was_changed_is_named(along: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_number_that_was_changed_is_named(watched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "kept.json"
-    assert recompute.main([str(target), "--keep", str(along)]) == 0
-    assert (tmp_path / f"kept.{FILE}").read_bytes() == (along / FILE).read_bytes()
+    assert recompute.main([str(target), "--keep", str(watched)]) == 0
+    assert (tmp_path / f"kept.{FILE}").read_bytes() == (watched / FILE).read_bytes()
     results = read_json(target)
     results["comparisons"][0]["low"] += 0.001
     write_json(target, results)
     assert recompute.main([str(target)]) == 1
     assert "comparisons[0].low" in capsys.readouterr().out
-    assert recompute.main([str(along)]) == 0, "a run directory stands for its results.json"
+    assert recompute.main([str(watched)]) == 0, "a run directory stands for its results.json"
 
 
 def test_scores_that_are_not_there_or_damaged_are_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,11 +90,11 @@ def test_scores_that_are_not_there_or_damaged_are_errors(tmp_path: Path, capsys:
     assert recompute.main([str(tmp_path / "x.json"), "--keep", str(tmp_path)]) == 2
 
 
-def test_equal_content_has_equal_bytes(tmp_path: Path, along: Path) -> None:
-    content = read_items(along / FILE)
+def test_equal_content_has_equal_bytes(tmp_path: Path, watched: Path) -> None:
+    content = read_items(watched / FILE)
     write_items(tmp_path / "again.gz", content)
-    assert (tmp_path / "again.gz").read_bytes() == (along / FILE).read_bytes()
-    assert json.loads(gzip.decompress((along / FILE).read_bytes()))["format"] == 1
+    assert (tmp_path / "again.gz").read_bytes() == (watched / FILE).read_bytes()
+    assert json.loads(gzip.decompress((watched / FILE).read_bytes()))["format"] == 1
 
 
 @pytest.mark.parametrize(

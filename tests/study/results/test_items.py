@@ -31,7 +31,7 @@ def test_what_a_study_prints_is_computed_again_from_its_item_scores(tmp_path: Pa
         tmp_path,
         arms={"replay": [{"replay": {"data": "old.jsonl", "share_of_final": 0.25}}]},
         suites={"new": ["new.yaml", tables], "old": ["old.yaml"]},
-        along={"suites": ["new"], "moments": 2},
+        trajectory={"suites": ["new"], "moments": 2},
         seeds=[0, 1],
     )
     mnemos.run(study, out=tmp_path / "run", quiet=True)

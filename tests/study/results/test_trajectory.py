@@ -33,7 +33,7 @@ ARMS: dict[str, Any] = {
     "half": [{"weights": {"expression": "0.5*after + 0.5*before"}}],
     "grpo": [{"lora": {"rank": 2}}, {"grpo": GRPO}],
 }
-ALONG = {"suites": ["new", "english"], "moments": 3}
+TRAJECTORY = {"suites": ["new", "english"], "moments": 3}
 ENDS = [0, 2, 4, 7]
 """Steps of three stretches of seven."""
 
@@ -47,8 +47,8 @@ def by_hand(model: Path, folder: Path, name: str) -> float:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("along")
-    study = make_study(folder, arms=ARMS, along=ALONG, train=TRAIN, health=False)
+    folder = tmp_path_factory.mktemp("trajectory")
+    study = make_study(folder, arms=ARMS, trajectory=TRAJECTORY, train=TRAIN, health=False)
     return folder, dict(mnemos.run(study, out=folder / "run", quiet=True).results)
 
 
@@ -112,14 +112,16 @@ def test_the_reward_of_a_stretch_is_the_mean_of_its_steps(ran: tuple[Path, dict[
         own = [each[step] for step in range(first + 1, row["step"] + 1)]
         assert row["noted"]["reward"] == pytest.approx(sum(own) / len(own), rel=1e-6)
     assert run["trajectory"][0]["noted"] == {}
-    assert run["cost"]["along_seconds"] > 0
+    assert run["cost"]["trajectory_seconds"] > 0
 
 
 def test_killed_and_continued_gives_the_same_curve(tmp_path: Path) -> None:
     """The kill lies behind the first moment, which is not made again, and mostly before the second."""
     train = {**TRAIN, "max_steps": 15, "save_steps": 1}
     plain = {"plain": {"max_steps": 3, "save_steps": 0}}
-    study = make_study(tmp_path, arms={"grpo": ARMS["grpo"]}, along=ALONG, train=train, arm_train=plain, health=False)
+    study = make_study(
+        tmp_path, arms={"grpo": ARMS["grpo"]}, trajectory=TRAJECTORY, train=train, arm_train=plain, health=False
+    )
     whole = mnemos.run(study, out=tmp_path / "whole", quiet=True)
     broken = tmp_path / "broken"
     process = start(study, broken)
@@ -153,22 +155,22 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
     def planned(**changes: Any) -> str:
         return "\n".join(plan_lines(make_study(tmp_path, arms={}, **changes)))
 
-    assert planned(along=ALONG, train=TRAIN).count("of 3 stretches: measure-") == 2
-    with pytest.raises(UsageError, match=r"(?s)along\.suites: nwe.*did you mean .new"):
-        planned(along={"suites": ["nwe"]})
+    assert planned(trajectory=TRAJECTORY, train=TRAIN).count("of 3 stretches: measure-") == 2
+    with pytest.raises(UsageError, match=r"(?s)trajectory\.suites: nwe.*did you mean .new"):
+        planned(trajectory={"suites": ["nwe"]})
     with pytest.raises(UsageError, match="moments"):
-        planned(along={"suites": ["new"], "moments": 1})
+        planned(trajectory={"suites": ["new"], "moments": 1})
     teach = [{"data": "new.jsonl", "suites": ["new.yaml"]}, {"data": "old.jsonl", "suites": ["old.yaml"]}]
     with pytest.raises(UsageError, match="single task"):
-        planned(along=ALONG, teach=teach, suites={})
-    few = make_study(tmp_path, arms={}, along={"suites": ["new"], "moments": 8}, train=TRAIN)
-    with pytest.raises(UsageError, match=r"along\.moments = 8: is more than the 7 steps"):
+        planned(trajectory=TRAJECTORY, teach=teach, suites={})
+    few = make_study(tmp_path, arms={}, trajectory={"suites": ["new"], "moments": 8}, train=TRAIN)
+    with pytest.raises(UsageError, match=r"trajectory\.moments = 8: is more than the 7 steps"):
         mnemos.run(few, out=tmp_path / "run", quiet=True)
 
 
 def test_the_ledger_and_the_page_show_it(ran: tuple[Path, dict[str, Any]]) -> None:
     folder, results = ran
     page = (folder / "run" / "report.html").read_text()
-    assert 'id="along"' in page
-    assert page.count('data-mark="along new"') == 2 * 4 * len(results["arms"])
-    assert read_json(folder / "run" / "results.json")["along"] == results["trajectory"]
+    assert 'id="trajectory"' in page
+    assert page.count('data-mark="trajectory new"') == 2 * 4 * len(results["arms"])
+    assert read_json(folder / "run" / "results.json")["trajectory"] == results["trajectory"]
