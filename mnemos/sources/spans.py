@@ -91,7 +91,7 @@ class Spans:
             end = written[i][1]
             own[i] = end + _same(text[end:], self._ending(turns[: i + 1])) if i + 1 < len(turns) else len(text)
         changed = (i for i, span in written.items() if i not in (contents or ()))
-        rewritten = tuple(i for i in changed if not _is_whole(turns[i], text[slice(*written[i])]))
+        rewritten = tuple(i for i in changed if not _is_whole(turns[i], text, *written[i]))
         return Located(text, written, own, contents, rewritten)
 
     def in_use(self, turns: Sequence[Turn], where: str) -> Located:
@@ -103,11 +103,7 @@ class Spans:
         given = self._given(turns[:-1])
         if given is None or not last.is_plain:
             raise lost(turns, i, where)
-        opened = _OPENING.match(last.content)
-        if opened and given.rstrip().endswith(opened[1]):
-            content = last.content[opened.end() :]
-        else:
-            content = last.content
+        content = _behind(given, last.content)
         text = given + content + self._ending(turns)
         return Located(text, {i: (len(given), len(given) + len(content))}, {i: len(text)}, None)
 
@@ -134,6 +130,8 @@ class Spans:
             start = len(given)
         elif text.startswith(before):
             start = len(before) - (skeleton.lead.get(i, 0) if skeleton else 0)
+        elif given is not None and _squeezed(turns[i].content).endswith(_squeezed(text[_same(text, given) : end])):
+            start = _same(text, given)  # the prompt in use closes a thought that this answer has
         else:
             raise lost(turns, i, where)
         if not text.endswith(after) or start > end:
@@ -237,16 +235,26 @@ class Spans:
         return len(piece) - _same(piece, prompt)
 
 
-def _is_whole(turn: Turn, written: str) -> bool:
-    """Whether all that the turn says, but for white space, stands in what the template writes of it: the content at
-    its end, unless calls follow, and reasoning before it."""
-    found = "".join(written.split())
+def _is_whole(turn: Turn, text: str, start: int, end: int) -> bool:
+    """Whether all that the turn says, but for white space, stands in what the template writes of it, text[start:end]:
+    the content at its end, unless calls follow, and reasoning before it."""
+    found = _squeezed(text[start:end])
     fields = thawed(turn.fields)
     reasoning = next((fields[name] for name in REASONING if fields.get(name)), "")
-    said = ["".join(one.split()) for one in (reasoning, turn.content)]
+    said = [_squeezed(one) for one in (reasoning, _behind(text[:start], turn.content))]
     if "tool_calls" not in fields and not found.endswith(said[1]):
         return False
     return all(one in found for one in said)
+
+
+def _behind(given: str, content: str) -> str:
+    """The content without the tag that it begins with, where the text before it ends with the same (`<think>`)."""
+    opened = _OPENING.match(content)
+    return content[opened.end() :] if opened and given.rstrip().endswith(opened[1]) else content
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
 
 
 def _same(a: str, b: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from mnemos.train.draws.preference import prepare as pairs
 from mnemos.train.rows import prepare
 from tests.sources.families import marked, tokenizer, turns
 from tests.sources.test_read import write
-from tests.sources.test_render import CHAT, THOUGHT
+from tests.sources.test_render import CHAT, THOUGHT, peer_templates
 from tests.tiny import tiny_tokenizer
 
 QWEN_FIRST = (
@@ -41,6 +42,33 @@ R1_LAST = (
     "<|bos|><|User|>What is 2+3?<|Assistant|>\n\nFive.<|eos|><|User|>Sure?<|Assistant|><think>\n"
     "⟦Let me see.\n</think>\n\nYes.<|eos|>⟧"
 )
+
+
+PEERS = [path for path in peer_templates() if "_training" not in path.stem]
+
+
+@pytest.mark.parametrize("path", PEERS, ids=lambda path: path.stem)
+def test_templates_of_real_models(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    made = tiny_tokenizer(chat=False)
+    special = re.findall(r"<[|｜][^'\"<>{}\n]{1,40}[|｜]>|<(?:start|end)_of_turn>|<\w+\|>|<\|\w+>", source)
+    made.add_special_tokens({"additional_special_tokens": sorted(set(special))})
+    made.chat_template = source
+    renderer = Renderer(made)
+    drops_all = path.stem.startswith("deepseek")
+    # An answer that stands last keeps its reasoning, also where the generation prompt opens the thought already.
+    assert bool(renderer.rewritten(Example("1", "messages", THOUGHT[:2]))) == drops_all
+    changed = renderer.rewritten(Example("1", "messages", THOUGHT))
+    assert set(changed) in ([set(), {1}] if not drops_all else [{1, 3}])
+    rows = as_learned(renderer, Example("1", "messages", THOUGHT), "split", Counter())
+    assert len(rows) == (2 if changed else 1)
+    for row, i in zip(rows, (1, 3) if changed else (3,), strict=True):
+        prompt = renderer.prompt_ids(Prompt(THOUGHT[:i]))
+        written = made.decode(row.ids[int(np.flatnonzero(row.output)[0]) :].tolist())
+        assert all(one in written for one in re.findall(r"[A-Z][a-z ]+\.", THOUGHT[i].content))
+        if changed and path.stem != "qwen3_5_nothink":  # Its prompt in use closes the thought that these rows have.
+            assert row.ids[: len(prompt)].tolist() == prompt
+            assert row.output[len(prompt)]
 
 
 def plan(source: Source, **more: Any) -> Plan:
