@@ -245,8 +245,8 @@ def gate_command(
     from mnemos.report import card as render_card
     from mnemos.study.commands.compare import compare
 
-    if max_loss < 0:
-        raise UsageError(f"--max-loss {max_loss:g}", "must not be negative", "2 allows two points")
+    if not 0 <= max_loss < float("inf"):
+        raise UsageError(f"--max-loss {max_loss:g}", "must be a number of points from 0", "2 allows two points")
     record = compare(
         before,
         after,

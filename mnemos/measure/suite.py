@@ -249,6 +249,10 @@ def _judge_prints(settings: RefusalSettings) -> dict[str, Any]:
 def _check_database(name: str, where: str) -> None:
     if not Path(name).is_file():
         raise UsageError(f"{where}: database {name}", "is not a file", "it is relative to the suite's file")
+    with open(name, "rb") as file:
+        head = file.read(16)
+    if head and head != b"SQLite format 3\0":
+        raise UsageError(f"{where}: database {name}", "is no sqlite file", "name the database that the queries are for")
 
 
 def _check_harness(settings: HarnessSettings) -> None:

@@ -148,6 +148,12 @@ def check_schema(schema: Any, *, where: str) -> None:
             "has unevaluatedProperties beside patternProperties, which cannot be checked in bounded time",
             "use additionalProperties",
         )
+    known = tuple(_texts(schema, "$id"))
+    for reference in (*_texts(schema, "$ref"), *_texts(schema, "$dynamicRef")):
+        outside = reference.partition("#")[0]
+        if outside and not any(name.endswith(outside) for name in known):
+            bound = f"points to {reference!r}, which is not within it"
+            raise DataError(f"{where}: schema", bound, "write what it points to under $defs; nothing is fetched")
     for pattern in _patterns(schema):
         try:
             compiled(pattern)
@@ -165,6 +171,14 @@ def _patterns(schema: Any) -> Iterator[str]:
             yield from map(str, schema["patternProperties"])
     inner = schema.values() if isinstance(schema, Mapping) else schema if isinstance(schema, list) else ()
     yield from itertools.chain.from_iterable(map(_patterns, inner))
+
+
+def _texts(schema: Any, key: str) -> Iterator[str]:
+    """The texts that stand under a key, wherever in a schema."""
+    if isinstance(schema, Mapping) and isinstance(schema.get(key), str):
+        yield schema[key]
+    inner = schema.values() if isinstance(schema, Mapping) else schema if isinstance(schema, list) else ()
+    yield from itertools.chain.from_iterable(_texts(one, key) for one in inner)
 
 
 def _keywords(schema: Any) -> Iterator[str]:

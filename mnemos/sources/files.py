@@ -9,6 +9,7 @@ import gzip
 import io
 import itertools
 import re
+import stat
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -127,6 +128,9 @@ def opened(path: Path, label: str = "") -> io.BufferedReader:
 
 def _raw(path: Path, label: str) -> io.BufferedReader:
     try:
+        if not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):
+            # Opening a pipe that nobody writes to would wait for ever.
+            raise DataError(label or str(path), "is a pipe or a device, no file", "save its rows in a file")
         return open(path, "rb")
     except OSError as error:
         raise DataError(
