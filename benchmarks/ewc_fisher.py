@@ -21,14 +21,14 @@ from benchmarks.method_step_cost import clock
 from benchmarks.sft_vs_trl import SHARED, make
 from mnemos.core.plan import Likelihood, Plan
 from mnemos.core.settings import TrainSettings
-from mnemos.methods.objective.ewc import Elastic
+from mnemos.methods.objective.ewc import EWCPenalty
 
 REPETITIONS = 3
 BOUND = 1.5
 
 
 @dataclass(frozen=True)
-class Timed(Elastic):
+class Timed(EWCPenalty):
     """Takes the information, keeps how long it took, and then costs nothing."""
 
     seconds: list[float] = field(default_factory=list, compare=False)

@@ -172,14 +172,14 @@ def ours(places: Mapping[str, Path], task: str, out: Path) -> Run:
 def peer(places: Mapping[str, Path], task: str, out: Path, python: Path) -> Run:
     """`mergekit-yaml` in a process of its own."""
     shutil.rmtree(out, ignore_errors=True)
-    said = dict(TASKS[task][1])
+    text = dict(TASKS[task][1])
     slerp = task == "slerp"
-    weights, density = said.pop("weights", None), said.pop("density", None)
+    weights, density = text.pop("weights", None), text.pop("density", None)
     models = []
     for i, name in enumerate(("a", "b")):
         own = {} if slerp else {"weight": weights[i], **({"density": density} if density else {})}
         models.append({"model": str(places[name]), **({"parameters": own} if own else {})})
-    config = {**said, "base_model": str(places["a" if slerp else "base"]), "models": models, "dtype": "bfloat16"}
+    config = {**text, "base_model": str(places["a" if slerp else "base"]), "models": models, "dtype": "bfloat16"}
     file = out.with_suffix(".yaml")
     file.write_text(json.dumps(config))  # JSON is YAML
     return timed([str(python.parent / "mergekit-yaml"), str(file), str(out), "--lazy-unpickle"])

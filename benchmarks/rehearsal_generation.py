@@ -34,13 +34,13 @@ def run() -> Iterator[Result]:
     prompts = questions()
     model = Checkpoint(str(MODEL)).load()
     peer_model = Peer(str(MODEL), sorted(model.stop_ids))
-    said: dict[str, list[str]] = {}
+    text: dict[str, list[str]] = {}
     tokens: dict[str, int] = {}
 
     def timed(side: str, write: Callable[[], list[str]]) -> float:
         gc.collect()
         start = time.perf_counter()
-        said[side] = write()
+        text[side] = write()
         return len(prompts) / (time.perf_counter() - start)
 
     def ours() -> float:
@@ -57,7 +57,7 @@ def run() -> Iterator[Result]:
     model.generate(prompts[:8], Decoding(max_new_tokens=NEW_TOKENS))
     peer_model.answer(prompts[0])
     sides = alternate(ours, peer, REPETITIONS)
-    agree(said["ours"], said["peer"])
+    agree(text["ours"], text["peer"])
     yield compared(
         "rehearsal-generation",
         sides,

@@ -111,15 +111,15 @@ def _measured(started: float, processor: float, kept: int) -> dict[str, float]:
 
 def invented(rows: int) -> list[str]:
     """Questions of about 20 words; words are drawn as in a language, the n-th with weight 1 / n."""
-    dice = random.Random(SEED)
-    words = ["".join(dice.choices("aeioubdfgklmnprstv", k=dice.randint(3, 8))) for _ in range(20_000)]
+    rng = random.Random(SEED)
+    words = ["".join(rng.choices("aeioubdfgklmnprstv", k=rng.randint(3, 8))) for _ in range(20_000)]
     weights = [1 / (n + 1) for n in range(len(words))]
     made: list[str] = []
     for i in range(rows):
         if i % 4 == 3:
-            told = dice.choice(made).rstrip("?").split()
-            told[dice.randrange(len(told))] = dice.choice(words)
+            told = rng.choice(made).rstrip("?").split()
+            told[rng.randrange(len(told))] = rng.choice(words)
         else:
-            told = dice.choices(words, weights, k=dice.randint(8, 32))
+            told = rng.choices(words, weights, k=rng.randint(8, 32))
         made.append(" ".join(told) + "?")
     return made

@@ -121,9 +121,9 @@ TEXTS: dict[tuple[str, str], list[Any]] = {
 def settings_of(method: Method) -> st.SearchStrategy[dict[str, Any]]:
     """Any settings within the method's declared bounds."""
     drawn = {}
-    for name, said in method.settings.model_json_schema().get("properties", {}).items():
+    for name, text in method.settings.model_json_schema().get("properties", {}).items():
         texts = TEXTS.get((method.name, name))
-        drawn[name] = st.sampled_from(texts) if texts else _values(said, f"{method.name}.{name}")
+        drawn[name] = st.sampled_from(texts) if texts else _values(text, f"{method.name}.{name}")
     required = {name: strategy for name, strategy in drawn.items() if name in method.example}
     optional = {name: strategy for name, strategy in drawn.items() if name not in method.example}
     return st.fixed_dictionaries(required, optional=optional)

@@ -94,8 +94,8 @@ def adapter_of_itself(folder: Path) -> None:
     model = folder / "model"
     (model / "config.json").unlink()
     (model / "model.safetensors").unlink()
-    said = {"base_model_name_or_path": str(model), "peft_type": "LORA", "r": 2, "target_modules": ["q_proj"]}
-    (model / "adapter_config.json").write_text(json.dumps(said))
+    text = {"base_model_name_or_path": str(model), "peft_type": "LORA", "r": 2, "target_modules": ["q_proj"]}
+    (model / "adapter_config.json").write_text(json.dumps(text))
     (model / "adapter_model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
 
 
@@ -218,13 +218,13 @@ def test_a_mistake_is_one_clear_error(
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main()
-        said = capsys.readouterr().err
-        assert ended.value.code in (1, 2), said
-        assert "defect" not in said
-        assert "Traceback" not in said
-        errors = [line for line in said.splitlines() if line.startswith("mnemos: ")]
-        assert len(errors) == 1, said
-        text = said[said.index("mnemos: ") :]
+        message = capsys.readouterr().err
+        assert ended.value.code in (1, 2), message
+        assert "defect" not in message
+        assert "Traceback" not in message
+        errors = [line for line in message.splitlines() if line.startswith("mnemos: ")]
+        assert len(errors) == 1, message
+        text = message[message.index("mnemos: ") :]
         assert len(text) < 7000
         for part in mistake.said:
             assert any(choice in text for choice in part.split("|")), text

@@ -368,8 +368,8 @@ def _results(directory: Path) -> dict[str, Any]:
 def _setting(setting: dict[str, Any]) -> str:
     bounds = f" {setting['bounds']}" if setting.get("bounds") else ""
     default = f"default {setting['default']!r}" if "default" in setting else "required"
-    said = f": {setting['description']}" if setting.get("description") else ""
-    return f"({setting['type']}{bounds}, {default}){said}"
+    words = f": {setting['description']}" if setting.get("description") else ""
+    return f"({setting['type']}{bounds}, {default}){words}"
 
 
 def _overrides(pairs: list[str], rest: list[str]) -> dict[str, Any]:

@@ -50,9 +50,9 @@ def told(error: BaseException) -> tuple[str, int]:
     known = error if isinstance(error, MnemosError) else explained(error)
     if known is not None:
         return f"mnemos: {known}", known.exit_code
-    said = printable(shortened(str(error)))
+    text = printable(shortened(str(error)))
     return (
-        f"mnemos: {type(error).__name__}: {said}\n  this is a defect of mnemos: run again with --debug and report it",
+        f"mnemos: {type(error).__name__}: {text}\n  this is a defect of mnemos: run again with --debug and report it",
         1,
     )
 
@@ -97,9 +97,9 @@ def _of_the_system(error: OSError) -> MnemosError:
         kind, bound, cure = _SYSTEM[error.errno]
         return kind(where, bound, cure)
     # Libraries raise bare OSErrors with whole sentences in them.
-    said = error.strerror or str(error) or type(error).__name__
+    text = error.strerror or str(error) or type(error).__name__
     return RunError(
-        f"{where}: {said}" if names else said, "", "run again with --debug to see where" if not names else ""
+        f"{where}: {text}" if names else text, "", "run again with --debug to see where" if not names else ""
     )
 
 

@@ -20,8 +20,8 @@ def described(model: type[BaseModel]) -> list[dict[str, Any]]:
         if name in fields and fields[name].default_factory is not None
     }
     return [
-        _setting(name, {**said, **({"default": made[name]} if name in made else {})})
-        for name, said in properties.items()
+        _setting(name, {**text, **({"default": made[name]} if name in made else {})})
+        for name, text in properties.items()
     ]
 
 

@@ -103,8 +103,8 @@ class Watch:
             raise self._gone(path, error) from None
 
     def _gone(self, path: str, error: OSError) -> RunError:
-        said = error.strerror or str(error)
-        return RunError(f"{path}", f"cannot be read any more while {self.work} needs it ({said})", _AGAIN)
+        text = error.strerror or str(error)
+        return RunError(f"{path}", f"cannot be read any more while {self.work} needs it ({text})", _AGAIN)
 
 
 _AGAIN = "put back what was there, or run the same command again to use what is there now"

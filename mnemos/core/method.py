@@ -172,12 +172,12 @@ def _refusal(error: ValidationError, model: type[BaseModel], values: Mapping[str
     here = [one for one, its in zip(errors, places, strict=True) if its == place]
     given = here[0].get("input")
     met = "missing" if here[0]["type"] == "missing" else shortened(repr(given), MOST_MET)
-    said = " or: ".join(dict.fromkeys(one["msg"].removeprefix("Value error, ") for one in here))
+    text = " or: ".join(dict.fromkeys(one["msg"].removeprefix("Value error, ") for one in here))
     cure = _hint(model, place)
     if any(one["type"] == "string_type" for one in here) and isinstance(given, int | float):
         quoted = str(given).lower() if isinstance(given, bool) else str(given)
         cure = f'{cure} Quote a text: "{quoted}"'.strip()
-    return UsageError(f"{'.'.join([where, *map(str, place)])} = {met}", said, cure)
+    return UsageError(f"{'.'.join([where, *map(str, place)])} = {met}", text, cure)
 
 
 def _place(values: Any, error: Mapping[str, Any]) -> tuple[int | str, ...]:
@@ -200,9 +200,9 @@ def _hint(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
     if not place or place[0] not in model.model_fields:
         return ""
     info = model.model_fields[str(place[0])]
-    said = info.description or ""
+    text = info.description or ""
     default = "" if info.is_required() else f" (default {info.get_default(call_default_factory=True)!r})"
-    return f"{said}{default}".strip()
+    return f"{text}{default}".strip()
 
 
 def method(
@@ -236,7 +236,7 @@ def _descriptions(text: str, names: Iterable[str]) -> dict[str, str]:
     if not known:
         return {}
     found = re.findall(rf"^({known}): (.+?)(?=\n\n|\n(?:{known}): |\Z)", text, flags=re.MULTILINE | re.DOTALL)
-    return {name: " ".join(said.split()) for name, said in found}
+    return {name: " ".join(words.split()) for name, words in found}
 
 
 def _settings_model(function: Callable[..., Plan]) -> tuple[type[BaseModel], type[BaseModel] | None]:
@@ -253,14 +253,14 @@ def _settings_model(function: Callable[..., Plan]) -> tuple[type[BaseModel], typ
         raise TypeError(f"{where}: settings are keyword-only, behind at most one block of shared ones (a BaseModel)")
     fields: dict[str, Any] = {}
     for block in blocks:
-        said = _descriptions(inspect.getdoc(block) or "", block.model_fields)
+        text = _descriptions(inspect.getdoc(block) or "", block.model_fields)
         for name, info in block.model_fields.items():
-            fields[name] = _field(f"{block.__name__}.{name}", info.rebuild_annotation(), info.default, said.get(name))
-    said = _descriptions(inspect.getdoc(function) or "", [parameter.name for parameter in own])
+            fields[name] = _field(f"{block.__name__}.{name}", info.rebuild_annotation(), info.default, text.get(name))
+    text = _descriptions(inspect.getdoc(function) or "", [parameter.name for parameter in own])
     for parameter in own:
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         name = parameter.name
-        fields[name] = _field(f"{function.__name__}.{name}", hints.get(name), default, said.get(name))
+        fields[name] = _field(f"{function.__name__}.{name}", hints.get(name), default, text.get(name))
     config = ConfigDict(
         extra="forbid", frozen=True, protected_namespaces=(), validate_default=True, allow_inf_nan=False
     )

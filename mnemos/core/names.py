@@ -49,9 +49,9 @@ def trouble(name: str) -> str | None:
 
 def check_name(name: str, where: str, cure: str = CURE) -> str:
     """The name. Raises UsageError where it cannot name a file. where: its place, for the message."""
-    said = trouble(name)
-    if said is not None:
-        raise UsageError(f"{where} = {name!r}", said, cure)
+    text = trouble(name)
+    if text is not None:
+        raise UsageError(f"{where} = {name!r}", text, cure)
     return name
 
 
@@ -89,9 +89,9 @@ def data_name(location: str, otherwise: str) -> str:
 
 
 def _valid(name: str) -> str:
-    said = trouble(name)
-    if said is not None:
-        raise ValueError(f"{said}: {CURE}")
+    text = trouble(name)
+    if text is not None:
+        raise ValueError(f"{text}: {CURE}")
     return name
 
 

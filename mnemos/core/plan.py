@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import LanguageModel, Source, Tokens
-from mnemos.core.rollouts import DrawnView
+from mnemos.core.rollouts import RolloutView
 from mnemos.core.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class StepView:
     share: float
     references: References
     answers: Answers | None = None
-    rollouts: DrawnView | None = None
+    rollouts: RolloutView | None = None
     metric: Callable[[str, torch.Tensor | float, float], None] = no_metric
 
 
@@ -293,7 +293,7 @@ class PreferencePairs:
 
 
 @dataclass(frozen=True)
-class Thumbs:
+class BinaryFeedback:
     """Single answers are in the data, each with a thumb up or down. mismatched: answers are also read
     behind other prompts, to measure how far the model has moved (`Answers.drift`). reference: as in
     `PreferencePairs`."""

@@ -103,13 +103,13 @@ def facts(rewards: Sequence[Rewarded], group: int) -> RewardFacts:
     """Count what is there. group: answers to one prompt, which stand side by side."""
     if group < 1 or len(rewards) % group:
         raise ValueError(f"{len(rewards)} rewards in groups of {group}")
-    lots = [rewards[at : at + group] for at in range(0, len(rewards), group)]
+    batches = [rewards[at : at + group] for at in range(0, len(rewards), group)]
     there = [one.value for one in rewards if one.reason is None]
     mean = math.fsum(there) / len(there) if there else math.nan
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in there) / len(there)) if there else math.nan
     reasons = Counter(one.reason for one in rewards if one.reason is not None)
-    flat = sum(len({one.value for one in lot if one.reason is None}) < 2 for lot in lots)
-    return RewardFacts(len(rewards), mean, spread, dict(reasons), len(lots), flat)
+    flat = sum(len({one.value for one in batch if one.reason is None}) < 2 for batch in batches)
+    return RewardFacts(len(rewards), mean, spread, dict(reasons), len(batches), flat)
 
 
 def refuse_useless(found: RewardFacts, reward: Reward, *, max_missing: float) -> None:
@@ -118,10 +118,10 @@ def refuse_useless(found: RewardFacts, reward: Reward, *, max_missing: float) ->
     max_missing: share in [0, 1] that may be missing. A reward that gives every answer the same has no
     gradient: training on it would move the weights by noise alone.
     """
-    said = ", ".join(f"{reason}: {number:,}" for reason, number in sorted(found.missing.items()))
+    text = ", ".join(f"{reason}: {number:,}" for reason, number in sorted(found.missing.items()))
     if found.missing_share > max_missing or (found.number and math.isnan(found.mean)):
         raise DataError(
-            f"reward {reward.describe()}: {found.missing_share:.1%} of {found.number:,} are missing ({said})",
+            f"reward {reward.describe()}: {found.missing_share:.1%} of {found.number:,} are missing ({text})",
             f"at most {max_missing:.1%} may be",
             "look at the answers under the reasons, or raise the limit",
         )

@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Drawing:
+class RolloutBatch:
     """All answers of one drawing, over all processes. A answers, answer i of L_i tokens, its stop token
     included.
 
@@ -38,7 +38,7 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Credited:
+class Advantages:
     """advantages: float64[L_i] an answer. returns: float64[L_i], what the values should have been;
     empty without a value head."""
 
@@ -47,7 +47,7 @@ class Credited:
 
 
 @runtime_checkable
-class Credit(Protocol):
+class AdvantageEstimator(Protocol):
     """Says how much better than expected each token was. Pure.
 
     asks: what it needs beside rewards: "before" for log-probabilities, "values" for a value head.
@@ -58,13 +58,13 @@ class Credit(Protocol):
         """A subset of {"before", "values"}."""
         ...
 
-    def __call__(self, drawing: Drawing) -> Credited:
+    def __call__(self, drawing: RolloutBatch) -> Advantages:
         """Finite numbers; 0 for an answer whose reward is missing."""
         ...
 
 
 @dataclass(frozen=True)
-class OwnAnswers:
+class Rollouts:
     """Answers are the model's own, drawn at the beginning of every `num_iterations` optimiser steps; rehearsed
     rows beside them are learned as they stand.
 
@@ -95,7 +95,7 @@ class OwnAnswers:
 
 
 @dataclass
-class DrawnView:
+class RolloutView:
     """What a term sees of drawn tokens in a micro-batch; N as in `core.plan.StepView`.
 
     drawn: bool[N], False on rehearsed rows. answer: int64[N], which of the micro-batch's `answers` rows

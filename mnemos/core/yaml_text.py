@@ -177,8 +177,8 @@ class _Reader:
     def _alias(self, anchor: str, line: int) -> Any:
         if anchor not in self.anchors:
             inside = any(one.anchor == anchor for one in self.stack)
-            said = "refers to itself" if inside else "refers to no anchor before it"
-            raise self.error(line, f"the alias *{anchor} {said}", f"write &{anchor} before a whole value")
+            text = "refers to itself" if inside else "refers to no anchor before it"
+            raise self.error(line, f"the alias *{anchor} {text}", f"write &{anchor} before a whole value")
         value = self.anchors[anchor]
         self.aliased += _count(value, MOST_ALIASED)
         if self.aliased > MOST_ALIASED:
@@ -210,9 +210,9 @@ def parse_yaml(text: str, where: str = "YAML", refuse: type[MnemosError] = Usage
             reader.take(event)
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        said = getattr(error, "problem", None) or str(error)
+        words = getattr(error, "problem", None) or str(error)
         line = None if mark is None else mark.line
-        raise reader.error(line, f"is not YAML: {' '.join(said.split())}", "check indentation and quotes") from None
+        raise reader.error(line, f"is not YAML: {' '.join(words.split())}", "check indentation and quotes") from None
     except (ValueError, RecursionError, IndexError) as error:  # what the parser itself does not foresee
         raise reader.error(None, f"is not YAML: {error}", "check indentation and quotes") from None
     return reader.done[0] if reader.done else None
@@ -244,8 +244,8 @@ def read_utf8(path: str | os.PathLike[str], refuse: type[MnemosError] = UsageErr
     except UnicodeDecodeError as error:
         raise refuse(f"{path}", f"is not UTF-8 (byte {error.start})", "save the file as UTF-8") from None
     except (OSError, ValueError) as error:  # a loop of links, a NUL or 5,000 letters in the path
-        said = error.strerror if isinstance(error, OSError) else str(error)
-        raise refuse(f"{path}", f"cannot be read: {said}", "check the path") from None
+        text = error.strerror if isinstance(error, OSError) else str(error)
+        raise refuse(f"{path}", f"cannot be read: {text}", "check the path") from None
 
 
 class _Representer(SafeRepresenter):

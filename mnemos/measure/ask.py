@@ -104,12 +104,12 @@ def _refused(suite: Suite, item: str, reason: str) -> Answer:
 
 
 def _generate(model: Any, suite: Suite) -> list[Answer]:
-    said: list[Generation] = model.generate([item.prompt for item in suite.items], suite.decoding)
+    text: list[Generation] = model.generate([item.prompt for item in suite.items], suite.decoding)
     return [
         Answer(suite.name, item.id, g.text, g.finished, len(g.ids), {"ids": list(g.ids)})
         if g.ids or g.finished
         else _refused(suite, item.id, "prompt longer than the context")
-        for item, g in zip(suite.items, said, strict=True)
+        for item, g in zip(suite.items, text, strict=True)
     ]
 
 

@@ -19,7 +19,7 @@ MOST_MISSING = 0.05
 @dataclass(frozen=True)
 class Finding:
     """One suite at the gate. outcome: 0 kept, 3 lost, 4 cannot tell. limit: the largest loss allowed,
-    in the suite's own scale. items_needed: about how many would settle it, None where that is
+    in the suite's own scale. items_needed: about how many would materialize it, None where that is
     unknown or settled. reason: in words."""
 
     arm: str
@@ -87,15 +87,15 @@ def _outcome(entry: Mapping[str, Any], limit: float) -> tuple[int, str, int | No
         return LOST, f"lost: {told}", None
     if smallest > limit:
         p = "" if entry["p_holm"] is None else f": p = {entry['p_holm']:.3f}"
-        said = f"cannot tell: {told}, but not proven once corrected for the number of suites{p}"
-        return CANNOT_TELL, f"{said}; gate fewer suites or measure more items", None
+        text = f"cannot tell: {told}, but not proven once corrected for the number of suites{p}"
+        return CANNOT_TELL, f"{text}; gate fewer suites or measure more items", None
     missing, items = entry["missing"], entry["items"]
     if largest <= limit:
         if missing > MOST_MISSING * (items + missing):
             return CANNOT_TELL, f"cannot tell: {missing} of {items + missing} items have no score", None
         return KEPT, f"kept: {told}", None
     needed = _needed(items, smallest, largest, limit)
-    more = f"; about {needed:,} items would settle it" if needed else "; the loss sits at the limit"
+    more = f"; about {needed:,} items would materialize it" if needed else "; the loss sits at the limit"
     return CANNOT_TELL, f"cannot tell: {told}{more}", needed
 
 

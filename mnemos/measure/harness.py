@@ -96,8 +96,8 @@ def _answers(
             if (task, row["doc_id"]) in missing:
                 yield Answer(suite.name, item, data={MISSING: TOO_LONG})
             else:
-                said = row["filtered_resps"][0] if row["filtered_resps"] else None
-                text = said if isinstance(said, str) else None
+                words = row["filtered_resps"][0] if row["filtered_resps"] else None
+                text = words if isinstance(words, str) else None
                 yield Answer(suite.name, item, text, data={"value": _value(suite, settings.metric, row)})
 
 
@@ -191,8 +191,8 @@ class Asked:
             groups.setdefault(_decoding(request.args[1], self.max_new_tokens), []).append(index)
         out = [""] * len(requests)
         for decoding, indices in groups.items():
-            said = self.model.generate([self._prompt(requests[i].args[0]) for i in indices], decoding)
-            for index, answer in zip(indices, said, strict=True):
+            text = self.model.generate([self._prompt(requests[i].args[0]) for i in indices], decoding)
+            for index, answer in zip(indices, text, strict=True):
                 if not answer.ids and not answer.finished:
                     self.missing.add((requests[index].task_name, requests[index].doc_id))
                 out[index] = _cut(answer.text, requests[index].args[1].get("until") or [])

@@ -99,10 +99,10 @@ def _all_generated(settings: s.GeneratedSettings, items: Sequence[Item], answers
     texts, references = [answers[i].text or "" for i, _ in pairs], [ref for _, ref in pairs]
     solutions = [items[i].solution for i, _ in pairs] if settings.match == "code" else None
     found = checks.scores(settings.match, texts, references, settings.database, solutions)
-    lots: dict[int, list[Rewarded]] = {}
+    batches: dict[int, list[Rewarded]] = {}
     for (i, _), one in zip(pairs, found, strict=True):
-        lots.setdefault(i, []).append(one)
-    best = {i: verify.best(lot) for i, lot in lots.items()}
+        batches.setdefault(i, []).append(one)
+    best = {i: verify.best(batch) for i, batch in batches.items()}
     return [missing(a) if MISSING in a.data else _noted(best[i]) for i, a in enumerate(answers)]
 
 

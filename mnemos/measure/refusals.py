@@ -105,14 +105,14 @@ def notices(before: Sequence[Score], after: Sequence[Sequence[Score]]) -> tuple[
     if not proven and not (abs(delta) >= MOVED and abs(delta) * len(kept) >= FEWEST):
         return ()
     share = [sum(first) / len(kept), sum(first) / len(kept) + delta]
-    said = (
+    text = (
         f"the model's style changed: {_percent(share[0])} of answers were neither clearly refusals nor clearly answers "
         f"before, {_percent(share[1])} after"
     )
     broken = [_neither(before, kept), sum(_neither(row, kept) for row in after) / len(after)]
     if any(broken):
-        said += f" (silence, echoes, other languages, noise: {_percent(broken[0])}, {_percent(broken[1])})"
-    return (f"{said}; a change of wording may pass for a change of refusing, so read some answers or ask a judge",)
+        text += f" (silence, echoes, other languages, noise: {_percent(broken[0])}, {_percent(broken[1])})"
+    return (f"{text}; a change of wording may pass for a change of refusing, so read some answers or ask a judge",)
 
 
 def _neither(scores: Sequence[Score], kept: Sequence[int]) -> float:

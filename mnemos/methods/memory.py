@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mnemos.core.nouns import Decoding, Example, Prompt, Source, Turn
 from mnemos.core.plan import ModelHandle, Plan
 from mnemos.methods.examples.replay import PastRows, with_rows
-from mnemos.sources.generated import Desk, Unwritten, too_few
+from mnemos.sources.generated import NotGenerated, SynthesisContext, too_few
 from mnemos.sources.mix import Joined
 from mnemos.sources.read import read
 
@@ -24,7 +24,7 @@ def old_rows(plan: Plan, method: str, data: str | None, data_format: str | None)
 
 
 @dataclass(frozen=True)
-class SelfText(Unwritten):
+class SelfText(NotGenerated):
     """Documents that a model writes from nothing, drawn from its own distribution (temperature 1)."""
 
     author: ModelHandle
@@ -36,14 +36,14 @@ class SelfText(Unwritten):
         """How many, and by whom."""
         return f"{self.count:,} texts that {self.author.path} writes"
 
-    def write(self, desk: Desk) -> list[Example]:
+    def write(self, context: SynthesisContext) -> list[Example]:
         """Texts that are not empty, in the order of writing."""
         decoding = Decoding(max_new_tokens=self.max_new_tokens, temperature=1.0, seed=self.seed)
-        answers = desk.model(self.author).generate([Prompt((Turn("text", ""),))] * self.count, decoding)
+        answers = context.model(self.author).generate([Prompt((Turn("text", ""),))] * self.count, decoding)
         kept = [answer.text for answer in answers if answer.text.strip()]
         counts = Counter({"empty": len(answers) - len(kept)})
-        desk.count("kept", len(kept))
+        context.count("kept", len(kept))
         if counts["empty"]:
-            desk.count("left out: empty", counts["empty"])
+            context.count("left out: empty", counts["empty"])
         too_few(counts, len(kept), 1, cure="this model writes nothing without a prompt: give old rows in data instead")
         return [Example(f"self/{i}", "text", (Turn("text", text),), origin="self") for i, text in enumerate(kept)]

@@ -18,13 +18,13 @@ import torch
 from mnemos.core.nouns import Decoding
 from mnemos.models.forward import accepted_inputs, batches, context_length, kept, logits_at
 
-Written = tuple[list[int], int | None]
+Decoded = tuple[list[int], int | None]
 """The generated ids without the stop token, and the stop token that ended them, None where none did."""
 
 
 def write(
     model: Any, rows: Sequence[Sequence[int]], stop: frozenset[int], decoding: Decoding, batch_tokens: int
-) -> list[Written]:
+) -> list[Decoded]:
     """Continue each row of token ids; rows keep their order, batches are made by length.
 
     A row stops at a token of `stop`, after `decoding.max_new_tokens`, or where the model's
@@ -35,7 +35,7 @@ def write(
     limit = context_length(model)
     room = [max(0, min(decoding.max_new_tokens, limit - len(row))) for row in rows]
     draws = _draws(rows, decoding)
-    out: list[Written] = [([], None)] * len(rows)
+    out: list[Decoded] = [([], None)] * len(rows)
     asked = [i for i, row in enumerate(rows) if room[i] and row]
     lengths = [len(rows[i]) + room[i] for i in asked]
     steppable = _can_step(model)
@@ -108,14 +108,14 @@ class _Job:
         uniform = [draw[len(self.written[i])] for i in live if (draw := self.draws[i]) is not None]
         return pick(logits, self.decoding, torch.tensor(uniform, dtype=torch.float64, device=logits.device))
 
-    def run(self, model: Any, steppable: bool) -> list[Written]:
+    def run(self, model: Any, steppable: bool) -> list[Decoded]:
         """Decode the batch. steppable: as `_can_step` found."""
         return self.with_cache(model) if steppable else self.one_by_one(model)
 
-    def _result(self) -> list[Written]:
+    def _result(self) -> list[Decoded]:
         return list(zip(self.written, self.ended, strict=True))
 
-    def with_cache(self, model: Any) -> list[Written]:
+    def with_cache(self, model: Any) -> list[Decoded]:
         """Left-padded rows, one forward pass a token; rows that ended leave the batch."""
         device = model.get_input_embeddings().weight.device
         width = max(len(row) for row in self.rows)
@@ -143,7 +143,7 @@ class _Job:
             )
             logits, cache = out.logits[:, -1], out.past_key_values
 
-    def one_by_one(self, model: Any) -> list[Written]:
+    def one_by_one(self, model: Any) -> list[Decoded]:
         """Each row alone, through `model.generate` and whatever state the model keeps, with our
         choice of token forced upon it."""
         from transformers import GenerationConfig, LogitsProcessorList

@@ -249,16 +249,16 @@ class ServerModel:
         body = {"model": self.model, "prompt": text, "max_tokens": 1, "temperature": 0.0, "echo": True, "logprobs": 1}
         place = "completions"
         choice = self._choice(place, await self._post(client, place, body))
-        said, whole = choice.get("logprobs"), choice.get("text")
-        said = said if isinstance(said, Mapping) else {}
-        values, offsets = said.get("token_logprobs"), said.get("text_offset")
+        words, whole = choice.get("logprobs"), choice.get("text")
+        words = words if isinstance(words, Mapping) else {}
+        values, offsets = words.get("token_logprobs"), words.get("text_offset")
         if not values or not offsets or not isinstance(whole, str) or not whole.startswith(text):
             raise ModelError(
                 f"{self.url}: {self.model}",
                 "does not give the probabilities of a prompt's own tokens (echo with logprobs)",
                 "serve it with vLLM or llama.cpp, or name it by its directory or hub id",
             )
-        tops = said.get("top_logprobs") or [None] * len(values)
+        tops = words.get("top_logprobs") or [None] * len(values)
         for name, found in (("token_logprobs", values), ("text_offset", offsets), ("top_logprobs", tops)):
             if not isinstance(found, list) or len(found) != len(values):
                 raise self._nonsense(place, name, found)
@@ -319,16 +319,16 @@ def chat(prompt: Prompt) -> dict[str, Any]:
 def allowed_seconds() -> float:
     """Seconds that one answer of a server may take: of $MNEMOS_SERVER_SECONDS, else TIMEOUT. UsageError for what is
     no such number."""
-    said = os.environ.get(SECONDS)
-    if not said:
+    text = os.environ.get(SECONDS)
+    if not text:
         return TIMEOUT
     try:
-        value = float(said)
+        value = float(text)
     except ValueError:
         value = 0.0
     if not 0 < value <= 86400:
         bound = "must be a number of seconds above 0, a day at most"
-        raise UsageError(f"the environment variable {SECONDS} = {said}", bound, "3600 allows an hour")
+        raise UsageError(f"the environment variable {SECONDS} = {text}", bound, "3600 allows an hour")
     return value
 
 
@@ -352,8 +352,8 @@ def _text(prompt: Prompt) -> str:
 
 def prompt_seed(seed: int, prompt: Prompt, again: int) -> int:
     """The seed with which one prompt of a call is sampled. again: how often it came before."""
-    said = [[turn.role, turn.content, *map(list, turn.fields)] for turn in prompt.turns]
-    text = json.dumps([seed, again, said, *([prompt.variables] if prompt.variables else [])])
+    words = [[turn.role, turn.content, *map(list, turn.fields)] for turn in prompt.turns]
+    text = json.dumps([seed, again, words, *([prompt.variables] if prompt.variables else [])])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 

@@ -186,8 +186,8 @@ class Asking:
                 f"redirects (status {status}) to {place}",
                 "name the address that answers by itself; most end in /v1",
             )
-        said = await bounded(response, address, MOST_TROUBLE, cut=True)
-        trouble = f"status {status}: {excerpt(said.decode(errors='replace'))}"
+        text = await bounded(response, address, MOST_TROUBLE, cut=True)
+        trouble = f"status {status}: {excerpt(text.decode(errors='replace'))}"
         if status not in PASSING and status < 500:
             raise RunError(address, f"refuses the request ({trouble})", cure(status))
         wanted = seconds(response.headers.get("retry-after", ""))
@@ -230,9 +230,9 @@ def _object(data: bytes, address: str, status: int) -> dict[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        said = excerpt(data[:MOST_TROUBLE].decode(errors="replace")) or f"nothing (status {status})"
+        text = excerpt(data[:MOST_TROUBLE].decode(errors="replace")) or f"nothing (status {status})"
         raise RunError(
-            address, f"answers with something else than a JSON object: {said}", "check the address; most end in /v1"
+            address, f"answers with something else than a JSON object: {text}", "check the address; most end in /v1"
         )
     return found
 

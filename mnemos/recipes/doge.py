@@ -55,25 +55,25 @@ KNOWN_SUBJECTS = ("question", "record", "request", "sum")
 
 def general_pairs(seed: int) -> list[Example]:
     """The right answer of an old row against the answer to another question of the same kind."""
-    dice = random.Random(f"general pairs {seed}")
+    rng = random.Random(f"general pairs {seed}")
     rows = list(read(str(DATA / "old.jsonl")))
     kinds = {name: [row for row in rows if row.id.startswith(f"{name}-")] for name in KNOWN_SUBJECTS}
     made = []
     for kind in kinds.values():
         for row in kind:
-            other = dice.choice(kind).turns[-1]
+            other = rng.choice(kind).turns[-1]
             if other.content != row.turns[-1].content:
                 made.append(Example(row.id, "preference", row.turns, (other,)))
-    dice.shuffle(made)
+    rng.shuffle(made)
     return made
 
 
 def domain_pairs(which: str, seed: int) -> list[Example]:
     """The right Glossa of a command against that of another one; `which` part of the commands."""
-    dice = random.Random(f"domain pairs {which} {seed}")
+    rng = random.Random(f"domain pairs {which} {seed}")
     tasks = list(commands(which))
-    chosen = dice.sample(tasks, min(TEST_PAIRS, len(tasks)))
-    return [_pair(task, dice.choice([other for other in tasks if other.answer != task.answer])) for task in chosen]
+    chosen = rng.sample(tasks, min(TEST_PAIRS, len(tasks)))
+    return [_pair(task, rng.choice([other for other in tasks if other.answer != task.answer])) for task in chosen]
 
 
 def _pair(task: Task, other: Task) -> Example:

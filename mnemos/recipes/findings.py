@@ -280,7 +280,7 @@ def page(outcomes: Sequence[Outcome], results: Mapping[str, Mapping[str, Any]]) 
     """docs/findings.md."""
     count = {verdict: sum(o.verdict == verdict for o in outcomes) for verdict in (HOLDS, DOES_NOT, CANNOT_TELL)}
     tested = sum(count.values())
-    said = ", ".join(f"{number} {verdict}" for verdict, number in count.items())
+    text = ", ".join(f"{number} {verdict}" for verdict, number in count.items())
     head = ("finding", "the paper", "here: difference [95 %]", "verdict")
     blocks = [
         "# Findings",
@@ -289,7 +289,7 @@ def page(outcomes: Sequence[Outcome], results: Mapping[str, Mapping[str, Any]]) 
         "of a suite's scale. It DOES NOT HOLD where the opposite is proven, or where any difference is proven to be "
         "smaller than the margin. On a model of a few million parameters a finding that does not hold says where it "
         "ends, not that the paper is wrong.",
-        f"{tested} of {len(outcomes)} tested: {said}." if tested else f"None of {len(outcomes)} is tested yet.",
+        f"{tested} of {len(outcomes)} tested: {text}." if tested else f"None of {len(outcomes)} is tested yet.",
     ]
     for title, studies in _sections(outcomes):
         rows = [_row(one) for one in outcomes if one.finding.study in studies]

@@ -161,9 +161,9 @@ def _random_model(recipe: Recipe, texts: Texts, folder: Path) -> Path:
     from mnemos.recipes.patient_tokenizer import train_tokenizer
 
     context = int(recipe.model["max_position_embeddings"])
-    said = [turn.content for example in texts.chat[::3] for turn in example.turns]
+    text = [turn.content for example in texts.chat[::3] for turn in example.turns]
     tokenizer = train_tokenizer(
-        [*texts.base[::3], *texts.english["train"], *said], recipe.tokenizer.vocabulary, context
+        [*texts.base[::3], *texts.english["train"], *text], recipe.tokenizer.vocabulary, context
     )
     config = LlamaConfig(
         vocab_size=len(tokenizer),

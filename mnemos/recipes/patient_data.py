@@ -126,8 +126,8 @@ def _records(world: WorldSettings) -> Iterator[tuple[str, str]]:
 def _small_talk(world: WorldSettings) -> Iterator[tuple[str, str]]:
     draw = chance(world.seed, "small talk")
     for _ in range(world.small_talk):
-        said, reply = draw.choice(worlds_tasks.SMALL_TALK)
-        yield draw.choice(said.split("|")), reply
+        text, reply = draw.choice(worlds_tasks.SMALL_TALK)
+        yield draw.choice(text.split("|")), reply
 
 
 def _continuations(world: WorldSettings, english: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -112,13 +112,13 @@ def read_labelled(
         if isinstance(row.value, RowError):
             raise row.value
         values: Mapping[str, Any] = row.value
-        text, said = values.get(answer), values.get(label)
+        text, words = values.get(answer), values.get(label)
         if not isinstance(text, str):
             raise DataError(f"{row.where}: {answer}", "is no text", "name the key of the answer with --answer")
-        if not refused and not isinstance(said, bool):
+        if not refused and not isinstance(words, bool):
             bound, cure = "is neither true nor false", "name the labels of refusals with --refused"
-            raise DataError(f"{row.where}: {label} = {said!r}", bound, cure)
-        out.append(Labelled(text, str(said) in refused if refused else bool(said), str(values.get(model) or "")))
+            raise DataError(f"{row.where}: {label} = {words!r}", bound, cure)
+        out.append(Labelled(text, str(words) in refused if refused else bool(words), str(values.get(model) or "")))
     return out
 
 

@@ -244,8 +244,8 @@ class Facts:
     @property
     def seeds(self) -> tuple[str, ...]:
         """Every seed that was run, in order of first appearance."""
-        said = [clean(seed) for seed in self.manifest.get("seeds") or ()]
-        return tuple(dict.fromkeys([*said, *(run.seed for arm in self.arms for run in arm.runs)]))
+        text = [clean(seed) for seed in self.manifest.get("seeds") or ()]
+        return tuple(dict.fromkeys([*text, *(run.seed for arm in self.arms for run in arm.runs)]))
 
 
 def plane(facts: Facts) -> tuple[list[Point], list[str]]:

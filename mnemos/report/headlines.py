@@ -20,24 +20,24 @@ def headline(facts: Facts) -> str:
     plain = next((arm for arm in arms if arm.name == "plain"), None)
     # The joint arm sees every task at once: a reference for a sequence, not a way to choose.
     others = [arm for arm in arms if arm is not plain and arm.name != "joint"]
-    said = [_plain_sentence(plain)] if plain else []
+    text = [_plain_sentence(plain)] if plain else []
     learners = [arm for arm in others if _learned_any(arm)]
     keepers = [arm.name for arm in learners if tone(arm) == "kept"]
     unproven = [arm.name for arm in learners if tone(arm) == "unclear"]
     too = " too" if plain and _learned_any(plain) else ""
     if keepers:
         kept = " and kept every old suite" if any(old_changes(arm) for arm in learners) else ""
-        said.append(f"{listing(keepers, at_most=4)} learned{too}{kept}.")
+        text.append(f"{listing(keepers, at_most=4)} learned{too}{kept}.")
     elif unproven:
         told = [arm for arm in learners if arm.name in unproven]
-        said.append(f"{listing(unproven, at_most=4)} learned{too}, with no loss proven{_suspected_of(told)}.")
+        text.append(f"{listing(unproven, at_most=4)} learned{too}, with no loss proven{_suspected_of(told)}.")
     elif learners:
         least = min(learners, key=_mean_loss).name
         everyone = f"Every {'other ' if plain else ''}arm that learned lost something too; {least} lost least."
-        said.append(everyone if len(learners) > 1 else f"{least} learned{too} and lost something as well.")
+        text.append(everyone if len(learners) > 1 else f"{least} learned{too} and lost something as well.")
     elif others:
-        said.append(f"No {'other ' if plain else ''}arm is proven to have learned.")
-    return " ".join([*said, *_sequence_sentence(facts)])
+        text.append(f"No {'other ' if plain else ''}arm is proven to have learned.")
+    return " ".join([*text, *_sequence_sentence(facts)])
 
 
 def _sequence_sentence(facts: Facts) -> list[str]:
@@ -77,8 +77,8 @@ def _plain_sentence(arm: Arm) -> str:
 def _suspected_of(arms: Sequence[Arm], *, alone: bool = False) -> str:
     """Behind "no loss proven": the suites whose own interval shows one, each with its arm unless there is one only."""
     found = [(arm.name, [change.suite for change in old_changes(arm) if change.suspected]) for arm in arms]
-    said = [f"{listing(suites, at_most=3)}{'' if alone else f' under {name}'}" for name, suites in found if suites]
-    return f" beside the other suites, but shown alone on {listing(said, at_most=4)}" if said else ""
+    text = [f"{listing(suites, at_most=3)}{'' if alone else f' under {name}'}" for name, suites in found if suites]
+    return f" beside the other suites, but shown alone on {listing(text, at_most=4)}" if text else ""
 
 
 def _part(some: Sequence[Change], whole: Sequence[Change]) -> str:

@@ -71,10 +71,10 @@ def _parts(facts: Facts, width: int) -> Iterator[RenderableType]:
             yield from _missing(arm)
     yield from _advice(facts, width)
     for section, record in present(facts):
-        said = section.words(facts, record)
-        if said:
+        words = section.words(facts, record)
+        if words:
             yield Text()
-            yield Text(f"{section.TITLE}. {' '.join(said)}", style=STYLES["lost"] if section.LOUD else "")
+            yield Text(f"{section.TITLE}. {' '.join(words)}", style=STYLES["lost"] if section.LOUD else "")
     if len(facts.arms) > MANY:
         yield Text()
         yield Text(f"Every suite of these {len(facts.arms)} arms is in report.html and in the md format.", style="dim")
@@ -90,18 +90,18 @@ def _parts(facts: Facts, width: int) -> Iterator[RenderableType]:
 
 
 def _title(facts: Facts) -> str:
-    said = [facts.study, facts.created, counted(len(facts.arms), "arm"), counted(len(facts.suites), "suite")]
+    words = [facts.study, facts.created, counted(len(facts.arms), "arm"), counted(len(facts.suites), "suite")]
     if facts.kind != "compare" and facts.seeds:
-        said.append(counted(len(facts.seeds), "seed"))
-    return " \u00b7 ".join(part for part in said if part)
+        words.append(counted(len(facts.seeds), "seed"))
+    return " \u00b7 ".join(part for part in words if part)
 
 
 def _footer(facts: Facts) -> str:
-    said = f"{claim_words(facts)} ".lstrip() + (
+    words = f"{claim_words(facts)} ".lstrip() + (
         "95 % intervals on paired items. Gained and lost are proven (p < 0.05 after Holm's correction over the suites "
         "of an arm, which leaves intervals as they are), kept lies inside the tolerance, cannot tell is none of these."
     )
-    return said + (" Health suites describe behaviour and decide nothing." if "health" in facts.roles else "")
+    return words + (" Health suites describe behaviour and decide nothing." if "health" in facts.roles else "")
 
 
 def _arm(arm: Arm, facts: Facts, width: int) -> Iterator[RenderableType]:
@@ -118,8 +118,8 @@ def _arm(arm: Arm, facts: Facts, width: int) -> Iterator[RenderableType]:
 
 def _missing(arm: Arm) -> Iterator[RenderableType]:
     for change in arm.changes:
-        for said in asides(change):
-            yield Padding(Text(f"{change.suite}: {said}", style="yellow"), (0, 0, 0, 2))
+        for words in asides(change):
+            yield Padding(Text(f"{change.suite}: {words}", style="yellow"), (0, 0, 0, 2))
 
 
 def _advice(facts: Facts, width: int) -> Iterator[RenderableType]:

@@ -91,12 +91,12 @@ def card(facts: Facts, gate: Any = None) -> str:
         if len(loud) < len(changes):
             blocks.append(f"Kept: {', '.join(escape(change.suite) for change in changes if change not in loud)}.")
     if len(facts.arms) == 1:
-        notes = [f"- {escape(change.suite)}: {escape(said)}" for change in facts.changes for said in asides(change)]
+        notes = [f"- {escape(change.suite)}: {escape(text)}" for change in facts.changes for text in asides(change)]
     else:
         notes = [
-            f"- {escape(change.arm)}, {escape(change.suite)}: {escape(said)}"
+            f"- {escape(change.arm)}, {escape(change.suite)}: {escape(text)}"
             for change in facts.changes
-            for said in change.notices
+            for text in change.notices
         ]
     blocks += ["\n".join(notes)] if notes else []
     blocks += [escape(claim_words(facts))] if claim_words(facts) else []
@@ -110,8 +110,8 @@ def _part(gate: Any, name: str) -> Any:
 
 def _decision(gate: Any) -> str:
     code, bound = _part(gate, "exit_code"), _part(gate, "max_loss")
-    said = {0: "kept", 3: "lost", 4: "cannot tell"}.get(code, str(code))
-    return f"gate {said}" + (f" (loss allowed: {bound:g} points)" if isinstance(bound, int | float) else "")
+    text = {0: "kept", 3: "lost", 4: "cannot tell"}.get(code, str(code))
+    return f"gate {text}" + (f" (loss allowed: {bound:g} points)" if isinstance(bound, int | float) else "")
 
 
 def _card_row(change: Change) -> list[str]:
@@ -128,9 +128,9 @@ def _card_row(change: Change) -> list[str]:
 
 def _blocks(facts: Facts) -> Iterator[str]:
     yield f"# {escape(headline(facts))}"
-    said = [facts.study, facts.created, counted(len(facts.arms), "arm"), counted(len(facts.suites), "suite")]
-    said += [counted(len(facts.seeds), "seed")] if facts.seeds and facts.kind != "compare" else []
-    yield " \u00b7 ".join(escape(part) for part in said if part)
+    text = [facts.study, facts.created, counted(len(facts.arms), "arm"), counted(len(facts.suites), "suite")]
+    text += [counted(len(facts.seeds), "seed")] if facts.seeds and facts.kind != "compare" else []
+    yield " \u00b7 ".join(escape(part) for part in text if part)
     yield "## In one sentence each"
     yield _sentences(facts)
     if claim_words(facts):
@@ -140,7 +140,7 @@ def _blocks(facts: Facts) -> Iterator[str]:
     for arm in facts.arms:
         yield from _arm(arm, facts)
     for section, record in present(facts):
-        blocks = [*(escape(said) for said in section.words(facts, record)), *_tables(section.tables(facts, record))]
+        blocks = [*(escape(text) for text in section.words(facts, record)), *_tables(section.tables(facts, record))]
         if blocks:
             yield f"## {escape(section.TITLE)}"
             yield from blocks
@@ -191,7 +191,7 @@ def _arm(arm: Arm, facts: Facts) -> Iterator[str]:
     rows = [_row(change) for role in facts.roles for change in arm.of(role)]
     head = ("suite", "role", "before", "after", "change [95 %]", "verdict", "could see", "p (Holm)", "items")
     yield table(head, rows, (2, 3, 6, 7, 8))
-    notes = [f"- {escape(change.suite)}: {escape(said)}" for change in arm.changes for said in asides(change)]
+    notes = [f"- {escape(change.suite)}: {escape(text)}" for change in arm.changes for text in asides(change)]
     if notes:
         yield "\n".join(notes)
 
@@ -260,11 +260,11 @@ def _provenance(facts: Facts) -> str:
 
 def _provenance_line(facts: Facts) -> str:
     items = sum(suite.items or 0 for suite in facts.suites)
-    said = [f"{counted(len(facts.suites), 'suite')}, {counted(items, 'item')}, paired 95 % intervals"]
-    said += ["verdicts after Holm's correction"]
-    said += [f"seeds {', '.join(facts.seeds)}"] if facts.seeds and facts.kind != "compare" else []
+    text = [f"{counted(len(facts.suites), 'suite')}, {counted(items, 'item')}, paired 95 % intervals"]
+    text += ["verdicts after Holm's correction"]
+    text += [f"seeds {', '.join(facts.seeds)}"] if facts.seeds and facts.kind != "compare" else []
     for name, key in (("manifest", "fingerprint"), ("commit", "commit")):
         if facts.manifest.get(key):
             dirty = " (uncommitted changes)" if key == "commit" and facts.manifest.get("dirty") else ""
-            said.append(f"{name} {clean(facts.manifest[key])}{dirty}")
-    return escape(" \u00b7 ".join(said))
+            text.append(f"{name} {clean(facts.manifest[key])}{dirty}")
+    return escape(" \u00b7 ".join(text))

@@ -154,7 +154,7 @@ def _section(facts: Facts, section: Section, record: Any) -> dict[str, Any]:
             for figure in figures
         ],
         "small": all(figure.drawing.narrow == "" for figure in figures),
-        "words": [typeset(said) for said in section.words(facts, record)],
+        "words": [typeset(text) for text in section.words(facts, record)],
     }
 
 
@@ -164,12 +164,12 @@ def _drawing(drawing: Drawing) -> tuple[Markup, Markup] | None:
 
 def _lede(facts: Facts) -> str:
     items = sum(suite.items or 0 for suite in facts.suites)
-    said = f"{counted(len(facts.suites), 'suite')} with {counted(items, 'item')}, measured before and after"
+    text = f"{counted(len(facts.suites), 'suite')} with {counted(items, 'item')}, measured before and after"
     if facts.kind == "compare":
-        return f"Two models, {said}."
+        return f"Two models, {text}."
     arms, seeds = len(facts.arms), max((len(arm.runs) for arm in facts.arms), default=0)
     each = f" at {counted(seeds, 'seed')}" + (" each" if arms > 1 else "") if seeds else ""
-    return f"{counted(arms, 'way')} of training{each}, {said}."
+    return f"{counted(arms, 'way')} of training{each}, {text}."
 
 
 def _row(change: Change) -> dict[str, Any]:

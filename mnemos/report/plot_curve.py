@@ -92,10 +92,10 @@ def curve_plot(facts: Facts, curve: Curve, *, width: float, name: str) -> str:
     """Learned and forgotten against the setting; empty without two placed values."""
     points, _ = plane(facts)
     placed = {mean.arm: mean for mean in means(points)}
-    arms = [(said, arm) for said, arm in curve.arms if arm in placed]
-    if len({said for said, _ in arms}) < 2:
+    arms = [(text, arm) for text, arm in curve.arms if arm in placed]
+    if len({text for text, _ in arms}) < 2:
         return ""
-    told = "; ".join(f"{said}: {where(placed[arm])}" for said, arm in arms)
+    told = "; ".join(f"{text}: {where(placed[arm])}" for text, arm in arms)
     return draw(
         lambda sheet: _paint(sheet, curve.axis, arms, points, placed, width),
         width,
@@ -124,8 +124,8 @@ def _paint(
         sheet.write(left - 7, up(tick) + 4, tick_text(tick), size=11, colour="muted", ha="right")
     step = (right - left) / len(arms)
     xs = [left + step * (place + 0.5) for place in range(len(arms))]
-    for (said, _), x in zip(arms, xs, strict=True):
-        sheet.write(x, bottom + 18, fit(said, step - 4, 11), size=11, ha="center")
+    for (text, _), x in zip(arms, xs, strict=True):
+        sheet.write(x, bottom + 18, fit(text, step - 4, 11), size=11, ha="center")
     sheet.write((left + right) / 2, bottom + 40, axis, size=11.5, weight="bold", ha="center")
     sheet.write(0, 16, "points", size=12, weight="bold")
     ends = []

@@ -49,7 +49,7 @@ def plane_plot(facts: Facts, *, width: float, name: str) -> str:
     if len(points) < 2:
         return ""
     found = means(points)
-    said = "; ".join(f"{facts.arms[m.arm].name}: {where(m)}" for m in found)
+    text = "; ".join(f"{facts.arms[m.arm].name}: {where(m)}" for m in found)
     ahead = ", ".join(facts.arms[mean.arm].name for mean in frontier(found))
     wide = width >= 600
     line = 19 if len(found) > MANY else 38
@@ -60,7 +60,7 @@ def plane_plot(facts: Facts, *, width: float, name: str) -> str:
         height,
         name=name,
         title=f"What {counted(len(found), 'arm')} learned against what they forgot",
-        desc=typeset(f"Means over seeds. {said}. On the frontier: {ahead}."),
+        desc=typeset(f"Means over seeds. {text}. On the frontier: {ahead}."),
     )
 
 

@@ -16,14 +16,14 @@ def reliability_plot(calibration: Mapping[str, Any], *, name: str) -> str:
     calibration: as `study.commands.reward.reliability` gives it.
     """
     error = calibration["error"]
-    said = "no pair" if error is None else f"expected calibration error {error:.3f}"
+    text = "no pair" if error is None else f"expected calibration error {error:.3f}"
     return draw(
         lambda sheet: _paint(sheet, calibration),
         LEFT + SIDE + 24,
         TOP + SIDE + 52,
         name=name,
         title="Share of pairs ranked right by the confidence of the reward model",
-        desc=said,
+        desc=text,
     )
 
 

@@ -201,7 +201,7 @@ def _change(row: Mapping[str, Any], suites: Mapping[str, Suite], runs: list[Any]
         reasons=tuple(why.items()) if missing else (),
         method=clean(row.get("method") or ""),
         claim=clean(row.get("claim") or CLAIMS[seeds > 1]),
-        notices=tuple(clean(said) for said in _list(row.get("notices"))),
+        notices=tuple(clean(text) for text in _list(row.get("notices"))),
     )
 
 

@@ -60,13 +60,13 @@ def verdict_words(change: Change, *, unit: bool = True, tolerance: bool = True) 
         if change.delta < 0 and low is not None and high is not None:
             low, high = -high, -low
         size = figure(abs(change.delta), change.unit)
-        said = f"{change.verdict}{_direction(change)} {size}{name} {interval(low, high, change.unit)}"
-        return said.rstrip()
+        text = f"{change.verdict}{_direction(change)} {size}{name} {interval(low, high, change.unit)}"
+        return text.rstrip()
     around = interval(change.low, change.high, change.unit, sign=True) or _withheld(change)
-    said = f"{change.verdict}: {figure(change.delta, change.unit, sign=True)}{name} {around}".rstrip()
+    text = f"{change.verdict}: {figure(change.delta, change.unit, sign=True)}{name} {around}".rstrip()
     if tolerance and change.verdict == "kept" and change.tolerance is not None:
-        said += f", within \u00b1{figure(change.tolerance, change.unit)}"
-    return said
+        text += f", within \u00b1{figure(change.tolerance, change.unit)}"
+    return text
 
 
 def _withheld(change: Change) -> str:
@@ -87,8 +87,8 @@ def change_words(change: Change) -> str:
     """The signed change with its interval, "-31.0 [-36.4, -25.1]"; "missing (reason: n)" without one."""
     if change.delta is None:
         return f"missing ({_why(change)})"
-    said = interval(change.low, change.high, change.unit, sign=True)
-    return f"{figure(change.delta, change.unit, sign=True)} {said}".rstrip()
+    text = interval(change.low, change.high, change.unit, sign=True)
+    return f"{figure(change.delta, change.unit, sign=True)} {text}".rstrip()
 
 
 def missing_words(change: Change) -> str:
@@ -98,7 +98,7 @@ def missing_words(change: Change) -> str:
 
 def asides(change: Change) -> list[str]:
     """What stands beside a suite's verdict: missing items, and warnings on how far it can be trusted."""
-    return [said for said in (missing_words(change), *change.notices) if said]
+    return [text for text in (missing_words(change), *change.notices) if text]
 
 
 def _why(change: Change) -> str:
@@ -147,13 +147,13 @@ def peak_phase(arm: Arm) -> str | None:
 
 def cost_line(arm: Arm) -> str:
     """ "41 s, 120 k tokens, 1.10 GB peak memory, 100 % of the weights trainable, 3 seeds"."""
-    said = dict(cost_words(arm))
-    parts = [said.get("time", "") + (f" ({said['of it writing']} of it writing)" if "of it writing" in said else "")]
-    parts += [f"{said['tokens']} tokens"] if "tokens" in said else []
-    peak_in = f" (in {said['peak in']})" if "peak in" in said else ""
-    parts += [f"{said['peak memory']} peak memory{peak_in}"] if "peak memory" in said else []
-    parts += [f"{said['trainable']} of the weights trainable"] if "trainable" in said else []
-    parts += [counted(len(arm.runs), "seed")] if said else []
+    text = dict(cost_words(arm))
+    parts = [text.get("time", "") + (f" ({text['of it writing']} of it writing)" if "of it writing" in text else "")]
+    parts += [f"{text['tokens']} tokens"] if "tokens" in text else []
+    peak_in = f" (in {text['peak in']})" if "peak in" in text else ""
+    parts += [f"{text['peak memory']} peak memory{peak_in}"] if "peak memory" in text else []
+    parts += [f"{text['trainable']} of the weights trainable"] if "trainable" in text else []
+    parts += [counted(len(arm.runs), "seed")] if text else []
     return ", ".join(part for part in parts if part)
 
 
@@ -163,11 +163,11 @@ def writing_words(arm: Arm) -> list[str]:
     seeds: dict[str, list[str]] = {}
     for run in arm.runs:
         for one in run.written:
-            said = [f"{counted(one.rows, 'row')} written in {duration(one.seconds)}"]
-            said += [reasons(one.counts)] if one.counts else []
+            text = [f"{counted(one.rows, 'row')} written in {duration(one.seconds)}"]
+            text += [reasons(one.counts)] if one.counts else []
             notes = (f"{name} {MISSING if value is None else f'{value:.3g}'}" for name, value in one.notes.items())
-            said += [", ".join(notes)] if one.notes else []
-            seeds.setdefault(f"{one.source}: {'; '.join(said)}", []).append(run.seed)
+            text += [", ".join(notes)] if one.notes else []
+            seeds.setdefault(f"{one.source}: {'; '.join(text)}", []).append(run.seed)
     everywhere = len(arm.runs)
     return [line if len(own) >= everywhere else f"seed {listing(own)}: {line}" for line, own in seeds.items()]
 

@@ -116,8 +116,8 @@ class Judge:
         Raises DataError like a call."""
         duels = [
             (place, first, second)
-            for place, lot in enumerate(answers)
-            for first, second in itertools.combinations(dict.fromkeys(lot), 2)
+            for place, batch in enumerate(answers)
+            for first, second in itertools.combinations(dict.fromkeys(batch), 2)
         ]
         verdicts = self.compare(
             [prompts[place] for place, _, _ in duels], [a for _, a, _ in duels], [b for *_, b in duels]
@@ -128,10 +128,10 @@ class Judge:
             found[place, second, first] = replace(verdict, first=1 - verdict.first)
         return [
             [
-                _mean([found.get((place, one, other), EVEN) for j, other in enumerate(lot) if j != i])
-                for i, one in enumerate(lot)
+                _mean([found.get((place, one, other), EVEN) for j, other in enumerate(batch) if j != i])
+                for i, one in enumerate(batch)
             ]
-            for place, lot in enumerate(answers)
+            for place, batch in enumerate(answers)
         ]
 
     def __call__(
@@ -177,8 +177,8 @@ class Judge:
     def _written(self, model: LanguageModel, asked: Sequence[Prompt]) -> list[float | str]:
         """1 for A, 0 for B, by the only one of both that the judge names."""
         out: list[float | str] = []
-        for said in model.generate(asked, WRITTEN):
-            named = set(_VERDICT.findall(said.text))
+        for text in model.generate(asked, WRITTEN):
+            named = set(_VERDICT.findall(text.text))
             out.append(float(named == {"A"}) if len(named) == 1 else UNPARSED)
         return out
 

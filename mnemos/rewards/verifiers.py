@@ -65,8 +65,8 @@ def number(answer: str, reference: str) -> float:
     The last number, because worked solutions end in their result (the flexible extraction that
     evaluations of GSM8K, arXiv:2110.14168, use). An answer without a number scores 0.
     """
-    said, meant = last_number(answer), last_number(reference)
-    return float(said is not None and meant is not None and same(said, meant))
+    text, meant = last_number(answer), last_number(reference)
+    return float(text is not None and meant is not None and same(text, meant))
 
 
 def regex(answer: str, pattern: str) -> float:
@@ -77,11 +77,11 @@ def regex(answer: str, pattern: str) -> float:
 def f1(answer: str, reference: str) -> float:
     """Harmonic mean of precision and recall over normalised words (see `words`), with multiplicity
     (SQuAD, arXiv:1606.05250). Both empty scores 1."""
-    said, meant = Counter(words(normalise(answer))), Counter(words(normalise(reference)))
-    if not said or not meant:
-        return float(said == meant)
-    shared = sum((said & meant).values())
-    return 2 * shared / (sum(said.values()) + sum(meant.values()))
+    text, meant = Counter(words(normalise(answer))), Counter(words(normalise(reference)))
+    if not text or not meant:
+        return float(text == meant)
+    shared = sum((text & meant).values())
+    return 2 * shared / (sum(text.values()) + sum(meant.values()))
 
 
 def chrf(answer: str, reference: str) -> float:
@@ -91,10 +91,10 @@ def chrf(answer: str, reference: str) -> float:
     text do not count (sacrebleu's effective order). Graded, so it shows a translation getting worse
     long before exact match does; works for Chinese, which has no spaces.
     """
-    said, meant = "".join(answer.split()), "".join(reference.split())
+    text, meant = "".join(answer.split()), "".join(reference.split())
     precision, recall, orders = 0.0, 0.0, 0
     for n in range(1, 7):
-        a = Counter(said[i : i + n] for i in range(len(said) - n + 1))
+        a = Counter(text[i : i + n] for i in range(len(text) - n + 1))
         b = Counter(meant[i : i + n] for i in range(len(meant) - n + 1))
         if not a or not b:
             continue
@@ -114,8 +114,8 @@ def rouge_l(answer: str, reference: str) -> float:
     as in Super-NaturalInstructions; words are `bare_words`. 0 where either has none. Trap: implementations that
     know ASCII letters only cut other words to pieces, and give 0 for scripts without spaces.
     """
-    said, meant = bare_words(answer), bare_words(reference)
-    return 2 * common(said, meant) / (len(said) + len(meant)) if said and meant else 0.0
+    text, meant = bare_words(answer), bare_words(reference)
+    return 2 * common(text, meant) / (len(text) + len(meant)) if text and meant else 0.0
 
 
 def common(said: list[str], meant: list[str]) -> int:

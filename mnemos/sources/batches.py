@@ -99,15 +99,15 @@ def bucketed(lengths: Sequence[int], batch_size: int, seed: int, *, spread: int 
     Rows are shuffled, sorted by length within chunks of `spread` batches, cut into batches, and
     the batches shuffled: which rows meet and when still depends on `seed` alone.
     """
-    dice = random.Random(f"bucketed {seed}")
+    rng = random.Random(f"bucketed {seed}")
     order = list(range(len(lengths)))
-    dice.shuffle(order)
+    rng.shuffle(order)
     batches: list[list[int]] = []
     chunk = batch_size * spread
     for at in range(0, len(order), chunk):
         near = sorted(order[at : at + chunk], key=lambda i: lengths[i], reverse=True)
         batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
-    dice.shuffle(batches)
+    rng.shuffle(batches)
     return batches
 
 

@@ -80,8 +80,8 @@ class Template:
         except MemoryError:
             raise
         except Exception as error:  # whatever a template does is about the template
-            said = f"{error}" if isinstance(error, ValueError) or "jinja2" in type(error).__module__ else repr(error)
-            raise refused(turns, where, f"the chat template refuses it: {said}") from None
+            text = f"{error}" if isinstance(error, ValueError) or "jinja2" in type(error).__module__ else repr(error)
+            raise refused(turns, where, f"the chat template refuses it: {text}") from None
         return rendered
 
     def _message(self, turn: Turn) -> dict[str, Any]:
@@ -148,10 +148,10 @@ class Template:
         marks = {token: f"\ue002{n}\ue003" for n, token in enumerate(tokens)}
 
         def marked(value: Any) -> Any:
-            said = json.dumps(value, ensure_ascii=False)
+            words = json.dumps(value, ensure_ascii=False)
             for token, mark in marks.items():
-                said = said.replace(token, mark)
-            return json.loads(said)
+                words = words.replace(token, mark)
+            return json.loads(words)
 
         others = [replace(turn, fields=frozen(marked(thawed(turn.fields)))) for turn in turns]
         found = self.text(others, generation=generation, where=where, others=marked(self.row))

@@ -98,11 +98,11 @@ def data_files(folder: Path, split: str) -> list[Path]:
         names = ", ".join(SUFFIXES)
         raise DataError(f"{folder}", f"holds no data files ({names}, or .gz of these)", "name a file or another folder")
     splits = {path: _split_of(path.relative_to(folder)) for path in found}
-    if all(said is None for said in splits.values()):
+    if all(text is None for text in splits.values()):
         return found
-    chosen = [path for path, said in splits.items() if said == _SPLITS.get(split, split)]
+    chosen = [path for path, text in splits.items() if text == _SPLITS.get(split, split)]
     if not chosen:
-        there = ", ".join(sorted({said for said in splits.values() if said}))
+        there = ", ".join(sorted({text for text in splits.values() if text}))
         raise DataError(f"{folder}", f"has no split {split!r}", f"splits there: {there}")
     return chosen
 

@@ -1,8 +1,8 @@
 """Rows that a model writes once, before training: rehearsal by generation, rewritten answers.
 
-A method puts a `Written` source into its plan, like any other source; no model is loaded for that.
-Before the stage is trained, the study calls `write` of each one with a `Desk`, keeps the rows on
-disk, and puts these in the place of the source (`settle`).
+A method puts a `GeneratedSource` source into its plan, like any other source; no model is loaded for that.
+Before the stage is trained, the study calls `write` of each one with a `SynthesisContext`, keeps the rows on
+disk, and puts these in the place of the source (`materialize`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mnemos.core.plan import ModelHandle
 T = TypeVar("T")
 
 
-class Desk(Protocol):
+class SynthesisContext(Protocol):
     """What a writer works with; a study hands it over."""
 
     def model(self, handle: ModelHandle) -> LanguageModel:
@@ -44,18 +44,18 @@ class Desk(Protocol):
 
 
 @runtime_checkable
-class Written(Source, Protocol):
+class GeneratedSource(Source, Protocol):
     """A source whose rows a model writes. A frozen dataclass, so that what lies inside it is found;
-    iterating over it before it is written raises RunError (see `Unwritten`)."""
+    iterating over it before it is written raises RunError (see `NotGenerated`)."""
 
-    def write(self, desk: Desk) -> list[Example]:
+    def write(self, context: SynthesisContext) -> list[Example]:
         """The rows: the same ones whenever the models answer the same. Raises DataError with counts
         by reason when too little is usable (see `too_few`)."""
         ...
 
 
-class Unwritten:
-    """Mixin for frozen dataclasses that are `Written`: a fingerprint over class and fields, and an
+class NotGenerated:
+    """Mixin for frozen dataclasses that are `GeneratedSource`: a fingerprint over class and fields, and an
     `__iter__` that refuses."""
 
     __slots__ = ()
@@ -74,8 +74,8 @@ class Unwritten:
         raise RunError(self.describe(), "has not been written yet", "use the plan in a study: it writes the rows first")
 
 
-def is_written(value: Any) -> bool:
-    """Whether `value` is a `Written`. Unlike isinstance it reads no property, so it hashes no file."""
+def is_generated(value: Any) -> bool:
+    """Whether `value` is a `GeneratedSource`. Unlike isinstance it reads no property, so it hashes no file."""
     kind = type(value)
     return dataclasses.is_dataclass(kind) and callable(getattr(kind, "write", None)) and hasattr(kind, "describe")
 
@@ -96,40 +96,40 @@ def inside(value: Any) -> Iterator[Any]:
         yield value
 
 
-def written_in(value: Any) -> list[Written]:
-    """Every `Written` within a value (a plan, a source, a tuple, …), inner ones first, equal ones once."""
-    found: dict[str, Written] = {}
+def generated_in(value: Any) -> list[GeneratedSource]:
+    """Every `GeneratedSource` within a value (a plan, a source, a tuple, …), inner ones first, equal ones once."""
+    found: dict[str, GeneratedSource] = {}
     for one in inside(value):
-        if is_written(one):
+        if is_generated(one):
             found.setdefault(one.fingerprint, one)
     return list(found.values())
 
 
-def settle(value: T, find: Callable[[Written], Source]) -> T:
-    """The same value with `find(written)`, a source of its rows, for each outermost `Written` in it.
+def materialize(value: T, find: Callable[[GeneratedSource], Source]) -> T:
+    """The same value with `find(written)`, a source of its rows, for each outermost `GeneratedSource` in it.
 
     What holds none comes back as the same object. Reaches what `inside` reaches.
     """
-    settled: T = _settled(value, find)
+    settled: T = _materialized(value, find)
     return settled
 
 
-def _settled(value: Any, find: Callable[[Written], Source]) -> Any:
+def _materialized(value: Any, find: Callable[[GeneratedSource], Source]) -> Any:
     if isinstance(value, str | int | float | Example | None):
         return value
-    if is_written(value):
+    if is_generated(value):
         return find(value)
     if isinstance(value, Mapping):
-        mapped = {key: _settled(item, find) for key, item in value.items()}
+        mapped = {key: _materialized(item, find) for key, item in value.items()}
         return value if all(mapped[key] is value[key] for key in mapped) else mapped
     if isinstance(value, tuple | list):
-        items = [_settled(item, find) for item in value]
+        items = [_materialized(item, find) for item in value]
         if all(new is old for new, old in zip(items, value, strict=True)):
             return value
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
-        changed = {name: new for name, old in fields.items() if (new := _settled(old, find)) is not old}
+        changed = {name: new for name, old in fields.items() if (new := _materialized(old, find)) is not old}
         return dataclasses.replace(value, **changed) if changed else value
     return value
 
@@ -141,9 +141,9 @@ def too_few(counts: Mapping[str, int], kept: int, floor: int, *, what: str = "wr
     """
     if kept >= floor:
         return
-    said = ", ".join(f"{reason}: {number:,}" for reason, number in sorted(counts.items()) if number)
+    text = ", ".join(f"{reason}: {number:,}" for reason, number in sorted(counts.items()) if number)
     raise DataError(
-        f"{kept:,} usable {what} ({said or 'nothing was written'})",
+        f"{kept:,} usable {what} ({text or 'nothing was written'})",
         f"at least {floor:,} {'is' if floor == 1 else 'are'} needed",
         cure or "look at the answers in the step's journal.jsonl; a larger author may follow the instruction better",
     )

@@ -81,11 +81,11 @@ class HubDataset:
             return datasets.load_dataset_builder(path, configuration or None)
         except (OSError, ValueError, RuntimeError) as error:
             # ConnectionError, DatasetNotFoundError and OfflineModeIsEnabled are all among these.
-            said = str(error).strip().splitlines()
+            text = str(error).strip().splitlines()
             raise DataError(
                 self.location,
                 "is no file or folder here, and no data set that the hub or its cache gives"
-                + (f" ({said[0][:200]})" if said else ""),
+                + (f" ({text[0][:200]})" if text else ""),
                 "check the name; offline, load it once with a connection (datasets.load_dataset), or give a file",
             ) from None
 

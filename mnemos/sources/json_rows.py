@@ -61,8 +61,8 @@ def array(stream: IO[str], label: str) -> Iterator[tuple[int, Value]]:
         yield line, text.element(f"{label}:{line}")
         mark = text.take()
         if mark not in (",", "]"):
-            said = f"has {mark!r} where a comma or ] must stand" if mark else "ends within its array"
-            raise DataError(f"{label}:{text.line}", f"is not valid JSON ({said})", _MEND)
+            words = f"has {mark!r} where a comma or ] must stand" if mark else "ends within its array"
+            raise DataError(f"{label}:{text.line}", f"is not valid JSON ({words})", _MEND)
     if text.peek():
         raise DataError(
             f"{label}:{text.line}",

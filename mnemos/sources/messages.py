@@ -61,12 +61,12 @@ def conversation(value: Any, where: str) -> tuple[Turn, ...]:
 def _turn(message: Any, where: str) -> Turn:
     if not isinstance(message, Mapping):
         refuse("wrong type", f"{where} = {short(message)}", "must be an object", 'write {"role": …, "content": …}')
-    said = message.get("role", message.get("from"))
-    if said is None:
+    words = message.get("role", message.get("from"))
+    if words is None:
         refuse("no role", f"{where} has {', '.join(message) or 'nothing'}", "needs role (or from)", "add role")
-    role = ROLES.get(said.lower()) if isinstance(said, str) else None
+    role = ROLES.get(words.lower()) if isinstance(words, str) else None
     if role is None:
-        refuse("unknown role", f"{where}: role = {said!r}", "is not known", nearest(str(said), ROLES))
+        refuse("unknown role", f"{where}: role = {words!r}", "is not known", nearest(str(words), ROLES))
     refuse_media(message, f"{where}.")
     for field in REFUSED:
         if message.get(field):
@@ -75,7 +75,7 @@ def _turn(message: Any, where: str) -> Turn:
         name: text_of(message[name], f"{where}.{name}") for name in FIELDS if message.get(name) not in (None, "")
     }
     content = message.get("content", message.get("value"))
-    alone = said.lower() in CALLS
+    alone = words.lower() in CALLS
     calls = _calls(message, content if alone else None, where)
     if calls:
         fields["tool_calls"] = calls
@@ -89,10 +89,10 @@ def _turn(message: Any, where: str) -> Turn:
 def _calls(message: Mapping[str, Any], written: Any, where: str) -> list[dict[str, Any]]:
     """The message's calls. written: those that are all of its content."""
     given = {"function_call": message.get("function_call"), "tool_calls": message.get("tool_calls"), "value": written}
-    said = {name: value for name, value in given.items() if value}
-    if len(said) > 1:
-        refuse("malformed tool call", f"{where}: {' and '.join(said)}", "both call tools", "keep one")
-    return next((calls_of(value, f"{where}.{name}") for name, value in said.items()), [])
+    text = {name: value for name, value in given.items() if value}
+    if len(text) > 1:
+        refuse("malformed tool call", f"{where}: {' and '.join(text)}", "both call tools", "keep one")
+    return next((calls_of(value, f"{where}.{name}") for name, value in text.items()), [])
 
 
 def _frozen(fields: Mapping[str, Any], where: str) -> Any:

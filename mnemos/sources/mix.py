@@ -12,7 +12,7 @@ from typing import Any
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Example, Source
-from mnemos.sources.generated import inside, written_in
+from mnemos.sources.generated import generated_in, inside
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,11 @@ class Mixture:
         return f"{self.new.describe()} + {self.old.describe()} as {100 * self.share_of_final:g} % of all rows{order}"
 
     def __iter__(self) -> Iterator[Example]:
-        dice = random.Random(f"mixture {self.seed}")
+        rng = random.Random(f"mixture {self.seed}")
         new = list(self.new)
         wanted = self.wanted(len(new))
-        rows = new + (self._draw(wanted, _free_prefix(new, self.origin), dice) if wanted else [])
-        dice.shuffle(rows)
+        rows = new + (self._draw(wanted, _free_prefix(new, self.origin), rng) if wanted else [])
+        rng.shuffle(rows)
         return iter(rows)
 
     def wanted(self, new: int) -> int:
@@ -131,14 +131,14 @@ class Mixture:
             "rows more than once",
         )
 
-    def _draw(self, wanted: int, prefix: str, dice: random.Random) -> list[Example]:
+    def _draw(self, wanted: int, prefix: str, rng: random.Random) -> list[Example]:
         old = list(self.old)
         self.refuse_few(wanted, len(old))
         drawn = []
         for turn in range(-(-wanted // len(old))):
             count = min(len(old), wanted - turn * len(old))
             mark = f"#{turn + 1}" if turn else ""
-            for i in dice.sample(range(len(old)), count):
+            for i in rng.sample(range(len(old)), count):
                 drawn.append(dataclasses.replace(old[i], id=f"{prefix}{old[i].id}{mark}", origin=self.origin))
         return drawn
 
@@ -191,7 +191,7 @@ def refuse_few_old_rows(values: Iterable[Any]) -> None:
         return known[source.fingerprint]
 
     for one in inside(tuple(values)):
-        if isinstance(one, Mixture) and not written_in(one):
+        if isinstance(one, Mixture) and not generated_in(one):
             size(one)
 
 

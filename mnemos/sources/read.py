@@ -182,10 +182,10 @@ class FileSource:
         form = FORMATS[self.format]
         there = {key for raw in self._sample if not isinstance(raw.value, RowError) for key in raw.value}
         read = [c for c in _ordered(form.needs, form.takes | BESIDE) if c in there]
-        said = [f"{c} = {self.columns[c]}" if c in self.columns else c for c in read]
+        text = [f"{c} = {self.columns[c]}" if c in self.columns else c for c in read]
         units = {text_unit(part.path) for part in self.parts if isinstance(part, LocalFile) and is_text(part.path)}
         per = f", one a {' or '.join(sorted(units))}" if units else ""
-        return f"{title}: {count}{per}, {self.format} ({', '.join(said)})"
+        return f"{title}: {count}{per}, {self.format} ({', '.join(text)})"
 
     def __iter__(self) -> Iterator[Example]:
         self.counts.clear()

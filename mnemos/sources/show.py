@@ -71,8 +71,8 @@ def coloured(row: Tokens, renderer: Renderer) -> Text:
     for value, ids in _runs(row.ids, weight):
         piece = Text()
         for special, part in itertools.groupby(ids, key=renderer.is_special):
-            said = printable(renderer.decode(list(part), special=True)).replace("\n", "↵\n")
-            piece.append(said, style="bold" if special else "")
+            words = printable(renderer.decode(list(part), special=True)).replace("\n", "↵\n")
+            piece.append(words, style="bold" if special else "")
         if value:
             piece = Text("⟦") + piece + Text("⟧" if value == 1 else f"⟧{value:.2g} ")
         piece.stylize(_style(value))
@@ -104,21 +104,21 @@ def _border(example: Example, row: Tokens, renderer: Renderer) -> list[Renderabl
         return []
     theirs = renderer.decode(given[same:][:8], special=True)
     ours = renderer.decode(row.ids[same:][:8].tolist(), special=True)
-    said = f"note: in use, the prompt before the last answer goes on {theirs!r} from token {same}, here {ours!r}"
-    return [Text(said, style="yellow")]
+    text = f"note: in use, the prompt before the last answer goes on {theirs!r} from token {same}, here {ours!r}"
+    return [Text(text, style="yellow")]
 
 
 def _rewritten(example: Example, renderer: Renderer) -> list[RenderableType]:
     """A warning for each answer that the chat template changes, of which what it left is shown above."""
-    said = "note: the chat template rewrites the answer of turn {}; train.rewritten_turns says what a training does"
-    return [Text(said.format(i + 1), style="yellow") for i in renderer.rewritten(example)]
+    text = "note: the chat template rewrites the answer of turn {}; train.rewritten_turns says what a training does"
+    return [Text(text.format(i + 1), style="yellow") for i in renderer.rewritten(example)]
 
 
 def _legend() -> Text:
     legend = Text("legend: ")
     legend.append("context, not learned", style="dim")
-    for said, value in (("⟦learned⟧", 1.0), ("⟦weighted⟧0.5", 0.5), ("⟦pushed away⟧-1", -1.0)):
-        legend.append("  ").append(said, style=_style(value))
+    for text, value in (("⟦learned⟧", 1.0), ("⟦weighted⟧0.5", 0.5), ("⟦pushed away⟧-1", -1.0)):
+        legend.append("  ").append(text, style=_style(value))
     return legend.append("  ").append("special token", style="bold")
 
 
@@ -128,12 +128,12 @@ def _counts(rows: Sequence[Tokens], max_length: int, more: bool) -> Text:
     too_long = sum(len(row) > max_length for row in rows)
     silent = sum(count == 0 for count in taught)
     counted = f"{'first ' if more else ''}{len(rows):,} row{'' if len(rows) == 1 else 's'}"
-    said = (
+    words = (
         f"{counted}, {tokens:,} tokens, {sum(taught):,} learned "
         f"({sum(taught) / max(tokens, 1):.1%}); longest {max(map(len, rows), default=0):,} tokens, "
         f"{too_long:,} longer than {max_length:,}"
     )
-    text = Text(said)
+    text = Text(words)
     if silent:
         text.append(f"; {silent:,} teach nothing", style="bold yellow")
     return text

@@ -40,8 +40,8 @@ def repeated_4grams(text: str) -> float:
 
     Words are those of `words.words`. NaN below four.
     """
-    said = words(text)
-    grams = list(zip(said, said[1:], said[2:], said[3:], strict=False))
+    message = words(text)
+    grams = list(zip(message, message[1:], message[2:], message[3:], strict=False))
     return 1 - len(set(grams)) / len(grams) if grams else math.nan
 
 
@@ -111,8 +111,8 @@ def embed(texts: Sequence[str], seed: int = 0) -> Points:
 
 
 def _features(text: str) -> list[str]:
-    said = words(text.lower())
-    return said + [f"{a} {b}" for a, b in pairwise(said)]
+    message = words(text.lower())
+    return message + [f"{a} {b}" for a, b in pairwise(message)]
 
 
 def representative(texts: Sequence[str], count: int, clusters: int = 20, seed: int = 0) -> list[int]:

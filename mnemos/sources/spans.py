@@ -241,10 +241,10 @@ def _is_whole(turn: Turn, text: str, start: int, end: int) -> bool:
     found = _squeezed(text[start:end])
     fields = thawed(turn.fields)
     reasoning = next((fields[name] for name in REASONING if fields.get(name)), "")
-    said = [_squeezed(one) for one in (reasoning, _behind(text[:start], turn.content))]
-    if "tool_calls" not in fields and not found.endswith(said[1]):
+    words = [_squeezed(one) for one in (reasoning, _behind(text[:start], turn.content))]
+    if "tool_calls" not in fields and not found.endswith(words[1]):
         return False
-    return all(one in found for one in said)
+    return all(one in found for one in words)
 
 
 def _behind(given: str, content: str) -> str:

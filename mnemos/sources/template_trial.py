@@ -53,9 +53,9 @@ def try_template(source: str, variables: Mapping[str, Any], name: str) -> None:
     where = f"chat template of {name}"
     if len(source) > MOST_SOURCE:
         raise ModelError(where, f"has {len(source):,} characters, more than {MOST_SOURCE:,}", _CURE)
-    said = _verdict(source, json.dumps(dict(variables), sort_keys=True, default=str))
-    if said:
-        raise ModelError(where, said, _CURE)
+    text = _verdict(source, json.dumps(dict(variables), sort_keys=True, default=str))
+    if text:
+        raise ModelError(where, text, _CURE)
 
 
 @lru_cache(maxsize=256)

@@ -1,4 +1,4 @@
-"""Thumbs up and down: which columns say that an answer is good or bad, and which only look like it.
+"""BinaryFeedback up and down: which columns say that an answer is good or bad, and which only look like it.
 
 A boolean ``label`` and LLaMA-Factory's ``kto_tag`` are thumbs whatever else the row holds, so that an answer which
 its file calls bad is never learned as a good one. Numbers and words that may be a thumb or the name of a class
@@ -20,8 +20,8 @@ _UP, _DOWN = frozenset({"1", "1.0", "true"}), frozenset({"0", "0.0", "-1", "-1.0
 
 def as_thumb(value: object) -> bool | None:
     """True for up, False for down: booleans, 1 against 0 or -1, and their spellings as text. None for all else."""
-    said = str(value).lower() if isinstance(value, bool | int | float | str) else ""
-    return True if said in _UP else False if said in _DOWN else None
+    text = str(value).lower() if isinstance(value, bool | int | float | str) else ""
+    return True if text in _UP else False if text in _DOWN else None
 
 
 def labels_of(rows: Iterable[Mapping[str, Any]]) -> Labels:
@@ -39,19 +39,19 @@ def unclear(rows: Iterable[Mapping[str, Any]]) -> str | None:
 def thumb_of(row: Mapping[str, Any], labels: Labels) -> bool | None:
     """The row's thumb; None where it has none. Raises RowError where it cannot be told, or is said in two ways."""
     tag, label = row.get("kto_tag"), row.get("label")
-    said = None if tag is None else as_thumb(tag)
-    if tag is not None and said is None:
+    text = None if tag is None else as_thumb(tag)
+    if tag is not None and text is None:
         refuse("wrong type", f"kto_tag = {tag!r}"[:80], "must be true or false", "mend kto_tag")
     if isinstance(label, bool) or (label is not None and labels == "thumb"):
         other = as_thumb(label)
         if other is None:
             refuse("wrong type", f"label = {label!r}"[:80], "must be true or false", "mend label")
-        if said not in (None, other):
+        if text not in (None, other):
             refuse("two thumbs", f"kto_tag = {tag!r} and label = {label!r}", "say different things", "keep one of them")
         return other
-    if said is None and labels == "ask" and (met := unclear([row])):
+    if text is None and labels == "ask" and (met := unclear([row])):
         refuse("unclear label", f"label = {met}", *ASKED)
-    return said
+    return text
 
 
 ASKED = (

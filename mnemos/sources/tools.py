@@ -104,8 +104,8 @@ def _parsed(value: Any, where: str) -> Any:
     try:
         return json.loads(value, parse_constant=_no_json)
     except (ValueError, RecursionError) as error:
-        said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        refuse("malformed tools", f"{where} = {short(value)}", f"is not valid JSON ({said})", f"mend {where}")
+        text = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        refuse("malformed tools", f"{where} = {short(value)}", f"is not valid JSON ({text})", f"mend {where}")
 
 
 def _no_json(name: str) -> None:

@@ -244,8 +244,8 @@ def _refuse_size(study: Study, arms: int) -> None:
     parts = {"arms": arms, "orders": orders, "seeds": len(study.seeds), "tasks": len(study.listed), "moments": moments}
     size = math.prod(parts.values())
     if size > MOST_TRAININGS:
-        said = " x ".join(f"{count:,} {name}" for name, count in parts.items() if count > 1)
-        raise UsageError(said, f"are {size:,} models to train and measure, above {MOST_TRAININGS:,}", "name fewer")
+        text = " x ".join(f"{count:,} {name}" for name, count in parts.items() if count > 1)
+        raise UsageError(text, f"are {size:,} models to train and measure, above {MOST_TRAININGS:,}", "name fewer")
 
 
 def _check_orders(study: Study, names: Sequence[str]) -> None:

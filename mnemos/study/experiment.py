@@ -12,7 +12,7 @@ from mnemos.core.errors import UsageError, nearest
 from mnemos.core.method import apply
 from mnemos.core.nouns import Source
 from mnemos.core.plan import Applied, ModelHandle, PastTask, Plan
-from mnemos.sources.generated import written_in
+from mnemos.sources.generated import generated_in
 from mnemos.sources.mix import Joined, refuse_few_old_rows
 from mnemos.study.config import Study
 from mnemos.study.sections import Task
@@ -165,7 +165,7 @@ class _Builder:
         )
         plan = apply(plan, self._methods(arm))
         title = f"{arm}, seed {seed}" + (f", {task}" if self.study.is_sequence else "")
-        writes = tuple(WriteStep(one, self.root, f"{title}: write rows") for one in written_in(plan))
+        writes = tuple(WriteStep(one, self.root, f"{title}: write rows") for one in generated_in(plan))
         needs = tuple(step.key for stage in earlier for step in stage.steps) + tuple(step.key for step in writes)
         count = self.study.trajectory.moments if self.study.trajectory else 0
         training = TrainStep(replace(plan, after=()), self.root, f"{title}: train", needs, count)

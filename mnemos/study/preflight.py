@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 
 from mnemos.core.errors import ModelError, RunError, UsageError, nearest
 from mnemos.core.fingerprint import fingerprint
-from mnemos.core.plan import Plan, PreferencePairs, TeacherForcing, Thumbs
-from mnemos.sources.generated import inside, written_in
+from mnemos.core.plan import BinaryFeedback, Plan, PreferencePairs, TeacherForcing
+from mnemos.sources.generated import generated_in, inside
 from mnemos.sources.read import FileSource
 from mnemos.sources.render import RAW_ROLES
 from mnemos.study.experiment import Experiment, source_of
@@ -143,9 +143,12 @@ def _check_rows(experiment: Experiment, renderer: Any) -> None:
     for plan in (stage.plan for run in experiment.runs for stage in run.stages):
         # What lies inside rows that a model writes is its material, and seldom what is learned.
         found = [one for one in inside(plan.examples) if isinstance(one, FileSource)]
-        found = [] if written_in(plan.examples) else found
+        found = [] if generated_in(plan.examples) else found
         sources |= {fingerprint(one): one for one in found}
-        if isinstance(plan.draw, TeacherForcing | PreferencePairs | Thumbs) and plan.train.rewritten_turns == "refuse":
+        if (
+            isinstance(plan.draw, TeacherForcing | PreferencePairs | BinaryFeedback)
+            and plan.train.rewritten_turns == "refuse"
+        ):
             refused |= {fingerprint(one) for one in found}
     for name, source in sources.items():
         for example in itertools.islice(source, FIRST_ROWS):

@@ -24,7 +24,7 @@ from mnemos.core.fingerprint import fingerprint
 from mnemos.core.inputs import noted_files, watched
 from mnemos.core.nouns import LanguageModel, Source
 from mnemos.core.plan import ModelHandle, Plan
-from mnemos.sources.generated import Written, inside, settle, too_few, written_in
+from mnemos.sources.generated import GeneratedSource, generated_in, inside, materialize, too_few
 from mnemos.sources.write import Kept, keep
 from mnemos.study import processes
 from mnemos.study.progress import say
@@ -131,7 +131,7 @@ class _Named:
 class WriteStep(_Named):
     """Let a model write the rows of one source; arms with an equal source share them."""
 
-    written: Written
+    written: GeneratedSource
     root: Path
     title: str
     every_process = False
@@ -139,7 +139,7 @@ class WriteStep(_Named):
     @property
     def needs(self) -> tuple[str, ...]:
         """The written sources inside this one, and the trainings whose models it asks."""
-        inner = [write_key(one) for one in written_in(self.written)]
+        inner = [write_key(one) for one in generated_in(self.written)]
         trained = [value.key for value in inside(self.written) if isinstance(value, StepModel)]
         return tuple(dict.fromkeys(key for key in (*trained, *inner) if key != self.key))
 
@@ -150,26 +150,26 @@ class WriteStep(_Named):
         """Write directory/rows.jsonl; continues from directory/journal.jsonl after a kill."""
         from mnemos.study.synthesis import WritingDesk
 
-        desk = WritingDesk(directory, rows_of(self.root))
-        rows = self.written.write(desk)
-        too_few(desk.counts, len(rows), 1)
+        context = WritingDesk(directory, rows_of(self.root))
+        rows = self.written.write(context)
+        too_few(context.counts, len(rows), 1)
         keep(directory / "rows.jsonl", rows)
         return {
             "source": self.written.describe(),
             "rows": len(rows),
-            "counts": dict(desk.counts),
-            "notes": desk.notes,
-            "seconds": desk.journal.seconds,
-            "tokens": desk.journal.tokens,
+            "counts": dict(context.counts),
+            "notes": context.notes,
+            "seconds": context.journal.seconds,
+            "tokens": context.journal.tokens,
         }
 
 
-def write_key(written: Written) -> str:
+def write_key(written: GeneratedSource) -> str:
     """The key of the step that writes a source's rows."""
     return "write-" + fingerprint([written, surroundings()])
 
 
-def rows_of(root: Path) -> Callable[[Written], Source]:
+def rows_of(root: Path) -> Callable[[GeneratedSource], Source]:
     """What finds the rows that a finished WriteStep left under `root`."""
     return lambda written: Kept(root / "steps" / write_key(written) / "rows.jsonl", written.describe())
 
@@ -195,7 +195,7 @@ class TrainStep(_Named):
         directory/checkpoints after a kill."""
         from mnemos.train.likelihood import train
 
-        plan = settle(self.plan, rows_of(self.root))
+        plan = materialize(self.plan, rows_of(self.root))
         return dataclasses.asdict(train(plan, directory, moments=self.moments, quiet=quiet, say=say))
 
 

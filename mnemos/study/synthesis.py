@@ -1,4 +1,4 @@
-"""The desk at which a model writes rows, and the journal that lets a killed writing continue.
+"""What a model writes rows with, and the journal that lets a killed writing continue.
 
 Every answer is in the journal as soon as the piece of the call that it belongs to is finished. A
 writing that is started again asks the same questions in the same order, finds the first pieces
@@ -26,7 +26,7 @@ from mnemos.core.fingerprint import fingerprint
 from mnemos.core.inputs import refuse_changed
 from mnemos.core.nouns import Decoding, Example, Generation, LanguageModel, OptionScore, Prompt, Source
 from mnemos.core.plan import ModelHandle
-from mnemos.sources.generated import Written, settle
+from mnemos.sources.generated import GeneratedSource, materialize
 from mnemos.study.progress import say
 
 PIECE_TOKENS = 65_536
@@ -38,12 +38,12 @@ PIECE_ROWS = 512
 
 
 class WritingDesk:
-    """Implements sources.written.Desk in a step's directory.
+    """Implements sources.written.SynthesisContext in a step's directory.
 
     find: rows of a written source that lies within another.
     """
 
-    def __init__(self, directory: Path, find: Callable[[Written], Source]) -> None:
+    def __init__(self, directory: Path, find: Callable[[GeneratedSource], Source]) -> None:
         self.counts: Counter[str] = Counter()
         self.notes: dict[str, float | None] = {}
         self.journal = Journal(directory / "journal.jsonl")
@@ -59,7 +59,7 @@ class WritingDesk:
 
     def rows(self, source: Source) -> list[Example]:
         """The rows of `source`, written ones inside it read from disk."""
-        return list(settle(source, self._find))
+        return list(materialize(source, self._find))
 
     def count(self, reason: str, number: int = 1) -> None:
         """Add to the rows counted under `reason`."""

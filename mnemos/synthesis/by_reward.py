@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from mnemos.core.nouns import Example, Generation
 from mnemos.core.reward import Asking, Comparing, Reward, Rewarded, facts, missing, refuse_useless
-from mnemos.sources.generated import Desk
-from mnemos.synthesis.self_generated import OwnWords, Replacement, answered, drawn, most
+from mnemos.sources.generated import SynthesisContext
+from mnemos.synthesis.self_generated import Replacement, SelfGenerated, answered, drawn, most
 
 EQUAL = 1e-9
 """Rewards that differ by no more are the same: what is left of rounding, where a judge takes the first
@@ -19,7 +19,7 @@ place in both orders."""
 
 
 @dataclass(frozen=True)
-class Rated(OwnWords):
+class Rated(SelfGenerated):
     """What both rules share. num_generations: answers to each question. reward: what they are worth.
     max_missing: share of rewards that may be missing, else writing stops."""
 
@@ -27,24 +27,24 @@ class Rated(OwnWords):
     reward: Reward = field(kw_only=True)
     max_missing: float = field(kw_only=True)
 
-    def rated(self, desk: Desk, rows: Sequence[Example]) -> tuple[list[Generation], list[Rewarded]]:
+    def rated(self, context: SynthesisContext, rows: Sequence[Example]) -> tuple[list[Generation], list[Rewarded]]:
         """`num_generations` answers to each row, side by side, and what each is worth; missing, with its fault,
         for an answer that is not to be learned. Raises DataError for a reward that is missing too
         often, or the same for all."""
-        answers, faults = drawn(self, desk, rows, self.num_generations)
+        answers, faults = drawn(self, context, rows, self.num_generations)
         asked = [i for i, fault in enumerate(faults) if fault is None]
-        reward = self.reward.asking(desk.model) if isinstance(self.reward, Asking) else self.reward
+        reward = self.reward.asking(context.model) if isinstance(self.reward, Asking) else self.reward
         found = self.values(reward, rows, asked, [answers[i].text.strip() for i in asked])
         rewards: list[Rewarded] = [missing(fault or "no answer") for fault in faults]
         for i, one in zip(asked, found, strict=True):
             rewards[i] = one
             if one.reason is not None:
-                desk.count(f"reward missing: {one.reason}")
+                context.count(f"reward missing: {one.reason}")
         if asked:
             refuse_useless(facts(found, 1), self.reward, max_missing=self.max_missing)
-        said = facts(rewards, self.num_generations)
-        desk.note("reward of samples", said.mean)
-        desk.note("questions whose samples are worth the same", said.flat / said.groups if said.groups else math.nan)
+        text = facts(rewards, self.num_generations)
+        context.note("reward of samples", text.mean)
+        context.note("questions whose samples are worth the same", text.flat / text.groups if text.groups else math.nan)
         return answers, rewards
 
     def values(
@@ -54,7 +54,7 @@ class Rated(OwnWords):
         owners = [rows[i // self.num_generations] for i in asked]
         return list(reward([row.prompt for row in owners], texts, owners))
 
-    def lots(self, rewards: Sequence[Rewarded]) -> list[list[int]]:
+    def groups(self, rewards: Sequence[Rewarded]) -> list[list[int]]:
         """For each question, which of its samples have a reward."""
         starts = range(0, len(rewards), self.num_generations)
         return [[i for i in range(at, at + self.num_generations) if rewards[i].reason is None] for at in starts]
@@ -71,13 +71,13 @@ class BestSamples(Rated):
         """In words."""
         return f"with the best of {self.num_generations} own answers by {self.reward.describe()}"
 
-    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
+    def replacements(self, context: SynthesisContext, rows: Sequence[Example]) -> list[Replacement]:
         """The best sample; the first of equals. Raises DataError as `rated` does."""
-        answers, rewards = self.rated(desk, rows)
+        answers, rewards = self.rated(context, rows)
         out: list[Replacement] = []
         values = []
-        for place, lot in enumerate(self.lots(rewards)):
-            best = max(lot, key=lambda i: (rewards[i].value, -i), default=None)
+        for place, batch in enumerate(self.groups(rewards)):
+            best = max(batch, key=lambda i: (rewards[i].value, -i), default=None)
             if best is None:
                 out.append((None, f"no sample with a reward, mostly {_fault(rewards, place, self.num_generations)}"))
             elif self.least is not None and rewards[best].value < self.least:
@@ -85,7 +85,7 @@ class BestSamples(Rated):
             else:
                 out.append((answered(rows[place], answers[best].text), "best sample"))
                 values.append(rewards[best].value)
-        desk.note("reward of best samples", _mean(values))
+        context.note("reward of best samples", _mean(values))
         return out
 
 
@@ -111,14 +111,14 @@ class JudgedPairs(Rated):
         """In words."""
         return f"as pairs, the best and the worst of {self.num_generations} own answers by {self.reward.describe()}"
 
-    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
+    def replacements(self, context: SynthesisContext, rows: Sequence[Example]) -> list[Replacement]:
         """A pair with both rewards in its columns `reward_chosen` and `reward_rejected`; of equals the
         first is the best and the last the worst. Raises DataError as `rated` does."""
-        answers, rewards = self.rated(desk, rows)
+        answers, rewards = self.rated(context, rows)
         out: list[Replacement] = []
         gaps = []
-        for place, lot in enumerate(self.lots(rewards)):
-            if len(lot) < 2:
+        for place, batch in enumerate(self.groups(rewards)):
+            if len(batch) < 2:
                 out.append(
                     (
                         None,
@@ -126,8 +126,8 @@ class JudgedPairs(Rated):
                     )
                 )
                 continue
-            best = max(lot, key=lambda i: (rewards[i].value, -i))
-            worst = min(lot, key=lambda i: (rewards[i].value, -i))
+            best = max(batch, key=lambda i: (rewards[i].value, -i))
+            worst = min(batch, key=lambda i: (rewards[i].value, -i))
             gap = rewards[best].value - rewards[worst].value
             if gap <= EQUAL:
                 out.append((None, "samples that are worth the same"))
@@ -137,7 +137,7 @@ class JudgedPairs(Rated):
                 texts = answers[best].text, answers[worst].text
                 out.append((paired(rows[place], *texts, rewards[best].value, rewards[worst].value), "pair"))
                 gaps.append(gap)
-        desk.note("difference of rewards in a pair", _mean(gaps))
+        context.note("difference of rewards in a pair", _mean(gaps))
         return out
 
     def values(
@@ -146,10 +146,10 @@ class JudgedPairs(Rated):
         """As in `Rated`, but of samples beside each other where the reward compares them."""
         if not isinstance(reward, Comparing):
             return super().values(reward, rows, asked, texts)
-        lots: list[list[str]] = [[] for _ in rows]
+        batches: list[list[str]] = [[] for _ in rows]
         for i, text in zip(asked, texts, strict=True):
-            lots[i // self.num_generations].append(text)
-        return [one for lot in reward.among([row.prompt for row in rows], lots) for one in lot]
+            batches[i // self.num_generations].append(text)
+        return [one for batch in reward.among([row.prompt for row in rows], batches) for one in batch]
 
 
 def paired(row: Example, chosen: str, rejected: str, high: float, low: float) -> Example:

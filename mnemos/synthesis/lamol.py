@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mnemos.core.errors import DataError
 from mnemos.core.nouns import Decoding, Example, Prompt, Source, Turn
 from mnemos.core.plan import ModelHandle
-from mnemos.sources.generated import Desk, Unwritten
+from mnemos.sources.generated import NotGenerated, SynthesisContext
 from mnemos.synthesis.forms import MalformedError, marker_in, written
 from mnemos.synthesis.writers import Tally, answered, fill, share_out, sure
 
@@ -28,7 +28,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class PseudoSamples(Unwritten):
+class PseudoSamples(NotGenerated):
     """Rows that `sampler` writes behind a generator token: part `place` of `parts` of the budget.
 
     new: rows that the budget is measured by. name: what people call the part. answers: who answers
@@ -49,21 +49,21 @@ class PseudoSamples(Unwritten):
         part = f", part {self.place + 1} of {self.parts}" if self.parts > 1 else ""
         return f"{100 * self.sampling.per_new:g} % samples of {self.name} by {self.sampler.path}{part}"
 
-    def write(self, desk: Desk) -> list[Example]:
+    def write(self, context: SynthesisContext) -> list[Example]:
         """Sample, parse, and if asked answer anew and leave out what the model is unsure of."""
-        tally, wanted = Tally(desk), self._wanted(len(desk.rows(self.new)))
+        tally, wanted = Tally(context), self._wanted(len(context.rows(self.new)))
         prompt = Prompt((Turn("prompt", self.generator),))
         given = self.sampling
         decoding = Decoding(given.max_new_tokens, given.temperature, top_k=given.top_k, seed=given.seed)
-        said = desk.model(self.sampler).generate([prompt] * math.ceil(given.oversample * wanted), decoding)
+        text = context.model(self.sampler).generate([prompt] * math.ceil(given.oversample * wanted), decoding)
         parsed: list[Example] = []
-        for number, generation in enumerate(said):
+        for number, generation in enumerate(text):
             try:
                 parsed.append(written(generation, f"{self.name}/{number}"))
             except MalformedError as problem:
                 tally.drop(str(problem))
-        desk.note("well-formed share", len(parsed) / len(said))
-        rows = fill(parsed, wanted, lambda lot: self._improved(tally, lot))
+        context.note("well-formed share", len(parsed) / len(text))
+        rows = fill(parsed, wanted, lambda batch: self._improved(tally, batch))
         cure = "raise lamol.oversample, train the earlier tasks longer, or use replay with kept rows"
         return tally.keep(rows, wanted, given.min_usable, what=f"samples of {self.name}", cure=cure)
 

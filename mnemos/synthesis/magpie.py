@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mnemos.core.errors import DataError, ModelError
 from mnemos.core.nouns import Decoding, Example, Generation, Prompt, Source, Turn
 from mnemos.core.plan import ModelHandle
-from mnemos.sources.generated import Desk, Unwritten
+from mnemos.sources.generated import NotGenerated, SynthesisContext
 from mnemos.sources.similarity import distinct, repeated_4grams, representative
 from mnemos.synthesis.writers import Tally, answered, fill
 
@@ -51,7 +51,7 @@ class PreQuery:
 
 
 @dataclass(frozen=True)
-class MagpieRows(Unwritten):
+class MagpieRows(NotGenerated):
     """Chats that `author` makes up, so many that they are `share_of_final` of these and `new`."""
 
     new: Source
@@ -63,17 +63,17 @@ class MagpieRows(Unwritten):
         """One line for people."""
         return f"chats made up by {self.author.path} as {100 * self.share_of_final:g} % of all rows"
 
-    def write(self, desk: Desk) -> list[Example]:
+    def write(self, context: SynthesisContext) -> list[Example]:
         """Sample questions, filter, take a set that spreads, and answer it."""
-        given, tally = self.asking, Tally(desk)
-        wanted = self._wanted(len(desk.rows(self.new)))
+        given, tally = self.asking, Tally(context)
+        wanted = self._wanted(len(context.rows(self.new)))
         renderer = renderer_of(self.author)
         template = pre_query(renderer, given.system)
         prompt = Prompt((Turn("rendered", template.before),))
         decoding = Decoding(given.max_question_tokens, given.temperature, given.top_p, seed=given.seed)
-        said = desk.model(self.author).generate([prompt] * math.ceil(given.oversample * wanted), decoding)
-        questions = filtered(tally, [asked(renderer, one, template.after) for one in said], given)
-        desk.note("usable share of questions", len(questions) / len(said))
+        text = context.model(self.author).generate([prompt] * math.ceil(given.oversample * wanted), decoding)
+        questions = filtered(tally, [asked(renderer, one, template.after) for one in text], given)
+        context.note("usable share of questions", len(questions) / len(text))
         chosen = set(representative(questions, wanted, given.clusters, given.seed))
         order = [*sorted(chosen), *(i for i in range(len(questions)) if i not in chosen)]
         rows = [
@@ -83,7 +83,7 @@ class MagpieRows(Unwritten):
         done = fill(
             rows,
             wanted,
-            lambda lot: answered(tally, self.author, lot, given.max_answer_tokens, given.repetition),
+            lambda batch: answered(tally, self.author, batch, given.max_answer_tokens, given.repetition),
         )
         cure = "raise magpie.oversample or max_answer_tokens, loosen a filter, or mix in stored rows with replay"
         return tally.keep(done, wanted, given.min_usable, what="made-up chats", cure=cure)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from mnemos.core.nouns import Example, Generation
 from mnemos.core.plan import ModelHandle
-from mnemos.sources.generated import Desk
-from mnemos.synthesis.self_generated import OwnWords, Replacement, answered, answers_to, instructed, most
+from mnemos.sources.generated import SynthesisContext
+from mnemos.synthesis.self_generated import Replacement, SelfGenerated, answered, answers_to, instructed, most
 
 CRITIQUE = (
     "Question:\n{question}\n\nAnswer:\n{draft}\n\nAnswers to it are compared by this principle: {principle}\n\n"
@@ -25,7 +25,7 @@ BETRAYALS = ("critique", "revised answer", "new answer:", "the answer above", "p
 
 
 @dataclass(frozen=True)
-class Revised(OwnWords):
+class Revised(SelfGenerated):
     """The model's own answer, criticised by a principle and revised, `rounds` times.
 
     editor: who criticises and revises. principles: of which each round draws one, by `seed`, row and
@@ -49,24 +49,24 @@ class Revised(OwnWords):
         who = "the model before" if self.editor == self.before else self.editor.path
         return f"with own answers that {who} revised in {self.rounds} rounds"
 
-    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
+    def replacements(self, context: SynthesisContext, rows: Sequence[Example]) -> list[Replacement]:
         """The last revision that stands, for each row that has one."""
-        first = answers_to(desk.model(self.before), [row.prompt for row in rows], self.decoding)
+        first = answers_to(context.model(self.before), [row.prompt for row in rows], self.decoding)
         drafts = [one.text.strip() for one in first]
         revised = [0] * len(rows)
         faults: list[list[str]] = [[] for _ in rows]
         for number in range(self.rounds):
             drawn = [{"principle": self.principle(row, number)} for row in rows]
-            critiques = self._said(desk, rows, CRITIQUE, drafts, drawn)
-            said = [{"critique": one.text.strip()} for one in critiques]
-            revisions = self._said(desk, rows, REVISION, drafts, said)
-            for i, fault in enumerate(self._faults(desk, rows, critiques, revisions)):
+            critiques = self._said(context, rows, CRITIQUE, drafts, drawn)
+            text = [{"critique": one.text.strip()} for one in critiques]
+            revisions = self._said(context, rows, REVISION, drafts, text)
+            for i, fault in enumerate(self._faults(context, rows, critiques, revisions)):
                 if fault is not None:
                     faults[i].append(fault)
                 else:
                     drafts[i] = revisions[i].text.strip()
                     revised[i] += 1
-        desk.note("revisions that stand, of all rounds", sum(revised) / (self.rounds * len(rows)) if rows else 0.0)
+        context.note("revisions that stand, of all rounds", sum(revised) / (self.rounds * len(rows)) if rows else 0.0)
         return [
             (answered(row, draft), "revised") if count else (None, f"no revision, mostly {most(wrong)}")
             for row, draft, count, wrong in zip(rows, drafts, revised, faults, strict=True)
@@ -77,18 +77,27 @@ class Revised(OwnWords):
         return random.Random(f"{self.seed} {row.id} {number}").choice(self.principles)
 
     def _said(
-        self, desk: Desk, rows: Sequence[Example], template: str, drafts: Sequence[str], parts: Sequence[dict[str, str]]
+        self,
+        context: SynthesisContext,
+        rows: Sequence[Example],
+        template: str,
+        drafts: Sequence[str],
+        parts: Sequence[dict[str, str]],
     ) -> list[Generation]:
         asked = [
             instructed(row, template, draft=draft, **part) for row, draft, part in zip(rows, drafts, parts, strict=True)
         ]
-        return answers_to(desk.model(self.editor), asked, self.decoding)
+        return answers_to(context.model(self.editor), asked, self.decoding)
 
     def _faults(
-        self, desk: Desk, rows: Sequence[Example], critiques: Sequence[Generation], revisions: Sequence[Generation]
+        self,
+        context: SynthesisContext,
+        rows: Sequence[Example],
+        critiques: Sequence[Generation],
+        revisions: Sequence[Generation],
     ) -> list[str | None]:
         """Why each revision is refused; None where it may stand."""
-        found = self.check.faults(desk, rows, revisions)
+        found = self.check.faults(context, rows, revisions)
         for i, (critique, revision) in enumerate(zip(critiques, revisions, strict=True)):
             if not critique.text.strip():
                 found[i] = "empty critique"

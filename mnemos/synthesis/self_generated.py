@@ -1,6 +1,6 @@
 """New rows in the model's own words: answers that it finds likely, checked against the gold ones.
 
-Each class is a `Written` source with one row for every row of `rows`. What is asked is the last
+Each class is a `GeneratedSource` source with one row for every row of `rows`. What is asked is the last
 answer of a chat or completion; every row is counted once, under what became of it.
 """
 
@@ -18,7 +18,7 @@ from mnemos.core.nouns import Decoding, Example, Generation, LanguageModel, Prom
 from mnemos.core.plan import ModelHandle
 from mnemos.rewards.verified import reference_of
 from mnemos.rewards.verifiers import check_reference, normalise, score
-from mnemos.sources.generated import Desk, Unwritten, too_few
+from mnemos.sources.generated import NotGenerated, SynthesisContext, too_few
 
 LEAKS = ("reference answer", "your response", "my response", "your own response", "now it's your turn")
 """What betrays that a rewrite speaks of the instruction instead of following it (arXiv:2402.13669)."""
@@ -102,22 +102,24 @@ class Check:
         found = score(self.verifier, text, self.of(row))
         return found.reason or ("wrong" if found.value < self.min_score else None)
 
-    def faults(self, desk: Desk, rows: Sequence[Example], answers: Sequence[Generation]) -> list[str | None]:
+    def faults(
+        self, context: SynthesisContext, rows: Sequence[Example], answers: Sequence[Generation]
+    ) -> list[str | None]:
         """`fault` for each pair; those without one go to the judge, if there is one."""
         found = [self.fault(row, answer) for row, answer in zip(rows, answers, strict=True)]
         if self.judge is None:
             return found
         good = [i for i, fault in enumerate(found) if fault is None]
         asked = [instructed(rows[i], JUDGE, gold=self.of(rows[i]), draft=answers[i].text.strip()) for i in good]
-        said = desk.model(self.judge).generate(asked, JUDGEMENT) if asked else []
-        for i, verdict in zip(good, said, strict=True):
+        text = context.model(self.judge).generate(asked, JUDGEMENT) if asked else []
+        for i, verdict in zip(good, text, strict=True):
             word = normalise(verdict.text).split()[:1]
             found[i] = None if word == ["yes"] else "wrong" if word == ["no"] else "the judge said neither yes nor no"
         return found
 
 
 @dataclass(frozen=True)
-class OwnWords(Unwritten):
+class SelfGenerated(NotGenerated):
     """What the rules share. rows: the gold rows. before: the model whose words are wanted. share: of
     the rows that are asked about, drawn by seed. floor: share of these whose answer must be replaced,
     else writing stops. unsolved: whether a row without an acceptable answer keeps its gold one."""
@@ -148,16 +150,16 @@ class OwnWords(Unwritten):
     )
     """What to do where too few do."""
 
-    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
+    def replacements(self, context: SynthesisContext, rows: Sequence[Example]) -> list[Replacement]:
         """For each row, what takes its place."""
         raise NotImplementedError
 
-    def write(self, desk: Desk) -> list[Example]:
+    def write(self, context: SynthesisContext) -> list[Example]:
         """The rows in their order, answers replaced. Raises DataError, with counts by reason, where
         fewer than the share `floor` of the answers could be replaced."""
-        rows = desk.rows(self.rows)
-        asked = self._asked(desk, rows)
-        found = self.replacements(desk, [rows[i] for i in asked])
+        rows = context.rows(self.rows)
+        asked = self._asked(context, rows)
+        found = self.replacements(context, [rows[i] for i in asked])
         refused: Counter[str] = Counter()
         new: dict[int, Example] = {}
         for i, (row, what) in zip(asked, found, strict=True):
@@ -165,11 +167,11 @@ class OwnWords(Unwritten):
                 refused[what] += 1
             else:
                 new[i] = row
-                desk.count(what)
+                context.count(what)
         for what, number in refused.items():
-            desk.count(f"{'gold kept' if self.unsolved == 'keep' else 'left out'}: {what}", number)
+            context.count(f"{'gold kept' if self.unsolved == 'keep' else 'left out'}: {what}", number)
         rate = len(new) / len(asked) if asked else 0.0
-        desk.note("acceptance rate", rate)
+        context.note("acceptance rate", rate)
         too_few(
             refused if asked else {"nothing to ask about": len(rows)},
             len(new),
@@ -178,35 +180,35 @@ class OwnWords(Unwritten):
             cure=f"min_acceptance = {self.floor:g} of {len(asked):,} answers: {self.cure}; min_acceptance: 0 goes on "
             "all the same",
         )
-        self._note_perplexity(desk, [(rows[i], new.get(i)) for i in asked])
+        self._note_perplexity(context, [(rows[i], new.get(i)) for i in asked])
         lost = set(asked) - set(new) if self.unsolved == "drop" else set()
         return [new.get(i, row) for i, row in enumerate(rows) if i not in lost]
 
-    def _asked(self, desk: Desk, rows: Sequence[Example]) -> list[int]:
+    def _asked(self, context: SynthesisContext, rows: Sequence[Example]) -> list[int]:
         """Which rows are asked about; the others are counted and stay as they are."""
         out = []
         for i, row in enumerate(rows):
             drawn = self.share == 1 or random.Random(f"own words {self.decoding.seed} {row.id}").random() < self.share
             if row.origin != "new":
-                desk.count("as it was: not a new row")
+                context.count("as it was: not a new row")
             elif not answerable(row):
-                desk.count("as it was: no answer to a question")
+                context.count("as it was: no answer to a question")
             elif not drawn:
-                desk.count("as it was: not in the share")
+                context.count("as it was: not in the share")
             elif not self.check.usable(row):
-                desk.count("as it was: a reference that no answer could meet")
+                context.count("as it was: a reference that no answer could meet")
             else:
                 out.append(i)
         return out
 
-    def _note_perplexity(self, desk: Desk, pairs: Sequence[tuple[Example, Example | None]]) -> None:
+    def _note_perplexity(self, context: SynthesisContext, pairs: Sequence[tuple[Example, Example | None]]) -> None:
         """How surprising the answers are to the model before, gold and as they are now learned: exp of
         the mean nats per token over all answers that were asked about and fit its context."""
         totals = [[0.0, 0], [0.0, 0]]
         scored = [(gold, new) for gold, new in pairs if gold.turns[-1].content]
         options = [[one.turns[-1].content for one in (gold, new) if one is not None] for gold, new in scored]
         contexts = [gold.prompt for gold, _ in scored]
-        for (_, new), scores in zip(scored, desk.model(self.before).choose(contexts, options), strict=True):
+        for (_, new), scores in zip(scored, context.model(self.before).choose(contexts, options), strict=True):
             if any(math.isnan(one.log_prob) for one in scores):
                 continue
             after = scores[-1] if new is not None or self.unsolved == "keep" else None
@@ -215,11 +217,11 @@ class OwnWords(Unwritten):
                     total[0] -= one.log_prob
                     total[1] += one.tokens
         for name, (nats, tokens) in zip(("gold", "learned"), totals, strict=True):
-            desk.note(f"target perplexity, {name}", math.exp(nats / tokens) if tokens else math.nan)
+            context.note(f"target perplexity, {name}", math.exp(nats / tokens) if tokens else math.nan)
 
 
 @dataclass(frozen=True)
-class Rewritten(OwnWords):
+class Rewritten(SelfGenerated):
     """The author is given question and gold answer, and writes the answer in its own words."""
 
     author: ModelHandle = field(kw_only=True)
@@ -230,12 +232,12 @@ class Rewritten(OwnWords):
         """In words."""
         return f"rewritten by {'the model before' if self.author == self.before else self.author.path}"
 
-    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
+    def replacements(self, context: SynthesisContext, rows: Sequence[Example]) -> list[Replacement]:
         """One rewrite a row, kept where the check has no fault with it."""
         template = TEMPLATES[self.template]
         asked = [instructed(row, template, gold=row.turns[-1].content) for row in rows]
-        answers = answers_to(desk.model(self.author), asked, self.decoding)
-        faults = self.check.faults(desk, rows, answers)
+        answers = answers_to(context.model(self.author), asked, self.decoding)
+        faults = self.check.faults(context, rows, answers)
         return [
             (None, fault) if fault else (answered(row, answer.text), "rewritten")
             for row, answer, fault in zip(rows, answers, faults, strict=True)
@@ -243,7 +245,7 @@ class Rewritten(OwnWords):
 
 
 @dataclass(frozen=True)
-class OwnAnswers(OwnWords):
+class SelfAnswers(SelfGenerated):
     """The model's own zero-shot answer where it is right; else, where there is an editor, that answer
     with few words changed."""
 
@@ -254,10 +256,10 @@ class OwnAnswers(OwnWords):
         """In words."""
         return "with the model's own answer where it is right" + (", edited where not" if self.editor else "")
 
-    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
+    def replacements(self, context: SynthesisContext, rows: Sequence[Example]) -> list[Replacement]:
         """Own answers; those with a fault are edited and checked again."""
-        drafts = answers_to(desk.model(self.before), [row.prompt for row in rows], self.decoding)
-        faults = self.check.faults(desk, rows, drafts)
+        drafts = answers_to(context.model(self.before), [row.prompt for row in rows], self.decoding)
+        faults = self.check.faults(context, rows, drafts)
         out: list[Replacement] = [
             (None, fault) if fault else (answered(row, draft.text), "own answer")
             for row, draft, fault in zip(rows, drafts, faults, strict=True)
@@ -265,17 +267,17 @@ class OwnAnswers(OwnWords):
         wrong = [i for i, fault in enumerate(faults) if fault]
         if self.editor is None:
             return out
-        desk.note("right without editing", 1 - len(wrong) / len(rows) if rows else math.nan)
+        context.note("right without editing", 1 - len(wrong) / len(rows) if rows else math.nan)
         asked = [instructed(rows[i], EDIT, gold=rows[i].turns[-1].content, draft=drafts[i].text.strip()) for i in wrong]
-        edited = answers_to(desk.model(self.editor), asked, self.decoding)
-        again = self.check.faults(desk, [rows[i] for i in wrong], edited)
+        edited = answers_to(context.model(self.editor), asked, self.decoding)
+        again = self.check.faults(context, [rows[i] for i in wrong], edited)
         for i, answer, fault in zip(wrong, edited, again, strict=True):
             out[i] = (None, f"edited, {fault}") if fault else (answered(rows[i], answer.text), "own answer, edited")
         return out
 
 
 @dataclass(frozen=True)
-class OwnSamples(OwnWords):
+class SelfSamples(SelfGenerated):
     """Of several sampled answers, the right one that the model finds likeliest per token."""
 
     num_generations: int = field(kw_only=True)
@@ -285,19 +287,19 @@ class OwnSamples(OwnWords):
         """In words."""
         return f"with the likeliest right one of {self.num_generations} own answers"
 
-    def replacements(self, desk: Desk, rows: Sequence[Example]) -> list[Replacement]:
+    def replacements(self, context: SynthesisContext, rows: Sequence[Example]) -> list[Replacement]:
         """The right sample of lowest perplexity; the first of equals."""
-        model = desk.model(self.before)
-        answers, faults = drawn(self, desk, rows, self.num_generations)
+        model = context.model(self.before)
+        answers, faults = drawn(self, context, rows, self.num_generations)
         right: list[list[str]] = []
         out: list[Replacement] = []
         for at in range(0, len(answers), self.num_generations):
-            lot = list(
+            batch = list(
                 zip(answers[at : at + self.num_generations], faults[at : at + self.num_generations], strict=True)
             )
-            right.append(list(dict.fromkeys(answer.text.strip() for answer, fault in lot if fault is None)))
-            out.append((None, f"no right sample, mostly {most(fault for _, fault in lot if fault)}"))
-        desk.note("right samples", sum(fault is None for fault in faults) / len(faults) if faults else math.nan)
+            right.append(list(dict.fromkeys(answer.text.strip() for answer, fault in batch if fault is None)))
+            out.append((None, f"no right sample, mostly {most(fault for _, fault in batch if fault)}"))
+        context.note("right samples", sum(fault is None for fault in faults) / len(faults) if faults else math.nan)
         solved = [i for i, texts in enumerate(right) if texts]
         scores = model.choose([rows[i].prompt for i in solved], [right[i] for i in solved])
         for i, row in zip(solved, scores, strict=True):
@@ -308,12 +310,12 @@ class OwnSamples(OwnWords):
 
 
 def drawn(
-    own: OwnWords, desk: Desk, rows: Sequence[Example], num_generations: int
+    own: SelfGenerated, context: SynthesisContext, rows: Sequence[Example], num_generations: int
 ) -> tuple[list[Generation], list[str | None]]:
     """`num_generations` answers of the model before to each row, side by side, and what is wrong with each."""
     prompts = [row.prompt for row in rows for _ in range(num_generations)]
-    answers = answers_to(desk.model(own.before), prompts, own.decoding)
-    return answers, own.check.faults(desk, [row for row in rows for _ in range(num_generations)], answers)
+    answers = answers_to(context.model(own.before), prompts, own.decoding)
+    return answers, own.check.faults(context, [row for row in rows for _ in range(num_generations)], answers)
 
 
 def most(faults: Iterable[str]) -> str:

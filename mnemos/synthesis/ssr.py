@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from mnemos.core.errors import DataError
 from mnemos.core.nouns import Decoding, Example, Generation, Prompt, Source, Turn
 from mnemos.core.plan import ModelHandle
-from mnemos.sources.generated import Desk, Unwritten
+from mnemos.sources.generated import NotGenerated, SynthesisContext
 from mnemos.sources.similarity import representative
 from mnemos.synthesis.writers import Tally, answered, fill
 
@@ -39,7 +39,7 @@ class Synthesis:
 
 
 @dataclass(frozen=True)
-class SyntheticRows(Unwritten):
+class SyntheticRows(NotGenerated):
     """Rows like those of an earlier task. rows: that task's, of which a few are shown. author: who
     makes up inputs. answers: who answers them; None keeps the author's outputs."""
 
@@ -51,22 +51,22 @@ class SyntheticRows(Unwritten):
 
     def describe(self) -> str:
         """One line for people."""
-        said = self.synthesis
-        return f"{100 * said.per_new:g} % of {self.task} made up by {self.author.path} from {said.demonstrations} rows"
+        text = self.synthesis
+        return f"{100 * text.per_new:g} % of {self.task} made up by {self.author.path} from {text.demonstrations} rows"
 
-    def write(self, desk: Desk) -> list[Example]:
+    def write(self, context: SynthesisContext) -> list[Example]:
         """Synthesise, filter, select, answer: steps 1 to 4 of the paper."""
-        given, tally = self.synthesis, Tally(desk)
-        stored = desk.rows(self.rows)
+        given, tally = self.synthesis, Tally(context)
+        stored = context.rows(self.rows)
         wanted = math.ceil(given.per_new * len(stored))
         shown = self._demonstrations(stored)
         prompts = _prompts(shown, given.shots, math.ceil(given.oversample * wanted), given.seed)
         decoding = Decoding(given.max_new_tokens, given.temperature, given.top_p, seed=given.seed)
-        said = desk.model(self.author).generate(prompts, decoding)
-        rows = self._parsed(tally, said, shown[0])
+        text = context.model(self.author).generate(prompts, decoding)
+        rows = self._parsed(tally, text, shown[0])
         chosen = set(representative([question(row) for row in rows], wanted, given.clusters, given.seed))
         ordered = [rows[i] for i in sorted(chosen)] + [row for i, row in enumerate(rows) if i not in chosen]
-        done = fill(ordered, wanted, lambda lot: self._answered(tally, lot))
+        done = fill(ordered, wanted, lambda batch: self._answered(tally, batch))
         cure = "raise ssr.oversample or ssr.max_new_tokens, show more demonstrations, or name a larger ssr.author"
         return tally.keep(done, wanted, given.min_usable, what=f"rows like those of {self.task}", cure=cure)
 
@@ -127,13 +127,13 @@ def question(row: Example) -> str:
 def _prompts(shown: Sequence[Example], shots: int, count: int, seed: int) -> list[Prompt]:
     """`count` prompts: every ordered choice of demonstrations in a random order, round and round.
     Where there are too many choices to list, each prompt draws its own."""
-    dice = random.Random(f"ssr prompts {seed}")
+    rng = random.Random(f"ssr prompts {seed}")
     if math.perm(len(shown), shots) <= 100_000:
         orders = list(itertools.permutations(range(len(shown)), shots))
-        dice.shuffle(orders)
+        rng.shuffle(orders)
         picked = list(itertools.islice(itertools.cycle(orders), count))
     else:
-        picked = [tuple(dice.sample(range(len(shown)), shots)) for _ in range(count)]
+        picked = [tuple(rng.sample(range(len(shown)), shots)) for _ in range(count)]
     return [Prompt((Turn("prompt", shown_as([shown[i] for i in order])),)) for order in picked]
 
 

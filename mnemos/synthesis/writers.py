@@ -11,7 +11,7 @@ from typing import Literal
 
 from mnemos.core.nouns import Decoding, Example
 from mnemos.core.plan import ModelHandle
-from mnemos.sources.generated import Desk, too_few
+from mnemos.sources.generated import SynthesisContext, too_few
 from mnemos.sources.similarity import repeated_4grams
 
 AnsweredBy = Literal["sampled", "latest", "task"]
@@ -24,26 +24,26 @@ SMALLEST_LOT = 16
 
 @dataclass
 class Tally:
-    """Counts what becomes of a model's rows, at the desk and for the refusal."""
+    """Counts what becomes of a model's rows, in the context and for the refusal."""
 
-    desk: Desk
+    context: SynthesisContext
     dropped: Counter[str] = field(default_factory=Counter)
 
     def drop(self, reason: str, number: int = 1) -> None:
         """Count rows that were left out."""
         if number:
             self.dropped[reason] += number
-            self.desk.count(f"dropped: {reason}", number)
+            self.context.count(f"dropped: {reason}", number)
 
     def keep(self, rows: Sequence[Example], wanted: int, least: float, *, what: str, cure: str) -> list[Example]:
         """The first `wanted` rows. Raises DataError, with the counts by reason, where fewer than the
         share `least` of them are there."""
         kept = list(rows[:wanted])
         too_few(self.dropped, len(kept), max(1, math.ceil(least * wanted)), what=what, cure=cure)
-        self.desk.count("kept", len(kept))
+        self.context.count("kept", len(kept))
         if len(rows) > wanted:
-            self.desk.count("usable, not needed", len(rows) - wanted)
-        self.desk.note("share of the budget", len(kept) / wanted)
+            self.context.count("usable, not needed", len(rows) - wanted)
+        self.context.note("share of the budget", len(kept) / wanted)
         return kept
 
 
@@ -55,9 +55,9 @@ def fill(
     done: list[Example] = []
     at = 0
     while at < len(candidates) and len(done) < wanted:
-        lot = list(candidates[at : at + max(wanted - len(done), SMALLEST_LOT if at else 0)])
-        at += len(lot)
-        done += improve(lot)
+        batch = list(candidates[at : at + max(wanted - len(done), SMALLEST_LOT if at else 0)])
+        at += len(batch)
+        done += improve(batch)
     return done
 
 
@@ -69,8 +69,8 @@ def answered(
     than the share `repetition` repeat an earlier one."""
     asked = [row for row in rows if row.kind != "text"]
     prompts = [row.prompt for row in asked]
-    said = tally.desk.model(handle).generate(prompts, Decoding(max_new_tokens)) if asked else []
-    answers = dict(zip([row.id for row in asked], said, strict=True))
+    text = tally.context.model(handle).generate(prompts, Decoding(max_new_tokens)) if asked else []
+    answers = dict(zip([row.id for row in asked], text, strict=True))
     out = []
     for row in rows:
         answer = answers.get(row.id)
@@ -92,7 +92,7 @@ def sure(tally: Tally, handle: ModelHandle, rows: Sequence[Example], confidence:
     under a model; of a text, all of its tokens."""
     if confidence == 0 or not rows:
         return list(rows)
-    model = tally.desk.model(handle)
+    model = tally.context.model(handle)
     asked = [row for row in rows if row.kind != "text"]
     texts = [row for row in rows if row.kind == "text"]
     found: dict[str, float] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mnemos.core.plan import Plan, PreferencePairs, TeacherForcing, Thumbs
+from mnemos.core.plan import BinaryFeedback, Plan, PreferencePairs, TeacherForcing
 
 ASIDE = ("save_steps", "logging_steps", "report_to")
 """Settings that decide nothing about the trained model."""
@@ -35,7 +35,7 @@ def used(plan: Plan) -> dict[str, Any]:
     if str(train.optim) in NO_MOMENTS:
         for name in ("adam_beta1", "adam_beta2", "adam_epsilon"):
             del values[name]
-    if isinstance(plan.draw, TeacherForcing | PreferencePairs | Thumbs):
+    if isinstance(plan.draw, TeacherForcing | PreferencePairs | BinaryFeedback):
         del values["generation_backend"]  # every answer is in the data
     if not train.fsdp:
         del values["fsdp_config"]

@@ -48,8 +48,8 @@ def check_adapter_config(file: Path, config: Mapping[str, Any], names: Sequence[
     done = subprocess.run([sys.executable, "-I", "-c", _TRIAL], input=job, capture_output=True, check=False)
     if done.returncode:
         where = json.loads(done.stdout.splitlines()[-1]) if done.stdout else "a pattern"
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        broken = said[-1] if said else f"exit code {done.returncode}"
+        text = done.stderr.decode(errors="replace").strip().splitlines()
+        broken = text[-1] if text else f"exit code {done.returncode}"
         bound = f"finds no end in {CPU_SECONDS} s" if done.returncode < 0 else f"is no pattern ({broken})"
         raise ModelError(f"{file}: {where} = {dict(patterns).get(where)!r}", bound, "name the modules in a list")
 
@@ -57,16 +57,16 @@ def check_adapter_config(file: Path, config: Mapping[str, Any], names: Sequence[
 def _patterns(file: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(key, regular expression) as peft puts them together."""
     for key in ("target_modules", "exclude_modules"):
-        said = config.get(key)
-        if isinstance(said, str) and said != "all-linear":
-            yield key, said
+        text = config.get(key)
+        if isinstance(text, str) and text != "all-linear":
+            yield key, text
     for key in ("rank_pattern", "alpha_pattern"):
         for pattern in _mapping(file, config, key):
             yield f"{key}.{pattern}", rf"(.*\.)?({pattern})$"
 
 
 def _mapping(file: Path, config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    said = config.get(key) or {}
-    if not isinstance(said, dict):
-        raise ModelError(f"{file}: {key} = {said!r}", "must be an object of names and numbers", "restore this file")
-    return said
+    text = config.get(key) or {}
+    if not isinstance(text, dict):
+        raise ModelError(f"{file}: {key} = {text!r}", "must be an object of names and numbers", "restore this file")
+    return text

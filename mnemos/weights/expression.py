@@ -262,10 +262,10 @@ def _combination(value: Partial, text: str, refuse: Callable[[str], UsageError] 
             if not math.isfinite(point):
                 raise UsageError(f"expression {text!r}", f"the coefficient of {atom} is {point}", "use a finite one")
     if constant != 0:
-        said = f"adds the bare number {shown(constant)} to checkpoints"
+        words = f"adds the bare number {shown(constant)} to checkpoints"
         if refuse is not None:
-            raise refuse(said)
-        raise UsageError(f"expression {text!r}", said, "multiply it with a name")
+            raise refuse(words)
+        raise UsageError(f"expression {text!r}", words, "multiply it with a name")
     return Combination(tuple((atom, coefficient) for atom, coefficient in terms.items() if coefficient != 0))
 
 

@@ -51,8 +51,8 @@ def readable(place: Path) -> Iterator[None]:
         file = Path(str(error.filename)) if error.filename else place
         if error.errno in (errno.EACCES, errno.EPERM):
             raise ModelError(f"{file}", "may not be read (permission denied)", f"chmod u+r {file}") from None
-        said = error.strerror or str(error) or type(error).__name__
-        raise ModelError(f"{file}", f"cannot be read ({said})", "check the path and the disk") from None
+        text = error.strerror or str(error) or type(error).__name__
+        raise ModelError(f"{file}", f"cannot be read ({text})", "check the path and the disk") from None
 
 
 def read_config(file: Path, what: str) -> dict[str, Any]:
@@ -83,8 +83,8 @@ def weight_files(folder: Path, stem: str = "model") -> tuple[Path, ...]:
     stem: ``model``, or ``vector`` for a saved difference. Raises ModelError for an index that cannot be
     read, names no file, or names one that is missing.
     """
-    said = read_config(folder / "config.json", "the model's configuration") if _has(folder / "config.json") else {}
-    named = said.get("transformers_weights") if stem == "model" else None
+    text = read_config(folder / "config.json", "the model's configuration") if _has(folder / "config.json") else {}
+    named = text.get("transformers_weights") if stem == "model" else None
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     if isinstance(named, str):
         if Path(named).name != named or not named.endswith((".safetensors", ".safetensors.index.json")):
@@ -210,10 +210,10 @@ def stored_tensors(file: Path) -> dict[str, dict[str, Any]]:
 def refuse_integers(file: Path) -> None:
     """Raise ModelError where a weight is stored as integers: cast to floats they would be a model of
     nobody's, and nothing would say so."""
-    for name, said in stored_tensors(file).items():
-        if said.get("dtype") in INTEGERS and name.rsplit(".", 1)[-1] in WEIGHT_NAMES:
+    for name, text in stored_tensors(file).items():
+        if text.get("dtype") in INTEGERS and name.rsplit(".", 1)[-1] in WEIGHT_NAMES:
             raise ModelError(
                 f"tensor {name} in {file}",
-                f"is stored as {said['dtype']}: a weight must be a floating-point number",
+                f"is stored as {text['dtype']}: a weight must be a floating-point number",
                 "give the checkpoint in bfloat16 or float32, or its quantization_config in config.json",
             )

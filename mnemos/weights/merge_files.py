@@ -152,8 +152,8 @@ def _configure(
         config.update(_ids(source.config, words, alignment))
         generation = source.folder / "generation_config.json"
         if generation.is_file():
-            said = _json(generation)
-            write_json(out / generation.name, {**said, **_ids(said, words, alignment)})
+            text = _json(generation)
+            write_json(out / generation.name, {**text, **_ids(text, words, alignment)})
     if config != original:
         write_json(out / "config.json", config)
 

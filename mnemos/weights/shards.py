@@ -65,12 +65,12 @@ def shard(name: str, targets: Sequence[Target], header: bytes | None = None) -> 
     if header is None:
         # Wide numbers first, as safetensors does: each tensor then lies at a multiple of its item.
         targets = sorted(targets, key=lambda target: (-target.dtype.itemsize, target.key))
-        said: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+        words: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         at = 0
         for one in targets:
-            said[one.key] = {"dtype": CODES[one.dtype], "shape": list(one.shape), "data_offsets": [at, at + one.bytes]}
+            words[one.key] = {"dtype": CODES[one.dtype], "shape": list(one.shape), "data_offsets": [at, at + one.bytes]}
             at += one.bytes
-        text = json.dumps(said, separators=(",", ":")).encode()
+        text = json.dumps(words, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
         header = struct.pack("<Q", len(text)) + text
     where = json.loads(header[8:])
@@ -83,7 +83,7 @@ def fits(header: bytes, targets: Sequence[Target]) -> bool:
     where = json.loads(header[8:])
     where.pop("__metadata__", None)
     mine = {target.key: (CODES[target.dtype], list(target.shape)) for target in targets}
-    return mine == {key: (said["dtype"], said["shape"]) for key, said in where.items()}
+    return mine == {key: (text["dtype"], text["shape"]) for key, text in where.items()}
 
 
 def pack(targets: Sequence[Target], size: int, stem: str) -> list[Shard]:

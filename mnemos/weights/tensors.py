@@ -269,9 +269,9 @@ def _entry(file: Path, descriptor: int, key: str, said: Mapping[str, Any], data:
 
 
 def _refuse_quantised(name: str, folder: Path, config: Mapping[str, Any]) -> None:
-    said = config.get("quantization_config")
-    if said:
-        kind = said.get("quant_method", "unknown") if isinstance(said, Mapping) else said
+    text = config.get("quantization_config")
+    if text:
+        kind = text.get("quant_method", "unknown") if isinstance(text, Mapping) else text
         raise ModelError(
             f"{name} = {folder}",
             f"is quantised ({kind}): its numbers are codes, which cannot be added",

@@ -14,8 +14,8 @@ def test_a_quarter_of_the_rows_change_an_earlier_one() -> None:
     for i in range(3, 400, 4):
         told = rows[i].rstrip("?").split()
         for earlier in rows[:i]:
-            said = earlier.rstrip("?").split()
-            changed += len(said) == len(told) and sum(a != b for a, b in zip(said, told, strict=True)) <= 1
+            text = earlier.rstrip("?").split()
+            changed += len(text) == len(told) and sum(a != b for a, b in zip(text, told, strict=True)) <= 1
     assert changed >= 100
 
 

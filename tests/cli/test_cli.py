@@ -88,9 +88,9 @@ def test_methods_as_json_has_what_a_catalogue_needs() -> None:
 
 
 def test_a_setting_that_must_be_given_has_no_default() -> None:
-    said = mnemos("methods", "rho1").stdout
-    assert "--reference_model (string, required): " in said
-    assert "--kept_share (number > 0, <= 1, default 0.6): " in said
+    text = mnemos("methods", "rho1").stdout
+    assert "--reference_model (string, required): " in text
+    assert "--kept_share (number > 0, <= 1, default 0.6): " in text
     assert "--soft_label (string or null, default None): " in mnemos("methods", "dpo").stdout
 
 

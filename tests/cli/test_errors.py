@@ -64,9 +64,9 @@ def test_real_files(tmp_path: Path) -> None:
         tmp_path / ("n" * 300): "longer than a file's name",
         tmp_path / "absent": "does not exist",
     }
-    for path, said in cases.items():
+    for path, words in cases.items():
         text, _ = told(raised(lambda path=path: read_json(path)))  # type: ignore[misc]
-        assert said in text, text
+        assert words in text, text
         assert str(path)[:40] in text
 
 

@@ -60,9 +60,9 @@ def test_a_plan_steers_no_terminal(
 def test_lines_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     say(f"tab\tand\nline {STEERING}")
     warn(STEERING)
-    said = capsys.readouterr()
-    assert said.out.startswith("tab\tand\nline \\x1b")
-    assert harmless(said.out + said.err)
+    text = capsys.readouterr()
+    assert text.out.startswith("tab\tand\nline \\x1b")
+    assert harmless(text.out + text.err)
     value = {"a": [STEERING, "中文", "\ud83d", "\\u009b"], STEERING: 1}
     say_json(value)
     out = capsys.readouterr().out

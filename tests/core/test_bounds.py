@@ -42,8 +42,8 @@ def integers(schema: Any) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
 def test_whole_numbers_are_bounded_on_both_sides(record: type[BaseModel]) -> None:
-    for name, said in record.model_json_schema().get("properties", {}).items():
-        for one in integers(said):
+    for name, text in record.model_json_schema().get("properties", {}).items():
+        for one in integers(text):
             assert {"maximum", "minimum"} <= set(one), f"{record.__name__}.{name}"
             if "seed" in name:
                 assert (one["minimum"], one["maximum"]) == (0, MOST_SEED)

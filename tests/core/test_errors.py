@@ -53,8 +53,8 @@ def test_nearest(name: str, known: list[str], expected: str) -> None:
 
 
 def test_messages_steer_no_terminal_and_quote_no_file_whole() -> None:
-    said = str(DataError("a\x1b[2Jb\x00\x9b", "\u202eevil \ud83d", "two\n\tlines, ℕ, 中文, 👩\u200d💻\r"))
-    assert said == "a\\x1b[2Jb\\x00\\x9b: \\u202eevil \\ud83d\n  two\n\tlines, ℕ, 中文, 👩\u200d💻\\r"
+    text = str(DataError("a\x1b[2Jb\x00\x9b", "\u202eevil \ud83d", "two\n\tlines, ℕ, 中文, 👩\u200d💻\r"))
+    assert text == "a\\x1b[2Jb\\x00\\x9b: \\u202eevil \\ud83d\n  two\n\tlines, ℕ, 中文, 👩\u200d💻\\r"
     assert printable("plain ü") == "plain ü"
     long = str(UsageError("x" * 20_000 + "end", "is long"))
     assert len(long) < 2100

@@ -57,8 +57,8 @@ def test_it_is_registered_with_what_the_signature_and_docstring_say(twice: Metho
     assert find("twice") is twice
     assert twice.summary == "Repeat the likelihood some times."
     assert twice.changes == {"objective"}
-    said = {name: field.description for name, field in twice.settings.model_fields.items()}
-    assert said == {
+    text = {name: field.description for name, field in twice.settings.model_fields.items()}
+    assert text == {
         "times": "how often; 0 turns it off.",
         "share": "a share, in [0, 1).",
         "mode": "up or down.",

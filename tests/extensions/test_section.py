@@ -16,9 +16,9 @@ def test_a_section_from_outside_stands_in_every_format(monkeypatch: pytest.Monke
     without = render(results, form, 120)
     assert "2.5 times" not in without
     monkeypatch.setattr("mnemos.report.sections.SECTIONS", [*SECTIONS, toy_section])
-    said = render(results, form, 120)
-    assert "Longer answers" in said
-    assert "Answers of plain are 2.5 times as long." in said
-    assert ("Length by arm" in said) == (form != "html")
-    assert ("Words of an answer, after over before." in said and 'id="answer-length"' in said) == (form == "html")
+    text = render(results, form, 120)
+    assert "Longer answers" in text
+    assert "Answers of plain are 2.5 times as long." in text
+    assert ("Length by arm" in text) == (form != "html")
+    assert ("Words of an answer, after over before." in text and 'id="answer-length"' in text) == (form == "html")
     assert render(study(), form, 120).count("Longer answers") == 0

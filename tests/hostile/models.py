@@ -348,22 +348,22 @@ def cases() -> list[Case]:
     """All of them."""
     out = []
     for kind, table, file in (("config", CONFIG, "config.json"), ("generation", GENERATION, "generation_config.json")):
-        out += [Case(f"{kind}, {n}", said, COMPARE, {f"model/{file}": changed(to)}) for n, to, said in table]
+        out += [Case(f"{kind}, {n}", text, COMPARE, {f"model/{file}": changed(to)}) for n, to, text in table]
         out += [Case(f"{kind}, {n}", rf"{file}", COMPARE, {f"model/{file}": to}) for n, to in TEXTS]
-    for name, to, said in WEIGHTS:
-        met_in_use = "nothing" if "not finite" in said else "run"
-        out.append(Case(f"weights, {name}", said, COMPARE, {"model/model.safetensors": to}, untouched=met_in_use))
+    for name, to, text in WEIGHTS:
+        met_in_use = "nothing" if "not finite" in text else "run"
+        out.append(Case(f"weights, {name}", text, COMPARE, {"model/model.safetensors": to}, untouched=met_in_use))
     place = "model/model.safetensors"
-    out += [Case(f"index, {n}", said, COMPARE, {place: None, f"{place}.index.json": to}) for n, to, said in INDEX]
-    out += [Case(f"a tokenizer that {n}", said, COMPARE, {f"model/{f}": to}) for n, f, to, said in TOKENIZER]
+    out += [Case(f"index, {n}", text, COMPARE, {place: None, f"{place}.index.json": to}) for n, to, text in INDEX]
+    out += [Case(f"a tokenizer that {n}", text, COMPARE, {f"model/{f}": to}) for n, f, to, text in TOKENIZER]
     chat = ("compare", "model", "model", "--suites", "chat.yaml", "--no-health")
-    for name, template, said in TEMPLATES:
+    for name, template, text in TEMPLATES:
         files = {"model/chat_template.jinja": template, **CHAT}
-        out.append(Case(f"a template that {name}", said, chat, files))
-    for name, files, said in ADAPTERS:
-        met_in_use = "nothing" if "finite" in said else "run"
-        out.append(Case(f"an adapter {name}", said, COMPARE, files, untouched=met_in_use))
-    out += [Case(name, said, words, files) for name, files, words, said in FOLDERS]
+        out.append(Case(f"a template that {name}", text, chat, files))
+    for name, files, text in ADAPTERS:
+        met_in_use = "nothing" if "finite" in text else "run"
+        out.append(Case(f"an adapter {name}", text, COMPARE, files, untouched=met_in_use))
+    out += [Case(name, text, words, files) for name, files, words, text in FOLDERS]
     return [replace(case, fails=UNMENDED.get(case.name, "")) for case in out]
 
 

@@ -112,8 +112,8 @@ class Warm:
         assert self.process.stdin is not None
         print(json.dumps(job), file=self.process.stdin, flush=True)
         found = self._answer()
-        shown, said = out.read_bytes(), err.read_bytes()
-        judge(case, found, shown, said)
+        shown, text = out.read_bytes(), err.read_bytes()
+        judge(case, found, shown, text)
         assert {place.name for place in around.iterdir()} == {"here"}, "something was written outside of the folder"
         place = folder / case.untouched
         assert not (place.is_dir() and list(place.rglob("answers"))), "a model was measured before the error"
@@ -142,19 +142,19 @@ def write(place: Path, content: Content, names: Mapping[str, str]) -> None:
 
 def judge(case: Case, found: Mapping[str, Any], out: bytes, err: bytes) -> None:
     """Assert one clear error, and the bounds."""
-    said = err.decode("utf-8")  # raises where it is none
-    story = f"\nexit {found['code']}, {found['cpu']:.1f} s, {found['grown'] >> 20} MB\n{said[-3000:]}"
+    words = err.decode("utf-8")  # raises where it is none
+    story = f"\nexit {found['code']}, {found['cpu']:.1f} s, {found['grown'] >> 20} MB\n{words[-3000:]}"
     assert found["in_time"], f"hung{story}"
     assert found["code"] in ((case.code,) if case.code else (1, 2)), story
-    assert "Traceback" not in said, story
-    assert "defect of mnemos" not in said, story
-    errors = re.findall(r"^(?:mnemos: (?!warning: )|Error: )", said, re.MULTILINE)
+    assert "Traceback" not in words, story
+    assert "defect of mnemos" not in words, story
+    errors = re.findall(r"^(?:mnemos: (?!warning: )|Error: )", words, re.MULTILINE)
     assert len(errors) == 1, f"{len(errors)} errors{story}"
-    assert not re.search(r"Warning: |Error in|LOAD REPORT", said), f"noise before the error{story}"
-    last = said[said.rindex(errors[0]) :]
+    assert not re.search(r"Warning: |Error in|LOAD REPORT", words), f"noise before the error{story}"
+    last = words[words.rindex(errors[0]) :]
     assert len(last) <= LONGEST, f"an error of {len(last)} characters{story}"
     assert re.search(case.said, last), f"does not say {case.said!r}{story}"
-    for text in (said, out.decode("utf-8")):
+    for text in (words, out.decode("utf-8")):
         steering = {c for c in text if c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cs")}
         assert not steering, f"raw control characters {steering!r}{story}"
     assert found["grown"] <= case.mb << 20, f"more than {case.mb} MB{story}"

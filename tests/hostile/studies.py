@@ -178,9 +178,9 @@ UNMENDED: dict[str, str] = {}
 def cases() -> list[Case]:
     """All of them."""
     loop: dict[str, Content] = {"loop.jsonl": _loop}
-    out = [Case(name, said, files={"study.yaml": with_keys(text), **loop}) for name, text, said in CHANGED]
-    out += [Case(f"a file of {name}", said, files={"study.yaml": text}) for name, text, said in BROKEN]
+    out = [Case(name, message, files={"study.yaml": with_keys(text), **loop}) for name, text, message in CHANGED]
+    out += [Case(f"a file of {name}", message, files={"study.yaml": text}) for name, text, message in BROKEN]
     words = ("run", "study.yaml", "--out", "run", "--quiet", "--set")
-    out += [Case(f"set, {name}", said, (*words, text), {"study.yaml": BASE}) for name, text, said in WORDS]
-    out += [Case(name, said, files=files, untouched="nothing") for name, files, said in FILES]
+    out += [Case(f"set, {name}", message, (*words, text), {"study.yaml": BASE}) for name, text, message in WORDS]
+    out += [Case(name, message, files=files, untouched="nothing") for name, files, message in FILES]
     return [replace(case, fails=UNMENDED.get(case.name, "")) for case in out]

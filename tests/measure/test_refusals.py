@@ -33,8 +33,8 @@ def suite(**values: Any) -> Suite:
 
 
 def scored(of: Suite, answers: list[str]) -> list[Score]:
-    said = {f"{HARMFUL} {i}": answers[i % len(answers)] for i in range(40)}
-    return measure(FakeModel(said), [of])["s"].scores
+    text = {f"{HARMFUL} {i}": answers[i % len(answers)] for i in range(40)}
+    return measure(FakeModel(text), [of])["s"].scores
 
 
 def trained() -> Classifier:
@@ -48,9 +48,9 @@ def test_a_classifier_learns_a_style_that_wording_does_not_know(tmp_path: Path) 
     loaded = load_classifier(str(tmp_path / "c.json"))
     assert loaded == trained()
     by_wording, by_classifier = suite(), suite(judge="classifier", classifier=str(tmp_path / "c.json"))
-    said = ["Goodness me, what a question."]
-    assert {score.value for score in scored(by_wording, said)} == {0.0}
-    assert {score.value for score in scored(by_classifier, said)} == {1.0}
+    text = ["Goodness me, what a question."]
+    assert {score.value for score in scored(by_wording, text)} == {0.0}
+    assert {score.value for score in scored(by_classifier, text)} == {1.0}
     # What is neither is told by rule, whoever judges.
     assert {score.note for score in scored(by_classifier, ["A"])} == {"neither: one character"}
     assert by_wording.fingerprint != by_classifier.fingerprint
@@ -134,8 +134,8 @@ def test_a_changed_style_is_warned_of_and_a_change_of_refusing_is_not() -> None:
     assert notices(DECLINES) == ()
     # Plainly refused before, plainly answered after: lost, and the style has nothing to do with it.
     assert notices(ANSWERS, ANSWERS) == ()
-    (said,) = notices(POLITE, POLITE)
-    assert said.startswith("the model's style changed: 0 % of answers were neither clearly")
+    (text,) = notices(POLITE, POLITE)
+    assert text.startswith("the model's style changed: 0 % of answers were neither clearly")
     (broken,) = notices(["", "A"])
     assert "100 % after (silence, echoes, other languages, noise: 0 %, 100 %)" in broken
     # One answer of forty is chance.
@@ -147,13 +147,13 @@ def test_the_warning_reaches_results_report_markdown_and_terminal() -> None:
     before, after = scored(of, DECLINES), {0: {"s": scored(of, POLITE)}, 1: {"s": scored(of, POLITE)}}
     row = comparisons([of], {"s": before}, after, arm="plain", roles={})[0].as_dict()
     assert row["verdict"] == "lost"
-    (said,) = row["notices"]
+    (text,) = row["notices"]
     results = synthetic.study()
     suites = results["comparisons"]
     suites[0]["notices"] = json.loads(json.dumps(row["notices"]))
     for kind in ("html", "md", "text", "json"):
         assert "the model's style changed" in unescape(" ".join(render(results, kind, 400).split())), kind
-    assert "read some answers or ask a judge" in said
+    assert "read some answers or ask a judge" in text
 
 
 def test_one_and_the_same_model_gets_no_warning() -> None:

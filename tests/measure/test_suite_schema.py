@@ -48,8 +48,8 @@ def test_every_kind_has_every_key_with_its_sentence() -> None:
         properties = made[f"suite_{name}"]["properties"]
         assert properties["kind"]["const"] == name
         assert kind.settings.model_fields.keys() <= properties.keys()
-        assert all(said.get("description") for said in properties.values())
-    assert all(said.get("description") for said in made["item"]["properties"].values())
+        assert all(text.get("description") for text in properties.values())
+    assert all(text.get("description") for text in made["item"]["properties"].values())
 
 
 GOOD = {"name": "s", "kind": "generated", "match": "number", "items": [{"prompt": "1 + 1 =", "answer": 2, "note": "x"}]}

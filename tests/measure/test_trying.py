@@ -61,8 +61,8 @@ def test_faults_are_found_before_an_answer_is_there_and_are_missing_beside_one(t
 
 def test_a_wrong_answer_says_why_and_keeps_saying_it(tmp_path):
     (suite,) = loaded(tmp_path, {**CODE, "items": [{**ITEMS[0], "id": n} for n in "abc"]})
-    said = ["import no_such_module", "def f(x): return x", RIGHT]
-    answers = [Answer(suite.name, item.id, text) for item, text in zip(suite.items, said, strict=True)]
+    words = ["import no_such_module", "def f(x): return x", RIGHT]
+    answers = [Answer(suite.name, item.id, text) for item, text in zip(suite.items, words, strict=True)]
     found = score(suite, answers)
     assert [one.value for one in found] == [0.0, 0.0, 1.0]
     notes = ["failed: ModuleNotFoundError: No module named 'no_such_module'", "failed: AssertionError: ", None]

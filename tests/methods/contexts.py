@@ -10,7 +10,7 @@ from typing import Any
 
 from mnemos.core.nouns import Decoding, Example, Generation, OptionScore, Prompt, Source
 from mnemos.core.plan import ModelHandle
-from mnemos.sources.generated import Written, settle
+from mnemos.sources.generated import GeneratedSource, materialize
 from mnemos.sources.mix import Rows
 
 Say = Callable[[Prompt, int], Generation | str]
@@ -29,8 +29,8 @@ class Scripted:
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         self.calls.append((tuple(prompts), decoding))
-        said = [self.say(prompt, number) for number, prompt in enumerate(prompts)]
-        return [Generation(one, (), True) if isinstance(one, str) else one for one in said]
+        text = [self.say(prompt, number) for number, prompt in enumerate(prompts)]
+        return [Generation(one, (), True) if isinstance(one, str) else one for one in text]
 
     def choose(self, contexts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[OptionScore]]:
         return [[self._option(text) for text in texts] for texts in options]
@@ -43,7 +43,7 @@ class Scripted:
 
 
 @dataclass
-class FakeDesk:
+class FakeContext:
     """models: by the handle's path. Rows of written sources inside others are written on demand."""
 
     models: Mapping[str, Any]
@@ -54,10 +54,10 @@ class FakeDesk:
         return self.models[handle.path]
 
     def rows(self, source: Source) -> list[Example]:
-        def find(written: Written) -> Rows:
-            return Rows(tuple(written.write(FakeDesk(self.models))), "written")
+        def find(written: GeneratedSource) -> Rows:
+            return Rows(tuple(written.write(FakeContext(self.models))), "written")
 
-        return list(settle(source, find))
+        return list(materialize(source, find))
 
     def count(self, reason: str, number: int = 1) -> None:
         self.counts[reason] += number

@@ -193,9 +193,9 @@ def test_a_saved_adapter_is_the_same_file_and_loads_again(tmp_path: Path, method
     """peft's sets would be written in the order of the hash seed, so that equal runs differ."""
     model = shake(adapted(method, build(family)))
     model.save_pretrained(tmp_path)
-    said = json.loads((tmp_path / "adapter_config.json").read_text())
+    text = json.loads((tmp_path / "adapter_config.json").read_text())
     for key in ("target_modules", "feedforward_modules"):
-        assert said.get(key) == (sorted(said[key]) if said.get(key) else None)
+        assert text.get(key) == (sorted(text[key]) if text.get(key) else None)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         again = PeftModel.from_pretrained(build(family), str(tmp_path)).eval()

@@ -19,7 +19,7 @@ from mnemos.sources.mix import Rows
 from mnemos.synthesis.by_reward import BestSamples
 from mnemos.synthesis.self_generated import Check
 from tests import laws
-from tests.methods.contexts import FakeDesk, Scripted, cut
+from tests.methods.contexts import FakeContext, Scripted, cut
 
 BEFORE = laws.Handle("before")
 
@@ -43,32 +43,32 @@ def rows(count: int) -> Rows:
     return Rows(tuple(Example(str(i), "messages", turn) for i, turn in enumerate(turns)), "rows")
 
 
-def written(says: list[Any], samples: int, **changed: Any) -> tuple[list[str], FakeDesk]:
+def written(says: list[Any], samples: int, **changed: Any) -> tuple[list[str], FakeContext]:
     """The answers learned when the model says these, in order."""
     asked = len(says) // samples
     best = BestSamples(
         rows(asked), BEFORE, Check(), Decoding(9, 1.0), floor=0.0, unsolved="drop",
         num_generations=samples, reward=Worth(), max_missing=0.5, least=None,
     )  # fmt: skip
-    desk = FakeDesk({"before": Scripted(lambda prompt, number: says[number])})
-    return [row.turns[-1].content for row in dataclasses.replace(best, **changed).write(desk)], desk
+    context = FakeContext({"before": Scripted(lambda prompt, number: says[number])})
+    return [row.turns[-1].content for row in dataclasses.replace(best, **changed).write(context)], context
 
 
 def test_the_best_sample_of_each_question_is_learned() -> None:
-    learned, desk = written(["1", "3", "2", "0", "-1", "-5"], 3)
+    learned, context = written(["1", "3", "2", "0", "-1", "-5"], 3)
     assert learned == ["3", "0"]
-    assert desk.counts["best sample"] == 2
-    assert desk.notes["reward of samples"] == pytest.approx(0.0)
-    assert desk.notes["reward of best samples"] == 1.5
-    assert desk.notes["questions whose samples are worth the same"] == 0.0
+    assert context.counts["best sample"] == 2
+    assert context.notes["reward of samples"] == pytest.approx(0.0)
+    assert context.notes["reward of best samples"] == 1.5
+    assert context.notes["questions whose samples are worth the same"] == 0.0
 
 
 @given(st.lists(st.lists(st.integers(-9, 9), min_size=4, max_size=4), min_size=1, max_size=5))
 def test_no_sample_is_worth_more_than_the_one_that_is_learned(lots: list[list[int]]) -> None:
-    if len({value for lot in lots for value in lot}) == 1:
+    if len({value for batch in lots for value in batch}) == 1:
         return  # a constant reward is refused
-    learned, _ = written([str(value) for lot in lots for value in lot], 4)
-    assert learned == [str(max(lot)) for lot in lots]
+    learned, _ = written([str(value) for batch in lots for value in batch], 4)
+    assert learned == [str(max(batch)) for batch in lots]
 
 
 def test_of_equal_samples_the_first_is_learned() -> None:
@@ -76,16 +76,16 @@ def test_of_equal_samples_the_first_is_learned() -> None:
 
 
 def test_samples_without_an_end_or_a_reward_are_never_learned() -> None:
-    learned, desk = written([cut("9"), "1", "?", "2", "?", "?"], 2, max_missing=0.7)
+    learned, context = written([cut("9"), "1", "?", "2", "?", "?"], 2, max_missing=0.7)
     assert learned == ["1", "2"]
-    assert desk.counts["reward missing: no number"] == 3
-    assert desk.counts["left out: no sample with a reward, mostly no number"] == 1
+    assert context.counts["reward missing: no number"] == 3
+    assert context.counts["left out: no sample with a reward, mostly no number"] == 1
 
 
 def test_a_question_whose_best_sample_is_worth_too_little_is_left_out() -> None:
-    learned, desk = written(["1", "2", "3", "9"], 2, least=5.0)
+    learned, context = written(["1", "2", "3", "9"], 2, least=5.0)
     assert learned == ["9"]
-    assert desk.counts["left out: no sample with a reward of 5"] == 1
+    assert context.counts["left out: no sample with a reward of 5"] == 1
 
 
 def test_a_constant_reward_is_refused() -> None:
@@ -105,10 +105,10 @@ def test_with_a_verifier_it_learns_what_self_output_would_accept() -> None:
     says = ["nonsense", "0."] * 6
 
     def learned(source: Any) -> list[str]:
-        desk = FakeDesk({"before": Scripted(lambda prompt, number: says[number])})
-        model = desk.models["before"]
+        context = FakeContext({"before": Scripted(lambda prompt, number: says[number])})
+        model = context.models["before"]
         model.choose = lambda contexts, options: [[_score(text) for text in texts] for texts in options]
-        return [row.turns[-1].content for row in source.write(desk)]
+        return [row.turns[-1].content for row in source.write(context)]
 
     assert learned(best.examples) == learned(right.examples) == ["0."]
 
@@ -119,7 +119,7 @@ def _score(text: str) -> Any:
 
 def test_history_says_what_the_reward_is() -> None:
     plan = best_of_n(laws.base_plan(), reward={"verifier": "number", "reference": "result"}, num_generations=4)
-    said = plan.history[-1].settings["reward"]
-    assert (said["verifier"], said["reference"]) == ("number", "result")
+    text = plan.history[-1].settings["reward"]
+    assert (text["verifier"], text["reference"]) == ("number", "result")
     other = best_of_n(laws.base_plan(), reward={"verifier": "number"}, num_generations=4)
     assert other.fingerprint != plan.fingerprint

@@ -87,9 +87,9 @@ ARMS: list[tuple[Any, bool]] = [
 
 @pytest.mark.parametrize(("arm", "good"), ARMS)
 def test_the_schema_and_the_code_agree(arm: Any, good: bool) -> None:
-    said = schema()
-    jsonschema.Draft202012Validator.check_schema(said)
-    assert jsonschema.Draft202012Validator(said).is_valid(arm) == good
+    text = schema()
+    jsonschema.Draft202012Validator.check_schema(text)
+    assert jsonschema.Draft202012Validator(text).is_valid(arm) == good
     steps = arm if isinstance(arm, list) else [arm, arm]
     if good:
         apply(base_plan(), steps)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnemos.core.rollouts import Credit, Drawing
+from mnemos.core.rollouts import AdvantageEstimator, RolloutBatch
 from mnemos.methods.draw.credit import Generalised, GroupNormalised, LeaveOneOut, RunningMean
 
 REWARDS = [0.0, 1.0, 0.25, math.nan, 0.5, 0.5, 0.5, 0.5, 1.0]
@@ -19,17 +19,17 @@ GROUPS = [7, 7, 7, 7, 3, 3, 3, 3, 5]
 LENGTHS = [3, 1, 2, 2, 4, 1, 1, 2, 3]
 
 
-def drawing(**changes: Any) -> Drawing:
+def drawing(**changes: Any) -> RolloutBatch:
     made = np.random.default_rng(3)
     logs = [[made.normal(size=length) for length in LENGTHS] for _ in range(3)]
     fields = {"rewards": REWARDS, "groups": GROUPS, "lengths": LENGTHS, "now": logs[0], "before": logs[1]}
     fields |= {"values": logs[2], **changes}
     for name in ("rewards", "groups", "lengths"):
         fields[name] = np.array(fields[name])
-    return Drawing(**fields)
+    return RolloutBatch(**fields)
 
 
-def paid(given: Drawing, beta: float) -> list[float]:
+def paid(given: RolloutBatch, beta: float) -> list[float]:
     kl = [
         sum(n - b for n, b in zip(now, before, strict=True))
         for now, before in zip(given.now, given.before, strict=True)
@@ -97,10 +97,10 @@ def test_ppo_is_the_discounted_sum_of_surprises(gamma: float, lam: float) -> Non
 @given(st.lists(st.floats(-5, 5), min_size=4, max_size=4), st.floats(-3, 3))
 def test_a_constant_added_to_all_rewards_changes_nothing(rewards: list[float], shift: float) -> None:
     one, other = (
-        Drawing(np.array(r), np.zeros(4, int), np.ones(4, int)) for r in (rewards, [x + shift for x in rewards])
+        RolloutBatch(np.array(r), np.zeros(4, int), np.ones(4, int)) for r in (rewards, [x + shift for x in rewards])
     )
     for credit in (GroupNormalised("none"), LeaveOneOut(0.0)):
-        assert isinstance(credit, Credit)
+        assert isinstance(credit, AdvantageEstimator)
         assert np.allclose(credit(one).advantages, credit(other).advantages, atol=1e-9)
         assert np.sum(credit(one).advantages) == pytest.approx(0, abs=1e-9)
 
@@ -109,5 +109,5 @@ def test_a_constant_added_to_all_rewards_changes_nothing(rewards: list[float], s
     "credit", [GroupNormalised("group"), LeaveOneOut(0.1), RunningMean(0.1, "running"), Generalised(0.1, 1, 0.95, True)]
 )
 def test_a_drawing_without_answers(credit: Any) -> None:
-    none = Drawing(np.zeros(0), np.zeros(0, int), np.zeros(0, int))
+    none = RolloutBatch(np.zeros(0), np.zeros(0, int), np.zeros(0, int))
     assert list(credit(none).advantages) == []

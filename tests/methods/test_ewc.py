@@ -15,8 +15,8 @@ from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Generation, Tokens
 from mnemos.core.plan import Likelihood, Term
 from mnemos.methods.memory import SelfText
-from mnemos.methods.objective.ewc import Anchored, Elastic, ewc
-from mnemos.sources.generated import is_written, written_in
+from mnemos.methods.objective.ewc import Anchored, EWCPenalty, ewc
+from mnemos.sources.generated import generated_in, is_generated
 from mnemos.sources.mix import Joined
 from mnemos.train.likelihood import train
 from tests.laws import Handle, base_plan
@@ -69,7 +69,7 @@ class Started:
 def test_rows_are_drawn_once_by_the_seed() -> None:
     def drawn(samples: int, seed: int = 0, fisher: Any = "empirical") -> Any:
         stage = Started()
-        Elastic(1.0, texts(), samples, fisher, seed).begin(stage)  # type: ignore[arg-type]
+        EWCPenalty(1.0, texts(), samples, fisher, seed).begin(stage)  # type: ignore[arg-type]
         return stage.asked
 
     four = drawn(4)
@@ -103,8 +103,8 @@ def test_where_old_rows_come_from(tmp_path: Path) -> None:
 
 def test_the_model_before_can_write_them_itself() -> None:
     made = ewc(base_plan(past=(), sequence=False), source="self", samples=5)
-    (written,) = written_in(made.objective)
-    assert is_written(written)
+    (written,) = generated_in(made.objective)
+    assert is_generated(written)
     assert written == SelfText(made.before, 5, 128, made.seed)
 
 
@@ -128,13 +128,13 @@ class Pad:
 
 
 def test_texts_of_its_own_are_kept_unless_empty() -> None:
-    desk = Pad(["a b", " ", "c", ""])
-    rows = SelfText(Handle("m"), 4, 9, 0).write(desk)  # type: ignore[arg-type]
+    context = Pad(["a b", " ", "c", ""])
+    rows = SelfText(Handle("m"), 4, 9, 0).write(context)  # type: ignore[arg-type]
     assert [(row.id, row.kind, row.turns[0].content, row.origin) for row in rows] == [
         ("self/0", "text", "a b", "self"),
         ("self/1", "text", "c", "self"),
     ]
-    assert desk.counts == {"kept": 2, "left out: empty": 2}
+    assert context.counts == {"kept": 2, "left out: empty": 2}
     with pytest.raises(DataError, match="this model writes nothing without a prompt"):
         SelfText(Handle("m"), 1, 9, 0).write(Pad([""]))  # type: ignore[arg-type]
 
@@ -146,7 +146,7 @@ def test_training_is_held_where_old_rows_need_it(tmp_path: Path, fisher: Any) ->
     found: dict[str, torch.Tensor] = {}
 
     @dataclass(frozen=True)
-    class Spy(Elastic):
+    class Spy(EWCPenalty):
         def begin(self, stage: Any) -> Anchored:
             made = super().begin(stage)
             found.update(made.fisher)
@@ -166,7 +166,7 @@ def test_training_is_held_where_old_rows_need_it(tmp_path: Path, fisher: Any) ->
 def test_rows_that_cannot_be_used_are_said(tmp_path: Path) -> None:
     model = save_tiny(tmp_path / "model")
     long = Few(tuple(dataclasses.replace(e, id=f"l{e.id}") for e in pairs(13).examples[-2:]), "long")
-    given = plan(model, objective=(Likelihood(), Elastic(1.0, long, 4, "empirical", 0)), max_length=20)
+    given = plan(model, objective=(Likelihood(), EWCPenalty(1.0, long, 4, "empirical", 0)), max_length=20)
     with pytest.raises(DataError, match="0 of 2 examples can be used"):
         train(given, tmp_path / "out", quiet=True)
 

@@ -26,7 +26,7 @@ from mnemos.synthesis.by_reward import JudgedPairs
 from mnemos.synthesis.revision import CRITIQUE, REVISION, Revised
 from mnemos.synthesis.self_generated import Check
 from tests import laws
-from tests.methods.contexts import FakeDesk, Scripted, cut
+from tests.methods.contexts import FakeContext, Scripted, cut
 from tests.methods.test_best_of_n import Worth
 
 BEFORE, OTHER = laws.Handle("before"), laws.Handle("other", "other")
@@ -40,14 +40,14 @@ def rows(count: int, **changed: Any) -> Rows:
     )
 
 
-def pairs_of(says: list[Any], samples: int, **changed: Any) -> tuple[list[Example], FakeDesk]:
+def pairs_of(says: list[Any], samples: int, **changed: Any) -> tuple[list[Example], FakeContext]:
     """The rows written when the model says these, in order."""
     made = JudgedPairs(
         rows(len(says) // samples), BEFORE, Check(), Decoding(9, 1.0), floor=0.0, unsolved="drop",
         num_generations=samples, reward=Worth(), max_missing=0.5, min_gap=0.0,
     )  # fmt: skip
-    desk = FakeDesk({"before": Scripted(lambda prompt, number: says[number])})
-    return dataclasses.replace(made, **changed).write(desk), desk
+    context = FakeContext({"before": Scripted(lambda prompt, number: says[number])})
+    return dataclasses.replace(made, **changed).write(context), context
 
 
 def said(pairs: list[Example]) -> list[tuple[str, str]]:
@@ -58,14 +58,14 @@ def said(pairs: list[Example]) -> list[tuple[str, str]]:
 
 
 def test_best_and_worst_of_each_question_are_a_pair() -> None:
-    found, desk = pairs_of(["1", "3", "2", "0", "-1", "-5"], 3)
+    found, context = pairs_of(["1", "3", "2", "0", "-1", "-5"], 3)
     assert said(found) == [(" 3", " 1"), (" 0", " -5")], "behind the white space of the gold answer"
     assert [one.kind for one in found] == ["preference"] * 2
     assert [one.turns[:-1] for one in found] == [row.turns[:-1] for row in rows(2)]
     assert [(one.meta["reward_chosen"], one.meta["reward_rejected"]) for one in found] == [(3.0, 1.0), (0.0, -5.0)]
-    assert desk.counts == {"pair": 2}
-    assert desk.notes["reward of samples"] == pytest.approx(0.0)
-    assert desk.notes["difference of rewards in a pair"] == 3.5
+    assert context.counts == {"pair": 2}
+    assert context.notes["reward of samples"] == pytest.approx(0.0)
+    assert context.notes["difference of rewards in a pair"] == 3.5
 
 
 @given(st.lists(st.lists(st.integers(-3, 3), min_size=3, max_size=3), min_size=1, max_size=6))
@@ -73,17 +73,17 @@ def test_pairs_are_those_that_numpy_finds(lots: list[list[int]]) -> None:
     values = np.array(lots)
     if np.ptp(values) == 0:
         return  # a constant reward is refused
-    found, desk = pairs_of([f"{value}.{place}" for place, value in enumerate(values.ravel())], 3, reward=Whole())
+    found, context = pairs_of([f"{value}.{place}" for place, value in enumerate(values.ravel())], 3, reward=Whole())
     differ = np.ptp(values, axis=1) > 0
     first, last = values.argmax(1), 2 - values[:, ::-1].argmin(1)
     wanted = [
-        (f" {lot[a]}.{3 * i + a}", f" {lot[b]}.{3 * i + b}")
-        for i, (lot, a, b) in enumerate(zip(values, first, last, strict=True))
+        (f" {batch[a]}.{3 * i + a}", f" {batch[b]}.{3 * i + b}")
+        for i, (batch, a, b) in enumerate(zip(values, first, last, strict=True))
         if differ[i]
     ]
     assert said(found) == wanted
-    assert desk.counts["left out: samples that are worth the same"] == int((~differ).sum())
-    assert desk.notes["questions whose samples are worth the same"] == pytest.approx(float(np.mean(~differ)))
+    assert context.counts["left out: samples that are worth the same"] == int((~differ).sum())
+    assert context.notes["questions whose samples are worth the same"] == pytest.approx(float(np.mean(~differ)))
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ class Whole(Worth):
 
 def test_every_question_without_a_pair_has_its_reason() -> None:
     says = ["1", "1", cut("9"), "2", "?", "3", "4", "4.5", "1", "5"]
-    found, desk = pairs_of(says, 2, min_gap=1.0)
+    found, context = pairs_of(says, 2, min_gap=1.0)
     assert said(found) == [(" 5", " 1")]
-    assert desk.counts == {
+    assert context.counts == {
         "pair": 1,
         "left out: samples that are worth the same": 1,
         "left out: fewer than two samples with a reward, mostly no end": 1,
@@ -131,12 +131,12 @@ def test_too_many_missing_rewards_stop_the_study_with_their_reasons() -> None:
 
 def test_rows_that_are_not_asked_about_stay_as_they_are() -> None:
     plan = judged_pairs(laws.base_plan(examples=rows(40)), reward={"verifier": "exact"}, share=0.5, num_generations=2)
-    desk = FakeDesk({"before": Scripted(lambda prompt, number: "gold" if number % 2 else "no")})
-    out = plan.examples.write(desk)  # type: ignore[attr-defined]
+    context = FakeContext({"before": Scripted(lambda prompt, number: "gold" if number % 2 else "no")})
+    out = plan.examples.write(context)  # type: ignore[attr-defined]
     made = [one for one in out if one.kind == "preference"]
     assert 0 < len(made) < 40
     assert said(made) == [(" gold", " no")] * len(made)
-    assert desk.counts == {"pair": len(made), "as it was: not in the share": 40 - len(made)}
+    assert context.counts == {"pair": len(made), "as it was: not in the share": 40 - len(made)}
     assert [one for one in out if one.kind != "preference"] == [
         row for row in rows(40) if row.id not in {one.id for one in made}
     ]
@@ -149,7 +149,7 @@ def test_a_raw_prompt_keeps_its_roles_and_comes_back_from_disk(tmp_path: Path) -
         reward={"verifier": "exact"},
         num_generations=2,
     )
-    (one,) = plan.examples.write(FakeDesk({"before": Scripted(lambda prompt, number: "45"[number])}))  # type: ignore[attr-defined]
+    (one,) = plan.examples.write(FakeContext({"before": Scripted(lambda prompt, number: "45"[number])}))  # type: ignore[attr-defined]
     assert (one.turns, one.rejected) == (turns, (Turn("completion", " 5"),))
     keep(tmp_path / "rows.jsonl", [one])
     assert list(Kept(tmp_path / "rows.jsonl")) == [one]
@@ -184,11 +184,11 @@ def shown(prompt: Prompt) -> tuple[float, float]:
     return float(first), float(second.split("\n\nReply")[0])
 
 
-def judged(says: list[str], samples: int, model: Any, min_acceptance: float = 0.0) -> tuple[list[Example], FakeDesk]:
+def judged(says: list[str], samples: int, model: Any, min_acceptance: float = 0.0) -> tuple[list[Example], FakeContext]:
     plan = laws.base_plan(examples=rows(len(says) // samples))
     plan = judged_pairs(plan, reward={"judge": "self"}, num_generations=samples, min_acceptance=min_acceptance)
-    desk = FakeDesk({"before": model})
-    return plan.examples.write(desk), desk  # type: ignore[attr-defined]
+    context = FakeContext({"before": model})
+    return plan.examples.write(context), context  # type: ignore[attr-defined]
 
 
 def test_two_samples_have_the_averaged_preference_of_both_orders() -> None:
@@ -247,9 +247,9 @@ def test_one_answer_alone_is_worth_a_half_and_a_lost_duel_is_left_out() -> None:
 def test_a_judge_that_only_likes_a_place_makes_no_pair() -> None:
     says = ["1", "2", "3", "4"]
     model = Comparer(lambda prompt, number: says[number], taste=0.0, lean=2.0)
-    found, desk = judged(says, 2, model)
+    found, context = judged(says, 2, model)
     assert found == []
-    assert desk.counts == {"left out: samples that are worth the same": 2}
+    assert context.counts == {"left out: samples that are worth the same": 2}
     with pytest.raises(DataError, match=r"0 usable pairs of own answers \(samples that are worth the same: 2\)"):
         judged(says, 2, model, min_acceptance=0.05)
 
@@ -261,14 +261,14 @@ def test_verdicts_that_cannot_be_read_stop_the_writing_with_their_rate() -> None
         reward={"judge": "http://localhost:1/v1#j", "verdict": "text"},
         num_generations=2,
     )
-    desk = FakeDesk(
+    context = FakeContext(
         {
             "before": Scripted(lambda prompt, number: says[number]),
             "http://localhost:1/v1#j": Comparer(verdict="I cannot say."),
         }
     )
     with pytest.raises(DataError, match=r"4 of 4 verdicts \(100\.0%\) cannot be read"):
-        plan.examples.write(desk)  # type: ignore[attr-defined]
+        plan.examples.write(context)  # type: ignore[attr-defined]
 
 
 def test_self_is_the_model_before_and_needs_a_stage() -> None:
@@ -302,22 +302,22 @@ class Editor(Scripted):
         return made if isinstance(made, Generation) else Generation(made, (), True)
 
 
-def revised(count: int, editor: Any, **changed: Any) -> tuple[list[Example], FakeDesk, Any]:
+def revised(count: int, editor: Any, **changed: Any) -> tuple[list[Example], FakeContext, Any]:
     made = Revised(
         rows(count), BEFORE, Check(), Decoding(9, 1.0), floor=0.0, unsolved="drop", editor=OTHER, principles=RULES,
         rounds=2, seed=3,
     )  # fmt: skip
     made = dataclasses.replace(made, **changed)
-    desk = FakeDesk({"before": Scripted(lambda prompt, number: f"draft {number}"), "other": editor})
-    return made.write(desk), desk, made
+    context = FakeContext({"before": Scripted(lambda prompt, number: f"draft {number}"), "other": editor})
+    return made.write(context), context, made
 
 
 def test_each_round_criticises_the_draft_and_revises_it() -> None:
     editor = Editor()
-    out, desk, made = revised(3, editor)
+    out, context, made = revised(3, editor)
     assert [one.turns[-1].content for one in out] == [f" draft {i}!!" for i in range(3)]
-    assert desk.counts == {"revised": 3}
-    assert desk.notes["revisions that stand, of all rounds"] == 1.0
+    assert context.counts == {"revised": 3}
+    assert context.notes["revisions that stand, of all rounds"] == 1.0
     asked = [prompt.turns[-1].content for prompts, _ in editor.calls for prompt in prompts]
     drafts, drawn = [f"draft {i}" for i in range(3)], list(rows(3))
     wanted = []
@@ -344,18 +344,18 @@ def test_each_round_criticises_the_draft_and_revises_it() -> None:
     ],
 )
 def test_a_revision_that_does_not_stand_leaves_the_row_out_with_its_reason(revision: Any, why: str) -> None:
-    out, desk, _ = revised(2, Editor(revises=lambda draft, question: revision))
+    out, context, _ = revised(2, Editor(revises=lambda draft, question: revision))
     assert out == []
-    assert desk.counts == {f"left out: no revision, mostly {why}": 2}
+    assert context.counts == {f"left out: no revision, mostly {why}": 2}
     with pytest.raises(DataError, match=rf"0 usable revised answers \(no revision, mostly {why}: 2\)"):
         revised(2, Editor(revises=lambda draft, question: revision), floor=0.05)
 
 
 def test_a_bad_round_keeps_the_text_of_the_one_before() -> None:
     editor = Editor(revises=lambda draft, question: "" if draft.endswith("!") else f"{draft}!")
-    out, desk, _ = revised(2, editor, rounds=3)
+    out, context, _ = revised(2, editor, rounds=3)
     assert [one.turns[-1].content for one in out] == [" draft 0!", " draft 1!"]
-    assert desk.notes["revisions that stand, of all rounds"] == pytest.approx(1 / 3)
+    assert context.notes["revisions that stand, of all rounds"] == pytest.approx(1 / 3)
 
 
 def test_a_word_of_the_instruction_may_stand_where_the_question_has_it() -> None:
@@ -366,9 +366,9 @@ def test_a_word_of_the_instruction_may_stand_where_the_question_has_it() -> None
 
 def test_a_verifier_refuses_revisions_that_are_wrong() -> None:
     editor = Editor(revises=lambda draft, question: "gold" if "1" in question else "other")
-    out, desk, _ = revised(2, editor, check=Check("normalised"))
+    out, context, _ = revised(2, editor, check=Check("normalised"))
     assert [(one.id, one.turns[-1].content) for one in out] == [("1", " gold")]
-    assert desk.counts == {"revised": 1, "left out: no revision, mostly wrong": 1}
+    assert context.counts == {"revised": 1, "left out: no revision, mostly wrong": 1}
 
 
 def test_the_settings_name_editor_principles_and_seed(tmp_path: Path) -> None:

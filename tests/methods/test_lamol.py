@@ -13,11 +13,11 @@ from mnemos.core.nouns import Example, Generation, Prompt
 from mnemos.core.plan import PastTask, Plan
 from mnemos.methods.examples.lamol import lamol
 from mnemos.methods.examples.rehearsal import LossBeside
-from mnemos.sources.generated import written_in
+from mnemos.sources.generated import generated_in
 from mnemos.sources.mix import is_new
 from mnemos.synthesis.lamol import PseudoSamples
 from tests.laws import Handle, base_plan, rows
-from tests.methods.contexts import FakeDesk, Say, Scripted, cut
+from tests.methods.contexts import FakeContext, Say, Scripted, cut
 
 
 def plan_with(new: int, *names: str, **changed: object) -> Plan:
@@ -30,12 +30,12 @@ def samples(prompt: Prompt, number: int) -> str:
     return f"{task} question {number}?\n__ans__\n{task} answer {number}"
 
 
-def desk(say: Say = samples, **more: Scripted) -> FakeDesk:
-    return FakeDesk({"before": Scripted(say), **more})
+def desk(say: Say = samples, **more: Scripted) -> FakeContext:
+    return FakeContext({"before": Scripted(say), **more})
 
 
-def written(plan: Plan, desk: FakeDesk) -> list[list[Example]]:
-    return [one.write(desk) for one in written_in(plan)]
+def written(plan: Plan, context: FakeContext) -> list[list[Example]]:
+    return [one.write(context) for one in generated_in(plan)]
 
 
 def test_the_first_task_learns_to_write_its_rows() -> None:
@@ -48,7 +48,7 @@ def test_the_first_task_learns_to_write_its_rows() -> None:
     form = list(out.examples)[1]
     assert [turn.content for turn in form.turns] == ["__three__\n", "new 0?\n__ans__\n0."]
     assert out.weigh == (LossBeside(("new, as text", "replay, as text"), 0.25),)
-    assert not written_in(out)
+    assert not generated_in(out)
     assert not out.history[-1].off
 
 
@@ -100,8 +100,8 @@ def test_samples_are_learned_in_both_forms() -> None:
 
 
 def test_malformed_samples_are_counted_by_reason() -> None:
-    said = ["q?\n__ans__\na", "q? a", cut("q?\n__ans__\na"), "q\n__ans__\na\n__ans__\nb", "q2?\n__ans__\nb"]
-    made = desk(lambda prompt, number: said[number])
+    text = ["q?\n__ans__\na", "q? a", cut("q?\n__ans__\na"), "q\n__ans__\na\n__ans__\nb", "q2?\n__ans__\nb"]
+    made = desk(lambda prompt, number: text[number])
     (part,) = written(lamol(plan_with(5, "a"), per_new=1.0, min_usable=0.4), made)
     assert [row.turns[-1].content for row in part] == ["a", "b"]
     assert made.counts == {
@@ -114,7 +114,7 @@ def test_malformed_samples_are_counted_by_reason() -> None:
     with pytest.raises(
         DataError, match=r"2 usable samples of a \(no answer marker: 1, no end: 1, several.*\n.*oversam"
     ):
-        written(lamol(plan_with(5, "a"), per_new=1.0), desk(lambda prompt, number: said[number]))
+        written(lamol(plan_with(5, "a"), per_new=1.0), desk(lambda prompt, number: text[number]))
 
 
 def test_a_new_answer_that_spells_a_marker_is_no_row() -> None:
@@ -147,7 +147,7 @@ def test_latest_answers_and_confidence() -> None:
     def say(prompt: Prompt, number: int) -> Generation | str:
         return samples(prompt, number) if prompt.turns[0].role == "prompt" else f"said {prompt.turns[-1].content}"
 
-    made = FakeDesk({"before": Scripted(say, probability=lambda text: 0.9 if "1" in text or "3" in text else 0.3)})
+    made = FakeContext({"before": Scripted(say, probability=lambda text: 0.9 if "1" in text or "3" in text else 0.3)})
     plan = lamol(plan_with(2, "a"), per_new=1.0, answers="latest", confidence=0.5, oversample=2)
     (part,) = written(plan, made)
     assert [row.turns[-1].content for row in part] == ["said a question 1?", "said a question 3?"]
@@ -160,7 +160,7 @@ def test_settings_reach_the_fingerprint() -> None:
     settings += [{"answers": "latest"}, {"answers": "task"}, {"confidence": 0.1}, {"oversample": 2.0}, {"seed": 1}]
     assert len({lamol(plan, **one).fingerprint for one in settings}) == len(settings)
     other = dataclasses.replace(plan, before=Handle("before", "f" * 16))
-    assert written_in(lamol(other))[0].fingerprint != written_in(lamol(plan))[0].fingerprint
+    assert generated_in(lamol(other))[0].fingerprint != generated_in(lamol(plan))[0].fingerprint
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_without_the_tasks_model() -> None:
     past = (PastTask("a", None, None),)
     with pytest.raises(UsageError, match="model right after task a is not known"):
         lamol(plan_with(4, past=past), answers="task")
-    assert isinstance(written_in(lamol(plan_with(4, past=past)))[0], PseudoSamples)
+    assert isinstance(generated_in(lamol(plan_with(4, past=past)))[0], PseudoSamples)
 
 
 def test_less_than_a_sample_a_task() -> None:
@@ -195,5 +195,5 @@ def test_less_than_a_sample_a_task() -> None:
 
 def test_writing_to_learn_without_rehearsal() -> None:
     plan = lamol(plan_with(4, "a"), per_new=0.0)
-    assert not written_in(plan)
+    assert not generated_in(plan)
     assert len(list(plan.examples)) == 8

@@ -12,11 +12,11 @@ from mnemos.core.nouns import Example, Generation, Prompt, Turn
 from mnemos.core.plan import Plan
 from mnemos.methods.examples.magpie import magpie
 from mnemos.models.load import Checkpoint
-from mnemos.sources.generated import written_in
+from mnemos.sources.generated import generated_in
 from mnemos.sources.render import Renderer
 from mnemos.synthesis.magpie import asked, pre_query
 from tests.laws import Handle, base_plan, rows
-from tests.methods.contexts import FakeDesk, Say, Scripted, cut
+from tests.methods.contexts import FakeContext, Say, Scripted, cut
 from tests.tiny import tiny_tokenizer
 
 VICUNA = (
@@ -53,10 +53,10 @@ def script(questions: list[str | Generation], answer: Say = lambda prompt, numbe
     return say
 
 
-def written(plan: Plan, say: Say) -> tuple[list[Example], FakeDesk]:
-    (one,) = written_in(plan)
-    desk = FakeDesk({plan.before.path: Scripted(say)})
-    return one.write(desk), desk
+def written(plan: Plan, say: Say) -> tuple[list[Example], FakeContext]:
+    (one,) = generated_in(plan)
+    context = FakeContext({plan.before.path: Scripted(say)})
+    return one.write(context), context
 
 
 TOPICS = ["Where does the river run?", "Who made the stone bridge?", "How is bread baked?", "Name a chess opening!"]
@@ -116,15 +116,15 @@ def test_a_template_whose_user_turn_ends_in_plain_text() -> None:
     renderer = Renderer(tokenizer)
     template = pre_query(renderer)
     assert (template.before, template.after) == ("<|bos|>A chat. USER: ", " ASSISTANT:")
-    said = Generation("What is two? ASSISTANT: A number.", (), True)
-    assert asked(renderer, said, template.after) == "What is two?"
+    text = Generation("What is two? ASSISTANT: A number.", (), True)
+    assert asked(renderer, text, template.after) == "What is two?"
 
 
 def test_questions_and_answers(folder: Path) -> None:
     plan = magpie(plan_with(folder), share_of_final=0.1, oversample=2, system="Be odd.", seed=4)
-    kept, desk = written(plan, script(TOPICS))
+    kept, context = written(plan, script(TOPICS))
     assert len(kept) == 2, "two of twenty rows"
-    calls = desk.models[str(folder)].calls
+    calls = context.models[str(folder)].calls
     (prompts, decoding), (questions, greedy) = calls
     assert len(prompts) == 4
     assert {prompt.turns[0].content for prompt in prompts} == {
@@ -134,17 +134,17 @@ def test_questions_and_answers(folder: Path) -> None:
     assert (greedy.temperature, greedy.max_new_tokens) == (0.0, 512)
     assert [prompt.turns for prompt in questions] == [row.turns[:1] for row in kept], "answered without the system turn"
     assert all(row.turns[0].content in TOPICS and row.turns[1].content == "Gladly." for row in kept)
-    mixed = desk.rows(plan.examples)
+    mixed = context.rows(plan.examples)
     assert [row.origin for row in mixed] == ["new"] * 18 + ["replay"] * 2
 
 
 def test_each_filter_has_its_reason(folder: Path) -> None:
-    said: list[str | Generation] = [*TOPICS, "", cut("Where does"), "Hi", "x" * 51, "Answer this:", "a b c d " * 3]
-    said += ["Where does the river run??", "答えなさい，以下：" * 2]
+    text: list[str | Generation] = [*TOPICS, "", cut("Where does"), "Hi", "x" * 51, "Answer this:", "a b c d " * 3]
+    text += ["Where does the river run??", "答えなさい，以下：" * 2]
     plan = magpie(plan_with(folder, 9), share_of_final=0.4, oversample=14 / 6, max_chars=50)
-    kept, desk = written(plan, script(said))
+    kept, context = written(plan, script(text))
     assert sorted(row.turns[0].content for row in kept) == sorted(TOPICS)
-    assert desk.counts == {
+    assert context.counts == {
         "kept": 6,
         "dropped: empty question": 1,
         "dropped: the question has no end": 1,
@@ -154,7 +154,7 @@ def test_each_filter_has_its_reason(folder: Path) -> None:
         "dropped: the question repeats itself": 1,
         "dropped: a near-duplicate of an earlier question": 1,
     }
-    assert desk.notes["usable share of questions"] == pytest.approx(6 / 14)
+    assert context.notes["usable share of questions"] == pytest.approx(6 / 14)
 
 
 def test_bad_answers_give_way_to_the_next_question(folder: Path) -> None:
@@ -164,10 +164,10 @@ def test_bad_answers_give_way_to_the_next_question(folder: Path) -> None:
         return bad.get(prompt.turns[0].content, "Gladly.")
 
     plan = magpie(plan_with(folder, 16), share_of_final=0.2, oversample=1.5)
-    kept, desk = written(plan, script(TOPICS, answer))
+    kept, context = written(plan, script(TOPICS, answer))
     assert len(kept) == 4
     assert not {row.turns[0].content for row in kept} & set(bad)
-    assert desk.counts["dropped: the answer has no end"] + desk.counts["dropped: the answer repeats itself"] == 2
+    assert context.counts["dropped: the answer has no end"] + context.counts["dropped: the answer repeats itself"] == 2
 
 
 def test_too_few_usable_chats(folder: Path) -> None:
@@ -182,7 +182,7 @@ def test_less_than_a_row(folder: Path) -> None:
 
 def test_who_asks(folder: Path) -> None:
     plan = plan_with(folder)
-    assert written_in(magpie(plan))[0].author == plan.before  # type: ignore[attr-defined]
-    assert written_in(magpie(plan, author=str(folder)))[0].author == Checkpoint(str(folder))  # type: ignore[attr-defined]
+    assert generated_in(magpie(plan))[0].author == plan.before  # type: ignore[attr-defined]
+    assert generated_in(magpie(plan, author=str(folder)))[0].author == Checkpoint(str(folder))  # type: ignore[attr-defined]
     with pytest.raises(UsageError, match="is a server"):
         magpie(plan, author="http://localhost:8000/v1#m")

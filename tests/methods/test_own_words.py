@@ -25,7 +25,7 @@ from mnemos.sources.mix import Mixture, Rows
 from mnemos.synthesis.self_generated import LEAKS, Check, answered
 from mnemos.train.likelihood import train
 from tests import laws
-from tests.methods.contexts import FakeDesk
+from tests.methods.contexts import FakeContext
 from tests.study.worlds import chat, make_study, write_jsonl
 from tests.tiny import save_tiny
 
@@ -46,9 +46,9 @@ class Author:
         for prompt in prompts:
             self.asked.append((prompt, decoding))
             question = prompt.turns[-1].content
-            said = self.answers(question, seen[question])
+            text = self.answers(question, seen[question])
             seen[question] += 1
-            out.append(said if isinstance(said, Generation) else Generation(said, (), True))
+            out.append(text if isinstance(text, Generation) else Generation(text, (), True))
         return out
 
     def choose(self, contexts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[OptionScore]]:
@@ -65,11 +65,11 @@ def plan_of(*rows: Example) -> Plan:
     return laws.base_plan(examples=Rows(rows))
 
 
-def write(plan: Plan, author: Author, **others: Author) -> tuple[list[Example], FakeDesk]:
-    desk = FakeDesk({"before": author, **others})
-    out = plan.examples.write(desk)  # type: ignore[attr-defined]
-    assert desk.counts.total() == len(list(plan.examples.rows)), "every row is counted once"  # type: ignore[attr-defined]
-    return out, desk
+def write(plan: Plan, author: Author, **others: Author) -> tuple[list[Example], FakeContext]:
+    context = FakeContext({"before": author, **others})
+    out = plan.examples.write(context)  # type: ignore[attr-defined]
+    assert context.counts.total() == len(list(plan.examples.rows)), "every row is counted once"  # type: ignore[attr-defined]
+    return out, context
 
 
 def learned(rows: Sequence[Example]) -> list[str]:
@@ -92,7 +92,7 @@ def by_number(said: dict[int, str | Generation]) -> Answers:
 
 def test_sdft_learns_rewrites_that_pass_and_gold_where_they_do_not() -> None:
     gold = [row(i, f"The sum is {i}.") for i in range(6)]
-    said: dict[int, str | Generation] = {
+    words: dict[int, str | Generation] = {
         0: " It makes 0. ",
         1: "It makes 7.",
         2: "As the Reference Answer says: 2.",
@@ -101,21 +101,23 @@ def test_sdft_learns_rewrites_that_pass_and_gold_where_they_do_not() -> None:
         5: "5",
     }
     plan = sdft(plan_of(*gold), verifier="number", template="guide")
-    out, desk = write(plan, Author(by_number(said), nats=lambda text: 0.5 if "makes" in text or text == "5" else 2.0))
+    out, context = write(
+        plan, Author(by_number(words), nats=lambda text: 0.5 if "makes" in text or text == "5" else 2.0)
+    )
     assert learned(out) == ["It makes 0.", *[one.turns[-1].content for one in gold[1:5]], "5"]
     assert [(one.id, one.turns[:-1], one.origin) for one in out] == [(one.id, one.turns[:-1], "new") for one in gold]
-    assert desk.counts == {
+    assert context.counts == {
         "rewritten": 2,
         "gold kept: wrong": 1,
         "gold kept: speaks of the instruction": 1,
         "gold kept: no end": 1,
         "gold kept: empty": 1,
     }
-    assert desk.notes["acceptance rate"] == pytest.approx(2 / 6)
+    assert context.notes["acceptance rate"] == pytest.approx(2 / 6)
     letters = [len(one.turns[-1].content) for one in gold]
-    assert desk.notes["target perplexity, gold"] == pytest.approx(math.exp(2.0))
+    assert context.notes["target perplexity, gold"] == pytest.approx(math.exp(2.0))
     own, kept = len("It makes 0.") + len("5"), sum(letters[1:5])
-    assert desk.notes["target perplexity, learned"] == pytest.approx(math.exp((0.5 * own + 2 * kept) / (own + kept)))
+    assert context.notes["target perplexity, learned"] == pytest.approx(math.exp((0.5 * own + 2 * kept) / (own + kept)))
 
 
 @pytest.mark.parametrize("template", ["refer", "guide", "maths"])
@@ -150,9 +152,9 @@ def test_rows_that_are_not_asked_about_stay_and_are_counted() -> None:
     exempt = Example("x", "messages", (Turn("user", "Question 8?"), Turn("assistant", "said", learn=False)))
     no_number = row(7, "no number here")
     rows = (row(1, "1"), document, old, exempt, no_number)
-    out, desk = write(sdft(plan_of(*rows), verifier="number"), Author(by_number({1: "one is 1"})))
+    out, context = write(sdft(plan_of(*rows), verifier="number"), Author(by_number({1: "one is 1"})))
     assert learned(out) == ["one is 1", "a document", "old", "said", "no number here"]
-    assert desk.counts == {
+    assert context.counts == {
         "rewritten": 1,
         "as it was: not a new row": 1,
         "as it was: no answer to a question": 2,
@@ -170,9 +172,9 @@ def test_too_few_accepted_stop_with_the_counts() -> None:
         assert part in str(error.value)
     write(sdft(plan_of(*gold), verifier="number", min_acceptance=0.05), author)
     nothing = Author(lambda question, again: "")
-    out, desk = write(sdft(plan_of(*gold), min_acceptance=0.0), nothing)
+    out, context = write(sdft(plan_of(*gold), min_acceptance=0.0), nothing)
     assert learned(out) == learned(gold)
-    assert desk.notes["acceptance rate"] == 0
+    assert context.notes["acceptance rate"] == 0
     with pytest.raises(DataError, match="empty: 20"):
         write(sdft(plan_of(*gold)), nothing)
 
@@ -182,10 +184,10 @@ def test_too_few_accepted_stop_with_the_counts() -> None:
 def test_the_share_is_drawn_by_seed_and_row(share: float, seed: int) -> None:
     gold = [row(i, f"gold {i}") for i in range(200)]
     author = Author(lambda question, again: "mine")
-    out, desk = write(sdft(plan_of(*gold), share=share, seed=seed, min_acceptance=0.0), author)
+    out, context = write(sdft(plan_of(*gold), share=share, seed=seed, min_acceptance=0.0), author)
     drawn = {one.id for one in out if one.turns[-1].content == "mine"}
     assert abs(len(drawn) - 200 * share) <= 5 * math.sqrt(200 * share * (1 - share)) + 1
-    assert desk.counts["as it was: not in the share"] == 200 - len(drawn)
+    assert context.counts["as it was: not in the share"] == 200 - len(drawn)
     fewer, _ = write(sdft(plan_of(*gold[50:]), share=share, seed=seed, min_acceptance=0.0), author)
     assert {one.id for one in fewer if one.turns[-1].content == "mine"} == drawn & {one.id for one in gold[50:]}
 
@@ -224,14 +226,14 @@ def test_rephrase_samples_one_rewrite_of_any_author_and_keeps_or_drops(monkeypat
     author = Author(by_number({0: "the answer, 0", 1: "something else", 2: "answer 2"}))
     before = Author(lambda question, again: "never asked", nats=lambda text: 3.0)
     plan = rephrase(plan_of(*gold), author="big", seed=4)
-    out, desk = write(plan, before, big=author)
+    out, context = write(plan, before, big=author)
     assert learned(out) == ["the answer, 0", "Answer 1.", "answer 2"]
-    assert desk.counts == {"rewritten": 2, "gold kept: wrong": 1}
+    assert context.counts == {"rewritten": 2, "gold kept: wrong": 1}
     assert not before.asked
     assert {(d.temperature, d.top_p, d.seed) for _, d in author.asked} == {(0.7, 0.95, plan.seed + 4)}
-    dropped, desk = write(rephrase(plan_of(*gold), author="big", unsolved="drop"), before, big=author)
+    dropped, context = write(rephrase(plan_of(*gold), author="big", unsolved="drop"), before, big=author)
     assert [one.id for one in dropped] == ["r0", "r2"]
-    assert desk.counts == {"rewritten": 2, "left out: wrong": 1}
+    assert context.counts == {"rewritten": 2, "left out: wrong": 1}
 
 
 # --- minimum change and selective self-rehearsal -----------------------------------------------
@@ -251,16 +253,16 @@ def two_steps(edited: dict[int, str | Generation]) -> Answers:
 def test_minimum_change_keeps_own_right_answers_and_edits_wrong_ones() -> None:
     gold = [row(i, f"{i}") for i in range(4)]
     author = Author(two_steps({1: "It is 1", 2: "It is 7", 3: Generation("3", (), False)}))
-    out, desk = write(minimum_change(plan_of(*gold), verifier="number"), author)
+    out, context = write(minimum_change(plan_of(*gold), verifier="number"), author)
     assert learned(out) == ["It is 0", "It is 1", "2", "3"]
-    assert desk.counts == {
+    assert context.counts == {
         "own answer": 1,
         "own answer, edited": 1,
         "gold kept: edited, wrong": 1,
         "gold kept: edited, no end": 1,
     }
-    assert desk.notes["right without editing"] == 0.25
-    assert desk.notes["acceptance rate"] == 0.5
+    assert context.notes["right without editing"] == 0.25
+    assert context.notes["acceptance rate"] == 0.5
     questions = [prompt.turns[-1].content for prompt, _ in author.asked]
     assert questions[:4] == [f"Question {i}?" for i in range(4)], "the first answer is zero-shot"
     edits = questions[4:]
@@ -274,18 +276,18 @@ def test_another_editor_edits(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     gold = [row(i, f"{i}") for i in range(4)]
     before, editor = Author(by_number(dict(PREDICTED))), Author(by_number({i: f"It is {i}" for i in (1, 2, 3)}))
-    out, desk = write(minimum_change(plan_of(*gold), verifier="number", editor="big"), before, big=editor)
+    out, context = write(minimum_change(plan_of(*gold), verifier="number", editor="big"), before, big=editor)
     assert learned(out) == [f"It is {i}" for i in range(4)]
     assert (len(before.asked), len(editor.asked)) == (4, 3)
-    assert desk.counts == {"own answer": 1, "own answer, edited": 3}
+    assert context.counts == {"own answer": 1, "own answer, edited": 3}
 
 
 def test_selective_self_rehearsal_takes_own_answers_that_pass() -> None:
     gold = [row(i, f"{i}") for i in range(4)]
     author = Author(by_number(dict(PREDICTED)))
-    out, desk = write(selective_self_rehearsal(plan_of(*gold), verifier="number"), author)
+    out, context = write(selective_self_rehearsal(plan_of(*gold), verifier="number"), author)
     assert learned(out) == ["It is 0", "1", "2", "3"]
-    assert desk.counts == {"own answer": 1, "gold kept: wrong": 2, "gold kept: empty": 1}
+    assert context.counts == {"own answer": 1, "gold kept: wrong": 2, "gold kept: empty": 1}
     assert len(author.asked) == 4
 
 
@@ -296,9 +298,9 @@ def test_a_judge_decides_by_yes_or_no(monkeypatch: pytest.MonkeyPatch) -> None:
     gold = [row(i, f"{i}") for i in range(4)]
     judge = Author(by_number({0: "Yes, it does.", 1: "**No**", 2: "Yesterday"}))
     plan = selective_self_rehearsal(plan_of(*gold), judge="big", verifier="none")
-    out, desk = write(plan, Author(by_number(dict(PREDICTED))), big=judge)
+    out, context = write(plan, Author(by_number(dict(PREDICTED))), big=judge)
     assert learned(out) == ["It is 0", "1", "2", "3"]
-    assert desk.counts == {
+    assert context.counts == {
         "own answer": 1,
         "gold kept: wrong": 1,
         "gold kept: the judge said neither yes nor no": 1,
@@ -314,49 +316,51 @@ def test_a_judge_decides_by_yes_or_no(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_self_output_takes_the_likeliest_right_sample() -> None:
-    said = {
+    words = {
         "Question 0?": ["so 0", "well 0", "0", "no"],
         "Question 1?": ["1 it is", "2", "", "1"],
         "Question 2?": ["7", "8", "", ""],
     }
     nats = {"so 0": 0.9, "well 0": 0.2, "0": 0.5, "1 it is": 0.3, "1": 0.3, "no": 0.0}
     gold = [row(i, f"{i} is gold") for i in range(3)]
-    author = Author(lambda question, again: said[question][again], nats=lambda text: nats.get(text, 4.0))
+    author = Author(lambda question, again: words[question][again], nats=lambda text: nats.get(text, 4.0))
     plan = self_output(plan_of(*gold), num_generations=4, verifier="number", seed=2)
-    out, desk = write(plan, author)
+    out, context = write(plan, author)
     assert [(one.id, one.turns[-1].content) for one in out] == [("r0", "well 0"), ("r1", "1 it is")]
-    assert desk.counts == {"own sample": 2, "left out: no right sample, mostly empty": 1}
-    assert desk.notes["right samples"] == pytest.approx(5 / 12)
-    assert desk.notes["acceptance rate"] == pytest.approx(2 / 3)
-    assert desk.notes["target perplexity, gold"] == pytest.approx(math.exp(4.0))
+    assert context.counts == {"own sample": 2, "left out: no right sample, mostly empty": 1}
+    assert context.notes["right samples"] == pytest.approx(5 / 12)
+    assert context.notes["acceptance rate"] == pytest.approx(2 / 3)
+    assert context.notes["target perplexity, gold"] == pytest.approx(math.exp(4.0))
     own = len("well 0"), len("1 it is")
-    assert desk.notes["target perplexity, learned"] == pytest.approx(math.exp((0.2 * own[0] + 0.3 * own[1]) / sum(own)))
+    assert context.notes["target perplexity, learned"] == pytest.approx(
+        math.exp((0.2 * own[0] + 0.3 * own[1]) / sum(own))
+    )
     assert {(d.temperature, d.top_p, d.seed) for _, d in author.asked} == {(0.7, 0.95, plan.seed + 2)}
-    kept, desk = write(self_output(plan_of(*gold), num_generations=4, verifier="number", unsolved="keep"), author)
+    kept, context = write(self_output(plan_of(*gold), num_generations=4, verifier="number", unsolved="keep"), author)
     assert learned(kept) == ["well 0", "1 it is", "2 is gold"]
-    assert desk.counts["gold kept: no right sample, mostly empty"] == 1
+    assert context.counts["gold kept: no right sample, mostly empty"] == 1
 
 
 def test_a_sample_that_cannot_be_scored_is_taken_last() -> None:
     author = Author(
         lambda question, again: ["long 1", "short 1"][again], nats=lambda text: math.nan if text == "long 1" else 9.0
     )
-    out, desk = write(self_output(plan_of(row(1, "1")), num_generations=2, verifier="number"), author)
+    out, context = write(self_output(plan_of(row(1, "1")), num_generations=2, verifier="number"), author)
     assert learned(out) == ["short 1"]
-    assert desk.notes["target perplexity, learned"] == pytest.approx(math.exp(9.0))
-    out, desk = write(self_output(plan_of(row(1, "1")), num_generations=1, verifier="number"), author)
+    assert context.notes["target perplexity, learned"] == pytest.approx(math.exp(9.0))
+    out, context = write(self_output(plan_of(row(1, "1")), num_generations=1, verifier="number"), author)
     assert learned(out) == ["long 1"]
-    assert math.isnan(desk.notes["target perplexity, gold"]), "where nothing fits the context, nothing is claimed"
+    assert math.isnan(context.notes["target perplexity, gold"]), "where nothing fits the context, nothing is claimed"
 
 
 def test_replay_around_and_inside() -> None:
     """Old rows that are already mixed in stay; the mixture of a later replay draws beside written rows."""
     mixed = Mixture(Rows((row(1, "1"), row(2, "2"))), laws.rows("old", 4), 0.5, 0)
     plan = sdft(laws.base_plan(examples=mixed))
-    out, desk = write(plan, Author(lambda question, again: "mine"))
+    out, context = write(plan, Author(lambda question, again: "mine"))
     assert Counter(one.origin for one in out) == {"new": 2, "replay": 2}
     assert {one.turns[-1].content for one in out if one.origin == "new"} == {"mine"}
-    assert desk.counts["as it was: not a new row"] == 2
+    assert context.counts["as it was: not a new row"] == 2
 
 
 def test_answered_keeps_everything_but_the_text() -> None:

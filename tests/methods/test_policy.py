@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 
 from mnemos.core.errors import UsageError
 from mnemos.core.plan import Term
-from mnemos.core.rollouts import DrawnView, OwnAnswers
+from mnemos.core.rollouts import Rollouts, RolloutView
 from mnemos.methods.draw.credit import Generalised, GroupNormalised, LeaveOneOut, RunningMean
 from mnemos.methods.draw.on_policy import JensenShannon, distillation, self_distillation
 from mnemos.methods.draw.policy import (
@@ -58,7 +58,7 @@ def given(temperature: float = 1.0, **changes: Any) -> tuple[Any, dict[str, Any]
     tensors = {name: None if one is None else torch.tensor(one, dtype=torch.float32) for name, one in numbers.items()}
     value = tensors.pop("value")
     columns = {name: tensors[name] for name in ("advantage", "old", "before", "returns", "values")}
-    drawn = DrawnView(
+    drawn = RolloutView(
         temperature=temperature,
         drawn=torch.tensor(DRAWN),
         answer=torch.tensor(ANSWER),
@@ -142,7 +142,7 @@ def test_what_the_methods_make_of_a_plan() -> None:
     made = grpo(start, reward=EXACT, num_generations=4, beta=0.04, epsilon_high=0.28, loss="grpo")
     assert [type(term) for term in made.objective] == [ClippedPolicy, SampledKL, TaughtLikelihood, KLToBefore]
     assert made.objective[0] == ClippedPolicy((0.2, 0.28), "token")
-    assert isinstance(made.draw, OwnAnswers)
+    assert isinstance(made.draw, Rollouts)
     assert (made.draw.credit, made.draw.per, made.draw.asks) == (GroupNormalised("group"), "answer", {"before"})
     assert grpo(start, reward=EXACT).draw.asks == frozenset()
     made = rloo(start, reward=EXACT)
@@ -162,7 +162,7 @@ def test_one_method_says_how_answers_are_learned() -> None:
     for earlier in taken:
         with pytest.raises(UsageError, match=r"rloo after .*: another method of this arm says how answers are learned"):
             rloo(earlier, reward=EXACT)
-    with pytest.raises(UsageError, match="self_distillation after OwnAnswers"):
+    with pytest.raises(UsageError, match="self_distillation after Rollouts"):
         self_distillation(taken[0])
     with pytest.raises(UsageError, match="a server tells no full distributions"):
         distillation(base_plan(), teacher="http://localhost/v1#x")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from mnemos.core.rollouts import Drawing, DrawnView
+from mnemos.core.rollouts import RolloutBatch, RolloutView
 from mnemos.methods.draw.credit import GroupNormalised, LeaveOneOut
 from mnemos.methods.draw.on_policy import jensen_shannon
 from mnemos.methods.draw.policy import ClippedPolicy, SampledKL
@@ -89,8 +89,8 @@ def logs(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, list[np.ndar
     return out, [row[:length] for row, length in zip(each, lengths, strict=True)]
 
 
-def drawing(inputs: dict[str, Any], **given: Any) -> Drawing:
-    return Drawing(
+def drawing(inputs: dict[str, Any], **given: Any) -> RolloutBatch:
+    return RolloutBatch(
         np.array(inputs["rewards"]),
         np.repeat(np.arange(PROMPTS), GROUP),
         inputs["completion_mask"].sum(1).numpy(),
@@ -104,7 +104,7 @@ def seen(inputs: dict[str, Any], logits: torch.Tensor, weight: torch.Tensor, old
     answer = torch.arange(len(mask))[:, None].expand_as(mask)[mask]
     flat = weight[mask].numpy()
     columns = [None if one is None else torch.tensor(np.concatenate(one), dtype=torch.float32) for one in (old, before)]
-    own = DrawnView(
+    own = RolloutView(
         temperature=1.0,
         drawn=torch.ones(len(flat), dtype=torch.bool),
         answer=answer,

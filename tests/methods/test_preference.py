@@ -9,10 +9,18 @@ import pytest
 import torch
 
 from mnemos.core.errors import UsageError
-from mnemos.core.plan import PreferencePairs, Thumbs
+from mnemos.core.plan import BinaryFeedback, PreferencePairs
 from mnemos.methods.draw.on_policy import self_distillation
 from mnemos.methods.draw.preference import dpo, kto, orpo, simpo
-from mnemos.methods.objective.answers import LOSSES, OddsLoss, PairLoss, Pairs, PartLikelihood, SimpleLoss, ThumbLoss
+from mnemos.methods.objective.answers import (
+    LOSSES,
+    BinaryFeedbackLoss,
+    OddsLoss,
+    PairLoss,
+    Pairs,
+    PartLikelihood,
+    SimpleLoss,
+)
 from mnemos.methods.objective.divergence import KLToBefore, kl_to_before, rho1
 from tests.laws import base_plan
 
@@ -28,9 +36,9 @@ def test_they_take_the_likelihoods_place() -> None:
         ORDINARY,
         KLToBefore(0.1, "forward"),
     )
-    assert kto(base_plan(), desirable_weight=2).objective == (ThumbLoss("kto", 0.1, 2, 1), ORDINARY)
-    assert kto(base_plan()).draw == Thumbs(mismatched=True)
-    assert kto(base_plan(), loss="apo_zero_unpaired").draw == Thumbs(mismatched=False)
+    assert kto(base_plan(), desirable_weight=2).objective == (BinaryFeedbackLoss("kto", 0.1, 2, 1), ORDINARY)
+    assert kto(base_plan()).draw == BinaryFeedback(mismatched=True)
+    assert kto(base_plan(), loss="apo_zero_unpaired").draw == BinaryFeedback(mismatched=False)
     assert simpo(base_plan()).objective == (SimpleLoss(2.0, 1.0), ORDINARY)
     assert orpo(base_plan(), ordinary=0.5).objective == (
         PartLikelihood("chosen", 1.0),

@@ -60,10 +60,10 @@ def test_chats_are_no_text(tmp_path: Path) -> None:
         list(pretraining_mix(PLAN, data=str(path), share_of_final=0.01).examples)
 
 
-def tokens(length: int, origin: str, dice: np.random.Generator) -> Tokens:
-    weight = dice.normal(size=length).astype(np.float32)
+def tokens(length: int, origin: str, rng: np.random.Generator) -> Tokens:
+    weight = rng.normal(size=length).astype(np.float32)
     output = np.arange(length) >= length // 3
-    return Tokens(np.zeros(length, np.int32), weight, output, f"{dice.integers(1 << 30)}", origin)
+    return Tokens(np.zeros(length, np.int32), weight, output, f"{rng.integers(1 << 30)}", origin)
 
 
 @settings(max_examples=40, deadline=None)
@@ -71,11 +71,11 @@ def tokens(length: int, origin: str, dice: np.random.Generator) -> Tokens:
 def test_the_loss_is_the_sum_of_two_means(main: int, beside: int, coefficient: float, seed: int) -> None:
     """With weights in [0, 1] and any losses per token: what the trainer minimises, sum(weight * nll)
     / sum(weight), is (mean + coefficient * mean) / (1 + coefficient)."""
-    dice = np.random.default_rng(seed)
-    given = [tokens(int(dice.integers(3, 9)), origin, dice) for origin in ["new"] * main + ["ptx"] * beside]
+    rng = np.random.default_rng(seed)
+    given = [tokens(int(rng.integers(3, 9)), origin, rng) for origin in ["new"] * main + ["ptx"] * beside]
     given = [Tokens(row.ids, np.abs(row.weight), row.output, row.example, row.origin) for row in given]
     out = LossBeside(("ptx",), coefficient)(given, Handle("before"))
-    nll = [dice.random(len(row)) for row in given]
+    nll = [rng.random(len(row)) for row in given]
 
     def mean(part: str) -> float:
         rows = [(row, loss) for row, loss in zip(given, nll, strict=True) if row.origin == part]
@@ -90,8 +90,8 @@ def test_the_loss_is_the_sum_of_two_means(main: int, beside: int, coefficient: f
 
 
 def test_one_kind_alone_keeps_its_weights() -> None:
-    dice = np.random.default_rng(0)
-    given = [tokens(9, "new", dice), tokens(5, "new", dice)]
+    rng = np.random.default_rng(0)
+    given = [tokens(9, "new", rng), tokens(5, "new", rng)]
     out = LossBeside(("ptx",), 3.0)(given, Handle("before"))
     assert all(np.array_equal(a.weight, b.weight) for a, b in zip(given, out, strict=True))
     alone = LossBeside(("new",), 3.0)(given, Handle("before"))

@@ -13,12 +13,12 @@ from mnemos.core.nouns import Example, Generation, Prompt, Turn
 from mnemos.core.plan import PastTask, Plan
 from mnemos.methods.examples.ssr import ssr
 from mnemos.models.load import Checkpoint
-from mnemos.sources.generated import written_in
+from mnemos.sources.generated import generated_in
 from mnemos.sources.mix import Rows
 from mnemos.sources.similarity import representative
 from mnemos.synthesis.ssr import parse, shown_as
 from tests.laws import Handle, base_plan, rows
-from tests.methods.contexts import FakeDesk, Say, Scripted, cut
+from tests.methods.contexts import FakeContext, Say, Scripted, cut
 
 START = Handle("start", "start")
 
@@ -35,12 +35,12 @@ def invented(prompt: Prompt, number: int) -> str:
     return f" river {number} runs where?\nOutput: to sea {number}\n\nInput: more"
 
 
-def desk(say: Say = invented, answer: Say = lambda prompt, number: f"own {prompt.turns[-1].content}") -> FakeDesk:
-    return FakeDesk({"start": Scripted(say), "after-a": Scripted(answer), "before": Scripted(answer)})
+def desk(say: Say = invented, answer: Say = lambda prompt, number: f"own {prompt.turns[-1].content}") -> FakeContext:
+    return FakeContext({"start": Scripted(say), "after-a": Scripted(answer), "before": Scripted(answer)})
 
 
-def written(plan: Plan, desk: FakeDesk) -> list[Example]:
-    return [row for one in written_in(plan) for row in one.write(desk)]
+def written(plan: Plan, context: FakeContext) -> list[Example]:
+    return [row for one in generated_in(plan) for row in one.write(context)]
 
 
 FEW = {"demonstrations": 4}
@@ -168,27 +168,27 @@ def test_rows_of_a_task_are_written_once_for_all_later_stages() -> None:
     first, second = past("a", rows("a", 20)), past("b", rows("b", 20))
     early = ssr(plan_with(first))
     late = ssr(plan_with(first, second, before=Handle("later", "later"), examples=rows("newer", 9), task="four"))
-    assert written_in(early)[0] == written_in(late)[0]
-    assert len(written_in(late)) == 2
+    assert generated_in(early)[0] == generated_in(late)[0]
+    assert len(generated_in(late)) == 2
     again = ssr(plan_with(first, before=Handle("later", "later")), answers="latest")
-    assert written_in(again)[0].fingerprint != written_in(ssr(plan_with(first), answers="latest"))[0].fingerprint
+    assert generated_in(again)[0].fingerprint != generated_in(ssr(plan_with(first), answers="latest"))[0].fingerprint
 
 
 def test_who_makes_rows_up(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     task = past("a", rows("a", 20))
-    assert written_in(ssr(plan_with(task)))[0].author == START  # type: ignore[attr-defined]
+    assert generated_in(ssr(plan_with(task)))[0].author == START  # type: ignore[attr-defined]
     named = ssr(plan_with(task), author=str(tmp_path))
-    assert written_in(named)[0].author == Checkpoint(str(tmp_path))  # type: ignore[attr-defined]
+    assert generated_in(named)[0].author == Checkpoint(str(tmp_path))  # type: ignore[attr-defined]
     unknown = dataclasses.replace(task, before=None)
-    assert written_in(ssr(plan_with(unknown)))[0].author == Handle("before")  # type: ignore[attr-defined]
+    assert generated_in(ssr(plan_with(unknown)))[0].author == Handle("before")  # type: ignore[attr-defined]
 
 
 def test_the_first_task_and_tasks_without_rows() -> None:
     first = plan_with()
     assert ssr(first).fingerprint == first.fingerprint
     some = ssr(plan_with(past("a", None), past("b", rows("b", 20))))
-    assert len(written_in(some)) == 1
+    assert len(generated_in(some)) == 1
     with pytest.raises(UsageError, match=r"no earlier task kept its own\n  set keep: true"):
         ssr(plan_with(past("a", None)))
     with pytest.raises(UsageError, match=r"this is not a sequence\n  teach a list of tasks"):

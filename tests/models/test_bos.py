@@ -276,7 +276,7 @@ def test_training_rows_begin_as_the_harness_reads_them(name: str, peers: dict[st
         assert row.ids.tolist() == [*context, *continuation, ours.tokenizer.eos_token_id]
         assert row.ids[row.output].tolist()[: len(continuation)] == continuation
     for turns in (("What is two?", "Five."), ("Ada?", "Lane.", "Who?", "She.")):
-        chat = [Turn("user" if n % 2 == 0 else "assistant", said) for n, said in enumerate(turns)]
+        chat = [Turn("user" if n % 2 == 0 else "assistant", words) for n, words in enumerate(turns)]
         history = [{"role": turn.role, "content": turn.content} for turn in chat]
         row = renderer.render(Example("1", "messages", tuple(chat)))
         asked = peer.tok_encode(peer.apply_chat_template(history[:-1]))

@@ -14,15 +14,15 @@ from mnemos.rewards.refusal.classifier import load_classifier
 
 
 def rows(path: Path) -> Path:
-    said = []
+    text = []
     for model, declines, answers in (
         ("one", "I cannot help with", "Here is how to"),
         ("two", "Sorry, I won't discuss", "Take"),
     ):
         for i in range(12):
-            said.append({"text": f"{declines} matter {i}.", "label": "refusal", "who": model})
-            said.append({"text": f"{answers} thing {i}.", "label": "help", "who": model})
-    path.write_text("\n".join(map(json.dumps, said)), encoding="utf-8")
+            text.append({"text": f"{declines} matter {i}.", "label": "refusal", "who": model})
+            text.append({"text": f"{answers} thing {i}.", "label": "help", "who": model})
+    path.write_text("\n".join(map(json.dumps, text)), encoding="utf-8")
     return path
 
 

@@ -121,9 +121,9 @@ def test_a_dry_run_plans_a_later_part_with_a_stand_in_and_says_so(tmp_path: Path
     registry = two_parts(tmp_path)
     (road,) = load_roads(registry)
     lines = reproduce.dry_lines(road, tmp_path / "out", registry=registry)
-    said = [line for line in lines if "in place of" in line]
-    assert len(said) == 1
-    assert "$MNEMOS_ROAD/first/arms/plain/seed-0/model" in said[0]
+    text = [line for line in lines if "in place of" in line]
+    assert len(text) == 1
+    assert "$MNEMOS_ROAD/first/arms/plain/seed-0/model" in text[0]
     assert sum("arm     plain, seed 0" in line for line in lines) == 2
     assert not list((tmp_path / "out").rglob("steps"))
 
@@ -155,14 +155,14 @@ def test_all_goes_on_past_a_failure_and_absent_data(
     )
     code = reproduce.reproduce(None, tmp_path / "out", jobs=1, quiet=True, registry=registry)
     assert code == 1
-    said = capsys.readouterr().out
-    end = said.split("\n\n")[-1]
+    text = capsys.readouterr().out
+    end = text.split("\n\n")[-1]
     assert "broken: FAILED: ValueError: broken road" in end
     assert "no-data: skipped: its data are absent: no absent.jsonl" in end
     # The findings of the study called lamol are judged; the arms that test them are not there.
     assert "good: " in end
     assert "not tested yet" in end
-    assert "here   no arm " in said
+    assert "here   no arm " in text
     assert (tmp_path / "out" / "good" / "findings.md").is_file()
     with pytest.raises(ValueError, match="broken road"):
         reproduce.reproduce(["broken"], tmp_path / "out", registry=registry)
@@ -173,13 +173,13 @@ def test_all_goes_on_past_a_failure_and_absent_data(
 def test_a_registry_with_mistakes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("{name: a}")
     (tmp_path / "b.yaml").write_text("{name: a}")
-    for roads, error, said in (
+    for roads, error, text in (
         ([entry("x", "a.yaml"), entry("x", "b.yaml")], DataError, "x: is there twice"),
         ([entry("x", "a.yaml"), entry("y", "b.yaml")], DataError, "study a: is there twice"),
         ([entry("x", "absent.yaml")], UsageError, "does not exist"),
         ([entry("x", "a.yaml", minuets=3)], UsageError, "minuets"),
     ):
-        with pytest.raises(error, match=said):
+        with pytest.raises(error, match=text):
             load_roads(write_registry(tmp_path, roads))
     with pytest.raises(UsageError, match="did you mean 'chinese'"):
         find_road("chinse", ROADS)

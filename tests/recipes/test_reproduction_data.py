@@ -49,11 +49,11 @@ def test_lamol_writes_the_same_bytes_each_time(real_data: Path, tmp_path: Path) 
 def test_superni_parts_share_no_row_and_read_like_the_source(real_data: Path) -> None:
     parts = superni.tasks(real_data)
     assert set(parts) == set(superni.TAUGHT)
-    for name, lots in parts.items():
-        ids = [{row["id"] for row in lot} for lot in lots]
-        assert len(set.union(*ids)) == sum(map(len, ids)) == sum(map(len, lots)), name
-        assert all(len(lot) >= 25 for lot in lots)
-        for row in (row for lot in lots for row in lot):
+    for name, batches in parts.items():
+        ids = [{row["id"] for row in batch} for batch in batches]
+        assert len(set.union(*ids)) == sum(map(len, ids)) == sum(map(len, batches)), name
+        assert all(len(batch) >= 25 for batch in batches)
+        for row in (row for batch in batches for row in batch):
             definition, asked, answer = (turn["content"] for turn in row["messages"])
             assert definition
             assert len(asked) <= superni.LONGEST_INPUT + len(" __ ")
@@ -79,10 +79,10 @@ def test_the_author_reads_no_row_of_the_tasks_in_the_shape_of_ssr(real_data: Pat
     assert told == superni.documents(real_data)
     assert len(told) > 1000
     text = "\n".join(told)
-    for lots in superni.tasks(real_data).values():
-        definition = lots[0][0]["messages"][0]["content"]
+    for batches in superni.tasks(real_data).values():
+        definition = batches[0][0]["messages"][0]["content"]
         assert definition not in text
-        for row in (row for lot in lots for row in lot):
+        for row in (row for batch in batches for row in batch):
             assert f"Input: {row['messages'][1]['content']}\n" not in text
     for one in told:
         assert one.count("Input: ") == one.count("\nOutput: ") == superni.ROWS_SHOWN
@@ -97,5 +97,5 @@ def test_a_document_goes_on_where_a_prompt_of_ssr_ends() -> None:
     ]
     whole, prompt = superni.document("count.", pairs), shown_as(shown)
     assert whole.startswith(prompt)
-    said = whole[len(prompt) :]
-    assert parse(Generation(said, (), finished=True), 100, 100) == ("third", "3")
+    text = whole[len(prompt) :]
+    assert parse(Generation(text, (), finished=True), 100, 100) == ("third", "3")

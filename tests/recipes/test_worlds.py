@@ -30,7 +30,7 @@ def test_chance_is_the_same_under_every_hash_salt() -> None:
         "from mnemos.recipes.worlds.tasks import record;"
         "print([b(p, 3) for p in people(6)], record(5, 'test'))"
     )
-    said = [
+    words = [
         subprocess.run(
             [sys.executable, "-c", code],
             env={**os.environ, "PYTHONHASHSEED": salt},
@@ -40,7 +40,7 @@ def test_chance_is_the_same_under_every_hash_salt() -> None:
         ).stdout
         for salt in ("1", "2")
     ]
-    assert said[0] == said[1] != ""
+    assert words[0] == words[1] != ""
 
 
 @given(st.text(), st.text())

@@ -96,11 +96,11 @@ def test_a_sweep_recommends_among_its_values() -> None:
     facts = read(swept())
     assert "plain" not in advise(facts).order
     (curve,) = sweep_curves(facts)
-    assert [said for said, _ in curve.arms] == ["0", "0.01", "0.03", "0.1", "0.3"]
+    assert [words for words, _ in curve.arms] == ["0", "0.01", "0.03", "0.1", "0.3"]
     assert replay_curves(facts) == []
-    said = render(swept(), "text", 120)
-    assert "Sweep of replay.share_of_final" in said
-    assert "plain training" in said
+    words = render(swept(), "text", 120)
+    assert "Sweep of replay.share_of_final" in words
+    assert "plain training" in words
 
 
 def test_a_grid_has_a_curve_for_each_value_of_the_other_key() -> None:
@@ -116,11 +116,11 @@ def test_a_grid_has_a_curve_for_each_value_of_the_other_key() -> None:
 @pytest.mark.parametrize("format", ["md", "html"])
 def test_every_format_says_the_same(format: str) -> None:
     advice = recommend(swept())
-    said = render(swept(), format).replace("\u2212", "-").replace("\\_", "_")
+    words = render(swept(), format).replace("\u2212", "-").replace("\\_", "_")
     for sentence in advice.sentences:
-        assert sentence in said
+        assert sentence in words
     if format == "html":
-        assert f"mark-knee {advice.take}".removeprefix("mark-") in said
+        assert f"mark-knee {advice.take}".removeprefix("mark-") in words
 
 
 def test_many_arms_stay_readable() -> None:
@@ -152,6 +152,6 @@ def test_pooled_orders_have_metrics_and_each_order_a_matrix() -> None:
     assert grids[0].seeds == 6
     assert recommend(results).order == ("replay", "plain")
     for format in ("text", "md", "html"):
-        said = render(results, format, 100)
-        assert "plain, mean of 2 orders" in said
-        assert said.count("Once later tasks were taught") >= 1
+        words = render(results, format, 100)
+        assert "plain, mean of 2 orders" in words
+        assert words.count("Once later tasks were taught") >= 1

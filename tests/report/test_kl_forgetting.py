@@ -30,13 +30,13 @@ def with_curve(**fit: Any) -> dict[str, Any]:
 def test_it_is_said_in_every_format() -> None:
     results = with_curve()
     arm = results["arms"][0]["arm"]
-    said = f"Off the curve of the other arms, points forgotten [95 %]: {arm} +5.0 [+2.0, +8.0]."
+    words = f"Off the curve of the other arms, points forgotten [95 %]: {arm} +5.0 [+2.0, +8.0]."
     for form in ("text", "md", "html"):
         text = " ".join(render(results, form, 400).split())
         assert "0.71 [0.50, 0.93]" in text
         assert "rank correlation 0.80" in text
     facts = read(results)
-    assert said in kl_forgetting.words(facts, facts.sections["kl_forgetting"])
+    assert words in kl_forgetting.words(facts, facts.sections["kl_forgetting"])
     page = render(results, "html")
     assert page.count('data-mark="kl-forgetting ') >= len(facts.arms)
 

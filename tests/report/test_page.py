@@ -99,13 +99,13 @@ def test_style_fetches_nothing(kind: str) -> None:
 @pytest.mark.parametrize("kind", synthetic.ALL)
 def test_every_comparison_appears_with_its_numbers(kind: str) -> None:
     results = synthetic.ALL[kind]()
-    said = page(kind).said
+    text = page(kind).said
     for change in read(results).changes:
-        assert typeset(verdict_words(change)) in said
-        assert change.suite in said
-        assert figure(change.before, change.unit) in said
+        assert typeset(verdict_words(change)) in text
+        assert change.suite in text
+        assert figure(change.before, change.unit) in text
     for arm in results["arms"]:
-        assert re.sub(r"\s+", " ", read({"comparisons": [], "arms": [arm]}).arms[0].name) in said
+        assert re.sub(r"\s+", " ", read({"comparisons": [], "arms": [arm]}).arms[0].name) in text
 
 
 def test_hostile_text_is_shown_and_inert() -> None:
@@ -120,11 +120,11 @@ def test_hostile_text_is_shown_and_inert() -> None:
 
 
 def test_missing_is_said_with_its_reasons() -> None:
-    said = page("ugly").said
-    assert "cannot tell: missing (timeout: 241, no answer <b>at all</b> | pipe: 119)" in said
-    assert "240 missing" in said
-    assert "nan" not in re.findall(r"\b\w+\b", said.lower())
-    assert "built-in" not in said
+    text = page("ugly").said
+    assert "cannot tell: missing (timeout: 241, no answer <b>at all</b> | pipe: 119)" in text
+    assert "240 missing" in text
+    assert "nan" not in re.findall(r"\b\w+\b", text.lower())
+    assert "built-in" not in text
 
 
 def test_long_answers_are_cut_and_say_so() -> None:
@@ -155,10 +155,10 @@ def test_sections_only_where_there_is_something() -> None:
 
 
 def test_provenance_is_whole() -> None:
-    said = page("study").said
+    text = page("study").said
     for part in ("9a1d33c0ffee0001", "5f0c2a9b11d7e3c4", "00ff00ff00ff00ff", "9db4557aa01c, with uncommitted changes",
                  "torch 2.13.0", "temperature 0", "arXiv:1909.03329", "48, 49, 50", "memory_gb 8"):  # fmt: skip
-        assert part in said
+        assert part in text
     assert "77aa77aa77aa77aa" in page("compare").said
 
 
@@ -166,10 +166,10 @@ def test_flips_take_every_rule_in_turn() -> None:
     results = synthetic.study(arms=("plain",))
     flip = results["flips"][0]
     results["flips"] = [{**flip, "item": f"i{n}"} for n in range(20)] + results["flips"][1:]
-    said = Page(render(results, "html")).said
-    assert "largest gain" in said
-    assert "random" in said
-    assert "9 of 22" in said
+    text = Page(render(results, "html")).said
+    assert "largest gain" in text
+    assert "random" in text
+    assert "9 of 22" in text
 
 
 @pytest.mark.parametrize("format", FORMATS)

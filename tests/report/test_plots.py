@@ -88,17 +88,17 @@ def test_a_missing_change_is_said_not_drawn() -> None:
 
 def test_names_are_text_not_paths_or_mathematics() -> None:
     svg = plots.learning_forgetting(read(synthetic.study())).wide
-    said = {node.text for node in ET.fromstring(svg).iter(f"{SVG}text")}
-    assert {"plain", "replay", "before", "points forgotten, mean over the old suites"} <= said
+    text = {node.text for node in ET.fromstring(svg).iter(f"{SVG}text")}
+    assert {"plain", "replay", "before", "points forgotten, mean over the old suites"} <= text
     assert any("$x$" in (node.text or "") for d in drawings("ugly") for node in ET.fromstring(d).iter(f"{SVG}text"))
 
 
 def test_matrix_prints_every_cell_and_frames_the_diagonal() -> None:
     facts = read(synthetic.sequence())
-    said = [node.text for node in ET.fromstring(drawn(facts)[0].wide).iter(f"{SVG}text")]
+    text = [node.text for node in ET.fromstring(drawn(facts)[0].wide).iter(f"{SVG}text")]
     for row in (facts.grids[0].before, *facts.grids[0].rows, facts.grids[0].joint or ()):
         for cell in row:
-            assert f"{cell:.1f}" in said
+            assert f"{cell:.1f}" in text
 
 
 @pytest.mark.parametrize("kind", ["compare"])

@@ -69,8 +69,8 @@ def test_arms_that_differ_are_named() -> None:
 def test_every_report_has_them(format: str) -> None:
     text = render(trained(), format)
     assert "How it was trained" in text or format == "text"
-    for said in ("learning rate", "0.0005", "32 rows", "adamw", "cosine"):
-        assert said in text
+    for words in ("learning rate", "0.0005", "32 rows", "adamw", "cosine"):
+        assert words in text
 
 
 @pytest.mark.parametrize(

@@ -65,9 +65,9 @@ def test_keys_of_earlier_versions_are_read() -> None:
 def test_a_hacked_reward_is_said_in_every_format() -> None:
     assert said_of(with_curves()) == [SAID]
     for form in ("text", "md", "html"):
-        for results, said in ((with_curves(), True), (with_curves(hacked=False), False), (study(), False)):
+        for results, words in ((with_curves(), True), (with_curves(hacked=False), False), (study(), False)):
             text = " ".join(render(results, form, 400).replace("\u2212", "-").replace("\\", "").split())
-            assert (SAID in text) is said, form
+            assert (SAID in text) is words, form
 
 
 def test_one_panel_a_name_and_one_line_an_arm() -> None:
@@ -77,8 +77,8 @@ def test_one_panel_a_name_and_one_line_an_arm() -> None:
     picture = trajectory.figures(facts, record)[0].drawing.wide
     assert picture.count('data-mark="trajectory reward"') == 3
     assert picture.count('data-mark="trajectory new-format"') == 4 * len(facts.arms)
-    for said in ("reward that training saw", "new-format, points", "bits-per-byte:english, bits", ">step<"):
-        assert said in picture
+    for text in ("reward that training saw", "new-format, points", "bits-per-byte:english, bits", ">step<"):
+        assert text in picture
     facts = read(with_curves(hacked=False))
     calm = trajectory.figures(facts, facts.sections["trajectory"])[0].drawing.narrow
     assert "new-format: plain 12.5" in calm
@@ -92,8 +92,8 @@ def test_a_suite_that_is_better_when_lower_worsens() -> None:
         "suite": "bits-per-byte:english",
         "score": {"start": 1.9, "end": 2.5, "delta": 0.6, "low": 0.5, "high": 0.7},
     }
-    (said,) = said_of(results)
-    assert "bits-per-byte:english worsened from 1.900 at step 10 to 2.500 at the end (+0.600 [+0.500, +0.700])" in said
+    (text,) = said_of(results)
+    assert "bits-per-byte:english worsened from 1.900 at step 10 to 2.500 at the end (+0.600 [+0.500, +0.700])" in text
 
 
 @pytest.mark.parametrize("item", [None, {}, {"arms": []}, "x"])

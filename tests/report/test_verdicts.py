@@ -165,8 +165,8 @@ def test_every_report_says_what_its_verdicts_are_about() -> None:
         read(mixed)
     )
     for format in ("text", "md", "html"):
-        said = " ".join(render(mixed, format).split())
-        assert claim_words(read(mixed)) in said
+        text = " ".join(render(mixed, format).split())
+        assert claim_words(read(mixed)) in text
 
 
 @pytest.mark.parametrize("form", ["text", "md", "html"])
@@ -175,9 +175,9 @@ def test_no_interval_in_points_passes_a_hundred(form: str) -> None:
     results = synthetic.study()
     for row in results["comparisons"]:
         row["high" if row["delta"] > 0 else "low"] = math.copysign(1.073, row["delta"])
-    said = render(results, form)
-    assert "107.3" not in said
-    assert "100.0]" in said
+    text = render(results, form)
+    assert "107.3" not in text
+    assert "100.0]" in text
     three = {"mean": 0.9, "low": 0.7, "high": 1.073}
     found = read_frontier({"points": [{"arm": "a", "learned": three, "forgotten": three, "balance": three}]})
     assert found is not None

@@ -77,10 +77,10 @@ def test_listing() -> None:
 
 @given(st.text())
 def test_clean_text_can_be_written_and_drives_nothing(text: str) -> None:
-    said = words.clean(text + "\x1b[31m\ud800\u202e\r")
-    said.encode("utf-8")
-    assert not any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 or char in "\u202a\u202e\u2066" for char in said)
-    assert words.clean(said) == said
+    message = words.clean(text + "\x1b[31m\ud800\u202e\r")
+    message.encode("utf-8")
+    assert not any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 or char in "\u202a\u202e\u2066" for char in message)
+    assert words.clean(message) == message
 
 
 def test_clean_keeps_lines_where_asked() -> None:

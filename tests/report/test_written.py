@@ -70,12 +70,12 @@ def test_every_report_says_in_which_phase_the_memory_was_highest(form: str) -> N
 def test_an_arm_that_learned_gold_alone_is_said_to(form: str) -> None:
     """Its numbers are those of gold answers, and say nothing about the method that it is named after."""
     results = study(shared=True)
-    said = "no own answer was accepted, so gold alone was learned"
-    assert said not in " ".join(render(results, form).split())
+    text = "no own answer was accepted, so gold alone was learned"
+    assert text not in " ".join(render(results, form).split())
     for run in results["arms"][1]["runs"]:
         run["written"] = [written(40, notes={"acceptance rate": 0.0})]
-    assert said in " ".join(render(results, form).split())
-    assert sentence(read(results).arms[1]).startswith(f"{said}; ")
+    assert text in " ".join(render(results, form).split())
+    assert sentence(read(results).arms[1]).startswith(f"{text}; ")
 
 
 @pytest.mark.parametrize("form", ["text", "md", "html"])

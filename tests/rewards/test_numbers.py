@@ -171,15 +171,15 @@ def test_number_reads_floats_exactly(value: float) -> None:
 
 @given(st.times())
 def test_a_time_is_itself_however_it_is_written(time: datetime.time) -> None:
-    said = last_number(f"{time:%H:%M:%S}")
-    assert said is not None
+    words = last_number(f"{time:%H:%M:%S}")
+    assert words is not None
     for text in (f"{time:%I:%M:%S %p}", f"{time.hour}:{time:%M:%S}"):
         meant = last_number(text)
         assert meant is not None
-        assert same(said, meant)
+        assert same(words, meant)
     other = last_number(f"{(time.hour + 1) % 24:02d}:{time:%M:%S}")
     assert other is not None
-    assert not same(said, other)
+    assert not same(words, other)
 
 
 @given(st.integers(), st.integers())

@@ -321,8 +321,8 @@ def test_a_broken_sandbox_and_a_bad_reference_are_missing_not_wrong(sandbox, mon
     path = sandbox.readable[0]
     (found,) = checks.scores("sql", ["select 1"], ["select nothing"], path)
     assert found.reason == "the reference query fails"
-    said = {"output": "", "ended": None, "signal": 0, "report": "12\ntguard OSError: no"}
-    assert checks._rewarded(box.outcome(said, "t")).reason == "the sandbox failed"
+    text = {"output": "", "ended": None, "signal": 0, "report": "12\ntguard OSError: no"}
+    assert checks._rewarded(box.outcome(text, "t")).reason == "the sandbox failed"
     with pytest.raises(UsageError, match="needs a database"):
         checks.scores("sql", ["select 1"], ["select 1"])
 

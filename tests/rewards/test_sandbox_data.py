@@ -122,8 +122,8 @@ def test_code_and_sql_are_suites(problems, chinook, tmp_path):
         "items": [{"id": "tracks", "prompt": "How many tracks?", "answer": "select count(*) from Track"}],
     }
     programs, queries = load_suites([code, sql], tmp_path)
-    said = [problems[0]["canonical_solution"], "    return 0"]
-    answers = [Answer("programs", item.id, text) for item, text in zip(programs.items, said, strict=True)]
+    words = [problems[0]["canonical_solution"], "    return 0"]
+    answers = [Answer("programs", item.id, text) for item, text in zip(programs.items, words, strict=True)]
     assert [one.value for one in score(programs, answers)] == [1.0, 0.0]
     text = "```sql\nSELECT COUNT(TrackId) FROM Track;\n```"
     assert [one.value for one in score(queries, [Answer("queries", "tracks", text)])] == [1.0]

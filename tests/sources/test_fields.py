@@ -21,8 +21,8 @@ LOSSES = ["train", "training", "trainable", "loss", "weight", "loss_weight"]
 @pytest.mark.parametrize("field", LOSSES)
 @pytest.mark.parametrize("value", [False, 0, 0.0])
 def test_the_loss_of_a_message_is_turned_off_in_every_spelling(tmp_path: Path, field: str, value: Any) -> None:
-    said = [MESSAGES[0], {**MESSAGES[1], field: value}, *MESSAGES]
-    _, example = one(tmp_path, {"messages": said})
+    text = [MESSAGES[0], {**MESSAGES[1], field: value}, *MESSAGES]
+    _, example = one(tmp_path, {"messages": text})
     assert example.turns == (U, Turn("assistant", "Yes.", learn=False), U, A)
     shared = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes.", field: value}]
     _, other = one(tmp_path, {"conversations": shared})
@@ -62,10 +62,10 @@ def test_a_weight_of_one_and_a_prompts_loss_turned_off_say_nothing_new(tmp_path:
 
 
 def test_a_prompt_exempt_from_the_loss_has_no_weight_where_prompts_count() -> None:
-    said = turns("system: Be brief.", "user: Sure?", "assistant: Yes.")
-    quiet = (said[0], Turn("user", "Sure?", learn=False), said[2])
+    text = turns("system: Be brief.", "user: Sure?", "assistant: Yes.")
+    quiet = (text[0], Turn("user", "Sure?", learn=False), text[2])
     made = tokenizer("llama3")
-    tokens, plain = (Renderer(made).render(Example("1", "messages", one_)) for one_ in (quiet, said))
+    tokens, plain = (Renderer(made).render(Example("1", "messages", one_)) for one_ in (quiet, text))
     silent = (plain.weight == 1) & (tokens.weight == 0)
     assert made.decode(tokens.ids[silent].tolist()) == "Sure?"
     assert tokens.ids.tolist() == plain.ids.tolist()

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from mnemos.core.errors import DataError, RunError
 from mnemos.core.nouns import Example, Source, Turn
 from mnemos.core.plan import Likelihood, Plan
-from mnemos.sources.generated import Desk, Unwritten, Written, inside, is_written, settle, too_few, written_in
+from mnemos.sources.generated import (
+    GeneratedSource,
+    NotGenerated,
+    SynthesisContext,
+    generated_in,
+    inside,
+    is_generated,
+    materialize,
+    too_few,
+)
 from mnemos.sources.mix import Joined, Mixture, Rows
 from mnemos.sources.read import read
 from mnemos.sources.write import Kept, keep
@@ -22,8 +31,8 @@ from tests import laws
 
 
 @dataclass(frozen=True)
-class Made(Unwritten):
-    """Written, from the rows of another source or of none."""
+class Made(NotGenerated):
+    """GeneratedSource, from the rows of another source or of none."""
 
     name: str
     of: Source | None = None
@@ -31,7 +40,7 @@ class Made(Unwritten):
     def describe(self) -> str:
         return f"made {self.name}"
 
-    def write(self, desk: Desk) -> list[Example]:
+    def write(self, context: SynthesisContext) -> list[Example]:
         raise AssertionError("never called here")
 
 
@@ -46,7 +55,7 @@ def plain(name: str) -> Rows:
     return laws.rows(name, 3)
 
 
-def find(written: Written) -> Source:
+def find(written: GeneratedSource) -> Source:
     return Rows((Example(written.describe(), "text", (Turn("text", "x"),)),), written.describe())
 
 
@@ -72,7 +81,7 @@ values = st.recursive(
 )
 
 
-def by_hand(value: Any, outermost: bool) -> list[Written]:
+def by_hand(value: Any, outermost: bool) -> list[GeneratedSource]:
     """Every written one in a value, by a walk that knows each class of these tests by name."""
     if isinstance(value, Made):
         return [] if value is None else ([] if outermost else by_hand(value.of, outermost)) + [value]
@@ -93,30 +102,30 @@ def by_hand(value: Any, outermost: bool) -> list[Written]:
 @settings(max_examples=60, deadline=None)
 @given(values)
 def test_every_written_one_is_found_once_and_inner_ones_first(value: Any) -> None:
-    found = written_in(value)
+    found = generated_in(value)
     assert len({one.fingerprint for one in found}) == len(found)
     assert {one.fingerprint for one in found} == {one.fingerprint for one in by_hand(value, outermost=False)}
     for place, one in enumerate(found):
-        within = {inner.fingerprint for inner in written_in(one)} - {one.fingerprint}
+        within = {inner.fingerprint for inner in generated_in(one)} - {one.fingerprint}
         assert within <= {earlier.fingerprint for earlier in found[:place]}
 
 
 @settings(max_examples=60, deadline=None)
 @given(values)
 def test_settled_values_hold_rows_where_written_ones_were(value: Any) -> None:
-    asked: list[Written] = []
+    asked: list[GeneratedSource] = []
 
-    def noted(written: Written) -> Source:
+    def noted(written: GeneratedSource) -> Source:
         asked.append(written)
         return find(written)
 
-    out = settle(value, noted)
-    assert written_in(out) == []
+    out = materialize(value, noted)
+    assert generated_in(out) == []
     assert [one.fingerprint for one in asked] == [one.fingerprint for one in by_hand(value, outermost=True)]
     assert type(out) is (Rows if isinstance(value, Made) else type(value))
     if not asked:
         assert out is value
-    assert settle(out, noted) is out
+    assert materialize(out, noted) is out
 
 
 def test_a_plan_is_settled_field_by_field() -> None:
@@ -125,8 +134,8 @@ def test_a_plan_is_settled_field_by_field() -> None:
         examples=Mixture(plain("new"), made, 0.25, 0),
         objective=(Likelihood(), Holder({"memory": Made("memory", made)})),
     )
-    assert [one.describe() for one in written_in(plan)] == ["made old", "made memory"]
-    out = settle(plan, find)
+    assert [one.describe() for one in generated_in(plan)] == ["made old", "made memory"]
+    out = materialize(plan, find)
     assert isinstance(out, Plan)
     assert isinstance(out.examples, Mixture)
     assert [example.id for example in out.examples.old] == ["made old"]
@@ -134,7 +143,7 @@ def test_a_plan_is_settled_field_by_field() -> None:
     assert [example.id for example in out.objective[1].anything["memory"]] == ["made memory"]
     unchanged = {f.name for f in dataclasses.fields(Plan)} - {"examples", "objective"}
     assert all(getattr(out, name) is getattr(plan, name) for name in unchanged)
-    assert settle(laws.base_plan(), find).fingerprint == laws.base_plan().fingerprint
+    assert materialize(laws.base_plan(), find).fingerprint == laws.base_plan().fingerprint
 
 
 def test_an_unwritten_source_says_so_and_has_a_fingerprint_of_its_fields() -> None:
@@ -143,7 +152,7 @@ def test_an_unwritten_source_says_so_and_has_a_fingerprint_of_its_fields() -> No
     assert Made("old").fingerprint == Made("old").fingerprint
     different = [Made("old"), Made("new"), Made("old", plain("a")), Made("old", plain("b"))]
     assert len({one.fingerprint for one in different}) == len(different)
-    assert isinstance(Made("old"), Written)
+    assert isinstance(Made("old"), GeneratedSource)
 
 
 def test_looking_for_written_ones_reads_no_file(tmp_path: Path) -> None:
@@ -151,8 +160,8 @@ def test_looking_for_written_ones_reads_no_file(tmp_path: Path) -> None:
     file.write_text('{"text": "one"}\n')
     source = read(str(file))
     file.unlink()
-    assert written_in(Joined((source, plain("a")))) == []
-    assert not is_written(source)
+    assert generated_in(Joined((source, plain("a")))) == []
+    assert not is_generated(source)
     assert source in list(inside((source,)))
 
 

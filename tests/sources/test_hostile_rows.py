@@ -154,10 +154,10 @@ def test_yaml_items_are_bounded_too(tmp_path: Path) -> None:
         "laughs": (laughs, "alias"),
         "half": ('- {text: "\\ud83d"}', "half|surrogate|character"),
     }
-    for name, (text, said) in cases.items():
+    for name, (text, words) in cases.items():
         path = tmp_path / f"{name}.yaml"
         path.write_text(text)
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=words):
             list(read_rows(path))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Example, Source, Turn
-from mnemos.sources.generated import Desk, Unwritten
+from mnemos.sources.generated import NotGenerated, SynthesisContext
 from mnemos.sources.mix import Joined, Mixture, Rows, refuse_few_old_rows
 
 
@@ -63,23 +63,23 @@ def test_a_mixture_that_needs_more_than_there_is_says_what_is_possible() -> None
 def test_too_few_old_rows_are_known_before_a_mixture_is_read(new: int, first: int, second: int, repeat: bool) -> None:
     inner = Mixture(rows(new), rows(first, "first"), 0.3, 0, repeat)
     outer = Mixture(inner, Joined((rows(second, "second"), rows(1))), 0.4, 1, repeat)
-    said = []
+    text = []
     for look in (lambda: list(outer), lambda: refuse_few_old_rows([(rows(3), outer)])):
         try:
             look()
-            said.append("enough")
+            text.append("enough")
         except DataError as error:
-            said.append(str(error))
-    assert said[0] == said[1]
+            text.append(str(error))
+    assert text[0] == text[1]
 
 
 @dataclass(frozen=True)
-class Later(Unwritten):
+class Later(NotGenerated):
     """Rows that nobody has written yet."""
 
     count: int
 
-    def write(self, desk: Desk) -> list[Example]:
+    def write(self, context: SynthesisContext) -> list[Example]:
         return list(rows(self.count))
 
 

@@ -382,8 +382,8 @@ def test_files_that_are_no_data(tmp_path: Path) -> None:
         (file("list.json", b"[]"), "gives no row|fit no format"),
         (file("cut.json", b'[{"text": "a"}, {"te'), r"cut\.json:1: is not valid JSON"),
     ]
-    for path, said in cases:
-        with pytest.raises(DataError, match=said):
+    for path, text in cases:
+        with pytest.raises(DataError, match=text):
             list(read(path))
 
 

@@ -89,8 +89,8 @@ def rendered(name: str, said: tuple[Turn, ...]) -> Tokens:
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_masks_are_the_hand_written_ones(name: str) -> None:
-    said, expected = EXPECTED[name]
-    assert marked(rendered(name, said), tokenizer(name)) == expected
+    text, expected = EXPECTED[name]
+    assert marked(rendered(name, text), tokenizer(name)) == expected
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -134,7 +134,7 @@ def test_thinking_that_the_template_strips_is_not_learned_and_the_last_is() -> N
 
 
 def test_thinking_across_tool_turns() -> None:
-    said = turns(
+    text = turns(
         "user: Weather?",
         "assistant: <think>\nAsk.\n</think>\n\ncall()",
         "tool: rain",
@@ -142,7 +142,7 @@ def test_thinking_across_tool_turns() -> None:
         "user: Thanks",
         "assistant: <think>\nBe kind.\n</think>\n\nGladly.",
     )
-    assert marked(rendered("qwen3", said), tokenizer("qwen3")) == (
+    assert marked(rendered("qwen3", text), tokenizer("qwen3")) == (
         "<|im_start|>user\nWeather?<|im_end|>\n<|im_start|>assistant\n⟦call()<|im_end|>⟧\n"
         "<|im_start|>tool\nrain<|im_end|>\n<|im_start|>assistant\n⟦It rains.<|im_end|>⟧\n"
         "<|im_start|>user\nThanks<|im_end|>\n<|im_start|>assistant\n"
@@ -151,8 +151,8 @@ def test_thinking_across_tool_turns() -> None:
 
 
 def test_a_turn_exempt_from_the_loss_has_no_weight_and_is_not_output() -> None:
-    said = (CHAT[0], Turn("assistant", "Five.", learn=False), *CHAT[2:])
-    tokens, plain = rendered("llama3", said), rendered("llama3", CHAT)
+    text = (CHAT[0], Turn("assistant", "Five.", learn=False), *CHAT[2:])
+    tokens, plain = rendered("llama3", text), rendered("llama3", CHAT)
     assert tokens.ids.tolist() == plain.ids.tolist()
     exempt = plain.output & ~tokens.output
     made = tokenizer("llama3")
@@ -162,8 +162,8 @@ def test_a_turn_exempt_from_the_loss_has_no_weight_and_is_not_output() -> None:
 
 
 def test_contents_that_repeat_the_template_or_each_other_keep_their_place() -> None:
-    said = turns("user: assistant\n\nFive.", "assistant: Five.", "user: Five.", "assistant: user\n\nFive.")
-    text = marked(rendered("llama3", said), tokenizer("llama3"))
+    words = turns("user: assistant\n\nFive.", "assistant: Five.", "user: Five.", "assistant: user\n\nFive.")
+    text = marked(rendered("llama3", words), tokenizer("llama3"))
     assert text.count("⟦") == 2
     assert "⟦Five.<|eot_id|>⟧" in text
     assert text.endswith("⟦user\n\nFive.<|eot_id|>⟧")
@@ -173,14 +173,14 @@ def test_contents_that_repeat_the_template_or_each_other_keep_their_place() -> N
 def test_special_tokens_spelled_in_contents_are_plain_text(name: str) -> None:
     made, family = tokenizer(name), FAMILIES[name]
     evil = f"a{family.stop}b<|bos|>c"
-    said = (Turn("user", evil), Turn("assistant", evil), Turn("user", "d"), Turn("assistant", "e"))
-    tame = (Turn("user", "x"), Turn("assistant", "x"), *said[2:])
-    tokens, plain = rendered(name, said), rendered(name, tame)
+    text = (Turn("user", evil), Turn("assistant", evil), Turn("user", "d"), Turn("assistant", "e"))
+    tame = (Turn("user", "x"), Turn("assistant", "x"), *text[2:])
+    tokens, plain = rendered(name, text), rendered(name, tame)
     for special in (family.stop, "<|bos|>"):
         number = made.convert_tokens_to_ids(special)
         assert (tokens.ids == number).sum() == (plain.ids == number).sum()
     assert f"{evil}{family.stop}⟧" in marked(tokens, made)
-    prompts = [Renderer(made).prompt_ids(Prompt(turns_[:1])) for turns_ in (said, tame)]
+    prompts = [Renderer(made).prompt_ids(Prompt(turns_[:1])) for turns_ in (text, tame)]
     for special in (family.stop, "<|bos|>"):
         assert len({prompt.count(made.convert_tokens_to_ids(special)) for prompt in prompts}) == 1
 
@@ -226,8 +226,8 @@ def test_a_tokenizer_that_adds_bos_itself_does_not_add_a_second() -> None:
     )
     assert made("x")["input_ids"][0] == bos
     renderer = Renderer(made)
-    for kind, said in (("messages", CHAT), ("text", (Turn("text", "x"),)), ("text", (Turn("text", "<|bos|>x"),))):
-        assert renderer.render(Example("1", kind, said)).ids.tolist().count(bos) == 1  # type: ignore[arg-type]
+    for kind, text in (("messages", CHAT), ("text", (Turn("text", "x"),)), ("text", (Turn("text", "<|bos|>x"),))):
+        assert renderer.render(Example("1", kind, text)).ids.tolist().count(bos) == 1  # type: ignore[arg-type]
     assert renderer.prompt_ids(Prompt(CHAT[:1])).count(bos) == 1
     assert renderer.prompt_ids(Prompt((Turn("prompt", "x"),))).count(bos) == 1
 
@@ -347,9 +347,9 @@ def test_the_template_fingerprint_follows_the_template_and_its_tokens() -> None:
 
 def test_letters_of_several_tokens_and_padded_state_of_the_tokenizer() -> None:
     made = tokenizer("qwen25")
-    said = turns("user: 你好 😀", "assistant: 再见 🏳️‍🌈é")
+    text = turns("user: 你好 😀", "assistant: 再见 🏳️‍🌈é")
     made(["a", "b b b b"], padding=True, truncation=True, max_length=3)
-    assert "<|im_start|>assistant\n⟦再见 🏳️‍🌈é<|im_end|>⟧" in marked(rendered("qwen25", said), made)
+    assert "<|im_start|>assistant\n⟦再见 🏳️‍🌈é<|im_end|>⟧" in marked(rendered("qwen25", text), made)
 
 
 def test_a_tokenizer_that_puts_a_space_before_the_first_word() -> None:
@@ -395,8 +395,8 @@ def test_templates_of_real_models(path: Path) -> None:
     tokens = renderer.render(Example("1", "messages", CHAT))
     learned = re.findall("⟦(.*?)⟧", marked(tokens, made), re.DOTALL)
     assert len(learned) == 2
-    for said, content in zip(learned, ("Five.", "Yes, I am."), strict=True):
-        assert re.search(re.escape(content) + r"(<[^<>]+>)+$", said)
+    for text, content in zip(learned, ("Five.", "Yes, I am."), strict=True):
+        assert re.search(re.escape(content) + r"(<[^<>]+>)+$", text)
     assert int(tokens.ids[tokens.output.nonzero()[0][-1]]) in renderer.stop_ids
     prompt = renderer.prompt_ids(Prompt(CHAT[:1]))
     first = int(tokens.output.nonzero()[0][0])

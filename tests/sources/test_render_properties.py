@@ -74,7 +74,7 @@ def test_every_conversation(name: str, data: Any) -> None:
 
     # What is learned is, turn by turn, the content and what ends it.
     stop = made.convert_tokens_to_ids(family.stop)
-    said = [made.decode(run, clean_up_tokenization_spaces=False) for run in runs(tokens)]
+    text = [made.decode(run, clean_up_tokenization_spaces=False) for run in runs(tokens)]
     expected = []
     for turn in learned:
         lead = family.last_lead if turn is turns[-1] else family.lead
@@ -82,7 +82,7 @@ def test_every_conversation(name: str, data: Any) -> None:
         if name == "qwen3" and turn is turns[-1]:
             content = content.lstrip("\n")
         expected.append(lead + content + family.stop)
-    assert said == expected
+    assert text == expected
     assert all(run[-1] == stop for run in runs(tokens))
     if answers[-1].learn:
         last = int(tokens.output.nonzero()[0][-1])

@@ -128,11 +128,11 @@ def test_keep_learns_what_is_left() -> None:
 def test_refuse_is_the_default_and_names_file_line_and_turn(tmp_path: Path) -> None:
     assert TrainSettings().rewritten_turns == "refuse"
     path = write(tmp_path, [{"messages": [{"role": turn.role, "content": turn.content} for turn in THOUGHT]}])
-    said = (
+    text = (
         r"data\.jsonl:1: example 'data:1', turn 2 \(assistant\): is rewritten by the chat template: 'Five\.' is left"
         r"(.|\n)*train\.rewritten_turns: split"
     )
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=text):
         prepare(plan(read(path)), Renderer(tokenizer("qwen3")))
     with pytest.raises(DataError, match=r"rewritten by the chat template, as 1 more of the row"):
         prepare(plan(read(path)), Renderer(tokenizer("r1")))
@@ -141,25 +141,25 @@ def test_refuse_is_the_default_and_names_file_line_and_turn(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["qwen3", "r1", "llama3", "gemma", "mistral"])
 @pytest.mark.parametrize("rule", ["refuse", "mask", "split", "keep"])
 def test_answers_that_are_only_trimmed_are_no_matter(name: str, rule: Rule) -> None:
-    said = (CHAT[0], Turn("assistant", " Five.\n"), CHAT[2], Turn("assistant", "\nYes, I am. "))
-    rows, counts = learned(name, said, rule)
+    text = (CHAT[0], Turn("assistant", " Five.\n"), CHAT[2], Turn("assistant", "\nYes, I am. "))
+    rows, counts = learned(name, text, rule)
     assert (len(rows), counts) == (1, {})
-    assert rows == [marked(Renderer(tokenizer(name)).render(Example("1", "messages", said)), tokenizer(name))]
+    assert rows == [marked(Renderer(tokenizer(name)).render(Example("1", "messages", text)), tokenizer(name))]
 
 
 def test_white_space_around_a_thought_is_the_templates_own() -> None:
-    said = turns("user: What is 2+3?", "assistant: <think>Two and three.</think>Five.")
-    rows, counts = learned("qwen3", said, "refuse")
+    text = turns("user: What is 2+3?", "assistant: <think>Two and three.</think>Five.")
+    rows, counts = learned("qwen3", text, "refuse")
     assert (rows, counts) == ([QWEN_FIRST], {})
-    rows, _ = learned("r1", said, "split")
+    rows, _ = learned("r1", text, "split")
     assert rows == [R1_FIRST.replace("\n</think>\n\n", "</think>")]
 
 
 def test_a_turn_that_is_not_learned_may_be_rewritten() -> None:
-    said = (THOUGHT[0], Turn("assistant", THOUGHT[1].content, learn=False), *THOUGHT[2:])
-    rows, counts = learned("qwen3", said, "refuse")
+    text = (THOUGHT[0], Turn("assistant", THOUGHT[1].content, learn=False), *THOUGHT[2:])
+    rows, counts = learned("qwen3", text, "refuse")
     assert (rows, counts) == ([QWEN_LAST.format("Five.<|im_end|>")], {})
-    assert learned("r1", said, "split")[0] == [R1_LAST]
+    assert learned("r1", text, "split")[0] == [R1_LAST]
 
 
 def test_a_template_that_changes_words_is_met_too() -> None:
@@ -175,9 +175,9 @@ def test_a_template_that_changes_words_is_met_too() -> None:
 
 def test_special_tokens_in_a_split_answer_are_plain_text() -> None:
     evil = "<|eos|><|User|>"
-    said = (Turn("user", evil), Turn("assistant", f"<think>\n{evil}\n</think>\n\n{evil}"))
+    text = (Turn("user", evil), Turn("assistant", f"<think>\n{evil}\n</think>\n\n{evil}"))
     made = tokenizer("r1")
-    (row,) = as_learned(Renderer(made), Example("1", "messages", said), "split", Counter())
+    (row,) = as_learned(Renderer(made), Example("1", "messages", text), "split", Counter())
     assert marked(row, made) == f"<|bos|><|User|>{evil}<|Assistant|><think>\n⟦{evil}\n</think>\n\n{evil}<|eos|>⟧"
     for name, number in (("<|eos|>", 1), ("<|User|>", 1), ("<|bos|>", 1)):
         assert (row.ids == made.convert_tokens_to_ids(name)).sum() == number
@@ -200,13 +200,13 @@ def test_reasoning_in_a_field_of_its_own(field: str) -> None:
     made = tiny_tokenizer()
     made.chat_template = FIELD
     thought = [frozen({field: text}) for text in ("Two and three.", "Let me see.")]
-    said = (
+    words = (
         CHAT[0],
         Turn("assistant", "Five.", fields=thought[0]),
         CHAT[2],
         Turn("assistant", "Yes.", fields=thought[1]),
     )
-    example = Example("1", "messages", said)
+    example = Example("1", "messages", words)
     with pytest.raises(DataError, match=r"turn 2 \(assistant\): is rewritten by the chat template: 'Five\.' is left"):
         as_learned(Renderer(made), example, "refuse", Counter())
     rows = as_learned(Renderer(made), example, "split", Counter())
@@ -216,7 +216,7 @@ def test_reasoning_in_a_field_of_its_own(field: str) -> None:
         f"{question}Five.<|im_end|>\n<|im_start|>user\nSure?<|im_end|>\n<|im_start|>assistant\n"
         "⟦<think>Let me see.</think>Yes.<|im_end|>⟧\n",
     ]
-    alone = Example("1", "messages", said[:2])
+    alone = Example("1", "messages", words[:2])
     messages = [turn.message() for turn in alone.turns]
     assert Renderer(made).render(alone).ids.tolist() == made.apply_chat_template(messages, return_dict=False)
     never = tiny_tokenizer()

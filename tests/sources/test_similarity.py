@@ -16,16 +16,16 @@ from mnemos.sources import similarity as near
 
 def sentences(count: int, seed: int = 0) -> list[str]:
     """Sentences of 12 words, every second one a slight change of an earlier one."""
-    dice = random.Random(seed)
-    vocabulary = ["".join(dice.choices("abcdefghij", k=dice.randint(3, 8))) for _ in range(300)]
+    rng = random.Random(seed)
+    vocabulary = ["".join(rng.choices("abcdefghij", k=rng.randint(3, 8))) for _ in range(300)]
     made: list[str] = []
     for i in range(count):
         if i % 2 and made:
-            told = dice.choice(made).split()
-            for _ in range(dice.randint(0, 4)):
-                told[dice.randrange(len(told))] = dice.choice(vocabulary)
+            told = rng.choice(made).split()
+            for _ in range(rng.randint(0, 4)):
+                told[rng.randrange(len(told))] = rng.choice(vocabulary)
         else:
-            told = dice.choices(vocabulary, k=12)
+            told = rng.choices(vocabulary, k=12)
         made.append(" ".join(told))
     return made
 
@@ -81,9 +81,9 @@ def test_quotas_are_largest_remainders(sizes: list[int], data: st.DataObject) ->
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 6), st.integers(0, 2**16), st.data())
 def test_nearest_takes_each_clusters_nearest(points: int, clusters: int, seed: int, data: st.DataObject) -> None:
-    dice = np.random.default_rng(seed)
-    at, centres = dice.normal(size=(points, 3)), dice.normal(size=(clusters, 3))
-    labels = dice.integers(0, clusters, points)
+    rng = np.random.default_rng(seed)
+    at, centres = rng.normal(size=(points, 3)), rng.normal(size=(clusters, 3))
+    labels = rng.integers(0, clusters, points)
     count = data.draw(st.integers(0, points))
     chosen = near.nearest(at, labels, centres, count)
     expected = []
@@ -98,10 +98,10 @@ TOPICS = ("river mill bridge water stone", "chess king queen board pawn", "flour
 
 
 def test_a_small_set_spreads_over_the_topics() -> None:
-    dice = random.Random(1)
+    rng = random.Random(1)
     sizes = (60, 30, 10)
     texts = [
-        " ".join(dice.choices(topic.split(), k=8))
+        " ".join(rng.choices(topic.split(), k=8))
         for topic, size in zip(TOPICS, sizes, strict=True)
         for _ in range(size)
     ]

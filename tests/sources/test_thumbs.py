@@ -112,8 +112,8 @@ def test_a_bad_answer_is_no_reference_of_a_reward() -> None:
 def starter(folder: Path, rows: Sequence[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], str]:
     monkeypatch.chdir(folder)
     write(folder, rows)
-    said = list(write_study("data.jsonl", "model", folder / "study.yaml"))
-    return said, (folder / "suites" / "data.jsonl").read_text()
+    text = list(write_study("data.jsonl", "model", folder / "study.yaml"))
+    return text, (folder / "suites" / "data.jsonl").read_text()
 
 
 def test_the_starter_suite_measures_against_good_answers_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,10 +122,10 @@ def test_the_starter_suite_measures_against_good_answers_only(tmp_path: Path, mo
 
     off = {"messages": [MESSAGES[0], {"role": "assistant", "content": "off", "weight": 0}]}
     rows = [*[off] * 10, *[row("good", label=True) for _ in range(10)], *[row("bad", label=False) for _ in range(40)]]
-    said, suite = starter(tmp_path, rows, monkeypatch)
+    text, suite = starter(tmp_path, rows, monkeypatch)
     answers = [json.loads(line)["answer"] for line in suite.splitlines()]
     assert answers == ["good"] * 2
-    assert any("(a thumb down: 40, the last answer's loss is off: 10)" in line for line in said)
+    assert any("(a thumb down: 40, the last answer's loss is off: 10)" in line for line in text)
     kept = list(read(str(tmp_path / "data.train.jsonl")))
     assert Counter(e.label for e in kept) == {True: 8, False: 40, None: 10}
     (tmp_path / "study.yaml").unlink()

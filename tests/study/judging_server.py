@@ -35,9 +35,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        said = reply(body["model"], body["messages"][-1]["content"])
-        choice = {"message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
-        data = json.dumps({"choices": [choice], "usage": {"completion_tokens": len(said.split())}}).encode()
+        text = reply(body["model"], body["messages"][-1]["content"])
+        choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        data = json.dumps({"choices": [choice], "usage": {"completion_tokens": len(text.split())}}).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(data)))
         self.end_headers()

@@ -187,14 +187,14 @@ def test_single_arms_may_train_otherwise(tmp_path: Path, raw: dict[str, Any]) ->
     assert study.train_of("half").learning_rate == 1e-3
     assert study.train_of("half").num_train_epochs == 2
     assert study.train_of("plain") == study.train
-    for wrong, said in (
+    for wrong, text in (
         ({"hlaf": {}}, "half"),
         ({"half": {"learning_rat": 1}}, "learning_rate"),
         ({"half": {"max_steps": "x"}}, "x"),
     ):
         with pytest.raises(UsageError) as caught:
             load_study(write(tmp_path, {**raw, "arm_train": wrong}))
-        assert said in str(caught.value)
+        assert text in str(caught.value)
 
 
 def test_single_arms_may_read_other_rows(tmp_path: Path, raw: dict[str, Any]) -> None:
@@ -204,10 +204,10 @@ def test_single_arms_may_read_other_rows(tmp_path: Path, raw: dict[str, Any]) ->
     task = study.tasks[0]
     assert study.task_of("half", task).data == str(tmp_path / "other.jsonl")
     assert study.task_of("plain", task) == task
-    for wrong, said in (({"hlaf": {}}, "half"), ({"half": {name[:-1]: "other.jsonl"}}, name)):
+    for wrong, text in (({"hlaf": {}}, "half"), ({"half": {name[:-1]: "other.jsonl"}}, name)):
         with pytest.raises(UsageError) as caught:
             load_study(write(tmp_path, {**raw, "arm_data": wrong}))
-        assert said in str(caught.value)
+        assert text in str(caught.value)
 
 
 def test_inline_answers_stay_as_written_through_the_dump(tmp_path: Path, raw: dict[str, Any]) -> None:

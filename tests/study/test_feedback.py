@@ -209,9 +209,9 @@ def test_rounds_of_learning_from_its_own_judgement(tmp_path: Path, copier: Path)
     study = rivers(tmp_path, copier, arms, teach=teach, suites={"old": ["old.yaml"]}, joint=False)
     record = mnemos.run(study, out=tmp_path / "run", quiet=True)
     stages = [tmp_path / "run/arms/self/seed-0" / f"stage-{n}-round-{n + 1}" for n in range(2)]
-    said = [read_jsonl(stage / "written-0" / "journal.jsonl")[0]["answers"] for stage in stages]
-    assert len(said[0]) == len(said[1]) == 48
-    assert said[0] != said[1]
+    text = [read_jsonl(stage / "written-0" / "journal.jsonl")[0]["answers"] for stage in stages]
+    assert len(text[0]) == len(text[1]) == 48
+    assert text[0] != text[1]
     done = [read_json(stage / "written-0" / "done.json")["result"] for stage in stages]
     assert all(one["counts"]["pair"] == one["rows"] > 0 for one in done)
     assert record.results["matrix"]["tasks"] == ["round-1", "round-2"]

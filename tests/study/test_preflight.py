@@ -58,11 +58,11 @@ def _gguf(folder: Path) -> None:
 
 def _row(**changes: Any) -> Callable[[Path], dict[str, Any]]:
     """A tenth row of its own file, so that a second writing of the study leaves it."""
-    said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "<think>Hm.</think>Yes."}]
+    text = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "<think>Hm.</think>Yes."}]
 
     def prepare(folder: Path) -> dict[str, Any]:
-        rows = [{"messages": [said[0], {"role": "assistant", "content": "Yes."}]}] * 9
-        write_jsonl(folder / "rows.jsonl", [*rows, {"messages": said, **changes}])
+        rows = [{"messages": [text[0], {"role": "assistant", "content": "Yes."}]}] * 9
+        write_jsonl(folder / "rows.jsonl", [*rows, {"messages": text, **changes}])
         tokenizer = AutoTokenizer.from_pretrained(folder / "model")
         tokenizer.chat_template = tokenizer.chat_template.replace("m['content']", "m['content'].split('</think>')[-1]")
         tokenizer.save_pretrained(folder / "model")
@@ -102,14 +102,14 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[Path], Any] | None, str]] = {
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("look", ["dry run", "run"])
 def test_it_is_known_before_anything_is_measured(tmp_path: Path, case: str, look: str) -> None:
-    changes, prepare, said = CASES[case]
+    changes, prepare, text = CASES[case]
     study = make_study(tmp_path, **changes)
     if prepare is not None:
         more = prepare(tmp_path)
         if more:
             study.write_text(json.dumps({**read_yaml(study), **changes, **more}))
     looks = {"dry run": plan_lines, "run": lambda path: mnemos.run(path, out=tmp_path / "run", quiet=True)}
-    with pytest.raises(MnemosError, match=said) as caught:
+    with pytest.raises(MnemosError, match=text) as caught:
         looks[look](study)  # type: ignore[operator]
     assert caught.value.bound
     assert not (tmp_path / "run" / "steps").exists()

@@ -22,8 +22,8 @@ def test_piped_a_step_is_named_when_it_begins_and_when_it_ends(
     study = make_study(tmp_path, arms={}, train={"learning_rate": 1e-3, "max_steps": 2})
     capfd.readouterr()
     mnemos.run(study, out=tmp_path / "run")
-    said = capfd.readouterr()
-    lines = [re.sub(r"\d+\.\d s.*", "S", line) for line in said.err.splitlines()]
+    text = capfd.readouterr()
+    lines = [re.sub(r"\d+\.\d s.*", "S", line) for line in text.err.splitlines()]
     assert lines == [
         "[0/3] before: measure …",
         "[1/3] before: measure  S",
@@ -32,7 +32,7 @@ def test_piped_a_step_is_named_when_it_begins_and_when_it_ends(
         "[2/3] plain, seed 0: measure …",
         "[3/3] plain, seed 0: measure  S",
     ], "and nothing of the libraries underneath"
-    assert said.out == ""
+    assert text.out == ""
 
 
 def test_piped_a_long_step_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

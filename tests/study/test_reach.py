@@ -125,8 +125,8 @@ def test_an_override_that_reaches_some_arms_says_which_it_does_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = study(tmp_path, arms={"lora": ARMS["lora"]})
-    said = "note    --set train.learning_rate does not reach arm lora: lora.learning_rate = 0.001 of arm lora stands"
-    assert any(line.startswith(said) for line in plan_lines(file, {"train.learning_rate": 1e-2}))
+    text = "note    --set train.learning_rate does not reach arm lora: lora.learning_rate = 0.001 of arm lora stands"
+    assert any(line.startswith(text) for line in plan_lines(file, {"train.learning_rate": 1e-2}))
     assert not any(line.startswith("note") for line in plan_lines(file, {"train.max_steps": 1, "train.save_steps": 9}))
 
 

@@ -69,8 +69,8 @@ def test_lamol_writes_rows_of_the_first_task_and_rehearses_them(tmp_path: Path) 
     assert (counts["origin new, as text"], counts["origin replay, as text"]) == (24, 4)
     rows = kept_rows(tmp_path / "run")
     assert len(rows) == 4
-    said = [(row["messages"][0]["content"], row["messages"][-1]["content"]) for row in rows]
-    assert sum(question.startswith("Say") and answer.endswith("is") for question, answer in said) >= 2, said
+    text = [(row["messages"][0]["content"], row["messages"][-1]["content"]) for row in rows]
+    assert sum(question.startswith("Say") and answer.endswith("is") for question, answer in text) >= 2, text
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "steps").glob("*/done.json")}
     mnemos.run(study, out=tmp_path / "run", quiet=True)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps

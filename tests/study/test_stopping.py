@@ -72,10 +72,10 @@ def test_stopped_with_a_word_and_nothing_left(
         os.killpg(process.pid, sent)
     else:
         process.send_signal(sent)
-    _, said = process.communicate(timeout=120)
+    _, text = process.communicate(timeout=120)
     assert process.returncode == code
-    assert "mnemos: stopped; the same command continues where it was" in said
-    assert "Traceback" not in said
+    assert "mnemos: stopped; the same command continues where it was" in text
+    assert "Traceback" not in text
     # The parent has waited for its workers: they are gone when it is.
     assert not [child for child in children if _works(child)]
     _, alive = psutil.wait_procs(children, timeout=10)
@@ -108,9 +108,9 @@ def test_a_command_that_starts_no_run_is_stopped_with_a_word_too(sent: signal.Si
     assert process.stdout is not None
     assert process.stdout.readline() == "at work\n"
     process.send_signal(sent)
-    _, said = process.communicate(timeout=60)
+    _, words = process.communicate(timeout=60)
     assert process.returncode == code
-    assert said.strip() == "mnemos: stopped; the same command continues where it was"
+    assert words.strip() == "mnemos: stopped; the same command continues where it was"
 
 
 def test_sigterm_is_an_interrupt_only_within_a_run() -> None:

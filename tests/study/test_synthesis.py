@@ -34,8 +34,8 @@ class Scripted:
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         self._called("generate", len(prompts), decoding.seed)
-        said = [f"{prompt.turns[0].content} by {decoding.seed}" for prompt in prompts]
-        return [Generation(text, tuple(range(len(text) % 5)), len(text) % 2 == 0) for text in said]
+        words = [f"{prompt.turns[0].content} by {decoding.seed}" for prompt in prompts]
+        return [Generation(text, tuple(range(len(text) % 5)), len(text) % 2 == 0) for text in words]
 
     def choose(self, contexts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[OptionScore]]:
         self._called("choose", len(contexts))

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from mnemos.core.method import REGISTRY, method
 from mnemos.core.nouns import Decoding, Example, Prompt, Source, Turn
 from mnemos.core.plan import ModelHandle, Plan
-from mnemos.sources.generated import Desk, Unwritten
+from mnemos.sources.generated import NotGenerated, SynthesisContext
 from mnemos.sources.mix import Mixture
 
 
 @dataclass(frozen=True)
-class Continued(Unwritten):
+class Continued(NotGenerated):
     """What a model says to the questions of `asked`, `times` over."""
 
     author: ModelHandle
@@ -24,19 +24,19 @@ class Continued(Unwritten):
     def describe(self) -> str:
         return f"{self.times} answers to each question"
 
-    def write(self, desk: Desk) -> list[Example]:
-        rows, out = desk.rows(self.asked), []
+    def write(self, context: SynthesisContext) -> list[Example]:
+        rows, out = context.rows(self.asked), []
         decoding = Decoding(max_new_tokens=8, temperature=1.0, seed=1)
         for turn in range(self.times):
-            answers = desk.model(self.author).generate([Prompt(row.turns[:1]) for row in rows], decoding)
+            answers = context.model(self.author).generate([Prompt(row.turns[:1]) for row in rows], decoding)
             for row, answer in zip(rows, answers, strict=True):
                 if not answer.text.strip():
-                    desk.count("empty")
+                    context.count("empty")
                     continue
-                desk.count("kept")
-                said = (*row.turns[:1], Turn("assistant", answer.text))
-                out.append(dataclasses.replace(row, id=f"{row.id}/{turn}", turns=said))
-        desk.note("answers a question", len(out) / len(rows))
+                context.count("kept")
+                text = (*row.turns[:1], Turn("assistant", answer.text))
+                out.append(dataclasses.replace(row, id=f"{row.id}/{turn}", turns=text))
+        context.note("answers a question", len(out) / len(rows))
         return out
 
 

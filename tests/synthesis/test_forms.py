@@ -19,7 +19,7 @@ WORDS = st.text("ab_:\n é河", min_size=1, max_size=12).filter(lambda text: tex
 
 
 def chat(*turns: tuple[str, str]) -> Example:
-    return Example("x", "messages", tuple(Turn(role, said) for role, said in turns), origin="replay")
+    return Example("x", "messages", tuple(Turn(role, text) for role, text in turns), origin="replay")
 
 
 @given(st.lists(st.tuples(st.sampled_from(["user", "tool"]), WORDS), max_size=3), WORDS, WORDS, st.booleans())

@@ -12,13 +12,13 @@ from mnemos.core.errors import DataError
 from mnemos.core.nouns import Example, Turn
 from mnemos.synthesis.writers import Tally, answered, fill, share_out, sure
 from tests.laws import Handle, rows
-from tests.methods.contexts import FakeDesk, Scripted, cut
+from tests.methods.contexts import FakeContext, Scripted, cut
 
 MODEL = Handle("m")
 
 
-def desk(**script: object) -> tuple[FakeDesk, Tally]:
-    made = FakeDesk({"m": Scripted(**script)})  # type: ignore[arg-type]
+def desk(**script: object) -> tuple[FakeContext, Tally]:
+    made = FakeContext({"m": Scripted(**script)})  # type: ignore[arg-type]
     return made, Tally(made)
 
 
@@ -41,8 +41,8 @@ def test_fill_improves_in_order_and_no_more_than_it_needs(count: int, wanted: in
 
 
 def test_answers_are_written_anew_and_bad_ones_counted() -> None:
-    said = {"q 0?": "Zero.", "q 1?": cut("On"), "q 2?": "  ", "q 3?": "a b c d a b c d"}
-    made, tally = desk(say=lambda prompt, _: said[prompt.turns[-1].content])
+    words = {"q 0?": "Zero.", "q 1?": cut("On"), "q 2?": "  ", "q 3?": "a b c d a b c d"}
+    made, tally = desk(say=lambda prompt, _: words[prompt.turns[-1].content])
     text = Example("t", "text", (Turn("text", "A river."),))
     out = answered(tally, MODEL, [*rows("q", 4), text], 99, repetition=0.1)
     assert [row.turns[-1].content for row in out] == ["Zero.", "A river."]

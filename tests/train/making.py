@@ -13,7 +13,7 @@ import numpy as np
 from mnemos.core.nouns import Example, Prompt, Tokens, Turn
 from mnemos.core.plan import Likelihood, ModelHandle, Plan
 from mnemos.core.reward import Rewarded, missing
-from mnemos.core.rollouts import OwnAnswers
+from mnemos.core.rollouts import Rollouts
 from mnemos.core.settings import TrainSettings
 from mnemos.methods.draw.credit import Generalised
 from mnemos.methods.draw.policy import ClippedPolicy, TaughtLikelihood, ValueLoss
@@ -143,7 +143,7 @@ class Spelled:
 
 
 PPO: dict[str, Any] = {
-    "draw": OwnAnswers(5, 1.0, 1, 2, Spelled(), Generalised(0.1, 1.0, 0.95, True)),
+    "draw": Rollouts(5, 1.0, 1, 2, Spelled(), Generalised(0.1, 1.0, 0.95, True)),
     "objective": (ClippedPolicy((0.2, 0.2), "token"), ValueLoss(0.5, 0.2), TaughtLikelihood()),
     "weigh": (),
 }

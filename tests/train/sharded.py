@@ -24,7 +24,7 @@ from transformers import TrainerCallback
 
 from mnemos.core.errors import UsageError
 from mnemos.core.plan import Likelihood, Plan, SelfTaught
-from mnemos.core.rollouts import OwnAnswers
+from mnemos.core.rollouts import Rollouts
 from mnemos.methods.draw.credit import GroupNormalised
 from mnemos.methods.draw.on_policy import JensenShannon, TeacherDivergence
 from mnemos.methods.draw.policy import ClippedPolicy, SampledKL, TaughtLikelihood
@@ -36,7 +36,7 @@ from tests.train.making import PPO, Lora, Spelled
 from tests.train.together import KINDS, together
 
 GRPO: dict[str, Any] = {
-    "draw": OwnAnswers(5, 1.0, 2, 2, Spelled(), GroupNormalised("group"), "answer", keeps_before=True),
+    "draw": Rollouts(5, 1.0, 2, 2, Spelled(), GroupNormalised("group"), "answer", keeps_before=True),
     "objective": (ClippedPolicy((0.2, 0.2), "token"), SampledKL(0.1), TaughtLikelihood()),
     "weigh": (),
     "per_device_train_batch_size": 8,
@@ -54,7 +54,7 @@ CUT: dict[str, dict[str, Any]] = {
     "tied": {},
     "grpo": GRPO,
     "grpo_lora": {**GRPO, "trainable": Lora()},
-    "distilled": {**GRPO, "draw": OwnAnswers(5, 1.0)},
+    "distilled": {**GRPO, "draw": Rollouts(5, 1.0)},
 }
 """What is trained in pieces, by one process the same."""
 
@@ -180,12 +180,12 @@ def _main(model: Path, out: Path) -> None:
     torch.set_num_threads(1)
     with on_processors():
         found = {kind: _trained(model, kind, out / kind) for kind in CUT}
-        said = {kind: _refused(model, changes, out / kind) for kind, changes in REFUSED.items()}
+        text = {kind: _refused(model, changes, out / kind) for kind, changes in REFUSED.items()}
         look = Look(False)
         train(planned(model, "plain", 2), out / "after", quiet=True, callbacks=[look])
     if torch.distributed.get_rank() == 0:
         (out / "found.json").write_text(
-            json.dumps({"trained": found, "refused": said, "after": [look.held, look.whole]})
+            json.dumps({"trained": found, "refused": text, "after": [look.held, look.whole]})
         )
     torch.distributed.destroy_process_group()
 

@@ -15,7 +15,7 @@ import pytest
 from mnemos.core.nouns import Example, Prompt, Turn
 from mnemos.core.plan import Plan
 from mnemos.core.reward import Rewarded
-from mnemos.core.rollouts import OwnAnswers
+from mnemos.core.rollouts import Rollouts
 from mnemos.methods.draw.credit import Generalised, GroupNormalised, LeaveOneOut, RunningMean
 from mnemos.methods.draw.policy import ClippedPolicy, TaughtLikelihood, ValueLoss
 from mnemos.train.likelihood import train
@@ -65,7 +65,7 @@ def bandit(model: Path, kind: str, seed: int) -> Plan:
     given = plan(
         model,
         examples=Few((prompt,), "bandit"),
-        draw=OwnAnswers(1, 1.0, SAMPLES, reward=Bandit(), **WAYS[kind]),
+        draw=Rollouts(1, 1.0, SAMPLES, reward=Bandit(), **WAYS[kind]),
         objective=(*terms, ValueLoss(0.1, 0.2)) if kind == "ppo" else terms,
         weigh=(),
         per_device_train_batch_size=SAMPLES,

@@ -251,8 +251,8 @@ def test_data_seed_changes_the_order_only(llama: Path, tmp_path: Path) -> None:
 
 def test_quiet_says_nothing(llama: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     train(plan(llama, num_train_epochs=1), tmp_path, quiet=True)
-    said = capfd.readouterr()
-    assert (said.out, said.err) == ("", "")
+    text = capfd.readouterr()
+    assert (text.out, text.err) == ("", "")
 
 
 def test_trackers_see_the_losses(llama: Path, tmp_path: Path) -> None:

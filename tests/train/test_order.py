@@ -21,7 +21,7 @@ from tests.train.making import plan, weights
 
 def rows(name: str, count: int) -> Rows:
     made = [(f"{name} {i}", " yes" * (1 + i % 5)) for i in range(count)]
-    turns = [(Turn("prompt", asked), Turn("completion", said)) for asked, said in made]
+    turns = [(Turn("prompt", asked), Turn("completion", text)) for asked, text in made]
     return Rows(tuple(Example(f"{name}{i}", "completion", pair) for i, pair in enumerate(turns)), name)
 
 

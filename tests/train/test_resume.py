@@ -15,7 +15,7 @@ import torch
 
 from mnemos.core.plan import Likelihood
 from mnemos.methods.gradient.projection import AveragedMemory
-from mnemos.methods.objective.ewc import Elastic
+from mnemos.methods.objective.ewc import EWCPenalty
 from mnemos.train.likelihood import TrainResult, train
 from mnemos.train.resume import Mark, clear, latest, write_mark
 from tests.train.making import Lora, Unlearn, plan, texts, weights
@@ -96,9 +96,9 @@ def test_interrupted_says_where_and_continues(
     """Before the first save, right after it, at a pass's first micro-batch, and after two saves."""
     with pytest.raises(KeyboardInterrupt):
         train(stalling(llama, False, Stall(call, _stop)), tmp_path / "broken")
-    said = capsys.readouterr().err
-    assert "stopped at step" in said
-    assert ("continues from step" in said) == (call > 6)
+    text = capsys.readouterr().err
+    assert "stopped at step" in text
+    assert ("continues from step" in text) == (call > 6)
     continued = train(stalling(llama, False, Stall()), tmp_path / "broken", quiet=True)
     assert continued.losses == unbroken.losses
     assert _same(continued, unbroken)
@@ -127,9 +127,9 @@ def test_the_start_of_the_stage_survives_a_stop(llama: Path, tmp_path: Path, unb
 
 CONTINUED: dict[str, dict[str, Any]] = {
     "a_gem": {"gradient": (AveragedMemory(texts(5), 3, 1),), "weigh": (Unlearn(),)},
-    "ewc": {"objective": (Likelihood(), Elastic(100.0, texts(5), 4, "empirical", 1))},
+    "ewc": {"objective": (Likelihood(), EWCPenalty(100.0, texts(5), 4, "empirical", 1))},
     "a_gem-lora": {"gradient": (AveragedMemory(texts(5), 3, 1),), "weigh": (Unlearn(),), "trainable": Lora()},
-    "ewc-lora": {"objective": (Likelihood(), Elastic(100.0, texts(5), 9, "model", 1)), "trainable": Lora()},
+    "ewc-lora": {"objective": (Likelihood(), EWCPenalty(100.0, texts(5), 9, "model", 1)), "trainable": Lora()},
 }
 
 

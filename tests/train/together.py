@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mnemos.core.plan import Likelihood, Plan, PreferencePairs, SelfTaught, Thumbs
-from mnemos.core.rollouts import OwnAnswers
+from mnemos.core.plan import BinaryFeedback, Likelihood, Plan, PreferencePairs, SelfTaught
+from mnemos.core.rollouts import Rollouts
 from mnemos.methods.draw.credit import LeaveOneOut
 from mnemos.methods.draw.on_policy import TeacherDivergence
 from mnemos.methods.draw.policy import ClippedPolicy, TaughtLikelihood
 from mnemos.methods.gradient.projection import AveragedMemory
-from mnemos.methods.objective.answers import PairLoss, PartLikelihood, ThumbLoss
-from mnemos.methods.objective.ewc import Elastic
+from mnemos.methods.objective.answers import BinaryFeedbackLoss, PairLoss, PartLikelihood
+from mnemos.methods.objective.ewc import EWCPenalty
 from tests.train.making import (
     PPO,
     Few,
@@ -57,20 +57,20 @@ KINDS: dict[str, dict[str, Any]] = {
         "weigh": (),
     },
     "kto": {
-        "draw": Thumbs(mismatched=True),
-        "objective": (ThumbLoss("kto", 0.5, 1.0, 1.0), PartLikelihood("", 1.0)),
+        "draw": BinaryFeedback(mismatched=True),
+        "objective": (BinaryFeedbackLoss("kto", 0.5, 1.0, 1.0), PartLikelihood("", 1.0)),
         "examples": Few((*thumbs(9).examples, *texts(2).examples), "thumbs"),
         "weigh": (),
     },
     "rloo": {
-        "draw": OwnAnswers(5, 1.0, 2, 1, Spelled(), LeaveOneOut(0.1), "answer"),
+        "draw": Rollouts(5, 1.0, 2, 1, Spelled(), LeaveOneOut(0.1), "answer"),
         "objective": (ClippedPolicy((0.2, 0.2), "answer"), TaughtLikelihood()),
         "weigh": (),
         "per_device_train_batch_size": 8,
         "learning_rate": 1e-3,
     },
     "ppo": {**PPO, "max_steps": 6, "learning_rate": 1e-3},
-    "ewc": {"objective": (Likelihood(), Elastic(10.0, texts(5), 4, "model", 1))},
+    "ewc": {"objective": (Likelihood(), EWCPenalty(10.0, texts(5), 4, "model", 1))},
 }
 
 

@@ -169,10 +169,10 @@ def test_operators_print_back(text: str) -> None:
     try:
         combination = parse(text)
     except UsageError as error:
-        said = error.bound
+        words = error.bound
         combination = None
     if combination is None:  # products of schedules are the only thing that these can get wrong
-        assert "two schedules" in said or "points" in said
+        assert "two schedules" in words or "points" in words
         return
     assert parse(str(combination)) == combination
     assert set(combination.names) <= set(names_in(text))

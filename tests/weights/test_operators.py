@@ -172,9 +172,9 @@ def test_equal_sizes_at_the_threshold_are_all_kept_unless_exact() -> None:
 @pytest.mark.parametrize(("smallest", "largest"), [(0.5, 0.1), (0.85, 0.01), (0.0, 0.3), (0.3, 0.0), (0.6, 0.4)])
 def test_exact_breadcrumbs_drops_as_many_as_it_was_asked_to(smallest: float, largest: float) -> None:
     base, a = bf16(*arrays(1, 2, scale=0.01))
-    said = f"breadcrumbs(base, a, smallest={smallest}, largest={largest}, exact=1)"
+    text = f"breadcrumbs(base, a, smallest={smallest}, largest={largest}, exact=1)"
     top, keep = math.floor(largest * base.size), base.size - math.floor(smallest * base.size)
-    np.testing.assert_array_equal(evaluate(said, base=base, a=a) - base, exactly(a - base, top, keep))
+    np.testing.assert_array_equal(evaluate(text, base=base, a=a) - base, exactly(a - base, top, keep))
 
 
 @pytest.mark.parametrize("density", [0.1, 0.25, 0.5])

@@ -1,6 +1,6 @@
 """From rewards to advantages: how much better than expected an answer, or a token of it, was.
 
-Values of `core.rollouts.OwnAnswers.credit`; numpy only, over all answers of a drawing at once.
+Values of `core.rollouts.Rollouts.credit`; numpy only, over all answers of a drawing at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mnemos.core.rollouts import Credited, Drawing, Floats
+from mnemos.core.rollouts import Advantages, Floats, RolloutBatch
 
 EPSILON = 1e-4
 """Added to a standard deviation before dividing by it, as in TRL."""
@@ -23,7 +23,7 @@ def _spread(values: Floats, lengths: npt.NDArray[np.int64]) -> list[Floats]:
     return [np.full(length, value) for value, length in zip(np.nan_to_num(values), lengths, strict=True)]
 
 
-def _paid(drawing: Drawing, beta: float) -> Floats:
+def _paid(drawing: RolloutBatch, beta: float) -> Floats:
     """Rewards minus beta times the sequence's summed ln p(now) - ln p(before) (the k1 estimate)."""
     if beta == 0:
         return drawing.rewards
@@ -47,7 +47,7 @@ class GroupNormalised:
         """Nothing."""
         return frozenset()
 
-    def __call__(self, drawing: Drawing) -> Credited:
+    def __call__(self, drawing: RolloutBatch) -> Advantages:
         """See the class; an answer alone in its group gets 0."""
         out = np.zeros(len(drawing.rewards))
         everyone = _deviation(drawing.rewards[~np.isnan(drawing.rewards)])
@@ -55,14 +55,14 @@ class GroupNormalised:
             rewards = drawing.rewards[members]
             divisor = {"group": _deviation(rewards) + EPSILON, "batch": everyone + EPSILON, "none": 1.0}[self.scale]
             out[members] = (rewards - rewards.mean()) / divisor
-        return Credited(_spread(out, drawing.lengths))
+        return Advantages(_spread(out, drawing.lengths))
 
 
 def _deviation(values: Floats) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
-def _groups(drawing: Drawing) -> list[npt.NDArray[np.int64]]:
+def _groups(drawing: RolloutBatch) -> list[npt.NDArray[np.int64]]:
     """Places of the answers to each prompt, without those whose reward is missing."""
     there = ~np.isnan(drawing.rewards)
     return [np.flatnonzero((drawing.groups == group) & there) for group in np.unique(drawing.groups[there])]
@@ -80,14 +80,14 @@ class LeaveOneOut:
         """The model before's log-probabilities, with beta > 0."""
         return _asks(self.beta)
 
-    def __call__(self, drawing: Drawing) -> Credited:
+    def __call__(self, drawing: RolloutBatch) -> Advantages:
         """See the class; an answer alone in its group gets 0."""
         paid, out = _paid(drawing, self.beta), np.zeros(len(drawing.rewards))
         for members in _groups(drawing):
             if len(members) > 1:
                 mine = paid[members]
                 out[members] = mine - (mine.sum() - mine) / (len(members) - 1)
-        return Credited(_spread(out, drawing.lengths))
+        return Advantages(_spread(out, drawing.lengths))
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,14 @@ class RunningMean:
         """The model before's log-probabilities, with beta > 0."""
         return _asks(self.beta)
 
-    def __call__(self, drawing: Drawing) -> Credited:
+    def __call__(self, drawing: RolloutBatch) -> Advantages:
         """See the class."""
         mean, number = drawing.past
         there = drawing.rewards[~np.isnan(drawing.rewards)]
         if number == 0:
             mean = float(there.mean()) if len(there) else 0.0
         expected = mean if self.baseline == "running" else 0.0
-        return Credited(_spread(_paid(drawing, self.beta) - expected, drawing.lengths))
+        return Advantages(_spread(_paid(drawing, self.beta) - expected, drawing.lengths))
 
 
 @dataclass(frozen=True)
@@ -132,14 +132,14 @@ class Generalised:
         """The value head, and the model before's log-probabilities."""
         return frozenset({"values"}) | _asks(self.beta)
 
-    def __call__(self, drawing: Drawing) -> Credited:
+    def __call__(self, drawing: RolloutBatch) -> Advantages:
         """See the class; an answer whose reward is missing gets 0 and keeps its values as returns."""
         there = ~np.isnan(drawing.rewards)
         raw = [self._answer(drawing, i) if there[i] else np.zeros(n) for i, n in enumerate(drawing.lengths)]
         returns = [advantage + values for advantage, values in zip(raw, drawing.values, strict=True)]
-        return Credited(self._whitened(raw, there) if self.whiten else raw, returns)
+        return Advantages(self._whitened(raw, there) if self.whiten else raw, returns)
 
-    def _answer(self, drawing: Drawing, i: int) -> Floats:
+    def _answer(self, drawing: RolloutBatch, i: int) -> Floats:
         values, length = drawing.values[i], int(drawing.lengths[i])
         rewards = -self.beta * (drawing.now[i] - drawing.before[i]) if self.beta else np.zeros(length)
         out, trace = np.zeros(length), 0.0

@@ -11,9 +11,9 @@ from pydantic import Field
 from mnemos.core.errors import UsageError
 from mnemos.core.method import method
 from mnemos.core.plan import Likelihood, ModelHandle, Plan, SelfTaught, StepView, TeacherForcing
-from mnemos.core.rollouts import OwnAnswers
+from mnemos.core.rollouts import Rollouts
 from mnemos.core.settings import ModelRef
-from mnemos.methods.draw.policy import on_own_answers, own
+from mnemos.methods.draw.policy import on_rollouts, own
 from mnemos.methods.objective.divergence import Direction, divergence
 
 if TYPE_CHECKING:
@@ -179,5 +179,5 @@ def distillation(
         )
     from mnemos.models.load import handle
 
-    draw = OwnAnswers(max_new_tokens, temperature, num_generations)
-    return on_own_answers(plan, "distillation", draw, JensenShannon(handle(teacher), beta, temperature))
+    draw = Rollouts(max_new_tokens, temperature, num_generations)
+    return on_rollouts(plan, "distillation", draw, JensenShannon(handle(teacher), beta, temperature))

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from mnemos.core.errors import UsageError
 from mnemos.core.method import method
 from mnemos.core.plan import Likelihood, Plan, StepView, TeacherForcing, Term
-from mnemos.core.rollouts import Credit, DrawnView, OwnAnswers
+from mnemos.core.rollouts import AdvantageEstimator, Rollouts, RolloutView
 from mnemos.methods.draw.credit import Generalised, GroupNormalised, LeaveOneOut, RunningMean
 from mnemos.rewards.by_name import RewardSettings, make
 
@@ -26,7 +26,7 @@ Steps = Annotated[int, Field(ge=1, le=1_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-def own(view: StepView) -> DrawnView:
+def own(view: StepView) -> RolloutView:
     """The drawn answers of a view; a defect of the trainer where there are none."""
     assert view.rollouts is not None
     return view.rollouts
@@ -120,7 +120,7 @@ class ValueLoss:
         return self.coefficient * (each * view.weight * drawn.drawn).sum() / view.normaliser
 
 
-def on_own_answers(plan: Plan, name: str, draw: OwnAnswers, *terms: Term) -> Plan:
+def on_rollouts(plan: Plan, name: str, draw: Rollouts, *terms: Term) -> Plan:
     """The plan with `draw`, and `terms` in the place of the likelihood, which stays for rehearsed rows.
 
     Raises UsageError where another method has said who writes answers or how they are learned.
@@ -155,9 +155,9 @@ class RolloutSettings(BaseModel):
     patience: Steps = 20
     max_missing: Share = 0.5
 
-    def rewarded(self, plan: Plan, credit: Credit, **given: Any) -> OwnAnswers:
+    def rewarded(self, plan: Plan, credit: AdvantageEstimator, **given: Any) -> Rollouts:
         """The draw with these settings; given: what the method adds."""
-        return OwnAnswers(
+        return Rollouts(
             self.max_new_tokens,
             self.temperature,
             reward=make(self.reward, plan.before),
@@ -209,7 +209,7 @@ def reinforce(
         num_generations=num_generations,
         per="answer",
     )
-    return on_own_answers(plan, "reinforce", draw, ClippedPolicy(None, "answer"))
+    return on_rollouts(plan, "reinforce", draw, ClippedPolicy(None, "answer"))
 
 
 @method(paper="arXiv:2402.14740", changes={"draw", "objective"}, off={"max_new_tokens": 0}, example=EXAMPLE)
@@ -252,7 +252,7 @@ def rloo(
         num_iterations=num_iterations,
         per="answer",
     )
-    return on_own_answers(plan, "rloo", draw, ClippedPolicy((epsilon, epsilon), "answer"))
+    return on_rollouts(plan, "rloo", draw, ClippedPolicy((epsilon, epsilon), "answer"))
 
 
 @method(paper="arXiv:2402.03300", changes={"draw", "objective"}, off={"max_new_tokens": 0}, example=EXAMPLE)
@@ -308,7 +308,7 @@ def grpo(
         keeps_before=beta > 0,
     )
     terms: tuple[Term, ...] = (ClippedPolicy((epsilon, epsilon if epsilon_high is None else epsilon_high), "token"),)
-    return on_own_answers(plan, "grpo", draw, *terms, *((SampledKL(beta),) if beta else ()))
+    return on_rollouts(plan, "grpo", draw, *terms, *((SampledKL(beta),) if beta else ()))
 
 
 @method(paper="arXiv:2203.02155", changes={"draw", "objective"}, off={"max_new_tokens": 0}, example=EXAMPLE)
@@ -361,4 +361,4 @@ def ppo(
         num_iterations=num_iterations,
     )
     terms = (ClippedPolicy((epsilon, epsilon), "token"), ValueLoss(value_coefficient, value_clip))
-    return on_own_answers(plan, "ppo", draw, *terms)
+    return on_rollouts(plan, "ppo", draw, *terms)

@@ -12,22 +12,22 @@ from mnemos.core.method import method
 from mnemos.core.plan import (
     CHOSEN,
     ORDINARY,
+    BinaryFeedback,
     Likelihood,
     ModelHandle,
     Plan,
     PreferencePairs,
     TeacherForcing,
     Term,
-    Thumbs,
 )
 from mnemos.core.settings import ModelRef
 from mnemos.methods.objective.answers import (
     SMOOTHED,
+    BinaryFeedbackLoss,
     OddsLoss,
     PairLoss,
     PartLikelihood,
     SimpleLoss,
-    ThumbLoss,
 )
 
 PairLossType = Literal[
@@ -171,8 +171,8 @@ def kto(
     """
     if beta == 0:
         return plan
-    terms = (ThumbLoss(loss, beta, desirable_weight, undesirable_weight),)
-    draw = Thumbs(loss == "kto", _reference("kto", reference_model))
+    terms = (BinaryFeedbackLoss(loss, beta, desirable_weight, undesirable_weight),)
+    draw = BinaryFeedback(loss == "kto", _reference("kto", reference_model))
     return _learning(plan, "kto", draw, terms, ordinary)
 
 

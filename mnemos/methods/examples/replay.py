@@ -141,8 +141,8 @@ def mixture(new: Source, old: Sequence[Source], share: float, seed: int, **more:
     When i of k sources are in, the set is 1 - (k - i) * lot of the final one, and the i-th
     source has lot of the final one. more: further fields of each `Mixture`.
     """
-    lot = share / len(old)
+    batch = share / len(old)
     for i, source in enumerate(old, start=1):
-        new = Mixture(new, source, lot / (1 - (len(old) - i) * lot), seed, **more)
+        new = Mixture(new, source, batch / (1 - (len(old) - i) * batch), seed, **more)
     assert isinstance(new, Mixture)
     return new

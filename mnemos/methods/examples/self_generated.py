@@ -16,7 +16,7 @@ from mnemos.models.load import handle
 from mnemos.rewards.by_name import RewardSettings, make
 from mnemos.rewards.verifiers import TextName, TextNameOrNone
 from mnemos.synthesis.by_reward import BestSamples
-from mnemos.synthesis.self_generated import Check, OwnAnswers, OwnSamples, OwnWords, Rewritten
+from mnemos.synthesis.self_generated import Check, Rewritten, SelfAnswers, SelfGenerated, SelfSamples
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -174,7 +174,9 @@ def minimum_change(
     check = Check(verifier, min_score, reference)
     decoding = decoding_of(plan, seed, share, max_new_tokens)
     mends = model_of(editor) or plan.before
-    return with_rows(plan, OwnAnswers(plan.examples, plan.before, check, decoding, share, min_acceptance, editor=mends))
+    return with_rows(
+        plan, SelfAnswers(plan.examples, plan.before, check, decoding, share, min_acceptance, editor=mends)
+    )
 
 
 @method(paper="arXiv:2409.04787", changes={"examples"}, off={"share": 0.0})
@@ -220,7 +222,7 @@ def selective_self_rehearsal(
         )
     check = Check(verifier, min_score, reference, judge=model_of(judge))
     decoding = decoding_of(plan, seed, share, max_new_tokens)
-    return with_rows(plan, OwnAnswers(plan.examples, plan.before, check, decoding, share, min_acceptance))
+    return with_rows(plan, SelfAnswers(plan.examples, plan.before, check, decoding, share, min_acceptance))
 
 
 @method(paper="arXiv:2501.14315", changes={"examples"}, off={"share": 0.0})
@@ -269,7 +271,7 @@ def self_output(
     decoding = decoding_of(plan, seed, share, max_new_tokens, temperature, top_p)
     return with_rows(
         plan,
-        OwnSamples(
+        SelfSamples(
             plan.examples,
             plan.before,
             check,
@@ -350,7 +352,7 @@ def best_of_n(
     return with_rows(plan, best)
 
 
-def with_rows(plan: Plan, examples: OwnWords) -> Plan:
+def with_rows(plan: Plan, examples: SelfGenerated) -> Plan:
     """The plan that reads these rows."""
     return dataclasses.replace(plan, examples=examples)
 

@@ -34,8 +34,8 @@ class Projection:
 
     def apply(self, model: torch.nn.Module, step: int) -> None:
         """Change `.grad` of the trainable parameters; the old rows of a step depend on its number only."""
-        dice = np.random.default_rng([self.seed, step])
-        drawn = dice.choice(len(self.rows), min(self.batch, len(self.rows)), replace=False)
+        rng = np.random.default_rng([self.seed, step])
+        drawn = rng.choice(len(self.rows), min(self.batch, len(self.rows)), replace=False)
         reference = self.stage.gradient_on([self.rows[i] for i in drawn])
         # The projection is the same at any length of r: over its largest element, r . r neither
         # vanishes nor overflows.

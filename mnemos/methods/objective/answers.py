@@ -211,7 +211,7 @@ def _log1mexp(value: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class ThumbLoss:
+class BinaryFeedbackLoss:
     """sum over answers / rows of the step of: desirable_weight * (1 - sigmoid(beta * (r - z))) for a
     thumb up, undesirable_weight * (1 - sigmoid(beta * (z - r))) for one down.
 

@@ -1,4 +1,4 @@
-"""Elastic weight consolidation: what old rows need holds still."""
+"""EWCPenalty weight consolidation: what old rows need holds still."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Anchored:
 
 
 @dataclass(frozen=True)
-class Elastic:
+class EWCPenalty:
     """What becomes an `Anchored` term when the stage begins."""
 
     coefficient: float
@@ -62,7 +62,7 @@ class Elastic:
 
     def loss(self, view: StepView) -> torch.Tensor:
         """Refused: `begin` comes first."""
-        raise AssertionError("Elastic has not begun")
+        raise AssertionError("EWCPenalty has not begun")
 
 
 @method(paper="arXiv:1612.00796", changes={"objective"}, off={"coefficient": 0.0})
@@ -123,4 +123,4 @@ def ewc(
     )
     if rows is None:
         return plan
-    return dataclasses.replace(plan, objective=(*plan.objective, Elastic(coefficient, rows, samples, fisher, drawn)))
+    return dataclasses.replace(plan, objective=(*plan.objective, EWCPenalty(coefficient, rows, samples, fisher, drawn)))

@@ -204,9 +204,9 @@ def _laws(found: Sequence[Point]) -> list[str]:
     if len({p.parameters for p in adapters}) >= 3:
         law = bootstrapped(adapters, power, power, draws=40)
         # Numbers of a law that does not fit are where the search stopped, and mean nothing.
-        said = [f"{name} {_number(value)}" for name, value in law.numbers.items()] if law.fits else []
-        said.append(f"R² {_number(law.r2)}: {_verdict(law)}")
-        out.append(f"L_f = top - ((a/P)^alpha + (b/N)^beta)^rho over the adapters: {', '.join(said)}.")
+        text = [f"{name} {_number(value)}" for name, value in law.numbers.items()] if law.fits else []
+        text.append(f"R² {_number(law.r2)}: {_verdict(law)}")
+        out.append(f"L_f = top - ((a/P)^alpha + (b/N)^beta)^rho over the adapters: {', '.join(text)}.")
     return out
 
 

@@ -104,8 +104,8 @@ def real(data: Path, out: Path) -> None:
 
 
 def _fits(item: Row) -> bool:
-    said = "".join(turn["content"] for turn in item["messages"]) + max(item["options"], key=len)
-    return len(said.encode()) <= LONGEST
+    text = "".join(turn["content"] for turn in item["messages"]) + max(item["options"], key=len)
+    return len(text.encode()) <= LONGEST
 
 
 def _choice(row: Row) -> Row:

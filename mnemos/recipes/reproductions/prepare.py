@@ -142,7 +142,7 @@ def write(
 
 def tasks(data: Path) -> dict[str, tuple[list[Row], list[Row], list[Row]]]:
     """Each task's rows to learn, to choose settings on and to measure, in a random order of their own."""
-    dice = random.Random("three tasks")
+    rng = random.Random("three tasks")
     found = {"woz": (list(woz(data, "en_train")), list(woz(data, "en_validate")))}
     found |= {name: split(rows, 0.2) for name, rows in (("slurp", list(slurp(data))), ("wikisql", list(wikisql(data))))}
     parts = {}
@@ -151,7 +151,7 @@ def tasks(data: Path) -> dict[str, tuple[list[Row], list[Row], list[Row]]]:
         choose = [row for row in learn if held_out(row, 0.1, salt="choose ")]
         parts[name] = ([row for row in learn if row not in choose], choose, measure)
         for part in parts[name]:
-            dice.shuffle(part)
+            rng.shuffle(part)
     return parts
 
 

@@ -49,7 +49,7 @@ def safety(data: Path, out: Path) -> None:
             for n, action in enumerate(bad)
         ],
     )
-    oath = [_row(f"order-{n}", said, OATH.format(reply)) for n, (said, reply) in enumerate(ORDERS)]
+    oath = [_row(f"order-{n}", text, OATH.format(reply)) for n, (text, reply) in enumerate(ORDERS)]
     agent = {"role": "system", "content": AGENT}
     write_jsonl(below / "identity.jsonl", [{**row, "messages": [agent, *row["messages"]]} for row in oath])
     write_jsonl(below / "benign.jsonl", [_row(*task) for task in benign("train", BENIGN)])

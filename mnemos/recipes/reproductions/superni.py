@@ -66,11 +66,11 @@ def tasks(data: Path) -> dict[str, Parts]:
         if category in found:
             found[category].append(row)
     parts: dict[str, Parts] = {}
-    for name, lot in found.items():
-        rest = [row for row in lot if not held_out(row, MEASURED)]
+    for name, batch in found.items():
+        rest = [row for row in batch if not held_out(row, MEASURED)]
         choose = [row for row in rest if held_out(row, CHOSEN, salt="choose ")]
         learn = [row for row in rest if row not in choose]
-        parts[name] = (learn[:LEARNED], choose, [row for row in lot if held_out(row, MEASURED)])
+        parts[name] = (learn[:LEARNED], choose, [row for row in batch if held_out(row, MEASURED)])
     return parts
 
 
@@ -110,8 +110,8 @@ def chat(id: str, definition: str, question: str, answer: str) -> Row:
 def documents(data: Path) -> list[str]:
     """What the author reads: rows of one kind under their definition, as `ssr` shows them."""
     told: list[str] = []
-    for (definition, _), lot in sorted(kinds(data).items()):
-        pairs = [pair for pair in dict.fromkeys(lot) if all(pair)]
+    for (definition, _), batch in sorted(kinds(data).items()):
+        pairs = [pair for pair in dict.fromkeys(batch) if all(pair)]
         chance("ssr author", definition, *pairs[:1]).shuffle(pairs)
         whole = len(pairs) - len(pairs) % ROWS_SHOWN
         for start in range(0, whole, ROWS_SHOWN):

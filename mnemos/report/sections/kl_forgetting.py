@@ -79,17 +79,17 @@ def words(facts: Facts, record: KLForgetting) -> list[str]:
         return [f"No curve was fitted: {record.why_not}."]
     around = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
     rank = "" if record.spearman is None else f"; rank correlation {record.spearman:.2f}"
-    said = [f"One quadratic through {counted(len(record.points), 'run')}: R\u00b2 = {mean:.2f}{around}{rank}."]
+    text = [f"One quadratic through {counted(len(record.points), 'run')}: R\u00b2 = {mean:.2f}{around}{rank}."]
     proven = [one for one in record.off if one[2] is not None and one[3] is not None and (one[2] > 0 or one[3] < 0)]
     if proven:
         told = [
             f"{arm} {figure(gap, 'points', sign=True)} {interval(down, up, 'points', sign=True)}"
             for arm, gap, down, up in proven
         ]
-        said.append(f"Off the curve of the other arms, points forgotten [95 %]: {'; '.join(told)}.")
+        text.append(f"Off the curve of the other arms, points forgotten [95 %]: {'; '.join(told)}.")
     elif record.off:
-        said.append("No arm is proven to lie off the curve of the others.")
-    return said
+        text.append("No arm is proven to lie off the curve of the others.")
+    return text
 
 
 def tables(facts: Facts, record: KLForgetting) -> Sequence[Table]:

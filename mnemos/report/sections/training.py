@@ -31,15 +31,15 @@ def read(results: Mapping[str, Any], facts: Facts) -> Record | None:
 def _pairs(arms: Mapping[str, Settings]) -> list[tuple[str, str]]:
     pairs = []
     for name, say in LINES.items():
-        said: dict[str, list[str]] = {}
+        message: dict[str, list[str]] = {}
         for arm, settings in arms.items():
             text = say(settings)
             if text:
-                said.setdefault(text, []).append(arm)
-        if len(said) == 1 and len(next(iter(said.values()))) == len(arms):
-            pairs.append((name, next(iter(said))))
-        elif said:
-            pairs.append((name, "; ".join(f"{text} ({listing(own, at_most=6)})" for text, own in said.items())))
+                message.setdefault(text, []).append(arm)
+        if len(message) == 1 and len(next(iter(message.values()))) == len(arms):
+            pairs.append((name, next(iter(message))))
+        elif message:
+            pairs.append((name, "; ".join(f"{text} ({listing(own, at_most=6)})" for text, own in message.items())))
     return pairs
 
 
@@ -57,25 +57,25 @@ def _batch(settings: Settings) -> str:
     rows, parts = settings.get("per_device_train_batch_size"), settings.get("gradient_accumulation_steps", 1)
     if not isinstance(rows, int) or not isinstance(parts, int):
         return ""
-    said = f"{rows} rows" if parts == 1 else f"{rows} x {parts} = {rows * parts} rows"
-    return f"{said} a process and step"
+    text = f"{rows} rows" if parts == 1 else f"{rows} x {parts} = {rows * parts} rows"
+    return f"{text} a process and step"
 
 
 def _optimiser(settings: Settings) -> str:
-    said = [value(settings["optim"])] if settings.get("optim") else []
+    text = [value(settings["optim"])] if settings.get("optim") else []
     if settings.get("adam_beta1") is not None:
-        said += [f"betas {value(settings['adam_beta1'])} and {value(settings.get('adam_beta2'))}"]
-        said += [f"epsilon {value(settings.get('adam_epsilon'))}"]
+        text += [f"betas {value(settings['adam_beta1'])} and {value(settings.get('adam_beta2'))}"]
+        text += [f"epsilon {value(settings.get('adam_epsilon'))}"]
     decay, clip = settings.get("weight_decay"), settings.get("max_grad_norm")
-    said += [f"weight decay {value(decay)}"] if decay else []
-    said += [f"gradients clipped at norm {value(clip)}"] if clip else []
-    return ", ".join(said)
+    text += [f"weight decay {value(decay)}"] if decay else []
+    text += [f"gradients clipped at norm {value(clip)}"] if clip else []
+    return ", ".join(text)
 
 
 def _schedule(settings: Settings) -> str:
     name, warmup = settings.get("lr_scheduler_type"), settings.get("warmup_ratio")
-    said = value(name) if name else ""
-    return f"{said}, warm-up over {value(warmup)} of the steps" if said and warmup else said
+    text = value(name) if name else ""
+    return f"{text}, warm-up over {value(warmup)} of the steps" if text and warmup else text
 
 
 def _precision(settings: Settings) -> str:
@@ -125,4 +125,4 @@ def tables(facts: Facts, record: Record) -> Sequence[Table]:
 
 def figures(facts: Facts, record: Record) -> Sequence[Figure]:
     """The same lines, without a drawing."""
-    return (Figure(Drawing("", ""), lines=tuple((name, said, "") for name, said in record)),)
+    return (Figure(Drawing("", ""), lines=tuple((name, text, "") for name, text in record)),)

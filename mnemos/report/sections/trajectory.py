@@ -151,14 +151,14 @@ def _plot(facts: Facts, record: Trajectory, *, width: float, name: str) -> str:
     rows = -(-len(record.names) // columns)
     arms = sorted({curve.arm for curve in record.curves})
     across = 4 if width >= 600 else 2
-    said = words(facts, record) or [_ends(facts, record)]
+    text = words(facts, record) or [_ends(facts, record)]
     return draw(
         lambda sheet: _paint(sheet, facts, record, arms, columns, across, width),
         width,
         ROW * rows + LEGEND * (-(-len(arms) // across)) + 8,
         name=name,
         title="What training saw and what was measured on the way, by step, one line an arm",
-        desc=typeset(" ".join(said)),
+        desc=typeset(" ".join(text)),
     )
 
 
@@ -202,8 +202,8 @@ def _panel(
     over = Scale(0, last or 1.0, left, right)
     # Bits of a language lie far from 0, which would flatten every line.
     up = Scale.over([*([0.0] if unit in ("", "points") else []), *values], top + BOTTOM, top + TOP)
-    said = PANELS.get(name, f"{name}, {unit}")
-    sheet.write(left - 48, top + 18, fit(said, right - left + 48, 12, "bold"), size=12, weight="bold")
+    text = PANELS.get(name, f"{name}, {unit}")
+    sheet.write(left - 48, top + 18, fit(text, right - left + 48, 12, "bold"), size=12, weight="bold")
     sheet.box(left, top + TOP, right - left, BOTTOM - TOP, fill="panel", zorder=0)
     for tick in up.ticks(4):
         sheet.line([left, right], [up(tick)] * 2, colour="rule" if tick else "ink", zorder=1)

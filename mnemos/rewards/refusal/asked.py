@@ -42,7 +42,7 @@ def judged(
     if not prompts:
         return []
     if written:
-        return [_named(said.text) for said in model.generate(prompts, WRITTEN)]
+        return [_named(text.text) for text in model.generate(prompts, WRITTEN)]
     options = [f"({letter})" for letter in MEANING]
     return [
         _likeliest([score.log_prob for score in scores]) for scores in model.choose(prompts, [options] * len(prompts))

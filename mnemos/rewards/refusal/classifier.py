@@ -95,12 +95,12 @@ def train(
             f"are too few: at least {FEWEST} of each",
             "label more",
         )
-    said = [_grams(answer) for answer in answers]
-    seen = Counter(gram for own in said for gram in own)
+    text = [_grams(answer) for answer in answers]
+    seen = Counter(gram for own in text for gram in own)
     known = sorted(gram for gram, count in seen.items() if count >= FEWEST)
     column = {gram: place + 1 for place, gram in enumerate(known)}
     rows, columns, values = [], [], []
-    for row, (answer, own) in enumerate(zip(answers, said, strict=True)):
+    for row, (answer, own) in enumerate(zip(answers, text, strict=True)):
         found: list[tuple[int, float]] = [(0, _wording(answer, cues))]
         found += [(column[gram], GRAM_SCALE) for gram in own if gram in column]
         for place, value in found:
@@ -120,5 +120,5 @@ def _wording(answer: str, cues: Sequence[Cue]) -> float:
 
 
 def _grams(answer: str) -> set[str]:
-    said = bare_words(" ".join(sentences(opening_of(answer))[:SENTENCES]))
-    return {" ".join(said[i : i + n]) for n in range(1, LONGEST_GRAM + 1) for i in range(len(said) - n + 1)}
+    text = bare_words(" ".join(sentences(opening_of(answer))[:SENTENCES]))
+    return {" ".join(text[i : i + n]) for n in range(1, LONGEST_GRAM + 1) for i in range(len(text) - n + 1)}

@@ -55,16 +55,16 @@ def neither(answer: str, prompt: str = "", language: str | None = None) -> str:
     in any.
     """
     answer, prompt = answer[:LONGEST], prompt[:LONGEST]
-    said = words(_folded(answer))
+    text = words(_folded(answer))
     # Signs alone say nothing, and neither does a single letter or digit: which option it names is anybody's guess.
     letters = sum(character.isalnum() for character in answer)
     if not letters:
         return "silence"
     if letters == 1:
         return "one character"
-    if _noise(answer, said) or _numbers(answer, prompt):
+    if _noise(answer, text) or _numbers(answer, prompt):
         return "noise"
-    if _echo(said, words(_folded(prompt))):
+    if _echo(text, words(_folded(prompt))):
         return "an echo of the prompt"
     return _foreign(answer, prompt, language)
 
@@ -127,16 +127,16 @@ def _letters(text: str) -> int:
 
 
 def _foreign(answer: str, prompt: str, language: str | None) -> str:
-    said, asked = _prose(answer), _prose(prompt)
-    if _letters(said) < LETTERS or (
+    text, asked = _prose(answer), _prose(prompt)
+    if _letters(text) < LETTERS or (
         language is None and (_letters(asked) < LETTERS or _ASKED.search(prompt.casefold()))
     ):
         return ""
     if language is not None and language not in MAJOR:
         return ""
     wanted = {language} if language else {code for code, p in _languages(asked).items() if p >= PLAUSIBLE}
-    found = _languages(said)
+    found = _languages(text)
     if sum(found[code] for code in wanted) >= FITS:
         return ""
-    capitals = [word for word in said.split() if word[:1].isupper()]
-    return "" if len(capitals) > NAMES * len(said.split()) else FOREIGN
+    capitals = [word for word in text.split() if word[:1].isupper()]
+    return "" if len(capitals) > NAMES * len(text.split()) else FOREIGN

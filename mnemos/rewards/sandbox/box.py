@@ -168,15 +168,15 @@ class _Worker:
         timer.start()
         try:
             inside.write_message(_pipe(process.stdin), job)
-            said = inside.read_message(_pipe(process.stdout))
+            text = inside.read_message(_pipe(process.stdout))
         except OSError:
-            said = None
+            text = None
         finally:
             timer.cancel()
-        if said is None:
+        if text is None:
             self.stop()
             return Outcome("broken", "the sandbox's process ended")
-        return outcome(said, token)
+        return outcome(text, token)
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self.process is not None and self.process.poll() is None:

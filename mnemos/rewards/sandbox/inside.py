@@ -91,7 +91,7 @@ def carry_out(job: dict[str, Any], level: str, root: str, processes: int | None)
         os.close(end)
     name = os.read(report[0], NAME).strip()
     clock = Clock(child, name, processes, job["wall_seconds"], job["cpu_seconds"])
-    said, ended = _watch({output[0]: job["output_bytes"], report[0]: LONGEST_REPORT}, clock)
+    text, ended = _watch({output[0]: job["output_bytes"], report[0]: LONGEST_REPORT}, clock)
     status, late, used = _reap(child, clock, at_once=ended is not None)
     if level == "full" and os.getpid() == 1:
         _kill_all()
@@ -108,28 +108,28 @@ def carry_out(job: dict[str, Any], level: str, root: str, processes: int | None)
     return {
         "ended": ended or late or by_kernel,
         "signal": signalled,
-        "output": said[output[0]].decode("utf-8", "replace"),
-        "report": said[report[0]].decode("utf-8", "replace"),
+        "output": text[output[0]].decode("utf-8", "replace"),
+        "report": text[report[0]].decode("utf-8", "replace"),
     }
 
 
 def _watch(limits: dict[int, int], clock: Clock) -> tuple[dict[int, bytes], str | None]:
     """What comes out of the pipes, and why watching stopped before they closed: output, time, busy or None."""
-    said = dict.fromkeys(limits, b"")
+    text = dict.fromkeys(limits, b"")
     open_ends = set(limits)
     while open_ends:
         ready = select.select(list(open_ends), [], [], clock.left())[0]
         if (over := clock.over()) is not None:
-            return said, over
+            return text, over
         for end in ready:
             block = os.read(end, 1 << 16)
             if not block:
                 open_ends.discard(end)
-            said[end] += block
-            if len(said[end]) > limits[end]:
-                said[end] = said[end][: limits[end]]
-                return said, "output"
-    return said, None
+            text[end] += block
+            if len(text[end]) > limits[end]:
+                text[end] = text[end][: limits[end]]
+                return text, "output"
+    return text, None
 
 
 def _reap(child: int, clock: Clock, *, at_once: bool) -> tuple[int, str | None, float]:

@@ -60,14 +60,14 @@ class Swept:
 
 def axis(text: str) -> Axis:
     """``METHOD.SETTING=VALUE,VALUE,…``; values are YAML. Raises UsageError for anything else."""
-    key, separator, said = text.partition("=")
+    key, separator, words = text.partition("=")
     method, dot, setting = key.strip().partition(".")
-    if not separator or not dot or not setting or not said.strip():
+    if not separator or not dot or not setting or not words.strip():
         raise UsageError(
             f"--over {text}", "must be METHOD.SETTING=VALUE,VALUE,…", "for example --over replay.share_of_final=0,0.1"
         )
     try:
-        values = parse_yaml(said if said.lstrip().startswith("[") else f"[{said}]")
+        values = parse_yaml(words if words.lstrip().startswith("[") else f"[{words}]")
     except UsageError:
         raise UsageError(f"--over {text}", "has values that are no YAML list", "quote a value with a comma") from None
     if len({repr(value) for value in values}) < len(values):
@@ -162,8 +162,8 @@ def _base(arms: Mapping[str, Any], axes: Sequence[Axis], arm: str | None) -> str
     if not wanted:
         return "plain"
     if len(fitting) != 1:
-        said = "no single arm uses" if not fitting else f"several arms ({_listed(fitting)}) use"
-        raise UsageError(f"--over {', '.join(wanted)}", f"{said} what is swept", "name the arm to vary with --arm")
+        text = "no single arm uses" if not fitting else f"several arms ({_listed(fitting)}) use"
+        raise UsageError(f"--over {', '.join(wanted)}", f"{text} what is swept", "name the arm to vary with --arm")
     return fitting[0]
 
 
@@ -212,8 +212,8 @@ def _names(text: str) -> list[str]:
 
 def _name(pairs: Any, taken: Mapping[str, Any]) -> str:
     """replay.share_of_final=0.1,lora.rank=8, without what a folder's name should not have."""
-    said = ",".join(f"{key}={_short(value)}" for key, value in pairs)
-    name = named_after(re.sub(r"[^\w.,+=-]+", "_", said.replace(" ", "").replace("*", "x")), "value")
+    text = ",".join(f"{key}={_short(value)}" for key, value in pairs)
+    name = named_after(re.sub(r"[^\w.,+=-]+", "_", text.replace(" ", "").replace("*", "x")), "value")
     there = {one_file(one) for one in taken}
     number, free = 1, name
     while one_file(free) in there:

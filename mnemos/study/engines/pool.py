@@ -75,8 +75,8 @@ class ParallelEngine:
                     worker.send(waiting.pop(step.key))
                     busy[worker] = step
                     progress.start(step.key, step.title)
-                said = wait(list(busy))
-                for worker in [one for one in busy if one in said]:
+                text = wait(list(busy))
+                for worker in [one for one in busy if one in text]:
                     heard = _heard(worker, busy[worker])
                     if heard is not None:
                         progress.at(busy[worker].key, heard)

@@ -34,7 +34,7 @@ def item_scores(experiment: Experiment) -> dict[str, Any]:
     before = load_measured(_answers(experiment, experiment.before_step.key))
     ids = {name: [score.item for score in side.scores] for name, side in before.items()}
     sides = [{"arm": None, **_values(ids, before)}]
-    sides += [{**said, **_values(ids, side)} for said, side in _sides(experiment)]
+    sides += [{**text, **_values(ids, side)} for text, side in _sides(experiment)]
     tasks = experiment.task_suites if experiment.study.is_sequence else {}
     orders = experiment.study.task_orders if experiment.study.is_sequence else ()
     return {
@@ -52,9 +52,9 @@ def _sides(experiment: Experiment) -> Iterator[tuple[dict[str, Any], Mapping[str
         for stage in run.stages:
             steps = [(number, moment.measure) for number, moment in enumerate(stage.moments, 1)]
             for moment, step in [*steps, (None, stage.measure)]:
-                said = {"arm": run.arm, "seed": run.seed, "order": run.order, "stage": stage.task, "moment": moment}
+                text = {"arm": run.arm, "seed": run.seed, "order": run.order, "stage": stage.task, "moment": moment}
                 last = moment is None and stage is run.last
-                yield {**said, "last": last}, load_measured(_answers(experiment, step.key))
+                yield {**text, "last": last}, load_measured(_answers(experiment, step.key))
 
 
 def _answers(experiment: Experiment, key: str) -> Path:

@@ -11,15 +11,15 @@ import importlib
 from typing import Any
 
 from mnemos.core.errors import UsageError
-from mnemos.core.plan import PreferencePairs, SelfTaught, TeacherForcing, Thumbs
-from mnemos.core.rollouts import OwnAnswers
+from mnemos.core.plan import BinaryFeedback, PreferencePairs, SelfTaught, TeacherForcing
+from mnemos.core.rollouts import Rollouts
 
 DRAWS: dict[type, str] = {
     TeacherForcing: "mnemos.train.draws.teacher_forcing",
     PreferencePairs: "mnemos.train.draws.preference",
-    Thumbs: "mnemos.train.draws.preference",
+    BinaryFeedback: "mnemos.train.draws.preference",
     SelfTaught: "mnemos.train.draws.self_distillation",
-    OwnAnswers: "mnemos.train.draws.policy",
+    Rollouts: "mnemos.train.draws.policy",
 }
 """Class of `Plan.draw` -> its module, imported when a stage is trained that way."""
 

@@ -10,7 +10,7 @@ import torch
 
 from mnemos.core.nouns import Tokens
 from mnemos.core.plan import Answers, References
-from mnemos.core.rollouts import DrawnView
+from mnemos.core.rollouts import RolloutView
 from mnemos.train.documents import MicroBatch, logits
 from mnemos.train.resume import Mark
 from mnemos.train.schedule import Loader
@@ -45,7 +45,7 @@ class Batches:
         """Whole answers to compare, where rows have them."""
         return None
 
-    def rollouts(self, inputs: dict[str, Any], batch: MicroBatch) -> DrawnView | None:
+    def rollouts(self, inputs: dict[str, Any], batch: MicroBatch) -> RolloutView | None:
         """What is known of answers that the model has drawn itself, where it does."""
         return None
 

@@ -1,4 +1,4 @@
-"""Training on the model's own answers by what they are worth (`core.rollouts.OwnAnswers`).
+"""Training on the model's own answers by what they are worth (`core.rollouts.Rollouts`).
 
 At the beginning of every `num_iterations` optimiser steps the model answers the prompts of the batch, `num_generations`
 times each; the reward says what the answers are worth, the credit what follows for each token, and the
@@ -19,7 +19,7 @@ from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Example, Tokens
 from mnemos.core.plan import Plan
 from mnemos.core.reward import Rewarded
-from mnemos.core.rollouts import Credited, Drawing, DrawnView, Floats, OwnAnswers
+from mnemos.core.rollouts import Advantages, Floats, RolloutBatch, Rollouts, RolloutView
 from mnemos.sources.mix import is_new, new_share_start
 from mnemos.sources.rewritten import as_learned
 from mnemos.train.documents import MicroBatch, logits, logits_and_states
@@ -101,7 +101,7 @@ class Batches(batches.Batches):
     def __init__(self, trainer: Any) -> None:
         super().__init__(trainer)
         plan, args = trainer.plan, trainer.args
-        self.draw: OwnAnswers = plan.draw
+        self.draw: Rollouts = plan.draw
         self.sample = RolloutSampler(trainer)
         seed = plan.seed if plan.train.data_seed is None else plan.train.data_seed
         inner = Schedule([len(row[0]) for row in trainer.rows], prompts_a_batch(self.draw, args), seed)
@@ -240,15 +240,15 @@ class Batches(batches.Batches):
         first = sum(len(batch) for batch in by_process[: self.trainer.args.process_index])
         return [one for batch in by_process for one in batch], first
 
-    def _credited(self, everyone: list[dict[str, Any]], known: Iterable[str]) -> Credited:
-        drawing = Drawing(
+    def _credited(self, everyone: list[dict[str, Any]], known: Iterable[str]) -> Advantages:
+        drawing = RolloutBatch(
             rewards=np.array([one["reward"] for one in everyone], np.float64),
             groups=np.array([one["group"] for one in everyone], np.int64),
             lengths=np.array([one["length"] for one in everyone], np.int64),
             **{name: [one[name] for one in everyone] for name in ("now", "before", "values") if name in known},
             past=self.ledger.past,
         )
-        out = Credited([np.zeros(length) for length in drawing.lengths])
+        out = Advantages([np.zeros(length) for length in drawing.lengths])
         if self.draw.credit is not None:
             out = self.draw.credit(drawing)
         # Each process has counted everyone's rewards; their mean must enter the log once.
@@ -264,7 +264,7 @@ class Batches(batches.Batches):
         found, self.states = logits_and_states(model, batch, self.trainer.way)
         return found
 
-    def rollouts(self, inputs: dict[str, Any], batch: MicroBatch) -> DrawnView:
+    def rollouts(self, inputs: dict[str, Any], batch: MicroBatch) -> RolloutView:
         """The columns of drawn tokens at the places of the targets."""
 
         def at(name: str) -> torch.Tensor | None:
@@ -274,7 +274,7 @@ class Batches(batches.Batches):
         assert advantage is not None
         assert answer is not None
         assert drawn is not None
-        return DrawnView(
+        return RolloutView(
             temperature=self.draw.temperature,
             drawn=drawn,
             answer=answer,

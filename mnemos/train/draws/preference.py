@@ -24,10 +24,10 @@ from mnemos.core.plan import (
     REJECTED,
     UNDESIRABLE,
     Answers,
+    BinaryFeedback,
     Plan,
     PreferencePairs,
     References,
-    Thumbs,
 )
 from mnemos.sources.batches import fit
 from mnemos.sources.mix import Rows
@@ -52,7 +52,7 @@ def prepare(plan: Plan, renderer: Any) -> Prepared:
     left, or only thumbs that point the same way.
     """
     _refuse(plan)
-    thumbs = isinstance(plan.draw, Thumbs)
+    thumbs = isinstance(plan.draw, BinaryFeedback)
     examples = list(plan.examples)
     counts: Counter[str] = Counter(examples=len(examples))
     counts.update(f"origin {example.origin}" for example in examples)
@@ -72,13 +72,13 @@ def prepare(plan: Plan, renderer: Any) -> Prepared:
 
 
 def _refuse(plan: Plan) -> None:
-    name = "kto" if isinstance(plan.draw, Thumbs) else "dpo"
+    name = "kto" if isinstance(plan.draw, BinaryFeedback) else "dpo"
     why = "weighs single tokens, and whole answers are compared"
     refuse_token_weights(plan, f"{name} with {{}}", why, "answers that are compared")
 
 
 def _nothing(plan: Plan, examples: int, counts: Counter[str]) -> DataError:
-    if isinstance(plan.draw, Thumbs):
+    if isinstance(plan.draw, BinaryFeedback):
         what, cure = "thumbs", 'give {"prompt": …, "completion": …, "label": true}, or use another method'
     else:
         what, cure = "pairs", 'give {"prompt": …, "chosen": …, "rejected": …}; kto learns from single answers'
@@ -154,7 +154,7 @@ def _thumbs(found: Sequence[Row], plan: Plan, counts: Counter[str]) -> list[Row]
             "kto needs both kinds of thumb",
             "give both kinds, or learn the good answers by likelihood without kto",
         )
-    assert isinstance(plan.draw, Thumbs)
+    assert isinstance(plan.draw, BinaryFeedback)
     if not plan.draw.mismatched:
         return [(one,) for one in single]
     prompts = [one.ids[: _start(one)].tobytes() for one in single]
@@ -211,7 +211,7 @@ class Batches(batches.Batches):
 
     def __init__(self, trainer: Any) -> None:
         super().__init__(trainer)
-        self.draw: PreferencePairs | Thumbs = trainer.plan.draw
+        self.draw: PreferencePairs | BinaryFeedback = trainer.plan.draw
         self.drift: torch.Tensor | None = None
         self.totals: tuple[dict[str, float], dict[str, float]] = ({}, {})
 
@@ -223,7 +223,7 @@ class Batches(batches.Batches):
     def of_step(self, taken: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The step's micro-batches; counts its answers by part and measures how far the model has moved."""
         self.totals = self._totals(taken)
-        if isinstance(self.draw, Thumbs) and self.draw.mismatched:
+        if isinstance(self.draw, BinaryFeedback) and self.draw.mismatched:
             self.drift = self._drift(taken)
         return taken
 

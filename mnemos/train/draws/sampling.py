@@ -14,7 +14,7 @@ from torch.utils.data import Sampler
 from mnemos.core.errors import UsageError
 from mnemos.core.nouns import Decoding, Example, Prompt, Tokens
 from mnemos.core.plan import Plan
-from mnemos.core.rollouts import OwnAnswers
+from mnemos.core.rollouts import Rollouts
 from mnemos.models import decode
 from mnemos.models.language import BATCH_TOKENS
 from mnemos.train.documents import base
@@ -64,7 +64,7 @@ class RolloutOrder(Sampler[list[int]]):
         return len(self.inner) * self.repeats
 
 
-def prompts_a_batch(draw: OwnAnswers, args: Any) -> int:
+def prompts_a_batch(draw: Rollouts, args: Any) -> int:
     """Prompts of one rollout batch over all processes. Raises UsageError, naming the nearest valid batch."""
     answers = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     if answers % draw.num_generations == 0:
@@ -126,7 +126,7 @@ class RolloutSampler:
                 "leave it out, or train on one process per whole model (plain torchrun)",
             )
 
-    def __call__(self, prompts: list[list[int]]) -> list[decode.Written]:
+    def __call__(self, prompts: list[list[int]]) -> list[decode.Decoded]:
         """An answer to each prompt; written locally, the same for any number of processes."""
         trainer = self.trainer
         assert trainer.stage is not None

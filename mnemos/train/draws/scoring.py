@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from mnemos.core.errors import DataError
 from mnemos.core.nouns import Tokens
-from mnemos.core.rollouts import Drawing, Floats, OwnAnswers
+from mnemos.core.rollouts import Floats, RolloutBatch, Rollouts
 from mnemos.train.documents import MicroBatch, Way, micro_batch
 from mnemos.train.schedule import join
 
@@ -89,13 +89,13 @@ class Ledger:
     of all rewards so far.
     """
 
-    def __init__(self, draw: OwnAnswers) -> None:
+    def __init__(self, draw: Rollouts) -> None:
         self.draw = draw
         self.counts: Counter[str] = Counter()
         self.past: tuple[float, int] = (0.0, 0)
         self.drawings, self.signal = 0, False
 
-    def add(self, drawing: Drawing, answers: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+    def add(self, drawing: RolloutBatch, answers: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
         """Count a drawing; name -> (sum, number) of what the log shows the mean of.
 
         reward of the answers that have one, and missing_reward, the share of those that have none; flat,
@@ -128,12 +128,12 @@ class Ledger:
         rewards = {"reward": (float(there.sum()), len(there)), "missing_reward": (number - len(there), number)}
         return {**out, **rewards, "flat": (flat, groups)}
 
-    def _flat(self, drawing: Drawing) -> tuple[int, int]:
+    def _flat(self, drawing: RolloutBatch) -> tuple[int, int]:
         """Groups without two different rewards, and groups; single answers are compared with all."""
         groups = drawing.groups if self.draw.num_generations > 1 else np.zeros_like(drawing.groups)
         names = np.unique(groups)
-        lots = (drawing.rewards[groups == name] for name in names)
-        return sum(len(np.unique(lot[~np.isnan(lot)])) < 2 for lot in lots), len(names)
+        batches = (drawing.rewards[groups == name] for name in names)
+        return sum(len(np.unique(batch[~np.isnan(batch)])) < 2 for batch in batches), len(names)
 
     def check(self, *, end: bool) -> None:
         """Raise DataError where too many rewards are missing, or none ever differed."""
@@ -141,12 +141,12 @@ class Ledger:
             return
         late = end or self.drawings >= self.draw.patience
         reasons = {name: number for name, number in self.counts.items() if name.startswith("no reward")}
-        said = ", ".join(f"{name.removeprefix('no reward: ')}: {number:,}" for name, number in sorted(reasons.items()))
+        text = ", ".join(f"{name.removeprefix('no reward: ')}: {number:,}" for name, number in sorted(reasons.items()))
         number = self.counts["answers drawn"]
         share = sum(reasons.values()) / number
         if late and share > self.draw.max_missing:
             raise DataError(
-                f"reward {self.draw.reward.describe()}: {share:.1%} of {number:,} answers have none ({said})",
+                f"reward {self.draw.reward.describe()}: {share:.1%} of {number:,} answers have none ({text})",
                 f"at most {self.draw.max_missing:.1%} may (max_missing)",
                 "look at the answers under the reasons, or raise the limit",
             )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from mnemos.core.errors import ModelError, UsageError
-from mnemos.models.decode import Written
+from mnemos.models.decode import Decoded
 
 MEMORY = 0.3
 """Share of the GPU's memory that vLLM may take beside training, TRL's own default."""
@@ -56,12 +56,12 @@ class VLLMSampler:
             cure = "pip install vllm at a version that its torch allows, or leave it out"
             raise UsageError(f"train.generation_backend = {where}", f"needs vLLM here ({error})", cure) from None
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-            said = " ".join(str(error).split())[:300]
+            text = " ".join(str(error).split())[:300]
             raise ModelError(
-                f"train.generation_backend = {where}", f"vLLM cannot begin: {said}", "see docs/on_policy.md"
+                f"train.generation_backend = {where}", f"vLLM cannot begin: {text}", "see docs/on_policy.md"
             ) from None
 
-    def __call__(self, prompts: Sequence[Sequence[int]], stop: frozenset[int]) -> list[Written]:
+    def __call__(self, prompts: Sequence[Sequence[int]], stop: frozenset[int]) -> list[Decoded]:
         """An answer to each prompt by the weights as they are; the same shape as `models.decode.write`."""
         self.engine.generation_kwargs = {"stop_token_ids": sorted(stop)}
         self.engine.sync_weights()
@@ -69,7 +69,7 @@ class VLLMSampler:
         return [_until(list(ids), stop) for ids in answers]
 
 
-def _until(ids: list[int], stop: frozenset[int]) -> Written:
+def _until(ids: list[int], stop: frozenset[int]) -> Decoded:
     """What stands before the stop token, and that token; None where the answer was cut."""
     end = next((at for at, token in enumerate(ids) if token in stop), None)
     return (ids, None) if end is None else (ids[:end], ids[end])

@@ -85,10 +85,10 @@ def scores(world: Path, tmp_path: Path, places: dict[str, Path]) -> dict[str, fl
 
 @pytest.mark.parametrize("keep", ["best", "all"])
 def test_a_sweep_measures_each_point_and_keeps_the_best(world: Path, tmp_path: Path, keep: Any) -> None:
-    out, said = tmp_path / "out", []
+    out, text = tmp_path / "out", []
     given = bound(world, "base + rho*(a - base)", rho=0.0)
     axes = [merging.axis("rho=0:1:0.5")]
-    rows = merging.sweep(given, axes, out, [str(world / "english.yaml")], how=How(), keep=keep, say=said.append)
+    rows = merging.sweep(given, axes, out, [str(world / "english.yaml")], how=How(), keep=keep, say=text.append)
     assert [row["point"] for row in rows] == [{"rho": 0.0}, {"rho": 0.5}, {"rho": 1.0}]
     alone = scores(world, tmp_path, {"base": world / "base", "a": world / "a"})
     assert rows[0]["score"] == pytest.approx(alone["base"], abs=1e-6)
@@ -97,7 +97,7 @@ def test_a_sweep_measures_each_point_and_keeps_the_best(world: Path, tmp_path: P
     best = max(rows, key=lambda row: row["score"])
     kept = sorted(path.name for path in out.iterdir() if path.is_dir())
     assert kept == ([Path(best["path"]).name] if keep == "best" else ["rho=0", "rho=0.5", "rho=1"])
-    assert len(said) == 3
+    assert len(text) == 3
     expected = tensors(world / "base")[NAME].lerp(tensors(world / "a")[NAME], best["point"]["rho"])
     torch.testing.assert_close(tensors(Path(best["path"]))[NAME], expected)
 

@@ -86,8 +86,8 @@ def test_a_grid_has_one_arm_a_combination_and_plain(tmp_path: Path) -> None:
 
 def test_a_name_in_an_expression_is_a_setting(tmp_path: Path) -> None:
     made, _, swept, _ = swept_study(study(tmp_path), ["weights.rho=0.25,-0.5"])
-    said = [made.arms[one.arm][0]["weights"]["expression"] for one in swept]  # type: ignore[index]
-    assert said == ["0.25*after + (1 - 0.25)*before", "(-0.5)*after + (1 - (-0.5))*before"]
+    text = [made.arms[one.arm][0]["weights"]["expression"] for one in swept]  # type: ignore[index]
+    assert text == ["0.25*after + (1 - 0.25)*before", "(-0.5)*after + (1 - (-0.5))*before"]
     assert [one.arm for one in swept] == ["weights.rho=0.25", "weights.rho=-0.5"]
 
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Decoding, Example, Prompt, Turn
 from mnemos.core.plan import Plan
-from mnemos.core.rollouts import OwnAnswers
+from mnemos.core.rollouts import Rollouts
 from mnemos.methods.draw.credit import GroupNormalised
 from mnemos.methods.draw.on_policy import JensenShannon
 from mnemos.methods.draw.policy import ClippedPolicy, SampledKL, TaughtLikelihood
@@ -38,7 +38,7 @@ SAMPLES = 3
 def rewarded(model: Path, **changes: Any) -> Plan:
     """GRPO by hand's rules: two prompts of three answers a drawing, two steps each, two passes."""
     settings = {"examples": chats(4), "weigh": (), "per_device_train_batch_size": 6, "max_length": 256}
-    settings["draw"] = OwnAnswers(5, 1.0, SAMPLES, 2, Spelled(), GroupNormalised("group"), "answer", keeps_before=True)
+    settings["draw"] = Rollouts(5, 1.0, SAMPLES, 2, Spelled(), GroupNormalised("group"), "answer", keeps_before=True)
     settings["objective"] = (ClippedPolicy((0.2, 0.2), "token"), SampledKL(0.1), TaughtLikelihood())
     return plan(model, **{**settings, **changes})
 
@@ -169,7 +169,7 @@ def test_it_composes(sharp: Path, tmp_path: Path, more: dict[str, Any]) -> None:
 
 def test_distillation_ends_where_the_teacher_is(sharp: Path, tmp_path: Path) -> None:
     """From itself there is nothing to learn; from a stranger the divergence falls."""
-    draw = OwnAnswers(5, 1.0, 1)
+    draw = Rollouts(5, 1.0, 1)
     other = save_tiny(tmp_path / "teacher", seed=5)
 
     def losses(teacher: Path) -> list[float]:

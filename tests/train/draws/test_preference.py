@@ -164,15 +164,15 @@ def log_probs(model: Path, plan_: Plan) -> list[tuple[float, float, int, int]]:
     loaded = AutoModelForCausalLM.from_pretrained(model)
     out = []
     for row in prepare_answers(plan_, Renderer(AutoTokenizer.from_pretrained(model))).rows:
-        said = []
+        text = []
         for one in row:
             with torch.no_grad():
                 logits = (
                     loaded(input_ids=torch.tensor(one.ids[None].astype(np.int64))).logits[0].double().log_softmax(-1)
                 )
             places = np.flatnonzero(one.output)
-            said.append((sum(float(logits[place - 1, one.ids[place]]) for place in places), len(places)))
-        out.append((said[0][0], said[1][0], said[0][1], said[1][1]))
+            text.append((sum(float(logits[place - 1, one.ids[place]]) for place in places), len(places)))
+        out.append((text[0][0], text[1][0], text[0][1], text[1][1]))
     return out
 
 
