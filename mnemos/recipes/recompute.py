@@ -10,13 +10,15 @@ Scores lie in items.json.gz beside a run's results.json, and in NAME.items.json.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mnemos.core.errors import DataError, MnemosError, UsageError
-from mnemos.core.files import read_json
+from mnemos.core.files import read_json, write_text
+from mnemos.core.places import RECIPES
 from mnemos.study.results.again import computed_again, unlike
 from mnemos.study.results.items import FILE, read_items
 
@@ -39,12 +41,14 @@ def differences(results: Path) -> list[str]:
 
 
 def keep(run: Path, target: Path) -> None:
-    """Copy a run's results and scores. Raises UsageError for a directory without them."""
+    """Copy a run's results and scores: on one line, without answers (`flips`), and with what ships with the package
+    named as people write it. Raises UsageError for a directory without them."""
     for name in ("results.json", FILE):
         if not (run / name).is_file():
             raise UsageError(f"{run}", f"holds no {name}", "name the directory of a finished run")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(run / "results.json", target)
+    results = {key: part for key, part in read_json(run / "results.json").items() if key != "flips"}
+    text = json.dumps(results, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    write_text(target, text.replace(f"{RECIPES}/", "mnemos:") + "\n")
     shutil.copyfile(run / FILE, scores_beside(target))
 
 

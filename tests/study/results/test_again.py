@@ -72,6 +72,8 @@ def test_a_number_that_was_changed_is_named(watched: Path, tmp_path: Path, capsy
     assert recompute.main([str(target), "--keep", str(watched)]) == 0
     assert (tmp_path / f"kept.{FILE}").read_bytes() == (watched / FILE).read_bytes()
     results = read_json(target)
+    assert "flips" in read_json(watched / "results.json")
+    assert "flips" not in results, "answers are not kept"
     results["comparisons"][0]["low"] += 0.001
     write_json(target, results)
     assert recompute.main([str(target)]) == 1
