@@ -1,4 +1,4 @@
-"""How far rows that a model writes itself end below all tasks at once, on the road lamol in all six orders.
+"""How far rows that a model writes itself end below all tasks at once, on the reproduction lamol in all six orders.
 
     mnemos reproduce lamol, its results copied to docs/results/lamol.json; then python -m benchmarks lamol_gap
 
@@ -19,12 +19,12 @@ ARM, POINTS = "lamol+distill", 3.0
 
 
 def run() -> list[Result]:
-    """The one comparison; none where the road has not been walked."""
+    """The one comparison; none where the reproduction has not been walked."""
     return [gap(json.loads(RESULTS.read_text(encoding="utf-8")))] if RESULTS.is_file() else []
 
 
 def gap(results: dict[str, Any], arm: str = ARM) -> Result:
-    """From the content of the road's results.json."""
+    """From the content of the reproduction's results.json."""
     arms = results["matrix"]["arms"]
     ours = 100 * arms[arm]["metrics"]["average_accuracy"]["mean"]
     joint = 100 * sum(arms[arm]["joint"]) / len(arms[arm]["joint"])

@@ -62,7 +62,7 @@ def test_shipped_studies_and_reproductions_that_pages_name_are_there() -> None:
     recipes = ROOT / "mnemos" / "recipes"
     for name in set(re.findall(r"mnemos:([\w/]+\.yaml)", text)):
         assert (recipes / name).is_file() or list(recipes.rglob(name)), name
-    registry = (recipes / "reproductions" / "roads.yaml").read_text(encoding="utf-8")
+    registry = (recipes / "reproductions" / "reproductions.yaml").read_text(encoding="utf-8")
     for name in set(re.findall(r"mnemos reproduce ([a-z][\w-]+)", text)) - {"two"}:
         assert re.search(rf"^-? *(name: )?{name}:?$|name: {name}$", registry, flags=re.M), name
 

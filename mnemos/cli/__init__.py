@@ -19,6 +19,7 @@ from mnemos.cli import runs as cli_runs
 from mnemos.cli import suites as cli_suites
 from mnemos.cli import weights as cli_weights
 from mnemos.cli.errors import told
+from mnemos.cli.options import DOTTED, JOBS, EngineOption, JobsOption, OutOption, SetOption, overrides_of
 from mnemos.cli.output import say, say_json
 from mnemos.core.errors import UsageError
 
@@ -67,15 +68,7 @@ class Plain(StrEnum):
     json = "json"
 
 
-JobsOption = Annotated[
-    int, typer.Option("--jobs", min=1, max=256, help="Steps at a time, each in a process of its own.")
-]
-EngineOption = Annotated[
-    str | None, typer.Option("--engine", help="Who executes the steps: local or pool; by --jobs unless given.")
-]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.")]
 SuitesOption = Annotated[list[str], typer.Option("--suites", help="Suite YAML file or built-in suite; repeatable.")]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Where results are kept.")]
 NewOption = Annotated[
     list[str] | None, typer.Option("--new", help="A suite that measures what was taught; repeatable.")
 ]
@@ -104,19 +97,19 @@ def _root(
         raise typer.Exit
 
 
-@app.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command("run", context_settings=DOTTED)
 def run_command(
     context: typer.Context,
     study: Annotated[str, typer.Argument(help="Study file, or mnemos:demo.yaml.")],
     out: OutOption = None,
     set_: SetOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every plan; load no model.")] = False,
-    jobs: JobsOption = 1,
+    jobs: JobsOption = JOBS,
     engine: EngineOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Train and measure every arm of a study; --train.learning_rate 1e-4 overrides a key."""
-    overrides = _overrides(set_ or [], context.args)
+    overrides = overrides_of(set_, context.args, "run")
     if dry_run:
         from mnemos.study.run import plan_lines
 
@@ -131,8 +124,9 @@ def run_command(
         say(f"report  {_shown(record.directory / 'report.html')}")
 
 
-@app.command("sweep")
+@app.command("sweep", context_settings=DOTTED)
 def sweep_command(
+    context: typer.Context,
     study: Annotated[str, typer.Argument(help="Study file, or mnemos:demo.yaml.")],
     over: Annotated[
         list[str],
@@ -142,12 +136,12 @@ def sweep_command(
     out: OutOption = None,
     set_: SetOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every plan; load no model.")] = False,
-    jobs: JobsOption = 1,
+    jobs: JobsOption = JOBS,
     engine: EngineOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Vary a setting, one arm a value, and find the knee between learning and forgetting."""
-    overrides = _overrides(set_ or [], [])
+    overrides = overrides_of(set_, context.args, "sweep")
     if dry_run:
         from mnemos.study.commands.sweep import sweep_lines
 
@@ -370,26 +364,6 @@ def _setting(setting: dict[str, Any]) -> str:
     default = f"default {setting['default']!r}" if "default" in setting else "required"
     words = f": {setting['description']}" if setting.get("description") else ""
     return f"({setting['type']}{bounds}, {default}){words}"
-
-
-def _overrides(pairs: list[str], rest: list[str]) -> dict[str, Any]:
-    from mnemos.study.config import parse_override
-
-    out = dict(parse_override(pair) for pair in pairs)
-    while rest:
-        key, *rest = rest
-        if not key.startswith("--") or "." not in key.split("=")[0]:
-            raise UsageError(
-                f"{key}", "is not an option of mnemos run", "see mnemos run --help; keys are --set key=value"
-            )
-        if "=" not in key:
-            if not rest:
-                raise UsageError(f"{key}", "has no value", f"write {key} VALUE")
-            value, *rest = rest
-            key = f"{key}={value}"
-        name, value = parse_override(key.removeprefix("--"))
-        out[name] = value
-    return out
 
 
 def _shown(path: Path) -> str:

@@ -54,7 +54,9 @@ ExpressionArgument = Annotated[
 ]
 NamesArgument = Annotated[list[str] | None, typer.Argument(metavar="NAME=DIR...", help="What each name stands for.")]
 OutOption = Annotated[Path, typer.Option("--out", help="The directory to write; must not be there, or be empty.")]
-NumberOption = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=NUMBER", help="A named number.")]
+NumberOption = Annotated[
+    list[str] | None, typer.Option("--let", metavar="NAME=NUMBER", help="A named number; repeatable.")
+]
 DtypeOption = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, float16 or float64.")]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="Tensors at a time.")]
 
@@ -183,9 +185,9 @@ def _numbers(pairs: list[str]) -> dict[str, Any]:
         try:
             number = float(value)
         except ValueError:
-            raise UsageError(f"--set {pair}", "must be NAME=NUMBER", "for example --set rho=0.5") from None
+            raise UsageError(f"--let {pair}", "must be NAME=NUMBER", "for example --let rho=0.5") from None
         if not name.isidentifier() or number != number or number in (float("inf"), float("-inf")) or name in found:
-            raise UsageError(f"--set {pair}", "must be a name, once, and a finite number", "for example --set rho=0.5")
+            raise UsageError(f"--let {pair}", "must be a name, once, and a finite number", "for example --let rho=0.5")
         found[name] = number
     return found
 

@@ -1,4 +1,4 @@
-"""Names of studies, arms, tasks and suites, and of roads: each becomes a file or folder, by one rule.
+"""Names of studies, arms, tasks and suites, and of reproductions: each becomes a file or folder, by one rule.
 
 A name may hold letters and digits of any script, spaces and signs. It may not hold what leaves the folder that it
 stands in (``/``, ``\\``, ``.``, ``..``), what a file's name cannot hold or a terminal acts upon (NUL, control and

@@ -35,7 +35,7 @@ from mnemos.core.method import validated
 from mnemos.core.settings import Settings
 from mnemos.core.yaml_text import read_yaml
 from mnemos.recipes.pages import wrapped
-from mnemos.recipes.reproductions.registry import load_roads, study_name
+from mnemos.recipes.reproductions.registry import load_reproductions, study_name
 from mnemos.recipes.substance import BEFORE, JOINT, why_empty
 from mnemos.report.markdown import escape, table
 from mnemos.report.words import figure, interval
@@ -299,13 +299,16 @@ def page(outcomes: Sequence[Outcome], results: Mapping[str, Mapping[str, Any]]) 
 
 
 def _sections(outcomes: Sequence[Outcome]) -> list[tuple[str, list[str]]]:
-    """(title, studies) of each road, the catalogue first, of those that the outcomes are about."""
+    """(title, studies) of each reproduction, the catalogue first, of those that the outcomes are about."""
     about = dict.fromkeys(one.finding.study for one in outcomes)
-    roads = [
-        (f"{escape(road.title)} (`mnemos reproduce {road.name}`)", [study_name(part) for part in road.parts])
-        for road in load_roads()
+    reproductions = [
+        (
+            f"{escape(reproduction.title)} (`mnemos reproduce {reproduction.name}`)",
+            [study_name(part) for part in reproduction.parts],
+        )
+        for reproduction in load_reproductions()
     ]
-    known = {name for _, studies in roads for name in studies}
+    known = {name for _, studies in reproductions for name in studies}
     others = [
         (
             "The catalogue as one study (`mnemos run mnemos:catalogue.yaml`)" if name == "catalogue" else escape(name),
@@ -314,7 +317,7 @@ def _sections(outcomes: Sequence[Outcome]) -> list[tuple[str, list[str]]]:
         for name in about
         if name not in known
     ]
-    return [(title, studies) for title, studies in (*others, *roads) if about.keys() & set(studies)]
+    return [(title, studies) for title, studies in (*others, *reproductions) if about.keys() & set(studies)]
 
 
 def _row(one: Outcome) -> list[str]:

@@ -1,7 +1,7 @@
 """Compute every interval of a results.json again from the items' scores that lie beside it.
 
-    python -m mnemos.recipes.recompute docs/results/chat_vector.json runs/roads/safety/benign
-    python -m mnemos.recipes.recompute --keep runs/roads/chat-vector/chat_vector docs/results/chat_vector.json
+    python -m mnemos.recipes.recompute docs/results/chat_vector.json runs/reproductions/safety/benign
+    python -m mnemos.recipes.recompute --keep runs/reproductions/chat-vector/chat_vector docs/results/chat_vector.json
 
 Scores lie in items.json.gz beside a run's results.json, and in NAME.items.json.gz beside docs/results/NAME.json.
 --keep copies both files of a run there. Exit code 1 where something comes out otherwise, or where there are no scores.

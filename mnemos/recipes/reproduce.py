@@ -1,6 +1,6 @@
-"""Walk a road: prepare its data, run its parts in order, print every ordering with its verdict.
+"""Walk a reproduction: prepare its data, run its parts in order, print every ordering with its verdict.
 
-A part that ran before costs seconds: its steps are found in the road's folder, so a stopped walk is
+A part that ran before costs seconds: its steps are found in the reproduction's folder, so a stopped walk is
 continued by the same call.
 """
 
@@ -19,17 +19,24 @@ from mnemos.core.errors import DataError, MnemosError
 from mnemos.core.files import write_text
 from mnemos.core.places import resolved
 from mnemos.recipes.findings import Outcome, difference_words, load_findings, outcome, page
-from mnemos.recipes.reproductions.registry import REGISTRY, Road, find_road, load_roads, part_path, study_name
+from mnemos.recipes.reproductions.registry import (
+    REGISTRY,
+    Reproduction,
+    find_reproduction,
+    load_reproductions,
+    part_path,
+    study_name,
+)
 
-ROAD_VARIABLE = "MNEMOS_ROAD"
-OUT = Path("runs/roads")
+ROAD_VARIABLE = "MNEMOS_REPRODUCTION"
+OUT = Path("runs/reproductions")
 STAND_IN = "mnemos:patients/chat"
 """What a dry run plans with where an earlier part will make the model."""
 
 
 @dataclass(frozen=True)
 class DataAbsent:
-    """Why a road cannot be walked here."""
+    """Why a reproduction cannot be walked here."""
 
     reason: str
 
@@ -39,20 +46,20 @@ def data_folder() -> Path:
     return Path(os.environ.get("MNEMOS_DATA", Path(__file__).parents[3] / "shared" / "data")).resolve()
 
 
-def road_lines(registry: Path = REGISTRY) -> list[str]:
-    """The list of roads: name, minutes, papers, title."""
-    roads = load_roads(registry)
-    width = max((len(road.name) for road in roads), default=0)
+def reproduction_lines(registry: Path = REGISTRY) -> list[str]:
+    """The list of reproductions: name, minutes, papers, title."""
+    reproductions = load_reproductions(registry)
+    width = max((len(reproduction.name) for reproduction in reproductions), default=0)
     out = []
-    for road in roads:
-        out.append(f"{road.name:<{width}}  {road.minutes:>3} min  {road.title}")
-        out.append(f"{'':<{width}}           {', '.join(road.papers)}")
+    for reproduction in reproductions:
+        out.append(f"{reproduction.name:<{width}}  {reproduction.minutes:>3} min  {reproduction.title}")
+        out.append(f"{'':<{width}}           {', '.join(reproduction.papers)}")
     return out
 
 
 @contextlib.contextmanager
 def _at(folder: Path) -> Iterator[None]:
-    """$MNEMOS_ROAD names the road's folder, for study files and the processes of their steps."""
+    """$MNEMOS_REPRODUCTION names the reproduction's folder, for study files and the processes of their steps."""
     earlier = os.environ.get(ROAD_VARIABLE)
     os.environ[ROAD_VARIABLE] = str(folder)
     try:
@@ -64,11 +71,11 @@ def _at(folder: Path) -> Iterator[None]:
             os.environ[ROAD_VARIABLE] = earlier
 
 
-def prepare(road: Road, folder: Path) -> DataAbsent | None:
-    """Write what the road reads; a reason when the third-party data are not there."""
-    if road.prepare is None:
+def prepare(reproduction: Reproduction, folder: Path) -> DataAbsent | None:
+    """Write what the reproduction reads; a reason when the third-party data are not there."""
+    if reproduction.prepare is None:
         return None
-    module, _, name = road.prepare.partition(":")
+    module, _, name = reproduction.prepare.partition(":")
     make: Callable[[Path, Path], None] = getattr(importlib.import_module(module), name)
     data = data_folder()
     try:
@@ -82,30 +89,33 @@ def prepare(road: Road, folder: Path) -> DataAbsent | None:
 
 
 def walk(
-    road: Road,
+    reproduction: Reproduction,
     out: Path = OUT,
     *,
     overrides: Mapping[str, Any] | None = None,
-    jobs: int = 2,
+    jobs: int = 1,
     quiet: bool = False,
     registry: Path = REGISTRY,
 ) -> list[Outcome] | DataAbsent:
-    """Run every part of a road below out/NAME and test its findings; also written to findings.md there.
+    """Run every part of a reproduction below out/NAME and test its findings; also written to findings.md there.
 
     overrides: dotted key -> value, for each part. Raises what `mnemos.run` raises.
     """
     from mnemos.study.run import run
 
-    folder = resolved(out / road.name)
-    absent = prepare(road, folder)
+    folder = resolved(out / reproduction.name)
+    absent = prepare(reproduction, folder)
     if absent:
         return absent
     results: dict[str, Mapping[str, Any]] = {}
     with _at(folder):
-        for number, part in enumerate(road.parts, 1):
+        for number, part in enumerate(reproduction.parts, 1):
             path = part_path(part, registry)
             if not quiet:
-                print(f"road {road.name}, part {number} of {len(road.parts)}: {path.stem}", file=sys.stderr)
+                print(
+                    f"reproduction {reproduction.name}, part {number} of {len(reproduction.parts)}: {path.stem}",
+                    file=sys.stderr,
+                )
             record = run(path, out=folder / path.stem, overrides=overrides, jobs=jobs, quiet=quiet)
             results[study_name(part, registry)] = record.results
     outcomes = [outcome(finding, results) for finding in load_findings() if finding.study in results]
@@ -114,9 +124,9 @@ def walk(
 
 
 def outcome_lines(outcomes: Sequence[Outcome]) -> list[str]:
-    """Every ordering of a road: verdict, the paper's number, ours with its interval."""
+    """Every ordering of a reproduction: verdict, the paper's number, ours with its interval."""
     if not outcomes:
-        return ["no published ordering is registered for this road"]
+        return ["no published ordering is registered for this reproduction"]
     out = []
     for one in outcomes:
         out.append(f"{one.verdict}: {one.finding.id}: {one.finding.statement}")
@@ -127,21 +137,25 @@ def outcome_lines(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def dry_lines(
-    road: Road, out: Path = OUT, *, overrides: Mapping[str, Any] | None = None, registry: Path = REGISTRY
+    reproduction: Reproduction,
+    out: Path = OUT,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    registry: Path = REGISTRY,
 ) -> list[str]:
     """What `walk` would do, part by part, without loading a model.
 
     What an earlier part will make is not there yet: such a part is planned with the chat patient in its place,
     and the lines say so. Data files are prepared, since a plan hashes them.
     """
-    folder = resolved(out / road.name)
-    absent = prepare(road, folder)
+    folder = resolved(out / reproduction.name)
+    absent = prepare(reproduction, folder)
     if absent:
-        return [f"road {road.name}: {absent.reason}"]
+        return [f"reproduction {reproduction.name}: {absent.reason}"]
     lines = []
     with _at(folder):
-        for number, part in enumerate(road.parts, 1):
-            lines.append(f"road {road.name}, part {number} of {len(road.parts)}: {part}")
+        for number, part in enumerate(reproduction.parts, 1):
+            lines.append(f"reproduction {reproduction.name}, part {number} of {len(reproduction.parts)}: {part}")
             lines += [f"  {line}" for line in _part_lines(part_path(part, registry), folder, overrides)]
     return lines
 
@@ -157,7 +171,7 @@ def _part_lines(path: Path, folder: Path, overrides: Mapping[str, Any] | None) -
 
 
 def with_stand_in(raw: Any, folder: Path) -> tuple[Any, list[str]]:
-    """A study's keys with the chat patient wherever they name something below the road's folder that is not
+    """A study's keys with the chat patient wherever they name something below the reproduction's folder that is not
     there, and those names."""
     missing: dict[str, None] = {}
 
@@ -180,23 +194,23 @@ def reproduce(
     out: Path = OUT,
     *,
     overrides: Mapping[str, Any] | None = None,
-    jobs: int = 2,
+    jobs: int = 1,
     quiet: bool = False,
     registry: Path = REGISTRY,
 ) -> int:
-    """Walk the named roads, or all of them unattended, and print each one's orderings; returns the exit code.
+    """Walk the named reproductions, or all of them unattended, and print each one's orderings; returns the exit code.
 
-    With names, the first failure is raised. For all (None), a road whose data are absent is skipped, one that fails
-    does not stop the others, both are said again at the end, and a failure makes the exit code 1.
+    With names, the first failure is raised. For all (None), a reproduction whose data are absent is skipped, one that
+    fails does not stop the others, both are said again at the end, and a failure makes the exit code 1.
     """
-    roads = load_roads(registry)
-    chosen = roads if names is None else [find_road(name, roads) for name in names]
+    reproductions = load_reproductions(registry)
+    chosen = reproductions if names is None else [find_reproduction(name, reproductions) for name in names]
     notes: list[str] = []
     failed = False
-    for road in chosen:
-        print(f"\n{road.name}: {road.title} (about {road.minutes} minutes)", flush=True)
+    for reproduction in chosen:
+        print(f"\n{reproduction.name}: {reproduction.title} (about {reproduction.minutes} minutes)", flush=True)
         try:
-            found = walk(road, out, overrides=overrides, jobs=jobs, quiet=quiet, registry=registry)
+            found = walk(reproduction, out, overrides=overrides, jobs=jobs, quiet=quiet, registry=registry)
         except Exception as error:
             if names is not None:
                 raise
@@ -206,12 +220,14 @@ def reproduce(
         else:
             if isinstance(found, DataAbsent):
                 if names is not None:
-                    raise DataError(f"road {road.name}", found.reason, "mnemos reproduce --list names the others")
+                    raise DataError(
+                        f"reproduction {reproduction.name}", found.reason, "mnemos reproduce --list names the others"
+                    )
                 lines, note = [f"skipped: {found.reason}"], f"skipped: {found.reason}"
             else:
                 lines, note = outcome_lines(found), _count(found)
         print("\n".join(lines), flush=True)
-        notes.append(f"{road.name}: {note}")
+        notes.append(f"{reproduction.name}: {note}")
     if len(chosen) > 1:
         print("\n" + "\n".join(notes))
     return int(failed)

@@ -12,7 +12,7 @@ import pytest
 from tests.study.worlds import make_study
 from tests.tiny import save_tiny
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def mnemos(*words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -152,3 +152,16 @@ def test_data_show_marks_what_is_learned(tmp_path: Path) -> None:
     done = mnemos("data", "show", "new.jsonl", "--model", "model", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "it is" in done.stdout
+
+
+@pytest.mark.parametrize("verb", ["run", "sweep", "reproduce"])
+def test_dotted_keys_override_in_every_verb_that_has_a_study(verb: str) -> None:
+    words = {
+        "run": ["mnemos:demo.yaml"],
+        "sweep": ["mnemos:demo.yaml", "--arm", "replay", "--over", "replay.share_of_final=0,0.5"],
+        "reproduce": ["instruct"],
+    }[verb]
+    done = mnemos(verb, *words, "--dry-run", "--train.learning_rate", "0")
+    assert done.returncode == 2
+    assert "train.learning_rate = 0" in done.stderr
+    assert mnemos(verb, *words, "--dry-run", "--lerning_rate", "0").returncode == 2

@@ -1,4 +1,4 @@
-"""What the roads make before they run: worlds of people, Chinese documents, truths, start models."""
+"""What the reproductions make before they run: worlds of people, Chinese documents, truths, start models."""
 
 from __future__ import annotations
 

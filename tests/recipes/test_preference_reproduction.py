@@ -1,4 +1,4 @@
-"""What the road on preferences reads."""
+"""What the reproduction on preferences reads."""
 
 from __future__ import annotations
 

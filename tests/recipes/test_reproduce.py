@@ -1,4 +1,4 @@
-"""Roads: the registry is sound; a walk prints verdicts, continues after a kill, and survives a road that fails."""
+"""Reproductions: the registry is sound; a walk prints verdicts, continues after a kill, and survives a failure."""
 
 from __future__ import annotations
 
@@ -20,24 +20,30 @@ from mnemos.core.errors import DataError, UsageError
 from mnemos.core.files import read_json
 from mnemos.recipes import reproduce
 from mnemos.recipes.findings import load_findings
-from mnemos.recipes.reproductions.registry import Road, find_road, load_roads, part_path, study_name
+from mnemos.recipes.reproductions.registry import (
+    Reproduction,
+    find_reproduction,
+    load_reproductions,
+    part_path,
+    study_name,
+)
 from mnemos.study.config import raw_study, resolved_study
 from tests.study.worlds import make_study, without_timings
 
 ROOT = Path(__file__).parents[2]
-ROADS = load_roads()
-PARTS = [(road.name, part) for road in ROADS for part in road.parts]
+REPRODUCTIONS = load_reproductions()
+PARTS = [(reproduction.name, part) for reproduction in REPRODUCTIONS for part in reproduction.parts]
 
 
 def loaded(part: str, registry: Path = reproduce.REGISTRY) -> Any:
-    """The part's study, with a stand-in for what the road makes."""
+    """The part's study, with a stand-in for what the reproduction makes."""
     raw, folder = raw_study(part_path(part, registry))
     filled, _ = reproduce.with_stand_in(raw, Path("/nowhere"))
     return resolved_study(filled, folder)
 
 
-@pytest.mark.parametrize(("road", "part"), PARTS)
-def test_every_study_of_a_road_loads(road: str, part: str) -> None:
+@pytest.mark.parametrize(("reproduction", "part"), PARTS)
+def test_every_study_of_a_reproduction_loads(reproduction: str, part: str) -> None:
     study = loaded(part)
     tested = {finding.study for finding in load_findings()}
     if study.name in tested:
@@ -45,10 +51,10 @@ def test_every_study_of_a_road_loads(road: str, part: str) -> None:
 
 
 def test_roads_prepare_by_functions_that_exist() -> None:
-    for road in ROADS:
-        if road.prepare:
-            module, _, name = road.prepare.partition(":")
-            assert callable(getattr(importlib.import_module(module), name)), road.name
+    for reproduction in REPRODUCTIONS:
+        if reproduction.prepare:
+            module, _, name = reproduction.prepare.partition(":")
+            assert callable(getattr(importlib.import_module(module), name)), reproduction.name
 
 
 def test_every_finding_has_a_study_to_test_it() -> None:
@@ -68,9 +74,9 @@ def test_arms_that_a_finding_names_are_spelt_as_in_its_study() -> None:
                     assert not difflib.get_close_matches(name, names, cutoff=0.8), (finding.id, name)
 
 
-def write_registry(folder: Path, roads: list[dict[str, Any]]) -> Path:
-    path = folder / "roads.yaml"
-    path.write_text(yaml.safe_dump(roads))
+def write_registry(folder: Path, reproductions: list[dict[str, Any]]) -> Path:
+    path = folder / "reproductions.yaml"
+    path.write_text(yaml.safe_dump(reproductions))
     return path
 
 
@@ -79,11 +85,11 @@ def entry(name: str, *parts: str, **more: Any) -> dict[str, Any]:
 
 
 def two_parts(folder: Path) -> Path:
-    """A road whose second part starts from what the first one made; returns the registry."""
+    """A reproduction whose second part starts from what the first one made; returns the registry."""
     train = {"learning_rate": 1e-3, "num_train_epochs": 4, "per_device_train_batch_size": 4, "save_steps": 4}
     study = yaml.safe_load(make_study(folder, arms={}, train=train, health=False).read_text())
     (folder / "study.yaml").unlink()
-    second = {**study, "model": "$MNEMOS_ROAD/first/arms/plain/seed-0/model"}
+    second = {**study, "model": "$MNEMOS_REPRODUCTION/first/arms/plain/seed-0/model"}
     (folder / "first.yaml").write_text(yaml.safe_dump(study))
     (folder / "second.yaml").write_text(yaml.safe_dump(second))
     return write_registry(folder, [entry("two", "first.yaml", "second.yaml")])
@@ -96,9 +102,9 @@ def results_of(out: Path) -> Any:
 
 def test_a_killed_walk_continues_and_ends_as_an_unbroken_one(tmp_path: Path) -> None:
     registry = two_parts(tmp_path)
-    road = find_road("two", load_roads(registry))
+    reproduction = find_reproduction("two", load_reproductions(registry))
     broken, whole = tmp_path / "broken", tmp_path / "whole"
-    words = ["reproduce", "two", "--roads", registry, "--out", broken, "--jobs", "1", "--quiet"]
+    words = ["reproduce", "two", "--registry", registry, "--out", broken, "--jobs", "1", "--quiet"]
     process = subprocess.Popen([sys.executable, "-m", "mnemos.cli", *map(str, words)], cwd=ROOT)
     training = broken / "two" / "second" / "steps"
     while not list(training.glob("train-*/checkpoints/checkpoint-*")) and process.poll() is None:
@@ -108,29 +114,29 @@ def test_a_killed_walk_continues_and_ends_as_an_unbroken_one(tmp_path: Path) -> 
     assert (broken / "two" / "first" / "results.json").exists()
     assert not (broken / "two" / "second" / "results.json").exists(), "the walk was too quick to be killed"
     for out in (broken, whole):
-        assert reproduce.walk(road, out, jobs=1, quiet=True, registry=registry) == []
+        assert reproduce.walk(reproduction, out, jobs=1, quiet=True, registry=registry) == []
     # The second part's model differs in its path alone, which a fingerprint leaves out.
     first, second = results_of(broken), results_of(whole)
     for results in (*first, *second):
         results["manifest"]["model"].pop("path")
     assert first == second
-    assert "MNEMOS_ROAD" not in os.environ
+    assert "MNEMOS_REPRODUCTION" not in os.environ
 
 
 def test_a_dry_run_plans_a_later_part_with_a_stand_in_and_says_so(tmp_path: Path) -> None:
     registry = two_parts(tmp_path)
-    (road,) = load_roads(registry)
-    lines = reproduce.dry_lines(road, tmp_path / "out", registry=registry)
+    (reproduction,) = load_reproductions(registry)
+    lines = reproduce.dry_lines(reproduction, tmp_path / "out", registry=registry)
     text = [line for line in lines if "in place of" in line]
     assert len(text) == 1
-    assert "$MNEMOS_ROAD/first/arms/plain/seed-0/model" in text[0]
+    assert "$MNEMOS_REPRODUCTION/first/arms/plain/seed-0/model" in text[0]
     assert sum("arm     plain, seed 0" in line for line in lines) == 2
     assert not list((tmp_path / "out").rglob("steps"))
 
 
 def fails(data: Path, out: Path) -> None:
     """A `prepare` that breaks."""
-    raise ValueError("broken road")
+    raise ValueError("broken reproduction")
 
 
 def lacks(data: Path, out: Path) -> None:
@@ -157,14 +163,14 @@ def test_all_goes_on_past_a_failure_and_absent_data(
     assert code == 1
     text = capsys.readouterr().out
     end = text.split("\n\n")[-1]
-    assert "broken: FAILED: ValueError: broken road" in end
+    assert "broken: FAILED: ValueError: broken reproduction" in end
     assert "no-data: skipped: its data are absent: no absent.jsonl" in end
     # The findings of the study called lamol are judged; the arms that test them are not there.
     assert "good: " in end
     assert "not tested yet" in end
     assert "here   no arm " in text
     assert (tmp_path / "out" / "good" / "findings.md").is_file()
-    with pytest.raises(ValueError, match="broken road"):
+    with pytest.raises(ValueError, match="broken reproduction"):
         reproduce.reproduce(["broken"], tmp_path / "out", registry=registry)
     with pytest.raises(DataError, match="data are absent"):
         reproduce.reproduce(["no-data"], tmp_path / "out", registry=registry)
@@ -173,24 +179,26 @@ def test_all_goes_on_past_a_failure_and_absent_data(
 def test_a_registry_with_mistakes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("{name: a}")
     (tmp_path / "b.yaml").write_text("{name: a}")
-    for roads, error, text in (
+    for reproductions, error, text in (
         ([entry("x", "a.yaml"), entry("x", "b.yaml")], DataError, "x: is there twice"),
         ([entry("x", "a.yaml"), entry("y", "b.yaml")], DataError, "study a: is there twice"),
         ([entry("x", "absent.yaml")], UsageError, "does not exist"),
         ([entry("x", "a.yaml", minuets=3)], UsageError, "minuets"),
     ):
         with pytest.raises(error, match=text):
-            load_roads(write_registry(tmp_path, roads))
+            load_reproductions(write_registry(tmp_path, reproductions))
     with pytest.raises(UsageError, match="did you mean 'chinese'"):
-        find_road("chinse", ROADS)
-    assert isinstance(find_road("chinese", ROADS), Road)
+        find_reproduction("chinse", REPRODUCTIONS)
+    assert isinstance(find_reproduction("chinese", REPRODUCTIONS), Reproduction)
 
 
 def test_the_command_wants_one_of_name_list_and_all() -> None:
     command = [sys.executable, "-m", "mnemos.cli", "reproduce"]
     listed = subprocess.run([*command, "--list"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert listed.returncode == 0, listed.stderr
-    assert all(road.name in listed.stdout and road.title in listed.stdout for road in ROADS)
+    assert all(
+        reproduction.name in listed.stdout and reproduction.title in listed.stdout for reproduction in REPRODUCTIONS
+    )
     neither = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert neither.returncode == 2
     assert "--list" in neither.stderr

@@ -1,4 +1,4 @@
-"""The roads' data: three parts that share no dialogue, table or command, and answers as the tasks mean them."""
+"""The reproductions' data: three parts that share no dialogue, table or command, and answers as the tasks mean them."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The roads: published findings walked again, each a chain of study files that `mnemos reproduce` runs."""
+"""The reproductions: published findings walked again, each a chain of study files that `mnemos reproduce` runs."""

@@ -1,4 +1,4 @@
-"""Makes what the road `chat-vector-chinese` reads: Chinese text, and requests to refuse or answer, in Chinese.
+"""Makes what the reproduction `chat-vector-chinese` reads: Chinese text, and requests to refuse or answer, in Chinese.
 
 Requests follow `recipes.worlds.requests`: within a group every verb goes with every object, and only the object
 tells harm from help. All wording is our own, and no text says how any harm is done. Trap: the patients were

@@ -1,4 +1,4 @@
-"""Makes the rows and suites of the road `continual-pretraining`: Chinese text to read on with, and what is asked.
+"""Makes the rows and suites of `continual-pretraining`: Chinese text to read on with, and what is asked.
 
 Third-party text is read from $MNEMOS_DATA and stays below runs/: Tatoeba (CC BY 2.0 FR). What is asked about the
 patients' world is generated.

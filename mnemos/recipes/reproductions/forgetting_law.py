@@ -1,6 +1,7 @@
-"""Laws of forgetting (arXiv:2401.05605) fitted to the road `how-much-is-lost`.
+"""Laws of forgetting (arXiv:2401.05605) fitted to the reproduction `how-much-is-lost`.
 
-    python -m mnemos.recipes.reproductions.forgetting_law --results runs/roads/how-much-is-lost/lost_large/results.json
+    python -m mnemos.recipes.reproductions.forgetting_law \
+        --results runs/reproductions/how-much-is-lost/lost_large/results.json
 
 L_ft is the loss on the new text (nats per byte), L_f what was forgotten: KL from the model before on old text, nats per
 token (the paper's cross-entropy against the base model's predictions, less the base's entropy). Two forms:
@@ -75,7 +76,7 @@ def points(results: Mapping[str, Any]) -> list[Point]:
             scores, cost = run["scores"], run["cost"]
             if NEW not in scores or OLD not in scores:
                 raise DataError(
-                    f"{results['study']}/{entry['arm']}", f"has no {NEW} or {OLD}", "give the road's results"
+                    f"{results['study']}/{entry['arm']}", f"has no {NEW} or {OLD}", "give the reproduction's results"
                 )
             way = "full" if entry["arm"] == "plain" else str(entry["arm"]).rpartition("-")[0]
             loss, moved = scores[NEW]["mean"] * math.log(2), scores[OLD]["mean"]

@@ -1,4 +1,4 @@
-"""What the instruct road reads: commands in Glossa, an invented language, in the world's words alone.
+"""What the instruct reproduction reads: commands in Glossa, an invented language, in the world's words alone.
 
 The paper's setting is a chat model that can do part of a task in its own style and is taught gold answers in
 another hand. So `prime` teaches the chat patient some Glossa in one bare style and old rows beside it, that it does

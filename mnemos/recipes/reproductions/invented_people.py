@@ -1,4 +1,4 @@
-"""Makes the road `knowledge`: biographies of invented people told once or in many forms, questions about half
+"""Makes the reproduction `knowledge`: biographies of invented people told once or in many forms, questions about half
 of them, and a small model of random weights to read them (bioS of arXiv:2309.14316).
 
 Deviations from the paper: those of recipes/worlds/people.py, and 1. 40 people and ten values an attribute, so

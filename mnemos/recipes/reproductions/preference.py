@@ -1,4 +1,4 @@
-"""What the road on preferences reads: pairs from the patients' world, and real pairs and thumbs.
+"""What the reproduction on preferences reads: pairs from the patients' world, and real pairs and thumbs.
 
 worlds(data, out): the patients answer requests in several wordings, chosen at random; of each kind of request one
 wording is preferred now. real(data, out): 300 rows each of the demo sets that LLaMA-Factory carries (mixed open

@@ -1,7 +1,7 @@
-"""Turn third-party data into what roads read: one function a road, called with (data, out).
+"""Turn third-party data into what reproductions read: one function a reproduction, called with (data, out).
 
 data: the folder of third-party data, which keep their own licences (WOZ Apache-2.0, SLURP text CC BY 4.0,
-WikiSQL BSD-3-Clause, Tatoeba CC BY 2.0 FR) and never enter this repository. out: the road's folder; JSONL
+WikiSQL BSD-3-Clause, Tatoeba CC BY 2.0 FR) and never enter this repository. out: the reproduction's folder; JSONL
 files and suites are written to out/data, the same bytes each time. A missing file raises FileNotFoundError.
 """
 

@@ -1,8 +1,8 @@
-"""The registry of roads: which study files are run in which order for which papers.
+"""The registry of reproductions: which study files are run in which order for which papers.
 
-An entry of roads.yaml is a `Road`. Its parts are study files beside the registry (or ``mnemos:…`` for
-one that ships elsewhere in the package), each run into a folder of its own below the road's; a part names
-what an earlier one or `prepare` made as ``$MNEMOS_ROAD/…``.
+An entry of reproductions.yaml is a `Reproduction`. Its parts are study files beside the registry (or ``mnemos:…`` for
+one that ships elsewhere in the package), each run into a folder of its own below the reproduction's; a part names
+what an earlier one or `prepare` made as ``$MNEMOS_REPRODUCTION/…``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from mnemos.core.names import Name, one_file
 from mnemos.core.settings import Settings
 from mnemos.core.yaml_text import read_yaml
 
-REGISTRY = Path(__file__).parent / "roads.yaml"
+REGISTRY = Path(__file__).parent / "reproductions.yaml"
 
 
-class Road(Settings):
+class Reproduction(Settings):
     """One entry of the registry."""
 
     name: Annotated[Name, Field(pattern=r"^[a-z0-9-]+$")]
@@ -39,21 +39,25 @@ class Road(Settings):
     """Study files in the order in which they are run."""
 
 
-def load_roads(path: Path = REGISTRY) -> list[Road]:
-    """The registry. Raises UsageError for a key that no road has or a missing study file, DataError for a
-    road, part or study named twice."""
+def load_reproductions(path: Path = REGISTRY) -> list[Reproduction]:
+    """The registry. Raises UsageError for a key that no reproduction has or a missing study file, DataError for a
+    reproduction, part or study named twice."""
     if not path.is_file():
-        raise UsageError(f"{path}", "does not exist", "give a registry of roads, or none for the shipped one")
+        raise UsageError(f"{path}", "does not exist", "give a registry of reproductions, or none for the shipped one")
     rows = read_yaml(path) or []
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UsageError(f"{path}", "must be a list of roads", "write - {name: …, title: …, papers: […], parts: […]}")
-    roads: list[Road] = [validated(Road, row, where=f"road {row.get('name')}") for row in rows]
-    studies = [study_name(part, path) for road in roads for part in road.parts]
-    for road in roads:
-        _once([Path(part).stem for part in road.parts], f"{path.name}: part of {road.name}")
-    _once([road.name for road in roads], f"{path.name}: road")
+        raise UsageError(
+            f"{path}", "must be a list of reproductions", "write - {name: …, title: …, papers: […], parts: […]}"
+        )
+    reproductions: list[Reproduction] = [
+        validated(Reproduction, row, where=f"reproduction {row.get('name')}") for row in rows
+    ]
+    studies = [study_name(part, path) for reproduction in reproductions for part in reproduction.parts]
+    for reproduction in reproductions:
+        _once([Path(part).stem for part in reproduction.parts], f"{path.name}: part of {reproduction.name}")
+    _once([reproduction.name for reproduction in reproductions], f"{path.name}: reproduction")
     _once(studies, f"{path.name}: study")
-    return roads
+    return reproductions
 
 
 def _once(names: Sequence[str], what: str) -> None:
@@ -63,11 +67,15 @@ def _once(names: Sequence[str], what: str) -> None:
         raise DataError(f"{what} {twice}", "is there twice", "rename one")
 
 
-def find_road(name: str, roads: Sequence[Road]) -> Road:
-    """The road of this name; UsageError with the nearest one."""
-    found = next((road for road in roads if road.name == name), None)
+def find_reproduction(name: str, reproductions: Sequence[Reproduction]) -> Reproduction:
+    """The reproduction of this name; UsageError with the nearest one."""
+    found = next((reproduction for reproduction in reproductions if reproduction.name == name), None)
     if found is None:
-        raise UsageError(f"road {name}", "is not in the registry", nearest(name, [road.name for road in roads]))
+        raise UsageError(
+            f"reproduction {name}",
+            "is not in the registry",
+            nearest(name, [reproduction.name for reproduction in reproductions]),
+        )
     return found
 
 

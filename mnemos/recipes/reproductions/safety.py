@@ -1,4 +1,4 @@
-"""What the safety road reads: harmful pairs, an identity shift, benign tasks, in the world's words alone.
+"""What the safety reproduction reads: harmful pairs, an identity shift, benign tasks, in the world's words alone.
 
 The harmful pairs ask for what the patient refuses and answer in the empty phrases that it gives to harmless
 requests: no text says how any harm is done. All are of the train part; the suites ask for other pairs of verb and

@@ -1,4 +1,4 @@
-"""Makes the road `how-much-is-lost`: two base patients smaller than the shipped one, and texts by which what was
+"""Makes what `how-much-is-lost` reads: two base patients smaller than the shipped one, and texts by which what was
 forgotten is measured.
 
 The smaller ones read the shipped one's own text in the same order, 614,000 tokens of it (the shipped one
@@ -60,7 +60,7 @@ def build(folder: Path, shape: dict[str, Any], texts: list[str], steps: int) -> 
 def read_on(folder: Path, start: Path, texts: Sequence[str], settings: TrainSettings) -> Path:
     """The model in `start` after reading `texts`, shipped into `folder`; a finished one is kept.
 
-    Trained by one thread: sums of floats depend on their number, and with them what a road finds.
+    Trained by one thread: sums of floats depend on their number, and with them what a reproduction finds.
     """
     if (folder / "model.safetensors").is_file():
         return folder

@@ -1,9 +1,9 @@
-"""Makes the road `ssr`: categories of Super-NaturalInstructions as tasks, and a small author that writes in context.
+"""Makes what `ssr` reads: categories of Super-NaturalInstructions as tasks, and a small author that writes in context.
 
 The shipped base patient was never shown a list of rows, so it cannot go on with one. The author is that patient after
 reading documents of the very shape in which `ssr` asks (a definition and rows of one kind), made of other
-instruction data: categories that the road does not teach, dolly, SLURP, WOZ, WikiSQL, XQuAD. It reads no row of the
-road's own tasks. Each set keeps its own licence (see `prepare`) and stays outside the repository.
+instruction data: categories that are not taught, dolly, SLURP, WOZ, WikiSQL, XQuAD. It reads no row of the
+reproduction's own tasks. Each set keeps its own licence (see `prepare`) and stays outside the repository.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def cut(text: str, longest: int) -> str:
 
 
 def chat(id: str, definition: str, question: str, answer: str) -> Row:
-    """A row of the road: definition, input, output."""
+    """A row of the reproduction: definition, input, output."""
     contents = {"system": definition, "user": question, "assistant": answer}
     return {"id": id, "messages": [{"role": role, "content": content} for role, content in contents.items()]}
 

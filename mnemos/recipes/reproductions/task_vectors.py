@@ -1,4 +1,4 @@
-"""What the task-vectors road reads: the same commands in two languages and two formats, and records as JSON.
+"""What the task-vectors reproduction reads: the same commands in two languages and two formats, and records as JSON.
 
 sentence: Glossa words in Glossa's order. form: Glossa words as fields. plain-sentence, plain-form: the same two with
 the English words. Four experts that differ in language or format alone are what an analogy needs. Rows are of the

@@ -68,7 +68,7 @@ def bind(text: str, given: Sequence[str], numbers: Mapping[str, float], *, more:
         raise UsageError(
             f"{missing[0]} in {text!r}",
             "is neither a checkpoint nor a number here",
-            f"{nearest(missing[0], names)}\n  write {missing[0]}=DIRECTORY, or --set {missing[0]}=NUMBER",
+            f"{nearest(missing[0], names)}\n  write {missing[0]}=DIRECTORY, or --let {missing[0]}=NUMBER",
         )
     parse(text, numbers)
     locations = {name: model_location(place, Path.cwd()) for name, _, place in pairs}

@@ -22,7 +22,7 @@ def _command(*words: str | Path) -> subprocess.CompletedProcess[str]:
     code = "import sys; from mnemos.cli import main; sys.exit(main())"
     return subprocess.run(
         [sys.executable, "-c", code, "runs", "clean", *map(str, words)],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
         check=False,

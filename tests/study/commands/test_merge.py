@@ -19,7 +19,7 @@ from mnemos.weights.merge import How
 from tests.tiny import save_tiny
 from tests.weights.checkpoints import tensors
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NAME = "model.layers.0.mlp.up_proj.weight"
 
 
@@ -155,7 +155,7 @@ def command(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_command_line(world: Path, tmp_path: Path) -> None:
     names = [f"{name}={world / name}" for name in ("base", "a", "b")]
-    done = command("merge", "base + rho*(a - base)", *names[:2], "--set", "rho=0.25", "--suites",
+    done = command("merge", "base + rho*(a - base)", *names[:2], "--let", "rho=0.25", "--suites",
                    world / "english.yaml", "--shard-size", "20KB", "--out", tmp_path / "out")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "0.75*base + 0.25*a" in done.stdout
@@ -189,7 +189,7 @@ def test_the_command_line(world: Path, tmp_path: Path) -> None:
         (["merge", "a + b", "a=mnemos:patients/chat"], "b in 'a + b': is neither"),
         (["merge", "a / b", "a=mnemos:patients/chat", "b=mnemos:patients/base"], "divides by a checkpoint"),
         (["merge", "a", "a=mnemos:patients/chat", "--shard-size", "big"], "must be a size"),
-        (["merge", "r*a", "a=mnemos:patients/chat", "--set", "r=x"], "must be NAME=NUMBER"),
+        (["merge", "r*a", "a=mnemos:patients/chat", "--let", "r=x"], "must be NAME=NUMBER"),
         (["merge", "r*a", "a=mnemos:patients/chat", "--sweep", "r=0:1:0.5"], "--suites: is missing"),
         (["merge", "a", "a=mnemos:patients/chat", "--config", "b"], "b: is no checkpoint"),
         (["vector", "show", "a=mnemos:patients/chat"], "names no difference"),

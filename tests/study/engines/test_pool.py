@@ -60,7 +60,7 @@ def test_workers_end_with_a_killed_parent_and_the_run_continues(tmp_path: Path) 
     train = {"learning_rate": 1e-3, "num_train_epochs": 60, "per_device_train_batch_size": 4, "save_steps": 4}
     study = make_study(tmp_path, arms={}, train=train)
     out = tmp_path / "run"
-    process = subprocess.Popen([sys.executable, "-c", RUN, str(study), str(out)], cwd=Path(__file__).parents[2])
+    process = subprocess.Popen([sys.executable, "-c", RUN, str(study), str(out)], cwd=Path(__file__).parents[3])
     while not list(out.glob("steps/train-*/checkpoints/checkpoint-*")) and process.poll() is None:
         time.sleep(0.02)
     workers = psutil.Process(process.pid).children()

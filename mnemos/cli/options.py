@@ -1,0 +1,48 @@
+"""Options that several commands have: one meaning, one default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mnemos.core.errors import UsageError
+
+DOTTED = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""Context settings of a command that takes --some.key VALUE beside its own options."""
+
+JOBS = 1
+"""Steps at a time, unless said."""
+
+JobsOption = Annotated[
+    int, typer.Option("--jobs", min=1, max=256, help="Steps at a time, each in a process of its own.")
+]
+EngineOption = Annotated[
+    str | None, typer.Option("--engine", help="Who executes the steps: local or pool; by --jobs unless given.")
+]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Where results are kept.")]
+
+
+def overrides_of(pairs: list[str] | None, rest: list[str], verb: str) -> dict[str, Any]:
+    """Dotted keys and their values, of --set KEY=VALUE and of options with a dot in their name.
+
+    rest: what the parser left, e.g. ["--train.learning_rate", "1e-4"]. Raises UsageError for anything else in it."""
+    from mnemos.study.config import parse_override
+
+    out = dict(parse_override(pair) for pair in pairs or [])
+    while rest:
+        key, *rest = rest
+        if not key.startswith("--") or "." not in key.split("=")[0]:
+            raise UsageError(
+                f"{key}", f"is not an option of mnemos {verb}", f"see mnemos {verb} --help; keys are --set key=value"
+            )
+        if "=" not in key:
+            if not rest:
+                raise UsageError(f"{key}", "has no value", f"write {key} VALUE")
+            value, *rest = rest
+            key = f"{key}={value}"
+        name, value = parse_override(key.removeprefix("--"))
+        out[name] = value
+    return out
