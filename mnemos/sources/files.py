@@ -220,15 +220,43 @@ def _parquet_file(path: Path, label: str) -> Any:
 
 def _parquet(path: Path, label: str, stem: str) -> Iterator[Raw]:
     import pyarrow
+    import pyarrow.parquet
 
     number = 0
-    with _parquet_file(path, label) as file:
-        try:
+    with _parquet_file(path, label) as plain:
+        texts = _texts(plain.schema)
+    try:
+        # A dictionary of one long text can be named by every row: left as a dictionary, it is unpacked row by row.
+        with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
             for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
-                for row in [batch] if batch.nbytes <= MAX_ROW_BYTES else [batch.slice(i, 1) for i in range(len(batch))]:
-                    for value in row.to_pylist() if row.nbytes <= MAX_ROW_BYTES else [None]:
+                sizes = _unpacked(batch)
+                whole = sum(sizes) <= MAX_ROW_BYTES
+                for row in [batch] if whole else [batch.slice(i, 1) for i in range(len(batch))]:
+                    small = whole or _unpacked(row)[0] <= MAX_ROW_BYTES
+                    for value in row.to_pylist() if small else [None]:
                         number += 1
                         where = f"{label}, row {number:,}"
                         yield Raw(where, f"{stem}:{number}", too_long(where) if value is None else as_written(value))
-        except (pyarrow.ArrowException, OSError) as error:
-            raise DataError(label, f"is a damaged Parquet file ({error})", "copy or download it again") from None
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(label, f"is a damaged Parquet file ({error})", "copy or download it again") from None
+
+
+def _texts(schema: Any) -> list[str]:
+    """Columns of texts and bytes that stand by themselves, which pyarrow can leave as dictionaries."""
+    columns = [schema.column(i) for i in range(len(schema))]
+    return [one.path for one in columns if one.physical_type == "BYTE_ARRAY" and "." not in one.path]
+
+
+def _unpacked(batch: Any) -> list[int]:
+    """Bytes of each row, the texts of dictionaries as often as they are named; other columns in equal parts."""
+    import pyarrow
+    import pyarrow.compute
+
+    rest, rows = 0, [0] * len(batch)
+    for column in batch.columns:
+        if isinstance(column, pyarrow.DictionaryArray):
+            lengths = pyarrow.compute.binary_length(column.dictionary).take(column.indices).to_pylist()
+            rows = [size + (length or 0) for size, length in zip(rows, lengths, strict=True)]
+        else:
+            rest += column.nbytes
+    return [size + rest // max(1, len(batch)) for size in rows]
