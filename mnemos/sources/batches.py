@@ -55,11 +55,13 @@ def chunks(row: Tokens, max_length: int, bos: int | None) -> list[Tokens]:
         return [row]
     starts_with_bos = bos is not None and int(row.ids[0]) == bos
     out = [Tokens(row.ids[:max_length], row.weight[:max_length], row.output[:max_length], row.example, row.origin)]
+    # One place less than max_length: each later piece begins with a token that is there to be read, not learned.
     for at in range(max_length, len(row), max_length - 1):
         own = np.arange(at, min(at + max_length - 1, len(row)))
         first = 0 if starts_with_bos else at - 1
         taken = np.concatenate([[first], own])
         weight = row.weight[taken].copy()
+        # That token was learned in the piece before (or is the BOS): once more would count it twice.
         weight[0] = 0.0
         name = f"{row.example}#{len(out) + 1}"
         out.append(Tokens(row.ids[taken], weight, row.output[taken], name, row.origin))
@@ -74,6 +76,7 @@ def pack(rows: Sequence[Tokens], max_length: int) -> list[list[Tokens]]:
     Raises DataError for a row longer than max_length (call `fit` first).
     """
     groups: list[list[Tokens]] = []
+    # (free tokens, group), sorted: the first entry with enough room is the fullest group that fits.
     room: list[tuple[int, int]] = []
     for row in sorted(rows, key=len, reverse=True):
         if len(row) > max_length:
@@ -82,6 +85,7 @@ def pack(rows: Sequence[Tokens], max_length: int) -> list[list[Tokens]]:
                 f"is longer than a packed row, {max_length:,}",
                 "raise max_length or set truncate: true",
             )
+        # -1 stands before every group, so a group with exactly this much room is found too.
         at = bisect.bisect_left(room, (len(row), -1))
         if at < len(room):
             free, group = room.pop(at)
@@ -99,12 +103,14 @@ def bucketed(lengths: Sequence[int], batch_size: int, seed: int, *, spread: int 
     Rows are shuffled, sorted by length within chunks of `spread` batches, cut into batches, and
     the batches shuffled: which rows meet and when still depends on `seed` alone.
     """
+    # A text as the seed: another use of the same number draws from another stream.
     rng = random.Random(f"bucketed {seed}")
     order = list(range(len(lengths)))
     rng.shuffle(order)
     batches: list[list[int]] = []
     chunk = batch_size * spread
     for at in range(0, len(order), chunk):
+        # Sorted within chunks only: over all rows each batch would always be of the same neighbours in length.
         near = sorted(order[at : at + chunk], key=lambda i: lengths[i], reverse=True)
         batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
     rng.shuffle(batches)
@@ -124,6 +130,7 @@ def collate(rows: Sequence[Sequence[Tokens]], pad_id: int, *, pad_to_multiple_of
     longest = max(sum(len(document) for document in row) for row in rows)
     width = -(-longest // pad_to_multiple_of) * pad_to_multiple_of
     shape = (len(rows), width)
+    # All [B, T].
     ids = np.full(shape, pad_id, np.int64)
     positions = np.zeros(shape, np.int64)
     documents = np.full(shape, PADDING, np.int64)
@@ -136,6 +143,7 @@ def collate(rows: Sequence[Sequence[Tokens]], pad_id: int, *, pad_to_multiple_of
             positions[r, here] = np.arange(len(document))
             documents[r, here] = number
             weight[r, here] = document.weight
+            # A slice, so that an empty document at the very end is no index beyond the row.
             weight[r, at : at + 1] = 0.0
             at += len(document)
         positions[r, at:] = np.arange(width - at)

@@ -108,6 +108,7 @@ class Mixture:
         return f"{self.new.describe()} + {self.old.describe()} as {100 * self.share_of_final:g} % of all rows{order}"
 
     def __iter__(self) -> Iterator[Example]:
+        # First the draw, then the order, from one generator: both follow from the seed alone.
         rng = random.Random(f"mixture {self.seed}")
         new = list(self.new)
         wanted = self.wanted(len(new))
@@ -117,12 +118,14 @@ class Mixture:
 
     def wanted(self, new: int) -> int:
         """How many old rows go with so many new ones."""
+        # share = old / (old + new), solved for old.
         return round(self.share_of_final / (1 - self.share_of_final) * new)
 
     def refuse_few(self, wanted: int, there: int) -> None:
         """Raises DataError where so many old rows cannot be drawn from those that are there."""
         if wanted == 0 or (there and (wanted <= there or self.repeat)):
             return
+        # new = wanted * (1 - share) / share, and with it the share that the rows at hand would make.
         largest = there / (there + wanted / self.share_of_final * (1 - self.share_of_final))
         raise DataError(
             f"share_of_final = {self.share_of_final:g}: {wanted:,} old rows are needed",
@@ -135,6 +138,7 @@ class Mixture:
         old = list(self.old)
         self.refuse_few(wanted, len(old))
         drawn = []
+        # Whole turns through all old rows and a part of one: how often two rows are drawn differs by one at most.
         for turn in range(-(-wanted // len(old))):
             count = min(len(old), wanted - turn * len(old))
             mark = f"#{turn + 1}" if turn else ""

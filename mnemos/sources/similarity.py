@@ -106,6 +106,7 @@ def embed(texts: Sequence[str], seed: int = 0) -> Points:
     dimensions = max(1, min(DIMENSIONS, len(texts) - 1))
     # One thread: sums in another order would turn a tie between two texts around.
     with threadpool_limits(1):
+        # X ~ U S V^T, so U S are the rows of X along the D strongest directions: float64[N, D].
         left, singular, _ = randomized_svd(weighed, dimensions, n_iter=3, random_state=seed)
     return np.asarray(normalize(left * singular), np.float64)
 
@@ -128,6 +129,7 @@ def representative(texts: Sequence[str], count: int, clusters: int = 20, seed: i
         return list(range(len(texts)))
     points = embed(texts, seed)
     with threadpool_limits(1):
+        # There cannot be more clusters than distinct points; nine digits take rounding for no difference.
         places = len(np.unique(points.round(9), axis=0))
         found: Any = KMeans(min(clusters, places), n_init=3, max_iter=100, random_state=seed)
         labels = found.fit_predict(points)
@@ -154,6 +156,7 @@ def apportioned(sizes: Sequence[int], count: int) -> list[int]:
     """Whole numbers that add up to `count`, in proportion to `sizes` (largest remainders; the
     earlier of equal ones), none above its size as long as count <= sum(sizes)."""
     total = sum(sizes)
+    # Whole numbers throughout: the remainder of count * size / total is exact, so equal ones are seen as equal.
     quotas = [count * size // total for size in sizes]
     rest = sorted(range(len(sizes)), key=lambda i: (-(count * sizes[i] % total), i))
     for i in rest[: count - sum(quotas)]:

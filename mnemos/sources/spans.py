@@ -83,12 +83,14 @@ class Spans:
             if turn.role != "assistant":
                 continue
             if skeleton and contents and i in contents:
+                # What the template puts between its generation prompt and the content, the model writes too.
                 written[i] = (contents[i][0] - skeleton.lead[i], contents[i][1])
             else:
                 calls = None if turn.is_plain else self._locate_calls(text, turns, i, contents)
                 written[i] = calls or self._locate_one(text, turns, i, skeleton, where)
                 self._refuse_dropped(text[slice(*written[i])], turns, i, where)
             end = written[i][1]
+            # What follows is the turn's own as far as a conversation that ends here would have it too.
             own[i] = end + _same(text[end:], self._ending(turns[: i + 1])) if i + 1 < len(turns) else len(text)
         changed = (i for i, span in written.items() if i not in (contents or ()))
         rewritten = tuple(i for i in changed if not _is_whole(turns[i], text, *written[i]))
@@ -103,6 +105,7 @@ class Spans:
         given = self._given(turns[:-1])
         if given is None or not last.is_plain:
             raise lost(turns, i, where)
+        # The generation prompt may open a thought already; opening it twice is what no model writes in use.
         content = _behind(given, last.content)
         text = given + content + self._ending(turns)
         return Located(text, {i: (len(given), len(given) + len(content))}, {i: len(text)}, None)
@@ -148,6 +151,7 @@ class Spans:
         marked = self._marked(turns)
         last = max((k for k in found if k < i), key=lambda k: found[k], default=None)
         known, at = ("", 0) if last is None else (mark(last), found[last][1])
+        # Some templates show the reasoning of the last turn only, so once with it and once without.
         bare = replace(turns[i], fields=tuple(one for one in turns[i].fields if one[0] not in REASONING))
         for form in (turns[i], bare):
             try:
@@ -200,6 +204,7 @@ class Spans:
         marked = self._marked(turns)
         if marked not in self._skeletons:
             if len(self._skeletons) >= MOST_SKELETONS:
+                # All at once: each is made again from the template when it is next asked for.
                 self._skeletons.clear()
             self._skeletons[marked] = self._new_skeleton(marked, where)
         return self._skeletons[marked]
@@ -211,6 +216,7 @@ class Spans:
         for i, at in found.items():
             if at < 0 and roles[i] != "assistant":
                 raise refused(marked, where, f"the chat template drops the {roles[i]} turn", dropped=roles[i])
+        # The template changes or repeats contents: turns are then replaced one at a time.
         if any(at < 0 or text.count(mark(i)) != 1 for i, at in found.items()):
             return None
         order = sorted(found, key=lambda i: found[i])
@@ -270,7 +276,9 @@ def _align(text: str, turns: Sequence[Turn], skeleton: Skeleton) -> dict[int, Sp
     spans: dict[int, Span] = {}
     for i, piece in zip(skeleton.order, skeleton.pieces[1:], strict=True):
         content = turns[i].content
+        # The last piece must reach the end: a content that repeats the template's own text ends too early else.
         last = len(spans) == len(skeleton.order) - 1
+        # As given before trimmed, so that white space which the template keeps is part of the content.
         for form in (content, content.strip(), content.lstrip(), content.rstrip()):
             end = at + len(form)
             if text.startswith(form + piece, at) and (not last or end + len(piece) == len(text)):

@@ -38,6 +38,7 @@ def adapter_base(folder: Path) -> str:
     """Where the base model of an adapter directory lies; relative paths are tried from the
     current directory first, then from the adapter's. Raises ModelError where none is named, or
     where bases lead back to where they began."""
+    # An adapter may stand on another adapter; only the chain is walked here, the answer is its first link.
     seen, here = [resolved(folder)], folder
     while True:
         base = _named_base(here)
@@ -109,9 +110,11 @@ def merged(adapted: Any, folder: Path) -> Any:
     wanted = None if empty else _outputs(adapted, probe)
     alike = any(getattr(config, "ensure_weight_tying", False) for config in adapted.peft_config.values())
     model = adapted.get_base_model()
+    # Before merging: peft adds to the matrix in place, and a shared one would take the change for both roles.
     was_tied = untie(model)
     with quiet_peft():
         plain = adapted.merge_and_unload().eval()
+    # An adapter that touched neither, or both alike, left two equal matrices, which are one again then.
     if was_tied:
         _tie_again(plain, alike)
     if wanted is not None:
@@ -123,6 +126,7 @@ def _probe(model: Any) -> Any:
     import torch
 
     weight = model.get_input_embeddings().weight
+    # Steps of a prime spread the few tokens over the vocabulary, whatever its size.
     ids = (torch.arange(CHECKED_TOKENS, device=weight.device) * 7919).remainder(weight.shape[0])
     return ids.unsqueeze(0)
 
@@ -142,6 +146,7 @@ def _refuse_other(wanted: Any, found: Any, folder: Path) -> None:
     if not bool(wanted.isfinite().all()):
         return  # Weights that are not finite are refused by name elsewhere.
     difference = float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6))
+    # Not `>`: NaN from the merge must be refused too.
     if not difference <= MERGE_TOLERANCE:
         raise ModelError(
             f"{folder}: merged logits differ from the adapter's by {difference:.2g} of the largest",
@@ -186,6 +191,7 @@ def _tie_again(model: Any, alike: bool) -> None:
 
 
 def _say_tied(model: Any, tied: bool) -> None:
+    # Models of several kinds of input keep the setting of their text part in a configuration of its own.
     for config in {id(one): one for one in (model.config, model.config.get_text_config())}.values():
         config.tie_word_embeddings = tied
 

@@ -19,6 +19,7 @@ class Depth:
     def at(self, place: float) -> float:
         """The value at a place in [0, 1]."""
         position = min(max(place, 0.0), 1.0) * (len(self.points) - 1)
+        # Place 1 is the end of the last span, not the start of one behind it.
         left = min(int(position), len(self.points) - 2)
         share = position - left
         return self.points[left] * (1 - share) + self.points[left + 1] * share
@@ -147,6 +148,7 @@ class Combination:
                 parts.append(f"{' + ' if parts else ''}{coefficient}*{atom}")
                 continue
             size = abs(coefficient)
+            # repr of a float is the shortest text that reads back as the same float, so the normal form loses no bit.
             sign = ("-" if coefficient < 0 else "") if not parts else (" - " if coefficient < 0 else " + ")
             parts.append(f"{sign}{atom}" if size == 1 else f"{sign}{size!r}*{atom}")
         return "".join(parts) or "0"

@@ -16,6 +16,7 @@ from typing import Any
 from mnemos.core.errors import ModelError
 from mnemos.weights.files import read_config
 
+# Far beyond any model there is: only what cannot be meant is refused, and before anything is allocated.
 MOST_LAYERS = 10_000
 MOST_HEADS = 1 << 20
 MOST_WIDE = 1 << 24

@@ -44,6 +44,7 @@ def parse(text: str, numbers: Mapping[str, float] | None = None) -> Combination:
     syntax error, a product of checkpoints, a division by one or by zero, a bare number, a
     coefficient that is not finite, an unknown function or setting, a value out of bounds.
     """
+    # An expression may stand in several lines of YAML; Python's would end with the first.
     text = " ".join(text.split())
     if "#" in text:
         raise _mistake(text, text.index("#"), "has a comment, which would be dropped without a word")
@@ -80,10 +81,12 @@ class _Reader:
 
     def read(self, node: ast.expr) -> Partial:
         match node:
+            # Numbers before checkpoints: a name that is given a value is that value wherever it stands.
             case ast.Name(id=name) if name in self.numbers:
                 return {}, float(self.numbers[name])
             case ast.Name(id=name):
                 return {name: 1.0}, 0.0
+            # True is an int to Python, and no coefficient.
             case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
                 return {}, float(number)
             case ast.UnaryOp(op=ast.USub(), operand=inner):
@@ -98,6 +101,7 @@ class _Reader:
                 a, b = self.read(left), self.read(right)
                 if a[0] and b[0]:
                     raise self._refuse(right, "multiplies two checkpoints")
+                # One side has no checkpoints, so its bare number is all of it: the product stays linear.
                 return self._scale(b, a[1], right) if not a[0] else self._scale(a, b[1], right)
             case ast.BinOp(left=left, op=ast.Div(), right=right):
                 a, b = self.read(left), self.read(right)
@@ -119,6 +123,7 @@ class _Reader:
                 raise self._refuse(node, "takes checkpoints and nothing else")
             total: Partial = ({}, 0.0)
             for model in models:
+                # Spelled out as coefficients: what cancels between mean and the rest of the expression cancels here.
                 total = self._add(total, self._scale((dict(model.terms), 0.0), 1 / len(models), node), node)
             return total
         if name not in OPERATORS:
@@ -153,6 +158,7 @@ class _Reader:
         """Bounds that two settings share."""
         if name == "della":
             drop, half = float(options["drop"]), float(options["spread"]) / 2  # type: ignore[arg-type]
+            # `weights.masks.DropByRank` divides by 1 - chance, and a chance below 0 would shrink what always stays.
             if drop - half < 0 or drop + half >= 1:
                 raise self._refuse(
                     node, f"drops with a chance between {drop - half:g} and {drop + half:g}, not in [0, 1)"
@@ -232,6 +238,7 @@ class _Reader:
         if isinstance(a, float) and isinstance(b, float):
             return a + b
         spans = [len(x.points) - 1 if isinstance(x, Depth) else 1 for x in (a, b)]
+        # Lines between m and between n evenly spaced points add up to lines between lcm(m, n) of them, exactly.
         steps = math.lcm(*spans)
         if steps >= MOST_POINTS:
             raise self._refuse(node, f"adds schedules whose points fit together only with more than {MOST_POINTS}")
@@ -248,6 +255,7 @@ def _refined(number: Number, steps: int) -> list[float]:
     each = steps // (len(number.points) - 1)
     pairs = [(number.points[i // each], number.points[min(i // each + 1, len(number.points) - 1)], (i % each) / each)
              for i in range(steps + 1)]  # fmt: skip
+    # At a point the number itself: times 1 plus another times 0 is NaN where that other is infinite.
     return [left * (1 - share) + right * share if share else left for left, right, share in pairs]
 
 
@@ -258,6 +266,7 @@ def _schedule(points: list[float]) -> Number:
 def _combination(value: Partial, text: str, refuse: Callable[[str], UsageError] | None = None) -> Combination:
     terms, constant = value
     for atom, coefficient in terms.items():
+        # Before the bare number: an overflow shows as a coefficient of infinity, and that is what to name.
         for point in coefficient.points if isinstance(coefficient, Depth) else (coefficient,):
             if not math.isfinite(point):
                 raise UsageError(f"expression {text!r}", f"the coefficient of {atom} is {point}", "use a finite one")

@@ -26,6 +26,7 @@ def not_finite(model: Any) -> tuple[str, int, int] | None:
     for name, value in model.state_dict(keep_vars=True).items():
         if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.is_meta or id(value) in seen:
             continue
+        # Tied weights stand under two names.
         seen.add(id(value))
         values = value.detach()
         values = values.to_local() if hasattr(values, "to_local") else values  # FSDP: this process's piece

@@ -73,6 +73,7 @@ def _total(expression: Combination, opened: Mapping[str, Weights]) -> float | No
     for atom, factor in expression.terms:
         if not isinstance(factor, float):
             return None
+        # A saved difference scales nothing: only coefficients of whole models must add up to 1.
         total += 0.0 if isinstance(atom, str) and opened[atom].is_vector else factor
     return total
 
@@ -84,6 +85,7 @@ def likeness(ours: Weights, theirs: Weights) -> float | None:
         place, shape = theirs.find(key), ours.stored[key].shape
         if len(shape) != 2 or "embed" in key or place is None or theirs.stored[place].shape != shape:
             return 0.0, 0.0, 0.0
+        # Whole rows from the middle of the matrix, one read each.
         rows = min(max(SAMPLE // max(shape[1], 1), 1), shape[0])
         start = (shape[0] - rows) // 2 * shape[1]
         stop = start + rows * shape[1]

@@ -57,9 +57,11 @@ class LowRank:
     def apply(self, block: torch.Tensor, start: int, width: int) -> torch.Tensor:
         """The rows from element `start` on, adapted."""
         rows = slice(start // width, (start + block.numel()) // width)
+        # weight: [block's rows, columns] of the block's own memory; W + s B A for these rows only.
         weight = block.view(-1, width)
         weight.addmm_(self.left[rows].to(block.dtype), self.right.to(block.dtype), alpha=self.scaling)
         if self.magnitude is not None:
+            # [block's rows]: the norm of the adapted row, so it needs whole rows and the sum above to be done.
             norm = torch.linalg.vector_norm(weight, dim=1)
             weight.mul_((self.magnitude[rows].to(block.dtype) / norm).unsqueeze(1))
         return block
@@ -95,6 +97,7 @@ def adapt(base: Weights, folder: Path) -> Weights:
         modules = sorted({_module(key)[0] for key in entries})
         check_adapter_config(folder / "adapter_config.json", config, modules)
         base.adapter = folder
+        # First of all: where roles are untied, the head gets a place of its own, which the two lines below look up.
         entries = _roles_apart(base, entries, config)
         base.stored.update(_whole(base, entries, folder))
         base.patches.update(_patches(base, entries, config, folder))
@@ -186,6 +189,8 @@ def _patch(
     place = base.find(f"{module}.weight")
     if a is None or b is None or place is None or a.dim() != 2 or b.dim() != 2:
         raise ModelError(f"{module} of {folder}", "is not adapted in a way that is read here", MERGE_FIRST)
+    # The weight is [in, out] there: an embedding's factors are A [r, tokens], B [width, r], a Conv1D's A [r, in],
+    # B [out, r], and the update is (B A)^T = A^T B^T.
     turned = embedding or bool(config.get("fan_in_fan_out"))
     left, right = (a.T.contiguous(), b.T.contiguous()) if turned else (b, a)
     shape = base.stored[place].shape
@@ -205,6 +210,7 @@ def _patch(
 def _scaling(module: str, config: Mapping[str, Any]) -> float:
     def of(name: str, patterns: str) -> float:
         found = config.get(patterns) or {}
+        # The first pattern that fits wins, by the same expression as in peft.
         match = next((key for key in found if re.match(rf"(.*\.)?({key})$", module)), None)
         return float(found[match] if match is not None else config[name])
 

@@ -114,6 +114,7 @@ def plan(expression: Combination, opened: dict[str, Weights], parent: str, how: 
         raise UsageError(
             f"{expression}: {parent} is a saved difference", "a sum of differences is no model", "add it to a model"
         )
+    # A tokenizer that is named brings its template along unless another template is named.
     who = donors(expression, opened, parent)
     given = None if how.tokenizer == "union" else how.tokenizer
     who = Donors(parent, given or who.tokenizer, how.template or (given if given else who.template))
@@ -132,6 +133,8 @@ def kept_shares(merge: Merge) -> dict[str, dict[str, Any]]:
     for written in dict.fromkeys(written for tensor in merge.tensors for written in tensor.kept):
         seen = [(tensor, tensor.kept[written]) for tensor in merge.tensors if written in tensor.kept]
         # Rows that are kept whole are zeros in every model: seen, but no part of any share.
+        # A share of what was seen, not a count: an operator within another is computed once for each pass over the
+        # tensor, so `seen` may be a multiple of its elements.
         stayed = [tensor.count * np.array(kept.stayed) / np.maximum(kept.seen, 1) for tensor, kept in seen]
         shares = np.sum(stayed, axis=0) / max(sum(tensor.live for tensor, _ in seen), 1)
         first = seen[0][1]
@@ -231,6 +234,7 @@ def _target(merge: Merge, key: str, place: float) -> Target:
     ours = merge.trunk.view(key)
     if not ours.dtype.is_floating_point:
         return Target(key, ours.dtype, ours.shape, lambda: _copied(ours))
+    # A saved difference is float32: that of two 16-bit numbers is seldom a 16-bit number.
     dtype = NAMED_DTYPES[merge.how.dtype] if merge.how.dtype else torch.float32 if merge.how.vector else ours.dtype
     formula = chosen(merge.expression, key)
     found = {name: merge.opened[name].find(key) for name in formula.names}
@@ -253,6 +257,7 @@ def _aligned(
     merge: Merge, alignment: Alignment, key: str, views: Mapping[str, View]
 ) -> tuple[dict[str, View], Sequence[View]]:
     """Views by row of the result with zeros where a row is kept, and the views of the kept rows."""
+    # Every operator makes 0 of rows that are 0 in all models, so adding the kept rows puts them in unchanged.
     live = {name: Rows(view, np.where(alignment.keeper < 0, alignment.index[name], -1)) for name, view in views.items()}
     kept: list[View] = []
     for number, name in enumerate(alignment.names):
@@ -289,6 +294,7 @@ class Job:
         """Its values, block by block. Raises ModelError where one is not finite."""
         formula = self._sum()
         alone = formula.alone
+        # A tensor that is only copied never passes through another dtype: its bits arrive as they are.
         raw = alone if isinstance(alone, Stored) and alone.dtype == self.dtype else None
         for start, stop in blocks(self.tensor.count, self.tensor.width, BLOCK):
             values = raw.raw(start, stop) if raw else formula.block(start, stop, self.tensor.wide).to(self.dtype)

@@ -162,6 +162,7 @@ def alignment_tokens(weights: Weights) -> dict[str, int]:
     """token -> id of a checkpoint's own tokenizer; empty where it has none."""
     from mnemos.weights.vocabulary import read_vocabulary
 
+    # Without an embedding beside it no row is beyond the end.
     found = read_vocabulary(text_folder(weights), 2**62)
     return found.all if found is not None else {}
 

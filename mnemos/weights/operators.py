@@ -70,6 +70,7 @@ class Sum:
         for coefficient, leaf in self.terms:
             part = leaf.block(start, stop, wide)
             if total is None:
+                # A leaf's block is a new tensor, so the first one serves as the buffer of the sum.
                 total = part if coefficient == 1 else part.mul_(coefficient)
             else:
                 total.add_(part, alpha=coefficient)
@@ -106,6 +107,7 @@ class Deltas:
 
     def block(self, start: int, stop: int, wide: torch.dtype) -> torch.Tensor:
         """Elements [start, stop)."""
+        # base and each delta: flat, wide[stop - start].
         base = self.base.block(start, stop, wide)
         deltas, spoilt = [], []
         for number, (model, mask) in enumerate(zip(self.models, self.masks, strict=True)):
@@ -123,6 +125,7 @@ class Deltas:
 
 
 def _total(deltas: Sequence[torch.Tensor]) -> torch.Tensor:
+    # A copy, because `_elected` reads every delta again after it has summed them for their sign.
     total = deltas[0].clone() if len(deltas) > 1 else deltas[0]
     for delta in deltas[1:]:
         total.add_(delta)
@@ -133,12 +136,16 @@ def _elected(deltas: Sequence[torch.Tensor]) -> torch.Tensor:
     """The mean, element by element, of the deltas that have the sign of the sum."""
     if len(deltas) == 1:
         return deltas[0]
+    # gamma = sgn(sum_k delta_k), then the mean over those with sgn(delta_k) = gamma (arXiv:2306.01708, elect and
+    # merge). What was trimmed to 0 agrees with nobody, so it does not count in the mean.
     sign = _total(deltas).sign_()
+    # |delta_k| where it has the elected sign, else 0; in place, since nobody needs the deltas behind this.
     first, *rest = (delta.mul_(sign).relu_() for delta in deltas)
     total, count = first, first.sign()
     for along in rest:
         total.add_(along)
         count.add_(along.sign_())
+    # Where nobody agrees (a sum of exactly 0), 0 / 1 leaves the base's value.
     return total.mul_(sign).div_(count.clamp_(min=1))
 
 
@@ -180,6 +187,8 @@ def chosen(expression: Combination, key: str) -> Combination:
             branch = chosen(atom.models[0 if _found(atom.pattern, key) else 1], key)
             if len(branch.terms) == 1 and branch.terms[0][1] == 1:
                 terms.append((branch.terms[0][0], coefficient))  # type: ignore[arg-type]
+            # Stays one atom: a schedule outside times one inside would be no schedule, while at one depth both are
+            # plain numbers. `resolve` reads the first branch of any `where` that is left.
             elif branch.terms:
                 terms.append((Call("where", (branch, Combination(())), (), ""), coefficient))  # type: ignore[arg-type]
         elif isinstance(atom, Call):
@@ -207,20 +216,25 @@ def resolve(expression: Combination, tensor: Tensor) -> Sum:
         if isinstance(atom, str):
             terms.append((factor, tensor.views[atom]))
         else:
+            # Every operator comes back as a sum, so nesting costs no tensor in between.
             inner = OPERATORS[atom.operator](atom, [resolve(model, tensor) for model in atom.models], tensor)
             terms += [(factor * c, leaf) for c, leaf in inner.terms]
+    # What counts 0 times is not read at all; 0 * infinity would be NaN besides.
     return Sum(tuple((c, leaf) for c, leaf in terms if c != 0))
 
 
 def _slerp(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
     t = value_at(call.option("t"), tensor.place)
     a, b = models
+    # The ends are the models themselves, to the bit; sin(O) / sin(O) need not be.
     if t in (0, 1):
         return (a, b)[int(t)]
+    # Squared lengths and inner product of the whole tensors: float32 within a block, Python's float64 between blocks.
     aa = bb = ab = 0.0
     for x, y in tensor.each(a, b):
         aa, bb, ab = aa + float(x.dot(x)), bb + float(y.dot(y)), ab + float(x.dot(y))
     cosine = ab / math.sqrt(aa * bb) if aa * bb > 0 else 1.0
+    # sin O goes to 0 where they are opposite, too; `not <` takes NaN this way as well.
     if not abs(cosine) < PARALLEL:
         return _weighted((1 - t, t), models)
     angle = math.acos(cosine)
@@ -233,14 +247,19 @@ def _weighted(weights: Sequence[float], models: Sequence[Sum]) -> Sum:
 
 def _model_stock(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
     n = len(models) - 1
+    # float64[n, n]: inner products of the deltas; one pass over all models whatever their number.
     gram = np.zeros((n, n))
     for base, *rest in tensor.each(*models):
         deltas = [model.sub_(base) for model in rest]
         gram += [[float(x.dot(y)) for y in deltas] for x in deltas]
+    # float64[n]: ||delta_i||.
     size = np.sqrt(np.diag(gram))
+    # A model equal to the base has no angle to the others; it is taken as parallel.
     pairs = [gram[i, j] / (size[i] * size[j]) if size[i] * size[j] > 0 else 1.0 for i in range(n) for j in range(i)]
+    # Rounding may put a cosine a little beyond 1.
     cosine = float(np.clip(np.mean(pairs), -1, 1))
     bottom = 1 + (n - 1) * cosine
+    # t has its pole at cos = -1/(N-1), where deltas of one length add up to nothing.
     if bottom <= 1e-6:
         raise UsageError(
             f"model_stock, tensor {tensor.key}: mean cosine {cosine:.3g} between the deltas",
@@ -248,6 +267,7 @@ def _model_stock(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
             "use mean, or leave one of them out",
         )
     t = n * cosine / bottom
+    # t * mean + (1 - t) * base, each of the n models with t / n.
     return _weighted([1 - t, *([t / n] * n)], models)
 
 
@@ -264,6 +284,8 @@ def _last(models: Sequence[Sum], tensor: Tensor, rank: int, values: Sequence[flo
 def _sizes(models: Sequence[Sum], tensor: Tensor) -> Sizes:
     def sizes(start: int, stop: int) -> list[np.ndarray]:
         base, *rest = (model.block(start, stop, tensor.wide) for model in models)
+        # float32 also where the arithmetic is float64: `selection` ranks numbers by the 32 bits of a float, and
+        # the masks compare in the same width.
         return [model.sub_(base).float().abs_().numpy() for model in rest]
 
     return sizes
@@ -271,6 +293,7 @@ def _sizes(models: Sequence[Sum], tensor: Tensor) -> Sizes:
 
 def _ties(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
     density = float(call.option("density"))  # type: ignore[arg-type]
+    # Of `live`, not of all: rows that are kept whole are 0 in every delta and would use up the share.
     keep = max(round(density * tensor.live), 1) if density > 0 else 0
     lows = _largest(models, tensor, [keep])[0]
     masks: list[Trim | None]
@@ -278,6 +301,7 @@ def _ties(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
         cut = zip(lows, _last(models, tensor, keep, lows), strict=True)
         masks = [Trim(low, last=last) for low, last in cut]
     else:
+        # A bound of 0 keeps all; a share of 0 has an infinite bound and keeps nothing.
         masks = [Trim(low) if low > 0 else None for low in lows]
     return _deltas(call, models, masks, tensor, elect=True)
 
@@ -310,6 +334,7 @@ def _della(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
 
 
 def _where(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
+    # `chosen` has put the branch of this tensor first.
     return models[0]
 
 
@@ -319,6 +344,7 @@ def _deltas(call: Call, models: Sequence[Sum], masks: Sequence[Mask | None], ten
     if asked is not None:
         names = tuple(map(str, call.models[1:]))
         empty = Kept(asked, names, [0] * len(names), [0] * len(names))
+        # An operator that stands in several places of an expression counts into one record.
         kept = tensor.kept.setdefault(str(call), empty)
     return Sum(((1.0, Deltas(models[0], tuple(models[1:]), tuple(masks), scale, elect, kept)),))
 
@@ -334,6 +360,7 @@ def _asked_share(call: Call) -> float | None:
 def _seeds(call: Call, tensor: Tensor) -> list[tuple[int, ...]]:
     """One seed a model: of the setting, the tensor and the model as it is written."""
     own = int(call.option("seed"))  # type: ignore[arg-type]
+    # Neither the order of the models nor that of the threads is part of it, and two models never drop alike.
     texts = [f"{tensor.key}\0{model}" for model in call.models[1:]]
     return [(own, int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])) for text in texts]
 

@@ -39,6 +39,7 @@ def largest(sizes: Sizes, rows: int, ranks: Sequence[int], count: int, width: in
     wanted = [(k, row) for k in ranks for row in range(rows)]
     found = {(k, row): math.inf for k, row in wanted if k < 1}
     open_ = [pair for pair in wanted if pair not in found]
+    # Of fewer numbers the sample alone would be a quarter and more.
     if open_ and count >= 4 * SAMPLE:
         found.update(_bracketed(sizes, open_, count, width, block))
     open_ = [pair for pair in open_ if pair not in found]
@@ -53,6 +54,7 @@ def places(sizes: Sizes, values: Sequence[float], rank: int, count: int, width: 
     values: what `largest` found for that rank. One pass, and one block a row again.
     """
     spans = list(blocks(count, width, block))
+    # above: int64[rows], numbers larger than the value. equal: int64[rows, blocks], those of exactly the value.
     above, equal = np.zeros(len(values), np.int64), np.zeros((len(values), len(spans)), np.int64)
     for number, (start, stop) in enumerate(spans):
         for row, (mine, value) in enumerate(zip(sizes(start, stop), values, strict=True)):
@@ -60,12 +62,14 @@ def places(sizes: Sizes, values: Sequence[float], rank: int, count: int, width: 
             equal[row, number] = np.count_nonzero(mine == value)
     found = []
     for row, value in enumerate(values):
+        # The rank-th largest is the `wanted`-th of the equal ones; `number` is the block in which it stands.
         wanted, reached = min(rank, count) - int(above[row]), equal[row].cumsum()
         number = int(np.searchsorted(reached, wanted))
         if wanted < 1 or number == len(spans):  # nothing stays, or values that are not finite
             found.append(-1)
             continue
         start, stop = spans[number]
+        # Which of the equal ones within that block; the block is made once more instead of keeping all.
         among = wanted - int(reached[number] - equal[row, number])
         found.append(start + int(np.flatnonzero(sizes(start, stop)[row] == value)[among - 1]))
     return found
@@ -75,6 +79,7 @@ def _bracketed(
     sizes: Sizes, wanted: Sequence[tuple[int, int]], count: int, width: int, block: int
 ) -> dict[tuple[int, int], float]:
     """What could be found by way of a sample."""
+    # The k-th largest of all is the (k - above)-th largest of what lies in the bracket, provided it lies there.
     bounds = _bounds(_sample(sizes, count, width), wanted, count)
     above = dict.fromkeys(wanted, 0)
     inside: dict[tuple[int, int], list[np.ndarray]] = {pair: [] for pair in wanted}
@@ -87,6 +92,7 @@ def _bracketed(
     found = {}
     for pair, parts in inside.items():
         between, rank = np.concatenate(parts), min(pair[0], count) - above[pair]
+        # Else the sample was not like the whole (it is runs of neighbours, not single draws), and `_counted` finds it.
         if 1 <= rank <= len(between):
             found[pair] = float(np.partition(between, len(between) - rank)[len(between) - rank])
     return found
@@ -107,6 +113,8 @@ def _bounds(
     for k, row in wanted:
         own = sample[row]
         share = min(k / count, 1.0)
+        # How many of n drawn are above a value that a share p exceeds has a standard deviation of sqrt(n p (1 - p));
+        # the constant covers shares near 0 and 1, where that root says nothing.
         slack = SLACK * math.sqrt(len(own) * share * (1 - share)) + SLACK
         first, last = math.floor(share * len(own) - slack), math.ceil(share * len(own) + slack)
         high = float(own[first]) if first >= 0 else math.inf
@@ -118,12 +126,15 @@ def _counted(
     sizes: Sizes, wanted: Sequence[tuple[int, int]], count: int, width: int, block: int
 ) -> dict[tuple[int, int], float]:
     """By two histograms, whatever the numbers are."""
+    # Of numbers that are not negative the sign bit is 0 and the other bits, read as an integer, sort as the numbers
+    # do: 15 upper bits, then 16 lower ones within one bin of the upper.
     upper = {row: np.zeros(1 << 15, dtype=np.int64) for _, row in wanted}
     for start, stop in blocks(count, width, block):
         values = sizes(start, stop)
         for row, histogram in upper.items():
             histogram += np.bincount(values[row].view(np.int32) >> 16, minlength=1 << 15)
     bins = {pair: _bin(upper[pair[1]], pair[0]) for pair in wanted}
+    # By bin and not by rank: two ranks that fell into one bin share its histogram.
     lower = {(row, bins[k, row][0]): np.zeros(1 << 16, dtype=np.int64) for k, row in wanted}
     for start, stop in blocks(count, width, block):
         values = sizes(start, stop)
@@ -140,6 +151,7 @@ def _counted(
 
 def _bin(histogram: np.ndarray, rank: int) -> tuple[int, int]:
     """(bin, rank within it) of the rank-th largest."""
+    # above[i]: how many numbers lie in the i + 1 highest bins.
     above = histogram[::-1].cumsum()
     rank = min(rank, int(above[-1]))
     place = int(np.searchsorted(above, rank))

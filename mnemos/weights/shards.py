@@ -71,6 +71,7 @@ def shard(name: str, targets: Sequence[Target], header: bytes | None = None) -> 
             words[one.key] = {"dtype": CODES[one.dtype], "shape": list(one.shape), "data_offsets": [at, at + one.bytes]}
             at += one.bytes
         text = json.dumps(words, separators=(",", ":")).encode()
+        # With the 8 bytes of length before it the numbers then begin at a multiple of 8.
         text += b" " * (-len(text) % 8)
         header = struct.pack("<Q", len(text)) + text
     where = json.loads(header[8:])
@@ -118,6 +119,7 @@ def write(shards: Sequence[Shard], folder: Path, plan: Any, *, threads: int | No
     plan: JSON value of everything that decides the values. A folder that was begun under another
     plan is emptied first. Raises RunError on a full disk; what is whole by then stays.
     """
+    # Whole shards of another plan look like ours by name and size; nothing of them may be kept.
     if (folder / PLAN).is_file() and json.loads((folder / PLAN).read_text(encoding="utf-8")) != plan:
         shutil.rmtree(folder)
     with full_disk(folder):
@@ -134,6 +136,7 @@ def write(shards: Sequence[Shard], folder: Path, plan: Any, *, threads: int | No
 
 
 def _whole(file: Path, one: Shard) -> bool:
+    # The size is enough: a file gets this name only when it is whole, and the plan is the same.
     return file.is_file() and file.stat().st_size == one.bytes
 
 
@@ -156,6 +159,7 @@ def _write(one: Shard, file: Path, workers: ThreadPoolExecutor) -> None:
     try:
         _reserve(descriptor, one.bytes)
         _put(descriptor, memoryview(one.header), 0)
+        # The largest first, so that no thread is left alone with it in the end.
         order = sorted(zip(one.targets, one.offsets, strict=True), key=lambda pair: -pair[0].bytes)
         running = [workers.submit(_fill, descriptor, target, offset) for target, offset in order]
         try:
@@ -174,6 +178,7 @@ def _write(one: Shard, file: Path, workers: ThreadPoolExecutor) -> None:
 
 def _reserve(descriptor: int, size: int) -> None:
     try:
+        # A disk that is too small says so before hours of arithmetic; not every file system can reserve.
         os.posix_fallocate(descriptor, 0, size)
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):

@@ -82,10 +82,12 @@ class Stored:
 
     def raw(self, start: int, stop: int) -> torch.Tensor:
         """Elements [start, stop), flat, as they are stored."""
+        # Read, not mapped: pages of a mapping count as resident memory, and the copy costs 0.1 ns an element.
         out = torch.empty(stop - start, dtype=self.dtype)
         if stop > start:
             space, at = bytes_of(out), self.offset + start * self.dtype.itemsize
             while space:
+                # One call may give less than was asked for: Linux ends each at about 2 GiB.
                 got = os.preadv(self.descriptor, [space], at)
                 if not got:
                     raise ModelError(f"{self.file}", "became shorter while it was read", "copy this file again")
@@ -243,6 +245,8 @@ def read_header(file: Path) -> tuple[bytes, dict[str, Stored]]:
     check_safetensors(file)
     descriptor = os.open(file, os.O_RDONLY)
     try:
+        # safetensors: 8 bytes of length, little-endian, then that much JSON, then the numbers; data_offsets count
+        # from the end of the JSON.
         (length,) = struct.unpack("<Q", os.pread(descriptor, 8, 0))
         raw = os.pread(descriptor, 8 + length, 0)
         value = json.loads(raw[8:])
@@ -251,6 +255,7 @@ def read_header(file: Path) -> tuple[bytes, dict[str, Stored]]:
     except BaseException:
         os.close(descriptor)
         raise
+    # Weights.close closes the descriptors of its tensors, so one without tensors would stay open.
     if not entries:
         os.close(descriptor)
     return raw, entries
@@ -279,6 +284,7 @@ def _refuse_quantised(name: str, folder: Path, config: Mapping[str, Any]) -> Non
         )
 
 
+# The first number between dots: in model.layers.3.mlp.experts.7.w1 the layer is 3, the expert within it 7.
 LAYER = re.compile(r"^(.*?\.)??(\d+)\.")
 
 
@@ -286,6 +292,7 @@ def places(keys: Collection[str]) -> dict[str, float]:
     """Depth of each tensor in [0, 1]: layer i of N lies at i / (N - 1), what comes before the
     layers (embeddings) at 0, what comes behind them (last norm, heads) at 1."""
     found = {key: match for key in keys if (match := LAYER.match(key))}
+    # By what stands before the number: an encoder and a decoder in one model each have a depth of their own.
     last: dict[str | None, int] = {}
     for match in found.values():
         last[match[1]] = max(last.get(match[1], 0), int(match[2]))
@@ -300,4 +307,5 @@ def layer_of(key: str) -> str:
 
 
 def _leads(key: str) -> bool:
+    # GPT-NeoX calls its output layer embed_out; wte and wpe are GPT-2's tokens and positions.
     return "embed" in key.removesuffix("embed_out.weight") or key.endswith(("wte.weight", "wpe.weight"))

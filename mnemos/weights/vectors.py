@@ -105,6 +105,8 @@ def _sums(
         views = {name: opened[name].view(str(opened[name].find(key))) for name in names}
         shape = next(iter(opened.values())).view(key).shape
         tensor = Tensor(key, shape, depth[key], torch.float32, views, math.prod(shape))
+        # Lower triangles: [0] inner products (squared norms on the diagonal), [1] pairs of opposite signs, [2] pairs
+        # where neither is 0. All three are sums over elements, so blocks, tensors and layers just add up.
         out = np.zeros((3, len(vectors), len(vectors)))
         for values in tensor.each(*[resolve(formula, tensor) for formula in formulas]):
             for i, x in enumerate(values):
@@ -125,6 +127,7 @@ def _sums(
 def _figures(layer: str, sums: np.ndarray) -> Figures:
     norms = np.sqrt(np.diag(sums[0]))
     pairs = [(j, i) for i in range(len(norms)) for j in range(i)]
+    # 0 / 0 where a layer has no difference at all: NaN says so, and 0 would be a claim.
     with np.errstate(invalid="ignore", divide="ignore"):
         cosines = {(j, i): float(sums[0, i, j] / (norms[i] * norms[j])) for j, i in pairs}
         conflicts = {(j, i): float(sums[1, i, j] / sums[2, i, j]) for j, i in pairs}

@@ -53,6 +53,7 @@ def read_vocabulary(folder: Path, rows: int) -> Vocabulary | None:
         value = read_config(file, "the tokenizer")
         ids = value.get("model", {}).get("vocab")
         if isinstance(ids, list):
+            # A unigram model lists [piece, score]; a piece's number is its place.
             ids = {str(entry[0]): number for number, entry in enumerate(ids)}
         if isinstance(ids, dict):
             return Vocabulary(ids, tuple(value.get("added_tokens") or ()), rows)
@@ -78,6 +79,7 @@ def differing(ours: Vocabulary, theirs: Vocabulary) -> list[str]:
     Tokens that only one model has added are none of them while both have the same rows: a chat
     model names rows that its base keeps unused.
     """
+    # The model's own words must agree on both sides; added ones only where both sides have them.
     words = {t for t in ours.ids.keys() | theirs.ids.keys() if ours.ids.get(t) != theirs.ids.get(t)}
     both = ours.all.keys() & theirs.all.keys()
     return sorted(words | {token for token in both if ours.all[token] != theirs.all[token]})
@@ -135,16 +137,20 @@ def align(job: Aligning) -> Alignment:
     rows = max([donor.rows, *(number + 1 for number in tokens.values())])
     every = tuple(job.vocabularies)
     index = {name: _index(job.vocabularies[name], tokens, rows) for name in every}
+    # bool[rows]: rows of the donor's embedding that no token names (padding up to a round number).
     unnamed = np.ones(rows, dtype=bool)
     unnamed[list(tokens.values())] = False
     unnamed[donor.rows :] = False
     index[job.tokenizer][unnamed] = np.flatnonzero(unnamed)  # padding has no token: the donor's own rows
+    # complete: bool[rows], where every model of the expression has the token, so that it can be computed.
     keeper = np.full(rows, -1, dtype=np.int16)
     complete = np.logical_and.reduce([index[name] >= 0 for name in job.names])
     order = list(dict.fromkeys([*([job.tokenizer] if job.skip else [job.trunk, job.tokenizer]), job.template, *every]))
+    # From the last to the first, so that the first in order that has the row overwrites the others.
     for name in reversed(order):
         keeper[(index[name] >= 0) & (True if job.skip else ~complete)] = every.index(name)
     special = [tokens[token] for token in job.vocabularies[job.template].special if token in tokens]
+    # Last, so that it wins over both: a turn mark computed from models that never saw it means nothing.
     keeper[special] = every.index(job.template)
     _note(job, tokens, keeper, every, complete, special)
     return Alignment(every, tokens, index, keeper, tuple(added), tuple(job.notes))
@@ -158,6 +164,7 @@ def _added(job: Aligning, donor: Vocabulary) -> list[dict[str, Any]]:
         found.update({str(e["content"]): e for e in one.added
                       if str(e["content"]) in one.all and (job.union or e.get("special"))})  # fmt: skip
     known = {**donor.ids, **{str(entry["content"]): entry["id"] for entry in donor.added}}
+    # Behind the highest number in use: where the embedding is longer than that, these are rows of padding.
     free = max([*known.values(), -1]) + 1
     lacking = sorted((e for token, e in found.items() if token not in known), key=lambda entry: int(entry["id"]))
     return [{**entry, "id": free + number} for number, entry in enumerate(lacking)]
@@ -238,6 +245,7 @@ def _runs(index: np.ndarray) -> Iterable[tuple[int, int]]:
     """[first, last) of stretches that are read in one go: consecutive rows, or rows of zeros."""
     if not len(index):
         return
+    # Rows i, i + 1 belong to one stretch where both are zeros, or where their sources follow one another.
     step = np.diff(index)
     together = (step == 1) & (index[:-1] >= 0) | (step == 0) & (index[:-1] < 0)
     cuts = [0, *(np.flatnonzero(~together) + 1).tolist(), len(index)]

@@ -55,6 +55,7 @@ def combine(
             stack.callback(opened[name].close)
         merge = plan(expression, opened, parent, how)
         out.parent.mkdir(parents=True, exist_ok=True)
+        # Behind the plan: a merge that is refused writes nothing, not even a lock.
         stack.enter_context(_alone(out))
         return _write(merge, out)
 
@@ -99,6 +100,7 @@ def _write(merge: Merge, out: Path) -> Merged:
     recipe = {
         "expression": str(merge.expression),
         "who": [merge.who.trunk, merge.who.tokenizer, merge.who.template],
+        # The number of threads changes no value, so a merge may be continued with another.
         "how": asdict(replace(merge.how, threads=None)),
         "files": {name: one.identity() for name, one in merge.opened.items()},
         "shards": [one.name for one in shards],
@@ -115,6 +117,7 @@ def _write(merge: Merge, out: Path) -> Merged:
 def _layout(merge: Merge) -> list[Shard]:
     stem = "vector" if merge.how.vector else "model"
     if merge.how.shard_size is not None or merge.how.vector:
+        # 2**62 bytes: one file, whatever the size.
         return pack(merge.targets, merge.how.shard_size or 2**62, stem)
     by_key = {target.key: target for target in merge.targets}
     out = []
@@ -125,6 +128,7 @@ def _layout(merge: Merge) -> list[Shard]:
 
 
 def _finish(merge: Merge, shards: Sequence[Shard], partial: Path, out: Path, resumed: int) -> Merged:
+    # A call that was killed here has left configuration files; they are written anew.
     for file in set(partial.iterdir()) - {partial / one.name for one in shards} - {partial / PLAN}:
         shutil.rmtree(file) if file.is_dir() else file.unlink()
     if len(shards) > 1:
@@ -152,6 +156,7 @@ def _finish(merge: Merge, shards: Sequence[Shard], partial: Path, out: Path, res
         write_json(partial / VECTOR, made)
     if merge.how.card:
         write_card(partial, merged)
+    # From here to the end there is nothing to continue: the plan goes, then the one rename makes it visible.
     (partial / PLAN).unlink()
     if out.is_dir():
         out.rmdir()
