@@ -8,17 +8,22 @@ from scipy import stats
 
 from mnemos.measure.power import ALPHA
 
+# 1.96, the normal quantile of a two-sided 95 % interval.
 Z = float(stats.norm.ppf(1 - ALPHA / 2))
 
 
 def mcnemar_p(gained: int, lost: int) -> float:
     """Exact two-sided McNemar test: min(1, 2 * P[Binomial(gained + lost, 1/2) <= min(gained, lost)])."""
+    # Items that did not change say nothing about the direction: given how many flipped, each went either way with
+    # probability 1/2.
     flips = gained + lost
     return min(1.0, 2 * float(stats.binom.cdf(min(gained, lost), flips, 0.5))) if flips else 1.0
 
 
 def wilson(share: float, n: float) -> tuple[float, float]:
     """Wilson's 95 % score interval of a proportion; n may be an effective sample size."""
+    # The roots p of (share - p)^2 = Z^2 p (1 - p) / n (Wilson 1927), so that the interval has a width at shares 0
+    # and 1 too.
     centre = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
     half = Z / (1 + Z * Z / n) * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
@@ -35,9 +40,13 @@ def newcombe(table: tuple[float, float, float, float], n: float) -> tuple[float,
     after, before = both + gained, both + lost
     (la, ua), (lb, ub) = wilson(after, n), wilson(before, n)
     product = after * (1 - after) * before * (1 - before)
+    # phi = (both * neither - gained * lost) / sqrt(product of the margins' variances). A positive correlation
+    # narrows the interval, so half an item is taken off it (Newcombe's correction, n / 2 in counts), and no more
+    # than there is.
     cross = both * neither - gained * lost
     corrected = cross if cross < 0 else max(0.0, cross - 0.5 / n)
     phi = corrected / math.sqrt(product) if product > 0 else 0.0
+    # lower: delta - sqrt((after - la)^2 - 2 phi (after - la)(ub - before) + (ub - before)^2); upper: the mirror image.
     below = (after - la) ** 2 - 2 * phi * (after - la) * (ub - before) + (ub - before) ** 2
     above = (ua - after) ** 2 - 2 * phi * (ua - after) * (before - lb) + (before - lb) ** 2
     delta = gained - lost

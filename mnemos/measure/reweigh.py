@@ -41,9 +41,13 @@ def _quantile(z: Floats, t: float) -> tuple[float, float]:
         return -math.inf, 0.0
     if most <= 0:
         return math.inf, 0.0
+    # K(t) = -sum_i log(1 - t z_i), the cumulant generating function of sum(E_i z_i), is there only where every 1 - t
+    # z_i is positive; t = 0 always lies within.
     if t * most >= 1 or t * least >= 1:
         t = 0.0
     for _ in range(80):  # minimise -sum log(1 - t z), self-concordant: damped Newton cannot leave its domain
+        # first = K'(t), size = sqrt(K''(t)), step: the Newton decrement. Below 1/4 a full step converges
+        # quadratically, above it only a damped one is sure to stay within the domain.
         slope = z / (1 - t * z)
         first, size = float(slope.sum()), math.sqrt(float(slope @ slope))
         step = abs(first) / size
@@ -52,10 +56,14 @@ def _quantile(z: Floats, t: float) -> tuple[float, float]:
             break
     left = 1 - t * z
     slope = z / left
+    # r = sign(t) sqrt(-2 K(t)) at the saddlepoint, where K'(t) = 0.
     root = math.copysign(math.sqrt(max(0.0, 2 * float(np.log(left).sum()))), t)
+    # There u / r is 0 / 0 in floating point; r* tends to K'''(0) / (6 K''(0)^1.5) - K'(0) / sqrt(K''(0)), with K'(0)
+    # = sum z, K''(0) = sum z^2, K'''(0) = 2 sum z^3.
     if abs(root) < 1e-3:  # the saddlepoint at the mean itself: the limit of the formula below
         spread = math.sqrt(float(z @ z))
         return float((z**3).sum()) / (3 * spread**3) - float(z.sum()) / spread, t
+    # r* = r + log(u / r) / r with u = t sqrt(K''(t)); P(sum(E_i z_i) <= 0) is close to Phi(r*).
     return root + math.log(t * math.sqrt(float(slope @ slope)) / root) / root, t
 
 
@@ -89,11 +97,13 @@ class Items:
     @property
     def effective(self) -> float:
         """How many units of equal weight would tell as much."""
+        # Kish's effective size: (sum w)^2 / sum w^2.
         return float(self.sizes.sum()) ** 2 / float(self.sizes @ self.sizes)
 
     @property
     def lopsided(self) -> float:
         """Skewness of what the units contribute, without its sign, over the square root of their number."""
+        # float[C]: weighted distance of each unit from the mean; they sum to 0.
         off = self.sums - self.mean * self.sizes
         second = float(off @ off)
         return abs(float((off**3).sum())) / second**1.5 if second > 0 else 0.0
@@ -108,6 +118,7 @@ class Items:
         second = float(off @ off)
         if second <= 0:
             return 1.0
+        # kurtosis / n - 1 / n
         fourth = float((off**2) @ (off**2)) / second**2 - 1 / len(off)
         return math.sqrt(1 + quantile * self.lopsided + quantile**2 / 4 * fourth)
 
@@ -117,6 +128,8 @@ class Items:
 
     def level(self, at: float, side: int) -> float:
         """At which normal quantile the limit of one side (-1 lower, +1 upper) lies at `at`: increasing in `at`."""
+        # The mean of the reweighed units lies below `at` exactly where sum(E_c z_c) <= 0, which turns the quantile
+        # of a ratio into one of a sum.
         z = self.sums - at * self.sizes
         return quantile_of_zero(np.append(z, self._unseen(at, side)))
 
@@ -127,6 +140,8 @@ class Items:
             return size * (self.bounds[0 if side < 0 else 1] - at)
         off = self.sums - self.mean * self.sizes
         extreme = float(off.min() if side < 0 else off.max())
+        # Without bounds the added item is fixed by the sample, beyond its most extreme unit; only its distance from
+        # `at` changes.
         return extreme * (1 + REACH / math.sqrt(self.effective)) + size * (self.mean - at)
 
     def limit(self, quantile: float, side: int) -> float:
@@ -135,11 +150,15 @@ class Items:
         end = mean + self._unseen(mean, side) / size  # the added item's own value
         if abs(end - mean) <= 1e-12 * max(1.0, abs(mean)):
             return mean
+        # `start` carries the saddlepoint from one candidate to the next: neighbours lie close, and Newton begins
+        # there.
         wanted, start = quantile * side, 0.0
 
         def excess(at: float) -> float:
             nonlocal start
             found, start = _quantile(np.append(self.sums - at * self.sizes, self._unseen(at, side)), start)
+            # The quantile is infinite where no reweighing reaches `at`; brentq needs finite ends, and 50 is beyond
+            # any level.
             return min(50.0, max(-50.0, found)) - wanted
 
         # From next to the mean to next to the most extreme value there is.

@@ -59,26 +59,39 @@ def two_way(d: Floats, share: Floats, group: npt.NDArray[np.int64]) -> Spread:
     (arXiv:2411.00640).
     d: float[S, n]. share: float[n], sum 1. group: int[n], cluster numbers from 0.
     """
+    # S seeds, n items, C clusters. Model: d[s, i] = delta + item_i + seed_s + both_si, each drawn at random.
     seeds, units = len(d), int(group.max()) + 1
-    per_seed = d @ share
+    per_seed = d @ share  # float[S]
     delta = per_seed.mean()
-    item = d.mean(axis=0)
+    item = d.mean(axis=0)  # float[n]
+    # float[C]: what each cluster adds to the mean's distance from itself. Items of one cluster are summed before
+    # they are squared, so that their covariance counts; C / (C - 1) makes up for the mean being taken from the same
+    # clusters.
     by_unit = np.bincount(group, weights=share * (item - delta), minlength=units)
     factor = units / (units - 1) if units > 1 else math.inf
     v_items = factor * float(by_unit @ by_unit) if units > 1 else math.inf
+    # Squares of what floating-point sums leave of items that all moved alike; taken for a variance, they would give
+    # an interval of no width.
     rounding = (1e-12 * float(np.abs(d).max())) ** 2
     v_items = v_items if v_items > rounding else 0.0
     if seeds == 1:
         return Spread(v_items, units - 1, units)
+    # Both v_items and v_seeds hold the interaction once: E v_items = V(item) + V(both), E v_seeds = V(seed) +
+    # V(both), as variances of the mean. Their sum counts it twice, so it comes off once.
     v_seeds = float(per_seed.var(ddof=1)) / seeds
+    # float[S, n]: the interaction alone, d[s, i] minus the means of its item and of its seed plus the mean of all.
     rest = share * (d - item - per_seed[:, None] + delta)
     cells = np.stack([np.bincount(group, weights=row, minlength=units) for row in rest])
+    # (S - 1) (C - 1) degrees of freedom are left to it, of the S C cells.
     v_both = factor * float((cells**2).sum()) / (seeds * (seeds - 1)) if units > 1 else 0.0
     more = max(0.0, v_seeds - share_taken_off(seeds) * v_both)
     excess = max(0.0, v_seeds - v_both) / unbiased(seeds) ** 2
+    # No spread of the seeds beyond that of the items: their few degrees of freedom must not widen the interval
+    # either.
     if not math.isfinite(v_items) or more <= rounding:
         return Spread(v_items, units - 1, units, seeds, 0.0, excess, v_both)
     total, q_items, q_seeds = v_items + more, t_quantile(units - 1), t_quantile(seeds - 1)
+    # t(df)^2 (v_items + more) = t(C - 1)^2 v_items + t(S - 1)^2 more: the half-width squared of MOVER.
     df = _df(math.sqrt((q_items**2 * v_items + q_seeds**2 * more) / total))
     return Spread(total, df, units, seeds, more, excess, v_both)
 
@@ -102,6 +115,7 @@ def t_quantile(df: float) -> float:
 
 def _df(quantile: float) -> float:
     """Degrees of freedom at which `t_quantile` is `quantile`."""
+    # The ends of what brentq can search: the normal distribution on one side, one degree of freedom on the other.
     if quantile <= t_quantile(1e6):
         return 1e6
     return float(optimize.brentq(lambda df: t_quantile(df) - quantile, 1.0, 1e6)) if quantile < t_quantile(1.0) else 1.0
@@ -117,6 +131,8 @@ def t_p(delta: float, spread: Spread) -> float:
     if spread.by_seeds <= 0:
         return float(2 * special.stdtr(spread.df, -abs(delta) / math.sqrt(spread.variance)))
 
+    # The half-width squared at level p = exp(log_level), minus delta squared: its root is the level whose interval
+    # ends at 0. In logarithms, because p runs over a dozen orders of magnitude.
     def excess(log_level: float) -> float:
         level = 1 - math.exp(log_level) / 2
         items, seeds = (float(special.stdtrit(df, level)) for df in (spread.units - 1, spread.seeds - 1))
