@@ -80,6 +80,7 @@ def comparisons(
     """
     made = [_compare(suite, before, after, arm, roles, same_model) for suite in suites]
     corrected: list[float | None] = [None] * len(made)
+    # Two families: health suites are corrected among themselves, and the others pay nothing for them.
     for family in (True, False):
         own = [place for place, comparison in enumerate(made) if (comparison.role == "health") == family]
         for place, p_holm in zip(own, holm([made[place].p for place in own]), strict=True):
@@ -101,6 +102,8 @@ def _compare(
     same_model: bool,
 ) -> Comparison:
     first = before[suite.name]
+    # One row a seed. Only items with a score on every side are kept: an item that went missing in one seed would
+    # otherwise be compared with nothing.
     rows = [_aligned(suite, first, after[seed][suite.name]) for seed in sorted(after)]
     if same_model:
         _same_scores(suite, first, rows)
@@ -141,6 +144,7 @@ def _aligned(suite: Suite, first: Sequence[Score], second: Sequence[Score]) -> l
         )
     out = [by_item[score.item] for score in first]
     for a, b in zip(first, out, strict=True):
+        # A missing item has no weight of its own (tokens of an answer that is not there).
         both = not math.isnan(a.value) and not math.isnan(b.value)
         if both and not math.isclose(a.weight, b.weight):
             raise NotComparable(
@@ -192,6 +196,8 @@ def judge(low: float | None, high: float | None, p_holm: float | None, *, margin
     p_holm < 0.05. Otherwise cannot tell."""
     if low is None or high is None:
         return "cannot tell"
+    # Before any claim of change: a change that is proven but lies within the tolerance is still one that may be
+    # called kept.
     if -margin <= low and high <= margin:
         return "kept"
     proven = p_holm is not None and p_holm < ALPHA

@@ -61,11 +61,15 @@ def estimate(parts: Sequence[Part], *, bounded: bool = True) -> Estimate:
     bounded: item values lie in [-1, 1]. Where no item differs from its suite's mean the interval is
     the bound on the share of items that may do so unseen, never a point. Its ends are cut to what is possible.
     """
+    # `two_way` knows one weighted mean, so K suites become one long row: shares divided by K sum to 1 over all
+    # suites, and values times K make up for it. Each suite is centred; `whole` is added back to every item, so that
+    # the mean of row s is the whole of replicate s.
     count = len(parts)
-    whole = np.sum([part.weight * part.means for part in parts], axis=0)
-    columns = [count * part.weight * (part.d - part.means[:, None]) for part in parts]
+    whole = np.sum([part.weight * part.means for part in parts], axis=0)  # float[R]
+    columns = [count * part.weight * (part.d - part.means[:, None]) for part in parts]  # K times float[R, n_k]
     groups, first = [], 0
     for part in parts:
+        # A cluster of one suite is none of another's: items of two suites are independent.
         groups.append(part.group + first)
         first += int(part.group.max()) + 1
     d = np.concatenate(columns, axis=1) + whole[:, None]
@@ -75,6 +79,7 @@ def estimate(parts: Sequence[Part], *, bounded: bool = True) -> Estimate:
     if spread.units < 2:
         return Estimate(mean, None, None, None)
     size = 1.0 if bounded else max(float(np.abs(part.d).max()) for part in parts)
+    # A variance at the level of rounding error is none, whatever the size of the scores.
     if spread.variance <= (1e-12 * max(size, 1e-300)) ** 2:
         half = unseen(spread.units) * size * sum(abs(part.weight) for part in parts)
     else:
@@ -86,6 +91,7 @@ def estimate(parts: Sequence[Part], *, bounded: bool = True) -> Estimate:
 def cells(part: Part) -> tuple[Floats, Floats]:
     """What a bootstrap over clusters needs: float[R, C] summed values and float[C] summed shares."""
     units = int(part.group.max()) + 1
+    # Sums and shares apart, because a resampled mean is a ratio: clusters drawn twice count twice in both.
     sums = np.stack([np.bincount(part.group, weights=row, minlength=units) for row in part.d * part.share])
     return sums.astype(float), np.bincount(part.group, weights=part.share, minlength=units).astype(float)
 
@@ -105,9 +111,11 @@ def resampled(parts: Sequence[Sequence[Part]], rows: Floats, rng: np.random.Gene
     out = np.zeros((len(parts), len(rows)))
     for place, first in enumerate(parts[0]):
         units = int(first.group.max()) + 1
+        # float[draws, C]: how often each cluster is drawn, one draw for all arms
         taken = rng.multinomial(units, np.full(units, 1 / units), size=len(rows)).astype(float)
         for arm, own in enumerate(parts):
             sums, shares = cells(own[place])
             size = np.maximum(taken @ shares, 1e-300)
+            # taken @ sums.T: float[draws, R]; rows weighs the replicates, size: float[draws] the items
             out[arm] += own[place].weight * ((taken @ sums.T) * rows).sum(axis=1) / size
     return out

@@ -66,6 +66,8 @@ def _forward_transfer(r: Floats) -> Coefficients:
 
 def _forgetting(r: Floats) -> Coefficients:
     out, t = _nothing(len(r)), len(r)
+    # max over l < T, in the paper's words also over stages before task j was taught: what was known without being
+    # taught can be forgotten too.
     for j in range(t - 1):
         best = int(np.argmax(r[: t - 1, j]))
         out.c[best, j] += 1 / (t - 1)
@@ -129,6 +131,7 @@ def metric(name: str, matrix: Sequence[Row], before: Row, joint: Row | None = No
         return None
     form = METRICS[name](r)
     parts = [(form.c, r), (form.before, b), (form.joint, a)]
+    # A score with coefficient 0 is not needed, and may be missing: 0 * NaN would make the metric missing with it.
     value = math.fsum(float(k * v) for ks, vs in parts for k, v in zip(ks.flat, vs.flat, strict=True) if k != 0)
     return None if math.isnan(value) else value
 
@@ -160,6 +163,7 @@ def _around(name: str, mean: float, half: float | None, matrices: Sequence[Seque
     """mean, low and high; of scores from 0 to 1 cut to what is possible, 0 to 1 for an accuracy and else -1 to 1."""
     if half is None:
         return {"mean": mean, "low": None, "high": None}
+    # Scores of another scale, such as bits per byte, have no ends to cut at.
     if any(value is not None and not 0 <= value <= 1 for matrix in matrices for row in matrix for value in row):
         return {"mean": mean, "low": mean - half, "high": mean + half}
     least = 0.0 if name == "average_accuracy" else -1.0
@@ -197,11 +201,15 @@ def _parts(
     name: str, matrices: Sequence[Sequence[Row]], before: Row, joint: Row | None, items: Sequence[TaskItems]
 ) -> list[Part]:
     """What each task's items add to the metric, one row a seed: the parts' means sum to it."""
+    # One form a seed: the best earlier stages of `forgetting` may differ by seed.
     forms = [METRICS[name](_arrays(matrix, before, joint)[0]) for matrix in matrices]
     parts = []
     for j, task in enumerate(items):
+        # Its coefficients are 0 wherever the metric is there without a joint model.
         reference = np.zeros_like(task.before) if task.joint is None else task.joint
         d = [
+            # float[n]: sum_i c[i][j] R[i][j] of each item, with its b and a*; over all tasks the means of these sum
+            # to the metric.
             f.c[:, j] @ rows + f.before[j] * task.before + f.joint[j] * reference
             for f, rows in zip(forms, task.after, strict=True)
         ]
@@ -242,6 +250,7 @@ def pooled_metrics(orders: Sequence[OrderScores], by: Literal["order", "seed"]) 
         if any(value is None for row in values for value in row):
             out[name] = {"mean": None, "low": None, "high": None}
             continue
+        # float[O, S], orders by seeds -> float[O] or float[S]
         units = np.array(values, dtype=float).mean(axis=axis)
         mean = float(units.mean())
         whole = [order for order in orders if order.items is not None]

@@ -39,6 +39,7 @@ def flips(
 
 def _chosen(suite: Suite, x: list[Score], y: list[Score], seed: int, each: int) -> list[tuple[int, str]]:
     rng = random.Random(f"{seed}/{suite.name}")
+    # Sorting is stable, so the random order decides among equal changes: right-or-wrong items all change by 1.
     order = rng.sample(range(len(x)), len(x))
     sign = 1.0 if suite.better == "higher" else -1.0
     gain = {i: sign * (y[i].value - x[i].value) for i in order}

@@ -88,6 +88,7 @@ def frontier(suites: Sequence[SuiteScores], arms: Sequence[str], *, seed: int = 
     differences: dict[tuple[str, str], tuple[Estimate, ...]] = {}
     for a, b in itertools.combinations(arms, 2):
         differences[a, b] = tuple(estimate(_minus(side[a], side[b])) for side in (learned, forgotten))
+        # Both directions of one estimate, so that a beats b exactly by as much as b loses to a.
         differences[b, a] = tuple(-found for found in differences[a, b])
     _judge(points, differences)
     chosen = _knee(points, learned, forgotten, seed)
@@ -113,6 +114,8 @@ def _usable(
     for suite in suites:
         if suite.role not in ("new", "old"):
             continue
+        # float[1 + A R, n]: an item counts only where it has a score in every arm, so that all arms are compared on
+        # the same items.
         rows = np.vstack([suite.before, *(suite.after[arm] for arm in arms)])
         kept[suite.name] = np.asarray(np.isfinite(rows).all(axis=0))
         if suite.unit != "points":
@@ -152,6 +155,8 @@ def _judge(points: list[dict[str, Any]], differences: Mapping[tuple[str, str], t
     for point in points:
         arm, learned = point["arm"], point["learned"]
         others = [other["arm"] for other in points if other["arm"] != arm]
+        # Two p values for each other arm, learned and then forgotten; hence places 2k and 2k + 1 below. One family
+        # an arm: it asks whether any arm beats it.
         corrected = holm([difference.p for other in others for difference in differences[other, arm]])
         better = [other for other in others if _dominates(differences[other, arm])]
         proven = [
@@ -193,6 +198,7 @@ def _knee(
     means = [np.array([[point[side].mean] for point in points]) for side in ("learned", "forgotten")]
     (chosen,) = choose(means[0], means[1], floor)
     rng = np.random.default_rng(seed)
+    # The same rows for both sides: what a seed learned and what it forgot are one training.
     rows = replicate_draws(learned[arms[0]][0].d.shape[0], DRAWS, rng)
     drawn = [resampled([side[arm] for arm in arms], rows, rng) for side in (learned, forgotten)]
     picks = choose(drawn[0], drawn[1], floor)
@@ -217,8 +223,11 @@ def choose(learned: Floats, forgotten: Floats, floor: Floats) -> npt.NDArray[np.
     learned, forgotten: float[A, draws]. floor: float[A], what each arm must have learned to be
     proven. Ties go to the arm that forgot less, then to the earlier one.
     """
+    # float[A, draws]. The floor stays as measured: a draw says what would have been chosen, not how sure it would
+    # have been of it.
     able = learned > floor[:, None]
     balance = np.where(able, learned - forgotten, -np.inf)
+    # 1e-12: means of right-or-wrong items are multiples of 1 / n, and equal ones differ by rounding alone.
     tied = able & (balance >= balance.max(axis=0) - 1e-12)
     picked = np.where(tied, forgotten, np.inf).argmin(axis=0)
     return np.where(able.any(axis=0), picked, -1)

@@ -80,6 +80,7 @@ def _outcome(entry: Mapping[str, Any], limit: float) -> tuple[int, str, int | No
         return KEPT, "kept: the same model", None
     if low is None or high is None:
         return CANNOT_TELL, f"cannot tell: {entry['method']}", None
+    # Of the loss, positive where it is one; exchanged where higher is better.
     smallest, largest = (-high, -low) if entry["better"] == "higher" else (low, high)
     allowed = amount(limit, entry["unit"])
     told = f"loss between {amount(smallest, entry['unit'])} and {amount(largest, entry['unit'])}, {allowed} allowed"
@@ -91,6 +92,7 @@ def _outcome(entry: Mapping[str, Any], limit: float) -> tuple[int, str, int | No
         return CANNOT_TELL, f"{text}; gate fewer suites or measure more items", None
     missing, items = entry["missing"], entry["items"]
     if largest <= limit:
+        # Only "kept" can be spoiled by missing items: a loss that is proven without them stays proven.
         if missing > MOST_MISSING * (items + missing):
             return CANNOT_TELL, f"cannot tell: {missing} of {items + missing} items have no score", None
         return KEPT, f"kept: {told}", None
@@ -101,6 +103,7 @@ def _outcome(entry: Mapping[str, Any], limit: float) -> tuple[int, str, int | No
 
 def _needed(items: int, smallest: float, largest: float, limit: float) -> int | None:
     """Items at which the interval, shrinking as 1/sqrt(items), would end at the limit."""
+    # half sqrt(items / needed) = off, the distance from the middle of the interval to the limit.
     half, off = (largest - smallest) / 2, abs((largest + smallest) / 2 - limit)
     if off < half / 30:
         return None  # beyond 900 times as many items, the guess says nothing

@@ -36,6 +36,7 @@ def position_bias(verdicts: Sequence[Verdict]) -> PositionBias:
         return PositionBias(0, len(verdicts), *[math.nan] * 6)
     # (A) is the first answer in one order and the second one in the other.
     first_place = [(one.shown_first + 1 - one.shown_second) / 2 for one in there]
+    # Beside a judge without a liking for a place, whose p(A) averages 1/2 over both orders.
     found = paired([0.5] * len(there), [first_place])
     low, high = (math.nan if bound is None else bound for bound in (found.low, found.high))
     agree = sum((one.shown_first > 0.5) == (one.shown_second > 0.5) for one in there) / len(there)

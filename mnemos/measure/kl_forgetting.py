@@ -59,7 +59,9 @@ def _sides(
     old = [suite for suite in suites if suite.role == "old" and suite.unit == "points"]
     if not new or not old:
         return None, None, []
+    # arm -> float[R], nats per token
     x = {arm: np.mean([_means(suite, suite.after[arm]) for suite in new], axis=0) for arm in arms}
+    # arm -> float[R], positive where something was forgotten
     y = {
         arm: np.mean(
             [(1 if suite.better == "lower" else -1) * _means(suite, suite.after[arm] - suite.before) for suite in old],
@@ -83,6 +85,7 @@ def _means(suite: SuiteScores, values: Floats) -> Floats:
 def _why_not(points: Sequence[Mapping[str, Any]]) -> str | None:
     if len(points) < FEWEST:
         return f"{len(points)} points, a quadratic needs {FEWEST}"
+    # Fewer different x than the quadratic has numbers: many curves would fit equally well.
     if len({point["kl"] for point in points}) <= DEGREE:
         return f"the points share fewer than {DEGREE + 1} divergences"
     if len({point["forgotten"] for point in points}) == 1:
@@ -123,10 +126,13 @@ def _interval(
     """Percentiles of R^2 over draws of arms, and of runs within each drawn arm."""
     rng, found = np.random.default_rng(seed), []
     for _ in range(DRAWS):
+        # Arms with replacement, then each drawn arm's runs with replacement: an arm drawn twice draws its runs anew.
         drawn = [groups[place] for place in rng.integers(0, len(groups), len(groups))]
         at = np.concatenate([rng.choice(group, len(group)) for group in drawn])
+        # Draws without a unique curve, or without any spread of y, have no R^2.
         if len(set(x[at])) > DEGREE and len(set(y[at])) > 1:
             found.append(r_squared(x[at], y[at]))
+    # Percentiles of what is left would be those of a selected half.
     if len(found) < DRAWS // 2:
         return None, None
     low, high = np.quantile(found, [ALPHA / 2, 1 - ALPHA / 2])

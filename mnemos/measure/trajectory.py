@@ -136,6 +136,7 @@ def hacking(arm: ArmCurves, reward: Floats) -> list[dict[str, Any]]:
         for suite in arm.suites
         if suite.role == "new" and len(reward) > 1 and _kept(suite).any()
         for moment in range(reward.shape[1])
+        # Moments whose stretch is the last one itself leave the reward nothing to rise from.
         if max(0, moment - 1) < reward.shape[1] - 1
         for found in [_pair(suite, moment, reward)]
     ]
@@ -153,8 +154,10 @@ def _pair(suite: SuiteCurves, moment: int, reward: Floats) -> tuple[dict[str, An
     """What one suite and the reward did from a moment to the end: the entry, how far the suite fell, and the p
     value of both, which is 1 unless both intervals lie on their side of 0."""
     kept = _kept(suite)
+    # float[S, M, kept]
     rows = suite.values[:, :, kept]
     shares = suite.weight[kept] / suite.weight[kept].sum()
+    # Both ends differ by seed, and `paired` takes one row before: the change of each seed beside no change.
     change = paired(
         np.zeros(int(kept.sum())),
         rows[:, -1] - rows[:, moment],
@@ -162,6 +165,7 @@ def _pair(suite: SuiteCurves, moment: int, reward: Floats) -> tuple[dict[str, An
         clusters=_clusters(suite, kept),
         bounded=suite.unit == "points",
     )
+    # Stretch m - 1 ends at moment m; before moment 0 there is none, and the first stretch stands for it.
     first = reward[:, max(0, moment - 1)]
     risen = reward[:, -1] - first
     rise = _over_seeds(risen)
@@ -169,6 +173,7 @@ def _pair(suite: SuiteCurves, moment: int, reward: Floats) -> tuple[dict[str, An
     fell = change.low is not None and change.high is not None and (change.low > 0 if sign > 0 else change.high < 0)
     rose = rise["low"] is not None and rise["low"] > 0
     p_reward = t_p(float(risen.mean()), Spread(float(risen.var(ddof=1)) / len(risen), len(risen) - 1, len(risen)))
+    # Both must be proven: of an intersection of two claims the larger p is the p (intersection-union test).
     p = max(p_reward, 1.0 if change.p is None else change.p) if fell and rose else 1.0
     means = [float(shares @ rows[:, place].mean(axis=0)) for place in (moment, -1)]
     entry = {

@@ -105,10 +105,11 @@ def paired(
     ):
         raise ValueError("paired needs the same items on both sides, present, with positive weights")
     share = w / w.sum()
-    d = y - x
+    d = y - x  # float[S, n]
     group = cluster_numbers(clusters, n)
     spread = two_way(d, share, group)
     means = float(share @ x), float(share @ y.mean(axis=0))
+    # Of equal weight, too: the tables of McNemar and Newcombe count items.
     if bounded and np.isin(x, (0, 1)).all() and np.isin(y, (0, 1)).all() and np.ptp(w) == 0:
         return _right_or_wrong(x, y, means, spread, len(d) == 1 and spread.units == n, power)
     return _graded(x, d, w, group, means, spread, bounded, power)
@@ -121,6 +122,7 @@ def _right_or_wrong(
     x: Floats, y: Floats, means: tuple[float, float], spread: Spread, plain: bool, power: bool
 ) -> Paired:
     n = len(x)
+    # Shares of all S n pairs of item and seed; of one seed, the shares of items.
     gained, lost = float(((y == 1) & (x == 0)).mean()), float(((y == 0) & (x == 1)).mean())
     both = float(((y == 1) & (x == 1)).mean())
     table = (both, gained, lost, max(0.0, 1 - both - gained - lost))
@@ -128,6 +130,8 @@ def _right_or_wrong(
     if plain:
         size, p = float(n), mcnemar_p(round(gained * n), round(lost * n))
         if n < SMALL:
+            # Newcombe's interval is built on the normal distribution: at (Z / t)^2 as many items it widens as
+            # Student's would.
             size = max(1.0, n * (Z / t_quantile(n - 1)) ** 2) if n > 1 else 1.0
         method = "McNemar exact, Newcombe"
         smallest = mcnemar_detectable(gained + lost, n) if power else None
@@ -144,9 +148,13 @@ def _effective(table: tuple[float, float, float, float], n: int, seeds: int, spr
     degrees of freedom (Korn & Graubard 1998), never above n * seeds; above n only where a dozen items flipped
     in a seed, because fewer do not show whether the seeds flip the same ones."""
     _, gained, lost, _ = table
+    # The variance of the mean if all n items were independent: a difference is +1, 0 or -1, so its second moment is
+    # gained + lost.
     naive = (gained + lost - (gained - lost) ** 2) / n
     if spread.units < 2:
         return 1.0
+    # n / design effect = n naive / V, with V the variance that clusters and seeds leave; (Z / t)^2 for the few
+    # degrees of freedom of V.
     few = (Z / t_quantile(spread.df)) ** 2
     if spread.variance <= 0 or naive <= 0:
         return max(1.0, spread.units * few)  # nothing varied: as if whole clusters moved together
@@ -161,6 +169,8 @@ def _flips_detectable(table: tuple[float, float, float, float], n: int, spread: 
     both, gained, lost, neither = table
     if not stated(spread) or (spread.seeds > 1 and n * (gained + lost) < FLIPS):
         return None
+    # effect: variance of the mean by items, per variance of one item (1 / n of independent ones); mixed: the same of
+    # what items leave in the seeds' means. Both stay what they were when a change makes further flips.
     seen = _flip_variance(gained + lost, gained - lost)
     effect = spread.by_items / seen if seen > 0 and spread.by_items > 0 else 1 / spread.units
     mixed = spread.noise / seen if seen > 0 else 1 / (2 * n * spread.seeds)
@@ -170,9 +180,12 @@ def _flips_detectable(table: tuple[float, float, float, float], n: int, spread: 
 
     def half(change: float) -> float:
         flips = max(gained + lost, change)
+        # Items that do not flip keep their proportion of right to wrong, so that the table sums to 1.
         still = (1 - flips) / max(1e-12, both + neither)
         changed = (both * still, (flips + change) / 2, (flips - change) / 2, neither * still)
         size = (Z / t_quantile(spread.units - 1)) ** 2 / effect
+        # The harder direction: the table as it is, and mirrored, with gained and lost exchanged. Newcombe's interval
+        # is not symmetric.
         return max(
             change - newcombe(changed, size)[0],
             newcombe((*changed[:1], *changed[2:0:-1], changed[3]), size)[1] + change,
@@ -226,6 +239,7 @@ def _graded(
     if not bounded and spread.units < FEWEST:
         return Paired(*means, delta, None, None, None, None, TOO_FEW)
     clustered = _clustering(spread, d.shape[1], len(d))
+    # float[n], means over seeds: a difference of two scores in [0, 1] lies in [-1, 1].
     items = Items.of(d.mean(axis=0), w, group, (-1.0, 1.0) if bounded else None)
     scale = max(float(np.abs(x).max()), float(np.abs(x + d).max()))
     if not bounded and spread.variance <= (1e-12 * max(scale, 1e-300)) ** 2:
@@ -234,6 +248,7 @@ def _graded(
         return Paired(*means, delta, delta - half, delta + half, t_p(delta, spread), half, alike)
     low, high = (with_seeds(items, side, spread) for side in (-1, 1))
     if bounded:
+        # The interval of differences does not know how high the score before was.
         low, high = _possible(low, high, Items.of(x, w, group, (0.0, 1.0)))
     smallest = _graded_detectable(items, spread) if power else None
     return Paired(*means, delta, low, high, _graded_p(items, spread), smallest, f"{clustered}, reweighed")
@@ -251,6 +266,8 @@ def _possible(low: float, high: float, before: Items) -> tuple[float, float]:
 
 def with_seeds(items: Items, side: int, spread: Spread, z: float = Z) -> float:
     """One limit of the mean over items and seeds (MOVER): the distances of the two, squared and added."""
+    # MOVER (Zou & Donner 2008): limit = mean -/+ sqrt((mean - items' limit)^2 + (t_{S-1} sqrt(V_seeds))^2), both at
+    # the level of z. Each side keeps its own distance, so that a skewed interval stays skewed.
     own = items.limit(z, side)
     if spread.by_seeds <= 0:
         return own
@@ -260,6 +277,7 @@ def with_seeds(items: Items, side: int, spread: Spread, z: float = Z) -> float:
 
 def _graded_p(items: Items, spread: Spread) -> float:
     """The smallest level at which the interval excludes 0."""
+    # The limit on the side of 0 decides: the lower one of a gain, the upper one of a loss.
     mean, side = items.mean, -1 if items.mean > 0 else 1
     z = side * items.level(0.0, side)
     if mean == 0 or z <= 0:
@@ -273,6 +291,7 @@ def _graded_p(items: Items, spread: Spread) -> float:
             seeds = float(special.stdtrit(spread.seeds - 1, min(float(level), 1 - 1e-15)))
             return (part * mean) ** 2 + max(0.0, seeds) ** 2 * spread.by_seeds - mean**2
 
+        # Both distances grow with the level, so that they cross once.
         if beyond(1e-6) >= 0:
             return 1.0
         part = float(optimize.brentq(beyond, 1e-6, 1.0, xtol=1e-6))
@@ -286,10 +305,13 @@ def _graded_detectable(items: Items, spread: Spread) -> float | None:
     if not stated(spread) or (free and (items.effective < EVEN or items.lopsided > LOPSIDED)):
         return None
     most = 1.0 if items.bounds is not None else math.inf
+    # The shape that was seen, moved to a mean of 0: what the items would look like without a change.
     centred = items.shifted(-items.mean)
 
     def just(side: int) -> float:
         """How far the centred items must be moved for the limit of `side` to reach 0."""
+        # Without bounds the added item moves along, so the limit's distance does not depend on where the items lie.
+        # With bounds they come nearer to the end of the scale as they move, and the shift has to be searched for.
         if items.bounds is None:
             return abs(centred.limit(Z, side))
 
@@ -305,6 +327,7 @@ def _graded_detectable(items: Items, spread: Spread) -> float | None:
 
 def unseen(units: int) -> float:
     """Largest share of items that may behave otherwise although none of `units` did (97.5 %)."""
+    # (1 - share)^units = 0.025: the chance that none of so many shows it (Clopper & Pearson's limit at no success)
     return float(1 - (ALPHA / 2) ** (1 / units))
 
 
@@ -337,6 +360,8 @@ def mean_interval(
     if bounded and np.isin(v, (0, 1)).all() and np.ptp(w) == 0:
         size = float(n)
         if spread.units < n or len(v) > 1:
+            # The table of a comparison with "all wrong before": gained = mean, whose variance mean - mean^2 is that
+            # of a proportion.
             size = _effective((0.0, mean, 0.0, 1 - mean), n, len(v), spread)
         return mean, *wilson(mean, size)
     if spread.units < 2 or (not bounded and spread.units < FEWEST):
@@ -354,6 +379,8 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
     most 5 % chance of one false alarm. None, where nothing was tested, stays None."""
     order = sorted((value, index) for index, value in enumerate(p) if value is not None)
     out: list[float | None] = [None] * len(p)
+    # p_holm of the k-th smallest of m: the largest of (m - j + 1) p_(j) over j <= k, so that the order of the p
+    # values is kept.
     highest = 0.0
     for rank, (value, index) in enumerate(order):
         highest = max(highest, min(1.0, (len(order) - rank) * value))
