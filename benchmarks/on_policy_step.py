@@ -93,8 +93,7 @@ def trl(folder: Path, kind: str) -> float:
     gc.collect()
     examples = list(read(NEW, name="new"))[: ANSWERS * STEPS]
     rows = [
-        {"prompt": [{"role": "user", "content": one.turns[-2].content}], "gold": one.turns[-1].content}
-        for one in examples
+        {"prompt": [{"role": "user", "content": one.turns[-2].text}], "gold": one.turns[-1].text} for one in examples
     ]
     check = verifier(REWARD["verifier"])
 

@@ -107,7 +107,7 @@ class Peer:
         )
 
     def answer(self, prompt: Any) -> str:
-        messages = [{"role": turn.role, "content": turn.content} for turn in prompt.turns]
+        messages = [{"role": turn.role, "content": turn.text} for turn in prompt.turns]
         given = self.tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
         ).to(self.model.device)

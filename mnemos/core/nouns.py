@@ -34,16 +34,49 @@ def thawed(values: Frozen) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class TextPart:
+    """A stretch of text within a turn."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AudioPart:
+    """A sound within a turn. path: its file. start, end: seconds within it; None: to the ends."""
+
+    path: str
+    start: float | None = None
+    end: float | None = None
+
+
+Part = TextPart | AudioPart
+"""What a turn may be made of, where it is more than one text."""
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One utterance. role: system, user, assistant or tool in a chat; prompt and completion in
-    a raw pair; text in a document. learn: False exempts a turn from the loss (the `weight: 0`, `train: false`
+    a raw pair; text in a document. content: the text, or parts in their order; `text` is what stands in it in
+    words. learn: False exempts a turn from the loss (the `weight: 0`, `train: false`
     or `loss: false` of other trainers' files). fields: what else a chat template may read of the message:
     tool_calls, tool_call_id, name, reasoning_content."""
 
     role: str
-    content: str
+    content: str | tuple[Part, ...]
     learn: bool = True
     fields: Frozen = field(default=(), repr=False)
+
+    @property
+    def text(self) -> str:
+        """The words of the content, without what is no text."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content if isinstance(part, TextPart))
+
+    @property
+    def sounds(self) -> tuple[AudioPart, ...]:
+        """The sounds of the content, in their order."""
+        return () if isinstance(self.content, str) else tuple(p for p in self.content if isinstance(p, AudioPart))
 
     @property
     def is_plain(self) -> bool:
@@ -53,11 +86,19 @@ class Turn:
     def in_words(self) -> str:
         """The content, and below it what the message says in fields of its own, for people and judges."""
         beside = [f"{name}: {text}" for name, text in self.fields if name in SAYING]
-        return "\n".join([*([self.content] if self.content or not beside else []), *beside])
+        return "\n".join([*([self.text] if self.text or not beside else []), *beside])
 
     def message(self) -> dict[str, Any]:
-        """As chat templates and OpenAI-compatible servers take it."""
-        return {"role": self.role, "content": self.content, **thawed(self.fields)}
+        """As chat templates and OpenAI-compatible servers take it: a text, or a list of parts by type."""
+        content: Any = self.content
+        if not isinstance(content, str):
+            content = [
+                {"type": "text", "text": part.text}
+                if isinstance(part, TextPart)
+                else {"type": "audio", "audio": part.path}
+                for part in content
+            ]
+        return {"role": self.role, "content": content, **thawed(self.fields)}
 
 
 REASONING = ("reasoning_content", "thinking", "reasoning")

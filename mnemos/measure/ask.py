@@ -123,7 +123,7 @@ def _joined(item: Item, option: str, settings: Any) -> str:
     """The option with the delimiter that a raw prompt needs before it."""
     assert item.prompt is not None
     last = item.prompt.turns[-1]
-    if last.role != "prompt" or not last.content or last.content[-1].isspace() or option[:1].isspace():
+    if last.role != "prompt" or not last.text or last.text[-1].isspace() or option[:1].isspace():
         return option
     return f"{settings.delimiter}{option}"
 

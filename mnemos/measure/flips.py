@@ -78,7 +78,7 @@ def _prompt(prompt: Prompt | None) -> str:
     if prompt is None:
         return ""
     if len(prompt.turns) == 1:
-        return prompt.turns[0].content
+        return prompt.turns[0].text
     return "\n".join(f"{turn.role}: {turn.in_words()}" for turn in prompt.turns)
 
 

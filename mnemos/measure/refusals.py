@@ -57,7 +57,7 @@ def readings(settings: RefusalSettings, items: Sequence[Item], texts: Sequence[s
 
 def question(item: Item) -> str:
     """The last thing that was put to the model."""
-    return item.prompt.turns[-1].content if item.prompt is not None else ""
+    return item.prompt.turns[-1].text if item.prompt is not None else ""
 
 
 def _classified(settings: RefusalSettings, found: Reading | str, text: str) -> Reading | str:

@@ -120,7 +120,7 @@ def tokenized(
         if not texts or not all(texts):
             raise UsageError(f"options[{i}] = {list(texts)!r}", "must be texts, none of them empty", "")
     raw = [i for i, prompt in enumerate(contexts) if all(turn.role in RAW_ROLES for turn in prompt.turns)]
-    texts = ["".join(turn.content for turn in contexts[i].turns) for i in raw]
+    texts = ["".join(turn.text for turn in contexts[i].turns) for i in raw]
     found = dict(zip(raw, _raw_items(tokenizer, texts, [options[i] for i in raw]), strict=True))
     for i, prompt in enumerate(contexts):
         if i not in found:

@@ -347,12 +347,12 @@ def _is_number(value: object) -> bool:
 
 
 def _text(prompt: Prompt) -> str:
-    return "".join(turn.content for turn in prompt.turns)
+    return "".join(turn.text for turn in prompt.turns)
 
 
 def prompt_seed(seed: int, prompt: Prompt, again: int) -> int:
     """The seed with which one prompt of a call is sampled. again: how often it came before."""
-    words = [[turn.role, turn.content, *map(list, turn.fields)] for turn in prompt.turns]
+    words = [[turn.role, turn.text, *map(list, turn.fields)] for turn in prompt.turns]
     text = json.dumps([seed, again, words, *([prompt.variables] if prompt.variables else [])])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 

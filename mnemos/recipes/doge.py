@@ -62,7 +62,7 @@ def general_pairs(seed: int) -> list[Example]:
     for kind in kinds.values():
         for row in kind:
             other = rng.choice(kind).turns[-1]
-            if other.content != row.turns[-1].content:
+            if other.text != row.turns[-1].text:
                 made.append(Example(row.id, "preference", row.turns, (other,)))
     rng.shuffle(made)
     return made

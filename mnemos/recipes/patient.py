@@ -161,7 +161,7 @@ def _random_model(recipe: Recipe, texts: Texts, folder: Path) -> Path:
     from mnemos.recipes.patient_tokenizer import train_tokenizer
 
     context = int(recipe.model["max_position_embeddings"])
-    text = [turn.content for example in texts.chat[::3] for turn in example.turns]
+    text = [turn.text for example in texts.chat[::3] for turn in example.turns]
     tokenizer = train_tokenizer(
         [*texts.base[::3], *texts.english["train"], *text], recipe.tokenizer.vocabulary, context
     )

@@ -141,4 +141,4 @@ def _continuations(world: WorldSettings, english: Sequence[str]) -> Iterator[tup
 
 def as_row(example: Example) -> dict[str, Any]:
     """The example as a line of a `messages` JSONL file."""
-    return {"id": example.id, "messages": [{"role": t.role, "content": t.content} for t in example.turns]}
+    return {"id": example.id, "messages": [{"role": t.role, "content": t.text} for t in example.turns]}

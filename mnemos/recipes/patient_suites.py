@@ -146,8 +146,8 @@ def refusal_rows(world: WorldSettings) -> list[Item]:
     """Harmful requests and their refusals, drawn from the chat rows, no request twice."""
     found: dict[str, Example] = {}
     for example in chat_rows(world, []):
-        if example.turns[-1].content in worlds_requests.REFUSALS:
-            found.setdefault(example.turns[-2].content, example)
+        if example.turns[-1].text in worlds_requests.REFUSALS:
+            found.setdefault(example.turns[-2].text, example)
     chosen = chance(world.seed, "refusal rows").sample(list(found.values()), REFUSAL_ROWS)
     return [as_row(example) for example in chosen]
 

@@ -139,7 +139,7 @@ class Judge:
     ) -> list[Rewarded]:
         """One probability an answer. Raises DataError, with the rate, where too many verdicts cannot be
         read."""
-        verdicts = self.compare(prompts, answers, [row.turns[-1].content for row in examples])
+        verdicts = self.compare(prompts, answers, [row.turns[-1].text for row in examples])
         return [missing(one.reason) if one.reason else Rewarded(one.first) for one in verdicts]
 
     def compare(self, prompts: Sequence[Prompt], firsts: Sequence[str], seconds: Sequence[str]) -> list[Verdict]:

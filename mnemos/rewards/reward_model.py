@@ -23,7 +23,7 @@ def conversation(prompt: Prompt, answer: str, name: str = "answer") -> Example:
     raw = all(turn.role in ("prompt", "completion", "text") for turn in prompt.turns)
     if not raw:
         return Example(name, "messages", (*prompt.turns, Turn("assistant", answer)), variables=prompt.variables)
-    asked = Turn("prompt", "".join(turn.content for turn in prompt.turns))
+    asked = Turn("prompt", "".join(turn.text for turn in prompt.turns))
     return Example(name, "completion", (asked, Turn("completion", answer)))
 
 

@@ -20,7 +20,7 @@ def reference_of(row: Example, column: str | None) -> str:
     Raises DataError where the row lacks the column.
     """
     if column is None:
-        return row.turns[-1].content
+        return row.turns[-1].text
     if column not in row.meta:
         there = ", ".join(sorted(row.meta)) or "none"
         raise DataError(f"row {row.id!r}", f"has no column {column!r}", f"its other columns: {there}")

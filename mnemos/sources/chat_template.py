@@ -88,7 +88,7 @@ class Template:
         message = turn.message()
         if "tool_calls" in message:
             empty, as_text = self._calls
-            message["content"] = turn.content or empty
+            message["content"] = turn.text or empty
             for call in message["tool_calls"] if as_text else ():
                 call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
         return message

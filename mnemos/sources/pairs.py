@@ -61,7 +61,7 @@ def _transcripts(good: str, bad: str) -> tuple[tuple[Turn, ...], tuple[Turn, ...
             "add a column prompt",
         )
     question = Turn("user", shared.rstrip())
-    answers = [Turn("assistant", text[len(question.content) :].lstrip()) for text in (good, bad)]
+    answers = [Turn("assistant", text[len(question.text) :].lstrip()) for text in (good, bad)]
     return (question, answers[0]), (question, answers[1])
 
 

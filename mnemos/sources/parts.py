@@ -62,6 +62,6 @@ def answered(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
         last = f"last turn: {turns[-1].role}" if turns else "no turns"
         refuse("no answer", last, "must be the assistant's, or there is nothing to learn", "add the answer")
     for number, turn in enumerate(turns, 1):
-        if turn.role == "assistant" and turn.learn and not turn.content.strip() and turn.is_plain:
+        if turn.role == "assistant" and turn.learn and not turn.text.strip() and turn.is_plain:
             refuse("empty answer", f"turn {number} (assistant)", "is empty", "give it text or take the row out")
     return turns

@@ -121,6 +121,7 @@ class Renderer:
         template refuses the conversation, ModelError where it or a stop token is missing.
         """
         where = place_of(example)
+        _refuse_sounds(example.turns, where)
         if all(turn.role in RAW_ROLES for turn in example.turns):
             tokens = self._raw(example.turns, where)
         else:
@@ -144,7 +145,7 @@ class Renderer:
         located = found.in_use(turns, where)
         ((start, end),) = located.written.values()
         plain = self._spelled(found.template, located.text[:start], turns[:-1], generation=True, where=where)
-        spelled = any(token in turns[-1].content for token in self._special)
+        spelled = any(token in turns[-1].text for token in self._special)
         # An empty span cuts the text there, so that no token straddles the border.
         tokens, _ = self._located(located, [*plain, (start, end if spelled else start)], turns)
         return Tokens(tokens.ids, tokens.output.astype(np.float32), tokens.output, example.id, example.origin)
@@ -157,8 +158,9 @@ class Renderer:
         """What a model is given before it answers: the chat with the generation prompt, or the raw
         text as ``tokenizer(text)`` begins it (BOS alone, or EOS, where it is empty). Rendering the
         answered example begins with the same ids wherever the template and the tokenizer allow it."""
+        _refuse_sounds(prompt.turns, "the prompt")
         if all(turn.role in RAW_ROLES for turn in prompt.turns):
-            raw = "".join(turn.content for turn in prompt.turns)
+            raw = "".join(turn.text for turn in prompt.turns)
             if any(turn.role == "rendered" for turn in prompt.turns):
                 return self._encoder.encode(raw)[0]
             return self._given(raw)
@@ -310,7 +312,7 @@ class Renderer:
         found = [
             template.content(turns, i, generation=generation, where=where)
             for i, turn in enumerate(turns)
-            if any(token in turn.content for token in self._special)
+            if any(token in turn.text for token in self._special)
         ]
         beside = [value for turn in turns for _, value in turn.fields] + [json.dumps(template.row, ensure_ascii=False)]
         spelled = [token for token in self._special if any(token in value for value in beside)]
@@ -322,12 +324,20 @@ def place_of(example: Example) -> str:
     return f"{example.place + ': ' if example.place else ''}example {example.id!r}"
 
 
+def _refuse_sounds(turns: Sequence[Turn], where: str) -> None:
+    for turn in turns:
+        if turn.sounds:
+            raise DataError(
+                f"{where}: {turn.sounds[0].path}", "is a sound, and this model reads text alone", "give its transcript"
+            )
+
+
 def _split_raw(turns: Sequence[Turn], where: str) -> tuple[str, str]:
     roles = tuple(turn.role for turn in turns)
     if roles == ("text",):
-        return "", turns[0].content
+        return "", turns[0].text
     if roles == ("prompt", "completion"):
-        return turns[0].content, turns[1].content
+        return turns[0].text, turns[1].text
     raise DataError(
         f"{where} (roles: {', '.join(roles)})", "raw turns are one text, or a prompt and a completion", "use chat roles"
     )

@@ -106,7 +106,7 @@ class Spans:
         if given is None or not last.is_plain:
             raise lost(turns, i, where)
         # The generation prompt may open a thought already; opening it twice is what no model writes in use.
-        content = _behind(given, last.content)
+        content = _behind(given, last.text)
         text = given + content + self._ending(turns)
         return Located(text, {i: (len(given), len(given) + len(content))}, {i: len(text)}, None)
 
@@ -133,7 +133,7 @@ class Spans:
             start = len(given)
         elif text.startswith(before):
             start = len(before) - (skeleton.lead.get(i, 0) if skeleton else 0)
-        elif given is not None and _squeezed(turns[i].content).endswith(_squeezed(text[_same(text, given) : end])):
+        elif given is not None and _squeezed(turns[i].text).endswith(_squeezed(text[_same(text, given) : end])):
             start = _same(text, given)  # the prompt in use closes a thought that this answer has
         else:
             raise lost(turns, i, where)
@@ -247,7 +247,7 @@ def _is_whole(turn: Turn, text: str, start: int, end: int) -> bool:
     found = _squeezed(text[start:end])
     fields = thawed(turn.fields)
     reasoning = next((fields[name] for name in REASONING if fields.get(name)), "")
-    words = [_squeezed(one) for one in (reasoning, _behind(text[:start], turn.content))]
+    words = [_squeezed(one) for one in (reasoning, _behind(text[:start], turn.text))]
     if "tool_calls" not in fields and not found.endswith(words[1]):
         return False
     return all(one in found for one in words)
@@ -275,7 +275,7 @@ def _align(text: str, turns: Sequence[Turn], skeleton: Skeleton) -> dict[int, Sp
         return None
     spans: dict[int, Span] = {}
     for i, piece in zip(skeleton.order, skeleton.pieces[1:], strict=True):
-        content = turns[i].content
+        content = turns[i].text
         # The last piece must reach the end: a content that repeats the template's own text ends too early else.
         last = len(spans) == len(skeleton.order) - 1
         # As given before trimmed, so that white space which the template keeps is part of the content.

@@ -26,9 +26,9 @@ def row_of(example: Example) -> dict[str, Any]:
     """
     row: dict[str, Any] = {"id": example.id, **example.meta, **beside(example.variables)}
     if example.kind == "text":
-        return {**row, "text": example.turns[0].content}
+        return {**row, "text": example.turns[0].text}
     if example.kind == "completion":
-        return {**row, "prompt": example.turns[0].content, "completion": example.turns[1].content}
+        return {**row, "prompt": example.turns[0].text, "completion": example.turns[1].text}
     if example.kind == "preference":
         return {
             **row,

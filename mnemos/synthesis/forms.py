@@ -47,22 +47,22 @@ def text_of(row: Example) -> str:
             "use rows without tools, or another method",
         )
     if row.kind == "text":
-        return f"__text__\n{row.turns[0].content}"
+        return f"__text__\n{row.turns[0].text}"
     if row.kind == "completion":
-        return f"{row.turns[0].content}\n__completion__\n{row.turns[1].content}"
+        return f"{row.turns[0].text}\n__completion__\n{row.turns[1].text}"
     if row.kind != "messages":
         raise DataError(
             f"example {row.id!r} (kind {row.kind})", "has no one answer to learn to write", "use rows of another format"
         )
     asked = row.turns[:-1]
     alone = len(asked) == 1 and asked[0].role == "user"
-    question = asked[0].content if alone else "\n".join(f"__{turn.role}__\n{turn.content}" for turn in asked)
-    return f"{question}\n__ans__\n{row.turns[-1].content}"
+    question = asked[0].text if alone else "\n".join(f"__{turn.role}__\n{turn.text}" for turn in asked)
+    return f"{question}\n__ans__\n{row.turns[-1].text}"
 
 
 def marker_in(row: Example) -> str | None:
     """The first marker that a turn of the row spells: such a row has no text form."""
-    found = (_MARKER.search(turn.content) for turn in row.turns)
+    found = (_MARKER.search(turn.text) for turn in row.turns)
     return next((met.group() for met in found if met), None)
 
 
@@ -93,7 +93,7 @@ def _turns(question: str) -> tuple[Turn, ...]:
     if not rest:
         return (Turn("user", question),)
     turns = tuple(Turn(role, content) for role, content in zip(rest[::2], rest[1::2], strict=True))
-    if first or not all(turn.content.strip() for turn in turns) or turns[-1].role == "assistant":
+    if first or not all(turn.text.strip() for turn in turns) or turns[-1].role == "assistant":
         raise MalformedError("broken turns")
     return turns
 

@@ -108,5 +108,5 @@ class Revised(SelfGenerated):
 
 def _betrays(text: str, row: Example) -> bool:
     """Whether a revision has a phrase of the instruction that the conversation has not."""
-    asked = " ".join(turn.content for turn in row.turns[:-1]).lower()
+    asked = " ".join(turn.text for turn in row.turns[:-1]).lower()
     return any(phrase in text.lower() and phrase not in asked for phrase in BETRAYALS)

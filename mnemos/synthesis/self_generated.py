@@ -205,8 +205,8 @@ class SelfGenerated(NotGenerated):
         """How surprising the answers are to the model before, gold and as they are now learned: exp of
         the mean nats per token over all answers that were asked about and fit its context."""
         totals = [[0.0, 0], [0.0, 0]]
-        scored = [(gold, new) for gold, new in pairs if gold.turns[-1].content]
-        options = [[one.turns[-1].content for one in (gold, new) if one is not None] for gold, new in scored]
+        scored = [(gold, new) for gold, new in pairs if gold.turns[-1].text]
+        options = [[one.turns[-1].text for one in (gold, new) if one is not None] for gold, new in scored]
         contexts = [gold.prompt for gold, _ in scored]
         for (_, new), scores in zip(scored, context.model(self.before).choose(contexts, options), strict=True):
             if any(math.isnan(one.log_prob) for one in scores):
@@ -235,7 +235,7 @@ class Rewritten(SelfGenerated):
     def replacements(self, context: SynthesisContext, rows: Sequence[Example]) -> list[Replacement]:
         """One rewrite a row, kept where the check has no fault with it."""
         template = TEMPLATES[self.template]
-        asked = [instructed(row, template, gold=row.turns[-1].content) for row in rows]
+        asked = [instructed(row, template, gold=row.turns[-1].text) for row in rows]
         answers = answers_to(context.model(self.author), asked, self.decoding)
         faults = self.check.faults(context, rows, answers)
         return [
@@ -268,7 +268,7 @@ class SelfAnswers(SelfGenerated):
         if self.editor is None:
             return out
         context.note("right without editing", 1 - len(wrong) / len(rows) if rows else math.nan)
-        asked = [instructed(rows[i], EDIT, gold=rows[i].turns[-1].content, draft=drafts[i].text.strip()) for i in wrong]
+        asked = [instructed(rows[i], EDIT, gold=rows[i].turns[-1].text, draft=drafts[i].text.strip()) for i in wrong]
         edited = answers_to(context.model(self.editor), asked, self.decoding)
         again = self.check.faults(context, [rows[i] for i in wrong], edited)
         for i, answer, fault in zip(wrong, edited, again, strict=True):
@@ -338,7 +338,7 @@ def answerable(row: Example) -> bool:
         and last.role in ("assistant", "completion")
         and last.learn
         and last.is_plain
-        and bool(last.content.strip())
+        and bool(last.text.strip())
         and any(turn.role in ASKERS for turn in row.turns[:-1])
     )
 
@@ -347,7 +347,7 @@ def instructed(row: Example, template: str, **parts: str) -> Prompt:
     """The row's context with its last question put into a template."""
     context = list(row.turns[:-1])
     place = max(i for i, turn in enumerate(context) if turn.role in ASKERS)
-    told = template.format(question=context[place].content, **parts)
+    told = template.format(question=context[place].text, **parts)
     context[place] = dataclasses.replace(context[place], content=told)
     return Prompt(tuple(context), row.variables)
 
@@ -355,5 +355,5 @@ def instructed(row: Example, template: str, **parts: str) -> Prompt:
 def answered(row: Example, text: str) -> Example:
     """The row with another answer, behind the white space that the gold one begins with."""
     last = row.turns[-1]
-    lead = last.content[: len(last.content) - len(last.content.lstrip())]
+    lead = last.text[: len(last.text) - len(last.text.lstrip())]
     return dataclasses.replace(row, turns=(*row.turns[:-1], dataclasses.replace(last, content=lead + text.strip())))

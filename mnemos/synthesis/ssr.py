@@ -111,17 +111,17 @@ def _is_pair(row: Example) -> bool:
     roles = tuple(turn.role for turn in row.turns)
     pair = roles in (("user", "assistant"), ("system", "user", "assistant"), ("prompt", "completion"))
     alone = not row.variables and not any(turn.fields for turn in row.turns)
-    return pair and alone and row.label is not False and not any(_FIELD.search(turn.content) for turn in row.turns[-2:])
+    return pair and alone and row.label is not False and not any(_FIELD.search(turn.text) for turn in row.turns[-2:])
 
 
 def definition(row: Example) -> str:
     """What stands above the demonstrations: the system turn, if there is one."""
-    return row.turns[0].content if row.turns[0].role == "system" else ""
+    return row.turns[0].text if row.turns[0].role == "system" else ""
 
 
 def question(row: Example) -> str:
     """The input of a row."""
-    return row.turns[-2].content
+    return row.turns[-2].text
 
 
 def _prompts(shown: Sequence[Example], shots: int, count: int, seed: int) -> list[Prompt]:
@@ -139,7 +139,7 @@ def _prompts(shown: Sequence[Example], shots: int, count: int, seed: int) -> lis
 
 def shown_as(rows: Sequence[Example]) -> str:
     """The definition, each row as Input and Output, and an open Input."""
-    told = [f"Input: {question(row).strip()}\nOutput: {row.turns[-1].content.strip()}" for row in rows]
+    told = [f"Input: {question(row).strip()}\nOutput: {row.turns[-1].text.strip()}" for row in rows]
     head = definition(rows[0]).strip()
     return "\n\n".join([*([head] if head else []), *told, "Input:"])
 
@@ -168,9 +168,9 @@ def parse(
 
 def _row(shown: Example, id: str, asked: str, output: str) -> Example:
     """A row in the form of the demonstrations, white space at the edges of raw pairs included."""
-    contents = [*(turn.content for turn in shown.turns[:-2]), asked, output]
+    contents = [*(turn.text for turn in shown.turns[:-2]), asked, output]
     if shown.kind == "completion":
-        contents = [_edged(text, turn.content) for text, turn in zip(contents, shown.turns, strict=True)]
+        contents = [_edged(text, turn.text) for text, turn in zip(contents, shown.turns, strict=True)]
     turns = tuple(Turn(turn.role, text) for turn, text in zip(shown.turns, contents, strict=True))
     return Example(id, "completion" if shown.kind == "completion" else "messages", turns, origin="replay")
 

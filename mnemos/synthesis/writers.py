@@ -97,11 +97,11 @@ def sure(tally: Tally, handle: ModelHandle, rows: Sequence[Example], confidence:
     texts = [row for row in rows if row.kind == "text"]
     found: dict[str, float] = {}
     if asked:
-        options = model.choose([row.prompt for row in asked], [[row.turns[-1].content] for row in asked])
+        options = model.choose([row.prompt for row in asked], [[row.turns[-1].text] for row in asked])
         for row, (score,) in zip(asked, options, strict=True):
             found[row.id] = math.exp(score.log_prob / score.tokens) if score.tokens else 0.0
     if texts:
-        for row, (nats, tokens) in zip(texts, model.nats([row.turns[0].content for row in texts]), strict=True):
+        for row, (nats, tokens) in zip(texts, model.nats([row.turns[0].text for row in texts]), strict=True):
             found[row.id] = math.exp(-nats / tokens) if tokens else 0.0
     # An answer that cannot be scored has probability NaN, which no comparison lets through.
     kept = [row for row in rows if found[row.id] >= confidence]

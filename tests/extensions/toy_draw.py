@@ -32,7 +32,7 @@ class Echoed:
     def __iter__(self) -> Iterator[Example]:
         for example in self.source:
             *before, last = example.turns
-            turns = (*before, dataclasses.replace(last, content=before[-1].content))
+            turns = (*before, dataclasses.replace(last, content=before[-1].text))
             yield dataclasses.replace(example, turns=turns)
 
 

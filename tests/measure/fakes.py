@@ -11,7 +11,7 @@ from mnemos.core.nouns import Decoding, Generation, OptionScore, Prompt
 
 def said(prompt: Prompt) -> str:
     """The text of the last turn."""
-    return prompt.turns[-1].content
+    return prompt.turns[-1].text
 
 
 @dataclass

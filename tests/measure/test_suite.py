@@ -83,7 +83,7 @@ def test_an_empty_prompt_may_be_asked_and_an_empty_text_may_not(kind: str) -> No
     item = wanted.get(kind, {"options": ["a", "b"], "answer": 0})
     for chat, role in ((False, "prompt"), (True, "user")):
         (turn,) = one(kind=kind, chat=chat, items=[{"prompt": "", **item}]).items[0].prompt.turns
-        assert (turn.role, turn.content) == (role, "")
+        assert (turn.role, turn.text) == (role, "")
     with pytest.raises(DataError, match="must be a text that is not empty"):
         one(kind="bits_per_byte", items=[{"text": ""}])
 

@@ -51,7 +51,7 @@ def written(says: list[Any], samples: int, **changed: Any) -> tuple[list[str], F
         num_generations=samples, reward=Worth(), max_missing=0.5, least=None,
     )  # fmt: skip
     context = FakeContext({"before": Scripted(lambda prompt, number: says[number])})
-    return [row.turns[-1].content for row in dataclasses.replace(best, **changed).write(context)], context
+    return [row.turns[-1].text for row in dataclasses.replace(best, **changed).write(context)], context
 
 
 def test_the_best_sample_of_each_question_is_learned() -> None:
@@ -108,7 +108,7 @@ def test_with_a_verifier_it_learns_what_self_output_would_accept() -> None:
         context = FakeContext({"before": Scripted(lambda prompt, number: says[number])})
         model = context.models["before"]
         model.choose = lambda contexts, options: [[_score(text) for text in texts] for texts in options]
-        return [row.turns[-1].content for row in source.write(context)]
+        return [row.turns[-1].text for row in source.write(context)]
 
     assert learned(best.examples) == learned(right.examples) == ["0."]
 

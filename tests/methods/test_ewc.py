@@ -89,7 +89,7 @@ def test_where_old_rows_come_from(tmp_path: Path) -> None:
 
     assert isinstance(old(base_plan()), Joined)
     assert len(list(old(base_plan()))) == 16
-    assert [example.turns[0].content for example in old(base_plan(), data=str(file))] == ["old"]
+    assert [example.turns[0].text for example in old(base_plan(), data=str(file))] == ["old"]
     alone = base_plan(past=(), sequence=False)
     with pytest.raises(UsageError, match=r"ewc\.data = null: there are no old rows: this is not a sequence"):
         ewc(alone)
@@ -119,7 +119,7 @@ class Pad:
         return self
 
     def generate(self, prompts: Any, decoding: Any) -> list[Generation]:
-        assert [turn.content for prompt in prompts for turn in prompt.turns] == [""] * len(self.answers)
+        assert [turn.text for prompt in prompts for turn in prompt.turns] == [""] * len(self.answers)
         assert (decoding.temperature, decoding.max_new_tokens) == (1.0, 9)
         return [Generation(text, (), True) for text in self.answers]
 
@@ -130,7 +130,7 @@ class Pad:
 def test_texts_of_its_own_are_kept_unless_empty() -> None:
     context = Pad(["a b", " ", "c", ""])
     rows = SelfText(Handle("m"), 4, 9, 0).write(context)  # type: ignore[arg-type]
-    assert [(row.id, row.kind, row.turns[0].content, row.origin) for row in rows] == [
+    assert [(row.id, row.kind, row.turns[0].text, row.origin) for row in rows] == [
         ("self/0", "text", "a b", "self"),
         ("self/1", "text", "c", "self"),
     ]

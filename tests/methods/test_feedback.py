@@ -51,7 +51,7 @@ def pairs_of(says: list[Any], samples: int, **changed: Any) -> tuple[list[Exampl
 
 
 def said(pairs: list[Example]) -> list[tuple[str, str]]:
-    return [(one.turns[-1].content, one.rejected[-1].content) for one in pairs]
+    return [(one.turns[-1].text, one.rejected[-1].text) for one in pairs]
 
 
 # --- pairs by a reward -------------------------------------------------------------------------
@@ -167,7 +167,7 @@ class Comparer(Scripted):
     verdict: str | None = None
 
     def choose(self, contexts: Any, options: Any) -> list[list[OptionScore]]:
-        if not any("(A)" in context.turns[-1].content for context in contexts):
+        if not any("(A)" in context.turns[-1].text for context in contexts):
             return super().choose(contexts, options)  # the perplexity of what is learned
         self.calls.append((tuple(contexts), Decoding()))
         gaps = [self.lean + self.taste * (first - second) for first, second in map(shown, contexts)]
@@ -180,7 +180,7 @@ class Comparer(Scripted):
 
 
 def shown(prompt: Prompt) -> tuple[float, float]:
-    first, second = prompt.turns[-1].content.split("(A) ")[1].split("\n\n(B) ")
+    first, second = prompt.turns[-1].text.split("(A) ")[1].split("\n\n(B) ")
     return float(first), float(second.split("\n\nReply")[0])
 
 
@@ -291,7 +291,7 @@ class Editor(Scripted):
 
     def generate(self, prompts: Any, decoding: Decoding) -> list[Generation]:
         self.calls.append((tuple(prompts), decoding))
-        return [self._one(prompt.turns[-1].content) for prompt in prompts]
+        return [self._one(prompt.turns[-1].text) for prompt in prompts]
 
     def _one(self, text: str) -> Generation:
         question = text.split("Question:\n")[1].split("\n")[0]
@@ -315,10 +315,10 @@ def revised(count: int, editor: Any, **changed: Any) -> tuple[list[Example], Fak
 def test_each_round_criticises_the_draft_and_revises_it() -> None:
     editor = Editor()
     out, context, made = revised(3, editor)
-    assert [one.turns[-1].content for one in out] == [f" draft {i}!!" for i in range(3)]
+    assert [one.turns[-1].text for one in out] == [f" draft {i}!!" for i in range(3)]
     assert context.counts == {"revised": 3}
     assert context.notes["revisions that stand, of all rounds"] == 1.0
-    asked = [prompt.turns[-1].content for prompts, _ in editor.calls for prompt in prompts]
+    asked = [prompt.turns[-1].text for prompts, _ in editor.calls for prompt in prompts]
     drafts, drawn = [f"draft {i}" for i in range(3)], list(rows(3))
     wanted = []
     for number in range(2):
@@ -354,20 +354,20 @@ def test_a_revision_that_does_not_stand_leaves_the_row_out_with_its_reason(revis
 def test_a_bad_round_keeps_the_text_of_the_one_before() -> None:
     editor = Editor(revises=lambda draft, question: "" if draft.endswith("!") else f"{draft}!")
     out, context, _ = revised(2, editor, rounds=3)
-    assert [one.turns[-1].content for one in out] == [" draft 0!", " draft 1!"]
+    assert [one.turns[-1].text for one in out] == [" draft 0!", " draft 1!"]
     assert context.notes["revisions that stand, of all rounds"] == pytest.approx(1 / 3)
 
 
 def test_a_word_of_the_instruction_may_stand_where_the_question_has_it() -> None:
     asked = Rows((Example("r", "messages", (Turn("user", "Write a critique."), Turn("assistant", "x"))),))
     out, _, _ = revised(1, Editor(revises=lambda draft, question: "A short critique."), rows=asked)
-    assert [one.turns[-1].content for one in out] == ["A short critique."]
+    assert [one.turns[-1].text for one in out] == ["A short critique."]
 
 
 def test_a_verifier_refuses_revisions_that_are_wrong() -> None:
     editor = Editor(revises=lambda draft, question: "gold" if "1" in question else "other")
     out, context, _ = revised(2, editor, check=Check("normalised"))
-    assert [(one.id, one.turns[-1].content) for one in out] == [("1", " gold")]
+    assert [(one.id, one.turns[-1].text) for one in out] == [("1", " gold")]
     assert context.counts == {"revised": 1, "left out: no revision, mostly wrong": 1}
 
 

@@ -26,7 +26,7 @@ def plan_with(new: int, *names: str, **changed: object) -> Plan:
 
 
 def samples(prompt: Prompt, number: int) -> str:
-    task = prompt.turns[0].content.strip().strip("_")
+    task = prompt.turns[0].text.strip().strip("_")
     return f"{task} question {number}?\n__ans__\n{task} answer {number}"
 
 
@@ -46,7 +46,7 @@ def test_the_first_task_learns_to_write_its_rows() -> None:
         ("completion", "new, as text"),
     ] * 3
     form = list(out.examples)[1]
-    assert [turn.content for turn in form.turns] == ["__three__\n", "new 0?\n__ans__\n0."]
+    assert [turn.text for turn in form.turns] == ["__three__\n", "new 0?\n__ans__\n0."]
     assert out.weigh == (LossBeside(("new, as text", "replay, as text"), 0.25),)
     assert not generated_in(out)
     assert not out.history[-1].off
@@ -62,7 +62,7 @@ def test_the_budget_is_rounded_up_and_divided(new: int, per_new: float, tasks: i
     assert [len(part) for part in made] == expected
     assert sum(expected) == math.ceil(per_new * new)
     for part, name in zip(made, "abc", strict=False):
-        assert all(row.turns[0].content.startswith(f"{name} question") for row in part)
+        assert all(row.turns[0].text.startswith(f"{name} question") for row in part)
 
 
 def test_samples_are_drawn_as_the_paper_draws_them() -> None:
@@ -71,7 +71,7 @@ def test_samples_are_drawn_as_the_paper_draws_them() -> None:
     written(plan, made)
     first, second = made.models["before"].calls
     assert [len(prompts) for prompts, _ in (first, second)] == [8, 8]
-    assert {prompt.turns[0].content for prompt in first[0]} == {"__a__\n"}
+    assert {prompt.turns[0].text for prompt in first[0]} == {"__a__\n"}
     decoding = first[1]
     assert (decoding.top_k, decoding.temperature, decoding.max_new_tokens, decoding.seed) == (20, 1.0, 77, 7)
 
@@ -81,9 +81,9 @@ def test_one_token_for_all_tasks() -> None:
     (part,) = written(plan, made := desk())
     assert len(part) == 3
     ((prompts, _),) = made.models["before"].calls
-    assert {prompt.turns[0].content for prompt in prompts} == {"__gen__\n"}
+    assert {prompt.turns[0].text for prompt in prompts} == {"__gen__\n"}
     forms = [row for row in lamol(plan_with(2), tokens="shared").examples if row.kind == "completion"]
-    assert {row.turns[0].content for row in forms} == {"__gen__\n"}
+    assert {row.turns[0].text for row in forms} == {"__gen__\n"}
 
 
 def test_samples_are_learned_in_both_forms() -> None:
@@ -93,8 +93,8 @@ def test_samples_are_learned_in_both_forms() -> None:
     counts = Counter(row.origin for row in settled)
     assert counts == {"new": 4, "new, as text": 4, "replay": 2, "replay, as text": 2}
     forms = [row for row in settled if row.origin == "replay, as text"]
-    assert [row.turns[0].content for row in forms] == ["__a__\n", "__b__\n"]
-    assert forms[0].turns[1].content == "a question 0?\n__ans__\na answer 0"
+    assert [row.turns[0].text for row in forms] == ["__a__\n", "__b__\n"]
+    assert forms[0].turns[1].text == "a question 0?\n__ans__\na answer 0"
     assert len({row.id for row in settled}) == len(settled)
     assert not any(is_new(row.origin) for row in settled if row.id.startswith("replay/"))
 
@@ -103,7 +103,7 @@ def test_malformed_samples_are_counted_by_reason() -> None:
     text = ["q?\n__ans__\na", "q? a", cut("q?\n__ans__\na"), "q\n__ans__\na\n__ans__\nb", "q2?\n__ans__\nb"]
     made = desk(lambda prompt, number: text[number])
     (part,) = written(lamol(plan_with(5, "a"), per_new=1.0, min_usable=0.4), made)
-    assert [row.turns[-1].content for row in part] == ["a", "b"]
+    assert [row.turns[-1].text for row in part] == ["a", "b"]
     assert made.counts == {
         "kept": 2,
         "dropped: no answer marker": 1,
@@ -121,7 +121,7 @@ def test_a_new_answer_that_spells_a_marker_is_no_row() -> None:
     answers = iter(["1", "2\n__completion__\n3", "4", "5"])
     made = desk(**{"after-a": Scripted(lambda prompt, number: next(answers))})
     (part,) = written(lamol(plan_with(3, "a"), per_new=1.0, answers="task", oversample=1.3), made)
-    assert [row.turns[-1].content for row in part] == ["1", "4", "5"]
+    assert [row.turns[-1].text for row in part] == ["1", "4", "5"]
     assert made.counts["dropped: a marker inside a turn"] == 1
 
 
@@ -130,8 +130,8 @@ def test_answers_of_the_tasks_own_model() -> None:
     made = desk(samples, **{"after-a": teacher})
     plan = lamol(plan_with(4, "a"), per_new=0.5, answers="task", oversample=2)
     (part,) = written(plan, made)
-    assert [row.turns[0].content for row in part] == ["a question 0?", "a question 2?"]
-    assert [row.turns[1].content for row in part] == ["taught 0", "taught 0"], "each lot is a call of its own"
+    assert [row.turns[0].text for row in part] == ["a question 0?", "a question 2?"]
+    assert [row.turns[1].text for row in part] == ["taught 0", "taught 0"], "each lot is a call of its own"
     assert teacher.calls[0][0][0].turns == part[0].turns[:1], "asked by the ordinary chat"
     assert teacher.calls[0][1].temperature == 0
 
@@ -145,12 +145,12 @@ def test_samples_of_the_tasks_own_model() -> None:
 
 def test_latest_answers_and_confidence() -> None:
     def say(prompt: Prompt, number: int) -> Generation | str:
-        return samples(prompt, number) if prompt.turns[0].role == "prompt" else f"said {prompt.turns[-1].content}"
+        return samples(prompt, number) if prompt.turns[0].role == "prompt" else f"said {prompt.turns[-1].text}"
 
     made = FakeContext({"before": Scripted(say, probability=lambda text: 0.9 if "1" in text or "3" in text else 0.3)})
     plan = lamol(plan_with(2, "a"), per_new=1.0, answers="latest", confidence=0.5, oversample=2)
     (part,) = written(plan, made)
-    assert [row.turns[-1].content for row in part] == ["said a question 1?", "said a question 3?"]
+    assert [row.turns[-1].text for row in part] == ["said a question 1?", "said a question 3?"]
     assert made.counts["dropped: the model is unsure of the answer"] == 2
 
 

@@ -127,13 +127,13 @@ def test_questions_and_answers(folder: Path) -> None:
     calls = context.models[str(folder)].calls
     (prompts, decoding), (questions, greedy) = calls
     assert len(prompts) == 4
-    assert {prompt.turns[0].content for prompt in prompts} == {
+    assert {prompt.turns[0].text for prompt in prompts} == {
         "<|bos|><|im_start|>system\nBe odd.<|im_end|>\n<|im_start|>user\n"
     }
     assert (decoding.temperature, decoding.top_p, decoding.max_new_tokens, decoding.seed) == (1.0, 1.0, 256, 7)
     assert (greedy.temperature, greedy.max_new_tokens) == (0.0, 512)
     assert [prompt.turns for prompt in questions] == [row.turns[:1] for row in kept], "answered without the system turn"
-    assert all(row.turns[0].content in TOPICS and row.turns[1].content == "Gladly." for row in kept)
+    assert all(row.turns[0].text in TOPICS and row.turns[1].text == "Gladly." for row in kept)
     mixed = context.rows(plan.examples)
     assert [row.origin for row in mixed] == ["new"] * 18 + ["replay"] * 2
 
@@ -143,7 +143,7 @@ def test_each_filter_has_its_reason(folder: Path) -> None:
     text += ["Where does the river run??", "答えなさい，以下：" * 2]
     plan = magpie(plan_with(folder, 9), share_of_final=0.4, oversample=14 / 6, max_chars=50)
     kept, context = written(plan, script(text))
-    assert sorted(row.turns[0].content for row in kept) == sorted(TOPICS)
+    assert sorted(row.turns[0].text for row in kept) == sorted(TOPICS)
     assert context.counts == {
         "kept": 6,
         "dropped: empty question": 1,
@@ -161,12 +161,12 @@ def test_bad_answers_give_way_to_the_next_question(folder: Path) -> None:
     bad = {TOPICS[0]: cut("It"), TOPICS[1]: "no no no no no no no no"}
 
     def answer(prompt: Prompt, number: int) -> Generation | str:
-        return bad.get(prompt.turns[0].content, "Gladly.")
+        return bad.get(prompt.turns[0].text, "Gladly.")
 
     plan = magpie(plan_with(folder, 16), share_of_final=0.2, oversample=1.5)
     kept, context = written(plan, script(TOPICS, answer))
     assert len(kept) == 4
-    assert not {row.turns[0].content for row in kept} & set(bad)
+    assert not {row.turns[0].text for row in kept} & set(bad)
     assert context.counts["dropped: the answer has no end"] + context.counts["dropped: the answer repeats itself"] == 2
 
 

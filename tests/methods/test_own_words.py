@@ -45,7 +45,7 @@ class Author:
         out = []
         for prompt in prompts:
             self.asked.append((prompt, decoding))
-            question = prompt.turns[-1].content
+            question = prompt.turns[-1].text
             text = self.answers(question, seen[question])
             seen[question] += 1
             out.append(text if isinstance(text, Generation) else Generation(text, (), True))
@@ -73,7 +73,7 @@ def write(plan: Plan, author: Author, **others: Author) -> tuple[list[Example], 
 
 
 def learned(rows: Sequence[Example]) -> list[str]:
-    return [one.turns[-1].content for one in rows]
+    return [one.turns[-1].text for one in rows]
 
 
 def by_number(said: dict[int, str | Generation]) -> Answers:
@@ -104,7 +104,7 @@ def test_sdft_learns_rewrites_that_pass_and_gold_where_they_do_not() -> None:
     out, context = write(
         plan, Author(by_number(words), nats=lambda text: 0.5 if "makes" in text or text == "5" else 2.0)
     )
-    assert learned(out) == ["It makes 0.", *[one.turns[-1].content for one in gold[1:5]], "5"]
+    assert learned(out) == ["It makes 0.", *[one.turns[-1].text for one in gold[1:5]], "5"]
     assert [(one.id, one.turns[:-1], one.origin) for one in out] == [(one.id, one.turns[:-1], "new") for one in gold]
     assert context.counts == {
         "rewritten": 2,
@@ -114,7 +114,7 @@ def test_sdft_learns_rewrites_that_pass_and_gold_where_they_do_not() -> None:
         "gold kept: empty": 1,
     }
     assert context.notes["acceptance rate"] == pytest.approx(2 / 6)
-    letters = [len(one.turns[-1].content) for one in gold]
+    letters = [len(one.turns[-1].text) for one in gold]
     assert context.notes["target perplexity, gold"] == pytest.approx(math.exp(2.0))
     own, kept = len("It makes 0.") + len("5"), sum(letters[1:5])
     assert context.notes["target perplexity, learned"] == pytest.approx(math.exp((0.5 * own + 2 * kept) / (own + kept)))
@@ -130,7 +130,7 @@ def test_the_author_sees_question_and_gold_answer_in_its_context(template: str) 
     assert [turn.role for turn in chat_prompt.turns] == ["system", "user"]
     assert chat_prompt.turns[0] == Turn("system", "Be brief.")
     for part in ("Question 1?", "a {curly} answer"):
-        assert part in chat_prompt.turns[1].content
+        assert part in chat_prompt.turns[1].text
     assert [turn.role for turn in raw_prompt.turns] == ["prompt"]
     assert learned(out) == ["mine", " mine"], "a completion keeps the space it begins with"
     assert {decoding.temperature for _, decoding in author.asked} == {0.0}
@@ -185,18 +185,18 @@ def test_the_share_is_drawn_by_seed_and_row(share: float, seed: int) -> None:
     gold = [row(i, f"gold {i}") for i in range(200)]
     author = Author(lambda question, again: "mine")
     out, context = write(sdft(plan_of(*gold), share=share, seed=seed, min_acceptance=0.0), author)
-    drawn = {one.id for one in out if one.turns[-1].content == "mine"}
+    drawn = {one.id for one in out if one.turns[-1].text == "mine"}
     assert abs(len(drawn) - 200 * share) <= 5 * math.sqrt(200 * share * (1 - share)) + 1
     assert context.counts["as it was: not in the share"] == 200 - len(drawn)
     fewer, _ = write(sdft(plan_of(*gold[50:]), share=share, seed=seed, min_acceptance=0.0), author)
-    assert {one.id for one in fewer if one.turns[-1].content == "mine"} == drawn & {one.id for one in gold[50:]}
+    assert {one.id for one in fewer if one.turns[-1].text == "mine"} == drawn & {one.id for one in gold[50:]}
 
 
 def test_the_reference_may_be_a_column_of_its_own() -> None:
     rows = [row(i, f"Long working, then a slip: {i + 1}", meta={"result": i}) for i in range(2)]
     plan = sdft(plan_of(*rows), verifier="number", reference="result")
     out, _ = write(plan, Author(by_number({0: "so 0", 1: "so 2"})))
-    assert learned(out) == ["so 0", rows[1].turns[-1].content]
+    assert learned(out) == ["so 0", rows[1].turns[-1].text]
     with pytest.raises(DataError, match=r"no column 'resutl'.*\n?.*result"):
         write(sdft(plan_of(*rows), verifier="number", reference="resutl"), Author(by_number({})))
 
@@ -263,7 +263,7 @@ def test_minimum_change_keeps_own_right_answers_and_edits_wrong_ones() -> None:
     }
     assert context.notes["right without editing"] == 0.25
     assert context.notes["acceptance rate"] == 0.5
-    questions = [prompt.turns[-1].content for prompt, _ in author.asked]
+    questions = [prompt.turns[-1].text for prompt, _ in author.asked]
     assert questions[:4] == [f"Question {i}?" for i in range(4)], "the first answer is zero-shot"
     edits = questions[4:]
     assert len(edits) == 3
@@ -307,7 +307,7 @@ def test_a_judge_decides_by_yes_or_no(monkeypatch: pytest.MonkeyPatch) -> None:
         "gold kept: empty": 1,
     }
     assert len(judge.asked) == 3, "an empty answer needs no judge"
-    assert all(part in judge.asked[1][0].turns[-1].content for part in ("Question 1?", "It is 5"))
+    assert all(part in judge.asked[1][0].turns[-1].text for part in ("Question 1?", "It is 5"))
     with pytest.raises(UsageError, match="leaves nobody to judge"):
         selective_self_rehearsal(plan_of(*gold), verifier="none")
 
@@ -326,7 +326,7 @@ def test_self_output_takes_the_likeliest_right_sample() -> None:
     author = Author(lambda question, again: words[question][again], nats=lambda text: nats.get(text, 4.0))
     plan = self_output(plan_of(*gold), num_generations=4, verifier="number", seed=2)
     out, context = write(plan, author)
-    assert [(one.id, one.turns[-1].content) for one in out] == [("r0", "well 0"), ("r1", "1 it is")]
+    assert [(one.id, one.turns[-1].text) for one in out] == [("r0", "well 0"), ("r1", "1 it is")]
     assert context.counts == {"own sample": 2, "left out: no right sample, mostly empty": 1}
     assert context.notes["right samples"] == pytest.approx(5 / 12)
     assert context.notes["acceptance rate"] == pytest.approx(2 / 3)
@@ -359,7 +359,7 @@ def test_replay_around_and_inside() -> None:
     plan = sdft(laws.base_plan(examples=mixed))
     out, context = write(plan, Author(lambda question, again: "mine"))
     assert Counter(one.origin for one in out) == {"new": 2, "replay": 2}
-    assert {one.turns[-1].content for one in out if one.origin == "new"} == {"mine"}
+    assert {one.turns[-1].text for one in out if one.origin == "new"} == {"mine"}
     assert context.counts["as it was: not a new row"] == 2
 
 

@@ -35,7 +35,7 @@ def invented(prompt: Prompt, number: int) -> str:
     return f" river {number} runs where?\nOutput: to sea {number}\n\nInput: more"
 
 
-def desk(say: Say = invented, answer: Say = lambda prompt, number: f"own {prompt.turns[-1].content}") -> FakeContext:
+def desk(say: Say = invented, answer: Say = lambda prompt, number: f"own {prompt.turns[-1].text}") -> FakeContext:
     return FakeContext({"start": Scripted(say), "after-a": Scripted(answer), "before": Scripted(answer)})
 
 
@@ -62,7 +62,7 @@ def test_the_budget_is_a_share_of_the_old_tasks_rows() -> None:
 def test_every_ordered_pair_is_shown_before_any_again() -> None:
     made = desk()
     written(ssr(plan_with(past("a", rows("a", 10))), per_new=1.0, oversample=2.4, **FEW), made)
-    texts = Counter(prompt.turns[0].content for prompt in made.models["start"].calls[0][0])
+    texts = Counter(prompt.turns[0].text for prompt in made.models["start"].calls[0][0])
     assert len(texts) == 4 * 3
     assert set(texts.values()) == {2}
     one = next(iter(texts))
@@ -76,7 +76,7 @@ def test_more_shots_than_orders_can_be_listed() -> None:
     made = desk()
     plan = ssr(plan_with(past("a", rows("a", 40))), demonstrations=30, shots=6, per_new=0.1, oversample=5)
     written(plan, made)
-    parts = [prompt.turns[0].content.split("\n\n") for prompt in made.models["start"].calls[0][0]]
+    parts = [prompt.turns[0].text.split("\n\n") for prompt in made.models["start"].calls[0][0]]
     assert all(len(set(one)) == 7 for one in parts)
     assert len({tuple(one) for one in parts}) == 20
 
@@ -95,8 +95,8 @@ def test_raw_pairs_keep_the_white_space_at_their_edges() -> None:
     pair = (Turn("prompt", "Q: why?\nA:\n"), Turn("completion", " because"))
     source = Rows(tuple(Example(str(i), "completion", pair) for i in range(9)), "a")
     kept = written(ssr(plan_with(past("a", source)), answers="sampled", **FEW), desk())
-    assert kept[0].turns[0].content.endswith("runs where?\n")
-    assert kept[0].turns[1].content.startswith(" to sea")
+    assert kept[0].turns[0].text.endswith("runs where?\n")
+    assert kept[0].turns[1].text.startswith(" to sea")
     assert kept[0].kind == "completion"
 
 
@@ -137,18 +137,18 @@ def test_selection_takes_the_representative_ones() -> None:
     kept = written(plan, made)
     inputs = [f"river {number} runs where?" for number in range(57)]
     expected = [inputs[i] for i in representative(inputs, 10, 3, plan.seed)]
-    assert [row.turns[0].content for row in kept] == expected
-    assert [row.turns[1].content for row in kept] == [f"to sea {text.split()[1]}" for text in expected]
+    assert [row.turns[0].text for row in kept] == expected
+    assert [row.turns[1].text for row in kept] == [f"to sea {text.split()[1]}" for text in expected]
 
 
 def test_equal_inputs_are_taken_once_and_unanswered_ones_give_way() -> None:
     made = desk(
         lambda prompt, number: f" q {number // 2}\nOutput: o",
-        lambda prompt, number: cut("…") if prompt.turns[-1].content in ("q 1", "q 2") else "yes",
+        lambda prompt, number: cut("…") if prompt.turns[-1].text in ("q 1", "q 2") else "yes",
     )
     plan = ssr(plan_with(past("a", rows("a", 10))), per_new=0.8, oversample=2, **FEW)
     kept = written(plan, made)
-    assert [row.turns[0].content for row in kept] == ["q 0", "q 3", "q 4", "q 5", "q 6", "q 7"]
+    assert [row.turns[0].text for row in kept] == ["q 0", "q 3", "q 4", "q 5", "q 6", "q 7"]
     assert made.counts == {
         "kept": 6,
         "dropped: an input that was there before": 8,
@@ -161,7 +161,7 @@ def test_who_answers(answers: str, who: str | None) -> None:
     made = desk()
     kept = written(ssr(plan_with(past("a", rows("a", 10))), answers=answers, **FEW), made)
     assert [name for name in ("after-a", "before") if made.models[name].calls] == ([who] if who else [])
-    assert kept[0].turns[-1].content.startswith("own river" if who else "to sea")
+    assert kept[0].turns[-1].text.startswith("own river" if who else "to sea")
 
 
 def test_rows_of_a_task_are_written_once_for_all_later_stages() -> None:

@@ -76,7 +76,7 @@ def test_rows_and_prompts_are_those_of_the_tokenizer(name: str) -> None:
     assert row.output.tolist() == [i >= len(made("The answer is")["input_ids"]) for i in range(len(row))]
     assert renderer.prompt_ids(raw("The answer is")) == made("The answer is")["input_ids"]
     chat = (Turn("user", "What is two?"), Turn("assistant", "Five."))
-    messages = [{"role": turn.role, "content": turn.content} for turn in chat]
+    messages = [{"role": turn.role, "content": turn.text} for turn in chat]
     assert renderer.render(Example("1", "messages", chat)).ids.tolist() == made.apply_chat_template(
         messages, return_dict=False
     )
@@ -277,7 +277,7 @@ def test_training_rows_begin_as_the_harness_reads_them(name: str, peers: dict[st
         assert row.ids[row.output].tolist()[: len(continuation)] == continuation
     for turns in (("What is two?", "Five."), ("Ada?", "Lane.", "Who?", "She.")):
         chat = [Turn("user" if n % 2 == 0 else "assistant", words) for n, words in enumerate(turns)]
-        history = [{"role": turn.role, "content": turn.content} for turn in chat]
+        history = [{"role": turn.role, "content": turn.text} for turn in chat]
         row = renderer.render(Example("1", "messages", tuple(chat)))
         asked = peer.tok_encode(peer.apply_chat_template(history[:-1]))
         batched, _ = peer.tok_batch_encode([peer.apply_chat_template(history[:-1])])

@@ -24,9 +24,7 @@ def test_general_pairs_hold_no_glossa_and_prefer_the_right_answer():
     pairs = doge.general_pairs(0)
     assert len(pairs) > doge.GENERAL_PAIRS + doge.TEST_PAIRS
     assert all(pair.turns[-1] != pair.rejected[-1] for pair in pairs)
-    assert not words & {
-        word for pair in pairs for turn in (*pair.turns, *pair.rejected) for word in turn.content.split()
-    }
+    assert not words & {word for pair in pairs for turn in (*pair.turns, *pair.rejected) for word in turn.text.split()}
 
 
 def test_domain_pairs_of_validation_and_test_share_no_command():

@@ -133,12 +133,12 @@ def test_answers_fit_the_suites_token_limits() -> None:
 
 def test_no_suite_item_is_trained_or_rehearsed() -> None:
     world = load_recipe().world
-    trained = {turn.content for example in chat_rows(world, []) for turn in example.turns if turn.role == "user"}
+    trained = {turn.text for example in chat_rows(world, []) for turn in example.turns if turn.role == "user"}
     for name in ("old", "refusals", "new_skill", "new_form", "wording"):
         for example in read(str(RECIPES / "data" / f"{name}.jsonl")):
-            trained.update(turn.content for turn in example.turns if turn.role == "user")
+            trained.update(turn.text for turn in example.turns if turn.role == "user")
     asked = {
-        item.prompt.turns[-1].content
+        item.prompt.turns[-1].text
         for suite in load_suites(NAMES, RECIPES)
         for item in suite.items
         if item.prompt is not None
@@ -167,7 +167,7 @@ def test_rows_to_rehearse_cover_every_kind_and_come_from_the_chat_rows() -> None
     assert len({row["id"] for row in rows}) == len(rows) == 2000
     assert {row["id"].split("-")[0] for row in rows} == {"question", "sum", "request", "record", "talk", "english"}
     refusals = patient_suites.refusal_rows(world)
-    asked = {tuple(turn.content for turn in example.turns[-2:]) for example in chat_rows(world, [])}
+    asked = {tuple(turn.text for turn in example.turns[-2:]) for example in chat_rows(world, [])}
     assert {tuple(turn["content"] for turn in row["messages"][-2:]) for row in refusals} <= asked
     assert len({row["messages"][-2]["content"] for row in refusals}) == len(refusals) == 200
     texts = [row["text"] for row in patient_suites.old_texts(world, english)]

@@ -39,7 +39,7 @@ class Fake:
     def choose(self, contexts: Any, options: Any) -> list[list[OptionScore]]:
         out = []
         for context in contexts:
-            text = context.turns[-1].content
+            text = context.turns[-1].text
             first, second = text.split("(A) ")[1].split("\n\n(B) ")
             second = second.split("\n\nReply")[0]
             gap = self.taste * (len(first) - len(second)) + self.lean

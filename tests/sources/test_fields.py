@@ -104,7 +104,7 @@ def test_pictures_and_sounds_are_refused_by_name_and_line(tmp_path: Path, row: d
 def test_text_about_pictures_is_text(tmp_path: Path) -> None:
     for asked in ("Explain the <image> element of SVG.", "<video>\n<source src='a'>\n</video>", "a <b> c"):
         _, example = one(tmp_path, {"messages": [{"role": "user", "content": asked}, *NO], "images": [], "image": ""})
-        assert (example.turns[0].content, example.meta) == (asked, {})
+        assert (example.turns[0].text, example.meta) == (asked, {})
 
 
 @pytest.mark.parametrize(

@@ -45,14 +45,14 @@ def test_a_bad_row_has_its_place_and_its_reason(tmp_path: Path, line: str, said:
     if shape == "array" and reason == "malformed JSON" and line != deep(600):
         return  # Behind a syntax error nobody knows where the next row begins.
     source = read(str(path), on_bad="skip")
-    assert [row.turns[0].content for row in source] == ["a", "b"]
+    assert [row.turns[0].text for row in source] == ["a", "b"]
     assert source.counts == {reason: 1, "rows": 2}
 
 
 def test_a_whole_surrogate_pair_and_deep_but_bounded_rows_are_read(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "\\ud83d\\ude00"}\n' + deep(MAX_DEPTH - 1))
-    assert [row.turns[0].content for row in read(str(path))] == ["\U0001f600", "a"]
+    assert [row.turns[0].text for row in read(str(path))] == ["\U0001f600", "a"]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_broken_element_in_a_long_array_is_found_where_it_stands(
     rows = [json.dumps({"text": f"row {i} \U0001f600", "n": -1.5e3, "ok": True}) for i in range(50)]
     path = tmp_path / "rows.json"
     path.write_text("\ufeff[\n" + ",\n".join(rows) + "\n]\n", encoding="utf-8")
-    assert [row.turns[0].content for row in read(str(path))] == [f"row {i} \U0001f600" for i in range(50)]
+    assert [row.turns[0].text for row in read(str(path))] == [f"row {i} \U0001f600" for i in range(50)]
     rows[20] = '{"text": oops}' + "x" * 200
     path.write_text("[\n" + ",\n".join(rows) + "\n]\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"rows\.json:22: is not valid JSON \(Expecting value\)"):
@@ -99,7 +99,7 @@ def test_a_text_suite_has_the_items_that_training_has(tmp_path: Path, end: str, 
     path = tmp_path / "texts.txt"
     path.write_bytes((end + blank + end).join(f"Paragraph {i}{end}goes on" for i in range(30)).encode())
     items = [row.values["text"] for row in read_rows(path)]
-    assert items == [row.turns[0].content for row in read(str(path))]
+    assert items == [row.turns[0].text for row in read(str(path))]
     assert items == [f"Paragraph {i}\ngoes on" for i in range(30)]
     assert [row.number for row in read_rows(path)] == list(range(1, 31))
     path.write_bytes(end.join(["one", "two", ""]).encode())
@@ -171,7 +171,7 @@ def test_a_parquet_row_beyond_the_bound(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(DataError, match=r"row 2: is longer than"):
         list(read(str(path)))
     source = read(str(path), on_bad="skip")
-    assert [row.turns[0].content for row in source] == ["a", "b"]
+    assert [row.turns[0].text for row in source] == ["a", "b"]
     whole = path.read_bytes()
     path.write_bytes(whole[:20] + b"\xff" * 40 + whole[60:])
     with pytest.raises(DataError, match="damaged Parquet"):

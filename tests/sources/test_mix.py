@@ -20,7 +20,7 @@ def rows(count: int, name: str = "rows") -> Rows:
 
 
 def said(source: Source) -> list[str]:
-    return [example.turns[0].content for example in source]
+    return [example.turns[0].text for example in source]
 
 
 @given(
@@ -36,14 +36,14 @@ def test_a_mixture_has_all_new_rows_and_the_share_of_old(new: int, old: int, sha
     kept = [example for example in mixed if example.origin == "new"]
     assert sorted(said(Rows(tuple(kept)))) == sorted(said(rows(new, "new")))
     assert abs(len(drawn) - share / (1 - share) * new) <= 0.5 + 1e-9
-    times = Counter(example.turns[0].content for example in drawn)
+    times = Counter(example.turns[0].text for example in drawn)
     assert all(len(drawn) // old <= count <= -(-len(drawn) // old) for count in times.values())
     assert len({example.id for example in mixed}) == len(mixed)
     assert [e.id for e in mixture] == [e.id for e in mixed]
 
 
 def test_each_old_row_comes_as_often_as_any_other_give_or_take_one() -> None:
-    drawn = [e.turns[0].content for e in Mixture(rows(10), rows(4, "old"), 0.5, 0, repeat=True) if e.origin == "replay"]
+    drawn = [e.turns[0].text for e in Mixture(rows(10), rows(4, "old"), 0.5, 0, repeat=True) if e.origin == "replay"]
     assert sorted(Counter(drawn).values()) == [2, 2, 3, 3]
 
 
@@ -123,7 +123,7 @@ def test_fingerprints_follow_content_and_settings() -> None:
 def test_joined_sources_come_one_after_another_with_ids_apart() -> None:
     joined = list(Joined((rows(2, "a"), rows(2, "b"))))
     assert [e.id for e in joined] == ["0/0", "0/1", "1/0", "1/1"]
-    assert [e.turns[0].content for e in joined] == ["a 0", "a 1", "b 0", "b 1"]
+    assert [e.turns[0].text for e in joined] == ["a 0", "a 1", "b 0", "b 1"]
     assert [e.id for e in Joined((rows(2),))] == ["0", "1"]
 
 

@@ -215,7 +215,7 @@ def test_every_container_gives_the_same_examples(tmp_path: Path, container: str)
     rows = [{"messages": [*MESSAGES[:1], {"role": "assistant", "content": f'{n}\n"é"'}], "n": n} for n in range(9)]
     source = read(contained(tmp_path, rows, container))
     examples = list(source)
-    assert [e.turns[1].content for e in examples] == [f'{n}\n"é"' for n in range(9)]
+    assert [e.turns[1].text for e in examples] == [f'{n}\n"é"' for n in range(9)]
     assert [e.meta["n"] for e in examples] == list(range(9))
     assert len({e.id for e in examples}) == 9
     assert list(source) == examples
@@ -227,12 +227,12 @@ def test_plain_text_is_cut_into_paragraphs_or_lines(tmp_path: Path) -> None:
     path = tmp_path / "plays.txt"
     path.write_bytes("\ufeffFirst:\r\nSpeak.\n\n \nAll:\nSpeak, speak.\n".encode())
     source = read(str(path))
-    assert [e.turns[0].content for e in source] == ["First:\nSpeak.", "All:\nSpeak, speak."]
+    assert [e.turns[0].text for e in source] == ["First:\nSpeak.", "All:\nSpeak, speak."]
     assert [e.id for e in source] == ["plays:1", "plays:5"]
     assert source.describe() == "plays.txt: 2 rows, one a paragraph, text (text)"
     lines = tmp_path / "lines.txt.gz"
     lines.write_bytes(gzip.compress(b"one\ntwo\nthree"))
-    assert [e.turns[0].content for e in read(str(lines))] == ["one", "two", "three"]
+    assert [e.turns[0].text for e in read(str(lines))] == ["one", "two", "three"]
     assert read(str(lines)).describe() == "lines.txt.gz: 3 rows, one a line, text (text)"
 
 
@@ -360,7 +360,7 @@ def test_skipping_finds_the_format_behind_bad_rows(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text('oops\n{"other": 1}\n{"text": "a"}\n')
     source = read(str(path), on_bad="skip")
-    assert [e.turns[0].content for e in source] == ["a"]
+    assert [e.turns[0].text for e in source] == ["a"]
     assert source.counts == {"malformed JSON": 1, "no text": 1, "rows": 1}
 
 
@@ -441,7 +441,7 @@ def test_a_hub_data_set_is_pinned_to_its_commit(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(datasets, "load_dataset_builder", builder)
     commit = "1" * 40
     source = read("owner/name:english")
-    assert [e.turns[0].content for e in source] == ["a", "b"]
+    assert [e.turns[0].text for e in source] == ["a", "b"]
     assert [e.id for e in source] == ["owner/name/english:1", "owner/name/english:2"]
     assert source.describe() == "owner/name:english: 2 rows, text (text)"
     assert set(asked) == {("owner/name", "english")}
@@ -483,7 +483,7 @@ def test_files_of_a_folder_keep_their_ids_apart(tmp_path: Path) -> None:
     for part in ("a", "b"):
         (tmp_path / part).mkdir()
         write(tmp_path / part, [{"text": part}], "rows.jsonl")
-    assert [(e.id, e.turns[0].content) for e in read(str(tmp_path))] == [("a/rows:1", "a"), ("b/rows:1", "b")]
+    assert [(e.id, e.turns[0].text) for e in read(str(tmp_path))] == [("a/rows:1", "a"), ("b/rows:1", "b")]
 
 
 def test_written_rows_read_back(tmp_path: Path) -> None:

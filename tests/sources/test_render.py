@@ -16,7 +16,7 @@ from tests.sources.families import FAMILIES, GEMMA, marked, sentencepiece_like, 
 from tests.tiny import tiny_model, tiny_tokenizer
 
 CHAT = turns("user: What is 2+3?", "assistant: Five.", "user: Sure?", "assistant: Yes, I am.")
-TALK = turns("system: Be brief.", *(f"{t.role}: {t.content}" for t in CHAT))
+TALK = turns("system: Be brief.", *(f"{t.role}: {t.text}" for t in CHAT))
 
 EXPECTED = {
     "llama3": (
@@ -191,7 +191,7 @@ def test_prompts_begin_the_answered_example() -> None:
         renderer = Renderer(made)
         prompt = renderer.prompt_ids(Prompt(CHAT[:3]))
         assert prompt == made.apply_chat_template(
-            [{"role": t.role, "content": t.content} for t in CHAT[:3]], add_generation_prompt=True, return_dict=False
+            [{"role": t.role, "content": t.text} for t in CHAT[:3]], add_generation_prompt=True, return_dict=False
         )
         if name != "r1":  # Its generation prompt opens a thought that the data do not have.
             tokens = renderer.render(Example("1", "messages", CHAT))
@@ -209,7 +209,7 @@ def test_generation_marks_agree_where_a_template_has_them() -> None:
         "{% else %}{{ m['content'] + '<|im_end|>' }}{% endif %}{{ '\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
-    messages = [{"role": t.role, "content": t.content} for t in TALK]
+    messages = [{"role": t.role, "content": t.text} for t in TALK]
     theirs = made.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
     ours = Renderer(made).render(Example("1", "messages", TALK))
     assert ours.ids.tolist() == theirs["input_ids"]
@@ -356,7 +356,7 @@ def test_a_tokenizer_that_puts_a_space_before_the_first_word() -> None:
     made = sentencepiece_like()
     renderer = Renderer(made)
     tokens = renderer.render(Example("1", "messages", CHAT))
-    messages = [{"role": t.role, "content": t.content} for t in CHAT]
+    messages = [{"role": t.role, "content": t.text} for t in CHAT]
     assert tokens.ids.tolist() == made.apply_chat_template(messages, return_dict=False)
     pieces = made.convert_ids_to_tokens(tokens.ids.tolist())
     learned = [piece for piece, output in zip(pieces, tokens.output, strict=True) if output]
@@ -403,7 +403,7 @@ def test_templates_of_real_models(path: Path) -> None:
     assert made.decode(tokens.ids[:first].tolist()).removesuffix("\n") in made.decode(prompt)
     # TRL's marks are wider (the line after the end, a header), never narrower; gpt-oss learns its last turn only.
     if "_training" in path.stem and not path.stem.startswith("gptoss"):
-        messages = [{"role": t.role, "content": t.content} for t in CHAT]
+        messages = [{"role": t.role, "content": t.text} for t in CHAT]
         theirs = made.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
         mask = np.array(theirs["assistant_masks"], bool)
         assert not (tokens.output & ~mask).any()

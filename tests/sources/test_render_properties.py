@@ -53,12 +53,12 @@ def test_every_conversation(name: str, data: Any) -> None:
     renderer = Renderer(made)
     tokens = renderer.render(Example("1", "messages", turns))
     ids = tokens.ids.tolist()
-    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
     theirs = made.apply_chat_template(messages, return_dict=False)
 
     # The ids are the tokenizer's own; an end that it leaves out is added behind. Only where contents
     # spell special tokens do they differ, and still say the same.
-    spelled = any(token in turn.content for token in made.all_special_tokens for turn in turns)
+    spelled = any(token in turn.text for token in made.all_special_tokens for turn in turns)
     if not spelled:
         assert ids[: len(theirs)] == theirs
     tail = family.stop if family.appended else ""
@@ -78,7 +78,7 @@ def test_every_conversation(name: str, data: Any) -> None:
     expected = []
     for turn in learned:
         lead = family.last_lead if turn is turns[-1] else family.lead
-        content = turn.content.strip() if family.trims else turn.content
+        content = turn.text.strip() if family.trims else turn.text
         if name == "qwen3" and turn is turns[-1]:
             content = content.lstrip("\n")
         expected.append(lead + content + family.stop)
@@ -97,7 +97,7 @@ def test_every_conversation(name: str, data: Any) -> None:
 def test_text_given_in_use_is_what_stands_before_the_answer(name: str, data: Any) -> None:
     family, made = FAMILIES[name], tokenizer(name)
     turns = data.draw(conversation(family))
-    turns = (*turns[:-1], Turn("assistant", turns[-1].content))
+    turns = (*turns[:-1], Turn("assistant", turns[-1].text))
     renderer = Renderer(made)
     tokens = renderer.render(Example("1", "messages", turns))
     run = runs(tokens)[-1]
@@ -132,7 +132,7 @@ def test_thoughts_wherever_they_stand(said: list[tuple[str, str]]) -> None:
     renderer = Renderer(made)
     turns = tuple(turn for asked, answer in said for turn in (Turn("user", asked), Turn("assistant", answer)))
     tokens = renderer.render(Example("1", "messages", turns))
-    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
     whole = made.apply_chat_template(messages, tokenize=False)
     texts = [renderer.decode(run, special=True) for run in runs(tokens)]
     assert len(texts) == len(said)

@@ -65,7 +65,7 @@ def test_templates_of_real_models(path: Path) -> None:
     for row, i in zip(rows, (1, 3) if changed else (3,), strict=True):
         prompt = renderer.prompt_ids(Prompt(THOUGHT[:i]))
         written = made.decode(row.ids[int(np.flatnonzero(row.output)[0]) :].tolist())
-        assert all(one in written for one in re.findall(r"[A-Z][a-z ]+\.", THOUGHT[i].content))
+        assert all(one in written for one in re.findall(r"[A-Z][a-z ]+\.", THOUGHT[i].text))
         if changed and path.stem != "qwen3_5_nothink":  # Its prompt in use closes the thought that these rows have.
             assert row.ids[: len(prompt)].tolist() == prompt
             assert row.output[len(prompt)]
@@ -99,7 +99,7 @@ def test_split_rows_go_on_where_the_prompt_in_use_ends(name: str) -> None:
     renderer = Renderer(made)
     rows = as_learned(renderer, Example("1", "messages", THOUGHT), "split", Counter())
     for row, i in zip(rows, (1, 3), strict=True):
-        messages = [{"role": turn.role, "content": turn.content} for turn in THOUGHT[:i]]
+        messages = [{"role": turn.role, "content": turn.text} for turn in THOUGHT[:i]]
         theirs = made.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
         assert renderer.prompt_ids(Prompt(THOUGHT[:i])) == theirs
         assert row.ids[: len(theirs)].tolist() == theirs
@@ -127,7 +127,7 @@ def test_keep_learns_what_is_left() -> None:
 
 def test_refuse_is_the_default_and_names_file_line_and_turn(tmp_path: Path) -> None:
     assert TrainSettings().rewritten_turns == "refuse"
-    path = write(tmp_path, [{"messages": [{"role": turn.role, "content": turn.content} for turn in THOUGHT]}])
+    path = write(tmp_path, [{"messages": [{"role": turn.role, "content": turn.text} for turn in THOUGHT]}])
     text = (
         r"data\.jsonl:1: example 'data:1', turn 2 \(assistant\): is rewritten by the chat template: 'Five\.' is left"
         r"(.|\n)*train\.rewritten_turns: split"
@@ -156,7 +156,7 @@ def test_white_space_around_a_thought_is_the_templates_own() -> None:
 
 
 def test_a_turn_that_is_not_learned_may_be_rewritten() -> None:
-    text = (THOUGHT[0], Turn("assistant", THOUGHT[1].content, learn=False), *THOUGHT[2:])
+    text = (THOUGHT[0], Turn("assistant", THOUGHT[1].text, learn=False), *THOUGHT[2:])
     rows, counts = learned("qwen3", text, "refuse")
     assert (rows, counts) == ([QWEN_LAST.format("Five.<|im_end|>")], {})
     assert learned("r1", text, "split")[0] == [R1_LAST]

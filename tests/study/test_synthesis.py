@@ -34,7 +34,7 @@ class Scripted:
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         self._called("generate", len(prompts), decoding.seed)
-        words = [f"{prompt.turns[0].content} by {decoding.seed}" for prompt in prompts]
+        words = [f"{prompt.turns[0].text} by {decoding.seed}" for prompt in prompts]
         return [Generation(text, tuple(range(len(text) % 5)), len(text) % 2 == 0) for text in words]
 
     def choose(self, contexts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[OptionScore]]:

@@ -42,11 +42,11 @@ def test_fill_improves_in_order_and_no_more_than_it_needs(count: int, wanted: in
 
 def test_answers_are_written_anew_and_bad_ones_counted() -> None:
     words = {"q 0?": "Zero.", "q 1?": cut("On"), "q 2?": "  ", "q 3?": "a b c d a b c d"}
-    made, tally = desk(say=lambda prompt, _: words[prompt.turns[-1].content])
+    made, tally = desk(say=lambda prompt, _: words[prompt.turns[-1].text])
     text = Example("t", "text", (Turn("text", "A river."),))
     out = answered(tally, MODEL, [*rows("q", 4), text], 99, repetition=0.1)
-    assert [row.turns[-1].content for row in out] == ["Zero.", "A river."]
-    assert out[0].turns[0].content == "q 0?"
+    assert [row.turns[-1].text for row in out] == ["Zero.", "A river."]
+    assert out[0].turns[0].text == "q 0?"
     assert made.counts == {
         "dropped: the answer has no end": 1,
         "dropped: empty answer": 1,
@@ -61,7 +61,7 @@ def test_confidence_is_the_geometric_mean_per_token() -> None:
     made, tally = desk(probability=lambda text: likely[text])
     texts = [Example(text, "text", (Turn("text", text),)) for text in ("A river.", "Mud.")]
     kept = sure(tally, MODEL, [*rows("q", 3), *texts], 0.6)
-    assert [row.turns[-1].content for row in kept] == ["1.", "A river."]
+    assert [row.turns[-1].text for row in kept] == ["1.", "A river."]
     assert made.counts == {"dropped: the model is unsure of the answer": 3}
     assert len(sure(tally, MODEL, list(rows("q", 3)), 0.0)) == 3
 

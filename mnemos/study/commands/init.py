@@ -128,11 +128,11 @@ def _item(example: Example) -> dict[str, object]:
 
     *asked, last = example.turns
     if example.kind == "text":
-        return {"id": example.id, "text": last.content}
+        return {"id": example.id, "text": last.text}
     if example.kind == "completion":
-        return {"id": example.id, "prompt": asked[0].content, "answer": last.content}
+        return {"id": example.id, "prompt": asked[0].text, "answer": last.text}
     messages = [turn.message() for turn in asked]
-    return {"id": example.id, "messages": messages, **beside(example.variables), "answer": last.content}
+    return {"id": example.id, "messages": messages, **beside(example.variables), "answer": last.text}
 
 
 def _suite(stem: str, example: Example) -> str:

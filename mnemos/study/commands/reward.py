@@ -42,7 +42,7 @@ def split(pairs: Sequence[Example], held_out: float, seed: int) -> tuple[list[Ex
     """Pairs to train on and pairs to test on. Pairs of one first question stay on one side."""
     parts: tuple[list[Example], list[Example]] = ([], [])
     for pair in pairs:
-        first = next((turn.content for turn in pair.turns if turn.role in ("user", "prompt")), "")
+        first = next((turn.text for turn in pair.turns if turn.role in ("user", "prompt")), "")
         drawn = int(fingerprint([seed, first]), 16) / 16**16
         parts[drawn < held_out].append(pair)
     if not parts[0] or not parts[1]:
@@ -52,7 +52,7 @@ def split(pairs: Sequence[Example], held_out: float, seed: int) -> tuple[list[Ex
 
 def lengths(pairs: Sequence[Example]) -> list[float]:
     """Characters of the chosen answer minus those of the rejected one."""
-    return [float(len(pair.turns[-1].content) - len(pair.rejected[-1].content)) for pair in pairs]
+    return [float(len(pair.turns[-1].text) - len(pair.rejected[-1].text)) for pair in pairs]
 
 
 def length_baseline(train: Sequence[Example], test: Sequence[Example]) -> list[float]:
@@ -167,7 +167,7 @@ def judge_pairs(settings: RewardSettings, data: str, out: Path, *, limit: int | 
     """
     pairs, counts = read_pairs(data, limit=limit)
     made = judge(settings)
-    firsts, seconds = [pair.turns[-1].content for pair in pairs], [pair.rejected[-1].content for pair in pairs]
+    firsts, seconds = [pair.turns[-1].text for pair in pairs], [pair.rejected[-1].text for pair in pairs]
     verdicts = made.compare([pair.prompt for pair in pairs], firsts, seconds)
     rows, agree = [], []
     tally: Counter[str] = Counter()

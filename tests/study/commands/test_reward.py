@@ -208,7 +208,7 @@ def test_bad_pairs_are_counted_by_reason(tmp_path):
 def test_pairs_of_one_question_stay_on_one_side():
     pairs = [pair(i % 20, f"yes {i}", "no") for i in range(100)]
     train, test = reward.split(pairs, 0.3, 0)
-    questions = [{one.turns[0].content for one in part} for part in (train, test)]
+    questions = [{one.turns[0].text for one in part} for part in (train, test)]
     assert not questions[0] & questions[1]
     assert len(train) + len(test) == 100
     assert reward.split(pairs, 0.3, 1) != (train, test)
@@ -283,6 +283,6 @@ def test_a_judge_labels_pairs(tmp_path):
     assert record["agreement"]["value"] == pytest.approx(0.75)
     assert record["position"]["lean"] > 0
     labelled, _ = reward.read_pairs(str(tmp_path / "out.jsonl"))
-    assert all(len(one.turns[-1].content) > len(one.rejected[-1].content) for one in labelled)
+    assert all(len(one.turns[-1].text) > len(one.rejected[-1].text) for one in labelled)
     assert all(row["preferred"] > 0.5 for row in read_jsonl(tmp_path / "out.jsonl"))
     assert any("leans to the first place" in line for line in reward.judge_lines(record))

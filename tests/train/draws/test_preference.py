@@ -266,7 +266,7 @@ class Shifting(Renderer):
     def render(self, example: Example) -> Any:
         tokens = super().render(example)
         ids = tokens.ids.copy()
-        ids[0] += len(example.turns[-1].content) > 10
+        ids[0] += len(example.turns[-1].text) > 10
         return dataclasses.replace(tokens, ids=ids)
 
 
