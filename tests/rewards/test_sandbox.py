@@ -1,5 +1,6 @@
 """Programs and queries that try to get out of the sandbox, and lose."""
 
+import ctypes
 import os
 import socket
 import sqlite3
@@ -347,3 +348,16 @@ def test_messages_are_read_as_they_were_written(tmp_path):
     with path.open("rb") as stream:
         assert inside.read_message(stream) == {"a": "é\ud800"}
         assert inside.read_message(stream) is None
+
+
+def test_calls_have_the_numbers_that_libseccomp_knows_them_by() -> None:
+    """Ours, so that no library is needed where the sandbox runs; libseccomp is the reference where it is there."""
+    try:
+        library = ctypes.CDLL("libseccomp.so.2")
+    except OSError:
+        pytest.skip("libseccomp is not installed")
+    resolve = library.seccomp_syscall_resolve_name_arch
+    resolve.argtypes, resolve.restype = [ctypes.c_uint32, ctypes.c_char_p], ctypes.c_int
+    for arch, numbers in syscalls.NUMBERS.items():
+        assert len(numbers) > 80
+        assert {name: resolve(arch, name.encode()) for name in numbers} == numbers
