@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mnemos.core.errors import UsageError
 
@@ -23,6 +25,37 @@ EngineOption = Annotated[
 ]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Where results are kept.")]
+
+
+class Group(TyperGroup):
+    """A group of commands whose listing says each one's first sentence whole; typer cuts it."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the listing."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, _sentence(one.help or "")) for name, one in commands if one is not None and not one.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _sentence(text: str) -> str:
+    return " ".join(text.split("\n\n")[0].split())
+
+
+class Format(StrEnum):
+    """Ways to print a report."""
+
+    text = "text"
+    json = "json"
+    md = "md"
+    html = "html"
+
+
+class Plain(StrEnum):
+    """Ways to print something short."""
+
+    text = "text"
+    json = "json"
 
 
 def overrides_of(pairs: list[str] | None, rest: list[str], verb: str) -> dict[str, Any]:

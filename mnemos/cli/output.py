@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from mnemos.core.errors import printable
+from mnemos.core.errors import UsageError, printable
 
 _OUTSIDE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What steers a terminal, or cannot be written, and stands in JSON as it is."""
@@ -27,3 +29,33 @@ def say_json(value: Any) -> None:
 def warn(text: str) -> None:
     """Print a line on the error stream."""
     print(printable(text), file=sys.stderr)
+
+
+def print_ledger(results: Mapping[str, Any]) -> None:
+    """The ledger, in colour on a terminal."""
+    from mnemos.report.ledger import show
+    from mnemos.report.reading import read
+
+    show(read(results))
+
+
+def results_of(directory: Path) -> dict[str, Any]:
+    """The results.json of a run directory, or the file itself."""
+    from mnemos.core.files import read_json
+
+    path = directory / "results.json" if directory.is_dir() else directory
+    if not path.is_file():
+        raise UsageError(f"{path}", "does not exist", "give the directory of a finished run")
+    try:
+        results: dict[str, Any] = read_json(path)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path}", f"is not JSON: {error}", "run the study again: finished steps are kept") from None
+    return results
+
+
+def shown(path: Path) -> str:
+    """The path from the working directory, where it lies below."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from mnemos.cli.options import Group
 from mnemos.cli.output import say
 
-app = typer.Typer(help="Reward models: what an answer is worth, learned from pairs.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Reward models: what an answer is worth, learned from pairs.", no_args_is_help=True)
 
 
 @app.command("train")

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from mnemos.cli.options import Group
 from mnemos.cli.output import say
 
-app = typer.Typer(help="Look after run directories.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Look after run directories.", no_args_is_help=True)
 
 
 @app.command("clean")

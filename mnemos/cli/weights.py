@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from mnemos.cli.options import Group
 from mnemos.cli.output import say, warn
 from mnemos.core.errors import UsageError
 
@@ -31,7 +32,9 @@ class _Expressions(TyperCommand):
         return super().parse_args(ctx, out)
 
 
-vector_app = typer.Typer(help="Differences between checkpoints: save one, look at several.", no_args_is_help=True)
+vector_app = typer.Typer(
+    cls=Group, help="Differences between checkpoints: save one, look at several.", no_args_is_help=True
+)
 
 
 class Keep(StrEnum):

@@ -1,0 +1,88 @@
+"""`mnemos run`, `sweep` and `init`: studies, carried out or begun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnemos.cli.options import DOTTED, JOBS, EngineOption, JobsOption, OutOption, SetOption, overrides_of
+from mnemos.cli.output import print_ledger, say, shown
+
+
+def run_command(
+    context: typer.Context,
+    study: Annotated[str, typer.Argument(help="Study file, or mnemos:demo.yaml.")],
+    out: OutOption = None,
+    set_: SetOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every plan; load no model.")] = False,
+    jobs: JobsOption = JOBS,
+    engine: EngineOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Train and measure every arm of a study; --train.learning_rate 1e-4 overrides a key."""
+    overrides = overrides_of(set_, context.args, "run")
+    if dry_run:
+        from mnemos.study.run import plan_lines
+
+        say("\n".join(plan_lines(study, overrides)))
+        return
+    from mnemos.study import processes
+    from mnemos.study.run import run
+
+    record = run(study, out=out, overrides=overrides, engine=engine, jobs=jobs, quiet=quiet)
+    if processes.is_main() and record.directory is not None:
+        print_ledger(record.results)
+        say(f"report  {shown(record.directory / 'report.html')}")
+
+
+def sweep_command(
+    context: typer.Context,
+    study: Annotated[str, typer.Argument(help="Study file, or mnemos:demo.yaml.")],
+    over: Annotated[
+        list[str],
+        typer.Option("--over", metavar="METHOD.SETTING=VALUE,…", help="What to vary; several give the grid."),
+    ],
+    arm: Annotated[str | None, typer.Option("--arm", help="The arm to vary, where several use the method.")] = None,
+    out: OutOption = None,
+    set_: SetOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every plan; load no model.")] = False,
+    jobs: JobsOption = JOBS,
+    engine: EngineOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Vary a setting, one arm a value, and find the knee between learning and forgetting."""
+    overrides = overrides_of(set_, context.args, "sweep")
+    if dry_run:
+        from mnemos.study.commands.sweep import sweep_lines
+
+        say("\n".join(sweep_lines(study, over, arm=arm, overrides=overrides)))
+        return
+    from mnemos.study import processes
+    from mnemos.study.commands.sweep import sweep
+
+    record = sweep(study, over, arm=arm, out=out, overrides=overrides, engine=engine, jobs=jobs, quiet=quiet)
+    if processes.is_main() and record.directory is not None:
+        print_ledger(record.results)
+        say(f"report  {shown(record.directory / 'report.html')}")
+
+
+def init_command(
+    data: Annotated[str, typer.Argument(help="Rows to teach: a file, a dataset directory or a hub id.")],
+    model: Annotated[str, typer.Option("--model", help="Hugging Face directory or hub id.")],
+    out: Annotated[Path, typer.Option("--out", help="The study file to write.")] = Path("study.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite it.")] = False,
+) -> None:
+    """Write a commented study file for your own data."""
+    from mnemos.study.commands.init import write_study
+
+    for line in write_study(data, model, out, force=force):
+        say(line)
+
+
+def register(main: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    main.command("run", context_settings=DOTTED)(run_command)
+    main.command("sweep", context_settings=DOTTED)(sweep_command)
+    main.command("init")(init_command)
