@@ -27,6 +27,8 @@ def _paid(drawing: RolloutBatch, beta: float) -> Floats:
     """Rewards minus beta times the sequence's summed ln p(now) - ln p(before) (the k1 estimate)."""
     if beta == 0:
         return drawing.rewards
+    # The sum over an answer drawn from `now` is an unbiased estimate of KL(now || before) in nats. It is taken off
+    # once an answer, because the whole answer is the one action here (arXiv:2402.14740).
     kl = [float((now - before).sum()) for now, before in zip(drawing.now, drawing.before, strict=True)]
     return drawing.rewards - beta * np.array(kl)
 
@@ -50,15 +52,19 @@ class GroupNormalised:
     def __call__(self, drawing: RolloutBatch) -> Advantages:
         """See the class; an answer alone in its group gets 0."""
         out = np.zeros(len(drawing.rewards))
+        # Without missing rewards: one NaN in the deviation would make every advantage NaN.
         everyone = _deviation(drawing.rewards[~np.isnan(drawing.rewards)])
         for members in _groups(drawing):
             rewards = drawing.rewards[members]
+            # A_i = (r_i - mean(r)) / (std(r) + epsilon) within the group (arXiv:2402.03300, section 4.1.2). The mean
+            # is the group's at every scale; without a divisor it is the estimator of arXiv:2503.20783.
             divisor = {"group": _deviation(rewards) + EPSILON, "batch": everyone + EPSILON, "none": 1.0}[self.scale]
             out[members] = (rewards - rewards.mean()) / divisor
         return Advantages(_spread(out, drawing.lengths))
 
 
 def _deviation(values: Floats) -> float:
+    # numpy divides by n unless told otherwise; torch, and with it TRL, divides by n - 1.
     return float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
@@ -85,6 +91,8 @@ class LeaveOneOut:
         paid, out = _paid(drawing, self.beta), np.zeros(len(drawing.rewards))
         for members in _groups(drawing):
             if len(members) > 1:
+                # A_i = r_i - mean_{j != i} r_j (arXiv:2402.14740). The baseline knows nothing of answer i, so that it
+                # lowers the variance of the gradient and leaves its mean.
                 mine = paid[members]
                 out[members] = mine - (mine.sum() - mine) / (len(members) - 1)
         return Advantages(_spread(out, drawing.lengths))
@@ -106,6 +114,7 @@ class RunningMean:
 
     def __call__(self, drawing: RolloutBatch) -> Advantages:
         """See the class."""
+        # The past holds rewards as they were given, without the KL that `_paid` takes off.
         mean, number = drawing.past
         there = drawing.rewards[~np.isnan(drawing.rewards)]
         if number == 0:
@@ -135,13 +144,18 @@ class Generalised:
     def __call__(self, drawing: RolloutBatch) -> Advantages:
         """See the class; an answer whose reward is missing gets 0 and keeps its values as returns."""
         there = ~np.isnan(drawing.rewards)
+        # float64[L_i] an answer, in the reward's unit. The value head learns from these, not from whitened ones: its
+        # target must not be moved and stretched by whatever else was drawn beside it.
         raw = [self._answer(drawing, i) if there[i] else np.zeros(n) for i, n in enumerate(drawing.lengths)]
         returns = [advantage + values for advantage, values in zip(raw, drawing.values, strict=True)]
         return Advantages(self._whitened(raw, there) if self.whiten else raw, returns)
 
     def _answer(self, drawing: RolloutBatch, i: int) -> Floats:
         values, length = drawing.values[i], int(drawing.lengths[i])
+        # float64[L]: what each token costs, in units of the reward.
         rewards = -self.beta * (drawing.now[i] - drawing.before[i]) if self.beta else np.zeros(length)
+        # delta_t = r_t + gamma V_{t+1} - V_t and A_t = delta_t + gamma lambda A_{t+1} (arXiv:1707.06347, eq. 11 and
+        # 12, here as a recursion from the end). V behind the last token is 0: nothing follows an answer.
         out, trace = np.zeros(length), 0.0
         for t in reversed(range(length)):
             last = t == length - 1
@@ -151,9 +165,11 @@ class Generalised:
         return out
 
     def _whitened(self, raw: Sequence[Floats], there: npt.NDArray[np.bool_]) -> list[Floats]:
+        # Answers without a reward stand at 0 before and behind: they would pull the mean and then leave 0 with it.
         known = np.concatenate([np.zeros(0), *(one for one, is_there in zip(raw, there, strict=True) if is_there)])
         if len(known) < 2:
             return [np.zeros(len(one)) for one in raw]
+        # The constant keeps answers that are all alike at 0 instead of 0 / 0.
         mean, deviation = known.mean(), np.sqrt(known.var(ddof=1) + 1e-8)
         whitened = [(one - mean) / deviation for one in raw]
         return [one if is_there else np.zeros(len(one)) for one, is_there in zip(whitened, there, strict=True)]

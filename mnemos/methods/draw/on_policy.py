@@ -37,8 +37,10 @@ class TeacherDivergence:
 
     def loss(self, view: StepView) -> torch.Tensor:
         """Scalar with a gradient for the student only."""
+        # float32[N, V]: a sum over the vocabulary of differences of logarithms loses its small terms in 16 bits.
         student = view.logits.float().log_softmax(-1)
         teacher = view.references.teacher_logits().detach().float().log_softmax(-1)
+        # float[N] in nats. The teacher has read other prompts, but stands in the order of the same drawn tokens.
         each = divergence(teacher, student) if self.direction == "forward" else divergence(student, teacher)
         return (each * view.weight).sum() / view.normaliser
 
@@ -115,6 +117,7 @@ class JensenShannon:
         teacher, student = (
             (each[..., :rows].float() / self.temperature).log_softmax(-1) for each in (teacher, student)
         )
+        # Rehearsed rows stand in the batch too: they are learned by likelihood, not from the teacher.
         each = jensen_shannon(teacher, student, self.beta)
         return (each * view.weight * own(view).drawn).sum() / view.normaliser
 
@@ -125,10 +128,13 @@ def jensen_shannon(teacher: torch.Tensor, student: torch.Tensor, beta: float) ->
 
     import torch
 
+    # At both ends M is one of the two distributions and the formula is 0: the limits take its place.
     if beta == 0:
         return divergence(teacher, student)
     if beta == 1:
         return divergence(student, teacher)
+    # D = beta KL(teacher || M) + (1 - beta) KL(student || M) (arXiv:2306.13649, eq. 1). ln M is added up in
+    # logarithms: a token that both models call impossible would otherwise be ln 0.
     mixed = torch.logaddexp(teacher + math.log(beta), student + math.log1p(-beta))
     return beta * divergence(teacher, mixed) + (1 - beta) * divergence(student, mixed)
 

@@ -36,6 +36,7 @@ def target_logs(view: StepView) -> torch.Tensor:
     """float[N]: ln p of each target at the temperature of drawing."""
     import torch.nn.functional as F
 
+    # At the temperature of drawing, because ratios and divergences are about the distribution that was sampled.
     logits = view.logits.float()
     temperature = own(view).temperature
     return -F.cross_entropy(logits if temperature == 1 else logits / temperature, view.targets, reduction="none")
@@ -49,6 +50,7 @@ class TaughtLikelihood:
         """Scalar; nats per unit of weight, this micro-batch's summand of the step's mean."""
         import torch.nn.functional as F
 
+        # At temperature 1, unlike `target_logs`: nobody drew these rows.
         nll = F.cross_entropy(view.logits.float(), view.targets, reduction="none")
         return (nll * view.weight * ~own(view).drawn).sum() / view.normaliser
 
@@ -72,11 +74,16 @@ class ClippedPolicy:
         logs = target_logs(view)
         # Of no consequence to the value, 0 everywhere else keeps exp() of rehearsed rows at 1.
         change = (logs - (logs.detach() if drawn.old is None else drawn.old)) * drawn.drawn
+        # ln of an answer's ratio is the sum over its tokens, which all of them then carry.
         if self.level == "answer":
             change = change.new_zeros(drawn.answers).index_add(0, drawn.answer, change)[drawn.answer]
+        # float[N]. Where the answers are as new as the weights it is 1, and its gradient that of ln p: q A is then the
+        # loss of REINFORCE.
         ratio = change.exp()
         each = ratio * drawn.advantage
         if self.clip is not None:
+            # L^CLIP of arXiv:1707.06347, eq. 7. The minimum stops the push once the ratio has gone far enough in the
+            # direction that the advantage wants, and never the way back.
             each = torch.minimum(each, ratio.clamp(1 - self.clip[0], 1 + self.clip[1]) * drawn.advantage)
         return -(each * view.weight * drawn.drawn).sum() / view.normaliser
 
@@ -94,8 +101,10 @@ class SampledKL:
         drawn = own(view)
         assert drawn.before is not None
         logs = target_logs(view)
+        # The logarithm of q, and 0 with d outside drawn tokens, where e^0 - 0 - 1 leaves nothing to be masked below.
         ratio = (logs - (logs.detach() if drawn.old is None else drawn.old)) * drawn.drawn
         d = (drawn.before - logs) * drawn.drawn
+        # e^d - d - 1 is never negative, unlike -d alone, and has the same mean (arXiv:2402.03300, eq. 4).
         return self.coefficient * (ratio.exp() * (d.exp() - d - 1) * view.weight).sum() / view.normaliser
 
 
@@ -116,6 +125,8 @@ class ValueLoss:
         assert drawn.returns is not None
         value = drawn.value()
         kept = value.clamp(drawn.values - self.clip, drawn.values + self.clip)
+        # The clipped branch has no gradient. It is the larger where the value has already moved by more than `clip`
+        # towards the return, so that it stops there; away from it the other branch is, and pulls back.
         each = torch.maximum((value - drawn.returns).square(), (kept - drawn.returns).square()) / 2
         return self.coefficient * (each * view.weight * drawn.drawn).sum() / view.normaliser
 
@@ -131,6 +142,7 @@ def on_rollouts(plan: Plan, name: str, draw: Rollouts, *terms: Term) -> Plan:
             "another method of this arm says how answers are learned",
             "keep one of them, or make two arms",
         )
+    # In its place, so that terms of earlier methods (a penalty, say) stay around it.
     place = plan.objective.index(Likelihood())
     mine: tuple[Term, ...] = (*terms, TaughtLikelihood())
     return dataclasses.replace(

@@ -88,6 +88,7 @@ def lamol(
     if per_new == 0 and lm_weight == 0:
         return plan
     _check(plan, per_new, lm_weight, tokens, {"samples_by": samples_by, "answers": answers})
+    # L = L_QA + lambda L_LM (arXiv:1909.03329). Pseudo-samples have the text form too, so both origins are named.
     weigh = (*plan.weigh, LossBeside(("new" + AS_TEXT, "replay" + AS_TEXT), lm_weight))
     examples: Source = WithForms(plan.examples, _generator(tokens, plan.task))
     if plan.past and per_new > 0:
@@ -129,6 +130,7 @@ def _samples(
 ) -> tuple[WithForms, ...]:
     """One source a generator token, each with its text forms."""
     if tokens == "shared":
+        # One source for all earlier tasks, which takes the whole budget: part 0 of 1.
         anew = plan.before if answers == "latest" else None
         names = " and ".join(task.name for task in plan.past)
         parts = [PseudoSamples(plan.examples, names, SHARED, 0, 1, plan.before, anew, sampling)]
@@ -138,6 +140,7 @@ def _samples(
                 plan.examples,
                 task.name,
                 _generator(tokens, task.name),
+                # Its place among the earlier tasks and their number say which part of the budget is its own.
                 place,
                 len(plan.past),
                 after(task, "lamol.samples_by") if samples_by == "task" else plan.before,

@@ -40,9 +40,12 @@ class LossBeside:
             np.where(row.output, row.weight, np.float32(0)) if mine else row.weight
             for row, mine in zip(rows, beside, strict=True)
         ]
+        # Sums of weights of both kinds. The first token of a row is predicted by nothing, so its weight is in no loss.
         mass = {True: 0.0, False: 0.0}
         for weight, mine in zip(given, beside, strict=True):
             mass[mine] += float(np.abs(weight[1:]).sum(dtype=np.float64))
+        # With f mass[beside] = c mass[other], the weighted sum of all losses is S_other + f S_beside = mass[other] *
+        # (mean_other + c mean_beside).
         factor = np.float32(self.coefficient * mass[False] / mass[True]) if mass[True] and mass[False] else 1
         return [
             dataclasses.replace(row, weight=(factor * weight).astype(np.float32)) if mine else row

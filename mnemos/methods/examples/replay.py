@@ -101,6 +101,7 @@ def _check_start(plan: Plan, share: float, start: float | None) -> None:
     """The bounds as far as they are known before rows are read; training looks again."""
     if start is None:
         return
+    # The share at the end, 2 (1 - share) - start, must lie in [0, 1]; solved for start.
     low, high = max(0.0, 1 - 2 * share), min(1.0, 2 * (1 - share))
     if not low <= start <= high:
         raise UsageError(

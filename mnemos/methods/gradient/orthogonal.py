@@ -31,6 +31,8 @@ class RightAngles:
         """Scalar, times the micro-batch's share of the step."""
         import torch
 
+        # Each product is float[rows of earlier A's, rank]: inner products of every earlier row with every new one. The
+        # term knows nothing of the data, so a micro-batch adds its share and the step adds the whole.
         named = dict(view.model.named_parameters())
         parts = [(past.to(named[name].device) @ named[name].float().T).abs().sum() for name, past in self.past.items()]
         return self.penalty * view.share * torch.stack(parts).sum()
@@ -49,6 +51,7 @@ class OrthogonalToPast:
         import torch
 
         named = {name: value for name, value in stage.model.named_parameters() if value.requires_grad}
+        # peft calls the adapter in training `default` and leaves that name out of the files that it writes.
         new = {name.replace(".lora_A.default.", ".lora_A."): name for name in named if ".lora_A." in name}
         if not new:
             raise ModelError("orthogonal", "no adapter is trained", "keep orthogonal the only method that adapts")

@@ -34,6 +34,7 @@ class Projection:
 
     def apply(self, model: torch.nn.Module, step: int) -> None:
         """Change `.grad` of the trainable parameters; the old rows of a step depend on its number only."""
+        # Of seed and step alone: a continued training draws what an unbroken one would.
         rng = np.random.default_rng([self.seed, step])
         drawn = rng.choice(len(self.rows), min(self.batch, len(self.rows)), replace=False)
         reference = self.stage.gradient_on([self.rows[i] for i in drawn])
@@ -48,8 +49,10 @@ class Projection:
             for name, value in model.named_parameters()
             if value.requires_grad and value.grad is not None
         ]
+        # g . r over all parameters together: they are one vector, projected once, not tensor by tensor.
         product = sum(_dot(g, r) for g, r in pairs)
         length = sum(_dot(r, r) for r in reference.values())
+        # g - (g . r) / (r . r) r (arXiv:1812.00420, eq. 11).
         if product < 0:
             for g, r in pairs:
                 g.sub_(r.to(g.dtype), alpha=product / length)
