@@ -39,6 +39,7 @@ class SelfText(NotGenerated):
     def write(self, context: SynthesisContext) -> list[Example]:
         """Texts that are not empty, in the order of writing."""
         decoding = Decoding(max_new_tokens=self.max_new_tokens, temperature=1.0, seed=self.seed)
+        # An empty document is a prompt of nothing: what follows is drawn from the model's own distribution over texts.
         answers = context.model(self.author).generate([Prompt((Turn("text", ""),))] * self.count, decoding)
         kept = [answer.text for answer in answers if answer.text.strip()]
         counts = Counter({"empty": len(answers) - len(kept)})

@@ -71,6 +71,7 @@ def weights(
     one unused, or cancels `after` and with it the training.
     """
     combination = parse(expression, numbers)
+    # Compared in normal form, so that `after + before - before` changes nothing either.
     if str(combination) == "after":
         return plan
     _check(expression, combination, models, numbers)
@@ -91,6 +92,7 @@ def _check(expression: str, combination: Combination, models: dict[str, str], nu
     idle = [name for name in (*models, *numbers) if name not in written]
     if idle:
         raise UsageError(f"{where}: {idle[0]}", "is given but not used", nearest(idle[0], written))
+    # Greedy soups choose ingredients by a suite, and no method may see a suite.
     if any(call.operator == "soup" for call in combination.calls):
         raise UsageError(where, "soup chooses by measuring, which training cannot", "use `mnemos merge --suites`")
     if "after" not in combination.names:

@@ -60,11 +60,15 @@ def _log_sigmoid(value: torch.Tensor) -> torch.Tensor:
 
 
 def _sigmoid(pairs: Pairs, beta: float, smoothing: float | torch.Tensor) -> torch.Tensor:
+    # -(1 - e) ln sigmoid(x) - e ln sigmoid(-x); at e = 0 it is DPO's loss (arXiv:2305.18290, eq. 7). e is a float or
+    # float[P].
     logit = beta * (pairs.up - pairs.down)
     return -(1 - smoothing) * _log_sigmoid(logit) - smoothing * _log_sigmoid(-logit)
 
 
 def _robust(pairs: Pairs, beta: float, smoothing: float | torch.Tensor) -> torch.Tensor:
+    # Divided by 1 - 2e, the mean over labels that are turned round with probability e is the loss on the right ones
+    # (arXiv:2403.00409). At e = 1/2 labels say nothing, and the divisor is 0.
     logit = beta * (pairs.up - pairs.down)
     return (-(1 - smoothing) * _log_sigmoid(logit) + smoothing * _log_sigmoid(-logit)) / (1 - 2 * smoothing)
 
@@ -78,11 +82,16 @@ LOSSES: Mapping[str, Loss] = {
     "sigmoid": _sigmoid,
     "sigmoid_norm": lambda pairs, beta, _: -_log_sigmoid(beta * pairs.per_token),
     "hinge": lambda pairs, beta, _: (1 - beta * (pairs.up - pairs.down)).relu(),
+    # arXiv:2310.12036, eq. 17, with beta for its tau. Per token, as in TRL: the square of a sum over tokens would grow
+    # with the length of the answer.
     "ipo": lambda pairs, beta, _: (pairs.per_token - 1 / (2 * beta)).square(),
     "robust": _robust,
     "nca_pair": _nca,
     "bco_pair": lambda pairs, beta, _: -_log_sigmoid(beta * pairs.up) - _log_sigmoid(-beta * pairs.down),
+    # The probability of winning is 1 for the chosen answer and 0 for the rejected one; it enters less one half.
     "sppo_hard": lambda pairs, beta, _: (pairs.up - 0.5 / beta).square() + (pairs.down + 0.5 / beta).square(),
+    # arXiv:2408.06266, eq. 7 and eq. 8: the first moves the chosen answer up, the second moves it down, and the
+    # rejected one further.
     "apo_zero": lambda pairs, beta, _: 1 - (beta * pairs.up).sigmoid() + (beta * pairs.down).sigmoid(),
     "apo_down": lambda pairs, beta, _: (beta * pairs.up).sigmoid() + 1 - (beta * (pairs.up - pairs.down)).sigmoid(),
 }
@@ -99,6 +108,7 @@ def log_probs(view: StepView, logits: torch.Tensor) -> torch.Tensor:
     import torch.nn.functional as F
 
     answers = _given(view)
+    # float[N] in nats; answers.of, int64[N], says which of the A answers each belongs to.
     each = -F.cross_entropy(logits.float(), view.targets, reduction="none")
     return each.new_zeros(len(answers.parts)).index_add(0, answers.of, each)
 
@@ -117,6 +127,7 @@ def _places(answers: Answers, part: str, device: torch.device) -> torch.Tensor:
 
 def _rows(answers: Answers) -> float:
     """Rows of the whole step, divided by processes."""
+    # By processes, because these average their gradients.
     return sum(answers.count.get(part, 0.0) for part in ROWS)
 
 
@@ -127,6 +138,7 @@ def _pairs(view: StepView, compared: bool) -> Pairs:
     theirs = log_probs(view, answers.reference_logits()).detach() if compared else ours.new_zeros(len(ours))
     tokens = ours.new_zeros(len(ours)).index_add(0, answers.of, ours.new_ones(len(answers.of)))
     good = _places(answers, CHOSEN, ours.device)
+    # A rejected answer stands right behind its chosen one: rows stay whole in a micro-batch.
     bad = good + 1
     return Pairs(ours[good], ours[bad], theirs[good], theirs[bad], tokens[good], tokens[bad])
 
@@ -161,6 +173,7 @@ class PairLoss:
     def loss(self, view: StepView) -> torch.Tensor:
         """Scalar with a gradient for the model in training only."""
         pairs, labels = _pairs(view, True), _given(view).soft_labels
+        # The soft label is how likely the chosen answer is the better one, so it is wrong by the rest.
         wrong = self.label_smoothing if labels is None else 1 - labels[_places(_given(view), CHOSEN, labels.device)]
         each = LOSSES[self.loss_type](pairs, self.beta, wrong)
         _pair_metrics(view, self.beta * pairs.up.detach(), self.beta * pairs.down.detach())
@@ -196,7 +209,9 @@ class OddsLoss:
     def loss(self, view: StepView) -> torch.Tensor:
         """Scalar."""
         pairs = _pairs(view, False)
+        # float[P]: mean ln p of a token, that is, ln of the geometric mean p.
         chosen, rejected = pairs.chosen / pairs.chosen_tokens, pairs.rejected / pairs.rejected_tokens
+        # ln odds(p) = ln p - ln(1 - p) (arXiv:2403.07691, eq. 4 and 7).
         odds = (chosen - rejected) - (_log1mexp(chosen) - _log1mexp(rejected))
         _pair_metrics(view, self.weight * chosen.detach(), self.weight * rejected.detach())
         return -self.weight * _log_sigmoid(odds).sum() / _rows(_given(view))
@@ -206,6 +221,8 @@ def _log1mexp(value: torch.Tensor) -> torch.Tensor:
     """ln(1 - e^value) for value < 0, precise at both ends."""
     import torch
 
+    # At 0 the result would be ln 0, with an infinite gradient. From -ln 2 on, 1 - e^value is small and expm1 keeps its
+    # digits; below, e^value is small and log1p does.
     safe = value.clamp(max=-1e-7)
     return torch.where(safe > -0.6931, (-torch.expm1(safe)).log(), torch.log1p(-safe.exp()))
 
@@ -231,6 +248,8 @@ class BinaryFeedbackLoss:
         ratio = log_probs(view, view.logits) - log_probs(view, theirs).detach()
         drift = answers.drift if answers.drift is not None else ratio.new_zeros(())
         up, down = (ratio[_places(answers, part, ratio.device)] for part in (DESIRABLE, UNDESIRABLE))
+        # lambda - v, where v = lambda sigmoid(beta (r - z)) for a thumb up and lambda sigmoid(beta (z - r)) for one
+        # down (arXiv:2402.01306). float[thumbs up], float[thumbs down].
         good = self.desirable_weight * (1 - (self.beta * (up - drift)).sigmoid())
         bad = self.undesirable_weight * (1 - (self.beta * (drift - down)).sigmoid())
         view.metric("reward of desirable", self.beta * up.detach().sum(), float(len(up)))
@@ -258,6 +277,8 @@ class PartLikelihood:
         answers = _given(view)
         nll = F.cross_entropy(view.logits.float(), view.targets, reduction="none") * view.weight
         within = _places(answers, self.part, nll.device)
+        # Count and weight are those of the whole step, so the summands of its micro-batches add up to one mean; a
+        # micro-batch's own would make the loss depend on how the step was cut.
         total = nll.new_zeros(len(answers.parts)).index_add(0, answers.of, nll)[within].sum()
         share = answers.count.get(self.part, 0.0) / _rows(answers)
         return self.weight * share * total / max(answers.weight.get(self.part, 0.0), 1e-12)

@@ -70,6 +70,7 @@ class KLToBefore:
 
     def loss(self, view: StepView) -> torch.Tensor:
         """Scalar with a gradient for the model in training only."""
+        # float32[N, V] both. The model before is a constant: it has no gradient in either direction of the divergence.
         after = view.logits.float().log_softmax(-1)
         before = view.references.before_logits().detach().float().log_softmax(-1)
         each = divergence(before, after) if self.direction == "forward" else divergence(after, before)
@@ -95,6 +96,7 @@ class Distilled:
         """Scalar with a gradient for the model in training only; nats times T^2."""
         after = (view.logits.float() / self.temperature).log_softmax(-1)
         before = (view.references.before_logits().detach().float() / self.temperature).log_softmax(-1)
+        # The gradient of this divergence falls with 1 / T^2; the factor below makes up for it (arXiv:1503.02531).
         total = (divergence(before, after) * _chosen(view, self.on)).sum()
         return self.coefficient * self.temperature**2 * total / view.normaliser
 
@@ -111,6 +113,8 @@ class L2ToBefore:
 
         start = view.references.start()
         moving = [(name, value) for name, value in view.model.named_parameters() if value.requires_grad]
+        # One sum a tensor, so that no vector of all parameters is laid out. The term knows nothing of the data: each
+        # micro-batch adds its share, and the step the whole.
         squares = [(value.float() - start[name].float()).square().sum() for name, value in moving]
         return self.coefficient / 2 * view.share * torch.stack(squares).sum()
 
@@ -132,13 +136,17 @@ class SelectiveLikelihood:
         import torch.nn.functional as F
 
         nll = F.cross_entropy(view.logits.float(), view.targets, reduction="none")
+        # A process without a share in a short step still needs something to go backwards from, beside the others.
         if not len(nll):
             return nll.sum()
         with torch.no_grad():
+            # Excess loss: that of the model in training minus that of the reference (arXiv:2404.07965). Stable, so
+            # that equal ones are always chosen alike.
             theirs = F.cross_entropy(view.references.logits_of(self.reference).float(), view.targets, reduction="none")
             order = (nll - theirs).argsort(descending=True, stable=True)
         kept = order[: max(1, round(self.kept_share * len(nll)))]
         weight = view.weight[kept]
+        # The mean of the kept tokens is given the weight of all: otherwise a share of 0.6 would be a step of 0.6.
         mean = (nll[kept] * weight).sum() / weight.abs().sum()
         return mean * view.weight.abs().sum() / view.normaliser
 

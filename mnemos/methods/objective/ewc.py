@@ -35,6 +35,8 @@ class Anchored:
         """Scalar, times the micro-batch's share of the step; summed in float32."""
         import torch
 
+        # lambda / 2 * F_i (theta_i - theta*_i)^2 (arXiv:1612.00796, eq. 3). It knows nothing of the data, so a
+        # micro-batch adds its share and the step adds the whole.
         start = view.references.start()
         moving = [(name, value) for name, value in view.model.named_parameters() if value.requires_grad]
         parts = [(self.fisher[name] * (value.float() - start[name].float()).square()).sum() for name, value in moving]
@@ -57,6 +59,7 @@ class EWCPenalty:
         if self.samples < len(rows):
             drawn = np.random.default_rng(self.seed).choice(len(rows), self.samples, replace=False)
             rows = [rows[i] for i in sorted(drawn)]
+        # name -> float32 in the parameter's shape: the mean of squares, one row at a time, never the square of a mean.
         fisher = stage.squared_gradients(rows, sampled=self.fisher == "model", seed=self.seed)
         return Anchored(self.coefficient, fisher)
 

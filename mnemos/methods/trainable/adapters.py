@@ -47,6 +47,7 @@ class LowRank:
                     f"names no linear layer or embedding of {type(model).__name__}",
                     _known_layers(model),
                 )
+        # A matrix has no higher rank than its shorter side, nor has B A; more would only cost memory.
         most = max((min(p.shape) for p in model.parameters() if p.dim() == 2), default=self.rank)
         if self.rank > most:
             raise ModelError(
@@ -93,6 +94,7 @@ class Rescaled:
                     f"ia3.parts: {part}", f"no such module is known in {type(model).__name__}", _known_layers(model)
                 )
             targets += [name for name in found if name not in targets]
+        # (IA)^3 rescales what comes out of keys and values, but what goes into the MLP's last layer.
         forward = [name for name in targets if name in RESCALED["feedforward"]]
         config = IA3Config(task_type="CAUSAL_LM", target_modules=targets, feedforward_modules=forward)
         return _wrapped(model, config)

@@ -90,6 +90,8 @@ def _state(state: dict[str, torch.Tensor], layers: str, sources: list[tuple[int,
         for name, value in state.items():
             if name.startswith(prefix):
                 rest = name.removeprefix(prefix)
+                # Zero output projections make a copy add 0 to the residual stream. Everything before them is kept: it
+                # gives them their gradient, so that they can leave 0.
                 mute = added and OUTPUTS.search(rest) is not None
                 silent += mute
                 out[f"{layers}.{index}.{rest}"] = value.new_zeros(value.shape) if mute else value
@@ -109,6 +111,8 @@ def _configuration(config: Any, depth: int, sources: list[tuple[int, bool]]) -> 
     for name, value in list(vars(grown).items()):
         if not PER_LAYER.search(name) or not isinstance(value, list) or not value:
             continue
+        # One entry for each layer, or indices of layers. A list of indices can be as long as the model is deep; its
+        # name tells it apart (`mlp_only_layers`).
         if len(value) == depth and not name.endswith("_only_layers"):
             setattr(grown, name, [value[source] for source in places])
         elif all(isinstance(item, int) for item in value):
@@ -121,6 +125,7 @@ def _empty(model: Any, config: Any) -> Any:
     from transformers.initialization import no_init_weights
 
     config._attn_implementation = model.config._attn_implementation
+    # Every weight is loaded right afterwards; drawing values would only advance the generator that training draws from.
     with no_init_weights():
         return type(model)(config)
 
@@ -129,6 +134,7 @@ def _check(model: Any, grown: Any) -> None:
     import torch
 
     device = next(model.parameters()).device
+    # Steps of a prime, so that the ids spread over the vocabulary.
     ids = (torch.arange(12, device=device) * 7919).remainder(model.get_input_embeddings().weight.shape[0])[None]
     training = model.training
     with torch.no_grad():
@@ -137,6 +143,7 @@ def _check(model: Any, grown: Any) -> None:
     model.train(training)
     grown.train(training)
     difference = float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6))
+    # Written so that NaN is refused too.
     if not difference <= TOLERANCE:
         raise ModelError(
             f"block_expansion of {type(model).__name__}: untrained new blocks change logits by {difference:.2g}",

@@ -54,6 +54,7 @@ def layers_of(model: Any) -> tuple[dict[str, int], int]:
     places: dict[str, tuple[str, int]] = {}
     weights: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
+        # The first number in a name is the layer's: experts numbered within a layer make no list of their own.
         found = re.match(r"(.*?)\.(\d+)\.", name)
         if found:
             places[name] = (found[1], int(found[2]))

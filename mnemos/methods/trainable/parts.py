@@ -96,6 +96,7 @@ class Only:
 def _train(model: Any, names: set[str], said: str) -> Any:
     moving = 0
     for name, parameter in model.named_parameters():
+        # Integer parameters, such as quantised weights, cannot have a gradient.
         parameter.requires_grad_(name in names and parameter.is_floating_point())
         moving += parameter.requires_grad
     if not moving:

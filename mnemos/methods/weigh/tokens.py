@@ -76,15 +76,19 @@ class TokenMask:
 
     def __call__(self, rows: Sequence[Tokens], before: ModelHandle) -> list[Tokens]:
         """The rows with weight 0 on the tokens chosen; the number chosen is the same for each `select`."""
+        # The first token of a row is predicted by nothing: it neither counts nor can be masked.
         supervised = [np.flatnonzero(row.weight[1:]) + 1 for row in rows]
         total = sum(map(len, supervised))
         nats = np.zeros(total)
+        # Only a random choice by share can do without asking the model.
         if self.threshold is not None or self.select != "random":
             nats = _nats(rows, supervised, before)
         if self.threshold is None:
             count = round((self.masked_share or 0.0) * total)
         else:
+            # 1 / p above the threshold is -ln p above its logarithm. Controls take this number and other tokens.
             count = int((nats > np.log(self.threshold)).sum())
+        # bool over all supervised tokens, row after row; cut back into rows below.
         masked = np.zeros(total, bool)
         masked[self._order(nats)[:count]] = True
         out = []
@@ -112,6 +116,7 @@ def _nats(
     if ask is None:
         raise ModelError(f"{before.path}", "tells no probabilities of given tokens", "name a model that runs here")
     nats = ask([row.ids.tolist() for row in rows])
+    # given[t - 1] is that of token t: the model tells none of the first.
     return np.array([given[place - 1] for given, places in zip(nats, supervised, strict=True) for place in places])
 
 
@@ -150,5 +155,6 @@ def token_mask(
     if masked_share == 0:
         return plan
     share = masked_share if threshold is None else None
+    # Where nothing is drawn all seeds of an arm have the same step, which they can then share.
     drawn = plan.seed + seed if select == "random" else 0
     return dataclasses.replace(plan, weigh=(*plan.weigh, TokenMask(share, threshold, select, drawn)))
