@@ -146,7 +146,7 @@ class SelectiveLikelihood:
             order = (nll - theirs).argsort(descending=True, stable=True)
         kept = order[: max(1, round(self.kept_share * len(nll)))]
         weight = view.weight[kept]
-        # The mean of the kept tokens is given the weight of all: otherwise a share of 0.6 would be a step of 0.6.
+        # The mean of the kept tokens is given the weight of all; else a smaller share would be a smaller loss and step.
         mean = (nll[kept] * weight).sum() / weight.abs().sum()
         return mean * view.weight.abs().sum() / view.normaliser
 
