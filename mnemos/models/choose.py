@@ -44,7 +44,9 @@ def score_options(model: Any, items: Sequence[Item], batch_tokens: int) -> list[
     plain: list[tuple[int, list[int]]] = []
     longest = _longest(model)
     for i, item in enumerate(items):
+        # An option's last token is only predicted, never read, so it takes no place in the context.
         fits = [o for o, option in enumerate(item.options) if len(item.context) + len(option) - 1 <= limit]
+        # A single option gains nothing from packing.
         if len(fits) > 1 and _part(item, fits).width <= longest:
             packed.append((i, fits))
         else:
@@ -53,6 +55,7 @@ def score_options(model: Any, items: Sequence[Item], batch_tokens: int) -> list[
         parts = [_part(items[i], chosen) for i, chosen in jobs]
         for batch in batches([_cost(model, part, batch_tokens) for part in parts], batch_tokens):
             members = [parts[k] for k in batch]
+            # Everything that decides the numbers, so that a kept answer is never taken for another question.
             asked = ["choose", [[list(one.context), [list(option) for option in one.options]] for one in members]]
             found = kept(asked, lambda members=members, score=score: score(model, members))  # type: ignore[misc]
             for k, values in zip(batch, found, strict=True):
@@ -67,6 +70,7 @@ def _part(item: Item, chosen: Sequence[int]) -> Item:
 
 
 def _cost(model: Any, item: Item, batch_tokens: int) -> int:
+    # Positions that predict: the context's last one, shared by all first tokens, and all that are read of options.
     picks = 1 + sum(len(option) - 1 for option in item.options)
     return cost(item.width, picks, model.get_input_embeddings().weight.shape[0], batch_tokens)
 
@@ -74,6 +78,7 @@ def _cost(model: Any, item: Item, batch_tokens: int) -> int:
 def _longest(model: Any) -> int:
     if model not in _PACKS:
         rows = int(model.get_input_embeddings().weight.shape[0])
+        # Two widths, so that padding is tried; options of several tokens, so that masks and positions are.
         probe = [
             Item([(7 * t + 3) % rows for t in range(9)], [[5 % rows, 11 % rows, 2 % rows], [8 % rows, 1 % rows]]),
             Item([(5 * t + 1) % rows for t in range(4)], [[4 % rows, 9 % rows], [6 % rows] * 3]),
@@ -92,12 +97,14 @@ def plain_scores(model: Any, items: Sequence[Item]) -> list[list[tuple[float, bo
     device = model.get_input_embeddings().weight.device
     pairs = [(item.context, item.options[0]) for item in items]
     ids = right_padded([[*context, *option[:-1]] for context, option in pairs], device)
+    # Token t of an option is predicted at the position before it: b * T + len(context) - 1 + t in the flattened batch.
     flat = [b * ids.shape[1] + len(c) - 1 + t for b, (c, option) in enumerate(pairs) for t in range(len(option))]
     targets = torch.tensor([token for _, option in pairs for token in option], device=device)
     logits, _ = logits_at(model, torch.tensor(flat, device=device), input_ids=ids, use_cache=False)
     values, greedy = log_probs(logits, targets)
     sizes = [len(option) for _, option in pairs]
     return [
+        # Summed in float64: an option of many tokens must not lose its small terms.
         [(float(v.sum()), bool(g.all()))]
         for v, g in zip(torch.split(values.double().cpu(), sizes), torch.split(greedy.cpu(), sizes), strict=True)
     ]
@@ -149,6 +156,7 @@ def _raw_items(tokenizer: Any, contexts: Sequence[str], options: Sequence[Sequen
     for choices in options:
         head = next(encoded)
         # A merge across the border can swallow a short option whole; it is then encoded alone.
+        # Split by the number of tokens of the context alone, as the harness does.
         tails = [next(encoded)[len(head) :] or _inner(tokenizer, choice) for choice in choices]
         out.append(Item(begun(prefix, head) or stand_in or [tails[0][0]], tails))
     return out

@@ -39,6 +39,7 @@ def write(
     asked = [i for i, row in enumerate(rows) if room[i] and row]
     lengths = [len(rows[i]) + room[i] for i in asked]
     steppable = _can_step(model)
+    # A budget of one token makes batches of one row, for models that cannot share a cache.
     for batch in batches(lengths, batch_tokens if steppable else 1):
         members = [asked[k] for k in batch]
         job = _Job([rows[i] for i in members], [room[i] for i in members], stop, decoding, [draws[i] for i in members])
@@ -58,6 +59,7 @@ def _draws(rows: Sequence[Sequence[int]], decoding: Decoding) -> list[np.ndarray
         digest = hashlib.sha256(np.asarray(row, dtype=np.int64).tobytes()).digest()
         seeds = [decoding.seed, seen[digest], int.from_bytes(digest[:8], "big")]
         seen[digest] += 1
+        # All of a row's numbers at once: number t belongs to its token t, whatever row ended before it in the batch.
         out.append(np.random.default_rng(seeds).random(decoding.max_new_tokens))
     return out
 
@@ -70,6 +72,7 @@ def _can_step(model: Any) -> bool:
     if not {"position_ids", "attention_mask", "past_key_values"} <= accepted_inputs(model):
         return False
     device = model.get_input_embeddings().weight.device
+    # Not read from the configuration: what the model really keeps after one token decides.
     cache = getattr(
         model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=device), use_cache=True), "past_key_values", None
     )
@@ -118,9 +121,11 @@ class _Job:
     def with_cache(self, model: Any) -> list[Decoded]:
         """Left-padded rows, one forward pass a token; rows that ended leave the batch."""
         device = model.get_input_embeddings().weight.device
+        # Padded on the left: the last column holds every row's last token, and all rows grow by one column a step.
         width = max(len(row) for row in self.rows)
         ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in self.rows], device=device)
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in self.rows], device=device)
+        # ids, mask, position: int64[B, T]. A row's first token has position 0 however much padding stands before it.
         position = (mask.cumsum(-1) - 1).clamp_min(0)
         last = torch.arange(len(self.rows), device=device) * width + width - 1
         logits, out = logits_at(model, last, input_ids=ids, attention_mask=mask, position_ids=position, use_cache=True)
@@ -132,10 +137,12 @@ class _Job:
             if not keep:
                 return self._result()
             if len(keep) < len(live):
+                # The cache, the mask and `live` lose the same rows together, or rows would read one another's keys.
                 index = torch.tensor(keep, device=device)
                 cache.batch_select_indices(index)
                 mask, position, live = mask[index], position[index], [live[k] for k in keep]
             position = position + 1
+            # One more column: the token that is fed next is a key for itself, too.
             mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
             fed = torch.tensor([[tokens[k]] for k in keep], device=device)
             out = model(
@@ -149,6 +156,7 @@ class _Job:
         from transformers import GenerationConfig, LogitsProcessorList
 
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+        # `generate` fills what it is not told from the checkpoint's own settings: for this time there are none.
         kept, inner.generation_config = inner.generation_config, GenerationConfig()
         try:
             for i, row in enumerate(self.rows):
@@ -176,16 +184,21 @@ def pick(logits: torch.Tensor, decoding: Decoding, uniform: torch.Tensor) -> lis
 
     logits: float[B, V]. uniform: float64[B] in [0, 1).
     """
+    # float64: cumulative sums over a whole vocabulary. Stable: equal logits keep the order of their ids.
     sorted_logits, tokens = (logits.double() / decoding.temperature).sort(dim=-1, descending=True, stable=True)
     if 0 < decoding.top_k < logits.shape[-1]:
         sorted_logits, tokens = sorted_logits[:, : decoding.top_k], tokens[:, : decoding.top_k]
     mass = sorted_logits.softmax(dim=-1)
     if decoding.top_p < 1:
+        # A token stays while the mass before it is below top_p, so the one that crosses the bound is the last; the
+        # first stays whatever top_p is.
         before = mass.cumsum(dim=-1) - mass
         mass = mass.masked_fill(
             (before >= decoding.top_p).index_fill(1, torch.tensor([0], device=mass.device), False), 0
         )
     total = mass.cumsum(dim=-1)
+    # The first place with F(place) > u * F(end): scaling u by what is left of the mass instead of dividing it anew.
     place = torch.searchsorted(total, (uniform * total[:, -1])[:, None], right=True)
+    # The last token with any mass: rounding in u * F(end) could otherwise point behind it.
     allowed = (mass > 0).sum(dim=-1, keepdim=True) - 1
     return [int(token) for token in tokens.gather(-1, torch.minimum(place, allowed))[:, 0].tolist()]

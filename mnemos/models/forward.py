@@ -85,6 +85,7 @@ def logits_at(model: Any, flat: torch.Tensor, **inputs: Any) -> tuple[torch.Tens
 
     def pick(_: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         ran.append(True)
+        # float[B, T, H] -> float[1, N, H]: one row of the N positions that are asked for.
         return (args[0].reshape(-1, args[0].shape[-1])[flat].unsqueeze(0), *args[1:])
 
     handle = head.register_forward_pre_hook(pick) if head is not None else None
@@ -93,6 +94,7 @@ def logits_at(model: Any, flat: torch.Tensor, **inputs: Any) -> tuple[torch.Tens
     finally:
         if handle is not None:
             handle.remove()
+    # float[N, V] where the hook ran, else float[B * T, V].
     logits = out.logits.reshape(-1, out.logits.shape[-1])
     return (logits if ran else logits[flat]), out
 
@@ -110,10 +112,13 @@ def log_probs(
     norm, best = torch.logsumexp(wide, dim=-1), wide.argmax(dim=-1)
     if rows is None:
         rows = torch.arange(len(targets), device=targets.device)
+    # ln softmax(z)_t = z_t - ln sum_v exp(z_v).
     return wide[rows, targets] - norm[rows], best[rows] == targets
 
 
 def cost(tokens: int, picks: int, vocabulary: int, batch_tokens: int) -> int:
     """A row's length for `batches`: its tokens, or more where its logits need more room than
     their share of LOGIT_BYTES."""
+    # A row of L tokens may take L / batch_tokens of LOGIT_BYTES, and its float32 logits take 4 * picks * vocabulary
+    # bytes: it counts as long as the L at which the two are equal, rounded up.
     return max(tokens, -(-picks * vocabulary * 4 * batch_tokens // LOGIT_BYTES))

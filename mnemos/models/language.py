@@ -131,6 +131,7 @@ class LocalModel:
                 "have different tokens, so token probabilities cannot be compared",
                 "compare checkpoints of one tokenizer",
             )
+        # Not the number of entries: ids may have holes.
         tokens: int = 1 + max(self.tokenizer.get_vocab().values())
         for one in (self, other):
             rows = int(one.model.get_input_embeddings().weight.shape[0])

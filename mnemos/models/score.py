@@ -23,7 +23,9 @@ def windows(ids: Sequence[int], length: int) -> Iterator[Window]:
     """
     done = 1
     while done < len(ids):
+        # `done`: the first id that is not scored yet; it has all ids from `start` on before it.
         start = 0 if done == 1 else max(0, min(done - max(1, length // 2), len(ids) - length - 1))
+        # One id more than the model reads: the last one is a target only.
         end = min(start + length + 1, len(ids))
         yield list(ids[start:end]), done - start
         done = end
@@ -43,6 +45,7 @@ def token_nats(model: Any, rows: Sequence[Sequence[int]], batch_tokens: int) -> 
     found: list[list[float]] = [[] for _ in pieces]
     vocabulary = model.get_input_embeddings().weight.shape[0]
     budget = min(batch_tokens, max(1, LOGIT_BYTES // (4 * vocabulary)))
+    # The budget is that of float32 logits, since nearly every position is scored.
     for batch in batches([len(ids) for _, (ids, _) in pieces], budget):
         members = [pieces[k][1] for k in batch]
         asked = ["nats", [[fed, first] for fed, first in members]]
@@ -58,6 +61,7 @@ def token_nats(model: Any, rows: Sequence[Sequence[int]], batch_tokens: int) -> 
 def _window_nats(model: Any, batch: Sequence[Window]) -> list[list[float]]:
     device = model.get_input_embeddings().weight.device
     ids = right_padded([fed[:-1] for fed, _ in batch], device)
+    # (flat position that predicts the first target, how many targets follow it).
     spans = [(b * ids.shape[1] + first - 1, len(fed) - first) for b, (fed, first) in enumerate(batch)]
     targets = torch.tensor([token for fed, first in batch for token in fed[first:]], device=device)
     logits, _ = logits_at(model, _flat(spans, device), input_ids=ids)
@@ -113,8 +117,10 @@ def _batch_divergence(
     flat = _flat(spans, device)
     ours, _ = logits_at(model, flat, input_ids=ids)
     theirs, _ = logits_at(other, flat, input_ids=ids)
+    # ln p, ln q: float32[N, tokens], each normalised over the tokens that the tokenizer has.
     p, q = (each[..., :tokens].float().log_softmax(dim=-1) for each in (ours, theirs))
     # Each position's KL is at least 0; what lies below is rounding.
+    # KL(p || q) = sum_v p_v (ln p_v - ln q_v) at each position, in nats.
     values = (p.exp() * (p - q)).sum(dim=-1).clamp_min(0).tolist()
     out, at = [], 0
     for _, count in spans:

@@ -264,7 +264,10 @@ class ServerModel:
                 raise self._nonsense(place, name, found)
         if not all(_is_number(at) for at in offsets) or list(offsets) != sorted(offsets):
             raise self._nonsense(place, "text_offset", offsets)
+        # Characters [offsets[i], ends[i]) of the echoed text are token i's.
         ends = [*offsets[1:], len(whole)]
+        # A token across the border is the option's; the generated one begins at len(text) and is nobody's; a text's
+        # first token has no probability where no BOS stands before it.
         mine = [
             i
             for i, (value, at, end) in enumerate(zip(values, offsets, ends, strict=True))
@@ -275,6 +278,7 @@ class ServerModel:
             for value in (values[i], *likely):
                 if not _is_number(value) or value > ROUNDING:
                     raise self._nonsense(place, "the logarithm of a probability", value)
+        # Where a server names no top token the bound is 0 = ln 1, so that nothing counts as greedy unproven.
         greedy = all(isinstance(tops[i], Mapping) and values[i] >= max(tops[i].values(), default=0.0) for i in mine)
         return OptionScore(sum(values[i] for i in mine), len(mine), greedy)
 
@@ -354,6 +358,7 @@ def prompt_seed(seed: int, prompt: Prompt, again: int) -> int:
     """The seed with which one prompt of a call is sampled. again: how often it came before."""
     words = [[turn.role, turn.text, *map(list, turn.fields)] for turn in prompt.turns]
     text = json.dumps([seed, again, words, *([prompt.variables] if prompt.variables else [])])
+    # 31 bits: servers take no larger seed.
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 

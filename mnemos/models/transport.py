@@ -78,6 +78,7 @@ class Asking:
         todo = iter(enumerate(jobs))
 
         async def work(client: AsyncClient) -> None:
+            # One iterator for all workers: each takes the next job when it is free, and none is taken twice.
             for place, job in todo:
                 found[place] = await ask(client, job)
 
@@ -98,6 +99,7 @@ class Asking:
             raise UsageError(
                 "the environment variable OPENAI_API_KEY", "holds what no key has", "copy the key again, in one line"
             )
+        # Only what `bounded` can unpack piece by piece with a bound.
         headers = {"Accept-Encoding": "gzip", **({"Authorization": f"Bearer {key}"} if key else {})}
         try:
             return httpx2.AsyncClient(
@@ -134,6 +136,7 @@ class Asking:
                     try:
                         return await self._once(client, address, content, cure, self.timeout - spent)
                     finally:
+                        # The tries alone: a pause that the server asked for must not use up the time of the answer.
                         spent += time.monotonic() - began
         except _Passing as error:
             raise RunError(
@@ -159,6 +162,7 @@ class Asking:
         headers = {"Content-Type": "application/json"}
         try:
             async with (
+                # httpx counts each read on its own, and a server that drips would reset that for ever.
                 asyncio.timeout(left),
                 client.stream("POST", address, content=content, headers=headers) as response,
             ):
@@ -247,6 +251,7 @@ def seconds(text: str) -> float:
             value = (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
         except (ValueError, OverflowError, TypeError):
             return 0.0
+    # float("nan") is a number to Python and no time to wait.
     return max(0.0, value) if value == value else 0.0
 
 

@@ -76,6 +76,7 @@ def _pack(items: Sequence[Item]) -> _Batch:
     targets: list[int] = []
     for b, (context, options) in enumerate(items):
         row, at, who = list(context), list(range(len(context))), [0] * len(context)
+        # The context's last position predicts the first token of every option, so it is picked once and shared.
         first = len(flat)
         flat.append(b * width + len(context) - 1)
         for o, option in enumerate(options, start=1):
@@ -84,6 +85,7 @@ def _pack(items: Sequence[Item]) -> _Batch:
             targets += option
             flat += range(b * width + len(row), b * width + len(row) + len(fed))
             row += fed
+            # As if the option stood alone behind the context, whatever stands between them in the row.
             at += range(len(context), len(context) + len(fed))
             who += [o] * len(fed)
         empty = [0] * (width - len(row))
@@ -97,6 +99,7 @@ def _mask(owner: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     context or to the same option; the dtype's least number elsewhere. Padding is context that
     stands after everything, so nothing sees it."""
     width = owner.shape[1]
+    # causal: bool[T, T]; seen: bool[B, T, T], row t sees column s.
     causal = torch.ones(width, width, dtype=torch.bool, device=owner.device).tril()
     column = owner[:, None, :]
     seen = causal & ((column == 0) | (column == owner[:, :, None]))
@@ -118,6 +121,7 @@ def longest_packed_row(model: Any) -> int:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if not kinds <= {"full_attention", "attention", "sliding_attention", "chunked_attention"}:
         return 0
+    # Within a window's length every position sees all before it, so a window changes nothing.
     bounds = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
     return min([2**20, *(int(bound) for bound in bounds if bound)])
 
@@ -128,6 +132,7 @@ def agrees(model: Any, reference: list[list[tuple[float, bool]]], items: Sequenc
     A model that ignores masks or positions differs by far more than the tolerance, which is
     wide enough for 16-bit arithmetic.
     """
+    # In nats, relative to scores above 1.
     tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
     try:
         found = packed_scores(model, items)

@@ -123,6 +123,7 @@ class EngineModel:
         fits = [n for n, (context, option) in enumerate(jobs) if len(context) + len(option) <= self._context]
         scores = [MISSING] * len(jobs)
         for n, found in zip(fits, self._read([[*jobs[n][0], *jobs[n][1]] for n in fits]), strict=True):
+            # found[i] is about token i + 1 of the row, so the option begins at len(context) - 1.
             mine = found[len(jobs[n][0]) - 1 :]
             scores[n] = OptionScore(math.fsum(value for value, _ in mine), len(mine), all(best for _, best in mine))
         taken = iter(scores)
@@ -172,6 +173,7 @@ class EngineModel:
             return []
         from vllm import SamplingParams
 
+        # Of the prompt's own tokens alone; one token must be generated and is thrown away.
         settings = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0)
         prompts = [{"prompt_token_ids": list(row)} for row in rows]
         replies = self.engine.generate(prompts, settings, use_tqdm=False)
