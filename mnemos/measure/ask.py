@@ -50,6 +50,8 @@ def measure(
     """
     suites = linked(suites, strict=True)
     out: dict[str, Measured] = {}
+    # Suites that borrow answers come last, so that what they look at is there; the order given is brought back at
+    # the end.
     for suite in sorted(suites, key=lambda suite: suite.of is not None):
         if progress is not None:
             progress(suite.name)
@@ -123,6 +125,8 @@ def _joined(item: Item, option: str, settings: Any) -> str:
     """The option with the delimiter that a raw prompt needs before it."""
     assert item.prompt is not None
     last = item.prompt.turns[-1]
+    # A chat template brings its own border. Two spaces, or none, would make tokens that hardly any text has, and every
+    # option unlikely.
     if last.role != "prompt" or not last.text or last.text[-1].isspace() or option[:1].isspace():
         return option
     return f"{settings.delimiter}{option}"
@@ -136,6 +140,8 @@ def _chosen(suite: Suite, item: Item, scores: Sequence[Any]) -> Answer:
     }
     if not all(math.isfinite(value) for value in data["log_probs"]):
         return _refused(suite, item.id, "prompt and option longer than the context, or a likelihood not finite")
+    # Shown to people as the answer; the kind scores the log-probabilities themselves, which may be divided by
+    # length.
     best = max(range(len(scores)), key=lambda index: data["log_probs"][index])
     return Answer(suite.name, item.id, item.options[best], None, 0, data)
 
@@ -158,6 +164,7 @@ def _divergence(
         frozen = _generate(model, suite) if borrowed is None else borrowed
         return [_diverged(suite, answer, 0.0, answer.tokens) for answer in frozen]
     frozen = _frozen(suite, kept)
+    # No divergence is there along an empty answer: (0, 0) stays, and the kind reports it as missing.
     usable = [index for index, answer in enumerate(frozen) if MISSING not in answer.data and answer.tokens]
     prompts = [suite.items[index].prompt for index in usable]
     try:
@@ -189,6 +196,8 @@ def _diverged(suite: Suite, answer: Answer, kl: float, tokens: int) -> Answer:
         return _rename(answer, suite.name)
     if not math.isfinite(kl):
         return _refused(suite, answer.item, "prompt and answer longer than the context, or a divergence not finite")
+    # The ids are kept, not only the text: text encoded anew may be other tokens, and KL runs along those that were
+    # written.
     data = {"kl": kl, "tokens": tokens, "ids": answer.data["ids"]}
     return Answer(suite.name, answer.item, answer.text, answer.finished, tokens, data)
 

@@ -43,6 +43,7 @@ def _chosen(suite: Suite, x: list[Score], y: list[Score], seed: int, each: int) 
     order = rng.sample(range(len(x)), len(x))
     sign = 1.0 if suite.better == "higher" else -1.0
     gain = {i: sign * (y[i].value - x[i].value) for i in order}
+    # NaN is less than nothing and more than nothing, and would leave a sort without an order.
     known = [i for i in order if not math.isnan(gain[i])]
     losses = sorted((i for i in known if gain[i] < 0), key=lambda i: gain[i])[:each]
     gains = sorted((i for i in known if gain[i] > 0), key=lambda i: -gain[i])[:each]

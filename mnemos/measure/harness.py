@@ -37,6 +37,7 @@ def run_task(model: Any, suite: Suite) -> list[Answer]:
     from lm_eval import simple_evaluate
     from lm_eval.api.model import LM
 
+    # The harness wants an instance of its own class, which is there only where the extra is installed.
     asked: Any = type("Adapter", (Asked, LM), {})(model, settings.max_new_tokens)
     with _kept_random_state():
         found = simple_evaluate(
@@ -44,6 +45,7 @@ def run_task(model: Any, suite: Suite) -> list[Answer]:
             tasks=[settings.task],
             num_fewshot=settings.num_fewshot,
             limit=settings.limit,
+            # Its standard errors by bootstrap are not used: intervals come from the paired scores.
             bootstrap_iters=0,
             log_samples=True,
             apply_chat_template=settings.chat,
@@ -87,11 +89,15 @@ def _answers(
     suite: Suite, settings: HarnessSettings, samples: Mapping[str, Sequence[Mapping[str, Any]]], missing: set[Any]
 ) -> Iterator[Answer]:
     for task, rows in sorted(samples.items()):
+        # A task may read each answer in several ways ("strict", "flexible"); every document stands once for each,
+        # and one of them counts.
         first_filter = rows[0]["filter"]
         for row in rows:
             if row["filter"] != first_filter:
                 continue
             prefix = "" if task == settings.task else f"{task}/"
+            # A part of the content's hash in the name: a document that changed between the two sides is another
+            # item, and is refused as such.
             item = f"{prefix}{row['doc_id']}-{row['doc_hash'][:8]}"
             if (task, row["doc_id"]) in missing:
                 yield Answer(suite.name, item, data={MISSING: TOO_LONG})
@@ -165,6 +171,8 @@ class Asked:
 
     def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
         """(ln p, greedy) of each continuation; a context's continuations are scored together."""
+        # The harness sends each option of a question as a request of its own; together they share one pass over the
+        # context.
         groups: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
             groups.setdefault(request.args[0], []).append(index)
@@ -193,6 +201,7 @@ class Asked:
         for decoding, indices in groups.items():
             text = self.model.generate([self._prompt(requests[i].args[0]) for i in indices], decoding)
             for index, answer in zip(indices, text, strict=True):
+                # Nothing written and no end: the prompt left no room in the context.
                 if not answer.ids and not answer.finished:
                     self.missing.add((requests[index].task_name, requests[index].doc_id))
                 out[index] = _cut(answer.text, requests[index].args[1].get("until") or [])
@@ -200,6 +209,7 @@ class Asked:
 
 
 def _decoding(wanted: Mapping[str, Any], max_new_tokens: int) -> Decoding:
+    # Tasks may name a temperature beside do_sample: false; it then means nothing, and 0 asks greedily.
     sample = bool(wanted.get("do_sample", False))
     longest = wanted.get("max_gen_toks", wanted.get("max_new_tokens", max_new_tokens))
     return Decoding(

@@ -103,6 +103,8 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 def _yaml(path: Path) -> list[Any]:
     with files.opened(path) as stream:
+        # One byte more than allowed tells that there is more, without reading the rest of a large or compressed
+        # file.
         data = stream.read(MAX_YAML_BYTES + 1)
     if len(data) > MAX_YAML_BYTES:
         raise DataError(f"{path}", f"is longer than {MAX_YAML_BYTES >> 20} MiB", "write items as .jsonl")
@@ -227,6 +229,8 @@ def _true(given: Mapping[str, Any], options: tuple[str, ...], where: str) -> tup
     value = given.get("answers", [given["answer"]] if "answer" in given else [])
     found = []
     for entry in value if isinstance(value, list) else [value]:
+        # An integer is a place, unless it is itself the text of an option: of [3, 5, 7] the answer 5 is the second
+        # one, not a place beyond the end.
         index = isinstance(entry, int) and not isinstance(entry, bool) and str(entry) not in options
         if index and not 0 <= entry < len(options):
             raise DataError(f"{where}: answer {entry}", f"is no index into {len(options)} options", "the first is 0")

@@ -86,6 +86,8 @@ def _generated(settings: s.GeneratedSettings, item: Item, answer: Answer) -> Val
 
 def _lost(schema: Rewarded, compared: Rewarded) -> Rewarded:
     """Where one of the two could not be said: 0 where the other is, else missing."""
+    # The two are joined by "and": one zero decides, whatever the other one would have been. A missing value is NaN,
+    # and equals nothing.
     if 0 in (schema.value, compared.value):
         return Rewarded(0.0)
     return schema if schema.reason is not None else compared
@@ -99,6 +101,7 @@ def _all_generated(settings: s.GeneratedSettings, items: Sequence[Item], answers
     texts, references = [answers[i].text or "" for i, _ in pairs], [ref for _, ref in pairs]
     solutions = [items[i].solution for i, _ in pairs] if settings.match == "code" else None
     found = checks.scores(settings.match, texts, references, settings.database, solutions)
+    # An item may have several references, so it may stand in `pairs` several times: the best of its outcomes counts.
     batches: dict[int, list[Rewarded]] = {}
     for (i, _), one in zip(pairs, found, strict=True):
         batches.setdefault(i, []).append(one)
@@ -161,6 +164,7 @@ def _identifier(among: tuple[str, ...]) -> Any:
 
 def _language(settings: s.LanguageSettings, item: Item, answer: Answer) -> Value:
     text = answer.text or ""
+    # In bytes of UTF-8 four Chinese characters count as much as twelve Latin letters.
     if len("".join(c for c in text if c.isalpha()).encode()) < LETTERS:
         return math.nan, "too short to identify the language"
     found, _ = _identifier(settings.among).classify(text)
@@ -202,6 +206,7 @@ def _choice(settings: s.ChoiceSettings, item: Item, answer: Answer) -> Value:
         lengths = answer.data["tokens"]
     elif settings.normalisation == "bytes":
         lengths = [len(option.encode()) for option in item.options]
+    # mean log-probability per token or byte of each option; the sum where n = 1
     scores = [p / max(n, 1) for p, n in zip(answer.data["log_probs"], lengths, strict=True)]
     return float(scores.index(max(scores)) in item.true), None
 
@@ -209,6 +214,8 @@ def _choice(settings: s.ChoiceSettings, item: Item, answer: Answer) -> Value:
 def _mc2(settings: s.ChoiceSettings, item: Item, answer: Answer) -> Value:
     """Probability of the true options among all: sum_true p / (sum_true p + sum_false p) (TruthfulQA)."""
     scores = answer.data["log_probs"]
+    # Log-probabilities of long options lie far below what exp can hold; dividing all by the largest leaves the ratio
+    # as it is.
     top = max(scores)
     weights = [math.exp(score - top) for score in scores]
     return sum(weights[i] for i in item.true) / sum(weights), None
@@ -221,6 +228,8 @@ def _check_mc(settings: s.ChoiceSettings, item: Item, where: str) -> None:
 
 def _bits_per_byte(settings: Any, item: Item, answer: Answer) -> Value:
     bytes_ = answer.data["bytes"]
+    # Weighted by bytes, the mean over items is sum(nats) / (ln 2 * sum(bytes)): that of all texts as one, whatever
+    # their lengths.
     return answer.data["nats"] / math.log(2) / bytes_, None, float(bytes_)
 
 
@@ -228,6 +237,7 @@ def _kl(settings: Any, item: Item, answer: Answer) -> Value:
     tokens = answer.data["tokens"]
     if not tokens:
         return math.nan, "the model before gave an empty answer"
+    # Weighted by tokens: the mean over items is nats per token over all answers.
     return answer.data["kl"] / tokens, None, float(tokens)
 
 

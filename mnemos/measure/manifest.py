@@ -108,8 +108,10 @@ def source_state() -> dict[str, Any]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
+    # Inside some other repository (a virtual environment within a project) the commit would be that one's.
     if git("ls-files", "--error-unmatch", "__init__.py") is None:
         return {"commit": None, "dirty": None}
+    # Untracked files are left out: caches and results beside the sources change no code.
     changes = git("status", "--porcelain", "--untracked-files=no", ".")
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
 
@@ -157,6 +159,7 @@ def _suite_differences(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, 
     found = [f"suites.{name}: only on one side" for name in sorted(set(first) ^ set(second))]
     for name in sorted(set(first) & set(second)):
         lines = _values(f"suites.{name}", first[name], second[name])
+        # The fingerprint follows from all the rest: it is named only where nothing else that differs can be.
         telling = [line for line in lines if not line.startswith(f"suites.{name}.fingerprint")]
         found += telling or [f"{line} (other items or settings)" for line in lines]
     return found

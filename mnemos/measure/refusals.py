@@ -48,6 +48,7 @@ def readings(settings: RefusalSettings, items: Sequence[Item], texts: Sequence[s
     if settings.judge == "classifier":
         return [_classified(settings, one, text) for one, text in zip(out, texts, strict=True)]
     if settings.judge == "model":
+        # Only what a rule has not settled is asked about, and costs an answer of the judge.
         open_ = [place for place, one in enumerate(out) if isinstance(one, Reading) and one.what != "neither"]
         told = _asked(settings, [asked[place] for place in open_], [texts[place] for place in open_])
         for place, one in zip(open_, told, strict=True):
@@ -65,6 +66,8 @@ def _classified(settings: RefusalSettings, found: Reading | str, text: str) -> R
     from mnemos.rewards.refusal.neither import FOREIGN
 
     assert settings.classifier is not None
+    # Silence, echoes and noise are settled by rule; what is in another language may still be a refusal, which counts
+    # in any.
     if isinstance(found, str) or (found.what == "neither" and FOREIGN not in found.why):
         return found
     p = load_classifier(settings.classifier).probability(text)
@@ -94,9 +97,12 @@ def notices(before: Sequence[Score], after: Sequence[Sequence[Score]]) -> tuple[
 
     before, after: scores of the same items in the same order, of the model before and of each run.
     """
+    # items that were read on every side
     kept = [i for i, score in enumerate(before) if all(row[i].note for row in (before, *after))]
     if not kept or not after:
         return ()
+    # Doubt itself is the score: 1 where the reading is not clear. Right or wrong, so that the usual paired
+    # comparison applies.
     first = [float(not is_clear(before[i].note or "")) for i in kept]
     rows = [[float(not is_clear(row[i].note or "")) for i in kept] for row in after]
     found = paired(first, rows, clusters=[before[i].cluster for i in kept], bounded=True)

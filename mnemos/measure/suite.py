@@ -70,6 +70,8 @@ class Suite:
     def fingerprint(self) -> str:
         """Changes exactly when the scores could: name, kind, items, settings, and the content of a
         classifier or of a harness task's folder; not tolerance."""
+        # What decides on a verdict, or where items were found, changes no score. The items themselves are in the
+        # fingerprint by content.
         left_out = {"tolerance", "better", "data", "items", "columns"}
         settings = self.settings.model_dump(mode="json", exclude=left_out)
         if isinstance(self.settings, ClassifierSettings):
@@ -160,6 +162,8 @@ def _link(suite: Suite, other: Suite) -> Suite:
         )
     settings = suite.settings
     if isinstance(settings, GenerateSettings) and isinstance(other.settings, GenerateSettings):
+        # The answers are the other suite's, so is how they were sampled: it stands in the manifest beside each
+        # suite.
         copied = {key: getattr(other.settings, key) for key in ("max_new_tokens", "temperature", "seed")}
         settings = settings.model_copy(update=copied)
     made = dataclasses.replace(suite, items=other.items, settings=settings, origin=other.fingerprint)
@@ -251,6 +255,7 @@ def _check_database(name: str, where: str) -> None:
         raise UsageError(f"{where}: database {name}", "is not a file", "it is relative to the suite's file")
     with open(name, "rb") as file:
         head = file.read(16)
+    # sqlite takes an empty file for an empty database.
     if head and head != b"SQLite format 3\0":
         raise UsageError(f"{where}: database {name}", "is no sqlite file", "name the database that the queries are for")
 
@@ -300,5 +305,7 @@ def _check(kind: Kind, settings: SuiteSettings, item: Item, where: str) -> None:
 def _limited(items: list[Item], limit: int | None) -> list[Item]:
     if limit is None or limit >= len(items):
         return items
+    # The same items on both sides and in every study, in the file's order: a sample that depended on the arm could
+    # not be paired.
     kept = set(random.Random(0).sample(range(len(items)), limit))
     return [item for index, item in enumerate(items) if index in kept]

@@ -23,6 +23,7 @@ def tried(settings: GeneratedSettings, items: Sequence[Item]) -> list[str]:
     lines: dict[str, dict[str, None]] = {}
     for (item, _), trial in zip(pairs, found, strict=True):
         if trial.fault is not None:
+            # A mapping as an ordered set: an item with two references of one fault is named once.
             lines.setdefault(f"will be missing: {trial.fault}", {})[item.id] = None
         elif trial.empty_passes:
             lines.setdefault("are right whatever the answer is: their tests accept an empty one", {})[item.id] = None

@@ -57,6 +57,7 @@ def scores(
     """
     known = solutions or [None] * len(references)
     # Tests that are at fault by themselves say so beside each answer; what only a trial shows is tried once.
+    # Many answers share one reference, and each pair is tried once.
     tried = dict.fromkeys(zip(references, known, strict=True)) if name == "sql" or solutions else {}
     faults = dict(zip(tried, trials(name, [r for r, _ in tried], database, [s for _, s in tried]), strict=True))
     rows = list(zip(answers, references, known, strict=True))
@@ -85,11 +86,13 @@ def trials(
     known = solutions or [None] * len(references)
     keys = [fingerprint([name, reference, one, file]) for reference, one in zip(references, known, strict=True)]
     todo = {key: i for i, key in enumerate(keys) if key not in _TRIED}
+    # Tests run beside an empty answer, a query as its own answer: what then fails is at fault by itself.
     alone = [_check(name, references[i] if name == "sql" else "", references[i], database) for i in todo.values()]
     shown = [(key, _check(name, one, references[i], database)) for key, i in todo.items() if (one := known[i])]
     outcomes = _box(database).run([*alone, *(check for _, check in shown)]) if todo else []
     solved = dict(zip([key for key, _ in shown], outcomes[len(alone) :], strict=True))
     made = {key: _trial(name, one, solved.get(key)) for key, one in zip(todo, outcomes, strict=False)}
+    # What could not be told is not kept, so that a busy machine is asked again.
     _TRIED.update({key: trial for key, trial in made.items() if trial is not None})
     return [_TRIED.get(key) or made.get(key) or Trial() for key in keys]
 

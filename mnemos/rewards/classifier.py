@@ -27,8 +27,10 @@ def label_scores(path: str, label: str, texts: Sequence[str], score: str) -> lis
     model, tokenizer = _load(path)
     column = _column(model, label, path)
     lengths = [len(text) for text in texts]
+    # By length, so that little of a batch is padding.
     order = sorted(range(len(texts)), key=lambda index: lengths[index])
     out = [0.0] * len(texts)
+    # A tokenizer without a limit says 10^30; the model's own then counts.
     limit = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or 512)
     for start in range(0, len(order), BATCH):
         batch = order[start : start + BATCH]
@@ -44,6 +46,7 @@ def label_scores(path: str, label: str, texts: Sequence[str], score: str) -> lis
 
 
 def _scored(logits: Any, column: int, config: Any, score: str) -> Any:
+    # Labels that do not exclude each other have a sigmoid each; a softmax over one logit would be 1 whatever it is.
     independent = logits.shape[-1] == 1 or config.problem_type == "multi_label_classification"
     if independent:
         probability = logits[:, column].sigmoid()

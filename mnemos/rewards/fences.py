@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 _LINE = re.compile(r"\r\n?|\n")
+# indent, mark, info string
 _OPENS = re.compile(r"([ \t]*)(`{3,}|~{3,})([^\n]*)\Z")
 _NAME = re.compile(r"[\s{.,:=]*([\w+#-]*)")
 
@@ -80,11 +81,13 @@ def _opening(line: str) -> re.Match[str] | None:
 
 def _closes(line: str, mark: str) -> bool:
     bare = line.strip()
+    # At least as many marks close it, so that a fence of four may hold one of three.
     return len(bare) >= len(mark) and not bare.strip(mark[0])
 
 
 def _fence(opened: re.Match[str], content: list[str]) -> Fence:
     width = len(opened[1])
+    # A line that is indented less than its fence keeps its first letters.
     lines = [line[min(width, len(line) - len(line.lstrip(" \t"))) :] for line in content]
     name = _NAME.match(opened[3])
     return Fence(name[1].lower() if name else "", "\n".join(lines))

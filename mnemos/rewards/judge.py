@@ -117,6 +117,7 @@ class Judge:
         duels = [
             (place, first, second)
             for place, batch in enumerate(answers)
+            # k different answers make k (k - 1) / 2 duels of two questions each; equal ones need none.
             for first, second in itertools.combinations(dict.fromkeys(batch), 2)
         ]
         verdicts = self.compare(
@@ -125,9 +126,12 @@ class Judge:
         found: dict[tuple[int, str, str], Verdict] = {}
         for (place, first, second), verdict in zip(duels, verdicts, strict=True):
             found[place, first, second] = verdict
+            # p(second better) = 1 - p(first better), so that the two values of a duel sum to 1.
             found[place, second, first] = replace(verdict, first=1 - verdict.first)
         return [
             [
+                # Beside each other answer of the batch, equal ones included: of k answers, mean_{j != i} p(i better
+                # than j).
                 _mean([found.get((place, one, other), EVEN) for j, other in enumerate(batch) if j != i])
                 for i, one in enumerate(batch)
             ]
@@ -147,6 +151,7 @@ class Judge:
         asked: list[Prompt] = []
         for prompt, first, second in zip(prompts, firsts, seconds, strict=True):
             principle = self._principle(prompt, first, second)
+            # Both orders side by side, so that places 2k and 2k + 1 of what comes back belong to one pair.
             asked += [self._asked(prompt, principle, first, second), self._asked(prompt, principle, second, first)]
         if not asked:
             return []
@@ -157,6 +162,7 @@ class Judge:
 
     def _principle(self, prompt: Prompt, first: str, second: str) -> str:
         """The same one whichever order the two answers come in."""
+        # Drawn by content, not by place in the batch: what else is judged beside a pair must not change its verdict.
         pair = sorted((first, second))
         return random.Random(f"{self.seed} {prompt} {pair}").choice(self.constitution)
 
@@ -167,9 +173,12 @@ class Judge:
 
     def _scored(self, model: LanguageModel, asked: Sequence[Prompt]) -> list[float | str]:
         """p(A), or why there is none, for each question."""
+        # A raw prompt ends in "is:", after which a text goes on with a space.
         options = [f" {option}" for option in OPTIONS] if self.raw else list(OPTIONS)
         out: list[float | str] = []
         for a, b in model.choose(asked, [options] * len(asked)):
+            # p(A) / (p(A) + p(B)) = 1 / (1 + exp(-(ln p(A) - ln p(B)))). exp overflows beyond 709; -inf on both
+            # sides gives NaN, no verdict.
             difference = a.log_prob - b.log_prob
             out.append(UNSCORED if math.isnan(difference) else 1 / (1 + math.exp(min(-difference, 700.0))))
         return out
@@ -178,12 +187,16 @@ class Judge:
         """1 for A, 0 for B, by the only one of both that the judge names."""
         out: list[float | str] = []
         for text in model.generate(asked, WRITTEN):
+            # "(A) is better than (B)" names both and says neither to a parser: only one letter, however often, is a
+            # verdict.
             named = set(_VERDICT.findall(text.text))
             out.append(float(named == {"A"}) if len(named) == 1 else UNPARSED)
         return out
 
     def _refuse_unread(self, found: Sequence[float | str]) -> None:
         reasons = Counter(one for one in found if isinstance(one, str))
+        # Only what cannot be read counts: a pair that is too long is missing, but says nothing about how the judge
+        # writes.
         share = reasons[UNPARSED] / len(found)
         if share > self.max_unparsed:
             raise DataError(
@@ -199,6 +212,7 @@ def _verdict(first: float | str, second: float | str) -> Verdict:
         return Verdict(math.nan, reason=first)
     if isinstance(second, str):
         return Verdict(math.nan, reason=second)
+    # A liking for the place (A) adds as much to `first` as to `second`, and cancels in the difference.
     return Verdict((first + 1 - second) / 2, first, 1 - second)
 
 

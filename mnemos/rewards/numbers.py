@@ -149,6 +149,7 @@ def _value(plain: str, match: re.Match[str], end: int) -> Fraction | Joined | No
 
 
 def _raised(whole: str, tail: re.Match[str] | None) -> Fraction:
+    # Fractions throughout: 0.1 is one tenth, and comparing is exact.
     value = _plain(whole)
     if tail is None:
         return value
@@ -159,6 +160,7 @@ def _raised(whole: str, tail: re.Match[str] | None) -> Fraction:
     if tail.re is _MIXED:
         return value + (_fraction(tail) or 0)
     power = int(next(group for group in tail.groups() if group).translate(_SMALL))
+    # Before computing it: 9^(9^9) would fill the memory, and its digits are about len(whole) * power.
     if abs(power) > LONGEST or len(whole) * abs(power) > 10 * LONGEST:
         raise OverflowError
     return value * Fraction(10) ** power if tail.re is _TEN else value**power
@@ -197,6 +199,7 @@ def _plain(digits: str) -> Fraction:
 
 def _is_negative(plain: str, start: int) -> bool:
     """Whether a minus stands before: "3-4" is a range or a subtraction, "page-7" a hyphen."""
+    # Five characters hold a minus, a backslash, a sign of currency and a space.
     sign = _SIGN.search(plain, max(0, start - 5), start)
     if sign is None:
         return False
@@ -218,11 +221,14 @@ def same(said: Fraction | Joined, meant: Fraction | Joined) -> bool:
         return said == meant
     gap: Fraction = abs(said - meant)
     size: Fraction = max(abs(said), abs(meant))
+    # A millionth of the larger one, and never more than 1e-6: by size alone 12345678.91 would equal 12345678.92.
     if gap <= NOISE * min(size, Fraction(1)):
         return True
     if gap > NOISE * size:
         return False
     places = [_places(said), _places(meant)]
+    # Rounded to n decimals a number lies within half a unit of the n-th, 1 / (2 * 10^n); an integer (n = 0) is no
+    # rounding here.
     coarse = min(places)
     return 0 < coarse < max(places) and gap <= Fraction(1, 2 * 10**coarse)
 

@@ -39,8 +39,11 @@ def parse_json(text: str) -> Any:
     Raises ValueError where it is none, `Unreadable` where it may be one. NaN and Infinity are refused, because
     they are not JSON.
     """
+    # Only where the fence is all: JSON beside prose is not what a program could read.
     inner = fences.alone(text)
     text = text if inner is None else inner
+    # Before json.loads: whether its recursion meets the limit depends on how deep the caller stands, and a score
+    # must not.
     if _depth(text) > DEEPEST:
         raise Unreadable(f"nested more than {DEEPEST} deep")
     try:
@@ -86,12 +89,15 @@ def key(value: Any) -> Any:
         one = waiting.pop()
         if isinstance(one, dict):
             out += ["{", len(one)]
+            # Reversed, because the last one put on the stack is taken first: names come out in the alphabet's order.
             for name, item in sorted(one.items(), reverse=True):
                 waiting += [item, name]
         elif isinstance(one, list):
             out += ["[", len(one)]
             waiting += reversed(one)
         else:
+            # Python calls True and 1 equal, and 1 and 1.0: the type's name parts the first two and leaves the others
+            # together.
             out.append((type(one).__name__ if isinstance(one, bool | str) else "", one))
     return tuple(out)
 
@@ -121,8 +127,10 @@ def json_schema(answer: str, schema: Mapping[str, Any]) -> float:
         raise
     except ValueError:
         return 0.0
+    # Asked of the schema only for long answers, since looking for keywords walks through all of it.
     if len(answer) > LONGEST_UNEVALUATED and _UNEVALUATED & set(_keywords(schema)):
         raise Unreadable(f"more than {LONGEST_UNEVALUATED:,} characters under unevaluatedProperties")
+    # Time of this thread alone: a busy machine must not turn a score into a missing one.
     _clock.end = time.thread_time() + SECONDS
     try:
         return float(_bounded(_dialect(schema))(schema, registry=Registry()).is_valid(value))
@@ -256,6 +264,8 @@ def _pattern_properties(validator: Any, value: Any, instance: Any, schema: Any) 
 def _additional(rule: Rule) -> Rule:
     """The rule with properties that a pattern names taken out beforehand, so that it searches none itself."""
 
+    # The stock rule joins all patterns to one expression and searches each name with it, where nothing bounds the
+    # time.
     def additional(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
         patterns = schema.get("patternProperties") or {}
         if patterns and isinstance(instance, dict):

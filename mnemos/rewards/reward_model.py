@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def conversation(prompt: Prompt, answer: str, name: str = "answer") -> Example:
     """The prompt with an answer behind it, as a row: a chat, or a raw prompt and completion."""
+    # A raw prompt is one text, in however many turns it was given.
     raw = all(turn.role in ("prompt", "completion", "text") for turn in prompt.turns)
     if not raw:
         return Example(name, "messages", (*prompt.turns, Turn("assistant", answer)), variables=prompt.variables)
@@ -56,6 +57,7 @@ class Scorer:
         with torch.inference_mode():
             for batch in batches([len(rows[i]) for i in fit], self.batch_tokens):
                 taken = [rows[fit[k]] for k in batch]
+                # hidden: float[B, T, D]; the head is put to one place a row, not to all T
                 hidden = self.model.base_model(input_ids=right_padded(taken, device), use_cache=False)[0]
                 # The last token by its place: looking for padding instead would take a last token
                 # away wherever the padding token is also the one that ends a turn.
@@ -118,6 +120,7 @@ class ModelReward:
         scorer = _loaded(self.model.path, self.model.fingerprint)
         rows = [rendered(scorer.renderer, conversation(p, a)) for p, a in zip(prompts, answers, strict=True)]
         limit = context_length(scorer.model)
+        # NaN says only that there is no number; the length tells which of the two it was.
         too_long, broken = missing("longer than the reward model reads"), missing("the reward model gave no number")
         return [
             Rewarded(value) if math.isfinite(value) else too_long if len(row) > limit else broken

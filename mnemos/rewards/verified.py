@@ -63,6 +63,7 @@ class Verified:
             found = [self._one(answer, one) for answer, one in zip(answers, references, strict=True)]
         if self.reference is not None:
             return found
+        # Only where the gold answer itself was the reference: another column is not touched by its thumb.
         return [_no_gold(row) or one for one, row in zip(found, examples, strict=True)]
 
     def _one(self, answer: str, reference: str) -> Rewarded:

@@ -50,6 +50,7 @@ def normalise(text: str) -> str:
     # are parted as UAX 15 does it, because sorting them takes time that grows with their square.
     parted = _PILED.sub("\\1\u034f", _SMALL.sub(" ", text))
     folded = unicodedata.normalize("NFKC", parted).lower()
+    # Unicode calls these signs of ASCII symbols, where SQuAD's string.punctuation counts them as punctuation.
     kept = "".join(c for c in folded if not (unicodedata.category(c)[0] == "P" or c in "$+<=>^`|~"))
     return " ".join(_ARTICLES.sub(" ", kept).split())
 
@@ -80,6 +81,7 @@ def f1(answer: str, reference: str) -> float:
     text, meant = Counter(words(normalise(answer))), Counter(words(normalise(reference)))
     if not text or not meant:
         return float(text == meant)
+    # F1 = 2 P R / (P + R) with P = shared / words said and R = shared / words meant.
     shared = sum((text & meant).values())
     return 2 * shared / (sum(text.values()) + sum(meant.values()))
 
@@ -99,10 +101,12 @@ def chrf(answer: str, reference: str) -> float:
         if not a or not b:
             continue
         shared = sum((a & b).values())
+        # Summed over n; the means over the orders that count are taken below.
         precision, recall, orders = precision + shared / a.total(), recall + shared / b.total(), orders + 1
     if not orders or precision + recall == 0:
         return 0.0
     precision, recall = precision / orders, recall / orders
+    # chrF_beta = (1 + beta^2) P R / (beta^2 P + R), beta = 2
     return 5 * precision * recall / (4 * precision + recall)
 
 
@@ -121,6 +125,9 @@ def rouge_l(answer: str, reference: str) -> float:
 def common(said: list[str], meant: list[str]) -> int:
     """Length of the longest common subsequence, a row of the table at a time as bits of one integer (Hyyrö 2004):
     texts of a hundred thousand words take a second."""
+    # Bit i of places[word] is set where meant[i] is the word. In `row` bit i is 0 where the table of the longest
+    # common subsequence steps up at column i, so its length is the number of zeros: what the answer has so far in
+    # common with meant.
     places: dict[str, int] = {}
     for i, word in enumerate(meant):
         places[word] = places.get(word, 0) | 1 << i
@@ -128,6 +135,8 @@ def common(said: list[str], meant: list[str]) -> int:
     row = full
     for word in said:
         met = row & places.get(word, 0)
+        # The carry runs to the end of a block of ones and moves the step there down to the first match in the block,
+        # for all blocks at once.
         row = ((row + met) | (row - met)) & full
     return len(meant) - row.bit_count()
 
@@ -231,6 +240,7 @@ def best(found: list[Rewarded]) -> Rewarded:
     unless another is met."""
     top = max((one for one in found if one.reason is None), key=lambda one: one.value, default=None)
     lost = next((one for one in found if one.reason is not None), None)
+    # What is missing might have been met: a score below 1 is then not known to be the best.
     if lost is None or (top is not None and top.value == 1):
         assert top is not None
         return top
