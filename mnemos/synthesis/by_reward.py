@@ -35,12 +35,15 @@ class Rated(SelfGenerated):
         asked = [i for i, fault in enumerate(faults) if fault is None]
         reward = self.reward.asking(context.model) if isinstance(self.reward, Asking) else self.reward
         found = self.values(reward, rows, asked, [answers[i].text.strip() for i in asked])
+        # Samples with a fault are never shown to the reward: they keep their place, so that sample i is of question
+        # i // num_generations.
         rewards: list[Rewarded] = [missing(fault or "no answer") for fault in faults]
         for i, one in zip(asked, found, strict=True):
             rewards[i] = one
             if one.reason is not None:
                 context.count(f"reward missing: {one.reason}")
         if asked:
+            # Before a row is made of them: a reward that is missing too often, or the same for all, chooses nothing.
             refuse_useless(facts(found, 1), self.reward, max_missing=self.max_missing)
         text = facts(rewards, self.num_generations)
         context.note("reward of samples", text.mean)
@@ -77,6 +80,7 @@ class BestSamples(Rated):
         out: list[Replacement] = []
         values = []
         for place, batch in enumerate(self.groups(rewards)):
+            # -i: of equals the first
             best = max(batch, key=lambda i: (rewards[i].value, -i), default=None)
             if best is None:
                 out.append((None, f"no sample with a reward, mostly {_fault(rewards, place, self.num_generations)}"))
@@ -127,6 +131,7 @@ class JudgedPairs(Rated):
                 )
                 continue
             best = max(batch, key=lambda i: (rewards[i].value, -i))
+            # Also by -i: of equals the last, so that the two differ wherever there are two.
             worst = min(batch, key=lambda i: (rewards[i].value, -i))
             gap = rewards[best].value - rewards[worst].value
             if gap <= EQUAL:
@@ -148,6 +153,8 @@ class JudgedPairs(Rated):
             return super().values(reward, rows, asked, texts)
         batches: list[list[str]] = [[] for _ in rows]
         for i, text in zip(asked, texts, strict=True):
+            # `asked` grows, so the samples of each question stand together and in order: joining the batches gives
+            # the order of `texts` back.
             batches[i // self.num_generations].append(text)
         return [one for batch in reward.among([row.prompt for row in rows], batches) for one in batch]
 

@@ -21,6 +21,8 @@ AS_TEXT = ", as text"
 
 _ANSWERS: dict[str, Kind] = {"ans": "messages", "completion": "completion", "text": "text"}
 _ANSWER = re.compile(r"__(ans|completion|text)__")
+# At the beginning of a line only, where `text_of` puts it; _MARKER finds one anywhere, because a row that spells it
+# would be read back as another row.
 _ROLE = re.compile(r"(?:\A|\n)__(system|user|assistant|tool)__\n")
 _MARKER = re.compile(r"__(?:ans|completion|text|system|user|assistant|tool)__")
 
@@ -70,6 +72,7 @@ def row_of(text: str, id: str) -> Example:
     """The row that a text says, with origin "replay". Raises MalformedError unless it has exactly one
     answer marker, with a question before it and an answer behind it."""
     found = _ANSWER.findall(text)
+    # Two markers make two possible borders between question and answer: none is guessed.
     if len(found) != 1:
         raise MalformedError("no answer marker" if not found else "several answer markers")
     kind = _ANSWERS[found[0]]
@@ -93,6 +96,7 @@ def _turns(question: str) -> tuple[Turn, ...]:
     if not rest:
         return (Turn("user", question),)
     turns = tuple(Turn(role, content) for role, content in zip(rest[::2], rest[1::2], strict=True))
+    # Text before the first marker has no role; a question that ends with the assistant asks nothing.
     if first or not all(turn.text.strip() for turn in turns) or turns[-1].role == "assistant":
         raise MalformedError("broken turns")
     return turns

@@ -55,6 +55,7 @@ class PseudoSamples(NotGenerated):
         prompt = Prompt((Turn("prompt", self.generator),))
         given = self.sampling
         decoding = Decoding(given.max_new_tokens, given.temperature, top_k=given.top_k, seed=given.seed)
+        # The same prompt each time, the generator token: all that varies is the sampling.
         text = context.model(self.sampler).generate([prompt] * math.ceil(given.oversample * wanted), decoding)
         parsed: list[Example] = []
         for number, generation in enumerate(text):
@@ -68,6 +69,7 @@ class PseudoSamples(NotGenerated):
         return tally.keep(rows, wanted, given.min_usable, what=f"samples of {self.name}", cure=cure)
 
     def _wanted(self, new: int) -> int:
+        # The paper's gamma |D_t|, divided evenly among the earlier tasks.
         budget = math.ceil(self.sampling.per_new * new)
         if budget < self.parts:
             raise DataError(
@@ -80,6 +82,7 @@ class PseudoSamples(NotGenerated):
     def _improved(self, tally: Tally, rows: list[Example]) -> list[Example]:
         if self.answers is not None:
             rows = answered(tally, self.answers, rows, self.sampling.max_new_tokens)
+        # After answering anew: the model was also taught to write whole rows, and may spell a marker in an answer.
         whole = [row for row in rows if marker_in(row) is None]
         tally.drop("a marker inside a turn", len(rows) - len(whole))
         rows = whole

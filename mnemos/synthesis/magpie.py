@@ -75,6 +75,7 @@ class MagpieRows(NotGenerated):
         questions = filtered(tally, [asked(renderer, one, template.after) for one in text], given)
         context.note("usable share of questions", len(questions) / len(text))
         chosen = set(representative(questions, wanted, given.clusters, given.seed))
+        # Chosen questions first; the others stand behind as substitutes for those whose answer has a fault.
         order = [*sorted(chosen), *(i for i in range(len(questions)) if i not in chosen)]
         rows = [
             Example(f"{i}", "messages", (Turn("user", questions[i]), Turn("assistant", "")), origin="replay")
@@ -89,6 +90,7 @@ class MagpieRows(NotGenerated):
         return tally.keep(done, wanted, given.min_usable, what="made-up chats", cure=cure)
 
     def _wanted(self, new: int) -> int:
+        # made / (made + new) = share, solved for made.
         wanted = round(self.share_of_final / (1 - self.share_of_final) * new)
         if wanted < 1:
             raise DataError(
@@ -130,6 +132,7 @@ def asked(renderer: Renderer, generation: Generation, after: str) -> str | None:
     own text behind a user turn where that is plain ("ASSISTANT:").
     """
     special = _special(renderer.tokenizer)
+    # By ids, because decoding leaves special tokens out of the text, and with them the end.
     end = next((i for i, token in enumerate(generation.ids) if token in special), None)
     text = generation.text if end is None else renderer.decode(generation.ids[:end])
     border = after.strip()

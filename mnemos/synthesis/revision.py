@@ -64,6 +64,7 @@ class Revised(SelfGenerated):
                 if fault is not None:
                     faults[i].append(fault)
                 else:
+                    # Only a revision that stands is what the next round criticises.
                     drafts[i] = revisions[i].text.strip()
                     revised[i] += 1
         context.note("revisions that stand, of all rounds", sum(revised) / (self.rounds * len(rows)) if rows else 0.0)

@@ -113,6 +113,7 @@ class Check:
         asked = [instructed(rows[i], JUDGE, gold=self.of(rows[i]), draft=answers[i].text.strip()) for i in good]
         text = context.model(self.judge).generate(asked, JUDGEMENT) if asked else []
         for i, verdict in zip(good, text, strict=True):
+            # The first word alone: "No, it does not say yes" is a no.
             word = normalise(verdict.text).split()[:1]
             found[i] = None if word == ["yes"] else "wrong" if word == ["no"] else "the judge said neither yes nor no"
         return found
@@ -188,6 +189,7 @@ class SelfGenerated(NotGenerated):
         """Which rows are asked about; the others are counted and stay as they are."""
         out = []
         for i, row in enumerate(rows):
+            # By the row's own id: which rows are asked about does not change when rows are added or taken away.
             drawn = self.share == 1 or random.Random(f"own words {self.decoding.seed} {row.id}").random() < self.share
             if row.origin != "new":
                 context.count("as it was: not a new row")
@@ -209,9 +211,13 @@ class SelfGenerated(NotGenerated):
         options = [[one.turns[-1].text for one in (gold, new) if one is not None] for gold, new in scored]
         contexts = [gold.prompt for gold, _ in scored]
         for (_, new), scores in zip(scored, context.model(self.before).choose(contexts, options), strict=True):
+            # Both sides or neither, so that the two perplexities are of the same rows.
             if any(math.isnan(one.log_prob) for one in scores):
                 continue
+            # Without a replacement options[i] holds the gold answer alone; it counts as learned where the row is
+            # kept.
             after = scores[-1] if new is not None or self.unsolved == "keep" else None
+            # Weighted by tokens, as a loss over all of them would be: exp(sum nats / sum tokens).
             for total, one in zip(totals, (scores[0], after), strict=True):
                 if one is not None:
                     total[0] -= one.log_prob
@@ -297,13 +303,16 @@ class SelfSamples(SelfGenerated):
             batch = list(
                 zip(answers[at : at + self.num_generations], faults[at : at + self.num_generations], strict=True)
             )
+            # Equal texts once: a likelihood is asked of each text, not of each sample.
             right.append(list(dict.fromkeys(answer.text.strip() for answer, fault in batch if fault is None)))
             out.append((None, f"no right sample, mostly {most(fault for _, fault in batch if fault)}"))
         context.note("right samples", sum(fault is None for fault in faults) / len(faults) if faults else math.nan)
         solved = [i for i, texts in enumerate(right) if texts]
         scores = model.choose([rows[i].prompt for i in solved], [right[i] for i in solved])
         for i, row in zip(solved, scores, strict=True):
+            # Nats per token: a sum would prefer the shortest answer.
             nats = [-one.log_prob / one.tokens if one.tokens else math.inf for one in row]
+            # NaN last: compared with anything it is False, and min could stop at it.
             best = min(range(len(nats)), key=lambda k: (math.isnan(nats[k]), nats[k]))
             out[i] = (answered(rows[i], right[i][best]), "own sample")
         return out
@@ -346,6 +355,7 @@ def answerable(row: Example) -> bool:
 def instructed(row: Example, template: str, **parts: str) -> Prompt:
     """The row's context with its last question put into a template."""
     context = list(row.turns[:-1])
+    # The last turn of the asker; turns of tools may stand behind it.
     place = max(i for i, turn in enumerate(context) if turn.role in ASKERS)
     told = template.format(question=context[place].text, **parts)
     context[place] = dataclasses.replace(context[place], content=told)

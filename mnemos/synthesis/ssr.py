@@ -64,6 +64,7 @@ class SyntheticRows(NotGenerated):
         decoding = Decoding(given.max_new_tokens, given.temperature, given.top_p, seed=given.seed)
         text = context.model(self.author).generate(prompts, decoding)
         rows = self._parsed(tally, text, shown[0])
+        # Chosen rows first, the others behind as substitutes for those whose answer is left out.
         chosen = set(representative([question(row) for row in rows], wanted, given.clusters, given.seed))
         ordered = [rows[i] for i in sorted(chosen)] + [row for i, row in enumerate(rows) if i not in chosen]
         done = fill(ordered, wanted, lambda batch: self._answered(tally, batch))
@@ -72,6 +73,8 @@ class SyntheticRows(NotGenerated):
 
     def _demonstrations(self, stored: Sequence[Example]) -> list[Example]:
         """Rows to show: one question and one answer, all under the same system turn."""
+        # One definition stands above all demonstrations of a prompt, so they must share it: the largest group is
+        # taken.
         groups: dict[tuple[str, str], list[Example]] = defaultdict(list)
         for row in stored:
             if _is_pair(row):
@@ -128,6 +131,7 @@ def _prompts(shown: Sequence[Example], shots: int, count: int, seed: int) -> lis
     """`count` prompts: every ordered choice of demonstrations in a random order, round and round.
     Where there are too many choices to list, each prompt draws its own."""
     rng = random.Random(f"ssr prompts {seed}")
+    # Two of twenty rows make 380 ordered pairs; five of twenty would make 1.9 million.
     if math.perm(len(shown), shots) <= 100_000:
         orders = list(itertools.permutations(range(len(shown)), shots))
         rng.shuffle(orders)
@@ -150,6 +154,7 @@ def parse(
     """Input and output that a model wrote behind "Input:", or the reason why there are none. What it
     wrote behind a further "Input:" is not read. Lengths in characters. answered: the input will be
     answered anew, so one that ends without an output is taken with an empty one."""
+    # The model goes on behind "Input:", writes an output, and often a further example behind it.
     asked, marker, rest = generation.text.partition("\nOutput:")
     if _FIELD.search(asked.lstrip()):
         return "no output"
@@ -161,6 +166,7 @@ def parse(
         return "empty input" if not asked else "empty output"
     if len(asked) > longest_input:
         return "input too long"
+    # A further "Input:" shows that the output had ended, even where the length limit then cut the text off.
     if not more and not generation.finished:
         return "no end"
     return (asked, output) if len(output) <= longest_output else "output too long"
@@ -177,4 +183,5 @@ def _row(shown: Example, id: str, asked: str, output: str) -> Example:
 
 def _edged(text: str, like: str) -> str:
     start, end = len(like) - len(like.lstrip()), len(like.rstrip())
+    # The white space around a raw prompt is part of what the model learned to answer behind.
     return like[:start] + text + like[end:]

@@ -55,6 +55,7 @@ def fill(
     done: list[Example] = []
     at = 0
     while at < len(candidates) and len(done) < wanted:
+        # As many as are missing, but at least a lot: the last few would otherwise be answered one at a time.
         batch = list(candidates[at : at + max(wanted - len(done), SMALLEST_LOT if at else 0)])
         at += len(batch)
         done += improve(batch)
@@ -99,6 +100,7 @@ def sure(tally: Tally, handle: ModelHandle, rows: Sequence[Example], confidence:
     if asked:
         options = model.choose([row.prompt for row in asked], [[row.turns[-1].text] for row in asked])
         for row, (score,) in zip(asked, options, strict=True):
+            # (prod p_t)^(1 / T) = exp(ln p / T)
             found[row.id] = math.exp(score.log_prob / score.tokens) if score.tokens else 0.0
     if texts:
         for row, (nats, tokens) in zip(texts, model.nats([row.turns[0].text for row in texts]), strict=True):
