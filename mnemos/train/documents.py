@@ -68,8 +68,12 @@ def micro_batch(batch: dict[str, Any], way: Way) -> MicroBatch:
             "position_ids": batch["position_ids"],
             "document_lengths": batch["lengths"],
         }
+        # int64[N]: what stands at t - 1 predicts the token at t. `schedule.join` gives an example's first token no
+        # weight, so t - 1 never lies in the example before.
         return MicroBatch((Pass(inputs, taught - 1),), ids[0, taught], batch["weight"][0, taught], taught)
     ids, weight = (torch.split(batch[name][0], list(batch["lengths"])) for name in ("input_ids", "weight"))
+    # Where each token would stand in the joined batch: groups by length bring the targets into another order, and
+    # references that are run joined must be put into the same.
     places = torch.split(torch.arange(batch["input_ids"].shape[1], device=ids[0].device), list(batch["lengths"]))
     groups = list(_groups(batch["lengths"], way))
     parts = [_padded([ids[i] for i in group], [weight[i] for i in group]) for group in groups]
@@ -86,6 +90,7 @@ def _groups(lengths: Sequence[int], way: Way) -> Iterator[list[int]]:
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     group: list[int] = []
     for index in order:
+        # Against the longest of the group: at most half of what is computed is then padding.
         if group and way.split and lengths[index] * 2 < lengths[group[0]]:
             yield group
             group = []
@@ -94,10 +99,13 @@ def _groups(lengths: Sequence[int], way: Way) -> Iterator[list[int]]:
 
 
 def _padded(ids: list[torch.Tensor], weight: list[torch.Tensor]) -> tuple[Pass, torch.Tensor, torch.Tensor]:
+    # [B, T], padded on the right: under causal attention no token sees what comes behind it.
     rows = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
     weights = torch.nn.utils.rnn.pad_sequence(weight, batch_first=True)
     mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(one) for one in ids], batch_first=True)
     taught = weights != 0
+    # What is taught at t is predicted at t - 1. Rolling brings each row's first place to its end, and that never has
+    # weight.
     return Pass({"input_ids": rows, "attention_mask": mask}, taught.roll(-1, 1)), rows[taught], weights[taught]
 
 
@@ -143,6 +151,8 @@ def reordered(values: torch.Tensor, of: MicroBatch, to: MicroBatch) -> torch.Ten
     """Logits that were computed for one arrangement of a batch, in the order of another."""
     if of.place is to.place:
         return values
+    # Both hold the same targets in the order of their places or in another: the k-th by place in one is the k-th by
+    # place in the other, also where prompts before it differ.
     rank = torch.empty_like(to.place)
     rank[to.place.argsort()] = of.place.argsort()
     return values[rank]
@@ -181,6 +191,7 @@ def _one_by_one(
     dropout: float = 0.0,
     scaling: float | None = None,
 ) -> torch.Tensor:
+    # Grouped queries: each head of keys serves as many neighbouring heads of queries.
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
@@ -208,8 +219,10 @@ def _refuse(module: Any, mask: Any, crossed: bool, lengths: tuple[int, ...], kwa
 
 def _flash_fits(query: torch.Tensor, key: torch.Tensor, dropout: float) -> bool:
     """Whether torch's variable-length kernel can be used: 16 bits on CUDA, and it agrees."""
+    # Widths that flash kernels have; the variable-length one knows no dropout.
     if not query.is_cuda or dropout or query.shape[-1] % 8 or query.shape[-1] > 256:
         return False
+    # Under autocast queries may come in float32 and be computed in 16 bits.
     dtype = _compute_dtype(query)
     if dtype not in (torch.bfloat16, torch.float16):
         return False
@@ -227,6 +240,7 @@ def _flash(
     from torch.nn.attention.varlen import varlen_attn
 
     dtype, longest = _compute_dtype(query), max(lengths)
+    # [T, H, D], and int32[E + 1] where each of the E examples ends; a window of (-1, 0) is causal.
     q, k, v = (one[0].transpose(0, 1).to(dtype) for one in (query, key, value))
     ends = _ends(lengths, query.device)
     grouped = query.shape[1] != key.shape[1]
@@ -248,6 +262,7 @@ def _flash_agrees(heads: int, kv_heads: int, width: int, dtype: torch.dtype, dev
     shapes = (heads, kv_heads, kv_heads)
     q, k, v = (torch.randn(1, h, sum(lengths), width, generator=made).to(device, dtype) for h in shapes)
     try:
+        # Any failure of a kernel that this GPU or this torch does not have only means the slower way.
         got = _flash(q, k, v, lengths, None)
     except (ImportError, TypeError, RuntimeError, NotImplementedError, ValueError):
         return False
@@ -266,6 +281,7 @@ def find_way(model: Any, longest: int, *, split: bool = True) -> Way:
     `plain_attention` for switching back.
     """
     with _quiet_forward(model):
+        # Two lengths, so that an attention that mixes the examples up cannot be right by symmetry.
         first, second = _tokens(model, 9), _tokens(model, 5)
         alone = [_plain(model, ids) for ids in (first, second)]
         joined = longest <= local_span(base(model).config) and _can_join(model, first, second, alone)
@@ -314,6 +330,7 @@ def _quiet_forward(model: Any) -> Iterator[None]:
 
 def _tokens(model: Any, count: int) -> torch.Tensor:
     device, size = next(model.parameters()).device, base(model).get_input_embeddings().weight.shape[0]
+    # Steps of a prime spread the ids over the vocabulary; `count` makes the two examples differ.
     return (torch.arange(count, device=device) * 7919 + count).remainder(size)[None]
 
 
@@ -327,6 +344,7 @@ FAILURES = (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeE
 
 
 def _can_pick(model: Any, ids: torch.Tensor, every: torch.Tensor, joined: bool) -> bool:
+    # Not all and not only the last: models that know only a number of last logits must fail here.
     keep = torch.arange(1, ids.shape[1], 3, device=ids.device)
     wanted = every[:, keep]
     if not joined:
@@ -342,6 +360,8 @@ def _can_pick(model: Any, ids: torch.Tensor, every: torch.Tensor, joined: bool) 
 def _can_join(model: Any, first: torch.Tensor, second: torch.Tensor, alone: list[torch.Tensor]) -> bool:
     inner, ids, lengths = base(model), torch.cat([first, second], 1), (first.shape[1], second.shape[1])
     wanted = torch.cat(alone, 1)
+    # How much the logits of this very model change when examples see each other. A fixed bound would call a model safe
+    # whose attention hardly moves its logits yet.
     leak = float((_plain(model, ids) - wanted).abs().max())
     positions = torch.cat([torch.arange(length, device=ids.device) for length in lengths])[None]
     original = inner.config._attn_implementation
@@ -352,6 +372,7 @@ def _can_join(model: Any, first: torch.Tensor, second: torch.Tensor, alone: list
         fits = got.shape == wanted.shape and float((got - wanted).abs().max()) <= LEAK * leak
     except FAILURES:
         fits = False
+    # A model that cannot be run like that must come out as it came in.
     if not fits and inner.config._attn_implementation != original:
         inner.set_attn_implementation(original)
     return fits

@@ -91,6 +91,7 @@ def _rows(plan: Plan, renderer: Any, example: Example, counts: Counter[str]) -> 
     if asked is None:
         return [], "no prompt with an answer at its end"
     row = silent(renderer.prompt_ids(asked), example)
+    # With the longest answer: how long one will be is not known when rows are chosen.
     fits = len(row) + plan.draw.max_new_tokens <= limit
     return ([row], "") if fits else ([], f"longer than {limit} tokens with the answer")
 
@@ -104,6 +105,8 @@ class Batches(batches.Batches):
         self.draw: Rollouts = plan.draw
         self.sample = RolloutSampler(trainer)
         seed = plan.seed if plan.train.data_seed is None else plan.train.data_seed
+        # Prompts of all processes together; `RolloutOrder` deals them and fills the micro-batches between with
+        # nothing.
         inner = Schedule([len(row[0]) for row in trainer.rows], prompts_a_batch(self.draw, args), seed)
         repeats = args.gradient_accumulation_steps * self.draw.num_iterations
         self.order = RolloutOrder(inner, repeats, args.process_index, args.world_size)
@@ -142,6 +145,7 @@ class Batches(batches.Batches):
         """The step's micro-batches, with answers of this batch of rollouts."""
         if self.trainer.state.global_step % self.draw.num_iterations == 0:
             self.kept = self._draw([place for places in taken for place in places])
+        # The head is no part of the model, whose gradients are all that the trainer clears.
         if self.head is not None:
             self.head.zero_grad()
         return self.kept
@@ -151,10 +155,13 @@ class Batches(batches.Batches):
         taught = [rows[place][0] for place in places if not is_new(examples[place].origin)]
         # A group of answers stands side by side, so that its advantages can be taken together.
         asked = [place for place in places if is_new(examples[place].origin) for _ in range(self.draw.num_generations)]
+        # Prompts as the model is now, groups whole. float64 columns of each answer's own tokens, its stop token
+        # included.
         written = self.sample([rows[place][0].ids.tolist() for place in asked])
         answers = [[*ids, *([] if end is None else [end])] for ids, end in written]
         rewards = self._rewards(asked, [ids for ids, _ in written])
         filled = [answered(rows[place][0], ids) for place, ids in zip(asked, answers, strict=True)]
+        # Before any update: `now` is what ratios of all further steps of this drawing are taken against.
         known = self._known(filled)
         own = [
             {
@@ -173,11 +180,14 @@ class Batches(batches.Batches):
         scored = []
         for i, (row, one) in enumerate(zip(filled, own, strict=True)):
             length = one["length"]
+            # Weights of one answer add up to the mean length, whatever its own: answers count alike, and together as
+            # much beside rehearsed rows as they would by tokens.
             each = mean_length / length if self.draw.per == "answer" and length else 1.0
             found = {"advantage": credited.advantages[first + i]} | {name: known[name][i] for name in known}
             if credited.returns:
                 found["returns"] = credited.returns[first + i]
             scored.append((scaled(row, each), {name: found[name] for name in self.columns}))
+        # A drawing is read once in each of its steps.
         self.sample.tokens += self.draw.num_iterations * sum(map(len, [*filled, *taught]))
         self.sample.generated += self.draw.num_iterations * sum(len(ids) for ids in answers)
         return cut(scored, taught, self.trainer.args.gradient_accumulation_steps, self.columns)
@@ -207,6 +217,7 @@ class Batches(batches.Batches):
         def run(model_logits: Any) -> list[Floats]:
             return token_logs(rows, size, self.trainer.way, device, model_logits, self.draw.temperature)
 
+        # Without dropout, as answers are written: the probabilities are those that the tokens were drawn with.
         training = self.trainer.model.training
         self.trainer.model.eval()
         try:
@@ -249,6 +260,7 @@ class Batches(batches.Batches):
             past=self.ledger.past,
         )
         out = Advantages([np.zeros(length) for length in drawing.lengths])
+        # Before the ledger counts this drawing: a baseline that holds an answer's own reward would be biased.
         if self.draw.credit is not None:
             out = self.draw.credit(drawing)
         # Each process has counted everyone's rewards; their mean must enter the log once.
@@ -302,6 +314,7 @@ class Batches(batches.Batches):
             for value in self.head.parameters():
                 # A process whose share of the step held no answer has no gradient, and must join all the same.
                 found = torch.zeros_like(value) if value.grad is None else value.grad
+                # The mean, as processes share the model's gradients.
                 value.grad = trainer.accelerator.reduce(found, "mean")
         if trainer.args.max_grad_norm:
             torch.nn.utils.clip_grad_norm_(self.head.parameters(), trainer.args.max_grad_norm)
@@ -329,6 +342,7 @@ class Batches(batches.Batches):
 
     def save(self, checkpoint: Path) -> None:
         """Each process writes its own answers, if the next step learns from them again."""
+        # Counted after the step that the checkpoint is of.
         again = self.trainer.state.global_step % self.draw.num_iterations != 0
         kept = {
             "batches": self.kept if again else [],

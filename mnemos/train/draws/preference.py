@@ -102,6 +102,7 @@ def _pair(example: Example, plan: Plan, renderer: Any, counts: Counter[str]) -> 
     if len(fitted) < len(sides):
         return []
     starts = [_start(one) for one in fitted]
+    # An answer at the very beginning has a first token that nothing predicts.
     if any(start is None or start == 0 for start in starts):
         counts["left out: no token of an answer is left"] += 1
         return []
@@ -110,6 +111,8 @@ def _pair(example: Example, plan: Plan, renderer: Any, counts: Counter[str]) -> 
         if np.array_equal(first.ids, second.ids):
             counts["left out: chosen and rejected are the same tokens"] += 1
             return []
+        # A template may write what stands before differently for another answer; the difference of both probabilities
+        # would then be one of prompts too.
         if not np.array_equal(first.ids[: starts[0]], second.ids[: starts[1]]):
             counts["left out: prompts differ within the pair"] += 1
             return []
@@ -197,6 +200,7 @@ def joined(rows: Sequence[Row]) -> dict[str, Any]:
     batch = join([(one,) for one in shown])
     lengths = batch["lengths"]
     batch["answer"] = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths))[None]
+    # Without a row `join` gives one token of weight 0, which needs a part and a label, but is not counted.
     batch["parts"] = tuple(one.part for one in shown) or (ORDINARY,)
     batch["weights"] = tuple(float(np.abs(one.weight[1:]).sum()) for one in shown) or (0.0,)
     batch["soft_labels"] = torch.tensor([one.soft_label for one in shown] or [1.0])
@@ -230,6 +234,7 @@ class Batches(batches.Batches):
     def _totals(self, taken: Sequence[dict[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
         """Answers and summed weights by part over the step, divided by processes."""
         parts = (CHOSEN, REJECTED, DESIRABLE, UNDESIRABLE, ORDINARY)
+        # float32[2, parts]: answers, and their summed weights.
         sums = torch.zeros(2, len(parts), dtype=torch.float32)
         for batch in taken:
             for part, weight in zip(batch["parts"][: batch["counted"]], batch["weights"], strict=False):
@@ -243,6 +248,7 @@ class Batches(batches.Batches):
     def _drift(self, taken: Sequence[dict[str, Any]]) -> torch.Tensor:
         """Mean of ln p(model) - ln p(reference) over the step's mismatched pairs, at least 0."""
         trainer = self.trainer
+        # Sum and number over the whole step and all processes, so that z does not hang on how the step was cut.
         sums = torch.zeros(2, device=trainer.args.device)
         training = trainer.model.training
         trainer.model.eval()
@@ -254,6 +260,7 @@ class Batches(batches.Batches):
             trainer.model.train(training)
         if trainer.args.world_size > 1:
             sums = trainer.sum(sums)
+        # A mean of few log-ratios may fall below 0, which no divergence does.
         return (sums[0] / sums[1].clamp(min=1)).clamp(min=0)
 
     def _mismatched_ratio(self, inputs: dict[str, Any]) -> torch.Tensor:
@@ -265,6 +272,7 @@ class Batches(batches.Batches):
         nll = [
             torch.nn.functional.cross_entropy(one.float(), batch.targets, reduction="none") for one in (theirs, ours)
         ]
+        # ln p(model) - ln p(reference), summed over all mismatched answers.
         return (nll[0] - nll[1]).sum()
 
     def _reference(self, inputs: dict[str, Any], batch: MicroBatch) -> torch.Tensor:

@@ -56,6 +56,7 @@ class RolloutOrder(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         for chunk in self.inner:
+            # Every process goes through the same chunks: no prompt is answered twice and none is left out.
             yield chunk[self.process :: self.processes]
             for _ in range(self.repeats - 1):
                 yield []
@@ -70,6 +71,7 @@ def prompts_a_batch(draw: Rollouts, args: Any) -> int:
     if answers % draw.num_generations == 0:
         return answers // draw.num_generations  # type: ignore[no-any-return]
     others = args.gradient_accumulation_steps * args.world_size
+    # batch * others is a multiple of the group exactly where batch is one of group / gcd(group, others).
     unit = draw.num_generations // math.gcd(draw.num_generations, others)
     nearest = max(1, round(args.per_device_train_batch_size / unit)) * unit
     raise UsageError(

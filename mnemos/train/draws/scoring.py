@@ -33,6 +33,7 @@ def token_logs(
         moved = {name: one.to(device) if torch.is_tensor(one) else one for name, one in given.items()}
         batch = micro_batch(moved, way)
         found, more = run(batch)
+        # float32[N], of the distribution that was drawn from.
         logs = -F.cross_entropy(found.float() / temperature, batch.targets, reduction="none")
         out += _by_row(logs, batch, part)
         if more is not None:
@@ -42,6 +43,7 @@ def token_logs(
 
 def _by_row(values: torch.Tensor, batch: MicroBatch, rows: Sequence[Tokens]) -> list[Floats]:
     """Numbers of targets, in the order of the rows' tokens."""
+    # By place in the joined batch, which is row after row, whatever order the passes were in.
     ordered = values[batch.place.argsort()].double().cpu().numpy()
     ends = np.cumsum([np.count_nonzero(row.weight[1:]) for row in rows])
     return np.split(ordered, ends[:-1])
@@ -61,6 +63,7 @@ def cut(
     from the columns of the scored rows, 0 on all other tokens.
     """
     every: list[tuple[Tokens, dict[str, Floats] | None]] = [*scored, *((row, None) for row in taught)]
+    # Fewer rows than parts leave some parts empty; `join` gives these one token of weight 0.
     borders = np.linspace(0, len(every), parts + 1).round().astype(int)
     return [_joined(every[start:end], names) for start, end in pairwise(borders)]
 
@@ -72,6 +75,7 @@ def _joined(part: Sequence[tuple[Tokens, dict[str, Floats] | None]], names: Sequ
     drawn, start = np.zeros(sum(lengths), bool), 0
     for row, columns in part:
         if columns is not None:
+            # Columns are as long as the answer, which stands at the end of its row.
             place = slice(start + len(row) - len(columns["advantage"]), start + len(row))
             drawn[place] = True
             for name in names:
@@ -121,6 +125,7 @@ class Ledger:
         self.signal |= flat < groups
         self.counts.update({"groups": groups, "groups without a difference in reward": flat})
         self.counts.update(f"no reward: {one['reason']}" for one in answers if one["reason"] is not None)
+        # mean_{n + m} = (n mean_n + sum of m) / (n + m).
         mean, before = self.past
         total = before + len(there)
         self.past = ((mean * before + float(there.sum())) / max(1, total), total)
@@ -139,6 +144,7 @@ class Ledger:
         """Raise DataError where too many rewards are missing, or none ever differed."""
         if self.draw.reward is None or not self.counts["answers drawn"]:
             return
+        # Not at once: a few bad answers at the start of a training say little.
         late = end or self.drawings >= self.draw.patience
         reasons = {name: number for name, number in self.counts.items() if name.startswith("no reward")}
         text = ", ".join(f"{name.removeprefix('no reward: ')}: {number:,}" for name, number in sorted(reasons.items()))

@@ -123,6 +123,7 @@ class Batches(batches.Batches):
     def _follow(self) -> None:
         """Move the teacher after the update of the step before; at the first step it is the start."""
         model, step = self.trainer.model, self.trainer.state.global_step
+        # Only what moves: frozen parameters are the same in both models and stand once in memory.
         moving = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
         if not self.teacher:
             self.teacher = {name: value.clone() for name, value in moving.items()}
@@ -138,6 +139,7 @@ class Batches(batches.Batches):
         shown_batch, training = micro_batch(inputs["shown"], way), model.training
 
         def teacher(**given: Any) -> Any:
+            # The model itself with the teacher's values in the places of its own.
             return torch.func.functional_call(model, self.teacher, (), given)
 
         model.eval()
@@ -146,6 +148,7 @@ class Batches(batches.Batches):
                 out = logits(teacher, shown_batch, way)
         finally:
             model.train(training)
+        # The same answers behind longer prompts: other places, the same order.
         return reordered(out, shown_batch, batch)
 
     def read(self) -> tuple[int, int]:

@@ -65,6 +65,7 @@ class VLLMSampler:
         """An answer to each prompt by the weights as they are; the same shape as `models.decode.write`."""
         self.engine.generation_kwargs = {"stop_token_ids": sorted(stop)}
         self.engine.sync_weights()
+        # No images, and one answer a prompt: groups are written out as equal prompts already.
         _, answers, _, _ = self.engine.generate([list(row) for row in prompts], None, 1)
         return [_until(list(ids), stop) for ids in answers]
 
