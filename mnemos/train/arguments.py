@@ -92,6 +92,7 @@ def _values(plan: Plan) -> dict[str, Any]:
     override = plan.trainable.learning_rate
     return {name: getattr(train, name) for name in same} | {
         "learning_rate": train.learning_rate if override is None else override,
+        # transformers reads a value below 1 as a share of all steps.
         "warmup_steps": train.warmup_ratio,
         # By time (None) it is `saving.SaveByTime` that asks for them.
         "save_strategy": "steps" if train.save_steps else "no",

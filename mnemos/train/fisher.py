@@ -64,6 +64,8 @@ class Runner:
         batch = micro_batch(inputs, self.way)
         with self.autocast():
             out = logits(self.model, batch, self.way).float()
+        # Fisher's information is an expectation over the model's own distribution; the tokens of the data give the
+        # empirical one.
         targets = self._drawn(out.detach(), batch, rows, numbers) if self.sampled else batch.targets
         nll = nn.functional.cross_entropy(out, targets, reduction="none")
         return inputs, (nll * batch.weight).sum()
@@ -72,12 +74,17 @@ class Runner:
         self, out: torch.Tensor, batch: MicroBatch, rows: Sequence[Tokens], numbers: Sequence[int]
     ) -> torch.Tensor:
         """int64[N]: tokens from the model's own distributions; what shares a pass changes none."""
+        # float64[T]: one number for each token, named by its example and not by the pass; those of the targets are
+        # used.
         uniform = np.concatenate(
             [np.random.default_rng([self.seed, n]).random(len(row)) for n, row in zip(numbers, rows, strict=True)]
         )
         chosen = torch.from_numpy(uniform).to(out.device)[batch.place]
         drawn = []
+        # A slice at a time: the cumulated distribution is float64[256, V].
         for part, u in zip(torch.split(out, 256), torch.split(chosen, 256), strict=True):
+            # Inverse of the distribution function. Probabilities in float32 add up to 1 only nearly, so u is stretched
+            # to the last value, and rounding must not lead beyond the last token.
             total = part.softmax(-1).cumsum(-1, dtype=torch.float64)
             place = torch.searchsorted(total, (u * total[:, -1])[:, None], right=True)[:, 0]
             drawn.append(place.clamp_max(out.shape[-1] - 1))
@@ -119,6 +126,7 @@ def _agrees(runner: Runner, check: Sequence[Tokens]) -> bool:
     except (UncoveredError, *FAILURES):
         return False
     bound = TOLERANCE if next(runner.model.parameters()).dtype == _dtype(runner) else 50 * TOLERANCE
+    # The added constant lets a parameter pass whose squares are all 0.
     return all(
         float((got[name] - one).abs().max()) <= bound * float(one.abs().max()) + 1e-12 for name, one in wanted.items()
     )
@@ -134,6 +142,7 @@ def _one_by_one(runner: Runner, rows: Sequence[Tokens], numbers: Sequence[int]) 
     sums, moving = _zeros(runner.model), _moving(runner.model)
     for row, number in zip(rows, numbers, strict=True):
         _, loss = runner.forward([row], [number])
+        # F_i = sum over examples of (d sum(weight * nll) / d theta_i)^2, one example at a time.
         found = torch.autograd.grad(loss, list(moving.values()), allow_unused=True)
         for name, gradient in zip(moving, found, strict=True):
             if gradient is not None:
@@ -151,6 +160,7 @@ def _together(runner: Runner, rows: Sequence[Tokens], numbers: Sequence[int]) ->
             inputs, loss = runner.forward([rows[i] for i in part], [numbers[i] for i in part])
             loss.backward()  # type: ignore[no-untyped-call]
             spans = _Spans.of(inputs)
+            # Tied weights have several owners; their gradients are added before they are squared.
             for name, owners in uses.items():
                 _add_squares(sums[name], [(c, local) for c in calls for m, local in owners if c.module is m], spans)
     return sums
@@ -173,6 +183,7 @@ Uses = dict[str, list[tuple[nn.Module, str]]]
 def _taken_apart(model: nn.Module) -> Iterator[tuple[list[_Call], Uses]]:
     """Inside, no parameter gets a gradient; each layer that owns one leaves its calls instead."""
     moving = _moving(model)
+    # By identity, so that a tied parameter is found under its one name wherever it is used.
     names = {id(value): name for name, value in moving.items()}
     uses: Uses = {name: [] for name in moving}
     calls: list[_Call] = []
@@ -183,6 +194,7 @@ def _taken_apart(model: nn.Module) -> Iterator[tuple[list[_Call], Uses]]:
             uses[name].append((module, key))
         if own:
             handles.append(module.register_forward_hook(lambda m, given, out: _keep(calls, m, given, out)))
+    # Without gradients of parameters a backward pass costs what goes through the layers alone.
     for value in moving.values():
         value.requires_grad_(False)
     try:
@@ -199,6 +211,7 @@ def _keep(calls: list[_Call], module: nn.Module, given: tuple[Any, ...], out: An
         raise UncoveredError(type(module).__name__)
     call = _Call(module, given[0].detach())
     calls.append(call)
+    # The first layer's output begins the graph, as no parameter does.
     if not out.requires_grad:
         out.requires_grad_(True)
 
@@ -218,6 +231,7 @@ class _Spans:
     @staticmethod
     def of(inputs: dict[str, Any]) -> _Spans:
         ends = [0, *accumulate(inputs["lengths"])]
+        # `taught` rises, so the targets of an example lie between the ranks of its first token and of the next one's.
         marks = torch.searchsorted(inputs["taught"], torch.tensor(ends, device=inputs["taught"].device)).tolist()
         return _Spans(tuple(pairwise(ends)), tuple(pairwise(marks)))
 
@@ -243,6 +257,7 @@ def _add_squares(into: torch.Tensor, calls: list[tuple[_Call, str]], spans: _Spa
     if not reached:
         return
     if into.dim() == 1:
+        # float32[examples, D]: small enough for all examples at once, unlike a matrix for each.
         per_example = sum(_summed(_by_token(call, local), places) for call, local, places in reached)
         assert isinstance(per_example, torch.Tensor)
         into += per_example.square().sum(0)
@@ -253,6 +268,8 @@ def _add_squares(into: torch.Tensor, calls: list[tuple[_Call, str]], spans: _Spa
         return
     # Lookups last: what they add is sparse and goes into the others' sum.
     reached.sort(key=lambda use: type(use[0].module) is nn.Embedding)
+    # dW = sum_t g_t x_t^T over the tokens t of one example (arXiv:1510.01799), and only then squared: the square of a
+    # sum is not the sum of squares.
     for number in range(len(spans.tokens)):
         whole: torch.Tensor | None = None
         for call, local, places in reached:
@@ -273,8 +290,10 @@ def _by_token(call: _Call, local: str) -> torch.Tensor:
     """float[T, D]: what each token adds to the gradient of a vector."""
     assert call.gradient is not None
     gradient = call.gradient[0]
+    # y = x W^T + b: what comes back at a token is its gradient of b.
     if local == "bias" and isinstance(call.module, nn.Linear | Conv1D | nn.LayerNorm):
         return gradient
+    # y = w * x_hat + b, so dw = g * x_hat.
     if type(call.module) is nn.LayerNorm:
         width = call.module.normalized_shape
         return gradient * nn.functional.layer_norm(call.given[0], width, eps=call.module.eps)
@@ -285,6 +304,7 @@ def _by_token(call: _Call, local: str) -> torch.Tensor:
     axis = _axis(call)
     shape = [1] * (call.given.dim() - 1) + [len(value)]
     shape[axis] = call.given.shape[axis]
+    # [1, T, D], or with heads [1, T, 1, D] or [1, 1, T, D].
     copies = value.expand(shape).clone().requires_grad_(True)
     with torch.enable_grad():
         out = torch.func.functional_call(call.module, {local: copies}, (call.given,))
@@ -309,9 +329,12 @@ def _of_example(call: _Call, local: str, place: tuple[int, int], to: torch.Tenso
 
 def _product(call: _Call, value: torch.Tensor, local: str, given: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     if type(call.module) is nn.Linear:
+        # [out, in] = [out, tokens] [tokens, in].
         return (gradient.T @ given.to(gradient.dtype)).float()
     if type(call.module) is Conv1D:
+        # Conv1D keeps its weight as [in, out].
         return (given.to(gradient.dtype).T @ gradient).float()
+    # Any other layer is run again on this example alone, and autograd asked.
     leaf = value.detach().requires_grad_(True)
     with torch.enable_grad():
         again = torch.func.functional_call(call.module, {local: leaf}, (given[None],))
@@ -333,6 +356,8 @@ def _add_looked_up(into: torch.Tensor, call: _Call, places: tuple[tuple[int, int
     ids, rows = call.given[0], into.shape[0]
     lengths = torch.tensor([end - start for start, end in places], device=ids.device)
     owner = torch.arange(len(places), device=ids.device).repeat_interleave(lengths)
+    # One key for each pair of an example and a token id: repeated tokens of one example are added before the square,
+    # those of two examples after it.
     keys, inverse = torch.unique(owner * rows + ids, return_inverse=True)
     sums = torch.zeros(len(keys), into.shape[1], device=into.device)
     sums.index_add_(0, inverse, _unpadded(call, ids, call.gradient[0]))

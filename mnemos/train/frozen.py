@@ -38,6 +38,7 @@ class Before:
 
     def _copy(self) -> Any:
         if self.copy is None:
+            # In float32, as the model in training was loaded: dropout aside, both are the same before the first step.
             self.copy = self.load().to(self.device).requires_grad_(False).eval()
             set_way(self.copy, self.way)
         return self.copy
@@ -58,6 +59,8 @@ class Other:
             if self.model is None:
                 self.model = self.load().to(self.device).requires_grad_(False).eval()
                 self.way = find_way(self.model, self.longest, split=self.split)
+            # Another architecture may not run joined: its logits come in its own order and are put into the trained
+            # model's.
             own = micro_batch(inputs, self.way)
             return reordered(logits(self.model, own, self.way), own, batch)
 
@@ -66,6 +69,8 @@ def _only_adapters_move(model: Any) -> bool:
     if not hasattr(model, "disable_adapter") or not hasattr(model, "base_model"):
         return False
     prefix = str(getattr(model.base_model, "prefix", "lora_"))
+    # Parameters that turning the adapters off takes away. If anything else moves, the base is no longer the model
+    # before.
     ours = (prefix, "lora_", ".modules_to_save.", ".trainable_tokens_")
     moving = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     return all(any(part in name for part in ours) for name in moving)

@@ -31,6 +31,7 @@ def gathered(model: torch.nn.Module) -> Iterator[None]:
     frees = [_frees(part) for part in parts]
     try:
         for part in parts:
+            # Else the first forward pass would give the whole parameters up again.
             part.set_reshard_after_forward(False, recurse=False)
             part.unshard()
         yield

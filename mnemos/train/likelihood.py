@@ -97,6 +97,7 @@ def train(
     draw = draws.find(plan.draw)
     out = Path(out)
     started, peak = time.monotonic(), Peak("prepare")
+    # Rows first: data that nothing can be learned from is refused before a model is loaded.
     with hushed(True), full_disk(out):
         tokenizer = load_tokenizer(plan.before.path, trust_remote_code=consent(plan.before)["trust_remote_code"])
         renderer = Renderer(tokenizer)
@@ -115,6 +116,7 @@ def train(
     result = _result(trainer, prepared, out, time.monotonic() - started, peak, moments)
     trainer.accelerator.free_memory()
     del trainer, keep
+    # Model, optimiser and trainer refer to each other; a study trains the next arm in the same process.
     gc.collect()
     return result
 
@@ -146,6 +148,7 @@ def _trainer(plan: Plan, prepared: Prepared, batches: Any, tokenizer: Any, out: 
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise nothing_moves(model, plan)
     sound_generation(model)
+    # With the number of processes: each keeps generator states and drawn answers of its own in a checkpoint.
     identity = fingerprint([plan.fingerprint, arguments.world_size])
     with refused_settings(), own_fsdp():
         return PlanTrainer(plan, prepared, identity, model, arguments, batches)
@@ -173,8 +176,11 @@ def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet:
         clear(out / "checkpoints", keep=found[0] if found else None)
     if found is not None:
         trainer.continue_from(found[1])
+        # Before transformers loads the checkpoint: afterwards the start weights are gone.
         trainer.start.copy_now()
     with plain_attention(trainer.model):
+        # Split passes only on one process: with FSDP every forward pass waits for the others, and their rows would be
+        # cut into other numbers of passes.
         trainer.way = find_way(trainer.model, _longest(plan, prepared), split=trainer.args.world_size == 1)
         device = trainer.args.device
         trainer.before = Before(trainer.model, lambda: load_before(plan.before), trainer.way, device)
@@ -188,6 +194,7 @@ def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet:
             raise
         trainer.close()
         trainer.metrics.end_moment(trainer.state.global_step)
+        # Frozen copies are given back before the model is written, which needs memory too.
         trainer.before, trainer.stage, trainer.terms, trainer.rules = None, None, (), ()
 
 
@@ -217,6 +224,7 @@ def _save(trainer: PlanTrainer, plan: Plan, prepared: Prepared, tokenizer: Any, 
     trainer.restore_caching()
     _write(trainer, plan, prepared, tokenizer, out)
     if trainer.args.should_save:
+        # After the end's own model, because the weights of earlier moments are put into the trained one.
         for number in range(1, keep.moments) if keep else ():
             assert keep is not None
             keep.restore(number)
@@ -258,6 +266,7 @@ def _logits_to_check(model: Any, prepared: Prepared) -> tuple[Any, Any]:
     import torch
 
     rows = [row[0].ids for row in prepared.rows[:CHECKED_ROWS]]
+    # Cut to the shortest, so that nothing has to be padded.
     width = min([CHECKED_TOKENS, *map(len, rows)])
     prompts = torch.tensor([ids[:width].tolist() for ids in rows])
     model.eval()

@@ -60,6 +60,7 @@ def _reset() -> None:
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.reset_peak_memory_stats()
     try:
+        # 5 sets the high-water mark of resident memory (VmHWM) back to what is resident now.
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return

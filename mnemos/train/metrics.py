@@ -33,7 +33,9 @@ class Notes:
         """Close the running step. reduce: sums a tensor over processes, which have noted the same names."""
         if not self._step:
             return
+        # In one order everywhere: processes add their tensors up by place.
         names = sorted(self._step)
+        # float32[names, 2]: sums and counts, brought off the device once a step.
         sums = torch.stack([torch.stack([part.to(device) for part in self._step[name]]).sum(0) for name in names])
         self._step = {}
         for name, (total, count) in zip(names, (reduce(sums) if reduce else sums).tolist(), strict=True):
@@ -46,6 +48,7 @@ class Notes:
         means = _means(self.window)
         self.window = {}
         for name, mean in means.items():
+            # JSON has no NaN.
             if math.isfinite(mean):
                 self.logged.setdefault(name, []).append([step, mean])
         return means

@@ -29,6 +29,7 @@ def places(moments: int, steps: int) -> list[int]:
             f"is more than the {steps} steps of this training",
             f"give at most {steps}, or train for longer",
         )
+    # In whole numbers, so that stretches differ by one step at most and the last ends with the training.
     return [steps * number // moments for number in range(1, moments + 1)]
 
 

@@ -141,8 +141,10 @@ def _softly(trainer: Any) -> Any:
         def compute_loss(
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
+            # Taken out, or the trainer would subtract it from the difference as a margin.
             label = inputs.pop("margin")
             loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+            # TRL's batches have all chosen answers before all rejected ones: float[2 B, 1].
             chosen, rejected = outputs.logits.squeeze(-1).chunk(2)
             loss = loss + ((1 - label) * (chosen - rejected)).mean()
             return (loss, outputs) if return_outputs else loss

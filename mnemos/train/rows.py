@@ -67,6 +67,8 @@ def prepare(plan: Plan, renderer: Any) -> Prepared:
             f"all are longer than max_length = {settings.max_length}",
             "raise train.max_length, or set train.truncate: true to cut them at the end",
         )
+    # After fitting: a share of tokens, or of the loss, is one of what is really learned. Before packing, because
+    # weights belong to examples.
     weighed = weigh(fitted, plan.weigh, plan.before, counts)
     counts.update(supervised(weighed, len(rendered)))
     rows = [[one] for one in weighed]
@@ -130,6 +132,7 @@ def weigh(
         weighed = list(step(rows, before))
         if [(row.example, len(row)) for row in weighed] != [(row.example, len(row)) for row in rows]:
             raise ModelError(f"{type(step).__name__}", "changed the rows that it was to weigh")
+        # A weight that is not finite would only show as a loss of NaN, and not in which example.
         bad = next((row.example for row in weighed if not np.isfinite(row.weight).all()), None)
         if bad is not None:
             raise ModelError(f"{type(step).__name__}: example {bad}", "has a weight that is not a finite number")

@@ -59,6 +59,7 @@ def whole(target: Path) -> Iterator[Path]:
             raise
         old = target.with_name(f".{target.name}.old")
         shutil.rmtree(old, ignore_errors=True)
+        # Two renames: a directory cannot take the place of one that holds something.
         if target.exists():
             os.rename(target, old)
         os.rename(temporary, target)
@@ -122,6 +123,7 @@ def merge_adapter(adapter: Path, before: ModelHandle, prompts: Any, adapted: Any
         logits = merged(input_ids=prompts, use_cache=False).logits
     bound = MERGE_TOLERANCE * (1 if adapted.dtype == torch.float32 else 50)
     difference = float((logits - adapted.float()).abs().max() / adapted.abs().max().clamp(min=1e-6))
+    # Written so that NaN is refused too.
     if not difference <= bound:
         raise ModelError(
             f"{adapter}: merged logits differ from the adapter's by {difference:.2g} of the largest",
@@ -149,6 +151,7 @@ def apply_after(after: Sequence[Any], trained: Path, before: ModelHandle, out: P
         with whole(out) as folder:
             current = trained
             for number, step in enumerate(after):
+                # Only the last result is kept; those between lie beside the target and go away.
                 target = folder if number == len(after) - 1 else scratch / str(number)
                 places = {"after": current, "before": folder_of(before)}
                 places.update({name: folder_of(handle) for name, handle in step.models})

@@ -44,6 +44,7 @@ class SaveByTime(TrainerCallback):  # type: ignore[misc]
         """Save now?"""
         due = args.process_index == 0 and self._due()
         if args.world_size > 1:
+            # The others have 0: the sum is what the first decided.
             flag = torch.tensor([int(due)], device=args.device)
             due = bool(self.trainer.accelerator.reduce(flag, "sum").item())
         if due and state.global_step < state.max_steps:

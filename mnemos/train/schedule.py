@@ -58,9 +58,12 @@ class Ramp:
         """int64[rows]: the rows read in pass `epoch`; a row may stand in it twice and another not at
         all, but over the stage all are read equally often."""
         rows = len(self.new)
+        # int64[rows + 1]: how many new rows were read before each place of this pass. Where it rises a new one is due.
         taken = np.concatenate([[0], self._new_among_first])[epoch * rows : (epoch + 1) * rows + 1]
         is_new, place = np.diff(taken) > 0, np.arange(epoch * rows, (epoch + 1) * rows)
         out = np.empty(rows, np.int64)
+        # `at` counts the rows of one kind over the whole stage; every len(members) of them are one round, in an order
+        # of its own.
         for kind, at in ((True, taken[:-1][is_new]), (False, (place - taken[:-1])[~is_new])):
             members = np.flatnonzero(np.array(self.new) == kind)
             rounds, within = np.divmod(at, len(members))
@@ -74,6 +77,7 @@ class Ramp:
         total = max(1.0, self.passes * len(self.new))
         read = np.arange(1, int(np.ceil(self.passes)) * len(self.new) + 1)
         within = np.minimum(read, total)
+        # The integral of the share start + (end - start) x / total from 0 to x.
         ramp = self.start * within + (self.end - self.start) * within**2 / (2 * total)
         # A hair above one half, so that equal steps round alike whatever the last bit says.
         return np.floor(ramp + self.end * (read - within) + 0.5 + 1e-9).astype(np.int64)
@@ -122,6 +126,7 @@ class Schedule(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         for chunk in self.chunks(self.epoch):
+            # Dealt like cards, the longest first. Stable: every process must sort equal lengths alike.
             if self.processes > 1:
                 chunk = chunk[np.argsort(-self.lengths[chunk], kind="stable")][self.process :: self.processes]
             yield [int(index) for index in chunk]
@@ -131,6 +136,8 @@ class Schedule(Sampler[list[int]]):
 
     def read(self, steps: int, accumulation: int) -> Iterator[int]:
         """Row indices of all processes over the first `steps` optimiser steps, repeats included."""
+        # Rounded up: the last step of a pass has the micro-batches that are left, and none goes over into the next
+        # pass.
         per_epoch = -(-len(self) // accumulation)
         for epoch in range(-(-steps // per_epoch)):
             left = min(per_epoch, steps - epoch * per_epoch) * accumulation
@@ -178,6 +185,7 @@ def join(rows: Sequence[tuple[Tokens, ...]]) -> dict[str, Any]:
     documents = [tokens for row in rows for tokens in row] or [EMPTY]
     batch = collate([documents], pad_id=0)
     positions, lengths = batch["position_ids"], [len(tokens) for tokens in documents]
+    # The last token of the example before does not predict the first of this one.
     weight = batch["weight"].masked_fill(positions == 0, 0.0)
     return {
         "input_ids": batch["input_ids"],

@@ -77,6 +77,7 @@ class TrainedStage:
         trainer = self.trainer
         moving = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
         sums = {name: torch.zeros_like(value) for name, value in moving.items()}
+        # Over the rows of all processes, so that their shares are summed and not averaged.
         total = float(sum(np.abs(row.weight[1:]).sum() for row in rows)) or 1.0
         mine, size = self._share(rows), trainer.args.per_device_train_batch_size
         training = self.model.training
@@ -84,6 +85,7 @@ class TrainedStage:
         try:
             for start in range(0, len(mine), size):
                 loss = self._loss(mine[start : start + size]) / total
+                # Not backward(), which would add to the gradients of the step that a rule is about to change.
                 found = torch.autograd.grad(loss, list(moving.values()), allow_unused=True)
                 for name, gradient in zip(moving, found, strict=True):
                     if gradient is not None:
@@ -107,6 +109,7 @@ class TrainedStage:
         )
         mine = self._share(range(len(rows)))
         sums = squared_gradients(runner, [rows[i] for i in mine], mine, check=rows)
+        # By all rows, after the processes' sums are added.
         return {name: value / len(rows) for name, value in self._summed(sums).items()}
 
     def logits_of(self, handle: ModelHandle, inputs: dict[str, Any], batch: MicroBatch) -> torch.Tensor:

@@ -39,6 +39,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
     advantage is negative; for weights in [0, 1] they change nothing.
     """
 
+    # `compute_loss` divides by the whole step's weight already; transformers would divide by the micro-batches again.
     loss_is_scaled_for_ga = True
 
     def __init__(
@@ -110,6 +111,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> torch.Tensor:
         weight = sum((batch["weight"].abs().sum() for batch in batch_samples), torch.zeros(()))
+        # Added up on the CPU, where batches lie: one transfer a step.
         weight = weight.to(device)
         if self.args.world_size > 1:
             weight = self.accelerator.reduce(weight, "sum")
@@ -142,6 +144,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             rollouts=self.batches.rollouts(inputs, batch),
             metric=self.metrics.add,
         )
+        # Scalars of the same step, so gradients of all terms come from one backward pass.
         return torch.stack([term.loss(view) for term in self.terms]).sum()
 
     def _references(self, inputs: dict[str, Any], batch: MicroBatch) -> References:
@@ -176,6 +179,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         """One micro-batch; after a step's last one the plan's gradient rules, before clipping."""
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         self._step_loss += loss
+        # True at a step's last micro-batch: gradients are whole and, over processes, averaged.
         if self.accelerator.sync_gradients:
             for rule in self.rules:
                 rule.apply(self.model, self.state.global_step)
@@ -184,6 +188,8 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)
+        # Called between a step's gradients and its update, by the one who knows the norm. Each process has divided by
+        # weight / processes, so the mean over them is the step's loss.
         loss = self._step_loss
         if self.args.world_size > 1:
             loss = self.accelerator.reduce(loss, "mean")
