@@ -67,6 +67,7 @@ def ranked(frontier: Frontier) -> list[Standing]:
     left, out = list(frontier.points), []
     while left:
         names = {point.arm for point in left}
+        # `or left`: a file in which dominance runs in a circle must not keep the loop from ending.
         front = [point for point in left if not names & set(point.dominated_by)] or left
         out += sorted(front, key=lambda point: -(point.balance[0] or 0.0))
         left = [point for point in left if point not in front]
@@ -174,6 +175,7 @@ def _by_accuracy(facts: Facts) -> Advice:
 
 
 def _overlap(a: Interval, b: Interval) -> bool:
+    # Without an interval nothing can be told apart.
     if a[2] is None or b[1] is None:
         return True
     return a[2] >= b[1]

@@ -274,6 +274,7 @@ def plane(facts: Facts) -> tuple[list[Point], list[str]]:
             if new is None or old is None:
                 notes.append(f"{arm.name}, seed {run.seed}: not drawn, a suite's score is missing.")
                 continue
+            # Means over suites, each counting once; forgetting is the negative gain.
             points.append(Point(place, run.seed, -sum(old) / len(old), sum(new) / len(new)))
     return points, notes
 

@@ -56,6 +56,7 @@ def _learned_any(arm: Arm) -> bool:
 
 def _mean_loss(arm: Arm) -> float:
     """Points lost per old suite on average, to name the arm that lost least."""
+    # Bits and nats have another scale and cannot enter one mean with points.
     gains = [change.gain for change in arm.of("old") if change.unit == "points" and change.gain is not None]
     return -sum(gains) / len(gains) if gains else math.inf
 

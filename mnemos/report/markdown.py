@@ -39,6 +39,7 @@ _INTERVAL = r"[-+]?[\d.]+, [-+]?[\d.]+\](?![(\[:])"
 
 def escape(text: object) -> str:
     """Text that Markdown shows as it is: one line, no markup, no HTML, no table cell break."""
+    # & first: the entities below hold one.
     text = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*_|~$]|\](?=[(\[:])|#(?=\w)|\[(?!" + _INTERVAL + "))", r"\\\1", text)
     # A zero-width character would break searching; an entity breaks only the mention and the link.
@@ -60,6 +61,7 @@ def fence(text: str) -> str:
     left = len(text) - LONGEST_TEXT
     if left > 0:
         text = f"{text[:LONGEST_TEXT]}\n[{left:,} more characters in results.json]"
+    # A fence ends at a run of as many backticks as it has, so one more than the longest inside.
     ticks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return f"{ticks}text\n{text}\n{ticks}"
 

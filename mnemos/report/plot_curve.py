@@ -138,6 +138,7 @@ def _paint(
                     sheet.mark(x, up(getattr(point, part)), shape, colour=colour, size=5, alpha=0.45)
             sheet.mark(x, y, shape, colour=colour, size=9, zorder=5)
         ends.append((ys[-1], word, colour))
+    # Pixels by which the two words at the lines' ends would overlap; each gives way by half.
     gap = 16 - abs(ends[0][0] - ends[1][0])
     for place, (y, word, colour) in enumerate(sorted(ends)):
         shift = 0.0 if gap <= 0 else (-gap / 2, gap / 2)[place]

@@ -131,6 +131,7 @@ def _scale(panel: Panel, layout: Layout) -> Scale:
         ends += [end for end in (*(change.gain_interval or ()), change.gain) if end is not None]
     for change in panel.changes:
         bound = change.tolerance or 0.0
+        # The whole tolerance band is seen, with its edges inside the picture.
         ends += [-1.4 * bound, 1.4 * bound]
     return Scale.over(ends, layout.left, layout.right, margin=0.04)
 
@@ -155,6 +156,7 @@ def _axis(sheet: Sheet, panel: Panel, layout: Layout, scale: Scale, ticks: Seque
     """Tick labels in the raw sign; without any where a panel's suites count in both directions."""
     directions = {change.better == "lower" for change in panel.changes}
     for tick in ticks:
+        # The scale is of gains; where lower is better the label shows the change as the suite counts it.
         raw = abs(tick) if len(directions) > 1 else -tick if directions == {True} else tick
         plus = "+" if raw > 0 and len(directions) == 1 else ""
         sheet.write(scale(tick), y + 16, plus + tick_text(raw + 0.0), size=11, colour="muted", ha="center")

@@ -40,6 +40,7 @@ def stretched(losses: Sequence[tuple[float, float]]) -> list[tuple[float, float]
     from one: they are put end to end."""
     shift, previous, joined = 0.0, float("-inf"), []
     for step, loss in losses:
+        # A step that does not grow begins the next task: its steps count on from where the last one ended.
         if step <= previous:
             shift += previous
         previous = step
@@ -53,6 +54,7 @@ def _losses(sheet: Sheet, arms: Sequence[tuple[int, Arm]], columns: int, width: 
     curves = {place: [stretched(run.losses) for run in arm.runs if len(run.losses) > 1] for place, arm in arms}
     everything = [point for group in curves.values() for curve in group for point in curve]
     highest, steps = max(loss for _, loss in everything), max(step for step, _ in everything)
+    # A policy-gradient loss may be negative.
     lowest = min(0.0, min(loss for _, loss in everything))
     cell = (width - 34) / (columns if columns > 1 else 2)
     for index, (place, arm) in enumerate(arms):

@@ -47,6 +47,7 @@ def _curves(arms: Sequence[Arm], note: str) -> dict[int, Curve]:
     for place, arm in enumerate(arms):
         own = [stretched(run.noted[note]) for run in arm.runs if len(run.noted.get(note, ())) > 1]
         if own:
+            # Seeds may have noted a different number of times; a mean over fewer of them at the end would jump.
             size = min(map(len, own))
             out[place] = [(own[0][at][0], sum(curve[at][1] for curve in own) / len(own)) for at in range(size)]
     return out

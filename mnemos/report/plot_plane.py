@@ -36,6 +36,7 @@ def means(points: Sequence[Point]) -> list[Mean]:
 
 def frontier(found: Sequence[Mean]) -> list[Mean]:
     """The means that no other mean beats on both sides (Pareto), from least forgotten upwards."""
+    # From the least forgotten on, whoever has learned more than all before is beaten by nobody on both sides.
     best: list[Mean] = []
     for mean in sorted(found, key=lambda m: (m.forgetting, -m.learning)):
         if not best or mean.learning > best[-1].learning:
@@ -83,12 +84,14 @@ def _paint(
     up = Scale.over([0.0, *(point.learning for point in points)], bottom, top, margin=0.09)
     _grid(sheet, across, up, wide)
     best = frontier(found)
+    # A staircase: up to the next arm's forgetting, nobody is known to have learned more than this one.
     xs, ys = [], []
     for place, mean in enumerate(best):
         ys += [up(mean.learning)] * 2
         xs += [across(mean.forgetting), across(best[place + 1].forgetting) if place + 1 < len(best) else right]
     sheet.line(xs, ys, colour="muted", width=1.2, linestyle=(0, (4, 3)), zorder=3)
     sheet.mark(across(0), up(0), "o", colour="paper", edge="ink", size=9, markeredgewidth=1.6, zorder=3)
+    # Boxes (left, top, right, bottom) in pixels that no name may cover: marks, axes, names already written.
     taken = [(across(0) - 7, up(0) - 7, across(0) + 7, up(0) + 7)]
     taken += [(left, up(0) - 1, right, up(0) + 1), (across(0) - 1, top, across(0) + 1, bottom)]
     _intervals(sheet, facts, found if len(found) <= MANY else best, across, up)
@@ -189,6 +192,7 @@ Box = tuple[float, float, float, float]
 def _label(sheet: Sheet, text: str, x: float, y: float, colour: str, taken: list[Box], inside: Box) -> None:
     """Write a name beside its mark where nothing else is; leave it to the legend where nothing fits."""
     width = text_width(text, 12, "bold")
+    # Nearest places first: beside, above, below, then the corners; beyond 20 pixels a thin line leads to the mark.
     for far in (11, 20, 32, 46):
         sides = (
             (x + far, y - 7),

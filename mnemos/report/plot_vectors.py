@@ -65,6 +65,7 @@ def _paint(sheet: Sheet, cols: Sequence[tuple[str, str, list[float]]], rows: Seq
         y = TOP + LINE * i
         sheet.write(0, y + 13, row, size=11, colour="muted" if row == "all" else "ink")
         for j, (kind, _, values) in enumerate(cols):
+            # Without the last row, "all", whose norm is longer than any layer's and would make them all pale.
             share = _share(kind, values[i], values[:-1])
             x = label + CELL * j
             colour = "lost" if kind == "sign conflict" or values[i] < 0 else "gained"

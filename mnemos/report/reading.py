@@ -78,6 +78,7 @@ def _suites(results: Mapping[str, Any]) -> dict[str, Suite]:
     listed = {str(entry["name"]): entry for entry in _list(_map(results.get("manifest")).get("suites"))}
     for row in _list(results.get("comparisons")):
         listed.setdefault(str(row["suite"]), {"name": row["suite"], **{k: row.get(k) for k in ("role", "unit")}})
+    # Reversed, so that the first comparison of a suite is the one that stays.
     first = {str(row["suite"]): row for row in reversed(_list(results.get("comparisons")))}
     suites = [
         _suite(entry, first.get(name, {}), _map(_map(results.get("before")).get(name)))

@@ -83,6 +83,7 @@ def draw(paint: Callable[[Sheet], None], width: float, height: float, *, name: s
         matplotlib.rcParams.update({**_SETTINGS, "svg.hashsalt": name})
         # Names in other scripts are measured with DejaVu's empty box but shown in the page's font.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        # matplotlib counts in inches and points of 1/72 inch: at 72 dots an inch one point is one pixel.
         figure = Figure(figsize=(width / 72, height / 72), dpi=72)
         FigureCanvasSVG(figure)
         paint(Sheet(figure))
@@ -99,6 +100,7 @@ class Sheet:
         width, height = (72 * inches for inches in figure.get_size_inches())
         self.ax: Any = figure.add_axes((0, 0, 1, 1))
         self.ax.set_xlim(0, width)
+        # Turned round: y grows downwards, as on a page.
         self.ax.set_ylim(height, 0)
         self.ax.set_axis_off()
 
@@ -139,11 +141,13 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         """The pixel of a value."""
+        # Of an upward axis `start` is the larger pixel, since pixels count downwards.
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
     def ticks(self, about: int = 5) -> list[float]:
         """Round values inside the scale, zero among them if it is."""
         found = MaxNLocator(nbins=about, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
+        # tick_values gives one beyond either end, and rounding may put 0.1 + 0.2 beside 0.3.
         slack = 1e-9 * (self.high - self.low)
         return [0.0 if abs(t) < slack else float(t) for t in found if self.low - slack <= t <= self.high + slack]
 
@@ -178,6 +182,7 @@ def fit(text: str, width: float, size: float = 12, weight: str = "normal") -> st
     if text_width(text, size, weight) <= width:
         return text
     for keep in range(min(len(text) - 1, 80), 1, -1):
+        # Two thirds from the start, one from the end, where names of arms often differ.
         head = (keep * 2 + 2) // 3
         short = f"{text[:head].rstrip()}\u2026{text[len(text) - (keep - head) :].lstrip()}"
         if text_width(short, size, weight) <= width:

@@ -58,6 +58,7 @@ def verdict_words(change: Change, *, unit: bool = True, tolerance: bool = True) 
     if change.verdict in ("gained", "lost"):
         low, high = change.low, change.high
         if change.delta < 0 and low is not None and high is not None:
+            # The size is said without its sign, so the interval is turned with it: ends change places.
             low, high = -high, -low
         size = figure(abs(change.delta), change.unit)
         text = f"{change.verdict}{_direction(change)} {size}{name} {interval(low, high, change.unit)}"

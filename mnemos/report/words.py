@@ -59,6 +59,7 @@ def figure(value: float | None, unit: str, *, sign: bool = False) -> str:
     if value is None:
         return MISSING
     text = f"{value:+.{decimals(unit)}f}" if sign else f"{value:.{decimals(unit)}f}"
+    # What rounds to zero has no sign.
     return text.lstrip("+-") if not any(digit in text for digit in "123456789") else text
 
 
@@ -109,6 +110,7 @@ def amount(n: float | None) -> str:
     if n is None:
         return MISSING
     for bound, factor, letter in ((1e5, 1.0, ""), (1e6, 1e3, " k"), (1e9, 1e6, " M"), (math.inf, 1e9, " B")):
+        # 999,600 would round to "1,000 k": from 999.5 of a unit on the next one is used.
         if n < bound * (1 - 5e-4 if letter else 1):
             return _three(n / factor) + letter if letter else f"{n:,.0f}"
     raise AssertionError(n)
@@ -129,6 +131,7 @@ def share(part: float | None, whole: float | None) -> str:
 
 
 def _three(x: float) -> str:
+    # Borders where rounding would add a digit: 9.996 is "10.0", not "10.00".
     return f"{x:,.0f}" if x >= 99.95 else f"{x:.1f}" if x >= 9.995 else f"{x:.2f}"
 
 

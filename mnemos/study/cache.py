@@ -31,4 +31,5 @@ def measured_folder() -> Path:
 @lru_cache(maxsize=1)
 def _source() -> str:
     package = Path(__file__).parents[1]
+    # By content and place within the package: two installations of one version share what they measured.
     return fingerprint({str(path.relative_to(package)): file_fingerprint(path) for path in package.rglob("*.py")})

@@ -84,6 +84,7 @@ class Study(Settings):
         """Every order in which the tasks are taught, each a sequence of its own."""
         by_name = {str(task.name): task for task in self.listed}
         if self.orders == "all":
+            # `_check_orders` and `_refuse_size` have bounded their number before anybody asks.
             return tuple(itertools.permutations(self.listed))
         named = self.orders or ([self.order] if self.order else [])
         return tuple(tuple(by_name[name] for name in order) for order in named) or (self.listed,)
@@ -239,6 +240,7 @@ def _arm_data(study: Study, arms: Sequence[str], tasks: Sequence[str], folder: P
 
 def _refuse_size(study: Study, arms: int) -> None:
     """Refuse what could not even be planned."""
+    # Counted, not made: the list of orders itself could be too large to build.
     orders = math.factorial(len(study.listed)) if study.orders == "all" else max(1, len(study.orders or ()))
     moments = study.trajectory.moments if study.trajectory else 1
     parts = {"arms": arms, "orders": orders, "seeds": len(study.seeds), "tasks": len(study.listed), "moments": moments}

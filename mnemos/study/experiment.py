@@ -125,6 +125,7 @@ class _Builder:
         past: list[PastTask] = []
         tasks = self.study.task_orders[order]
         for task in tasks:
+            # Stage k begins with what stage k - 1 left; the handle names a model that is not there yet.
             handle = stages[-1].model if stages else self.before
             source = source_of(self.study.task_of(arm, task))
             asked = self._asked(last=len(stages) + 1 == len(tasks))
@@ -168,11 +169,13 @@ class _Builder:
         writes = tuple(WriteStep(one, self.root, f"{title}: write rows") for one in generated_in(plan))
         needs = tuple(step.key for stage in earlier for step in stage.steps) + tuple(step.key for step in writes)
         count = self.study.trajectory.moments if self.study.trajectory else 0
+        # Arithmetic behind the training is no part of its key, so arms that differ in it alone share one training.
         training = TrainStep(replace(plan, after=()), self.root, f"{title}: train", needs, count)
         steps, model, measure = self._left(training, 0, plan, asked, title)
         moments = []
         for number in range(1, count):
             own, _, asking = self._left(training, number, plan, self.trajectory, f"{title}, {number} of {count}")
+            # Without the first step, which is the one training of the stage.
             moments.append(Moment(own[1:], asking))
         return Stage(task, plan, writes, steps, model, measure, tuple(moments))
 
@@ -182,6 +185,7 @@ class _Builder:
         """What a training leaves at a moment (0: its end): the steps that make the model, and its measuring."""
         steps: list[Step] = [training]
         model = StepModel(self.root, training.key, moment)
+        # Each moment gets the arithmetic too: what is measured is what the arm would have been, had it ended here.
         if plan.after:
             arithmetic = WeightsStep(model, plan.before, plan.after, f"{title}: weights")
             steps.append(arithmetic)

@@ -209,6 +209,7 @@ def _unreachable(url: str) -> str | None:
     if any(os.environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
         return None
     parts = urlsplit(url)
+    # A connection is opened and closed: no request that a server might count or refuse.
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         socket.create_connection((str(parts.hostname), port), timeout=REACH).close()

@@ -123,8 +123,10 @@ def refuse_idle_axes(experiment: Experiment, swept: Mapping[str, Mapping[str, An
     swept: arm -> key (``train.learning_rate``, ``lora.rank``) -> value. base: the arm that these were made from.
     """
     study, root = experiment.study, experiment.root
+    # Reversed, so that of an arm's runs the first is the one that stays.
     names = {run.arm: _name([stage.plan for stage in run.stages]) for run in reversed(experiment.runs)}
     for key in next(iter(swept.values())):
+        # Arms that agree in all other keys: where each such group has one plan only, this key made no difference.
         groups: dict[str, set[str]] = {}
         for arm, values in swept.items():
             others = fingerprint({one: repr(value) for one, value in values.items() if one != key})
@@ -163,6 +165,7 @@ def others(record: type[BaseModel], setting: str, value: Any) -> Iterator[Any]:
     if isinstance(value, bool) or bool in types:
         found += [True, False]
     if isinstance(value, int | float) and not isinstance(value, bool):
+        # Several, since bounds may forbid some and two values may mean the same.
         found += [value + 1, value - 1, 2 * value]
         found += [value / 2, value + 0.01] if float in types else []
     elif value is None:

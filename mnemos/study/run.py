@@ -99,10 +99,12 @@ def carry_out(
             note_steps(root, [step.key for step in experiment.steps])
         chosen.run(experiment.steps, root)
         if not processes.is_main():
+            # The other half of the main process's `agreed(results)` below: all processes return one record.
             return Record(processes.agreed({}), root)
         results = {**assemble(experiment), **(more(experiment) if more else {})}
         write_json(root / "manifest.json", results["manifest"])
         write_items(root / ITEMS, item_scores(experiment))
+        # Before the report, which can be made again from it.
         write_json(root / "results.json", results)
         _link(experiment)
         record = Record(results, root)

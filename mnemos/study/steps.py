@@ -188,6 +188,7 @@ class TrainStep(_Named):
 
     def _key(self) -> str:
         kept = [self.moments] if self.moments else []
+        # Nothing is added without moments: the name of such a step does not change.
         return "train-" + fingerprint([self.plan, surroundings(), *kept])
 
     def work(self, directory: Path, quiet: bool) -> Mapping[str, Any]:

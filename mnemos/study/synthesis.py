@@ -93,6 +93,7 @@ class Journal:
             self._append(entry)
             self._kept[key] = entry
         entry = self._kept[key]
+        # Also for what was kept: the cost of the rows is that of all attempts, not of the last one.
         self.seconds += entry["seconds"]
         self.tokens += entry["tokens"]
         return entry["answers"]
@@ -104,6 +105,7 @@ class Journal:
             with open(self.path, "ab") as file:
                 file.write(json.dumps(entry).encode() + b"\n")
                 file.flush()
+                # An answer counts as kept only when it would survive the machine's failing.
                 os.fsync(file.fileno())
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -140,6 +142,7 @@ def _whole_lines(path: Path) -> dict[str, dict[str, Any]]:
         return {}
     data, whole = path.read_bytes(), 0
     kept: dict[str, dict[str, Any]] = {}
+    # What follows the last line break is no whole line, or nothing.
     for line in data.split(b"\n")[:-1]:
         try:
             entry = json.loads(line)
@@ -181,6 +184,7 @@ class JournalledModel:
         size = max(1, min(PIECE_ROWS, PIECE_TOKENS // max(1, decoding.max_new_tokens)))
         for number, part in enumerate(_pieces(prompts, size)):
             own = replace(decoding, seed=piece_seed(decoding.seed, call, number))
+            # With the numbers of call and piece: questions that are asked twice are two draws, not one read twice.
             key = self._key("generate", call, number, part, own)
             found = self.journal.answered(key, lambda part=part, own=own: self._generate(part, own))  # type: ignore[misc]
             out += [Generation(text, tuple(ids), finished) for text, ids, finished in found]
@@ -231,6 +235,7 @@ class JournalledModel:
 
 def piece_seed(seed: int, call: int, piece: int) -> int:
     """The seed of one piece of a call, in [0, 2^31): servers take no larger one."""
+    # SeedSequence takes no negative numbers; of its 32 bits 31 are kept.
     return int(np.random.SeedSequence([seed % 2**64, call, piece]).generate_state(1)[0]) >> 1
 
 

@@ -138,6 +138,7 @@ def _paint(sheet: Sheet, facts: Facts, record: KLForgetting, arms: Sequence[int]
     if record.curve:
         most = max(x for _, x, _ in record.points)
         xs = [most * piece / CURVE for piece in range(CURVE + 1)]
+        # Coefficients stand constant first: y = c_0 + c_1 x + c_2 x^2.
         ys = [sum(c * x**power for power, c in enumerate(record.curve)) for x in xs]
         sheet.line([across(x) for x in xs], [up(y) for y in ys], colour="muted", width=1.6, zorder=2)
     for arm, x, y in record.points:

@@ -85,6 +85,7 @@ def read(results: Mapping[str, Any], facts: Facts) -> Trajectory | None:
         steps = [float(step) for step in entry["steps"]]
         for name in PANELS:
             found = [_span(one, "") for one in (entry.get("noted") or {}).get(name) or ()]
+            # One fewer than moments: what training noted belongs to the stretch that ends at a step.
             curves += [Curve(name, "", arm, _points(steps[1:], found))] if found else []
         for name, suite in (entry.get("suites") or {}).items():
             unit = units.get(clean(name), "points")

@@ -74,6 +74,7 @@ def _needed(root: Path) -> set[str]:
     if (root / PLANNED).is_file():
         keys |= {str(key) for key in read_json(root / PLANNED)}
     if (root / "results.json").is_file():
+        # As text: wherever the file names a step, it is needed, without knowing the file's layout.
         keys |= set(_KEY.findall((root / "results.json").read_text(encoding="utf-8")))
     for link in _links(root):
         keys |= set(_KEY.findall(os.readlink(link)))

@@ -105,6 +105,7 @@ def _measured(handles: Sequence[Any], suites: tuple[Any, ...], quiet: bool) -> l
         before_measured=StepModel(root, first.key),
     )
     for step in (first, second):
+        # A lock a step, not one for all: comparisons of other models go on meanwhile.
         with terminable(), locked(root / "steps" / step.key, patient=True):
             LocalEngine(quiet).run([step], root)
     return [load_measured(root / "steps" / step.key / "answers") for step in (first, second)]

@@ -99,6 +99,7 @@ def axis(text: str) -> tuple[str, list[float]]:
         if match is None:
             raise ValueError
         low, high, step = (float(match[i]) for i in (2, 3, 4))
+        # (1.5 - 0) / 0.1 is 15.000000000000002; without rounding the last value would be there or not by chance.
         count = round((high - low) / step, 6)
     except (ValueError, ZeroDivisionError, OverflowError):
         raise UsageError(f"--sweep {text}", "must be NAME=FROM:TO:STEP", "for example rho=0:1.5:0.1") from None
@@ -146,6 +147,7 @@ class Judge:
     def score(self, means: Mapping[str, float | None]) -> float | None:
         """One number to choose by: the mean over the suites in points, over all where there are none;
         where less is better, its negative. None where a suite could not be scored."""
+        # Points and bits have no common scale, so bits decide only where there is nothing else.
         points = [suite for suite in self.loaded if suite.unit == "points"] or self.loaded
         values = [means[suite.name] for suite in points]
         if any(value is None for value in values):
@@ -220,6 +222,7 @@ def sweep(
         )
         rows.append(row)
         better = row["score"] is not None and (best is None or row["score"] > best["score"])
+        # One merged model beside the best one at a time is all that the disk has to hold.
         gone = place if not better else out / _label(best["point"]) if best is not None else None
         best = row if better else best
         if keep == "best" and gone is not None:
@@ -257,6 +260,7 @@ def soup(
                     key=lambda name: -scores[candidates.index(name)])  # fmt: skip
     if not ranked:
         raise UsageError("soup", "no candidate could be scored", "see the reasons with mnemos compare")
+    # Greedy soup (arXiv:2203.05482): from the best candidate on, each is kept if the mean with it is no worse.
     chosen, level = [ranked[0]], scores[candidates.index(ranked[0])]
     for name in ranked[1:]:
         text = f"mean({', '.join([*chosen, name])})"

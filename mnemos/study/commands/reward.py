@@ -43,6 +43,7 @@ def split(pairs: Sequence[Example], held_out: float, seed: int) -> tuple[list[Ex
     parts: tuple[list[Example], list[Example]] = ([], [])
     for pair in pairs:
         first = next((turn.text for turn in pair.turns if turn.role in ("user", "prompt")), "")
+        # 16 hex digits as a number in [0, 1): the question's text draws, whatever the order and number of pairs.
         drawn = int(fingerprint([seed, first]), 16) / 16**16
         parts[drawn < held_out].append(pair)
     if not parts[0] or not parts[1]:
@@ -60,7 +61,9 @@ def length_baseline(train: Sequence[Example], test: Sequence[Example]) -> list[f
     difference, without intercept, fitted to the training pairs both ways round."""
     from sklearn.linear_model import LogisticRegression
 
+    # x: float[N]. Both ways round, because who stands first says nothing; that also is why there is no intercept.
     x = np.array(lengths(train))
+    # Characters in units of their mean: the penalty of the regression depends on the size of x.
     scale = float(np.abs(x).mean()) or 1.0
     both, label = np.concatenate([x, -x])[:, None] / scale, np.repeat([1, 0], len(x))
     weight = float(LogisticRegression(fit_intercept=False).fit(both, label).coef_[0, 0])
@@ -81,6 +84,7 @@ def reliability(differences: Sequence[float]) -> dict[str, Any]:
     """
     there = np.array([d for d in differences if not math.isnan(d)])
     confidence, hit = 1 / (1 + np.exp(-np.abs(there))), np.array(right(there.tolist()))
+    # A confidence of exactly 1 belongs to the last bin.
     place = np.clip(np.searchsorted(BINS, confidence, side="right") - 1, 0, len(BINS) - 2)
     bins: list[dict[str, Any]] = []
     for i, (low, high) in enumerate(itertools.pairwise(BINS)):
@@ -92,6 +96,7 @@ def reliability(differences: Sequence[float]) -> dict[str, Any]:
             bounds = wilson(share, number)
             row |= {"confidence": float(confidence[inside].mean()), "right": share, "low": bounds[0], "high": bounds[1]}
         bins.append(row)
+    # ECE = sum_m |B_m| / n |acc(B_m) - conf(B_m)| (arXiv:1706.04599, eq. 3).
     error = sum(row["number"] * abs(row["confidence"] - row["right"]) for row in bins if row["number"])
     return {"bins": bins, "error": error / len(there) if len(there) else None}
 

@@ -283,6 +283,7 @@ def _reached(
 def sweep_section(experiment: Experiment, swept: Sequence[Swept], base: str) -> dict[str, Any]:
     """The `sweep` of results.json: over (keys and values), base, arms (arm, values, off: it is the
     plain arm's training) and frontier, that of these arms alone (see `measure.frontier`)."""
+    # Reversed, so that of an arm's runs the first is the one that stays.
     first = {run.arm: run for run in reversed(experiment.runs)}
     plain = first["plain"].last.model.fingerprint
     keys = list(swept[0].values)

@@ -23,6 +23,7 @@ class LocalEngine:
     def run(self, steps: Sequence[Step], root: Path) -> None:
         """Run what is not done, in the given order, which respects `needs`."""
         todo = [step for step in distinct(steps) if not is_done(step.key, root)]
+        # Decided once: another process may look when the main one has just finished a step.
         todo_keys = processes.agreed([step.key for step in todo])
         by_key = {step.key: step for step in steps}
         reused = len(distinct(steps)) - len(todo_keys)

@@ -70,6 +70,7 @@ class ParallelEngine:
         ):
             busy: dict[Connection, Step] = {}
             while waiting or busy:
+                # Anew each time: a step that has just ended may have made others ready.
                 for step in _ready(waiting, root)[: len(idle)]:
                     worker = idle.pop()
                     worker.send(waiting.pop(step.key))
@@ -107,6 +108,7 @@ def _heard(worker: Connection, step: Step) -> str | None:
 @contextlib.contextmanager
 def _workers(count: int, root: Path) -> Iterator[list[Connection]]:
     """Idle workers; they are ended when the block is left, however it is left."""
+    # A forked process would inherit threads' locks and a started GPU runtime, neither of which survives a fork.
     spawn = multiprocessing.get_context("spawn")
     devices = _devices()
     started: list[tuple[Any, Connection]] = []
@@ -119,6 +121,7 @@ def _workers(count: int, root: Path) -> Iterator[list[Connection]]:
             started.append((process, ours))
             with _no_interrupt():
                 process.start()
+            # With our copy of the worker's end open, a worker that dies would never read as the end of the file.
             theirs.close()
         yield [connection for _, connection in started]
     except BaseException:
@@ -175,6 +178,7 @@ def _serve(connection: Connection, root: Path, threads: int, device: str | None,
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    # Before torch looks for GPUs, which it does once.
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     import torch

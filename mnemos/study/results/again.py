@@ -193,5 +193,6 @@ def unlike(results: Any, again: Any, where: str = "") -> Iterator[str]:
 
 
 def _same(one: Any, other: Any) -> bool:
+    # True == 1 to Python, and in results.json they are different things.
     numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in (one, other))
     return math.isclose(one, other, rel_tol=1e-7, abs_tol=1e-9) if numbers else bool(one == other)

@@ -154,6 +154,7 @@ def _run(experiment: Experiment, run: ArmRun) -> dict[str, Any]:
             },
             **{
                 key: max(result[key] for result in results)
+                # Stages follow one another, so their memory does not add up.
                 for key in ("peak_memory_bytes", "trainable_parameters", "total_parameters")
             },
             **_phases(results),
@@ -210,6 +211,7 @@ def _matrix(
     orders = [[str(task.name) for task in order] for order in experiment.study.task_orders]
     by_stage: dict[str, list[dict[int, list[Mapping[str, Measured]]]]] = {}
     for arm, runs in arms.items():
+        # [order][seed][stage]; the joint arm has the first order only.
         by_stage[arm] = [{} for _ in range(1 + max(run.order for run in runs))]
         for run in runs:
             stages: list[Mapping[str, Measured]] = [measured(stage.measure, experiment.root) for stage in run.stages]

@@ -84,6 +84,7 @@ def _values(ids: Mapping[str, Sequence[str]], side: Mapping[str, Measured]) -> d
 def write_items(path: Path, kept: Mapping[str, Any]) -> None:
     """Write it, the same bytes for the same scores."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # gzip writes the time into its header; 0, or the same scores would be other bytes each time.
     temporary.write_bytes(gzip.compress(json.dumps(kept, separators=(",", ":")).encode(), mtime=0))
     os.replace(temporary, path)
 

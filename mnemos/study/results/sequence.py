@@ -84,9 +84,11 @@ def _orders(
     complete = all(len(column.share) for column in columns.values())
     out, first = [], 0
     for order, runs in zip(orders, by_order, strict=True):
+        # `columns` hold the runs of all orders below one another: this order's are the next len(runs).
         rows = slice(first, first + len(runs))
         first += len(runs)
         own = [replace(columns[task], after=columns[task].after[rows]) for task in order]
+        # [run][stage][task of this order]: R_ij, the score on task j after stage i.
         matrices = [
             [[_mean(column.after[number, stage], column) for column in own] for stage in range(len(order))]
             for number in range(len(runs))
@@ -106,12 +108,15 @@ def _column(names: Sequence[str], before: Side, joints: Sequence[Side], seeds: S
     for name in names:
         first = before[name].scores
         kept = [i for i in range(len(first)) if not any(math.isnan(side[name].scores[i].value) for side in sides)]
+        # Each suite counts 1 / len(names) of its task, whatever its number of items; shares add up to 1.
         whole = sum(first[i].weight for i in kept) * len(names)
         shares += [first[i].weight / whole for i in kept]
         clusters += [None if (cluster := first[i].cluster) is None else f"{name}/{cluster}" for i in kept]
         for row, side in zip(values, sides, strict=True):
             row += [side[name].scores[i].value for i in kept]
+    # float[1 + J + runs * stages, items], in the order of `sides`.
     table = np.array(values, dtype=float)
+    # float[runs, stages, items].
     after = table[1 + len(joints) :].reshape(len(seeds), len(seeds[0]), -1)
     joint = table[1 : 1 + len(joints)].mean(axis=0) if joints else None
     known = clusters if any(cluster is not None for cluster in clusters) else None

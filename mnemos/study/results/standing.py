@@ -44,6 +44,7 @@ def mean_of(sides: Sequence[Sequence[Score]]) -> Sequence[Score]:
     out = []
     for first in sides[0]:
         found = [row[first.item] for row in rows]
+        # A mean over the runs that have a score would be about other runs for each item.
         missing = next((score for score in found if score.reason is not None), None)
         value = math.nan if missing else math.fsum(score.value for score in found) / len(found)
         reason = missing.reason if missing else None

@@ -75,6 +75,7 @@ def _arm(experiment: Experiment, suites: Sequence[Suite], arm: str, runs: Sequen
     sides = [_sides(experiment, run.last) for run in runs]
     return ArmCurves(
         name=arm,
+        # float[runs, moments]; noted: float[runs, moments - 1], since nothing trains before the first.
         steps=np.array([[step for step, _ in rows] for rows in noted], dtype=float),
         noted={
             name: np.array([[means.get(name, math.nan) for _, means in rows[1:]] for rows in noted]) for name in NOTED
@@ -95,6 +96,7 @@ def _suite(experiment: Experiment, suite: Suite, sides: Sequence[Sequence[Mappin
         role=experiment.roles[suite.name],
         unit=suite.unit,
         better=suite.better,
+        # float[runs, moments, items].
         values=np.array([[row(side[suite.name].scores) for side in moments] for moments in sides], dtype=float),
         weight=np.array([score.weight for score in first], dtype=float),
         clusters=[score.cluster for score in first],
