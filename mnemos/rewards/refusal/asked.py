@@ -57,6 +57,8 @@ def _named(text: str) -> Reading | str:
 def _likeliest(log_probs: Sequence[float]) -> Reading | str:
     if not all(map(math.isfinite, log_probs)):
         return UNSCORED
+    # Softmax over the three letters: what the judge would say instead of a letter does not count. exp(0) is 1
+    # exactly, so `index` finds the likeliest.
     top = max(log_probs)
     share = [math.exp(value - top) for value in log_probs]
     best = share.index(1.0)

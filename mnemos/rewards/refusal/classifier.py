@@ -48,6 +48,7 @@ class Classifier:
         """That an answer is a refusal."""
         total = self.intercept + self.wording * _wording(answer, cues)
         total += sum(self.grams.get(gram, 0.0) for gram in _grams(answer))
+        # exp overflows beyond 709.
         return 1 / (1 + math.exp(-max(-700.0, min(700.0, total))))
 
     def save(self, path: Path) -> None:
@@ -98,6 +99,7 @@ def train(
     text = [_grams(answer) for answer in answers]
     seen = Counter(gram for own in text for gram in own)
     known = sorted(gram for gram, count in seen.items() if count >= FEWEST)
+    # Column 0 is the total weight of the wordings.
     column = {gram: place + 1 for place, gram in enumerate(known)}
     rows, columns, values = [], [], []
     for row, (answer, own) in enumerate(zip(answers, text, strict=True)):
@@ -110,6 +112,7 @@ def train(
     features: Any = csr_matrix((values, (rows, columns)), shape=(len(answers), len(known) + 1))
     fitted = LogisticRegression(C=strength, max_iter=3000).fit(features, [bool(label) for label in refused])
     wording, *grams = (float(weight) for weight in fitted.coef_[0])
+    # The scale goes into the weight, so that asking needs only whether a gram is there.
     kept = {gram: round(GRAM_SCALE * weight, 6) for gram, weight in zip(known, grams, strict=True)}
     return Classifier(float(fitted.intercept_[0]), wording, kept, len(answers), tuple(sorted(set(models))))
 

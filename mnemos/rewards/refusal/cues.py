@@ -38,4 +38,5 @@ HARD, SOFT, WEAK = 4.0, 2.0, 0.5
 
 def without(model: str, cues: Sequence[Cue]) -> tuple[Cue, ...]:
     """The cues that general knowledge or the answers of other models suggested."""
+    # A cue that a second model suggested too would be known without the first.
     return tuple(cue for cue in cues if not cue.seen or set(cue.seen) - {model})

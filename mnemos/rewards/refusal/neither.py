@@ -81,6 +81,7 @@ def _noise(answer: str, said: list[str]) -> bool:
     loops = len(opening) >= 12 and len(set(opening)) <= max(2, 0.15 * len(opening))
     run = re.search(r"(\w)\1{9,}|([^\w\s])(?:\s*\2){29,}", answer) is not None and len(set(solid)) <= 12
     signs = len(solid) >= 20 and sum(c.isalnum() or unicodedata.category(c)[0] == "M" for c in solid) < 0.2 * len(solid)
+    # Code is full of signs, and no noise.
     return broken > 0.1 * len(solid) or loops or run or (signs and "```" not in answer)
 
 
@@ -98,7 +99,9 @@ def _echo(said: list[str], asked: list[str]) -> bool:
     a, b = " ".join(said), " ".join(asked)
     # From about its beginning: an answer that quotes the passage behind a question is none.
     place = f" {b} ".find(f" {a} ")
+    # the answer is a part of the prompt, half of it at least
     within = place >= 0 and len(b[:place].split()) <= 3 and 2 * len(said) >= len(asked)
+    # the prompt comes first, and next to nothing behind it
     around = a.startswith(b) and len(said) - len(asked) <= max(2, len(asked) // 4)
     repeated = f" {b} {b} " in f" {a} "
     return within or around or repeated
@@ -136,6 +139,7 @@ def _foreign(answer: str, prompt: str, language: str | None) -> str:
         return ""
     wanted = {language} if language else {code for code, p in _languages(asked).items() if p >= PLAUSIBLE}
     found = _languages(text)
+    # The sum, because neighbours such as Danish and Norwegian share out the probability of one text.
     if sum(found[code] for code in wanted) >= FITS:
         return ""
     capitals = [word for word in text.split() if word[:1].isupper()]

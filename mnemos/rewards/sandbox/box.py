@@ -109,6 +109,7 @@ class Sandbox:
         self.limits = limits or Limits()
         self.readable = tuple(os.path.abspath(path) for path in readable)
         self.weak = os.environ.get(WEAK) == "1" if weak is None else weak
+        # The processors that this process may use, not all that the machine has.
         size = workers or min(len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1, 16)
         self.level = ""
         self._free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
@@ -157,6 +158,7 @@ class _Worker:
         return self._once(check) if found.status in ("busy", "broken") else found
 
     def _once(self, check: Code | Query) -> Outcome:
+        # Drawn anew for each try: what a first one might have learned is worth nothing in the second.
         limits, token = self.box.limits, secrets.token_hex(16)
         job: dict[str, Any] = {**vars(check), **vars(limits), "token": token, "report": secrets.choice(REPORTS)}
         job["kind"] = "code" if isinstance(check, Code) else "sql"
@@ -252,6 +254,8 @@ def outcome(said: dict[str, Any], token: str) -> Outcome:
     """The outcome in a worker's message. token: what a report begins with; anything else where reports are written
     is not one."""
     output, ended, signal = said["output"], said["ended"], said["signal"]
+    # Whatever stands before the token is not a report: a program may write to any descriptor, but cannot know the
+    # token.
     word, _, detail = said["report"].partition(token)[2].partition(" ")
     if word == "guard":
         return Outcome("broken", detail, output)

@@ -70,6 +70,7 @@ class Clock:
             return "time"
         if passed >= PATIENCE * self._wall:
             return "busy"
+        # It cannot be late sooner than when all the time until then was its own.
         self._next = passed + max(self._wall - own, LOOK)
         return None
 

@@ -62,10 +62,12 @@ def main() -> None:
     except OSError as error:
         level, why = "weak" if setup["weak"] else "none", str(error)
     if level == "full":
+        # A process does not enter its own new process namespace: its first child becomes number 1 there.
         first = os.fork()
         if first:
             os.waitpid(first, 0)
             return
+        # Anew, because the wish to die is not inherited through fork.
         guard.die_with_parent()
         try:
             guard.own_root(setup["root"], setup["readable"])
@@ -87,12 +89,15 @@ def carry_out(job: dict[str, Any], level: str, root: str, processes: int | None)
     if not child:
         os.write(report[1], own_name(processes).ljust(NAME))
         _child(job, level, root, output[1], report[1])
+    # With the parent's copies open, the pipes would never end.
     for end in (output[1], report[1]):
         os.close(end)
     name = os.read(report[0], NAME).strip()
     clock = Clock(child, name, processes, job["wall_seconds"], job["cpu_seconds"])
     text, ended = _watch({output[0]: job["output_bytes"], report[0]: LONGEST_REPORT}, clock)
     status, late, used = _reap(child, clock, at_once=ended is not None)
+    # kill(-1) reaches every process that this one may signal: only as the first of a namespace of its own are these
+    # the job's leftovers, elsewhere they are all that the user runs.
     if level == "full" and os.getpid() == 1:
         _kill_all()
     for end in (output[0], report[0]):
@@ -169,6 +174,7 @@ def _child(job: dict[str, Any], level: str, root: str, output: int, report: int)
     else:
         os.write(job.pop("report"), job.pop("token").encode() + jobs.JOBS[job.pop("kind")](job))
     finally:
+        # Not sys.exit: the child would flush the parent's buffers a second time and carry on in its loop.
         os._exit(0)
 
 
@@ -180,6 +186,7 @@ def _shut_in(job: dict[str, Any], level: str, root: str, output: int, report: in
     os.dup2(os.open("/dev/null", os.O_RDWR), 0)
     for number, end in ((1, output), (2, output), (job["report"], report)):
         os.dup2(end, number)
+    # The worker's own pipes, too: through them a job could answer in its place.
     os.closerange(3, job["report"])
     os.closerange(job["report"] + 1, 4096)
     if level == "full":

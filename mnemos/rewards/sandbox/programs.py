@@ -205,6 +205,7 @@ def frames_of(reference: str) -> tuple[list[Frame], ast.Module]:
         if (opens, ends) in frames:
             continue
         before = _compiled_tests("\n".join(head[:opens]), 0)
+        # `from __future__` in front holds for the answer and its tests, too, as it would in one file.
         flags = before.co_flags & _FUTURE
         # Empty lines in front, so that an error names the line of the reference.
         behind = "\n" * (len(lines) - len(tail) + ends) + "\n".join(tail[ends:])
@@ -222,6 +223,8 @@ def _places(head: Sequence[str], tail: Sequence[str], indent: str) -> list[tuple
     inner = _indent(last) + "    " * last.rstrip().endswith(":")
     found: list[tuple[ast.Module, int, int]] = []
     fault: Exception | None = None
+    # A stand-in, the expression 0, at each depth at which an answer may begin: flush left, as deep as the mark, as
+    # deep as the line before or behind wants it.
     for guess in dict.fromkeys(("", indent, inner, _indent(first))):
         try:
             tree = ast.parse("\n".join([*head, f"{guess}0", *tail]), "<tests>")

@@ -39,6 +39,7 @@ def sql(job: Mapping[str, Any]) -> bytes:
 def query(database: str, statement: str) -> list[tuple[Any, ...]]:
     """Rows of one SELECT. Everything but reading is refused by SQLite's authoriser: ATTACH, PRAGMA,
     writing, loading extensions. Raises sqlite3.Error."""
+    # immutable: the file does not change while it is read, so sqlite takes no locks and looks for no journal.
     connection = sqlite3.connect(f"file:{_escaped(database)}?mode=ro&immutable=1", uri=True)
     steps = 0
 
@@ -55,6 +56,7 @@ def query(database: str, statement: str) -> list[tuple[Any, ...]]:
     try:
         connection.set_authorizer(authorise)
         connection.set_progress_handler(too_long, 10_000)
+        # One row more than allowed tells that there are more.
         rows = connection.execute(statement).fetchmany(MOST_ROWS + 1)
     finally:
         connection.close()
@@ -67,11 +69,13 @@ def is_statement(text: str) -> bool:
     """Whether SQLite's parser reads the text, whatever it would do."""
     connection = sqlite3.connect(":memory:")
     try:
+        # EXPLAIN compiles and does not run. A missing table or column is a fault of a statement, not of its form.
         connection.execute(f"explain {text}")
     except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
         return not any(words in str(error) for words in _NO_SQL)
     finally:
         connection.close()
+    # sqlite takes an empty text for a statement that does nothing.
     return bool(text.strip())
 
 
@@ -125,6 +129,7 @@ def _place(row: tuple[Any, ...]) -> tuple[Any, ...]:
 def is_ordered(statement: str) -> bool:
     """Whether the outermost query has an ORDER BY: not one in a subquery, a string or a comment."""
     bare = _QUOTED.sub(" ", statement)
+    # Innermost parentheses first, until none is left: what remains is the outermost query.
     while (shorter := re.sub(r"\([^()]*\)", " ", bare)) != bare:
         bare = shorter
     return re.search(r"\border\s+by\b", bare, re.IGNORECASE) is not None

@@ -60,6 +60,8 @@ SIGNALLING = (8, 10, 15)
 """F_SETOWN, F_SETSIG, F_SETOWN_EX: by which a process could have itself killed as if from outside."""
 
 LOAD, JUMP_EQUAL, JUMP_ANY, JUMP_AT_LEAST, RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
+# Offsets in struct seccomp_data: int nr, u32 arch, u64 instruction pointer, u64 args[6]. LOAD takes 32 bits, the
+# lower half of an argument.
 NUMBER, ARCH, ARGUMENTS = 0, 4, 16
 ALLOW, KILL, FAIL = 0x7FFF0000, 0x80000000, 0x00050000
 
@@ -75,6 +77,7 @@ def architecture() -> int:
 
 def program(arch: int) -> bytes:
     """The filter: struct sock_filter[], 8 bytes each."""
+    # The architecture first: under another one the same numbers are other calls.
     lines = [_line(LOAD, ARCH), _line(JUMP_EQUAL, arch, 1, 0), _line(RETURN, KILL), _line(LOAD, NUMBER)]
     if arch == X86_64:
         # The x32 twins of all calls have numbers of their own, and none is needed.
@@ -101,10 +104,12 @@ def program(arch: int) -> bytes:
 
 
 def _line(code: int, value: int, equal: int = 0, other: int = 0) -> bytes:
+    # struct sock_filter: code, lines to skip where it holds, and where not, operand
     return struct.pack("=HBBI", code, equal, other, value)
 
 
 def _when(number: int, then: list[bytes]) -> list[bytes]:
     """Lines for one call, which end in a refusal."""
     body = [*then, _line(RETURN, FAIL | errno.EPERM)]
+    # Another call skips the whole body.
     return [_line(JUMP_EQUAL, number, 0, len(body)), *body]
