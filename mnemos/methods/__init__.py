@@ -49,8 +49,10 @@ def schema() -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     for name, method in sorted(REGISTRY.items()):
         settings = method.settings.model_json_schema()
+        # pydantic refers to #/$defs at the root of a schema, so those of all methods are brought there.
         definitions.update(settings.pop("$defs", {}))
         settings["description"] = f"{method.summary} ({method.paper})"
+        # A method without required settings may stand by its name alone, with nothing behind it.
         bare = not settings.get("required")
         steps[name] = {"anyOf": [settings, {"type": "null"}]} if bare else settings
     step = {

@@ -36,6 +36,7 @@ def training_arguments(plan: Plan, checkpoints: Path) -> Any:
             use_cpu=not torch.accelerator.is_available(),
             dataloader_pin_memory=torch.cuda.is_available(),
             remove_unused_columns=False,
+            # A loss that is not finite must be seen, not replaced by the mean of others.
             logging_nan_inf_filter=False,
             # A study says itself how far it is; these bars would stand between its lines.
             disable_tqdm=True,

@@ -132,6 +132,7 @@ def logits_and_states(model: Any, batch: MicroBatch, way: Way) -> tuple[torch.Te
             f"needs the states that the output layer reads; the model showed {len(read)} of {len(batch.passes)}",
             "use grpo, rloo or reinforce for this architecture",
         )
+    # Where the model picks positions its output layer has read those alone, so states are picked as logits are.
     return found, torch.cat([_picked(states, one, way) for states, one in zip(read, batch.passes, strict=True)])
 
 
@@ -204,6 +205,7 @@ def _one_by_one(
 
 
 def _refuse(module: Any, mask: Any, crossed: bool, lengths: tuple[int, ...], kwargs: dict[str, Any]) -> None:
+    # As in transformers, what a call says goes before what its module says.
     causal = kwargs.get("is_causal")
     if not (getattr(module, "is_causal", True) if causal is None else causal):
         raise NotImplementedError("attention that is not causal")
@@ -311,6 +313,7 @@ def local_span(config: Any) -> int:
     """The shortest distance beyond which some layer does not attend; 2**62 where all do."""
     text = config.get_text_config()
     sliding = (
+        # Some families name a window in their configuration that they do not use.
         text.sliding_window if getattr(text, "use_sliding_window", True) and hasattr(text, "sliding_window") else None
     )
     spans = [sliding, getattr(text, "attention_chunk_size", None)]

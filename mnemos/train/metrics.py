@@ -39,6 +39,7 @@ class Notes:
         sums = torch.stack([torch.stack([part.to(device) for part in self._step[name]]).sum(0) for name in names])
         self._step = {}
         for name, (total, count) in zip(names, (reduce(sums) if reduce else sums).tolist(), strict=True):
+            # Two windows of the same sums, because logs and moments do not end at the same steps.
             for kept in (self.window, self.stretch):
                 before = kept.get(name, [0.0, 0.0])
                 kept[name] = [before[0] + total, before[1] + count]

@@ -53,6 +53,7 @@ class Keep(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Choose the steps."""
         ends = places(self.moments, state.max_steps)
+        # The last stretch ends with the trained model, which is written anyway.
         self.at = {step: number for number, step in enumerate(ends[:-1], 1)}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:

@@ -40,6 +40,7 @@ def latest(checkpoints: Path, training: str) -> tuple[Path, Mark] | None:
     """The newest complete checkpoint of this training, or None."""
     found = [(path, _mark(path)) for path in _folders(checkpoints)]
     own = [(path, mark) for path, mark in found if mark is not None and mark.training == training]
+    # By the number: sorted as text, step 1000 would stand before step 200.
     return max(own, key=lambda pair: pair[1].step, default=None)
 
 
@@ -61,5 +62,6 @@ def _folders(checkpoints: Path) -> list[Path]:
 def _mark(path: Path) -> Mark | None:
     try:
         return Mark(**read_json(path / MARK))
+    # TypeError: the mark of another version, which has other fields.
     except (OSError, ValueError, TypeError):
         return None

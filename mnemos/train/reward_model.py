@@ -164,6 +164,7 @@ def _arguments(settings: RewardTraining, folder: Path, quiet: bool) -> Any:
         warmup_steps=settings.warmup_ratio,
         save_strategy="no",
         report_to="none",
+        # TRL turns both on unless told otherwise.
         bf16=False,
         activation_checkpointing=False,
         use_cpu=not torch.cuda.is_available(),

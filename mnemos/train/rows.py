@@ -130,6 +130,7 @@ def weigh(
     of the method, caught before it trains."""
     for step in steps:
         weighed = list(step(rows, before))
+        # Rows are matched by place: after one that was dropped or moved all weights would lie on the wrong tokens.
         if [(row.example, len(row)) for row in weighed] != [(row.example, len(row)) for row in rows]:
             raise ModelError(f"{type(step).__name__}", "changed the rows that it was to weigh")
         # A weight that is not finite would only show as a loss of NaN, and not in which example.

@@ -100,6 +100,7 @@ def sound_generation(model: Any) -> None:
 def finish(folder: Path, before: ModelHandle, tokenizer: Any) -> None:
     """Complete a saved model: tokenizer, chat template, and the generation configuration of the
     model before, byte for byte."""
+    # A pickle that transformers leaves beside the weights: no reader needs it, and loading one runs code.
     (folder / "training_args.bin").unlink(missing_ok=True)
     tokenizer.save_pretrained(folder)
     original = folder_of(before) / "generation_config.json"

@@ -132,6 +132,7 @@ class Schedule(Sampler[list[int]]):
             yield [int(index) for index in chunk]
 
     def __len__(self) -> int:
+        # The same on every process, since micro-batches are counted over all of them.
         return -(-len(self.lengths) // (self.batch * self.processes))
 
     def read(self, steps: int, accumulation: int) -> Iterator[int]:

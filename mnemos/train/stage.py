@@ -59,6 +59,7 @@ class TrainedStage:
         from mnemos.sources.batches import fit
 
         settings = self.plan.train
+        # A Counter of its own, given up afterwards: the training's counts are of the rows that it learns.
         rendered = as_tokens(source, settings, self.renderer, Counter())
         fitted, _ = fit(rendered, settings.max_length, settings.truncate)
         weighed = weigh(fitted, self.plan.weigh, self.plan.before) if fitted else []

@@ -52,6 +52,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         batches: Callable[[PlanTrainer], Batches],
     ) -> None:
         """training: names the checkpoints that it may continue from. batches: what the plan's draw does."""
+        # Before the constructor, which sets it for training in the configuration that will be saved.
         caching = getattr(model.config, "use_cache", None)
         rows = prepared.rows
         super().__init__(model=model, args=args, train_dataset=rows)
@@ -96,6 +97,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         fresh = self.optimizer is None
         optimizer = super().create_optimizer(model)
         more = self.batches.parameters()
+        # transformers asks more than once; a second group of the same parameters would be refused.
         if fresh and more:
             optimizer.add_param_group({"params": more, "weight_decay": 0.0})
         return optimizer

@@ -172,6 +172,7 @@ def kto(
     if beta == 0:
         return plan
     terms = (BinaryFeedbackLoss(loss, beta, desirable_weight, undesirable_weight),)
+    # APO-zero has no z, so nothing needs to be read behind another row's prompt.
     draw = BinaryFeedback(loss == "kto", _reference("kto", reference_model))
     return _learning(plan, "kto", draw, terms, ordinary)
 
@@ -196,6 +197,7 @@ def simpo(
     terms: tuple[Term, ...] = (SimpleLoss(beta, margin),)
     if sft_weight:
         terms = (*terms, PartLikelihood(CHOSEN, sft_weight))
+    # This loss asks for no reference, and no model is loaded before it is asked.
     return _learning(plan, "simpo", PreferencePairs(), terms, ordinary)
 
 

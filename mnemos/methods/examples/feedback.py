@@ -78,6 +78,7 @@ def judged_pairs(
     pairs = JudgedPairs(
         plan.examples,
         plan.before,
+        # The reward decides; no verifier stands beside it.
         Check(),
         decoding_of(plan, seed, share, max_new_tokens, temperature, top_p),
         share,

@@ -339,6 +339,7 @@ def best_of_n(
     best = BestSamples(
         plan.examples,
         plan.before,
+        # The reward decides; no verifier stands beside it.
         Check(),
         decoding,
         share,

@@ -69,6 +69,7 @@ class OrthogonalToPast:
             for key in shared:
                 found[new[key]].append(tensors[key].float())
         device = next(iter(named.values())).device
+        # float[sum of the earlier ranks, width] a layer: all earlier tasks count alike.
         return RightAngles(self.penalty, {name: torch.cat(parts).to(device) for name, parts in found.items() if parts})
 
     def loss(self, view: StepView) -> torch.Tensor:

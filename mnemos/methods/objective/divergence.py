@@ -43,6 +43,7 @@ def _must_rehearse(stage: Stage, method: str, on: Rows) -> None:
     from mnemos.sources.mix import is_new
 
     origins = [name.removeprefix("origin ") for name in stage.counts if name.startswith("origin ")]
+    # The first task has nothing to rehearse yet, and the same arm must be able to begin with it.
     first = stage.plan.sequence and not stage.plan.past
     if on == "rehearsed" and not first and all(is_new(origin) for origin in origins):
         raise UsageError(

@@ -80,6 +80,7 @@ class Rescaled:
 
         targets: list[str] = []
         attention = {"keys", "values"} & set(self.parts)
+        # Only where no projection of keys stands by itself.
         fused = _present(model, FUSED) if attention and not _present(model, RESCALED["keys"]) else []
         if fused and len(attention) == 1:
             raise ModelError(

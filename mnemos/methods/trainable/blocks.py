@@ -54,6 +54,7 @@ class Expanded:
         grown.generation_config = model.generation_config
         grown.to(next(model.parameters()).dtype).train(model.training)
         _check(model, grown)
+        # With the dot behind the number: layer 1 is not layer 10.
         new = tuple(f"{layers}.{index}." for index, (_, added) in enumerate(sources) if added)
         for name, value in grown.named_parameters():
             value.requires_grad_(name.startswith(new) and value.is_floating_point())

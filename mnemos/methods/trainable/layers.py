@@ -25,6 +25,7 @@ def parts_of(model: Any) -> dict[str, frozenset[Part]]:
     for a weight that the model uses as both (tied)."""
     both: frozenset[Part] = frozenset({"embeddings", "head"})
     tied = tied_weight(model)
+    # A tied weight comes once, under one of its two names.
     named = model.named_parameters()
     return {name: both if parameter is tied else _part(name) for name, parameter in named}
 

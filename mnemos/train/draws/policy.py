@@ -205,6 +205,8 @@ class Batches(batches.Batches):
         """now, before, values of the drawn tokens, as far as asked for; now and before also where the
         next log wants the divergence."""
         asks = self.draw.asks
+        # A drawing serves num_iterations steps, so that one of logging_steps / num_iterations drawings shows in each
+        # log.
         logged = (self.trainer.state.global_step // self.draw.num_iterations) % max(
             1, self.trainer.args.logging_steps // self.draw.num_iterations
         ) == 0

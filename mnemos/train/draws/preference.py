@@ -248,7 +248,7 @@ class Batches(batches.Batches):
     def _drift(self, taken: Sequence[dict[str, Any]]) -> torch.Tensor:
         """Mean of ln p(model) - ln p(reference) over the step's mismatched pairs, at least 0."""
         trainer = self.trainer
-        # Sum and number over the whole step and all processes, so that z does not hang on how the step was cut.
+        # Sum and number over the whole step and all processes, so that z is the same however the step was cut.
         sums = torch.zeros(2, device=trainer.args.device)
         training = trainer.model.training
         trainer.model.eval()
@@ -292,11 +292,13 @@ class Batches(batches.Batches):
             if named is None:
                 # Shared with terms that ask for the model before, so that it is run once.
                 return references.before_logits()
+            # The loss and what is logged both ask; a named reference is run once a micro-batch.
             if not kept:
                 kept.append(references.logits_of(named))
             return kept[0]
 
         count, weight = self.totals
+        # int64[N]: the place of a target in the joined batch says which example it is of.
         of = inputs["answer"][0, batch.place]
         soft = inputs["soft_labels"] if getattr(self.draw, "soft_label", None) is not None else None
         return Answers(of, inputs["parts"], count, weight, reference_logits, self.drift, soft)

@@ -109,6 +109,7 @@ class Ledger:
         nothing can be learned from rewards like these.
         """
         number = len(answers)
+        # Not strict: one of both is empty where nobody asked for it.
         kl = sum(float((now - before).sum()) for now, before in zip(drawing.now, drawing.before, strict=False))
         asked = float(drawing.lengths.sum()) if drawing.before else 0.0
         out = {
