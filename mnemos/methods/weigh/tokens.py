@@ -155,6 +155,6 @@ def token_mask(
     if masked_share == 0:
         return plan
     share = masked_share if threshold is None else None
-    # Where nothing is drawn all seeds of an arm have the same step, which they can then share.
+    # A seed that changes nothing must not change the fingerprint.
     drawn = plan.seed + seed if select == "random" else 0
     return dataclasses.replace(plan, weigh=(*plan.weigh, TokenMask(share, threshold, select, drawn)))

@@ -155,13 +155,12 @@ class Batches(batches.Batches):
         taught = [rows[place][0] for place in places if not is_new(examples[place].origin)]
         # A group of answers stands side by side, so that its advantages can be taken together.
         asked = [place for place in places if is_new(examples[place].origin) for _ in range(self.draw.num_generations)]
-        # Prompts as the model is now, groups whole. float64 columns of each answer's own tokens, its stop token
-        # included.
         written = self.sample([rows[place][0].ids.tolist() for place in asked])
         answers = [[*ids, *([] if end is None else [end])] for ids, end in written]
         rewards = self._rewards(asked, [ids for ids, _ in written])
         filled = [answered(rows[place][0], ids) for place, ids in zip(asked, answers, strict=True)]
-        # Before any update: `now` is what ratios of all further steps of this drawing are taken against.
+        # name -> float64[L_i] an answer, its stop token included. Taken before any update: against `now` stand the
+        # ratios of all further steps of this drawing.
         known = self._known(filled)
         own = [
             {
@@ -174,6 +173,8 @@ class Batches(batches.Batches):
             }
             for i, (place, ids, reward, (_, end)) in enumerate(zip(asked, answers, rewards, written, strict=True))
         ]
+        # From here on rewards of all processes, because a group may be split over them; columns stay this process's
+        # own.
         everyone, first = self._everyone(own)
         credited = self._credited(everyone, known)
         mean_length = sum(one["length"] for one in everyone) / max(1, len(everyone))
