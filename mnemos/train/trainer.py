@@ -146,7 +146,6 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             rollouts=self.batches.rollouts(inputs, batch),
             metric=self.metrics.add,
         )
-        # Scalars of the same step, so gradients of all terms come from one backward pass.
         return torch.stack([term.loss(view) for term in self.terms]).sum()
 
     def _references(self, inputs: dict[str, Any], batch: MicroBatch) -> References:
