@@ -173,6 +173,7 @@ def _paired(
     weights = [first[i].weight for i in kept]
     if same_model:
         mean = math.fsum(v * w for v, w in zip(x, weights, strict=True)) / math.fsum(weights) if kept else None
+        # No interval but a fact: the same weights give the same answers. p = 1, as nothing can be found.
         return Paired(mean, mean, 0.0, 0.0, 0.0, 1.0, 0.0, "identical model")
     if not kept:
         return None
@@ -186,6 +187,7 @@ def _paired(
 
 
 def _judged(comparison: Comparison, p_holm: float | None) -> Comparison:
+    # low and high are shares from 0 to 1 where the tolerance is in points.
     margin = comparison.tolerance / comparison.scale
     verdict = judge(comparison.low, comparison.high, p_holm, margin=margin, better=comparison.better)
     return dataclasses.replace(comparison, p_holm=p_holm, verdict=verdict)
@@ -208,6 +210,7 @@ def judge(low: float | None, high: float | None, p_holm: float | None, *, margin
 
 def summary(scores: Sequence[Score], suite: Suite) -> dict[str, Any]:
     """One side alone: {mean, low, high, items, missing, reasons}; mean None where no item scored."""
+    # Missing ones are counted by reason beside the mean; as zeros they would make a silent model a wrong one.
     present = [score for score in scores if not math.isnan(score.value)]
     reasons = Counter(str(score.reason) for score in scores if math.isnan(score.value))
     mean = low = high = None

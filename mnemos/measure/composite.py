@@ -81,6 +81,8 @@ def estimate(parts: Sequence[Part], *, bounded: bool = True) -> Estimate:
     size = 1.0 if bounded else max(float(np.abs(part.d).max()) for part in parts)
     # A variance at the level of rounding error is none, whatever the size of the scores.
     if spread.variance <= (1e-12 * max(size, 1e-300)) ** 2:
+        # No item differs, so all that is known is how many could without having been seen; each of them by at most
+        # `size` in every suite.
         half = unseen(spread.units) * size * sum(abs(part.weight) for part in parts)
     else:
         half = t_quantile(spread.df) * math.sqrt(spread.variance)

@@ -37,6 +37,7 @@ Row = Sequence[float | None]
 class Coefficients:
     """A metric as a linear form: sum_ij c[i][j] R[i][j] + sum_j before[j] b[j] + sum_j joint[j] a*[j]."""
 
+    # float[T, T], float[T], float[T]
     c: Floats
     before: Floats
     joint: Floats
@@ -58,6 +59,7 @@ def _backward_transfer(r: Floats) -> Coefficients:
 
 def _forward_transfer(r: Floats) -> Coefficients:
     out, t = _nothing(len(r)), len(r)
+    # Places from 0: row i - 1 is the model just before task i was taught. The first task has no row before it.
     for i in range(1, t):
         out.c[i - 1, i] += 1 / (t - 1)
         out.before[i] -= 1 / (t - 1)
@@ -69,6 +71,8 @@ def _forgetting(r: Floats) -> Coefficients:
     # max over l < T, in the paper's words also over stages before task j was taught: what was known without being
     # taught can be forgotten too.
     for j in range(t - 1):
+        # The choice is made from the means and then held fixed: a maximum over noisy scores is too high by what the
+        # noise adds, and the interval does not say so.
         best = int(np.argmax(r[: t - 1, j]))
         out.c[best, j] += 1 / (t - 1)
         out.c[-1, j] -= 1 / (t - 1)

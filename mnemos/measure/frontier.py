@@ -132,6 +132,7 @@ def _parts(
 ) -> list[Part]:
     """The arm's gains (times `sign`), one part a suite, each with the same weight."""
     return [
+        # The difference of each run to the model before; where lower is better a gain is a fall.
         suite.part(
             (suite.after[arm] - suite.before) * (-sign if suite.better == "lower" else sign),
             kept[suite.name],
@@ -195,11 +196,13 @@ def _knee(
     arms = [point["arm"] for point in points]
     # What an arm's learning must exceed to be proven, as measured.
     floor = np.array([_half(point["learned"]) for point in points])
+    # two of float[A, 1]: one draw, the measured one
     means = [np.array([[point[side].mean] for point in points]) for side in ("learned", "forgotten")]
     (chosen,) = choose(means[0], means[1], floor)
     rng = np.random.default_rng(seed)
     # The same rows for both sides: what a seed learned and what it forgot are one training.
     rows = replicate_draws(learned[arms[0]][0].d.shape[0], DRAWS, rng)
+    # two of float[A, DRAWS]
     drawn = [resampled([side[arm] for arm in arms], rows, rng) for side in (learned, forgotten)]
     picks = choose(drawn[0], drawn[1], floor)
     shares = np.array([(picks == place).mean() for place in range(len(arms))])
@@ -238,6 +241,7 @@ def likely(shares: Floats, level: float = 1 - ALPHA) -> list[int]:
     chosen, where they do not)."""
     order = np.argsort(-shares, kind="stable")
     taken, total = [], 0.0
+    # Greedily from the largest share: no other set that reaches the level is smaller.
     for place in order:
         if total >= level - 1e-12 or shares[place] <= 0:
             break

@@ -63,6 +63,7 @@ def gate(
     gated = [entry for entry in entries if entry["role"] in roles]
     if not gated:
         raise UsageError("the gate", f"has no suite of role {', '.join(roles)}", "name suites that must not lose")
+    # Findings stand worst first, and the first one decides the exit code.
     order = {LOST: 0, CANNOT_TELL: 1, KEPT: 2}
     findings = sorted((_finding(entry, max_loss) for entry in gated), key=lambda finding: order[finding.outcome])
     return Decision(findings[0].outcome, tuple(findings))

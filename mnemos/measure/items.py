@@ -124,6 +124,7 @@ def _yaml(path: Path) -> list[Any]:
 def parse(row: Row, *, chat: bool, system: str | None, columns: Mapping[str, str]) -> Item:
     """An Item from a row. columns: expected key -> the row's own column. Raises DataError with the
     row's place for a missing, misspelt or mistyped value."""
+    # A mapped column counts under its new key alone: what a data set calls `answer` may be read as the prompt.
     values = {key: value for key, value in row.values.items() if key not in columns.values()}
     for key, column in columns.items():
         if column not in row.values:

@@ -106,6 +106,7 @@ def _all_generated(settings: s.GeneratedSettings, items: Sequence[Item], answers
     for (i, _), one in zip(pairs, found, strict=True):
         batches.setdefault(i, []).append(one)
     best = {i: verify.best(batch) for i, batch in batches.items()}
+    # Each item that was asked has a reference (`_check_generated`), so each has an outcome.
     return [missing(a) if MISSING in a.data else _noted(best[i]) for i, a in enumerate(answers)]
 
 

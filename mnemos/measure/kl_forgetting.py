@@ -76,6 +76,7 @@ def _means(suite: SuiteScores, values: Floats) -> Floats:
     """float[R]: weighted mean of each replicate over the items with a value."""
     there = np.isfinite(values)
     weight = np.where(there, suite.weight, 0.0)
+    # A run without any value has weight 0: 0 / 0 is NaN, and its point is left out.
     total = weight.sum(axis=1)
     with np.errstate(invalid="ignore"):
         means = (np.where(there, values, 0.0) * weight).sum(axis=1) / total
@@ -141,6 +142,7 @@ def _interval(
 
 def _off(x: Floats, y: Floats, group: npt.NDArray[np.int64]) -> dict[str, float | None]:
     """How much more one arm forgot than the others' curve says for its divergence."""
+    # The arm's own points are left out of the fit: with them an arm far out would pull the curve to itself.
     rest = np.setdiff1d(np.arange(len(x)), group)
     if len(set(x[rest])) <= DEGREE:
         return {"mean": None, "low": None, "high": None}
@@ -151,5 +153,6 @@ def _off(x: Floats, y: Floats, group: npt.NDArray[np.int64]) -> dict[str, float 
     mean = float(gap.mean())
     if len(gap) < 2:
         return {"mean": mean, "low": None, "high": None}
+    # Over the arm's replicates alone; the curve of the others is taken as known.
     half = t_quantile(len(gap) - 1) * float(gap.std(ddof=1)) / len(gap) ** 0.5
     return {"mean": mean, "low": mean - half, "high": mean + half}

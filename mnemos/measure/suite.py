@@ -140,6 +140,7 @@ def linked(suites: Iterable[Suite], known: Iterable[Suite] = (), *, strict: bool
     names = {suite.name: suite for suite in (*known, *suites)}
     out = []
     for suite in suites:
+        # Linked once is linked for good: the items are there, and the name may not be among these suites.
         if suite.of is None or suite.origin is not None:
             out.append(suite)
         elif suite.of in names:

@@ -79,6 +79,7 @@ def trajectories(arms: Sequence[ArmCurves]) -> list[dict[str, Any]]:
 
 
 def _arm(arm: ArmCurves) -> dict[str, Any]:
+    # A stretch without a note would leave a curve with a hole, and a rise without a beginning.
     noted = {name: values for name, values in arm.noted.items() if np.isfinite(values).all()}
     reward = noted.get(REWARD)
     return {
@@ -96,6 +97,7 @@ def _over_seeds(values: Floats) -> dict[str, float | None]:
     mean = float(values.mean())
     if len(values) < 2:
         return {"mean": mean, "low": None, "high": None}
+    # The seed is the unit: steps of one training are not independent, however many there are.
     half = t_quantile(len(values) - 1) * float(values.std(ddof=1)) / math.sqrt(len(values))
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
@@ -156,6 +158,7 @@ def _pair(suite: SuiteCurves, moment: int, reward: Floats) -> tuple[dict[str, An
     kept = _kept(suite)
     # float[S, M, kept]
     rows = suite.values[:, :, kept]
+    # float[kept], summing to 1
     shares = suite.weight[kept] / suite.weight[kept].sum()
     # Both ends differ by seed, and `paired` takes one row before: the change of each seed beside no change.
     change = paired(

@@ -63,6 +63,7 @@ def scores(
     rows = list(zip(answers, references, known, strict=True))
     lost = [_too_long(answer) or faults.get((reference, one), Trial()).fault for answer, reference, one in rows]
     made = [_check(name, *row[:2], database) for row, fault in zip(rows, lost, strict=True) if fault is None]
+    # `made` leaves out what is lost, so that only the others take an outcome.
     found = iter(_box(database).run(made))
     return [_rewarded(next(found)) if fault is None else missing(fault) for fault in lost]
 
@@ -104,6 +105,7 @@ def _trial(name: str, alone: Outcome, solved: Outcome | None) -> Trial | None:
             return None
         if one.status == "bad reference":
             return Trial(_reason(one))
+    # A query has no tests that could be tried apart: that it runs at all is all that can be known of it.
     if name == "sql":
         return Trial(None if alone.status == "passed" else f"the reference query is {alone.detail or alone.status}")
     if alone.status in ("time", "memory", "output"):

@@ -67,6 +67,7 @@ def principles(path: str | Path) -> tuple[str, ...]:
 
 def loaded(handle: ModelHandle) -> LanguageModel:
     """One copy of a judge however often it is asked."""
+    # By content, too: a handle of the same path whose files changed is loaded anew.
     return _loaded(cast(Hashable, handle), handle.fingerprint)
 
 

@@ -43,6 +43,7 @@ _PLAIN |= dict.fromkeys((0x00A0, 0x2007, 0x2009), "\u202f") | {0x066B: ".", 0x06
 _SMALL = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻₀₁₂₃₄₅₆₇₈₉", "0123456789+-0123456789")
 _UP, _DOWN, _VULGAR = "⁰¹²³⁴-⁹", "₀-₉", "¼½¾⅐-⅞↉"
 
+# Between groups of three digits: spaces and marks, also as LaTeX writes them.
 _GAP = r"[\u202f'_]|\{,\}|,\\!|\\[,;!]|,"
 _WHOLE = (
     r"(?!0)\d{1,3}(?:\.\d{3}){2,20}(?:,\d+)?(?![.\d])"  # 1.234.567,5
@@ -54,11 +55,15 @@ _WHOLE = (
 _FRAC = r"\\[dt]?frac *(?:\{([^{}]{0,200})\}|(\d)) *(?:\{([^{}]{0,200})\}|(\d))"
 _POWER = rf"(?:\^ ?|\*\*(?=[-+\d]))(?:\{{ *([-+]?\d+) *\}}|([-+]?\d+))|([⁺⁻]?[{_UP}]+(?!/[{_DOWN}]|[{_UP}]))"
 _NEXT = re.compile(
+    # Values that are no fractions: what follows must not be read as a number of its own (the 2 of a root of 2).
     r"(?P<symbol>\\sqrt *(?:\[[^][]{0,20}\] *)?(?:\{[^{}]{0,100}\}|\d)|√ ?\d*|[)\]}](?:\^|\*\*)\{?[-+]?\d+)"
     rf"|(?P<small>[{_UP}]+/[{_DOWN}]+)"
+    # Digits of a name: a power or an index behind a letter or a bracket, and small digits anywhere else.
     rf"|(?P<skip>(?<=[^\s\d])\^ ?(?:\{{[^{{}}]{{0,40}}\}}|[-+]?\d+)"
     rf"|(?<=[^\W_]|[)\]}}])_(?:\{{[^{{}}]{{0,40}}\}}|\d+)|[⁺⁻{_UP}{_DOWN}]+)"
     rf"|(?P<frac>{_FRAC})|(?P<vulgar>[{_VULGAR}])"
+    # Before whole numbers, which would read the last part of a date or a time alone. 1.234.567 is a whole number,
+    # though.
     r"|(?P<joined>(?!\d{1,3}(?:\.\d{3}){2,20}(?![.\d]))(?:\d+(?P<dot>[-./:])\d+(?:(?P=dot)\d+){1,6}"
     r"(?:(?<=:\d\d)\.\d+)?(?![-/:]\d)"
     r"|\d+:\d+(?!:?\d)|\d{1,2}[h点點时時]\d{1,2}分?)(?: ?(?P<half>[aApP])\.?[mM]\b)?)"

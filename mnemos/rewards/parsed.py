@@ -88,6 +88,7 @@ def key(value: Any) -> Any:
     while waiting:
         one = waiting.pop()
         if isinstance(one, dict):
+            # With the length in front no closing token is needed, and no value can pass for the end of another.
             out += ["{", len(one)]
             # Reversed, because the last one put on the stack is taken first: names come out in the alphabet's order.
             for name, item in sorted(one.items(), reverse=True):
@@ -156,6 +157,7 @@ def check_schema(schema: Any, *, where: str) -> None:
             "has unevaluatedProperties beside patternProperties, which cannot be checked in bounded time",
             "use additionalProperties",
         )
+    # References inside the document may name one of its own $ids, whole or by their end.
     known = tuple(_texts(schema, "$id"))
     for reference in (*_texts(schema, "$ref"), *_texts(schema, "$dynamicRef")):
         outside = reference.partition("#")[0]
@@ -206,6 +208,7 @@ class _Clock(threading.local):
     end = math.inf
 
 
+# One clock a thread: validators are made once and shared, and the time of an answer must not be another's.
 _clock = _Clock()
 
 Rule = Callable[[Any, Any, Any, Any], Any]

@@ -53,6 +53,7 @@ class Scorer:
 
         limit, device = context_length(self.model), next(self.model.parameters()).device
         out = [math.nan] * len(rows)
+        # Places of rows that the model can read; batches are made of these, and `fit[k]` leads back.
         fit = [i for i, row in enumerate(rows) if 0 < len(row) <= limit]
         with torch.inference_mode():
             for batch in batches([len(rows[i]) for i in fit], self.batch_tokens):
@@ -71,6 +72,7 @@ class Scorer:
 def rendered(renderer: Renderer, row: Example) -> list[int]:
     """Token ids of a conversation that ends in its answer, the end-of-turn token last."""
     tokens = renderer.render(row)
+    # A template may put a line break behind the end of a turn, and the number is read at the last token.
     written = [int(place) for place in tokens.output.nonzero()[0]]
     ids: list[int] = tokens.ids.tolist()
     return ids[: written[-1] + 1] if written else ids

@@ -70,6 +70,7 @@ class Verified:
         try:
             verify.check_reference(self.verifier, reference, where="reference")
         except DataError:
+            # Not 0: no answer could have done better, and a zero would teach that this one was wrong.
             return missing("a reference that no answer could meet")
         return verify.score(self.verifier, answer, reference)
 

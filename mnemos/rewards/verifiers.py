@@ -96,6 +96,7 @@ def chrf(answer: str, reference: str) -> float:
     text, meant = "".join(answer.split()), "".join(reference.split())
     precision, recall, orders = 0.0, 0.0, 0
     for n in range(1, 7):
+        # Clipped counts: an n-gram counts at most as often as the other text has it.
         a = Counter(text[i : i + n] for i in range(len(text) - n + 1))
         b = Counter(meant[i : i + n] for i in range(len(meant) - n + 1))
         if not a or not b:
@@ -231,6 +232,7 @@ def guarded(answer: str, compare: Callable[[], float]) -> Rewarded:
         return missing(f"the comparison takes more than {SECONDS:g} seconds")
     except parsed.Unreadable:
         return missing("JSON that is nested too deep or holds too long a number")
+    # Whatever a model writes meets this: one answer that a verifier cannot bear must not end a training.
     except Exception as error:
         return missing(f"the verifier failed: {type(error).__name__}")
 

@@ -134,6 +134,7 @@ class JudgedPairs(Rated):
             # Also by -i: of equals the last, so that the two differ wherever there are two.
             worst = min(batch, key=lambda i: (rewards[i].value, -i))
             gap = rewards[best].value - rewards[worst].value
+            # Below rounding the order of the two is chance, and a pair would teach it.
             if gap <= EQUAL:
                 out.append((None, "samples that are worth the same"))
             elif gap < self.min_gap:

@@ -57,6 +57,7 @@ def text_of(row: Example) -> str:
             f"example {row.id!r} (kind {row.kind})", "has no one answer to learn to write", "use rows of another format"
         )
     asked = row.turns[:-1]
+    # The common case needs no marker of a role, which would be one more thing to learn to write.
     alone = len(asked) == 1 and asked[0].role == "user"
     question = asked[0].text if alone else "\n".join(f"__{turn.role}__\n{turn.text}" for turn in asked)
     return f"{question}\n__ans__\n{row.turns[-1].text}"

@@ -71,6 +71,7 @@ class PseudoSamples(NotGenerated):
     def _wanted(self, new: int) -> int:
         # The paper's gamma |D_t|, divided evenly among the earlier tasks.
         budget = math.ceil(self.sampling.per_new * new)
+        # A task without a sample would be forgotten silently: the user is told by how much to raise the budget.
         if budget < self.parts:
             raise DataError(
                 f"lamol.per_new = {self.sampling.per_new:g} of {new:,} new rows: {budget:,} samples",

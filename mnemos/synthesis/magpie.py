@@ -154,6 +154,8 @@ def filtered(tally: Tally, questions: Sequence[str | None], asking: Asking) -> l
             good.append(question)
         else:
             tally.drop(reason)
+    # Last, because comparing costs most, and of two near-duplicates the one with a fault must not be the one that
+    # stays.
     kept = distinct(good, asking.similarity)
     tally.drop("a near-duplicate of an earlier question", len(good) - len(kept))
     return [good[i] for i in kept]
@@ -168,6 +170,7 @@ def _fault(question: str | None, asking: Asking) -> str | None:
         return "question too short"
     if len(question) > asking.max_chars:
         return "question too long"
+    # It announces a text that did not come.
     if question.endswith((":", "\uff1a")):
         return "the question ends with a colon"
     # NaN, of fewer than four words, is above nothing.

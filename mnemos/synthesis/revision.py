@@ -56,6 +56,7 @@ class Revised(SelfGenerated):
         revised = [0] * len(rows)
         faults: list[list[str]] = [[] for _ in rows]
         for number in range(self.rounds):
+            # By row and round, not in turn: the principle of a row does not depend on which other rows there are.
             drawn = [{"principle": self.principle(row, number)} for row in rows]
             critiques = self._said(context, rows, CRITIQUE, drafts, drawn)
             text = [{"critique": one.text.strip()} for one in critiques]
@@ -100,6 +101,7 @@ class Revised(SelfGenerated):
         """Why each revision is refused; None where it may stand."""
         found = self.check.faults(context, rows, revisions)
         for i, (critique, revision) in enumerate(zip(critiques, revisions, strict=True)):
+            # Before other faults: what answers an empty critique is a second draft, not a revision.
             if not critique.text.strip():
                 found[i] = "empty critique"
             elif found[i] is None and _betrays(revision.text, rows[i]):

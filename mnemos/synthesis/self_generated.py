@@ -82,6 +82,7 @@ class Check:
         try:
             check_reference(self.verifier, self.of(row), where=row.id)
         except DataError:
+            # A column that is not there is a mistake in the settings, and no property of the row.
             if self.reference is not None and self.reference not in row.meta:
                 raise
             return False
@@ -109,6 +110,7 @@ class Check:
         found = [self.fault(row, answer) for row, answer in zip(rows, answers, strict=True)]
         if self.judge is None:
             return found
+        # What already has a fault is not put to the judge: it could not save it, and costs an answer.
         good = [i for i, fault in enumerate(found) if fault is None]
         asked = [instructed(rows[i], JUDGE, gold=self.of(rows[i]), draft=answers[i].text.strip()) for i in good]
         text = context.model(self.judge).generate(asked, JUDGEMENT) if asked else []
@@ -276,6 +278,7 @@ class SelfAnswers(SelfGenerated):
         context.note("right without editing", 1 - len(wrong) / len(rows) if rows else math.nan)
         asked = [instructed(rows[i], EDIT, gold=rows[i].turns[-1].text, draft=drafts[i].text.strip()) for i in wrong]
         edited = answers_to(context.model(self.editor), asked, self.decoding)
+        # Edited answers pass the same check as drafts did: an editor may break what it mends.
         again = self.check.faults(context, [rows[i] for i in wrong], edited)
         for i, answer, fault in zip(wrong, edited, again, strict=True):
             out[i] = (None, f"edited, {fault}") if fault else (answered(rows[i], answer.text), "own answer, edited")

@@ -63,6 +63,7 @@ class SyntheticRows(NotGenerated):
         prompts = _prompts(shown, given.shots, math.ceil(given.oversample * wanted), given.seed)
         decoding = Decoding(given.max_new_tokens, given.temperature, given.top_p, seed=given.seed)
         text = context.model(self.author).generate(prompts, decoding)
+        # All demonstrations have one form and one definition, so the first stands for them.
         rows = self._parsed(tally, text, shown[0])
         # Chosen rows first, the others behind as substitutes for those whose answer is left out.
         chosen = set(representative([question(row) for row in rows], wanted, given.clusters, given.seed))
@@ -156,6 +157,7 @@ def parse(
     answered anew, so one that ends without an output is taken with an empty one."""
     # The model goes on behind "Input:", writes an output, and often a further example behind it.
     asked, marker, rest = generation.text.partition("\nOutput:")
+    # A further field before the output: the input has no end that could be told.
     if _FIELD.search(asked.lstrip()):
         return "no output"
     if not marker and not (answered and generation.finished):

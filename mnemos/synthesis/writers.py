@@ -54,6 +54,7 @@ def fill(
     in, those that survive out. Candidates that are not needed are never improved."""
     done: list[Example] = []
     at = 0
+    # `done` holds what came of candidates[:at], in their order; no candidate is improved twice.
     while at < len(candidates) and len(done) < wanted:
         # As many as are missing, but at least a lot: the last few would otherwise be answered one at a time.
         batch = list(candidates[at : at + max(wanted - len(done), SMALLEST_LOT if at else 0)])
