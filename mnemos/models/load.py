@@ -169,6 +169,7 @@ def _from_pretrained(folder: Path, how: _How) -> Any:
             **({"device_map": "meta"} if how.headers_only else {}),
             dtype=getattr(torch, how.dtype),
             trust_remote_code=how.trust_remote_code,
+            # None lets transformers take a pickle where there is nothing else.
             use_safetensors=None if how.allow_pickle else True,
             ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,

@@ -78,6 +78,7 @@ def _pack(items: Sequence[Item]) -> _Batch:
         row, at, who = list(context), list(range(len(context))), [0] * len(context)
         # The context's last position predicts the first token of every option, so it is picked once and shared.
         first = len(flat)
+        # Invariant: targets[k] is predicted at flat[picked[k]].
         flat.append(b * width + len(context) - 1)
         for o, option in enumerate(options, start=1):
             fed = option[:-1]
@@ -88,6 +89,7 @@ def _pack(items: Sequence[Item]) -> _Batch:
             # As if the option stood alone behind the context, whatever stands between them in the row.
             at += range(len(context), len(context) + len(fed))
             who += [o] * len(fed)
+        # Token, position and owner of padding are all 0: it is never looked at, so it needs no mask of its own.
         empty = [0] * (width - len(row))
         rows.append([row + empty, at + empty, who + empty])
     ids, position, owner = torch.tensor(rows).unbind(1)

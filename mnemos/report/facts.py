@@ -79,6 +79,7 @@ class Change:
         """low and high of `gain`, in that order; None when missing."""
         if self.low is None or self.high is None:
             return None
+        # Turned round, the ends change places.
         return (-self.high, -self.low) if self.better == "lower" else (self.low, self.high)
 
     @property

@@ -65,6 +65,7 @@ VERDICT_SYMBOLS = {"gained": "^", "lost": "v", "kept": "s", "unclear": "unclear"
 def page(facts: Facts) -> str:
     """The report as HTML text."""
     here = files("mnemos.report")
+    # Strict: a name that the template misspells is an error, not an empty place in somebody's report.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["typeset"] = typeset
     template = environment.from_string(here.joinpath("page.html").read_text(encoding="utf-8"))

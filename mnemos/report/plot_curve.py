@@ -83,6 +83,7 @@ def _share(arm: Arm) -> tuple[float | None, str]:
         found = step.settings.get("share_of_final")
         if step.method == "replay" and isinstance(found, int | float):
             share = float(found)
+        # A method that is off changes nothing, so it does not set an arm apart.
         elif not step.off:
             rest.append(f"{step.method} {value(step.settings)}")
     return share, ", ".join(rest)

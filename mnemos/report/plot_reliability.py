@@ -29,6 +29,7 @@ def reliability_plot(calibration: Mapping[str, Any], *, name: str) -> str:
 
 def _paint(sheet: Sheet, calibration: Mapping[str, Any]) -> None:
     def x(value: float) -> float:
+        # A confidence is sigmoid(|difference|), at least 1/2: the axis begins there.
         return LEFT + SIDE * (value - 0.5) / 0.5
 
     def y(value: float) -> float:

@@ -201,6 +201,7 @@ def _change(row: Mapping[str, Any], suites: Mapping[str, Suite], runs: list[Any]
         missing=int(missing),
         reasons=tuple(why.items()) if missing else (),
         method=clean(row.get("method") or ""),
+        # Files of earlier versions do not say it: one seed is about the checkpoint, several about the training.
         claim=clean(row.get("claim") or CLAIMS[seeds > 1]),
         notices=tuple(clean(text) for text in _list(row.get("notices"))),
     )

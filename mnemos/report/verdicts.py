@@ -281,6 +281,7 @@ def metric_words(name: str, mean: float | None) -> str:
         joint = name in ("intransigence", "gap_to_joint")
         return "not known: it needs the joint arm" if joint else "missing: a score it needs is missing"
     size, up = figure(abs(mean), "points"), mean > 0
+    # What rounds to 0 gets one wording, whichever side of it it lies on.
     if figure(mean, "points") == "0.0":
         up, size = True, "0.0"
     if name == "average_accuracy":

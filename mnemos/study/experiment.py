@@ -96,6 +96,7 @@ def build(study: Study, folder: Path, root: Path) -> Experiment:
     before_step = MeasureStep(before, suites, "before: measure")
     builder = _Builder(study, root, before, suites, task_suites, before_step, _trajectory(study, suites))
     orders = range(len(study.task_orders))
+    # Seeds innermost: the first runs of an arm are in its first order, and `runs[0]` has the first seed.
     runs = [builder.run(arm, seed, order) for arm in study.arms for order in orders for seed in study.seeds]
     if study.is_sequence and study.joint:
         runs += [builder.joint(seed) for seed in study.seeds]
@@ -242,6 +243,7 @@ def _suites(study: Study, folder: Path) -> tuple[tuple[Suite, ...], dict[str, st
         task_suites = {name: (*own, *shared) for name, own in task_suites.items()}
     add(study.suites.old, "old")
     if study.health:
+        # Last: each is about the answers to a suite that has to be known already.
         add(health_suites(found[name] for name in roles if roles[name] == "new"), "health")
     return tuple(found.values()), roles, task_suites
 

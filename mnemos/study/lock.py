@@ -17,6 +17,7 @@ def locked(root: Path, *, patient: bool = False) -> Iterator[None]:
     it is not there. The lock dies with its process."""
     from filelock import FileLock, Timeout
 
+    # The processes of one launch work together under the main one's lock.
     if not processes.is_main():
         yield
         return

@@ -43,6 +43,7 @@ def agreed(value: Any) -> Any:
     """The main process's value, in every process: a decision is taken once."""
     if count() == 1:
         return value
+    # Every process has to come here, or those that did wait for the others.
     box = [value]
     _group().broadcast_object_list(box, src=0)
     return box[0]

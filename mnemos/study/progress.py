@@ -122,6 +122,7 @@ class Progress:
     def _left(self) -> str:
         if not self.done:
             return ""
+        # By what ended in this call: reused steps took no time, and several jobs at once are in the rate already.
         return f"about {clock((time.monotonic() - self.began) / self.done * (self.total - self.done))} left"
 
 

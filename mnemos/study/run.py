@@ -190,6 +190,7 @@ def _link(experiment: Experiment) -> None:
 
 
 def _symlink(link: Path, target: Path) -> None:
+    # Relative, so that the links of a run that is moved still lead into it.
     relative = os.path.relpath(target, link.parent)
     if link.is_symlink() and os.readlink(link) == relative:
         return

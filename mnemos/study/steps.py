@@ -139,6 +139,7 @@ class WriteStep(_Named):
     @property
     def needs(self) -> tuple[str, ...]:
         """The written sources inside this one, and the trainings whose models it asks."""
+        # The source itself is among them, and no step waits for itself.
         inner = [write_key(one) for one in generated_in(self.written)]
         trained = [value.key for value in inside(self.written) if isinstance(value, StepModel)]
         return tuple(dict.fromkeys(key for key in (*trained, *inner) if key != self.key))
@@ -303,6 +304,7 @@ def execute(step: Step, root: Path, *, quiet: bool) -> None:
         processes.barrier()
         result: Mapping[str, Any] = {}
         with hushed(True):
+            # Behind the barrier: nobody works in a directory that is not there yet.
             if step.every_process or processes.is_main():
                 with watched(step.files, step.title) as watch:
                     result = step.work(directory, quiet)

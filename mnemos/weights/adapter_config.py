@@ -37,6 +37,7 @@ def check_adapter_config(file: Path, config: Mapping[str, Any], names: Sequence[
     ranks = [("r", config.get("r"))] if config.get("peft_type") in RANKED else []
     ranks += [(f"rank_pattern.{key}", rank) for key, rank in _mapping(file, config, "rank_pattern").items()]
     for key, rank in ranks:
+        # `type` and not isinstance: true is an int to Python, and no rank.
         if rank is not None and not (type(rank) is int and 1 <= rank <= MOST_RANK):
             raise ModelError(
                 f"{file}: {key} = {rank!r}", f"must be a whole number from 1 to {MOST_RANK:,}", "restore this file"
@@ -45,8 +46,11 @@ def check_adapter_config(file: Path, config: Mapping[str, Any], names: Sequence[
     if not patterns:
         return
     job = json.dumps([patterns, list(names), CPU_SECONDS]).encode()
+    # -I: whatever lies in the working directory or in the environment is not imported along.
     done = subprocess.run([sys.executable, "-I", "-c", _TRIAL], input=job, capture_output=True, check=False)
     if done.returncode:
+        # The trial names each pattern before it tries it, so the last name is the one that it did not get past; ended
+        # by a signal (of its limit of processor time) it has a negative exit code.
         where = json.loads(done.stdout.splitlines()[-1]) if done.stdout else "a pattern"
         text = done.stderr.decode(errors="replace").strip().splitlines()
         broken = text[-1] if text else f"exit code {done.returncode}"

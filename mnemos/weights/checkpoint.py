@@ -54,6 +54,7 @@ def _files(folder: Path, *, trust_remote_code: bool, allow_pickle: bool) -> list
     patterns += PICKLES if allow_pickle else ()
     patterns += ("*.py",) if trust_remote_code else ()
     chosen = {file.name for file in chosen_files(folder)}
+    # The index says something only where there are shards; one beside a single file is a leftover.
     patterns += ("*.safetensors.index.json",) if len(chosen) > 1 else () if chosen else WEIGHTS
     names = sorted(place.name for place in folder.iterdir() if place.is_file())
     return [folder / name for name in names if name in chosen or matches(name, patterns)]

@@ -93,6 +93,7 @@ def weight_files(folder: Path, stem: str = "model") -> tuple[Path, ...]:
                 "must be a safetensors file, or the index of several, in this folder",
                 "name such a file, or leave it out",
             )
+        # The folder itself is no file, so that a named index is not passed over for a single file.
         single, index = (folder / named, index) if named.endswith(".safetensors") else (folder / "", folder / named)
         if not _has(single) and not _has(index):
             raise ModelError(f"{folder / named}", "is named by config.json but missing", "copy that file again")
@@ -189,6 +190,7 @@ def check_safetensors(file: Path) -> None:
     header only."""
     from safetensors import SafetensorError, safe_open
 
+    # First as a plain file: safe_open would call one that may not be read a damaged one.
     with readable(file), open(file, "rb"):
         pass
     try:

@@ -135,6 +135,7 @@ def _refuse(folder: Path, config: Mapping[str, Any]) -> None:
             "save it again with peft's path_initial_model_for_weight_conversion",
         )
     odd = [key for key in REFUSED if config.get(key)]
+    # There a row of the stored weight is an input, and DoRA's norm is taken of each output.
     if config.get("use_dora") and config.get("fan_in_fan_out"):
         odd.append("use_dora with fan_in_fan_out")
     if odd:
@@ -147,6 +148,7 @@ def _module(key: str) -> tuple[str, str]:
     for kind in KINDS:
         if bare.endswith("." + kind):
             return bare.removesuffix("." + kind), kind.removesuffix(".weight")
+    # Names of peft's wrappers, which stand between the module's own.
     return re.sub(r"\.(base_layer|modules_to_save|original_module)(?=\.)", "", bare), ""
 
 

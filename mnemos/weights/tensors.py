@@ -48,6 +48,7 @@ CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 def bytes_of(values: torch.Tensor) -> memoryview:
     """The memory of a flat tensor; what is written into it is in the tensor."""
+    # As bytes, because numpy has no bfloat16.
     raw: Any = values.view(torch.uint8).numpy()
     return memoryview(raw)
 
@@ -177,6 +178,7 @@ class Weights:
         head = OUTPUT_NAMES[1] if place.endswith("embed_in.weight") else OUTPUT_NAMES[0]
         if not any(key.endswith(OUTPUT_NAMES) for key in self.stored):
             self.stored[head] = self.stored[place]
+            # Both begin as the same numbers with the same adapters; only what follows tells them apart.
             if place in self.patches:
                 self.patches[head] = self.patches[place]
             for _, _, keys in self.files:
@@ -268,6 +270,7 @@ def _entry(file: Path, descriptor: int, key: str, said: Mapping[str, Any], data:
         )
     dtype, shape = DTYPES[said["dtype"]], tuple(said["shape"])
     start, stop = said["data_offsets"]
+    # Before anything is read: a length that does not fit would be read into the next tensor.
     if stop - start != math.prod(shape) * dtype.itemsize:
         raise ModelError(f"{file}", f"is damaged (tensor {key} has the wrong length)", "copy this file again")
     return Stored(file, descriptor, dtype, shape, data + start)

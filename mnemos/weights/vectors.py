@@ -119,6 +119,7 @@ def _sums(
         return out
 
     sums: dict[str, np.ndarray] = {}
+    # In the order of the keys, not as threads finish: sums of floats depend on their order.
     for key, found in zip(keys, workers.map(one, keys), strict=True):
         sums[layer_of(key)] = sums.get(layer_of(key), 0) + found
     return sums

@@ -96,6 +96,7 @@ def _matrix(
     y = 44.0
     for i, (name, values) in enumerate(rows):
         reference = name in ("before", "joint")
+        # Row 0 is before; row i stands after task i, whose own column is i - 1.
         colour = "muted" if reference else "ink"
         sheet.write(0, y + line / 2 + 4, fit(name, label - 12, 12), size=12, colour=colour)
         for j, number in enumerate(values):

@@ -128,6 +128,7 @@ def differences(model: str | Path, pairs: Sequence[Example]) -> list[float]:
     from mnemos.rewards.reward_model import load_scorer
 
     both = [side for pair in pairs for side in sides(pair)]
+    # Two a pair, chosen then rejected.
     found = load_scorer(str(model)).score(both)
     return [chosen - rejected for chosen, rejected in zip(found[::2], found[1::2], strict=True)]
 
@@ -178,6 +179,7 @@ def judge_pairs(settings: RewardSettings, data: str, out: Path, *, limit: int | 
     tally: Counter[str] = Counter()
     for pair, verdict in zip(pairs, verdicts, strict=True):
         if verdict.reason is not None or math.isclose(verdict.first, 0.5, abs_tol=1e-9):
+            # A verdict of one half would be learned as a label like any other.
             tally[f"left out: {verdict.reason or 'no preference'}"] += 1
             continue
         agree.append(float(verdict.first > 0.5))

@@ -70,6 +70,7 @@ def axis(text: str) -> Axis:
         values = parse_yaml(words if words.lstrip().startswith("[") else f"[{words}]")
     except UsageError:
         raise UsageError(f"--over {text}", "has values that are no YAML list", "quote a value with a comma") from None
+    # By repr: 1, 1.0 and true are equal to Python, and here three values.
     if len({repr(value) for value in values}) < len(values):
         raise UsageError(f"--over {text}", "names a value twice", "list each value once")
     return Axis(method, setting, tuple(values))

@@ -118,6 +118,7 @@ def _workers(count: int, root: Path) -> Iterator[list[Connection]]:
             device = devices[number] if len(devices) >= count else None
             arguments = (theirs, root, _threads(count), device, os.getpid())
             process = spawn.Process(target=_serve, args=arguments, daemon=True)
+            # Before it is started: what fails from here on still closes the connection.
             started.append((process, ours))
             with _no_interrupt():
                 process.start()
