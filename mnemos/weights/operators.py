@@ -229,7 +229,7 @@ def _slerp(call: Call, models: Sequence[Sum], tensor: Tensor) -> Sum:
     # The ends are the models themselves, to the bit; sin(O) / sin(O) need not be.
     if t in (0, 1):
         return (a, b)[int(t)]
-    # Squared lengths and inner product of the whole tensors: float32 within a block, Python's float64 between blocks.
+    # Squared lengths and inner product of the whole tensors: `wide` within a block, Python's float64 between blocks.
     aa = bb = ab = 0.0
     for x, y in tensor.each(a, b):
         aa, bb, ab = aa + float(x.dot(x)), bb + float(y.dot(y)), ab + float(x.dot(y))
