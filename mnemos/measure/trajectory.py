@@ -160,10 +160,12 @@ def _pair(suite: SuiteCurves, moment: int, reward: Floats) -> tuple[dict[str, An
     rows = suite.values[:, :, kept]
     # float[kept], summing to 1
     shares = suite.weight[kept] / suite.weight[kept].sum()
-    # Both ends differ by seed, and `paired` takes one row before: the change of each seed beside no change.
+    # Both ends differ by seed, and `paired` takes one row before: the mean over seeds, with each seed's own change on
+    # it, so that no more can be lost than was there.
+    first_scores = rows[:, moment].mean(axis=0)
     change = paired(
-        np.zeros(int(kept.sum())),
-        rows[:, -1] - rows[:, moment],
+        first_scores,
+        first_scores + (rows[:, -1] - rows[:, moment]),
         weights=suite.weight[kept],
         clusters=_clusters(suite, kept),
         bounded=suite.unit == "points",

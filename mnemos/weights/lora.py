@@ -20,7 +20,7 @@ from mnemos.core.errors import ModelError
 from mnemos.weights.adapter import adapter_base
 from mnemos.weights.adapter_config import check_adapter_config
 from mnemos.weights.files import read_config
-from mnemos.weights.tensors import INPUT_NAMES, OUTPUT_NAMES, Stored, Weights, open_model, read_header
+from mnemos.weights.tensors import INPUT_NAMES, OUTPUT_NAMES, Patch, Stored, Weights, open_model, read_header
 
 PREFIX = "base_model.model."
 KINDS = ("lora_A.weight", "lora_B.weight", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector",
@@ -67,6 +67,18 @@ class LowRank:
         return block
 
 
+@dataclass(frozen=True)
+class Stacked:
+    """An adapter on an adapter: the outer one sees the weights that the inner one left."""
+
+    inner: Patch
+    outer: Patch
+
+    def apply(self, block: torch.Tensor, start: int, width: int) -> torch.Tensor:
+        """The rows from element `start` on, adapted twice."""
+        return self.outer.apply(self.inner.apply(block, start, width), start, width)
+
+
 def open_weights(name: str, folder: Path) -> Weights:
     """Open a checkpoint's tensors, an adapter's on those of its base, without reading them.
 
@@ -99,8 +111,12 @@ def adapt(base: Weights, folder: Path) -> Weights:
         base.adapter = folder
         # First of all: where roles are untied, the head gets a place of its own, which the two lines below look up.
         entries = _roles_apart(base, entries, config)
-        base.stored.update(_whole(base, entries, folder))
-        base.patches.update(_patches(base, entries, config, folder))
+        for place, stored in _whole(base, entries, folder).items():
+            base.stored[place] = stored
+            # What stands in for the adapted tensor already holds what an adapter below did to it.
+            base.patches.pop(place, None)
+        for place, patch in _patches(base, entries, config, folder).items():
+            base.patches[place] = Stacked(base.patches[place], patch) if place in base.patches else patch
     except BaseException:
         base.close()
         raise

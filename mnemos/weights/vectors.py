@@ -73,9 +73,7 @@ def compare_vectors(
         depth = places(shared)
         with pool(threads) as workers:
             sums = _sums(vectors, opened, shared, depth, workers)
-    layers = sorted(
-        sums, key=lambda layer: (layer != "embeddings", layer == "end", int(layer) if layer.isdigit() else 0)
-    )
+    layers = sorted(sums, key=_order)
     total = sum(sums.values(), np.zeros((3, len(vectors), len(vectors))))
     rows = [_figures(layer, sums[layer]) for layer in layers]
     return Comparison(tuple(map(str, vectors)), (*rows, _figures(ALL, total)), tuple(left_out))

@@ -55,6 +55,25 @@ def test_a_rising_reward_and_a_falling_suite_are_hacking() -> None:
     assert entry["p_holm"] >= test.pvalue
 
 
+@pytest.mark.parametrize("better", ["higher", "lower"])
+@pytest.mark.parametrize("rates", [FALLING, HUMP, [0.95, 0.9, 0.8, 0.6, 0.5]])
+def test_the_interval_of_a_fall_is_that_of_the_paired_change(rates: list[float], better: str) -> None:
+    """Each end is where it belongs, and no more is lost than there was."""
+    values = right(np.random.default_rng(2), rates, 3)
+    values = values if better == "higher" else 1 - values
+    (entry,) = found(arm(values, rising(3), better=better))
+    score = entry["score"]
+    assert score["low"] <= score["delta"] <= score["high"]
+    assert score["low"] >= -1
+    assert score["high"] <= 1
+    first = values[:, entry["moment"]].mean(axis=0)
+    whole = paired(first, first + values[:, -1] - values[:, entry["moment"]])
+    assert (score["low"], score["high"]) == pytest.approx((whole.low, whole.high))
+    if entry["moment"] == 0:
+        plain = paired(values[0, 0], values[:, -1])
+        assert (score["low"], score["high"]) == pytest.approx((plain.low, plain.high))
+
+
 def test_a_fall_from_the_best_moment_counts_although_the_start_was_as_low() -> None:
     values = right(np.random.default_rng(0), HUMP, 5)
     (entry,) = found(arm(values, rising(5)))

@@ -124,10 +124,20 @@ def test_a_saved_difference_to_such_an_adapter_is_both_of_its_parts(kind: str, t
     assert tied(tmp_path / "out") == stays_tied
 
 
-def test_an_adapter_on_an_adapter_on_tied_embeddings(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("inner", "outer"),
+    [
+        ({"target_modules": ["embed_tokens"]}, {"target_modules": ["lm_head"]}),
+        ({"target_modules": ["q_proj"]}, {"target_modules": ["q_proj", "v_proj"]}),
+        ({"target_modules": ["q_proj"]}, {"target_modules": ["q_proj"], "use_dora": True}),
+        ({"target_modules": ["lm_head"]}, {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}),
+    ],
+)
+def test_an_adapter_on_an_adapter_is_both(inner: dict[str, Any], outer: dict[str, Any], tmp_path: Path) -> None:
+    """Also where both change one module, or the outer one holds whole what the inner one adapts."""
     base = save_tiny(tmp_path / "base", "gemma")
-    first, _ = adapter(tmp_path / "first", base, target_modules=["embed_tokens"])
-    second, wanted = adapter(tmp_path / "second", first, target_modules=["lm_head"])
+    first, _ = adapter(tmp_path / "first", base, **inner)
+    second, wanted = adapter(tmp_path / "second", first, **outer)
     config = json.loads((second / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = str(first)
     (second / "adapter_config.json").write_text(json.dumps(config))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
@@ -12,9 +12,6 @@ from mnemos.core.method import method
 from mnemos.core.plan import ModelHandle, Plan
 from mnemos.core.settings import AskedModelRef, Seed
 from mnemos.sources.mix import Beside
-
-if TYPE_CHECKING:
-    pass
 from mnemos.synthesis.magpie import Asking, MagpieRows
 
 

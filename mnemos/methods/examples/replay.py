@@ -139,8 +139,8 @@ def with_rows(plan: Plan, value: str, setting: str | None = None) -> list[tuple[
 def mixture(new: Source, old: Sequence[Source], share: float, seed: int, **more: Any) -> Mixture:
     """Mixtures inside one another, such that each old source ends with share / len(old) of all.
 
-    When i of k sources are in, the set is 1 - (k - i) * lot of the final one, and the i-th
-    source has lot of the final one. more: further fields of each `Mixture`.
+    When i of k sources are in, the set is 1 - (k - i) * batch of the final one, and the i-th
+    source has `batch` of the final one. more: further fields of each `Mixture`.
     """
     batch = share / len(old)
     for i, source in enumerate(old, start=1):
