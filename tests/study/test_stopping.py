@@ -20,7 +20,9 @@ from mnemos.study import steps
 from mnemos.study.stopping import Terminated, terminable
 from tests.study.worlds import make_study
 
-CODE = "import sys; from mnemos.cli import main; main()"
+# A shell starts what runs in its background deaf to Ctrl-C, these tests and their children included.
+HEARING = "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+CODE = HEARING + "from mnemos.cli import main; main()"
 LONG = {"learning_rate": 1e-3, "num_train_epochs": 400, "per_device_train_batch_size": 4, "save_steps": 4}
 
 
@@ -82,8 +84,10 @@ def test_stopped_with_a_word_and_nothing_left(
     assert not alive
 
 
-WAITING = """
-import sys, time
+WAITING = (
+    HEARING
+    + """
+import time
 from mnemos.study.commands import merge
 
 def slow(*_, **__):
@@ -94,6 +98,7 @@ merge.bind = slow
 from mnemos.cli import main
 main()
 """
+)
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

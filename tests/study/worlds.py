@@ -66,7 +66,7 @@ def make_study(folder: Path, **changes: Any) -> Path:
     return path
 
 
-TIMINGS = {"created", "seconds", "writing_seconds", "along_seconds", "peak_memory_bytes"}
+TIMINGS = {"created", "seconds", "writing_seconds", "trajectory_seconds", "peak_memory_bytes"}
 TIMINGS |= {f"peak_memory_{phase}_bytes" for phase in ("prepare", "load", "train", "save")}
 
 

@@ -74,7 +74,7 @@ def test_workers_end_with_a_killed_parent_and_the_run_continues(tmp_path: Path) 
 
 
 def test_jobs_that_cannot_be_meant(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="at least 1"):
+    with pytest.raises(UsageError, match="must be from 1 to 256"):
         ParallelEngine(0)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="launcher of 2 processes"):
