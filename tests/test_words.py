@@ -15,6 +15,7 @@ PACKAGE = Path(mnemos.__file__).parent
 GONE = {
     "Desk", "desk", "Written", "Unwritten", "is_written", "written_in", "settle", "OwnAnswers", "Drawing", "Credit",
     "Credited", "DrawnView", "OwnWords", "OwnSamples", "Thumbs", "Elastic", "Razor", "Along", "dice", "lots",
+    "WritingDesk", "hushed",
 }  # fmt: skip
 """Identifiers; `Drawing` is a figure of the report and nothing else."""
 

@@ -45,10 +45,10 @@ def preflight(experiment: Experiment, *, dry: bool = False) -> list[str]:
     todo = [step for step in experiment.steps if not is_done(step.key, experiment.root)]
     if not todo:
         return []
-    from mnemos.train.quiet import hushed
+    from mnemos.train.quiet import quieted
 
     plans = [stage.plan for run in experiment.runs for stage in run.stages]
-    with hushed(True):
+    with quieted(True):
         check_suites(experiment.suites, renderer := _renderer(experiment))
         _check_rows(experiment, renderer)
         _check_plans(plans)

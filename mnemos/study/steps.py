@@ -149,9 +149,9 @@ class WriteStep(_Named):
 
     def work(self, directory: Path, quiet: bool) -> Mapping[str, Any]:
         """Write directory/rows.jsonl; continues from directory/journal.jsonl after a kill."""
-        from mnemos.study.synthesis import WritingDesk
+        from mnemos.study.synthesis import JournaledContext
 
-        context = WritingDesk(directory, rows_of(self.root))
+        context = JournaledContext(directory, rows_of(self.root))
         rows = self.written.write(context)
         too_few(context.counts, len(rows), 1)
         keep(directory / "rows.jsonl", rows)
@@ -295,7 +295,7 @@ def execute(step: Step, root: Path, *, quiet: bool) -> None:
     step's key was made of is changed meanwhile (see `core.inputs`); and when the run's directory is deleted or
     cannot be written.
     """
-    from mnemos.train.quiet import hushed
+    from mnemos.train.quiet import quieted
 
     directory = root / "steps" / step.key
     with explained(root):
@@ -303,7 +303,7 @@ def execute(step: Step, root: Path, *, quiet: bool) -> None:
             write_json(directory / BEGUN, {"key": step.key, "title": step.title})
         processes.barrier()
         result: Mapping[str, Any] = {}
-        with hushed(True):
+        with quieted(True):
             # Behind the barrier: nobody works in a directory that is not there yet.
             if step.every_process or processes.is_main():
                 with watched(step.files, step.title) as watch:

@@ -37,7 +37,7 @@ PIECE_ROWS = 512
 """Rows of one piece at most: short answers are cheap, but a kill should lose seconds of them."""
 
 
-class WritingDesk:
+class JournaledContext:
     """Implements sources.written.SynthesisContext in a step's directory.
 
     find: rows of a written source that lies within another.

@@ -27,7 +27,7 @@ from mnemos.core.plan import Plan
 from mnemos.train import draws
 from mnemos.train.memory import Peak
 from mnemos.train.preflight import nothing_moves
-from mnemos.train.quiet import hushed
+from mnemos.train.quiet import quieted
 from mnemos.train.rows import Prepared
 from mnemos.train.save import apply_after as apply_after
 from mnemos.train.save import consent, finish, full_disk, load_before, merge_adapter, sound_generation, whole
@@ -98,7 +98,7 @@ def train(
     out = Path(out)
     started, peak = time.monotonic(), Peak("prepare")
     # Rows first: data that nothing can be learned from is refused before a model is loaded.
-    with hushed(True), full_disk(out):
+    with quieted(True), full_disk(out):
         tokenizer = load_tokenizer(plan.before.path, trust_remote_code=consent(plan.before)["trust_remote_code"])
         renderer = Renderer(tokenizer)
         prepared: Prepared = draw.prepare(plan, renderer)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def hushed(quiet: bool) -> Iterator[None]:
+def quieted(quiet: bool) -> Iterator[None]:
     """Inside: no bars where stderr is no terminal, when `quiet` only errors are logged, and no
     warnings that only the libraries can mend. Afterwards logging is as it was."""
     from transformers.utils import logging

@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from mnemos.core.errors import DataError, ModelError
 from mnemos.core.nouns import Example
 from mnemos.core.settings import Epochs, LearningRate, Seed, Settings
-from mnemos.train.quiet import hushed
+from mnemos.train.quiet import quieted
 from mnemos.train.rows import number
 from mnemos.train.save import whole
 
@@ -116,7 +116,7 @@ def train_reward_model(
     elif settings.soft_label is not None:
         for i, row in zip(kept, rows, strict=True):  # under the only name that TRL carries to the loss
             row["margin"] = _column(pairs[i], "soft_label", settings.soft_label, 0.0, 1.0)
-    with whole(out) as folder, hushed(quiet), _bars(quiet):
+    with whole(out) as folder, quieted(quiet), _bars(quiet):
         trainer = (_softly(RewardTrainer) if settings.soft_label else RewardTrainer)(
             model=load_model(model, reward=True, new_head=True),
             args=_arguments(settings, folder / "trainer", quiet),

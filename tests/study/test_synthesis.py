@@ -14,7 +14,7 @@ import pytest
 from mnemos.core.nouns import Decoding, Generation, OptionScore, Prompt, Turn
 from mnemos.sources.mix import Rows
 from mnemos.study import synthesis as desks
-from mnemos.study.synthesis import WritingDesk, piece_seed
+from mnemos.study.synthesis import JournaledContext, piece_seed
 from tests import laws
 
 
@@ -75,11 +75,11 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desks, "PIECE_ROWS", 4)
 
 
-def desk(folder: Path) -> WritingDesk:
-    return WritingDesk(folder, lambda written: Rows(()))
+def desk(folder: Path) -> JournaledContext:
+    return JournaledContext(folder, lambda written: Rows(()))
 
 
-def everything(at: WritingDesk, handle: Handle) -> list[Any]:
+def everything(at: JournaledContext, handle: Handle) -> list[Any]:
     """One call of each kind, and the first again."""
     model = at.model(handle)
     contexts = prompts(6)

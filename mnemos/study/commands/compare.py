@@ -45,7 +45,7 @@ def compare(
     from mnemos.study.experiment import health_suites
     from mnemos.study.paths import model_location
     from mnemos.study.preflight import check_model, check_suites, try_items
-    from mnemos.train.quiet import hushed
+    from mnemos.train.quiet import quieted
 
     here = Path.cwd()
     specs = [suites] if isinstance(suites, str | Path) else list(suites)
@@ -63,7 +63,7 @@ def compare(
 
     options = {"trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
     handles = [Checkpoint(model_location(str(place), here), **options) for place in (before, after)]
-    with hushed(True):
+    with quieted(True):
         renderers = [_renderer(handle) for handle in handles]
         for handle, renderer in zip(handles, renderers, strict=True):
             check_model(handle, renderer)
