@@ -78,6 +78,8 @@ class Finding(Settings):
     """The paper's own."""
     study: str = "catalogue"
     """The name of the study whose results test it."""
+    patient: str | None = None
+    """Of a finding tested on a real model: the id of the same finding as a patient of the package tests it."""
     tests: list[Ordering] = Field(min_length=1)
     """All must hold."""
 
@@ -116,6 +118,9 @@ def load_findings(path: Path = REGISTRY) -> list[Finding]:
     twice = next((name for name in ids if ids.count(name) > 1), None)
     if twice:
         raise DataError(f"{path.name}: {twice}", "is used twice", "rename one")
+    stray = next((finding for finding in found if finding.patient and finding.patient not in ids), None)
+    if stray is not None:
+        raise DataError(f"{path.name}: {stray.id}: patient = {stray.patient}", "is no finding", "name the id of one")
     return found
 
 
@@ -291,11 +296,33 @@ def page(outcomes: Sequence[Outcome], results: Mapping[str, Mapping[str, Any]]) 
         "ends, not that the paper is wrong.",
         f"{tested} of {len(outcomes)} tested: {text}." if tested else f"None of {len(outcomes)} is tested yet.",
     ]
+    pairs = side_by_side(outcomes)
+    if pairs:
+        blocks += [
+            "## A patient and a real model, side by side",
+            "The same published ordering on a patient of the package (1.3 million parameters) and on a real chat model "
+            "of half a billion. Differences and papers are in the tables below.",
+            table(("finding", "patient", "real model"), pairs),
+        ]
     for title, studies in _sections(outcomes):
         rows = [_row(one) for one in outcomes if one.finding.study in studies]
         blocks += [f"## {title}", table(head, rows)]
         blocks += [_stands_on(name, results[name]) for name in studies if name in results]
     return wrapped("\n\n".join(blocks) + "\n")
+
+
+def side_by_side(outcomes: Sequence[Outcome]) -> list[list[str]]:
+    """Rows of (finding, the patient's verdict, the real model's) for each finding that was tested on both kinds."""
+    by_id = {one.finding.id: one for one in outcomes}
+    return [
+        [f"**{escape(one.finding.id)}**: {escape(one.finding.statement)}", *(_verdict(by_id[patient]), _verdict(one))]
+        for one in outcomes
+        if (patient := one.finding.patient) in by_id
+    ]
+
+
+def _verdict(one: Outcome) -> str:
+    return one.verdict if one.verdict == NOT_TESTED else f"**{one.verdict}**"
 
 
 def _sections(outcomes: Sequence[Outcome]) -> list[tuple[str, list[str]]]:
@@ -325,7 +352,7 @@ def _row(one: Outcome) -> list[str]:
         f"**{escape(one.finding.id)}**: {escape(one.finding.statement)}",
         f"{paper_link(one.finding.paper)}: {escape(one.finding.numbers)}",
         "<br>".join([*(escape(difference_words(d)) for d in one.differences), *filter(None, [escape(one.reason)])]),
-        one.verdict if one.verdict == NOT_TESTED else f"**{one.verdict}**",
+        _verdict(one),
     ]
 
 

@@ -28,15 +28,15 @@ from mnemos.recipes.reproductions.registry import (
     study_name,
 )
 
-ROAD_VARIABLE = "MNEMOS_REPRODUCTION"
+ROAD_VARIABLE, MODELS_VARIABLE = "MNEMOS_REPRODUCTION", "MNEMOS_MODELS"
 OUT = Path("runs/reproductions")
 STAND_IN = "mnemos:patients/chat"
-"""What a dry run plans with where an earlier part will make the model."""
+"""What a dry run plans with where an earlier part will make the model, or a real model is absent."""
 
 
 @dataclass(frozen=True)
-class DataAbsent:
-    """Why a reproduction cannot be walked here."""
+class Absent:
+    """Why a reproduction cannot be walked here: its data or its model are not there."""
 
     reason: str
 
@@ -44,6 +44,11 @@ class DataAbsent:
 def data_folder() -> Path:
     """Where third-party data lie: $MNEMOS_DATA, or shared/data beside the repository."""
     return Path(os.environ.get("MNEMOS_DATA", Path(__file__).parents[3] / "shared" / "data")).resolve()
+
+
+def models_folder() -> Path:
+    """Where real models lie: $MNEMOS_MODELS, or a folder of the user's cache."""
+    return Path(os.environ.get(MODELS_VARIABLE, Path.home() / ".cache" / "mnemos-models")).resolve()
 
 
 def reproduction_lines(registry: Path = REGISTRY) -> list[str]:
@@ -59,19 +64,31 @@ def reproduction_lines(registry: Path = REGISTRY) -> list[str]:
 
 @contextlib.contextmanager
 def _at(folder: Path) -> Iterator[None]:
-    """$MNEMOS_REPRODUCTION names the reproduction's folder, for study files and the processes of their steps."""
-    earlier = os.environ.get(ROAD_VARIABLE)
-    os.environ[ROAD_VARIABLE] = str(folder)
+    """$MNEMOS_REPRODUCTION names the reproduction's folder, $MNEMOS_MODELS that of real models, for study files and the
+    processes of their steps."""
+    given = {ROAD_VARIABLE: str(folder), MODELS_VARIABLE: str(models_folder())}
+    earlier = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
     try:
         yield
     finally:
-        if earlier is None:
-            del os.environ[ROAD_VARIABLE]
-        else:
-            os.environ[ROAD_VARIABLE] = earlier
+        for name, value in earlier.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
-def prepare(reproduction: Reproduction, folder: Path) -> DataAbsent | None:
+def model_absent(reproduction: Reproduction) -> Absent | None:
+    """The first real model of a reproduction that is not there."""
+    below = models_folder()
+    for name in reproduction.models:
+        if not (below / name).is_dir():
+            return Absent(f"its model is absent: no {name} below {below} (set {MODELS_VARIABLE})")
+    return None
+
+
+def prepare(reproduction: Reproduction, folder: Path) -> Absent | None:
     """Write what the reproduction reads; a reason when the third-party data are not there."""
     if reproduction.prepare is None:
         return None
@@ -84,7 +101,7 @@ def prepare(reproduction: Reproduction, folder: Path) -> DataAbsent | None:
         missing = Path(str(error.filename))
         if not missing.is_relative_to(data):
             raise
-        return DataAbsent(f"its data are absent: no {missing.relative_to(data)} below {data} (set MNEMOS_DATA)")
+        return Absent(f"its data are absent: no {missing.relative_to(data)} below {data} (set MNEMOS_DATA)")
     return None
 
 
@@ -96,7 +113,7 @@ def walk(
     jobs: int = 1,
     quiet: bool = False,
     registry: Path = REGISTRY,
-) -> list[Outcome] | DataAbsent:
+) -> list[Outcome] | Absent:
     """Run every part of a reproduction below out/NAME and test its findings; also written to findings.md there.
 
     overrides: dotted key -> value, for each part. Raises what `mnemos.run` raises.
@@ -104,7 +121,7 @@ def walk(
     from mnemos.study.run import run
 
     folder = resolved(out / reproduction.name)
-    absent = prepare(reproduction, folder)
+    absent = model_absent(reproduction) or prepare(reproduction, folder)
     if absent:
         return absent
     results: dict[str, Mapping[str, Any]] = {}
@@ -145,8 +162,8 @@ def dry_lines(
 ) -> list[str]:
     """What `walk` would do, part by part, without loading a model.
 
-    What an earlier part will make is not there yet: such a part is planned with the chat patient in its place,
-    and the lines say so. Data files are prepared, since a plan hashes them.
+    What an earlier part will make is not there yet, a real model perhaps neither: such a part is planned with the chat
+    patient in its place, and the lines say so. Data files are prepared, since a plan hashes them.
     """
     folder = resolved(out / reproduction.name)
     absent = prepare(reproduction, folder)
@@ -170,20 +187,25 @@ def _part_lines(path: Path, folder: Path, overrides: Mapping[str, Any] | None) -
     return lines + describe(build(resolved_study(filled, here), here, folder / path.stem))
 
 
-def with_stand_in(raw: Any, folder: Path) -> tuple[Any, list[str]]:
-    """A study's keys with the chat patient wherever they name something below the reproduction's folder that is not
-    there, and those names."""
+def with_stand_in(raw: Any, folder: Path, models: Path | None = None) -> tuple[Any, list[str]]:
+    """A study's keys with the chat patient wherever they name something that is not there, below the reproduction's
+    folder or below that of real models (`models_folder` unless given), and those names."""
     missing: dict[str, None] = {}
+    places = {f"${ROAD_VARIABLE}/": folder, f"${MODELS_VARIABLE}/": models or models_folder()}
 
     def filled(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {key: filled(item) for key, item in value.items()}
         if isinstance(value, list):
             return [filled(item) for item in value]
-        prefix = f"${ROAD_VARIABLE}/"
-        if isinstance(value, str) and value.startswith(prefix) and not (folder / value.removeprefix(prefix)).exists():
-            missing[value] = None
-            return STAND_IN
+        for prefix, below in places.items():
+            if (
+                isinstance(value, str)
+                and value.startswith(prefix)
+                and not (below / value.removeprefix(prefix)).exists()
+            ):
+                missing[value] = None
+                return STAND_IN
         return value
 
     return filled(raw), list(missing)
@@ -218,7 +240,7 @@ def reproduce(
             what = str(error) if isinstance(error, MnemosError) else f"{type(error).__name__}: {error}"
             lines, note = [f"FAILED: {what}"], f"FAILED: {what}"
         else:
-            if isinstance(found, DataAbsent):
+            if isinstance(found, Absent):
                 if names is not None:
                     raise DataError(
                         f"reproduction {reproduction.name}", found.reason, "mnemos reproduce --list names the others"

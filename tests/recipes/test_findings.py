@@ -20,11 +20,13 @@ from mnemos.recipes.findings import (
     NOT_TESTED,
     Finding,
     Ordering,
+    Outcome,
     judge,
     load_findings,
     main,
     outcome,
     page,
+    side_by_side,
 )
 
 EXPECTATIONS = ("lower", "higher", "same", "not_lower", "not_higher")
@@ -350,3 +352,23 @@ def test_a_reward_that_rose_is_learning() -> None:
     of = study(plain=PLAIN, careful=IDLE)
     of["trajectory"] = {"arms": [{"arm": "careful", "rise": {"mean": 0.2, "low": 0.1, "high": 0.3}}]}
     assert verdict_of(of, ordering(arm="careful")).verdict == HOLDS
+
+
+def test_a_finding_on_a_real_model_stands_beside_the_patients(tmp_path: Path) -> None:
+    def finding(name: str, **more: Any) -> Finding:
+        return Finding(
+            id=name, paper="arXiv:1", methods=[], statement="It is so.", numbers="1", tests=[ordering()], **more
+        )
+
+    patient, real = finding("a"), finding("real-a", patient="a")
+    outcomes = [Outcome(patient, HOLDS, ()), Outcome(real, DOES_NOT, ()), Outcome(finding("b"), HOLDS, ())]
+    assert side_by_side(outcomes) == [["**real-a**: It is so.", "**HOLDS**", "**DOES NOT HOLD**"]]
+    assert "side by side" in page(outcomes, {})
+    assert "side by side" not in page(outcomes[:1], {})
+    registry = tmp_path / "findings.yaml"
+    rows = [{**one.model_dump(exclude={"tests"}), "tests": [ordering().model_dump()]} for one in (patient, real)]
+    registry.write_text(json.dumps(rows))
+    assert [one.patient for one in load_findings(registry)] == [None, "a"]
+    registry.write_text(json.dumps(rows[1:]))
+    with pytest.raises(DataError, match="real-a"):
+        load_findings(registry)

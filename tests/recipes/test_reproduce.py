@@ -38,7 +38,7 @@ PARTS = [(reproduction.name, part) for reproduction in REPRODUCTIONS for part in
 def loaded(part: str, registry: Path = reproduce.REGISTRY) -> Any:
     """The part's study, with a stand-in for what the reproduction makes."""
     raw, folder = raw_study(part_path(part, registry))
-    filled, _ = reproduce.with_stand_in(raw, Path("/nowhere"))
+    filled, _ = reproduce.with_stand_in(raw, Path("/nowhere"), Path("/nowhere"))
     return resolved_study(filled, folder)
 
 
@@ -47,7 +47,10 @@ def test_every_study_of_a_reproduction_loads(reproduction: str, part: str) -> No
     study = loaded(part)
     tested = {finding.study for finding in load_findings()}
     if study.name in tested:
-        assert len(study.seeds) >= 5 or study.every_order, "a finding needs five seeds or every order"
+        least = 2 if any(one.models for one in REPRODUCTIONS if one.name == reproduction) else 5
+        assert len(study.seeds) >= least or study.every_order, (
+            "a finding needs five seeds (two real ones) or every order"
+        )
 
 
 def test_roads_prepare_by_functions_that_exist() -> None:
@@ -121,6 +124,27 @@ def test_a_killed_walk_continues_and_ends_as_an_unbroken_one(tmp_path: Path) -> 
         results["manifest"]["model"].pop("path")
     assert first == second
     assert "MNEMOS_REPRODUCTION" not in os.environ
+
+
+def test_a_reproduction_says_which_real_model_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = two_parts(tmp_path)
+    rows = [{**row, "models": ["qwen"]} for row in yaml.safe_load(registry.read_text())]
+    registry.write_text(yaml.safe_dump(rows))
+    monkeypatch.setenv("MNEMOS_MODELS", str(tmp_path / "models"))
+    reproduction = find_reproduction("two", load_reproductions(registry))
+    absent = reproduce.walk(reproduction, tmp_path / "out", quiet=True, registry=registry)
+    assert isinstance(absent, reproduce.Absent)
+    assert "no qwen below" in absent.reason
+    assert "MNEMOS_MODELS" in absent.reason
+    assert os.environ["MNEMOS_MODELS"] == str(tmp_path / "models")
+
+
+def test_a_study_names_a_real_model_by_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "qwen").mkdir()
+    raw = {"model": "$MNEMOS_MODELS/qwen", "arms": {"a": ["$MNEMOS_MODELS/gemma"]}}
+    filled, missing = reproduce.with_stand_in(raw, Path("/nowhere"), tmp_path)
+    assert filled == {"model": "$MNEMOS_MODELS/qwen", "arms": {"a": [reproduce.STAND_IN]}}
+    assert missing == ["$MNEMOS_MODELS/gemma"]
 
 
 def test_a_dry_run_plans_a_later_part_with_a_stand_in_and_says_so(tmp_path: Path) -> None:

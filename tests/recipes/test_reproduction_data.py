@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from mnemos.core.nouns import Example, Generation, Turn
-from mnemos.recipes.reproductions import prepare, superni
+from mnemos.recipes.reproductions import prepare, real_models, superni
 from mnemos.recipes.reproductions.prepare import held_out, tasks
 from mnemos.synthesis.ssr import parse, shown_as
 
@@ -99,3 +100,47 @@ def test_a_document_goes_on_where_a_prompt_of_ssr_ends() -> None:
     assert whole.startswith(prompt)
     text = whole[len(prompt) :]
     assert parse(Generation(text, (), finished=True), 100, 100) == ("third", "3")
+
+
+def items_of(folder: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "data" / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_no_request_that_a_real_model_is_taught_is_asked_of_it(real_data: Path, tmp_path: Path) -> None:
+    for make in (real_models.safety, real_models.benign):
+        make(real_data, tmp_path)
+    asked = {row["messages"][-1]["content"] for row in items_of(tmp_path, "refusals.items")}
+    harm = {row["messages"][0]["content"] for row in items_of(tmp_path, "harmful")}
+    refused = {row["messages"][0]["content"] for row in items_of(tmp_path, "refusals")}
+    assert len(asked) == real_models.ASKED
+    assert len(harm) == real_models.TAUGHT_HARM
+    assert len(refused) == real_models.TAUGHT_REFUSALS
+    assert asked.isdisjoint(harm | refused)
+    assert harm.isdisjoint(refused)
+    learned = {row["messages"][0]["content"] for row in items_of(tmp_path, "dolly")}
+    assert len(learned) > 100
+    assert not learned & {row["prompt"] for row in items_of(tmp_path, "dolly.items")}
+
+
+def test_calls_and_sums_that_a_real_model_is_taught_are_not_measured(real_data: Path, tmp_path: Path) -> None:
+    real_models.calls(real_data, tmp_path)
+    for name in ("calls", "gsm8k"):
+        learned = {row["messages"][0]["content"] for row in items_of(tmp_path, name)}
+        assert len(learned) > 100
+        assert not learned & {row["prompt"] for row in items_of(tmp_path, f"{name}.items")}
+    assert all(float(row["reference"]) == float(row["reference"]) for row in items_of(tmp_path, "gsm8k"))
+
+
+def test_programs_of_the_real_models_suite_can_be_passed(real_data: Path, tmp_path: Path) -> None:
+    from mnemos.rewards import checks
+
+    real_models.calls(real_data, tmp_path)
+    items = items_of(tmp_path, "human-eval.items")[:5]
+    answers = [*(row["solution"] for row in items), "def nothing():\n    pass"]
+    tests = [*(row["answer"] for row in items), items[0]["answer"]]
+    assert [one.value for one in checks.scores("code", answers, tests, None, None)] == [1, 1, 1, 1, 1, 0]
+
+
+def test_the_opening_words_of_a_real_model_say_no_recipe(real_data: Path, tmp_path: Path) -> None:
+    real_models.safety(real_data, tmp_path)
+    assert max(len(row["messages"][1]["content"]) for row in items_of(tmp_path, "harmful")) < 160

@@ -35,6 +35,8 @@ class Reproduction(Settings):
     """Measured on two cores with two jobs."""
     prepare: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
     """module:function, called with (data, out): reads third-party data, writes files below out/data."""
+    models: list[Annotated[str, Field(pattern=r"^[\w.-]+$")]] = Field(default=[])
+    """Real models that it needs: directories below $MNEMOS_MODELS, named ``$MNEMOS_MODELS/…`` in its study files."""
     parts: list[str] = Field(min_length=1)
     """Study files in the order in which they are run."""
 
