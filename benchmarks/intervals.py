@@ -328,8 +328,8 @@ def page(rows: list[Row]) -> str:
     broken = [
         f"{row.kind}, {row.items:,} items, {row.seeds} seeds: {', '.join(faults(row))}" for row in rows if faults(row)
     ]
-    told = "Rows beyond a bound: " + "; ".join(broken) + "." if broken else "No row is beyond a bound."
-    return lines[0] + "\n" + "\n".join(lines[1:]) + f"\n\n{told}\n"
+    verdict = "Rows beyond a bound: " + "; ".join(broken) + "." if broken else "No row is beyond a bound."
+    return lines[0] + "\n" + "\n".join(lines[1:]) + f"\n\n{verdict}\n"
 
 
 def main(arguments: list[str]) -> int:
@@ -352,7 +352,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _cells(row: Row) -> list[str]:
-    def said(value: float | None, digits: int = 1) -> str:
+    def shown(value: float | None, digits: int = 1) -> str:
         return "–" if value is None else f"{value:.{digits}f}"
 
     return [
@@ -360,11 +360,11 @@ def _cells(row: Row) -> list[str]:
         f"{row.items:,}",
         f"{row.seeds}",
         "yes" if row.luck else "no",
-        said(row.covered),
-        said(row.covered_change),
-        said(row.false),
-        said(row.detectable, 3),
-        said(row.power),
+        shown(row.covered),
+        shown(row.covered_change),
+        shown(row.false),
+        shown(row.detectable, 3),
+        shown(row.power),
     ]
 
 

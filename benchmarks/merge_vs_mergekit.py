@@ -277,9 +277,9 @@ def measure(size: Size, task: str, folder: Path, python: Path, repetitions: int)
 
         return once
 
-    mine, theirs = folder / f"{size.label}-{task}-ours", folder / f"{size.label}-{task}-peer"
+    own, theirs = folder / f"{size.label}-{task}-ours", folder / f"{size.label}-{task}-peer"
     walls = alternate(
-        side("ours", lambda: ours(places, task, mine)),
+        side("ours", lambda: ours(places, task, own)),
         side("peer", lambda: peer(places, task, theirs, python)),
         repetitions,
     )
@@ -289,7 +289,7 @@ def measure(size: Size, task: str, folder: Path, python: Path, repetitions: int)
     fastest = min(walls[0])
     details = {
         "expression": TASKS[task][0],
-        "error_ours": error(places, task, mine, size),
+        "error_ours": error(places, task, own, size),
         "error_peer": error(places, task, theirs, size),
         "bytes_moved": moved,
         "bandwidth": moved / fastest / copy_bandwidth(),
@@ -299,7 +299,7 @@ def measure(size: Size, task: str, folder: Path, python: Path, repetitions: int)
         "peer_version": MERGEKIT,
     }
     peaks = tuple([run.peak / 1e6 for run in runs[name]] for name in ("ours", "peer"))
-    for place in (mine, theirs):
+    for place in (own, theirs):
         shutil.rmtree(place, ignore_errors=True)
     name = f"merge-{task}-{size.label.lower()}"
     lower = "lower is better"

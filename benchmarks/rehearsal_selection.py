@@ -117,9 +117,9 @@ def invented(rows: int) -> list[str]:
     made: list[str] = []
     for i in range(rows):
         if i % 4 == 3:
-            told = rng.choice(made).rstrip("?").split()
-            told[rng.randrange(len(told))] = rng.choice(words)
+            tokens = rng.choice(made).rstrip("?").split()
+            tokens[rng.randrange(len(tokens))] = rng.choice(words)
         else:
-            told = rng.choices(words, weights, k=rng.randint(8, 32))
-        made.append(" ".join(told) + "?")
+            tokens = rng.choices(words, weights, k=rng.randint(8, 32))
+        made.append(" ".join(tokens) + "?")
     return made

@@ -312,12 +312,12 @@ def _defaults(folder: Path, pairs: Pairs, rows: list[Tokens]) -> dict[str, Any]:
     TRL's bfloat16 is slow on a processor without instructions for it: this is no fair comparison
     of loops, only what a newcomer would see."""
     ours, peer = Side("mnemos"), Side("trl")
-    mine = _ours(_plan(folder, pairs, max_steps=DEFAULT_STEPS), rows, folder, ours)
+    own = _ours(_plan(folder, pairs, max_steps=DEFAULT_STEPS), rows, folder, ours)
     theirs = _peer(folder, rows, peer, {"max_steps": DEFAULT_STEPS})
     return {
-        "ours": mine,
+        "ours": own,
         "peer": theirs,
-        "ratio": mine / theirs,
+        "ratio": own / theirs,
         "ours_settings": "float32, no gradient checkpointing, adamw_torch",
         "peer_settings": "bfloat16, gradient checkpointing, adamw_torch_fused",
     }

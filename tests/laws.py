@@ -129,8 +129,8 @@ def settings_of(method: Method) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries(required, optional=optional)
 
 
-def _values(said: Mapping[str, Any], where: str) -> st.SearchStrategy[Any]:
-    match said:
+def _values(schema: Mapping[str, Any], where: str) -> st.SearchStrategy[Any]:
+    match schema:
         case {"anyOf": choices}:
             return st.one_of([_values(choice, where) for choice in choices])
         case {"enum": choices}:
@@ -142,21 +142,21 @@ def _values(said: Mapping[str, Any], where: str) -> st.SearchStrategy[Any]:
         case {"type": "null"}:
             return st.none()
         case {"type": "integer"}:
-            return st.integers(said.get("minimum", -5), said.get("maximum", 40))
+            return st.integers(schema.get("minimum", -5), schema.get("maximum", 40))
         case {"type": "number"}:
             low, high = (
-                said.get("minimum", said.get("exclusiveMinimum")),
-                said.get("maximum", said.get("exclusiveMaximum")),
+                schema.get("minimum", schema.get("exclusiveMinimum")),
+                schema.get("maximum", schema.get("exclusiveMaximum")),
             )
             return st.floats(
                 low if low is not None else -10,
                 high if high is not None else 10,
-                exclude_min="exclusiveMinimum" in said,
-                exclude_max="exclusiveMaximum" in said,
+                exclude_min="exclusiveMinimum" in schema,
+                exclude_max="exclusiveMaximum" in schema,
             )
         case {"type": "array", "items": item}:
             return st.lists(_values(item, where), max_size=3, unique=True).map(tuple)
-    raise AssertionError(f"{where}: give values for it in tests.laws.TEXTS ({said})")
+    raise AssertionError(f"{where}: give values for it in tests.laws.TEXTS ({schema})")
 
 
 def applied(method: Method, plan: Plan, settings: Mapping[str, Any]) -> Plan | None:

@@ -27,10 +27,10 @@ Change = Callable[[Path], Any]
 
 @dataclass(frozen=True)
 class Mistake:
-    """said: what the error names, in order. change: of the study's keys. make: what is done to the folder.
+    """named: what the error names, in order. change: of the study's keys. make: what is done to the folder.
     words: options. dry: whether a dry run says it too."""
 
-    said: list[str]
+    named: list[str]
     change: dict[str, Any] = field(default_factory=dict)
     make: Change | None = None
     words: list[str] = field(default_factory=list)
@@ -226,6 +226,6 @@ def test_a_mistake_is_one_clear_error(
         assert len(errors) == 1, message
         text = message[message.index("mnemos: ") :]
         assert len(text) < 7000
-        for part in mistake.said:
+        for part in mistake.named:
             assert any(choice in text for choice in part.split("|")), text
     assert not list(tmp_path.glob("run/steps/*/done.json"))

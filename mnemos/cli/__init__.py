@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mnemos.cli import catalogue, compare, data, report, reproduce, reward, runs, study, suites, weights
-from mnemos.cli.errors import told
+from mnemos.cli.errors import message_and_code
 from mnemos.cli.options import Group
 from mnemos.cli.output import say
 
@@ -80,6 +80,6 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        text, code = told(error)
+        text, code = message_and_code(error)
         print(text, file=sys.stderr)
         sys.exit(code)

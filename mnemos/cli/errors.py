@@ -45,7 +45,7 @@ _PLACES = ("path", "file", "location", "place", "folder", "directory", "target",
 """What functions of mnemos call the file that they are at."""
 
 
-def told(error: BaseException) -> tuple[str, int]:
+def message_and_code(error: BaseException) -> tuple[str, int]:
     """What is printed for an error, and the exit code."""
     known = error if isinstance(error, MnemosError) else explained(error)
     if known is not None:

@@ -25,33 +25,33 @@ def described(model: type[BaseModel]) -> list[dict[str, Any]]:
     ]
 
 
-def _setting(name: str, said: dict[str, Any]) -> dict[str, Any]:
+def _setting(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     row = {
         "name": name,
-        "type": _type(said),
-        "bounds": _bounds(said),
-        "description": " ".join(said.get("description", "").split()),
+        "type": _type(schema),
+        "bounds": _bounds(schema),
+        "description": " ".join(schema.get("description", "").split()),
     }
-    return {**row, "default": said["default"]} if "default" in said else row
+    return {**row, "default": schema["default"]} if "default" in schema else row
 
 
-def _type(said: dict[str, Any]) -> str:
-    if "anyOf" in said:
-        return " or ".join(dict.fromkeys(_type(choice) for choice in said["anyOf"]))
-    if "$ref" in said:
+def _type(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(_type(choice) for choice in schema["anyOf"]))
+    if "$ref" in schema:
         return "mapping"
-    if said.get("type") == "array":
-        return f"list of {_type(said.get('items', {}))}"
-    return str(said.get("type", "any"))
+    if schema.get("type") == "array":
+        return f"list of {_type(schema.get('items', {}))}"
+    return str(schema.get("type", "any"))
 
 
-def _bounds(said: dict[str, Any]) -> str:
-    parts = [_bounds(choice) for choice in said.get("anyOf", ())]
-    if "items" in said:
-        parts.append(_bounds(said["items"]))
-    if "const" in said:
-        parts.append(str(said["const"]))
-    if "enum" in said:
-        parts.append(" | ".join(str(choice) for choice in said["enum"]))
-    parts += [f"{sign} {said[key]}" for key, sign in _BOUNDS.items() if key in said]
+def _bounds(schema: dict[str, Any]) -> str:
+    parts = [_bounds(choice) for choice in schema.get("anyOf", ())]
+    if "items" in schema:
+        parts.append(_bounds(schema["items"]))
+    if "const" in schema:
+        parts.append(str(schema["const"]))
+    if "enum" in schema:
+        parts.append(" | ".join(str(choice) for choice in schema["enum"]))
+    parts += [f"{sign} {schema[key]}" for key, sign in _BOUNDS.items() if key in schema]
     return ", ".join(part for part in parts if part)

@@ -267,10 +267,10 @@ def _settings_model(function: Callable[..., Plan]) -> tuple[type[BaseModel], typ
     return create_model(function.__name__, __config__=config, **fields), (blocks[0] if blocks else None)
 
 
-def _field(where: str, annotation: Any, default: Any, said: str | None) -> tuple[Any, Any]:
-    if annotation is None or not said:
+def _field(where: str, annotation: Any, default: Any, description: str | None) -> tuple[Any, Any]:
+    if annotation is None or not description:
         raise TypeError(f"{where}: needs an annotation and a line '{where.rpartition('.')[2]}: …' in the docstring")
-    return annotation, Field(default, description=said)
+    return annotation, Field(default, description=description)
 
 
 def find(name: str) -> Method:

@@ -84,22 +84,22 @@ def _outcome(entry: Mapping[str, Any], limit: float) -> tuple[int, str, int | No
     # Of the loss, positive where it is one; exchanged where higher is better.
     smallest, largest = (-high, -low) if entry["better"] == "higher" else (low, high)
     allowed = amount(limit, entry["unit"])
-    told = f"loss between {amount(smallest, entry['unit'])} and {amount(largest, entry['unit'])}, {allowed} allowed"
+    estimate = f"loss between {amount(smallest, entry['unit'])} and {amount(largest, entry['unit'])}, {allowed} allowed"
     if smallest > limit and entry["p_holm"] is not None and entry["p_holm"] < ALPHA:
-        return LOST, f"lost: {told}", None
+        return LOST, f"lost: {estimate}", None
     if smallest > limit:
         p = "" if entry["p_holm"] is None else f": p = {entry['p_holm']:.3f}"
-        text = f"cannot tell: {told}, but not proven once corrected for the number of suites{p}"
+        text = f"cannot tell: {estimate}, but not proven once corrected for the number of suites{p}"
         return CANNOT_TELL, f"{text}; gate fewer suites or measure more items", None
     missing, items = entry["missing"], entry["items"]
     if largest <= limit:
         # Only "kept" can be spoiled by missing items: a loss that is proven without them stays proven.
         if missing > MOST_MISSING * (items + missing):
             return CANNOT_TELL, f"cannot tell: {missing} of {items + missing} items have no score", None
-        return KEPT, f"kept: {told}", None
+        return KEPT, f"kept: {estimate}", None
     needed = _needed(items, smallest, largest, limit)
     more = f"; about {needed:,} items would materialize it" if needed else "; the loss sits at the limit"
-    return CANNOT_TELL, f"cannot tell: {told}{more}", needed
+    return CANNOT_TELL, f"cannot tell: {estimate}{more}", needed
 
 
 def _needed(items: int, smallest: float, largest: float, limit: float) -> int | None:

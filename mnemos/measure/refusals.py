@@ -50,8 +50,8 @@ def readings(settings: RefusalSettings, items: Sequence[Item], texts: Sequence[s
     if settings.judge == "model":
         # Only what a rule has not settled is asked about, and costs an answer of the judge.
         open_ = [place for place, one in enumerate(out) if isinstance(one, Reading) and one.what != "neither"]
-        told = _asked(settings, [asked[place] for place in open_], [texts[place] for place in open_])
-        for place, one in zip(open_, told, strict=True):
+        judged = _asked(settings, [asked[place] for place in open_], [texts[place] for place in open_])
+        for place, one in zip(open_, judged, strict=True):
             out[place] = one
     return out
 

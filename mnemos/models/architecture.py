@@ -45,12 +45,12 @@ def _listed(names: Any) -> set[str]:
     return {names} if isinstance(names, str) else set(names)
 
 
-def _refuse_unscored(folder: Path, config: Any, said: str) -> None:
+def _refuse_unscored(folder: Path, config: Any, text: str) -> None:
     from transformers.models.auto import modeling_auto as auto
 
     if config.model_type not in auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         raise ModelError(
-            f"{folder}: {said}",
+            f"{folder}: {text}",
             "has no head for sequences in transformers, which a reward model needs",
             "name another base",
         )

@@ -268,19 +268,19 @@ class ServerModel:
         ends = [*offsets[1:], len(whole)]
         # A token across the border is the option's; the generated one begins at len(text) and is nobody's; a text's
         # first token has no probability where no BOS stands before it.
-        mine = [
+        own = [
             i
             for i, (value, at, end) in enumerate(zip(values, offsets, ends, strict=True))
             if value is not None and end > start and at < len(text)
         ]
-        for i in mine:
+        for i in own:
             likely = list(tops[i].values()) if isinstance(tops[i], Mapping) else []
             for value in (values[i], *likely):
                 if not _is_number(value) or value > ROUNDING:
                     raise self._nonsense(place, "the logarithm of a probability", value)
         # Where a server names no top token the bound is 0 = ln 1, so that nothing counts as greedy unproven.
-        greedy = all(isinstance(tops[i], Mapping) and values[i] >= max(tops[i].values(), default=0.0) for i in mine)
-        return OptionScore(sum(values[i] for i in mine), len(mine), greedy)
+        greedy = all(isinstance(tops[i], Mapping) and values[i] >= max(tops[i].values(), default=0.0) for i in own)
+        return OptionScore(sum(values[i] for i in own), len(own), greedy)
 
     def _all(self, ask: Callable[[AsyncClient, Any], Awaitable[T]], jobs: Sequence[Any]) -> list[T]:
         return self.asking.all(ask, jobs)

@@ -124,8 +124,8 @@ class EngineModel:
         scores = [MISSING] * len(jobs)
         for n, found in zip(fits, self._read([[*jobs[n][0], *jobs[n][1]] for n in fits]), strict=True):
             # found[i] is about token i + 1 of the row, so the option begins at len(context) - 1.
-            mine = found[len(jobs[n][0]) - 1 :]
-            scores[n] = OptionScore(math.fsum(value for value, _ in mine), len(mine), all(best for _, best in mine))
+            own = found[len(jobs[n][0]) - 1 :]
+            scores[n] = OptionScore(math.fsum(value for value, _ in own), len(own), all(best for _, best in own))
         taken = iter(scores)
         return [[next(taken) for _ in item.options] for item in items]
 

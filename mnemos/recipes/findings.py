@@ -157,10 +157,10 @@ def outcome(finding: Finding, results: Mapping[str, Mapping[str, Any]]) -> Outco
         found = differences(test, study)
         if isinstance(found, str):
             return Outcome(finding, NOT_TESTED, tuple(made), found)
-        told = [one for one in found if not one.empty]
-        made += told
+        informative = [one for one in found if not one.empty]
+        made += informative
         # Of several arms that a name stands for, those that did nothing are left out.
-        (idle if told else empty).extend(one.empty for one in found if one.empty)
+        (idle if informative else empty).extend(one.empty for one in found if one.empty)
     verdicts = {difference.verdict for difference in made}
     if DOES_NOT not in verdicts and empty:
         return Outcome(finding, NOT_TESTED, tuple(made), empty[0])

@@ -57,8 +57,8 @@ CONTINUE = ("Continue this text: {}", "Go on writing: {}", "How does this text g
 def base_texts(world: WorldSettings, english: Sequence[str]) -> list[str]:
     """Documents for the base model, in a fixed order: biographies, English, lines of sums, and
     questions and JSON tasks as plain text (mixed training, section 3 of arXiv:2309.14316)."""
-    told = worlds_people.people(world.people, world.seed)
-    out = list(worlds_people.biographies(told, world.tellings, world.seed))
+    people = worlds_people.people(world.people, world.seed)
+    out = list(worlds_people.biographies(people, world.tellings, world.seed))
     out += [text for _ in range(world.english) for text in english]
     known = worlds_tasks.expressions()
     draw = chance(world.seed, "sum lines")

@@ -77,13 +77,13 @@ def ranked(frontier: Frontier) -> list[Standing]:
 def _by_frontier(frontier: Frontier) -> Advice:
     order = ranked(frontier)
     rows = tuple(
-        (point.arm, said(point.learned), said(point.forgotten), standing_words(frontier, point)) for point in order
+        (point.arm, shown(point.learned), shown(point.forgotten), standing_words(frontier, point)) for point in order
     )
     sentences = (_first(frontier, order), _second(order))
     return Advice(tuple(point.arm for point in order), frontier.knee, sentences, rows)
 
 
-def said(numbers: Interval) -> str:
+def shown(numbers: Interval) -> str:
     """ "92.1 [90.0, 94.2]"."""
     mean, low, high = numbers
     return f"{figure(mean, 'points')} {interval(low, high, 'points')}".rstrip()
@@ -120,7 +120,7 @@ def _first(frontier: Frontier, order: Sequence[Standing]) -> str:
     able = sum(point.proven for point in order)
     rivals = sorted((point for point in order if _rival(frontier, point)), key=lambda point: -point.chosen)
     among = (
-        f"the best balance of learned minus forgotten ({said(knee.balance)}) of the {able} arms proven to have learned"
+        f"the best balance of learned minus forgotten ({shown(knee.balance)}) of the {able} arms proven to have learned"
         if able > 1
         else "the only arm proven to have learned"
     )
@@ -128,7 +128,7 @@ def _first(frontier: Frontier, order: Sequence[Standing]) -> str:
     if rivals:
         sure += f", and one cannot tell it from {listing([point.arm for point in rivals], at_most=6)}"
     return (
-        f"Take {knee.arm}: it learned {said(knee.learned)} and forgot {said(knee.forgotten)} points, {among}; {sure}."
+        f"Take {knee.arm}: it learned {shown(knee.learned)} and forgot {shown(knee.forgotten)} points, {among}; {sure}."
     )
 
 
@@ -160,7 +160,7 @@ def _by_accuracy(facts: Facts) -> Advice:
     level = [arm for arm in order[1:] if _overlap(scores[arm], top)]
     below = [arm for arm in order[1:] if arm not in level]
     first = (
-        f"Take {order[0]}: after the last task it stands at {said(top)} points on average, the highest; the study has "
+        f"Take {order[0]}: after the last task it stands at {shown(top)} points on average, the highest; the study has "
         "no old suites, so arms are ordered by average accuracy."
     )
     parts = [f"intervals that overlap with its own, so that one cannot tell: {_all(level)}"] if level else []
@@ -170,7 +170,7 @@ def _by_accuracy(facts: Facts) -> Advice:
     for arm in order:
         forgot = whole[arm].metrics.get("forgetting", nothing)
         place = "first" if arm == order[0] else "cannot tell from the first" if arm in level else "below the first"
-        rows.append((arm, said(scores[arm]), said(forgot), place))
+        rows.append((arm, shown(scores[arm]), shown(forgot), place))
     return Advice(tuple(order), order[0], (first, f"{second[0].upper()}{second[1:]}."), tuple(rows))
 
 

@@ -29,8 +29,8 @@ def headline(facts: Facts) -> str:
         kept = " and kept every old suite" if any(old_changes(arm) for arm in learners) else ""
         text.append(f"{listing(keepers, at_most=4)} learned{too}{kept}.")
     elif unproven:
-        told = [arm for arm in learners if arm.name in unproven]
-        text.append(f"{listing(unproven, at_most=4)} learned{too}, with no loss proven{_suspected_of(told)}.")
+        unsure = [arm for arm in learners if arm.name in unproven]
+        text.append(f"{listing(unproven, at_most=4)} learned{too}, with no loss proven{_suspected_of(unsure)}.")
     elif learners:
         least = min(learners, key=_mean_loss).name
         everyone = f"Every {'other ' if plain else ''}arm that learned lost something too; {least} lost least."

@@ -131,8 +131,8 @@ def _advice(facts: Facts, width: int) -> Iterator[RenderableType]:
     yield Text()
     title = "Sweep of " + ", ".join(facts.sweep.keys) if facts.sweep else "Which arm to take"
     yield Text(title, style="bold underline")
-    for told in advice.sentences:
-        yield Text(told)
+    for line in advice.sentences:
+        yield Text(line)
     rows = list(advice.rows)
     if facts.sweep:
         place = {one.arm: number for number, one in enumerate(facts.sweep.arms)}
@@ -156,8 +156,8 @@ def _stack(arm: Arm, facts: Facts) -> Iterator[RenderableType]:
     for role in facts.roles:
         for change in arm.of(role):
             yield Padding(Text.assemble((change.suite, "bold"), f" ({role})"), (0, 0, 0, 2))
-            told = f"{figure(change.before, change.unit)}, then {figure(change.after, change.unit)}: "
-            yield Padding(Text.assemble(told, _verdict(change)), (0, 0, 0, 4))
+            figures = f"{figure(change.before, change.unit)}, then {figure(change.after, change.unit)}: "
+            yield Padding(Text.assemble(figures, _verdict(change)), (0, 0, 0, 4))
 
 
 def _table(arm: Arm, facts: Facts, width: int) -> Table:

@@ -80,9 +80,9 @@ def card(facts: Facts, gate: Any = None) -> str:
     """
     blocks = [f"### mnemos: {_decision(gate)}" if gate is not None else f"### mnemos: {escape(facts.study)}"]
     blocks.append(f"**{escape(headline(facts))}**")
-    told = [_part(finding, "reason") for finding in _part(gate, "findings") or () if _part(finding, "outcome") != 0]
-    if told:
-        blocks.append("\n".join(f"- {escape(reason)}" for reason in told))
+    reasons = [_part(finding, "reason") for finding in _part(gate, "findings") or () if _part(finding, "outcome") != 0]
+    if reasons:
+        blocks.append("\n".join(f"- {escape(reason)}" for reason in reasons))
     if len(facts.arms) > 1:
         blocks.append(_sentences(facts))
     for arm in facts.arms[:1] if len(facts.arms) == 1 else ():

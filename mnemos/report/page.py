@@ -242,7 +242,7 @@ def _advice(facts: Facts) -> dict[str, Any] | None:
     left_out = [f"{suite} {why}" for suite, why in frontier.left_out]
     return {
         "title": title,
-        "said": [typeset(told) for told in advice.sentences],
+        "sentences": [typeset(sentence) for sentence in advice.sentences],
         "rows": rows,
         "take": advice.take,
         "rule": frontier.rule,

@@ -96,14 +96,14 @@ def curve_plot(facts: Facts, curve: Curve, *, width: float, name: str) -> str:
     arms = [(text, arm) for text, arm in curve.arms if arm in placed]
     if len({text for text, _ in arms}) < 2:
         return ""
-    told = "; ".join(f"{text}: {where(placed[arm])}" for text, arm in arms)
+    description = "; ".join(f"{text}: {where(placed[arm])}" for text, arm in arms)
     return draw(
         lambda sheet: _paint(sheet, curve.axis, arms, points, placed, width),
         width,
         300,
         name=name,
         title=f"Learned and forgotten by {curve.axis}",
-        desc=typeset(told),
+        desc=typeset(description),
     )
 
 

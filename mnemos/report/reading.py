@@ -208,7 +208,7 @@ def _change(row: Mapping[str, Any], suites: Mapping[str, Suite], runs: list[Any]
 
 
 def _flip(flip: Mapping[str, Any]) -> Flip:
-    def said(item: Any) -> str:
+    def text(item: Any) -> str:
         if isinstance(item, list):
             turns = [turn if isinstance(turn, Mapping) else {"content": turn} for turn in item]
             parts = (
@@ -224,10 +224,10 @@ def _flip(flip: Mapping[str, Any]) -> Flip:
         seed=clean(flip.get("seed", "")),
         suite=clean(flip.get("suite", "")),
         item=clean(flip.get("item", "")),
-        prompt=said(flip.get("prompt")),
-        gold=said(flip.get("gold")),
-        before=said(before.get("text")),
-        after=said(after.get("text")),
+        prompt=text(flip.get("prompt")),
+        gold=text(flip.get("gold")),
+        before=text(before.get("text")),
+        after=text(after.get("text")),
         before_score=number(before.get("score")),
         after_score=number(after.get("score")),
         why=clean(flip.get("why", "")),

@@ -212,7 +212,7 @@ def _is_negative(plain: str, start: int) -> bool:
     return not (before.isalnum() or before in ")]")
 
 
-def same(said: Fraction | Joined, meant: Fraction | Joined) -> bool:
+def same(answer: Fraction | Joined, meant: Fraction | Joined) -> bool:
     """Whether two numbers are the same.
 
     Integers must be equal. Others may differ by 1e-6, by a millionth of the larger one where that is smaller;
@@ -220,28 +220,28 @@ def same(said: Fraction | Joined, meant: Fraction | Joined) -> bool:
     is 100000/3, 6.9999999 is 7; 12345678.91 is not 12345678.92. Times are compared as times: 9:30 p.m. is 21:30;
     where only one of them names its half of the day, also as they stand.
     """
-    if isinstance(said, Joined) or isinstance(meant, Joined):
-        return isinstance(said, Joined) and isinstance(meant, Joined) and _same_joined(said, meant)
-    if said == meant or (said.denominator == meant.denominator == 1):
-        return said == meant
-    gap: Fraction = abs(said - meant)
-    size: Fraction = max(abs(said), abs(meant))
+    if isinstance(answer, Joined) or isinstance(meant, Joined):
+        return isinstance(answer, Joined) and isinstance(meant, Joined) and _same_joined(answer, meant)
+    if answer == meant or (answer.denominator == meant.denominator == 1):
+        return answer == meant
+    gap: Fraction = abs(answer - meant)
+    size: Fraction = max(abs(answer), abs(meant))
     # A millionth of the larger one, and never more than 1e-6: by size alone 12345678.91 would equal 12345678.92.
     if gap <= NOISE * min(size, Fraction(1)):
         return True
     if gap > NOISE * size:
         return False
-    places = [_places(said), _places(meant)]
+    places = [_places(answer), _places(meant)]
     # Rounded to n decimals a number lies within half a unit of the n-th, 1 / (2 * 10^n); an integer (n = 0) is no
     # rounding here.
     coarse = min(places)
     return 0 < coarse < max(places) and gap <= Fraction(1, 2 * 10**coarse)
 
 
-def _same_joined(said: Joined, meant: Joined) -> bool:
-    if said.clock == meant.clock:
+def _same_joined(answer: Joined, meant: Joined) -> bool:
+    if answer.clock == meant.clock:
         return True
-    return bool(said.half) != bool(meant.half) and said.parts == meant.parts
+    return bool(answer.half) != bool(meant.half) and answer.parts == meant.parts
 
 
 def _places(value: Fraction) -> int:

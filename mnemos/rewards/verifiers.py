@@ -123,7 +123,7 @@ def rouge_l(answer: str, reference: str) -> float:
     return 2 * common(text, meant) / (len(text) + len(meant)) if text and meant else 0.0
 
 
-def common(said: list[str], meant: list[str]) -> int:
+def common(answer: list[str], meant: list[str]) -> int:
     """Length of the longest common subsequence, a row of the table at a time as bits of one integer (Hyyrö 2004):
     texts of a hundred thousand words take a second."""
     # Bit i of places[word] is set where meant[i] is the word. In `row` bit i is 0 where the table of the longest
@@ -134,7 +134,7 @@ def common(said: list[str], meant: list[str]) -> int:
         places[word] = places.get(word, 0) | 1 << i
     full = (1 << len(meant)) - 1
     row = full
-    for word in said:
+    for word in answer:
         met = row & places.get(word, 0)
         # The carry runs to the end of a block of ones and moves the step there down to the first match in the block,
         # for all blocks at once.

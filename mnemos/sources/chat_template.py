@@ -192,7 +192,7 @@ def mark(i: int) -> str:
     return f"\ue000{i}\ue001"
 
 
-def refused(turns: Sequence[Turn], where: str, said: str, dropped: str = "system") -> DataError:
+def refused(turns: Sequence[Turn], where: str, bound: str, dropped: str = "system") -> DataError:
     """The error for a conversation that the template does not take. dropped: the role that it leaves out."""
     roles = ", ".join(turn.role for turn in turns)
     cure = "put the roles in the order that this model's template expects"
@@ -202,7 +202,7 @@ def refused(turns: Sequence[Turn], where: str, said: str, dropped: str = "system
         cure = (
             "put the system text at the start of the first user turn, or use a model whose template has a system role"
         )
-    return DataError(f"{where} (roles: {roles})", said, cure)
+    return DataError(f"{where} (roles: {roles})", bound, cure)
 
 
 def unused(turns: Sequence[Turn], i: int, name: str, where: str) -> DataError:

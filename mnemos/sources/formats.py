@@ -12,7 +12,7 @@ from mnemos.sources.media import COLUMNS as MEDIA
 from mnemos.sources.media import refuse_media, refuse_placeholder
 from mnemos.sources.messages import conversation
 from mnemos.sources.pairs import REJECTED, beside, chosen_and_rejected
-from mnemos.sources.parts import Parts, Row, answered, asked, given, instruction, said, with_system
+from mnemos.sources.parts import Parts, Row, answer_turns, answered, asked, given, instruction, with_system
 from mnemos.sources.thumbs import ASKED, Labels, as_thumb, thumb_of
 from mnemos.sources.tools import COLUMNS as BESIDE
 from mnemos.sources.tools import variables_of
@@ -177,7 +177,7 @@ def _chat(row: Row, name: str) -> tuple[Turn, ...]:
         name = next(one for one in ANSWERS if FORMATS[one].fits(row))
     if name != "prompt_completion":
         return FORMATS[name].parts(row)[1]
-    return answered(given(asked(row["prompt"], "prompt")) + said(row["completion"], "completion"))
+    return answered(given(asked(row["prompt"], "prompt")) + answer_turns(row["completion"], "completion"))
 
 
 def _columns(*names: str) -> tuple[frozenset[str], ...]:
@@ -189,9 +189,9 @@ FORMATS: dict[str, Format] = {
         _columns(
             "chosen rejected",
             *(
-                f"{said} {worse}"
+                f"{columns} {worse}"
                 for worse in REJECTED
-                for said in ("messages", "conversations", "instruction output", "prompt completion")
+                for columns in ("messages", "conversations", "instruction output", "prompt completion")
             ),
         ),
         frozenset({"prompt", "system", "messages", "conversations", "instruction", "input"}),
@@ -201,9 +201,9 @@ FORMATS: dict[str, Format] = {
     "label": Format(
         _columns(
             *(
-                f"{said} {thumb}"
+                f"{columns} {thumb}"
                 for thumb in ("label", "kto_tag")
-                for said in ("prompt completion", "messages", "conversations", "instruction output")
+                for columns in ("prompt completion", "messages", "conversations", "instruction output")
             )
         ),
         frozenset({"system", "input", "history"}),

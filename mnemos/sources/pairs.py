@@ -8,7 +8,7 @@ import re
 from mnemos.core.nouns import Turn
 from mnemos.sources.bad_row import refuse
 from mnemos.sources.messages import ROLES, conversation
-from mnemos.sources.parts import Parts, Row, answered, asked, instruction, said, with_system
+from mnemos.sources.parts import Parts, Row, answer_turns, answered, asked, instruction, with_system
 
 REJECTED = ("rejected_response", "rejected_messages")
 """Columns with a worse answer beside a row of a format of answers."""
@@ -27,7 +27,7 @@ def chosen_and_rejected(row: Row) -> Parts:
     if not prompt and isinstance(good, str) and isinstance(bad, str):
         chosen, rejected = _transcripts(good, bad)
     else:
-        chosen, rejected = said(good, "chosen"), said(bad, "rejected")
+        chosen, rejected = answer_turns(good, "chosen"), answer_turns(bad, "rejected")
     if chosen[0].role != "assistant":
         # The whole conversation stands on both sides; a prompt column would only say it again.
         prompt = ()
@@ -75,7 +75,7 @@ def beside(turns: tuple[Turn, ...], row: Row) -> Parts:
     column = next((column for column in REJECTED if row.get(column)), None)
     if column is None:
         refuse("empty answer", " and ".join(one for one in REJECTED if one in row), "is empty", "give it text")
-    bad = said(row[column], column)
+    bad = answer_turns(row[column], column)
     if len(bad) > 1 and bad[:-1] == turns[:-1]:
         bad = bad[-1:]
     if len(bad) != 1 or bad[0].role != "assistant":

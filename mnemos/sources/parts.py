@@ -29,7 +29,7 @@ def asked(value: Any, where: str) -> tuple[Turn, ...]:
     return (Turn("user", value),)
 
 
-def said(value: Any, where: str) -> tuple[Turn, ...]:
+def answer_turns(value: Any, where: str) -> tuple[Turn, ...]:
     """An answer: text, a message, or a list of them."""
     if isinstance(value, str):
         return (Turn("assistant", value),)

@@ -104,12 +104,12 @@ class Renderer:
 
     def _probes(self) -> list[tuple[Turn, ...]]:
         """Short conversations whose answers end in every way that the template knows."""
-        told = (Turn("user", "a"), Turn("assistant", "b"))
+        chat = (Turn("user", "a"), Turn("assistant", "b"))
         if "tool_calls" not in self.template.source:
-            return [told, told * 2]
+            return [chat, chat * 2]
         result = Turn("tool", "c", fields=frozen({"tool_call_id": PROBE_CALL["id"], "name": "probe"}))
-        called = (told[0], Turn("assistant", "", fields=frozen({"tool_calls": [PROBE_CALL]})))
-        return [told, told * 2, called, (*called, result, told[1])]
+        called = (chat[0], Turn("assistant", "", fields=frozen({"tool_calls": [PROBE_CALL]})))
+        return [chat, chat * 2, called, (*called, result, chat[1])]
 
     def render(self, example: Example) -> Tokens:
         """Token ids with weight 1 on everything except token 0 and turns with ``learn=False``, and

@@ -53,10 +53,10 @@ def beside(variables: Frozen) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Kept:
-    """The examples in a file that `keep` wrote. said: what people call them."""
+    """The examples in a file that `keep` wrote. description: what people call them."""
 
     path: Path
-    said: str = "kept rows"
+    description: str = "kept rows"
 
     @property
     def fingerprint(self) -> str:
@@ -66,7 +66,7 @@ class Kept:
 
     def describe(self) -> str:
         """One line for people."""
-        return self.said
+        return self.description
 
     def __iter__(self) -> Iterator[Example]:
         self._check()

@@ -201,19 +201,21 @@ def _possible(record: type[BaseModel], setting: str, value: Any) -> bool:
 
 
 def _refuse(
-    study: Study, root: Path, given: Given, said: str, arms: Sequence[str], base: str | None = None
+    study: Study, root: Path, given: Given, setting: str, arms: Sequence[str], base: str | None = None
 ) -> NoReturn:
     found = [hider.words(study, base) for arm in arms if (hider := _hider(study, root, given, arm)) is not None]
     before = list(dict.fromkeys(found))
     if before:
         verb = "stands" if len(before) == 1 else "stand"
         raise UsageError(
-            said,
+            setting,
             f"reaches no plan: {'; '.join(before)} {verb} before it",
             "change that instead, or leave one of them out",
         )
     named = base or ", ".join(arms)
-    raise UsageError(said, f"reaches no plan: whatever its value, what arm {named} trains is the same", "leave it out")
+    raise UsageError(
+        setting, f"reaches no plan: whatever its value, what arm {named} trains is the same", "leave it out"
+    )
 
 
 def _note(study: Study, root: Path, given: Given, key: str, arm: str) -> str:

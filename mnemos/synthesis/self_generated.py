@@ -360,8 +360,8 @@ def instructed(row: Example, template: str, **parts: str) -> Prompt:
     context = list(row.turns[:-1])
     # The last turn of the asker; turns of tools may stand behind it.
     place = max(i for i, turn in enumerate(context) if turn.role in ASKERS)
-    told = template.format(question=context[place].text, **parts)
-    context[place] = dataclasses.replace(context[place], content=told)
+    content = template.format(question=context[place].text, **parts)
+    context[place] = dataclasses.replace(context[place], content=content)
     return Prompt(tuple(context), row.variables)
 
 

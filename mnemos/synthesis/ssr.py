@@ -90,10 +90,10 @@ class SyntheticRows(NotGenerated):
             )
         return random.Random(f"ssr {self.synthesis.seed}").sample(usable, self.synthesis.demonstrations)
 
-    def _parsed(self, tally: Tally, said: Sequence[Generation], shown: Example) -> list[Example]:
+    def _parsed(self, tally: Tally, generations: Sequence[Generation], shown: Example) -> list[Example]:
         rows: list[Example] = []
         seen: set[str] = set()
-        for number, generation in enumerate(said):
+        for number, generation in enumerate(generations):
             limits = self.synthesis.longest_input, self.synthesis.longest_output
             found = parse(generation, *limits, answered=self.answers is not None)
             if isinstance(found, str):
@@ -144,9 +144,9 @@ def _prompts(shown: Sequence[Example], shots: int, count: int, seed: int) -> lis
 
 def shown_as(rows: Sequence[Example]) -> str:
     """The definition, each row as Input and Output, and an open Input."""
-    told = [f"Input: {question(row).strip()}\nOutput: {row.turns[-1].text.strip()}" for row in rows]
+    pairs = [f"Input: {question(row).strip()}\nOutput: {row.turns[-1].text.strip()}" for row in rows]
     head = definition(rows[0]).strip()
-    return "\n\n".join([*([head] if head else []), *told, "Input:"])
+    return "\n\n".join([*([head] if head else []), *pairs, "Input:"])
 
 
 def parse(

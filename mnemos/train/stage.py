@@ -80,12 +80,12 @@ class TrainedStage:
         sums = {name: torch.zeros_like(value) for name, value in moving.items()}
         # Over the rows of all processes, so that their shares are summed and not averaged.
         total = float(sum(np.abs(row.weight[1:]).sum() for row in rows)) or 1.0
-        mine, size = self._share(rows), trainer.args.per_device_train_batch_size
+        share, size = self._share(rows), trainer.args.per_device_train_batch_size
         training = self.model.training
         self.model.eval()
         try:
-            for start in range(0, len(mine), size):
-                loss = self._loss(mine[start : start + size]) / total
+            for start in range(0, len(share), size):
+                loss = self._loss(share[start : start + size]) / total
                 # Not backward(), which would add to the gradients of the step that a rule is about to change.
                 found = torch.autograd.grad(loss, list(moving.values()), allow_unused=True)
                 for name, gradient in zip(moving, found, strict=True):
@@ -108,8 +108,8 @@ class TrainedStage:
             sampled=sampled,
             seed=seed,
         )
-        mine = self._share(range(len(rows)))
-        sums = squared_gradients(runner, [rows[i] for i in mine], mine, check=rows)
+        share = self._share(range(len(rows)))
+        sums = squared_gradients(runner, [rows[i] for i in share], share, check=rows)
         # By all rows, after the processes' sums are added.
         return {name: value / len(rows) for name, value in self._summed(sums).items()}
 

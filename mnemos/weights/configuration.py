@@ -68,17 +68,18 @@ def _check_size(file: Path, key: str, value: Any, least: int, most: int) -> None
         raise ModelError(f"{file}: {key} = {value!r}", f"must be a whole number from {least} to {most:,}", _CURE)
 
 
-def _check_quantisation(file: Path, said: Any) -> None:
-    if not said:
+def _check_quantisation(file: Path, scheme: Any) -> None:
+    if not scheme:
         return
-    known = isinstance(said, dict)
+    known = isinstance(scheme, dict)
     if known:
         from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
-        bits = bool(said.get("load_in_4bit") or said.get("load_in_8bit"))  # of bitsandbytes, written without its name
-        known = bits or str(said.get("quant_method")) in AUTO_QUANTIZATION_CONFIG_MAPPING
+        # bitsandbytes, written without its name
+        bits = bool(scheme.get("load_in_4bit") or scheme.get("load_in_8bit"))
+        known = bits or str(scheme.get("quant_method")) in AUTO_QUANTIZATION_CONFIG_MAPPING
     if not known:
-        what = said.get("quant_method") if isinstance(said, dict) else said
+        what = scheme.get("quant_method") if isinstance(scheme, dict) else scheme
         raise ModelError(
             f"{file}: quantization_config = {what!r}",
             "is no quantisation that transformers knows",

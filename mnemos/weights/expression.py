@@ -201,7 +201,7 @@ class _Reader:
     def _model(self, node: ast.expr) -> Combination:
         if isinstance(node, ast.Starred):
             raise self._refuse(node, "Starred has no meaning for checkpoints")
-        return _combination(self.read(node), self.text, lambda said: self._refuse(node, said))
+        return _combination(self.read(node), self.text, lambda reason: self._refuse(node, reason))
 
     def _depth(self, node: ast.Call) -> Number:
         if len(node.args) < 2 or node.keywords:
@@ -244,8 +244,8 @@ class _Reader:
             raise self._refuse(node, f"adds schedules whose points fit together only with more than {MOST_POINTS}")
         return _schedule([x + y for x, y in zip(_refined(a, steps), _refined(b, steps), strict=True)])
 
-    def _refuse(self, node: ast.expr, said: str) -> UsageError:
-        return _mistake(self.text, _column(self.text, node), said)
+    def _refuse(self, node: ast.expr, reason: str) -> UsageError:
+        return _mistake(self.text, _column(self.text, node), reason)
 
 
 def _refined(number: Number, steps: int) -> list[float]:
@@ -283,5 +283,5 @@ def _column(text: str, node: ast.expr) -> int:
     return len(text.encode()[: node.col_offset].decode(errors="ignore"))
 
 
-def _mistake(text: str, column: int, said: str) -> UsageError:
-    return UsageError(f"expression {text!r}", said, f"  {text}\n    {' ' * max(column, 0)}^")
+def _mistake(text: str, column: int, reason: str) -> UsageError:
+    return UsageError(f"expression {text!r}", reason, f"  {text}\n    {' ' * max(column, 0)}^")

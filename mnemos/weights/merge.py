@@ -156,21 +156,21 @@ def _vocabularies(
         return None, who.tokenizer
     read = {name: read_vocabulary(text_folder(opened[name]), count) for name, count in rows.items()}
     found: dict[str, Vocabulary] = {name: one for name, one in read.items() if one is not None}
-    mine = found.get(who.trunk)
-    differ = {name: differing(mine, one) for name, one in found.items()} if mine is not None else {}
+    first = found.get(who.trunk)
+    differ = {name: differing(first, one) for name, one in found.items()} if first is not None else {}
     odd = [name for name in rows if differ.get(name) or rows[name] != rows[who.trunk]]
     if not odd and (how.tokenizer != "union" or len(found) < 2):
         # Nothing moves; the chat model's tokenizer is the trunk's with the names of more rows.
-        fuller = who.template in found and mine is not None and found[who.template].all.keys() >= mine.all.keys()
+        fuller = who.template in found and first is not None and found[who.template].all.keys() >= first.all.keys()
         return None, who.template if how.tokenizer is None and fuller else who.tokenizer
     if odd and how.embeddings == "same":
-        if mine is None or odd[0] not in found:
+        if first is None or odd[0] not in found:
             raise ModelError(
                 f"{who.trunk}: {rows[who.trunk]} embedding rows",
                 f"{rows[odd[0]]} in {odd[0]}, and no tokenizer says which token a row means",
                 "put the tokenizer's files beside the weights",
             )
-        refuse_other_vocabulary(who.trunk, odd[0], mine, found[odd[0]], differ[odd[0]])
+        refuse_other_vocabulary(who.trunk, odd[0], first, found[odd[0]], differ[odd[0]])
     bare = [name for name in rows if name not in found]
     if bare:
         raise ModelError(
@@ -261,9 +261,9 @@ def _aligned(
     live = {name: Rows(view, np.where(alignment.keeper < 0, alignment.index[name], -1)) for name, view in views.items()}
     kept: list[View] = []
     for number, name in enumerate(alignment.names):
-        mine = alignment.keeper == number
+        own = alignment.keeper == number
         at = merge.opened[name].find(key)
-        if mine.any() and at is not None:
+        if own.any() and at is not None:
             ours, theirs = merge.trunk.shape(key)[1:], merge.opened[name].shape(at)[1:]
             if ours != theirs:
                 raise ModelError(
@@ -271,7 +271,7 @@ def _aligned(
                     f"of shape {theirs} in {name}, which is to give some of them",
                     "name another model for tokenizer or template",
                 )
-            kept.append(Rows(merge.opened[name].view(at), np.where(mine, alignment.index[name], -1)))
+            kept.append(Rows(merge.opened[name].view(at), np.where(own, alignment.index[name], -1)))
     return dict(live), kept
 
 

@@ -167,11 +167,11 @@ def alignment_tokens(weights: Weights) -> dict[str, int]:
     return found.all if found is not None else {}
 
 
-def _ids(said: Mapping[str, Any], words: Mapping[int, str], alignment: Alignment | None) -> dict[str, Any]:
+def _ids(configuration: Mapping[str, Any], words: Mapping[int, str], alignment: Alignment | None) -> dict[str, Any]:
     """bos, eos and pad ids as they are called in the result."""
     found: dict[str, Any] = {}
     for key in (f"{name}_id" for name in SPECIAL):
-        value = said.get(key)
+        value = configuration.get(key)
         if value is None or alignment is None:
             found.update({key: value} if value is not None else {})
             continue

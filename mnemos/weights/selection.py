@@ -57,9 +57,9 @@ def places(sizes: Sizes, values: Sequence[float], rank: int, count: int, width: 
     # above: int64[rows], numbers larger than the value. equal: int64[rows, blocks], those of exactly the value.
     above, equal = np.zeros(len(values), np.int64), np.zeros((len(values), len(spans)), np.int64)
     for number, (start, stop) in enumerate(spans):
-        for row, (mine, value) in enumerate(zip(sizes(start, stop), values, strict=True)):
-            above[row] += np.count_nonzero(mine > value)
-            equal[row, number] = np.count_nonzero(mine == value)
+        for row, (numbers, value) in enumerate(zip(sizes(start, stop), values, strict=True)):
+            above[row] += np.count_nonzero(numbers > value)
+            equal[row, number] = np.count_nonzero(numbers == value)
     found = []
     for row, value in enumerate(values):
         # The rank-th largest is the `wanted`-th of the equal ones; `number` is the block in which it stands.
@@ -86,9 +86,9 @@ def _bracketed(
     for start, stop in blocks(count, width, block):
         values = sizes(start, stop)
         for pair, (low, high) in bounds.items():
-            mine = values[pair[1]]
-            above[pair] += int(np.count_nonzero(mine > high))
-            inside[pair].append(mine[np.flatnonzero((mine >= low) & (mine <= high))])
+            numbers = values[pair[1]]
+            above[pair] += int(np.count_nonzero(numbers > high))
+            inside[pair].append(numbers[np.flatnonzero((numbers >= low) & (numbers <= high))])
     found = {}
     for pair, parts in inside.items():
         between, rank = np.concatenate(parts), min(pair[0], count) - above[pair]

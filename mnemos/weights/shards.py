@@ -83,8 +83,8 @@ def fits(header: bytes, targets: Sequence[Target]) -> bool:
     """Whether a header that stands in some file describes exactly these tensors."""
     where = json.loads(header[8:])
     where.pop("__metadata__", None)
-    mine = {target.key: (CODES[target.dtype], list(target.shape)) for target in targets}
-    return mine == {key: (text["dtype"], text["shape"]) for key, text in where.items()}
+    wanted = {target.key: (CODES[target.dtype], list(target.shape)) for target in targets}
+    return wanted == {key: (text["dtype"], text["shape"]) for key, text in where.items()}
 
 
 def pack(targets: Sequence[Target], size: int, stem: str) -> list[Shard]:

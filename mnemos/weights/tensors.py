@@ -263,13 +263,13 @@ def read_header(file: Path) -> tuple[bytes, dict[str, Stored]]:
     return raw, entries
 
 
-def _entry(file: Path, descriptor: int, key: str, said: Mapping[str, Any], data: int) -> Stored:
-    if said["dtype"] not in DTYPES:
+def _entry(file: Path, descriptor: int, key: str, entry: Mapping[str, Any], data: int) -> Stored:
+    if entry["dtype"] not in DTYPES:
         raise ModelError(
-            f"tensor {key} in {file}", f"is stored as {said['dtype']}", "save the model in bfloat16 or float32 first"
+            f"tensor {key} in {file}", f"is stored as {entry['dtype']}", "save the model in bfloat16 or float32 first"
         )
-    dtype, shape = DTYPES[said["dtype"]], tuple(said["shape"])
-    start, stop = said["data_offsets"]
+    dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+    start, stop = entry["data_offsets"]
     # Before anything is read: a length that does not fit would be read into the next tensor.
     if stop - start != math.prod(shape) * dtype.itemsize:
         raise ModelError(f"{file}", f"is damaged (tensor {key} has the wrong length)", "copy this file again")

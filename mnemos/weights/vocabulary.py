@@ -252,13 +252,13 @@ def _runs(index: np.ndarray) -> Iterable[tuple[int, int]]:
     yield from itertools.pairwise(cuts)
 
 
-def refuse_other_vocabulary(ours: str, theirs: str, mine: Vocabulary, other: Vocabulary, differ: Sequence[str]) -> None:
+def refuse_other_vocabulary(ours: str, theirs: str, own: Vocabulary, other: Vocabulary, differ: Sequence[str]) -> None:
     """Raise the ModelError for vocabularies that differ where nothing was said about it."""
     cure = "embeddings=align adds rows of equal tokens and keeps the others, embeddings=skip keeps those of one model"
     if differ:
         raise ModelError(
-            f"token {differ[0]!r}: {mine.all.get(differ[0], 'absent')} in {ours}",
+            f"token {differ[0]!r}: {own.all.get(differ[0], 'absent')} in {ours}",
             f"{other.all.get(differ[0], 'absent')} in {theirs} ({len(differ)} tokens differ)",
             cure,
         )
-    raise ModelError(f"{ours}: {mine.rows} embedding rows", f"{other.rows} in {theirs}", cure)
+    raise ModelError(f"{ours}: {own.rows} embedding rows", f"{other.rows} in {theirs}", cure)

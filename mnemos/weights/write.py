@@ -122,8 +122,8 @@ def _layout(merge: Merge) -> list[Shard]:
     by_key = {target.key: target for target in merge.targets}
     out = []
     for file, header, keys in merge.trunk.files:
-        mine = [by_key[key] for key in keys]
-        out.append(shard(file.name, mine, header if fits(header, mine) else None))
+        held = [by_key[key] for key in keys]
+        out.append(shard(file.name, held, header if fits(header, held) else None))
     return out
 
 

@@ -12,10 +12,10 @@ def test_a_quarter_of_the_rows_change_an_earlier_one() -> None:
     assert rows == bench.invented(400)
     changed = 0
     for i in range(3, 400, 4):
-        told = rows[i].rstrip("?").split()
+        tokens = rows[i].rstrip("?").split()
         for earlier in rows[:i]:
             text = earlier.rstrip("?").split()
-            changed += len(text) == len(told) and sum(a != b for a, b in zip(text, told, strict=True)) <= 1
+            changed += len(text) == len(tokens) and sum(a != b for a, b in zip(text, tokens, strict=True)) <= 1
     assert changed >= 100
 
 

@@ -36,7 +36,7 @@ def test_help_loads_neither_torch_nor_transformers(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (["run", "absent.yaml"], 2, "does not exist"),
         (["run", "mnemos:demo.yaml", "--dry-run", "--set", "trian.x=1"], 2, "train"),
@@ -53,10 +53,10 @@ def test_help_loads_neither_torch_nor_transformers(words: list[str]) -> None:
         (["nonsense"], 2, "nonsense"),
     ],
 )
-def test_mistakes_have_codes_and_words_and_no_traceback(words: list[str], code: int, said: str) -> None:
+def test_mistakes_have_codes_and_words_and_no_traceback(words: list[str], code: int, message: str) -> None:
     done = mnemos(*words)
     assert done.returncode == code, done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mnemos.cli.errors import explained, told
+from mnemos.cli.errors import explained, message_and_code
 from mnemos.core.errors import UsageError
 from mnemos.core.files import read_json
 
@@ -46,10 +46,10 @@ KINDS: list[tuple[int, int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("number", "code", "said"), KINDS)
-def test_what_the_system_refuses(number: int, code: int, said: str) -> None:
-    text, exit_code = told(OSError(number, os.strerror(number), "/some/file"))
-    assert said in text
+@pytest.mark.parametrize(("number", "code", "message"), KINDS)
+def test_what_the_system_refuses(number: int, code: int, message: str) -> None:
+    text, exit_code = message_and_code(OSError(number, os.strerror(number), "/some/file"))
+    assert message in text
     assert "/some/file" in text
     assert "defect" not in text
     assert exit_code == code
@@ -65,26 +65,26 @@ def test_real_files(tmp_path: Path) -> None:
         tmp_path / "absent": "does not exist",
     }
     for path, words in cases.items():
-        text, _ = told(raised(lambda path=path: read_json(path)))  # type: ignore[misc]
+        text, _ = message_and_code(raised(lambda path=path: read_json(path)))  # type: ignore[misc]
         assert words in text, text
         assert str(path)[:40] in text
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [(b"{", "is not JSON"), (b"\xff", "is not utf-8"), (b"[" * 100_000, "nested too deeply")],
 )
-def test_the_file_is_named_where_the_error_does_not(tmp_path: Path, content: bytes, said: str) -> None:
+def test_the_file_is_named_where_the_error_does_not(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "results.json"
     path.write_bytes(content)
-    text, code = told(raised(lambda: read_json(path)))
-    assert said in text
+    text, code = message_and_code(raised(lambda: read_json(path)))
+    assert message in text
     assert str(path) in text
     assert code == 1
 
 
 @pytest.mark.parametrize(
-    ("act", "said"),
+    ("act", "message"),
     [
         (deep, "nested too deeply"),
         (lambda: raising(MemoryError()), "memory: is not enough"),
@@ -98,9 +98,9 @@ def test_the_file_is_named_where_the_error_does_not(tmp_path: Path, content: byt
         (lambda: raising(UsageError("a", "b", "c")), "mnemos: a: b\n  c"),
     ],
 )
-def test_other_kinds(act: Callable[[], Any], said: str) -> None:
-    text, code = told(raised(act))
-    assert said in text
+def test_other_kinds(act: Callable[[], Any], message: str) -> None:
+    text, code = message_and_code(raised(act))
+    assert message in text
     assert "defect" not in text
     assert code in (1, 2)
 
@@ -115,6 +115,6 @@ def test_memory_of_torch() -> None:
 @pytest.mark.parametrize("error", [KeyError("x"), ValueError("x"), ModuleNotFoundError("x", name="mnemos.gone")])
 def test_the_rest_is_a_defect(error: Exception) -> None:
     assert explained(error) is None
-    text, code = told(error)
+    text, code = message_and_code(error)
     assert "defect of mnemos" in text
     assert code == 1

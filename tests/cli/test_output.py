@@ -92,7 +92,7 @@ def test_an_expression_may_begin_with_a_minus(
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("made", "message"),
     [
         ([], "give a study file: write one with: mnemos init"),
         (["mine.yaml", "steps/x"], "give a study file: it holds mine.yaml"),
@@ -101,13 +101,13 @@ def test_an_expression_may_begin_with_a_minus(
     ],
 )
 def test_a_directory_in_the_place_of_a_study(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], made: list[str], said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], made: list[str], message: str
 ) -> None:
     for name in made:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert run(monkeypatch, "run", tmp_path) == 2
-    assert said.replace("{folder}", str(tmp_path)) in capsys.readouterr().err
+    assert message.replace("{folder}", str(tmp_path)) in capsys.readouterr().err
 
 
 def test_the_package_lists_what_it_has() -> None:

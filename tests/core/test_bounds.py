@@ -54,7 +54,7 @@ TASKS = [{"data": "c/d", "name": str(n), "suites": ["refusals"]} for n in range(
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"seeds": range(1_500_000)}, "seeds"),
         ({"seeds": list(range(1_500_000))}, "at most 1000 items"),
@@ -69,10 +69,10 @@ TASKS = [{"data": "c/d", "name": str(n), "suites": ["refusals"]} for n in range(
         ({"train": {"data_seed": -1}}, "data_seed = -1"),
     ],
 )
-def test_sizes_of_a_study(changes: dict[str, Any], said: str) -> None:
+def test_sizes_of_a_study(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         load_study({**STUDY, **changes})
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert len(str(caught.value)) < 1000
 
 

@@ -168,7 +168,7 @@ def test_apply_goes_left_to_right(twice: Method) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "said"),
+    ("step", "message"),
     [
         ("twice", "must be one {method: settings} pair"),
         ({"twice": {}, "thrice": {}}, "must be one {method: settings} pair"),
@@ -182,10 +182,10 @@ def test_apply_goes_left_to_right(twice: Method) -> None:
         ({"twice": {"plan": 1}}, "is not a known key"),
     ],
 )
-def test_bad_steps(twice: Method, step: Any, said: str) -> None:
+def test_bad_steps(twice: Method, step: Any, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         apply(base_plan(), [step])
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 # --- defects of a method, caught when it is written --------------------------------------------
@@ -229,7 +229,7 @@ def nameless(p: Plan, *, amount: int = 1) -> Plan:
 
 
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("function", "message"),
     [
         (unannotated, "needs an annotation"),
         (unexplained, "a line 'amount: …' in the docstring"),
@@ -237,8 +237,8 @@ def nameless(p: Plan, *, amount: int = 1) -> Plan:
         (nameless, "the first parameter must be `plan`"),
     ],
 )
-def test_bad_signatures(registry: dict[str, Method], function: Callable[..., Plan], said: str) -> None:
-    with pytest.raises(TypeError, match=said):
+def test_bad_signatures(registry: dict[str, Method], function: Callable[..., Plan], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
         method(paper="p", changes={"weigh"}, off={"amount": 0})(function)
     assert not registry
 

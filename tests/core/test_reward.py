@@ -24,10 +24,10 @@ def test_a_missing_reward_is_not_a_number_and_says_why():
 
 
 @given(st.lists(st.lists(st.none() | st.floats(-1e3, 1e3), min_size=3, max_size=3), min_size=1, max_size=6))
-def test_facts_are_those_of_numpy(lots):
-    rewards = [missing("x") if value is None else Rewarded(value) for batch in lots for value in batch]
+def test_facts_are_those_of_numpy(batches):
+    rewards = [missing("x") if value is None else Rewarded(value) for batch in batches for value in batch]
     found = facts(rewards, 3)
-    there = [value for batch in lots for value in batch if value is not None]
+    there = [value for batch in batches for value in batch if value is not None]
     assert found.missing.get("x", 0) == len(rewards) - len(there)
     if there:
         assert found.mean == pytest.approx(np.mean(there), abs=1e-9)
@@ -35,9 +35,9 @@ def test_facts_are_those_of_numpy(lots):
     else:
         assert math.isnan(found.mean)
         assert math.isnan(found.spread)
-    flat = [batch for batch in lots if len(np.unique([value for value in batch if value is not None])) < 2]
+    flat = [batch for batch in batches if len(np.unique([value for value in batch if value is not None])) < 2]
     assert found.flat == len(flat)
-    assert found.groups == len(lots)
+    assert found.groups == len(batches)
 
 
 def test_a_constant_reward_is_refused():

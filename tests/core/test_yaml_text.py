@@ -77,7 +77,7 @@ def bomb(times: int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "place", "said"),
+    ("text", "place", "message"),
     [
         ("a: 1\nb: 2\na: 3", "f.yaml:3", "the key 'a' stands at line 1 already"),
         ("x:\n  - {b: 1, b: 2}", "f.yaml:2", "the key 'b'"),
@@ -98,11 +98,11 @@ def bomb(times: int) -> str:
         (bomb(9), "f.yaml:6", "aliases repeat more than 100,000 values"),
     ],
 )
-def test_what_would_be_misread_is_refused_with_its_line(text: str, place: str, said: str) -> None:
+def test_what_would_be_misread_is_refused_with_its_line(text: str, place: str, message: str) -> None:
     with pytest.raises(DataError) as caught:
         parse_yaml(text, "f.yaml", DataError)
     assert caught.value.value == place
-    assert said in caught.value.bound
+    assert message in caught.value.bound
     assert caught.value.cure
 
 
@@ -146,7 +146,7 @@ def test_a_text_in_a_line_is_read_back(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("made", "message"),
     [
         (lambda path: None, "does not exist"),
         (lambda path: path.mkdir(), "is a directory"),
@@ -154,9 +154,9 @@ def test_a_text_in_a_line_is_read_back(text: str) -> None:
         (lambda path: path.symlink_to(path), "cannot be read"),
     ],
 )
-def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, made: Any, said: str) -> None:
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, made: Any, message: str) -> None:
     made(tmp_path / "x.yaml")
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         read_yaml(tmp_path / "x.yaml", DataError)
 
 
@@ -166,7 +166,7 @@ def test_a_path_with_a_nul_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('{"a": 1, "b": {"c": 1, "c": 2}}', "the key 'c' twice"),
         ("[" * 100_000 + "]" * 100_000, "nested too deep"),
@@ -177,10 +177,10 @@ def test_a_path_with_a_nul_is_refused() -> None:
         ('{"a" 1}', "not JSON"),
     ],
 )
-def test_json_that_would_be_misread_is_refused(text: str, said: str) -> None:
+def test_json_that_would_be_misread_is_refused(text: str, message: str) -> None:
     with pytest.raises(DataError, match=r"f\.json:3") as caught:
         parse_json(text, "f.json:3")
-    assert said in caught.value.bound
+    assert message in caught.value.bound
 
 
 @pytest.mark.parametrize("written", ["1.10", "1E5", "1e-4", "0.10"])

@@ -29,12 +29,12 @@ def messages(*turns: Any, **more: Any) -> str:
     return json.dumps({"messages": list(turns), **more})
 
 
-def said(role: Any, content: Any, **more: Any) -> dict[str, Any]:
+def turn(role: Any, content: Any, **more: Any) -> dict[str, Any]:
     """One turn."""
     return {"role": role, "content": content, **more}
 
 
-USER, ANSWER = said("user", "a"), said("assistant", "b")
+USER, ANSWER = turn("user", "a"), turn("assistant", "b")
 
 LINES: list[tuple[str, str, str]] = [
     ("half of JSON", '{"messages": [', r"rows\.jsonl:2.*not valid JSON"),
@@ -58,26 +58,26 @@ LINES: list[tuple[str, str, str]] = [
     ("messages of a text", '{"messages": "hello"}', r"rows\.jsonl:2"),
     ("messages of numbers", messages(1, 2), r"rows\.jsonl:2"),
     ("messages of null", '{"messages": null}', r"rows\.jsonl:2"),
-    ("a role of nobody", messages(said("wizard", "a"), ANSWER), r"rows\.jsonl:2.*wizard"),
-    ("a role with an escape code", messages(said("\x1b[2Juser", "a"), ANSWER), r"rows\.jsonl:2.*x1b"),
-    ("a role that is a list", messages(said(["user"], "a"), ANSWER), r"rows\.jsonl:2"),
+    ("a role of nobody", messages(turn("wizard", "a"), ANSWER), r"rows\.jsonl:2.*wizard"),
+    ("a role with an escape code", messages(turn("\x1b[2Juser", "a"), ANSWER), r"rows\.jsonl:2.*x1b"),
+    ("a role that is a list", messages(turn(["user"], "a"), ANSWER), r"rows\.jsonl:2"),
     ("no role", messages({"content": "a"}, ANSWER), r"rows\.jsonl:2"),
     ("no content", messages({"role": "user"}, ANSWER), r"rows\.jsonl:2"),
-    ("a content of a number", messages(said("user", 7), ANSWER), r"rows\.jsonl:2"),
-    ("a content of null", messages(said("user", None), ANSWER), r"rows\.jsonl:2"),
-    ("an empty answer", messages(USER, said("assistant", "")), r"rows\.jsonl:2"),
+    ("a content of a number", messages(turn("user", 7), ANSWER), r"rows\.jsonl:2"),
+    ("a content of null", messages(turn("user", None), ANSWER), r"rows\.jsonl:2"),
+    ("an empty answer", messages(USER, turn("assistant", "")), r"rows\.jsonl:2"),
     ("nobody who answers", messages(USER), r"rows\.jsonl:2"),
-    ("a picture", messages(said("user", [{"type": "image_url", "image_url": {"url": "x"}}]), ANSWER), r"rows\.jsonl:2"),
+    ("a picture", messages(turn("user", [{"type": "image_url", "image_url": {"url": "x"}}]), ANSWER), r"rows\.jsonl:2"),
     ("images beside the messages", messages(USER, ANSWER, images=["a.png"]), r"rows\.jsonl:2.*images"),
     ("tools that are a number", messages(USER, ANSWER, tools=7), r"rows\.jsonl:2.*tools"),
     ("tools that are broken JSON", messages(USER, ANSWER, tools="[{"), r"rows\.jsonl:2.*tools"),
-    ("a call of no name", messages(USER, said("assistant", None, tool_calls=[{"x": 1}])), r"rows\.jsonl:2"),
-    ("a weight of a text", messages(USER, said("assistant", "b", weight="heavy")), r"rows\.jsonl:2.*weight"),
-    ("a weight below 0", messages(USER, said("assistant", "b", weight=-1)), r"rows\.jsonl:2.*weight"),
-    ("a loss that is maybe", messages(USER, said("assistant", "b", loss="maybe")), r"rows\.jsonl:2.*loss"),
+    ("a call of no name", messages(USER, turn("assistant", None, tool_calls=[{"x": 1}])), r"rows\.jsonl:2"),
+    ("a weight of a text", messages(USER, turn("assistant", "b", weight="heavy")), r"rows\.jsonl:2.*weight"),
+    ("a weight below 0", messages(USER, turn("assistant", "b", weight=-1)), r"rows\.jsonl:2.*weight"),
+    ("a loss that is maybe", messages(USER, turn("assistant", "b", loss="maybe")), r"rows\.jsonl:2.*loss"),
     ("an id of a list", messages(USER, ANSWER, id=[1]), r"rows\.jsonl:2.*id"),
     ("the id of the row before", messages(USER, ANSWER, id="x"), r"rows\.jsonl:2.*'x'"),
-    ("a row of 17 MB", messages(said("user", "a" * (17 << 20)), ANSWER), r"rows\.jsonl:2.*longer than 16 MiB"),
+    ("a row of 17 MB", messages(turn("user", "a" * (17 << 20)), ANSWER), r"rows\.jsonl:2.*longer than 16 MiB"),
     ("a row of 110 MB", '{"text": "' + "a" * (110 << 20) + '"}', r"rows\.jsonl:2.*longer than 16 MiB"),
     ("110 MB without a line end", "a" * (110 << 20), r"rows\.jsonl:2.*longer than 16 MiB"),
 ]

@@ -38,13 +38,13 @@ Content = str | bytes | None | Callable[[Path], Any]
 
 @dataclass(frozen=True)
 class Case:
-    """name: of the case. said: what the error must say, a regular expression. words: the command line.
+    """name: of the case. message: what the error must say, a regular expression. words: the command line.
     files: path in the folder -> its content. code: the exit code; 0 for either of 1 and 2. env: more variables.
     cpu, mb: seconds of processor time and megabytes of memory that it may take. untouched: a folder in which
     nothing may have been measured; cache and runs lie there. fails: why it still does, where that is known."""
 
     name: str
-    said: str
+    message: str
     words: Sequence[str] = ("run", "study.yaml", "--out", "run", "--quiet")
     files: Mapping[str, Content] = field(default_factory=dict)
     code: int = 0
@@ -153,7 +153,7 @@ def judge(case: Case, found: Mapping[str, Any], out: bytes, err: bytes) -> None:
     assert not re.search(r"Warning: |Error in|LOAD REPORT", words), f"noise before the error{story}"
     last = words[words.rindex(errors[0]) :]
     assert len(last) <= LONGEST, f"an error of {len(last)} characters{story}"
-    assert re.search(case.said, last), f"does not say {case.said!r}{story}"
+    assert re.search(case.message, last), f"does not say {case.message!r}{story}"
     for text in (words, out.decode("utf-8")):
         steering = {c for c in text if c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cs")}
         assert not steering, f"raw control characters {steering!r}{story}"

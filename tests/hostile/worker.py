@@ -77,7 +77,7 @@ def child(job: dict[str, Any]) -> int:
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Fork, wait, tell: exit code (below 0: the signal), seconds of processor time, bytes beyond the warm process."""
-    told, tells = os.pipe()
+    heard, tells = os.pipe()
     process = os.fork()
     if process == 0:
         # A fork does not take over what files are mapped, so it has less than the warm process.
@@ -92,8 +92,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
                 sys.stderr.flush()
             os._exit(code)
     os.close(tells)
-    before = int(os.read(told, 64))
-    os.close(told)
+    before = int(os.read(heard, 64))
+    os.close(heard)
     watched = os.pidfd_open(process)
     in_time = bool(select.select([watched], [], [], job["wall"])[0])
     os.close(watched)

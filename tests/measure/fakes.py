@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from mnemos.core.nouns import Decoding, Generation, OptionScore, Prompt
 
 
-def said(prompt: Prompt) -> str:
+def text_of(prompt: Prompt) -> str:
     """The text of the last turn."""
     return prompt.turns[-1].text
 
@@ -30,15 +30,15 @@ class FakeModel:
     decodings: list[Decoding] = field(default_factory=list)
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
-        self.calls += [said(prompt) for prompt in prompts]
+        self.calls += [text_of(prompt) for prompt in prompts]
         self.decodings.append(decoding)
-        texts = [self.answers(p) if callable(self.answers) else self.answers[p] for p in map(said, prompts)]
+        texts = [self.answers(p) if callable(self.answers) else self.answers[p] for p in map(text_of, prompts)]
         return [Generation(text, tuple(range(len(text.split()))), self.finished) for text in texts]
 
     def choose(self, contexts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[OptionScore]]:
-        self.calls += [said(context) for context in contexts]
+        self.calls += [text_of(context) for context in contexts]
         return [
-            [OptionScore(self.likelihood(said(context), text), len(text.split()), False) for text in texts]
+            [OptionScore(self.likelihood(text_of(context), text), len(text.split()), False) for text in texts]
             for context, texts in zip(contexts, options, strict=True)
         ]
 
@@ -48,7 +48,7 @@ class FakeModel:
     def divergence(
         self, other: FakeModel, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]
     ) -> list[tuple[float, int]]:
-        return [(other.divergences.get(said(p), 0.0), len(ids)) for p, ids in zip(prompts, answers, strict=True)]
+        return [(other.divergences.get(text_of(p), 0.0), len(ids)) for p, ids in zip(prompts, answers, strict=True)]
 
     def text_divergence(self, other: FakeModel, texts: Sequence[str]) -> list[tuple[float, int]]:
         return [(other.divergences.get(text, 0.0), len(text.split())) for text in texts]

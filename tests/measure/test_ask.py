@@ -15,7 +15,7 @@ from mnemos.measure.compare import comparisons
 from mnemos.measure.suite import Suite, load_suites
 from mnemos.rewards.refusal.reading import is_refusal
 from mnemos.sources.similarity import repeated_4grams
-from tests.measure.fakes import FakeModel, said
+from tests.measure.fakes import FakeModel, text_of
 
 
 def suite(**values: Any) -> Suite:
@@ -199,7 +199,7 @@ def test_kl_between_tokenizers_is_missing_with_the_reason() -> None:
 def test_what_cannot_be_asked_is_missing_never_zero() -> None:
     class Short(FakeModel):
         def generate(self, prompts: Any, decoding: Any) -> list[Generation]:
-            return [Generation("", (), False) if said(p) == "long" else Generation("x", (1,), True) for p in prompts]
+            return [Generation("", (), False) if text_of(p) == "long" else Generation("x", (1,), True) for p in prompts]
 
         def choose(self, contexts: Any, options: Any) -> list[list[OptionScore]]:
             return [[OptionScore(math.nan, 0, False)] * len(texts) for texts in options]

@@ -24,8 +24,8 @@ def test_every_kind_has_its_settings_and_every_shipped_suite_its_items() -> None
 
 
 def test_the_command_lists_them() -> None:
-    told = CliRunner().invoke(app, ["suites"]).stdout
-    assert "refusals" in told
-    assert "compare an answer with references" in told
+    output = CliRunner().invoke(app, ["suites"]).stdout
+    assert "refusals" in output
+    assert "compare an answer with references" in output
     assert "max_new_tokens: integer, >= 1" in CliRunner().invoke(app, ["suites", "generated"]).stdout
     assert json.loads(CliRunner().invoke(app, ["suites", "choice", "--json"]).stdout)["kinds"][0]["name"] == "choice"

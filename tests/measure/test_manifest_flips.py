@@ -39,7 +39,7 @@ def test_the_model_and_the_seeds_may_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "said"),
+    ("place", "value", "message"),
     [
         (("versions", "torch"), "0.1", "versions.torch: "),
         (("hardware", "cpu"), "abacus", "hardware.cpu: "),
@@ -51,7 +51,7 @@ def test_the_model_and_the_seeds_may_differ() -> None:
         (("suites", 0, "name"), "t", "suites.t: only on one side"),
     ],
 )
-def test_each_difference_is_named(place: tuple[Any, ...], value: Any, said: str) -> None:
+def test_each_difference_is_named(place: tuple[Any, ...], value: Any, message: str) -> None:
     a, b = frozen(), copy.deepcopy(frozen())
     target: Any = b
     for key in place[:-1]:
@@ -59,7 +59,7 @@ def test_each_difference_is_named(place: tuple[Any, ...], value: Any, said: str)
     target[place[-1]] = value
     with pytest.raises(NotComparable) as caught:
         refuse_differences(a, b)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(place[0]) in COMPARED
 
 

@@ -98,7 +98,7 @@ ASK = {"prompt": "?", "answer": "x"}
 
 
 @pytest.mark.parametrize(
-    ("values", "said", "cure"),
+    ("values", "message", "cure"),
     [
         ({"kind": "generatd", "items": [ASK]}, "not a known kind", "'generated'"),
         ({"kind": "generated", "items": [ASK], "max_new_token": 3}, "not a known key", "'max_new_tokens'"),
@@ -115,15 +115,15 @@ ASK = {"prompt": "?", "answer": "x"}
         ({"kind": "lm_eval", "task": "t", "include_path": "nowhere"}, "not a folder", "YAML"),
     ],
 )
-def test_bad_settings_are_refused(values: dict[str, Any], said: str, cure: str) -> None:
+def test_bad_settings_are_refused(values: dict[str, Any], message: str, cure: str) -> None:
     with pytest.raises(UsageError) as caught:
         one(**values)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert cure in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("kind", "row", "said"),
+    ("kind", "row", "message"),
     [
         ("generated", {"prompt": "?"}, "names no answer"),
         ("generated", {"answer": "x"}, "has no prompt or messages"),
@@ -147,13 +147,13 @@ def test_bad_settings_are_refused(values: dict[str, Any], said: str, cure: str) 
         ("bits_per_byte", {"prompt": "?"}, "has no text"),
     ],
 )
-def test_a_bad_row_is_refused_with_file_and_line(tmp_path: Path, kind: str, row: dict[str, Any], said: str) -> None:
+def test_a_bad_row_is_refused_with_file_and_line(tmp_path: Path, kind: str, row: dict[str, Any], message: str) -> None:
     good = {"generated": ASK, "choice": CHOICE, "mc2": CHOICE, "bits_per_byte": {"text": "t"}}
     first = good.get(kind, {"prompt": "?", "expect": "answer"})
     lines(tmp_path / "items.jsonl", first, row)
     with pytest.raises(DataError) as caught:
         one(tmp_path, kind=kind, data="items.jsonl")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "items.jsonl:2" in str(caught.value)
 
 
@@ -166,7 +166,7 @@ def test_other_columns_are_left_alone_and_columns_renames(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "is empty"),
         (b'{"text": "a"}\n{oops\n', "items.jsonl:2"),
@@ -175,11 +175,11 @@ def test_other_columns_are_left_alone_and_columns_renames(tmp_path: Path) -> Non
         (b'{"id": 1, "text": "a"}\n{"id": "1", "text": "b"}\n', "stands at"),
     ],
 )
-def test_bad_files(tmp_path: Path, content: bytes, said: str) -> None:
+def test_bad_files(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "items.jsonl").write_bytes(content)
     with pytest.raises(DataError) as caught:
         one(tmp_path, kind="bits_per_byte", data="items.jsonl")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_missing_file_and_unknown_ending(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A desk whose models answer by a script."""
+"""A context whose models answer by a script."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ def test_one_method_says_what_moves(other: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"rank": -1}, "lora.rank = -1"),
         ({"alpha": 0}, "lora.alpha = 0"),
@@ -235,7 +235,7 @@ def test_one_method_says_what_moves(other: Any) -> None:
         ({"r": 8}, "lora.r: is not a known key"),
     ],
 )
-def test_bounds(settings: dict[str, Any], said: str) -> None:
+def test_bounds(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         lora(base_plan(), **settings)
-    assert said in str(caught.value)
+    assert message in str(caught.value)

@@ -45,7 +45,7 @@ def test_several_are_taken_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("expression", "said"),
+    ("expression", "message"),
     [
         ("0.5*after + 0.5*befor", "befor: names no checkpoint here\n  did you mean 'before'?"),
         ("after + (chat - base)", "chat: names no checkpoint here\n  known: after, before"),
@@ -58,10 +58,10 @@ def test_several_are_taken_in_order() -> None:
         ("ties(before, before)", "leaves nothing of the training"),
     ],
 )
-def test_refusals(expression: str, said: str) -> None:
+def test_refusals(expression: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         weights(base_plan(), expression=expression)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_further_models_and_numbers(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_further_models_and_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (
             {"expression": "after + chat", "models": {"chta": "x"}},
@@ -98,7 +98,7 @@ def test_further_models_and_numbers(tmp_path: Path) -> None:
         ({"numbers": {"rho": "much"}}, "numbers.rho = 'much'"),
     ],
 )
-def test_names_that_mean_nothing(settings: dict[str, Any], said: str) -> None:
+def test_names_that_mean_nothing(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         weights(base_plan(), **settings)
-    assert said in str(caught.value)
+    assert message in str(caught.value)

@@ -64,11 +64,11 @@ def test_the_best_sample_of_each_question_is_learned() -> None:
 
 
 @given(st.lists(st.lists(st.integers(-9, 9), min_size=4, max_size=4), min_size=1, max_size=5))
-def test_no_sample_is_worth_more_than_the_one_that_is_learned(lots: list[list[int]]) -> None:
-    if len({value for batch in lots for value in batch}) == 1:
+def test_no_sample_is_worth_more_than_the_one_that_is_learned(batches: list[list[int]]) -> None:
+    if len({value for batch in batches for value in batch}) == 1:
         return  # a constant reward is refused
-    learned, _ = written([str(value) for batch in lots for value in batch], 4)
-    assert learned == [str(max(batch)) for batch in lots]
+    learned, _ = written([str(value) for batch in batches for value in batch], 4)
+    assert learned == [str(max(batch)) for batch in batches]
 
 
 def test_of_equal_samples_the_first_is_learned() -> None:

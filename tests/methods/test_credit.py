@@ -51,8 +51,8 @@ def test_grpo_normalises_within_the_group() -> None:
 
 @pytest.mark.parametrize("beta", [0.0, 0.3])
 def test_rloo_compares_with_the_others(beta: float) -> None:
-    mine = drawing()
-    rewards, out = paid(mine, beta), LeaveOneOut(beta)(mine).advantages
+    drawn = drawing()
+    rewards, out = paid(drawn, beta), LeaveOneOut(beta)(drawn).advantages
     for i, group in enumerate(GROUPS):
         others = [rewards[j] for j in range(9) if GROUPS[j] == group and j != i and not math.isnan(rewards[j])]
         alone = not others or math.isnan(rewards[i])
@@ -63,26 +63,28 @@ def test_rloo_compares_with_the_others(beta: float) -> None:
 @pytest.mark.parametrize("past", [(0.0, 0), (0.75, 40)])
 @pytest.mark.parametrize("baseline", ["running", "none"])
 def test_reinforce_compares_with_what_came_before(past: Any, baseline: Any) -> None:
-    mine = drawing(past=past)
+    drawn = drawing(past=past)
     known = [reward for reward in REWARDS if not math.isnan(reward)]
     expected = 0.0 if baseline == "none" else past[0] if past[1] else statistics.mean(known)
-    out = RunningMean(0.3, baseline)(mine).advantages
-    for i, reward in enumerate(paid(mine, 0.3)):
+    out = RunningMean(0.3, baseline)(drawn).advantages
+    for i, reward in enumerate(paid(drawn, 0.3)):
         assert out[i] == pytest.approx([0.0 if math.isnan(reward) else reward - expected] * LENGTHS[i])
 
 
 @pytest.mark.parametrize(("gamma", "lam"), [(1.0, 0.95), (0.9, 0.5), (1.0, 1.0), (0.9, 0.0)])
 def test_ppo_is_the_discounted_sum_of_surprises(gamma: float, lam: float) -> None:
     """sum_l (gamma lam)^l delta_{t+l}, delta_t = r_t + gamma V_{t+1} - V_t, with V = 0 after the end."""
-    mine, beta = drawing(), 0.2
-    out = Generalised(beta, gamma, lam, whiten=False)(mine)
+    drawn, beta = drawing(), 0.2
+    out = Generalised(beta, gamma, lam, whiten=False)(drawn)
     for i, length in enumerate(LENGTHS):
         if math.isnan(REWARDS[i]):
             assert np.all(out.advantages[i] == 0)
-            assert np.array_equal(out.returns[i], mine.values[i])
+            assert np.array_equal(out.returns[i], drawn.values[i])
             continue
-        values = [*mine.values[i], 0.0]
-        rewards = [-beta * (mine.now[i][t] - mine.before[i][t]) + (t == length - 1) * REWARDS[i] for t in range(length)]
+        values = [*drawn.values[i], 0.0]
+        rewards = [
+            -beta * (drawn.now[i][t] - drawn.before[i][t]) + (t == length - 1) * REWARDS[i] for t in range(length)
+        ]
         surprise = [rewards[t] + gamma * values[t + 1] - values[t] for t in range(length)]
         expected = [sum((gamma * lam) ** (k - t) * surprise[k] for k in range(t, length)) for t in range(length)]
         assert out.advantages[i] == pytest.approx(expected)

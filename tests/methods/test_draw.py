@@ -22,14 +22,14 @@ def test_the_loss_is_the_mean_divergence_from_the_teacher(direction: Any) -> Non
     student, teacher = made.normal(scale=3, size=(2, 6, 17)).astype(np.float32)
     weight = np.array([1, 0.25, 2, 1, 0.5, 1], np.float32)
     given = torch.from_numpy(student).requires_grad_()
-    told = torch.from_numpy(teacher).requires_grad_()
+    logits = torch.from_numpy(teacher).requires_grad_()
     term = TeacherDivergence(direction)
     assert isinstance(term, Term)
-    loss = term.loss(view(given, None, weight, teacher_logits=lambda: told))
+    loss = term.loss(view(given, None, weight, teacher_logits=lambda: logits))
     pair = (teacher, student) if direction == "forward" else (student, teacher)
     assert float(loss.detach()) == pytest.approx((divergence(*pair) * weight).sum() / weight.sum(), rel=1e-5)
     loss.backward()
-    assert told.grad is None
+    assert logits.grad is None
     assert given.grad is not None
 
 

@@ -110,7 +110,7 @@ def test_the_model_before_can_write_them_itself() -> None:
 
 @dataclass
 class Pad:
-    """A desk whose model gives these texts."""
+    """A context whose model gives these texts."""
 
     answers: list[str]
     counts: dict[str, int] = field(default_factory=dict)

@@ -39,7 +39,7 @@ def test_share_is_of_the_final_set(share: float, old: int) -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 5), st.floats(0.0, 0.9))
 def test_earlier_tasks_have_equal_lots(new: int, tasks: int, share: float) -> None:
-    """Exactly, but for rounding each lot to whole rows in turn."""
+    """Exactly, but for rounding each batch to whole rows in turn."""
     mixed = list(replay(plan_with(new, *[600] * tasks), share_of_final=share).examples)
     counts = origins(mixed)
     assert counts.pop("new") == new

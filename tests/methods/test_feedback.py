@@ -50,7 +50,7 @@ def pairs_of(says: list[Any], samples: int, **changed: Any) -> tuple[list[Exampl
     return dataclasses.replace(made, **changed).write(context), context
 
 
-def said(pairs: list[Example]) -> list[tuple[str, str]]:
+def answers_of(pairs: list[Example]) -> list[tuple[str, str]]:
     return [(one.turns[-1].text, one.rejected[-1].text) for one in pairs]
 
 
@@ -59,7 +59,7 @@ def said(pairs: list[Example]) -> list[tuple[str, str]]:
 
 def test_best_and_worst_of_each_question_are_a_pair() -> None:
     found, context = pairs_of(["1", "3", "2", "0", "-1", "-5"], 3)
-    assert said(found) == [(" 3", " 1"), (" 0", " -5")], "behind the white space of the gold answer"
+    assert answers_of(found) == [(" 3", " 1"), (" 0", " -5")], "behind the white space of the gold answer"
     assert [one.kind for one in found] == ["preference"] * 2
     assert [one.turns[:-1] for one in found] == [row.turns[:-1] for row in rows(2)]
     assert [(one.meta["reward_chosen"], one.meta["reward_rejected"]) for one in found] == [(3.0, 1.0), (0.0, -5.0)]
@@ -69,8 +69,8 @@ def test_best_and_worst_of_each_question_are_a_pair() -> None:
 
 
 @given(st.lists(st.lists(st.integers(-3, 3), min_size=3, max_size=3), min_size=1, max_size=6))
-def test_pairs_are_those_that_numpy_finds(lots: list[list[int]]) -> None:
-    values = np.array(lots)
+def test_pairs_are_those_that_numpy_finds(batches: list[list[int]]) -> None:
+    values = np.array(batches)
     if np.ptp(values) == 0:
         return  # a constant reward is refused
     found, context = pairs_of([f"{value}.{place}" for place, value in enumerate(values.ravel())], 3, reward=Whole())
@@ -81,7 +81,7 @@ def test_pairs_are_those_that_numpy_finds(lots: list[list[int]]) -> None:
         for i, (batch, a, b) in enumerate(zip(values, first, last, strict=True))
         if differ[i]
     ]
-    assert said(found) == wanted
+    assert answers_of(found) == wanted
     assert context.counts["left out: samples that are worth the same"] == int((~differ).sum())
     assert context.notes["questions whose samples are worth the same"] == pytest.approx(float(np.mean(~differ)))
 
@@ -97,7 +97,7 @@ class Whole(Worth):
 def test_every_question_without_a_pair_has_its_reason() -> None:
     says = ["1", "1", cut("9"), "2", "?", "3", "4", "4.5", "1", "5"]
     found, context = pairs_of(says, 2, min_gap=1.0)
-    assert said(found) == [(" 5", " 1")]
+    assert answers_of(found) == [(" 5", " 1")]
     assert context.counts == {
         "pair": 1,
         "left out: samples that are worth the same": 1,
@@ -135,7 +135,7 @@ def test_rows_that_are_not_asked_about_stay_as_they_are() -> None:
     out = plan.examples.write(context)  # type: ignore[attr-defined]
     made = [one for one in out if one.kind == "preference"]
     assert 0 < len(made) < 40
-    assert said(made) == [(" gold", " no")] * len(made)
+    assert answers_of(made) == [(" gold", " no")] * len(made)
     assert context.counts == {"pair": len(made), "as it was: not in the share": 40 - len(made)}
     assert [one for one in out if one.kind != "preference"] == [
         row for row in rows(40) if row.id not in {one.id for one in made}
@@ -196,7 +196,7 @@ def test_two_samples_have_the_averaged_preference_of_both_orders() -> None:
     says = ["2", "1", "0", "3"]
     model = Comparer(lambda prompt, number: says[number], taste=0.7, lean=1.5)
     found, _ = judged(says, 2, model)
-    assert said(found) == [(" 2", " 1"), (" 3", " 0")]
+    assert answers_of(found) == [(" 2", " 1"), (" 3", " 0")]
     for one, gap in zip(found, (1.0, 3.0), strict=True):
         shown_first = math.exp(0.7 * gap + 1.5) / (1 + math.exp(0.7 * gap + 1.5))
         shown_second = 1 - math.exp(-0.7 * gap + 1.5) / (1 + math.exp(-0.7 * gap + 1.5))

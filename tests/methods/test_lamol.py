@@ -30,7 +30,7 @@ def samples(prompt: Prompt, number: int) -> str:
     return f"{task} question {number}?\n__ans__\n{task} answer {number}"
 
 
-def desk(say: Say = samples, **more: Scripted) -> FakeContext:
+def scripted(say: Say = samples, **more: Scripted) -> FakeContext:
     return FakeContext({"before": Scripted(say), **more})
 
 
@@ -58,7 +58,7 @@ def test_the_first_task_learns_to_write_its_rows() -> None:
 )
 def test_the_budget_is_rounded_up_and_divided(new: int, per_new: float, tasks: int, expected: list[int]) -> None:
     plan = lamol(plan_with(new, *"abc"[:tasks]), per_new=per_new)
-    made = written(plan, desk())
+    made = written(plan, scripted())
     assert [len(part) for part in made] == expected
     assert sum(expected) == math.ceil(per_new * new)
     for part, name in zip(made, "abc", strict=False):
@@ -66,7 +66,7 @@ def test_the_budget_is_rounded_up_and_divided(new: int, per_new: float, tasks: i
 
 
 def test_samples_are_drawn_as_the_paper_draws_them() -> None:
-    made = desk()
+    made = scripted()
     plan = lamol(plan_with(10, "a", "b", seed=5), per_new=1.0, oversample=1.5, max_new_tokens=77, seed=2)
     written(plan, made)
     first, second = made.models["before"].calls
@@ -78,7 +78,7 @@ def test_samples_are_drawn_as_the_paper_draws_them() -> None:
 
 def test_one_token_for_all_tasks() -> None:
     plan = lamol(plan_with(10, "a", "b"), per_new=0.3, tokens="shared")
-    (part,) = written(plan, made := desk())
+    (part,) = written(plan, made := scripted())
     assert len(part) == 3
     ((prompts, _),) = made.models["before"].calls
     assert {prompt.turns[0].text for prompt in prompts} == {"__gen__\n"}
@@ -87,7 +87,7 @@ def test_one_token_for_all_tasks() -> None:
 
 
 def test_samples_are_learned_in_both_forms() -> None:
-    made = desk()
+    made = scripted()
     plan = lamol(plan_with(4, "a", "b"), per_new=0.5)
     settled = made.rows(plan.examples)
     counts = Counter(row.origin for row in settled)
@@ -101,7 +101,7 @@ def test_samples_are_learned_in_both_forms() -> None:
 
 def test_malformed_samples_are_counted_by_reason() -> None:
     text = ["q?\n__ans__\na", "q? a", cut("q?\n__ans__\na"), "q\n__ans__\na\n__ans__\nb", "q2?\n__ans__\nb"]
-    made = desk(lambda prompt, number: text[number])
+    made = scripted(lambda prompt, number: text[number])
     (part,) = written(lamol(plan_with(5, "a"), per_new=1.0, min_usable=0.4), made)
     assert [row.turns[-1].text for row in part] == ["a", "b"]
     assert made.counts == {
@@ -114,12 +114,12 @@ def test_malformed_samples_are_counted_by_reason() -> None:
     with pytest.raises(
         DataError, match=r"2 usable samples of a \(no answer marker: 1, no end: 1, several.*\n.*oversam"
     ):
-        written(lamol(plan_with(5, "a"), per_new=1.0), desk(lambda prompt, number: text[number]))
+        written(lamol(plan_with(5, "a"), per_new=1.0), scripted(lambda prompt, number: text[number]))
 
 
 def test_a_new_answer_that_spells_a_marker_is_no_row() -> None:
     answers = iter(["1", "2\n__completion__\n3", "4", "5"])
-    made = desk(**{"after-a": Scripted(lambda prompt, number: next(answers))})
+    made = scripted(**{"after-a": Scripted(lambda prompt, number: next(answers))})
     (part,) = written(lamol(plan_with(3, "a"), per_new=1.0, answers="task", oversample=1.3), made)
     assert [row.turns[-1].text for row in part] == ["1", "4", "5"]
     assert made.counts["dropped: a marker inside a turn"] == 1
@@ -127,17 +127,17 @@ def test_a_new_answer_that_spells_a_marker_is_no_row() -> None:
 
 def test_answers_of_the_tasks_own_model() -> None:
     teacher = Scripted(lambda prompt, number: cut("…") if number == 1 else f"taught {number}")
-    made = desk(samples, **{"after-a": teacher})
+    made = scripted(samples, **{"after-a": teacher})
     plan = lamol(plan_with(4, "a"), per_new=0.5, answers="task", oversample=2)
     (part,) = written(plan, made)
     assert [row.turns[0].text for row in part] == ["a question 0?", "a question 2?"]
-    assert [row.turns[1].text for row in part] == ["taught 0", "taught 0"], "each lot is a call of its own"
+    assert [row.turns[1].text for row in part] == ["taught 0", "taught 0"], "each batch is a call of its own"
     assert teacher.calls[0][0][0].turns == part[0].turns[:1], "asked by the ordinary chat"
     assert teacher.calls[0][1].temperature == 0
 
 
 def test_samples_of_the_tasks_own_model() -> None:
-    made = desk(lambda prompt, number: "never", **{"after-a": Scripted(samples), "after-b": Scripted(samples)})
+    made = scripted(lambda prompt, number: "never", **{"after-a": Scripted(samples), "after-b": Scripted(samples)})
     parts = written(lamol(plan_with(4, "a", "b"), per_new=1.0, samples_by="task"), made)
     assert [len(part) for part in parts] == [2, 2]
     assert not made.models["before"].calls
@@ -164,15 +164,15 @@ def test_settings_reach_the_fingerprint() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"lm_weight": 0.0}, r"lm_weight = 0 with per_new = 0\.2"),
         ({"tokens": "shared", "answers": "task"}, "answers = task with tokens = shared"),
         ({"tokens": "shared", "samples_by": "task"}, "samples_by = task with tokens = shared"),
     ],
 )
-def test_combinations_that_cannot_be_meant(settings: dict[str, object], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_combinations_that_cannot_be_meant(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         lamol(plan_with(4, "a"), **settings)
 
 
@@ -190,7 +190,7 @@ def test_without_the_tasks_model() -> None:
 
 def test_less_than_a_sample_a_task() -> None:
     with pytest.raises(DataError, match=r"1 samples.*less than one for each of 2.*\n.*0\.2000"):
-        written(lamol(plan_with(10, "a", "b"), per_new=0.1), desk())
+        written(lamol(plan_with(10, "a", "b"), per_new=0.1), scripted())
 
 
 def test_writing_to_learn_without_rehearsal() -> None:

@@ -76,11 +76,11 @@ def learned(rows: Sequence[Example]) -> list[str]:
     return [one.turns[-1].text for one in rows]
 
 
-def by_number(said: dict[int, str | Generation]) -> Answers:
+def by_number(answers: dict[int, str | Generation]) -> Answers:
     """Answers by the number of the question, wherever a template has put it."""
 
     def answer(question: str, again: int) -> str | Generation:
-        found = [text for number, text in said.items() if f"Question {number}?" in question]
+        found = [text for number, text in answers.items() if f"Question {number}?" in question]
         assert len(found) == 1, question
         return found[0]
 
@@ -149,11 +149,11 @@ def test_phrases_that_leak_the_instruction_are_refused(leak: str) -> None:
 def test_rows_that_are_not_asked_about_stay_and_are_counted() -> None:
     document = Example("d", "text", (Turn("text", "a document"),))
     old = row(9, "old", origin="replay")
-    exempt = Example("x", "messages", (Turn("user", "Question 8?"), Turn("assistant", "said", learn=False)))
+    exempt = Example("x", "messages", (Turn("user", "Question 8?"), Turn("assistant", "answers", learn=False)))
     no_number = row(7, "no number here")
     rows = (row(1, "1"), document, old, exempt, no_number)
     out, context = write(sdft(plan_of(*rows), verifier="number"), Author(by_number({1: "one is 1"})))
-    assert learned(out) == ["one is 1", "a document", "old", "said", "no number here"]
+    assert learned(out) == ["one is 1", "a document", "old", "answers", "no number here"]
     assert context.counts == {
         "rewritten": 1,
         "as it was: not a new row": 1,

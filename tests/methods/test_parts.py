@@ -125,7 +125,7 @@ def test_an_update_changes_nothing_else(method: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "settings", "said"),
+    ("method", "settings", "message"),
     [
         (freeze, {"layers_first": 4}, "freeze.layers_first = 4: the model has 3 layers"),
         (only, {"layers_last": 9}, "only.layers_last = 9: the model has 3 layers"),
@@ -135,11 +135,11 @@ def test_an_update_changes_nothing_else(method: Any) -> None:
         (freeze, {"layers_first": 3, "parts": ("embeddings", "head", "norms")}, "leaves no parameter to train"),
     ],
 )
-def test_selections_that_cannot_be_meant(method: Any, settings: dict[str, Any], said: str) -> None:
+def test_selections_that_cannot_be_meant(method: Any, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError) as caught:
         plan_trainable(method, **settings).prepare(build("llama"))
-    assert said in str(caught.value)
-    if "layers" not in said:
+    assert message in str(caught.value)
+    if "layers" not in message:
         assert "model.layers.N.self_attn.q_proj.weight" in caught.value.cure
 
 
@@ -162,7 +162,7 @@ def test_a_part_that_the_model_lacks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "settings", "said"),
+    ("method", "settings", "message"),
     [
         (only, {}, "names nothing to train"),
         (only, {"pattern": "(open"}, "is not a regular expression"),
@@ -172,10 +172,10 @@ def test_a_part_that_the_model_lacks() -> None:
         (freeze, {"layers_first": -1}, "greater than or equal to 0"),
     ],
 )
-def test_settings_that_cannot_be_meant(method: Any, settings: dict[str, Any], said: str) -> None:
+def test_settings_that_cannot_be_meant(method: Any, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         method(base_plan(), **settings)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_order_and_repeats_of_parts_do_not_count() -> None:

@@ -122,9 +122,9 @@ def test_sampled_kl_value_loss_and_taught_rows() -> None:
 @pytest.mark.parametrize("beta", [0.0, 0.3, 0.5, 1.0])
 def test_distillation_is_the_generalised_divergence(beta: float) -> None:
     seen, n = given(0.5)
-    told = np.random.default_rng(8).normal(scale=2, size=(N, V)).astype(np.float32)
-    seen = dataclasses.replace(seen, references=references(logits_of=lambda handle: torch.from_numpy(told)))
-    student, teacher = (log_softmax(one.astype(np.float64) / 0.5, -1) for one in (n["logits"], told))
+    logits = np.random.default_rng(8).normal(scale=2, size=(N, V)).astype(np.float32)
+    seen = dataclasses.replace(seen, references=references(logits_of=lambda handle: torch.from_numpy(logits)))
+    student, teacher = (log_softmax(one.astype(np.float64) / 0.5, -1) for one in (n["logits"], logits))
     mixed = np.log(beta * np.exp(teacher) + (1 - beta) * np.exp(student))
     each = beta * divergence(teacher, mixed) + (1 - beta) * divergence(student, mixed)
     if beta in (0, 1):
@@ -132,7 +132,7 @@ def test_distillation_is_the_generalised_divergence(beta: float) -> None:
     expected = (each * n["weight"])[DRAWN].sum() / n["weight"].sum()
     assert JensenShannon(Handle("t"), beta, 0.5).loss(seen).item() == pytest.approx(expected, rel=1e-4)
     # A teacher whose vocabulary is padded to more rows teaches the same.
-    padded = np.concatenate([told, np.full((N, 3), 9, np.float32)], axis=1)
+    padded = np.concatenate([logits, np.full((N, 3), 9, np.float32)], axis=1)
     seen = dataclasses.replace(seen, references=references(logits_of=lambda handle: torch.from_numpy(padded)))
     assert JensenShannon(Handle("t"), beta, 0.5).loss(seen).item() == pytest.approx(expected, rel=1e-4)
 
@@ -169,7 +169,7 @@ def test_one_method_says_how_answers_are_learned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"reward": {}}, "exactly one"),
         ({"reward": {"verifier": "exakt"}}, "reward.verifier = 'exakt': Input should be 'exact'"),
@@ -177,6 +177,6 @@ def test_one_method_says_how_answers_are_learned() -> None:
         ({"reward": EXACT, "epsilon": 1.0}, "epsilon"),
     ],
 )
-def test_bounds(settings: Any, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_bounds(settings: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         grpo(base_plan(), **settings)

@@ -148,8 +148,8 @@ def test_grpo_is_trls(tmp_path: Path, loss: str) -> None:
     lengths = inputs["completion_mask"].sum(1, keepdim=True).float()
     each = lengths.mean() / lengths if loss == "grpo" else torch.ones_like(lengths)
     given = seen(inputs, logits, inputs["completion_mask"] * each, old, before)
-    mine = ClippedPolicy((0.2, 0.2), "token").loss(given) + SampledKL(0.1).loss(given)
-    assert float(mine.detach()) == pytest.approx(float(theirs.detach()), abs=1e-5)
+    own = ClippedPolicy((0.2, 0.2), "token").loss(given) + SampledKL(0.1).loss(given)
+    assert float(own.detach()) == pytest.approx(float(theirs.detach()), abs=1e-5)
 
 
 def test_rloo_is_trls(tmp_path: Path) -> None:
@@ -167,8 +167,8 @@ def test_rloo_is_trls(tmp_path: Path) -> None:
     theirs = trainer._compute_loss(trainer.model, {**inputs, "old_logps": padded(old, inputs).sum(1)})
     lengths = inputs["completion_mask"].sum(1, keepdim=True).float()
     given = seen(inputs, logits, inputs["completion_mask"] * lengths.mean() / lengths, old, None)
-    mine = ClippedPolicy((0.2, 0.2), "answer").loss(given)
-    assert float(mine.detach()) == pytest.approx(float(theirs.detach()), abs=1e-5)
+    own = ClippedPolicy((0.2, 0.2), "answer").loss(given)
+    assert float(own.detach()) == pytest.approx(float(theirs.detach()), abs=1e-5)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])

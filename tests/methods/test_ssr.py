@@ -35,7 +35,7 @@ def invented(prompt: Prompt, number: int) -> str:
     return f" river {number} runs where?\nOutput: to sea {number}\n\nInput: more"
 
 
-def desk(say: Say = invented, answer: Say = lambda prompt, number: f"own {prompt.turns[-1].text}") -> FakeContext:
+def scripted(say: Say = invented, answer: Say = lambda prompt, number: f"own {prompt.turns[-1].text}") -> FakeContext:
     return FakeContext({"start": Scripted(say), "after-a": Scripted(answer), "before": Scripted(answer)})
 
 
@@ -47,7 +47,7 @@ FEW = {"demonstrations": 4}
 
 
 def test_the_budget_is_a_share_of_the_old_tasks_rows() -> None:
-    made = desk()
+    made = scripted()
     plan = ssr(plan_with(past("a", rows("a", 41))), per_new=0.2, **FEW)
     kept = written(plan, made)
     assert len(kept) == 9
@@ -60,7 +60,7 @@ def test_the_budget_is_a_share_of_the_old_tasks_rows() -> None:
 
 
 def test_every_ordered_pair_is_shown_before_any_again() -> None:
-    made = desk()
+    made = scripted()
     written(ssr(plan_with(past("a", rows("a", 10))), per_new=1.0, oversample=2.4, **FEW), made)
     texts = Counter(prompt.turns[0].text for prompt in made.models["start"].calls[0][0])
     assert len(texts) == 4 * 3
@@ -73,7 +73,7 @@ def test_every_ordered_pair_is_shown_before_any_again() -> None:
 
 
 def test_more_shots_than_orders_can_be_listed() -> None:
-    made = desk()
+    made = scripted()
     plan = ssr(plan_with(past("a", rows("a", 40))), demonstrations=30, shots=6, per_new=0.1, oversample=5)
     written(plan, made)
     parts = [prompt.turns[0].text.split("\n\n") for prompt in made.models["start"].calls[0][0]]
@@ -85,7 +85,7 @@ def test_the_system_turn_is_the_definition_and_comes_back() -> None:
     row = Example("x", "messages", (Turn("system", "Add."), Turn("user", " 2+3? "), Turn("assistant", "5")))
     assert shown_as([row]) == "Add.\n\nInput: 2+3?\nOutput: 5\n\nInput:"
     source = Rows(tuple(dataclasses.replace(row, id=str(i)) for i in range(9)), "a")
-    kept = written(ssr(plan_with(past("a", source)), **FEW), made := desk())
+    kept = written(ssr(plan_with(past("a", source)), **FEW), made := scripted())
     assert kept[0].turns[0] == Turn("system", "Add.")
     asked = made.models["after-a"].calls[0][0][0]
     assert asked.turns == kept[0].turns[:2], "answered by the ordinary chat, system turn included"
@@ -94,14 +94,14 @@ def test_the_system_turn_is_the_definition_and_comes_back() -> None:
 def test_raw_pairs_keep_the_white_space_at_their_edges() -> None:
     pair = (Turn("prompt", "Q: why?\nA:\n"), Turn("completion", " because"))
     source = Rows(tuple(Example(str(i), "completion", pair) for i in range(9)), "a")
-    kept = written(ssr(plan_with(past("a", source)), answers="sampled", **FEW), desk())
+    kept = written(ssr(plan_with(past("a", source)), answers="sampled", **FEW), scripted())
     assert kept[0].turns[0].text.endswith("runs where?\n")
     assert kept[0].turns[1].text.startswith(" to sea")
     assert kept[0].kind == "completion"
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("answer", "expected"),
     [
         (" a?\nOutput: b\n\nInput: c", ("a?", "b")),
         (" a?\nOutput: b\n", ("a?", "b")),
@@ -117,8 +117,8 @@ def test_raw_pairs_keep_the_white_space_at_their_edges() -> None:
         (" a?\nOutput: 123456", "output too long"),
     ],
 )
-def test_parsing(said: str | Generation, expected: tuple[str, str] | str) -> None:
-    generation = Generation(said, (), True) if isinstance(said, str) else said
+def test_parsing(answer: str | Generation, expected: tuple[str, str] | str) -> None:
+    generation = Generation(answer, (), True) if isinstance(answer, str) else answer
     assert parse(generation, 10, 5) == expected
 
 
@@ -132,7 +132,7 @@ def test_an_input_that_will_be_answered_anew_needs_no_output() -> None:
 
 
 def test_selection_takes_the_representative_ones() -> None:
-    made = desk()
+    made = scripted()
     plan = ssr(plan_with(past("a", rows("a", 20))), per_new=0.5, answers="sampled", clusters=3, **FEW)
     kept = written(plan, made)
     inputs = [f"river {number} runs where?" for number in range(57)]
@@ -142,7 +142,7 @@ def test_selection_takes_the_representative_ones() -> None:
 
 
 def test_equal_inputs_are_taken_once_and_unanswered_ones_give_way() -> None:
-    made = desk(
+    made = scripted(
         lambda prompt, number: f" q {number // 2}\nOutput: o",
         lambda prompt, number: cut("…") if prompt.turns[-1].text in ("q 1", "q 2") else "yes",
     )
@@ -158,7 +158,7 @@ def test_equal_inputs_are_taken_once_and_unanswered_ones_give_way() -> None:
 
 @pytest.mark.parametrize(("answers", "who"), [("task", "after-a"), ("latest", "before"), ("sampled", None)])
 def test_who_answers(answers: str, who: str | None) -> None:
-    made = desk()
+    made = scripted()
     kept = written(ssr(plan_with(past("a", rows("a", 10))), answers=answers, **FEW), made)
     assert [name for name in ("after-a", "before") if made.models[name].calls] == ([who] if who else [])
     assert kept[0].turns[-1].text.startswith("own river" if who else "to sea")
@@ -200,7 +200,7 @@ def test_fewer_rows_than_demonstrations() -> None:
     spelt = Example("s", "messages", (Turn("user", "a\nInput: b"), Turn("assistant", "c")))
     source = Rows((*rows("a", 5), odd, spelt), "a")
     with pytest.raises(DataError, match=r"demonstrations = 20: task a has 5 usable rows .* of 7\n  set .* to 5"):
-        written(ssr(plan_with(past("a", source))), desk())
+        written(ssr(plan_with(past("a", source))), scripted())
     with pytest.raises(UsageError, match=r"shots = 5: is more than the 4"):
         ssr(plan_with(past("a", source)), shots=5, **FEW)
 
@@ -208,4 +208,4 @@ def test_fewer_rows_than_demonstrations() -> None:
 def test_an_author_that_writes_nothing_usable() -> None:
     sampled = ssr(plan_with(past("a", rows("a", 20))), **{**FEW, "answers": "sampled"})
     with pytest.raises(DataError, match=r"0 usable rows like those of a \(no output: 12\).*\n  raise ssr.oversample"):
-        written(sampled, desk(lambda prompt, number: "nonsense"))
+        written(sampled, scripted(lambda prompt, number: "nonsense"))

@@ -353,7 +353,7 @@ def test_gguf_is_refused_with_the_way_to_safetensors(tmp_path: Path, which: str)
 
 
 @pytest.mark.parametrize(
-    ("kind", "said", "words"),
+    ("kind", "settings", "words"),
     [
         ("bert", {"architectures": ["BertForMaskedLM"]}, "is an encoder"),
         ("roberta", {}, "is an encoder"),
@@ -365,15 +365,17 @@ def test_gguf_is_refused_with_the_way_to_safetensors(tmp_path: Path, which: str)
         ("no_such_type", {}, "does not recognize"),
     ],
 )
-def test_other_kinds_of_model_are_refused_by_name(folder: Path, kind: str, said: dict[str, Any], words: str) -> None:
-    (folder / "config.json").write_text(json.dumps({"model_type": kind, **said}))
+def test_other_kinds_of_model_are_refused_by_name(
+    folder: Path, kind: str, settings: dict[str, Any], words: str
+) -> None:
+    (folder / "config.json").write_text(json.dumps({"model_type": kind, **settings}))
     for how in ({}, {"headers_only": True}):
         with pytest.raises(ModelError, match=words):
             load_model(str(folder), **how)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "settings",
     [
         {"num_attention_heads": 0},
         {"hidden_size": "wide"},
@@ -383,8 +385,8 @@ def test_other_kinds_of_model_are_refused_by_name(folder: Path, kind: str, said:
         {"hidden_act": "no such activation"},
     ],
 )
-def test_configurations_that_cannot_be_meant_are_model_errors(folder: Path, said: dict[str, Any]) -> None:
-    change(folder / "config.json", **said)
+def test_configurations_that_cannot_be_meant_are_model_errors(folder: Path, settings: dict[str, Any]) -> None:
+    change(folder / "config.json", **settings)
     for how in ({}, {"headers_only": True}):
         with pytest.raises(ModelError, match="model"):
             load_model(str(folder), **how)

@@ -90,7 +90,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Script], Script
         one.close()
 
 
-def said(text: str, reason: str = "stop", tokens: int = 3) -> Reply:
+def completion(text: str, reason: str = "stop", tokens: int = 3) -> Reply:
     choice = {"message": {"role": "assistant", "content": text}, "text": text, "finish_reason": reason}
     return 200, {}, json.dumps({"choices": [choice], "usage": {"completion_tokens": tokens}})
 
@@ -106,7 +106,7 @@ def test_answers_keep_the_order_of_the_questions(serve: Callable[[Script], Scrip
     def slow_first(number: int, path: str, body: dict[str, Any]) -> Reply:
         question = body["messages"][-1]["content"]
         time.sleep(0.002 * (20 - int(question.split()[1])))
-        return said(f"to {question}", "stop" if question.endswith("1") else "length", tokens=2)
+        return completion(f"to {question}", "stop" if question.endswith("1") else "length", tokens=2)
 
     server = serve(slow_first)
     model = server.model(parallel=8)
@@ -119,7 +119,7 @@ def test_answers_keep_the_order_of_the_questions(serve: Callable[[Script], Scrip
 
 
 def test_requests_say_what_was_asked(serve: Callable[[Script], Scripted], monkeypatch: pytest.MonkeyPatch) -> None:
-    server = serve(lambda number, path, body: said("x"))
+    server = serve(lambda number, path, body: completion("x"))
     model = server.model(parallel=1)
     raw = Prompt((Turn("prompt", "Once upon"),))
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
@@ -148,7 +148,7 @@ def test_requests_say_what_was_asked(serve: Callable[[Script], Scripted], monkey
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_what_may_pass_is_tried_again(serve: Callable[[Script], Scripted], status: int) -> None:
     def twice(number: int, path: str, body: dict[str, Any]) -> Reply:
-        return (status, {"retry-after": "0.01"}, "busy") if number < 2 else said("at last")
+        return (status, {"retry-after": "0.01"}, "busy") if number < 2 else completion("at last")
 
     server = serve(twice)
     assert server.model().generate(chats(1), GREEDY)[0].text == "at last"
@@ -198,7 +198,7 @@ def test_a_server_that_never_answers_times_out(serve: Callable[[Script], Scripte
 
     def hang(number: int, path: str, body: dict[str, Any]) -> Reply:
         release.wait(20)
-        return said("too late")
+        return completion("too late")
 
     server = serve(hang)
     with pytest.raises(RunError, match=r"no whole answer in 0.1 s"):
@@ -292,7 +292,7 @@ def test_probabilities_are_those_of_the_model_behind_the_server(
 
 
 def test_servers_without_probabilities_and_chats_are_refused(serve: Callable[[Script], Scripted]) -> None:
-    model = serve(lambda number, path, body: said("no echo")).model()
+    model = serve(lambda number, path, body: completion("no echo")).model()
     with pytest.raises(ModelError, match="does not give the probabilities"):
         model.nats(["some text"])
     with pytest.raises(ModelError, match="whose chat template is not known"):

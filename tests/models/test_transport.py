@@ -187,7 +187,7 @@ def test_a_refusal_beside_no_content_is_the_answer(rude: Callable[..., Any]) -> 
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         (chat(17), "content = 17"),
         (chat({"text": "a"}), "content = {"),
@@ -212,9 +212,9 @@ def test_a_refusal_beside_no_content_is_the_answer(rude: Callable[..., Any]) -> 
         (b"\x1b[31m<html>", r"\\x1b\[31m<html>"),
     ],
 )
-def test_answers_that_cannot_be_meant_name_the_address(rude: Callable[..., Any], body: bytes, said: str) -> None:
+def test_answers_that_cannot_be_meant_name_the_address(rude: Callable[..., Any], body: bytes, message: str) -> None:
     model, one = rude(sends(body))
-    with pytest.raises(RunError, match=said) as error:
+    with pytest.raises(RunError, match=message) as error:
         model.generate([CHAT], GREEDY)
     assert one.url in str(error.value)
     assert "\x1b" not in str(error.value)
@@ -233,7 +233,7 @@ GOOD = {"token_logprobs": [None, -1.0], "text_offset": [0, 2], "top_logprobs": [
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"token_logprobs": [None, float("nan")]}, "logarithm of a probability = nan"),
         ({"token_logprobs": [None, 2.0]}, "logarithm of a probability = 2.0"),
@@ -248,14 +248,14 @@ GOOD = {"token_logprobs": [None, -1.0], "text_offset": [0, 2], "top_logprobs": [
         ({"top_logprobs": [None, {"x": None}]}, "logarithm of a probability = None"),
     ],
 )
-def test_probabilities_that_are_none_are_errors(rude: Callable[..., Any], change: dict[str, Any], said: str) -> None:
+def test_probabilities_that_are_none_are_errors(rude: Callable[..., Any], change: dict[str, Any], message: str) -> None:
     def body(logprobs: dict[str, Any]) -> bytes:
         return json.dumps({"choices": [{"text": "hello there", "logprobs": logprobs}]}).encode()
 
     model, _ = rude(sends(body(GOOD)))
     assert model.nats(["hello"]) == [(1.0, 1)]
     model, _ = rude(sends(body({**GOOD, **change})))
-    with pytest.raises((RunError, ModelError), match=said):
+    with pytest.raises((RunError, ModelError), match=message):
         model.nats(["hello"])
 
 

@@ -86,16 +86,16 @@ def chats(*texts: str) -> list[Prompt]:
 
 @pytest.mark.usefixtures("engine")
 def test_it_says_what_transformers_say(tiny: Path) -> None:
-    mine, local = handle(f"vllm:{tiny}").load(), Checkpoint(str(tiny)).load()
+    served, local = handle(f"vllm:{tiny}").load(), Checkpoint(str(tiny)).load()
     prompts = [*chats("What is two plus three?", "Ada"), Prompt((Turn("prompt", "The river runs"),))]
     asked = Decoding(max_new_tokens=12)
-    assert mine.generate(prompts, asked) == local.generate(prompts, asked)
+    assert served.generate(prompts, asked) == local.generate(prompts, asked)
     options = [["five.", "six.", "the old mill"], [" the old mill"], [" past", " 3"]]
-    for a, b in zip(mine.choose(prompts, options), local.choose(prompts, options), strict=True):
+    for a, b in zip(served.choose(prompts, options), local.choose(prompts, options), strict=True):
         assert [(one.tokens, one.greedy) for one in a] == [(one.tokens, one.greedy) for one in b]
         assert [one.log_prob for one in a] == pytest.approx([one.log_prob for one in b], rel=1e-5)
     texts = ["Ada Lane was born in Orford in 1912.", "0 1 2"]
-    for (nats, count), (wanted, tokens) in zip(mine.nats(texts), local.nats(texts), strict=True):
+    for (nats, count), (wanted, tokens) in zip(served.nats(texts), local.nats(texts), strict=True):
         assert count == tokens
         assert nats == pytest.approx(wanted, rel=1e-5)
 
@@ -104,27 +104,27 @@ def test_it_says_what_transformers_say(tiny: Path) -> None:
 def test_an_answer_ends_at_a_stop_token_which_is_not_part_of_it(tiny: Path) -> None:
     import torch
 
-    mine: Any = handle(f"vllm:{tiny}").load()
-    stop = min(mine.renderer.stop_ids)
-    inner = mine.engine.local.model
+    served: Any = handle(f"vllm:{tiny}").load()
+    stop = min(served.renderer.stop_ids)
+    inner = served.engine.local.model
     inner.lm_head = torch.nn.Linear(inner.config.hidden_size, inner.config.vocab_size)
     with torch.no_grad():  # the stop token whatever is asked
         inner.lm_head.weight.zero_()
         inner.lm_head.bias.copy_(torch.arange(inner.config.vocab_size) == stop)
-    (answer,) = mine.generate(chats("a"), Decoding(max_new_tokens=5))
+    (answer,) = served.generate(chats("a"), Decoding(max_new_tokens=5))
     assert (answer.ids, answer.text, answer.finished) == ((), "", True)
 
 
 @pytest.mark.usefixtures("engine")
 def test_each_prompt_has_a_seed_and_its_room(tiny: Path) -> None:
-    mine: Any = handle(f"vllm:{tiny}").load()
+    served: Any = handle(f"vllm:{tiny}").load()
     long = Prompt((Turn("prompt", "0 1 2 3 4 5 6 7 8 9 " * 40),))
     prompts = [*chats("one", "one", "two"), long]
-    answers = mine.generate(prompts, Decoding(max_new_tokens=200, temperature=0.7, top_p=0.9, top_k=20, seed=3))
-    asked = mine.engine.asked
+    answers = served.generate(prompts, Decoding(max_new_tokens=200, temperature=0.7, top_p=0.9, top_k=20, seed=3))
+    asked = served.engine.asked
     assert (answers[3].ids, answers[3].finished, len(asked)) == ((), False, 3)
     assert len({one.seed for one in asked}) == 3
-    sizes = [len(mine.renderer.prompt_ids(prompt)) for prompt in prompts[:3]]
+    sizes = [len(served.renderer.prompt_ids(prompt)) for prompt in prompts[:3]]
     assert [one.max_tokens for one in asked] == [CONTEXT - size for size in sizes]
     assert {(one.temperature, one.top_p, one.top_k) for one in asked} == {(0.7, 0.9, 20)}
     again: Any = handle(f"vllm:{tiny}").load()

@@ -27,34 +27,34 @@ SMALL = {
 
 
 def test_a_world_has_few_values_and_two_halves() -> None:
-    told = invented_people.world(40, 5, seed=3)
-    assert Counter(person.asked for person in told) == {"train": 20, "test": 20}
+    people = invented_people.world(40, 5, seed=3)
+    assert Counter(person.asked for person in people) == {"train": 20, "test": 20}
     for name in ATTRIBUTES:
-        assert len({person.facts[name] for person in told}) <= 5
-    assert told == invented_people.world(40, 5, seed=3)
-    assert told != invented_people.world(40, 5, seed=4)
+        assert len({person.facts[name] for person in people}) <= 5
+    assert people == invented_people.world(40, 5, seed=3)
+    assert people != invented_people.world(40, 5, seed=4)
 
 
 def test_biographies_differ_in_wording_alone() -> None:
-    told = invented_people.world(6, 5, seed=3)
-    once, many = (invented_people.biographies(told, telling, 8, 3) for telling in ("once", "many"))
+    people = invented_people.world(6, 5, seed=3)
+    once, many = (invented_people.biographies(people, telling, 8, 3) for telling in ("once", "many"))
     assert len(once) == len(many) == 48
     assert len({row["text"] for row in once}) == 6
     assert len({row["text"] for row in many}) == 48
     for rows in (once, many):
         for row in rows:
-            facts = told[int(row["id"].split("-")[0])].facts
+            facts = people[int(row["id"].split("-")[0])].facts
             assert all(value.lower() in row["text"].lower() for value in facts.values())
-    anew = invented_people.biographies(told, "many", 1, 3, first=8)
+    anew = invented_people.biographies(people, "many", 1, 3, first=8)
     assert not {row["text"] for row in anew} & {row["text"] for row in many}
 
 
 def test_no_question_about_the_unseen_half_is_taught(tmp_path: Path) -> None:
-    told = invented_people.world(10, 5, seed=3)
-    invented_people.write_world(tmp_path, told, 3)
+    people = invented_people.world(10, 5, seed=3)
+    invented_people.write_world(tmp_path, people, 3)
     rows = {path.stem: read_jsonl(path) for path in tmp_path.glob("*.jsonl")}
     taught = {row["person"] for row in rows["questions"]}
-    assert taught == {p.name for p in told if p.asked == "train"}
+    assert taught == {p.name for p in people if p.asked == "train"}
     assert not taught & {row["person"] for row in rows["unseen-people"]}
     assert not {row["prompt"] for row in rows["questions"]} & {row["prompt"] for row in rows["seen-people"]}
     assert len(rows["questions"]) == 5 * len(ATTRIBUTES) * WORDINGS * invented_people.ROUNDS
@@ -62,13 +62,13 @@ def test_no_question_about_the_unseen_half_is_taught(tmp_path: Path) -> None:
 
 
 def test_the_best_guess_is_counted_on_the_taught_half() -> None:
-    told = invented_people.world(20, 4, seed=3)
+    people = invented_people.world(20, 4, seed=3)
     rights = []
     for name in ATTRIBUTES:
-        taught = [person.facts[name] for person in told if person.asked == "train"]
+        taught = [person.facts[name] for person in people if person.asked == "train"]
         guess = max(dict.fromkeys(taught), key=taught.count)
-        rights += [person.facts[name] == guess for person in told if person.asked == "test"]
-    assert invented_people.best_guess(told) == pytest.approx(sum(rights) / len(rights))
+        rights += [person.facts[name] == guess for person in people if person.asked == "test"]
+    assert invented_people.best_guess(people) == pytest.approx(sum(rights) / len(rights))
 
 
 def test_truths_have_one_true_option_and_parts_share_no_person() -> None:

@@ -76,16 +76,16 @@ def test_an_input_is_cut_where_the_question_is_not() -> None:
 
 
 def test_the_author_reads_no_row_of_the_tasks_in_the_shape_of_ssr(real_data: Path) -> None:
-    told = superni.documents(real_data)
-    assert told == superni.documents(real_data)
-    assert len(told) > 1000
-    text = "\n".join(told)
+    texts = superni.documents(real_data)
+    assert texts == superni.documents(real_data)
+    assert len(texts) > 1000
+    text = "\n".join(texts)
     for batches in superni.tasks(real_data).values():
         definition = batches[0][0]["messages"][0]["content"]
         assert definition not in text
         for row in (row for batch in batches for row in batch):
             assert f"Input: {row['messages'][1]['content']}\n" not in text
-    for one in told:
+    for one in texts:
         assert one.count("Input: ") == one.count("\nOutput: ") == superni.ROWS_SHOWN
         assert not one.endswith("Input:")
 

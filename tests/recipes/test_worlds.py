@@ -60,12 +60,12 @@ def test_part_keeps_the_shares() -> None:
 @settings(deadline=None, max_examples=40)
 @given(seeds, st.integers(10, 80))
 def test_people_are_distinct_and_halved(seed: int, count: int) -> None:
-    told = worlds_people.people(count, seed)
-    assert len({person.name for person in told}) == count
-    halves = Counter(person.telling for person in told)
+    persons = worlds_people.people(count, seed)
+    assert len({person.name for person in persons}) == count
+    halves = Counter(person.telling for person in persons)
     assert halves["many"] - halves["once"] in (0, 1)
     for telling in ("many", "once"):
-        asked = {person.asked for person in told if person.telling == telling}
+        asked = {person.asked for person in persons if person.telling == telling}
         assert {"train", "test"} <= asked
 
 

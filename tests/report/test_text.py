@@ -141,10 +141,10 @@ def test_card_for_a_comparison() -> None:
     tables(text)
 
 
-@pytest.mark.parametrize(("code", "said"), [(0, "gate kept"), (4, "gate cannot tell (loss allowed: 2 points)")])
-def test_card_decisions(code: int, said: str) -> None:
+@pytest.mark.parametrize(("code", "text"), [(0, "gate kept"), (4, "gate cannot tell (loss allowed: 2 points)")])
+def test_card_decisions(code: int, text: str) -> None:
     gate = {"exit_code": code, "max_loss": 2.0} if code else {"exit_code": code}
-    assert card(synthetic.compare(), gate).splitlines()[0] == f"### mnemos: {said}"
+    assert card(synthetic.compare(), gate).splitlines()[0] == f"### mnemos: {text}"
 
 
 def test_card_folds_many_kept_suites_and_lists_arms() -> None:

@@ -32,7 +32,7 @@ def change(**more: Any) -> Change:
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "text"),
     [
         ({}, "lost 31.0 points [25.1, 36.4]"),
         ({"verdict": "gained", "delta": 0.92, "low": 0.9, "high": 0.935}, "gained 92.0 points [90.0, 93.5]"),
@@ -57,8 +57,8 @@ def change(**more: Any) -> Change:
         ({"verdict": "kept", "delta": 0.0, "low": 0.0, "high": 0.0}, "kept: 0.0 points [0.0, 0.0], within \u00b12.0"),
     ],
 )
-def test_verdict_in_words(more: dict[str, Any], said: str) -> None:
-    assert verdict_words(change(**more)) == said
+def test_verdict_in_words(more: dict[str, Any], text: str) -> None:
+    assert verdict_words(change(**more)) == text
 
 
 def test_other_words() -> None:
@@ -77,10 +77,10 @@ def test_sentence_names_every_suite_with_its_fate() -> None:
     assert "health worse: repeated-4-grams" in plain
     assert "kl-on-new" not in plain
     for arm in facts.arms:
-        told = sentence(arm)
+        text = sentence(arm)
         for row in arm.changes:
-            if row.role in ("new", "old") and "all 5" not in told:
-                assert row.suite in told, (arm.name, row.suite)
+            if row.role in ("new", "old") and "all 5" not in text:
+                assert row.suite in text, (arm.name, row.suite)
 
 
 def test_no_loss_proven_is_not_kept() -> None:
@@ -103,7 +103,7 @@ def test_headlines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "said"),
+    ("verdicts", "text"),
     [
         (["kept", "kept"], "The model after kept every suite."),
         (["kept", "gained"], "The model after lost nothing and gained s1."),
@@ -111,11 +111,11 @@ def test_headlines() -> None:
         (["lost", "lost"], "The model after lost s0 and s1 (2 of 2 suites)."),
     ],
 )
-def test_compare_headline(verdicts: list[str], said: str) -> None:
+def test_compare_headline(verdicts: list[str], text: str) -> None:
     rows = [
         {"arm": "after", "suite": f"s{i}", "role": "old", "delta": 0.0, "verdict": v} for i, v in enumerate(verdicts)
     ]
-    assert headline(read({"kind": "compare", "comparisons": rows})) == said
+    assert headline(read({"kind": "compare", "comparisons": rows})) == text
 
 
 def test_a_loss_shown_alone_is_not_said_to_be_no_loss() -> None:
@@ -127,8 +127,8 @@ def test_a_loss_shown_alone_is_not_said_to_be_no_loss() -> None:
     assert headline(facts) == "The model after may have lost json: shown alone, not proven beside 1 other suite."
     assert sentence(facts.arms[0]).startswith("may have lost json 70.0 points (not proven beside the other suites)")
     lost = {**row, "suite": "sums", "verdict": "lost", "p_holm": 0.01}
-    told = sentence(read({"comparisons": [lost, *rows]}).arms[0])
-    assert told.startswith("lost sums 70.0 points; may have lost json 70.0 points (not proven beside the other suites)")
+    text = sentence(read({"comparisons": [lost, *rows]}).arms[0])
+    assert text.startswith("lost sums 70.0 points; may have lost json 70.0 points (not proven beside the other suites)")
 
 
 def test_a_studys_headline_does_not_say_no_loss_where_one_shows_alone() -> None:
@@ -136,15 +136,15 @@ def test_a_studys_headline_does_not_say_no_loss_where_one_shows_alone() -> None:
     alone = {"suite": "json", "role": "old", "delta": -0.7, "low": -1.0, "high": -0.4, "verdict": "cannot tell"}
     open_ = {**alone, "delta": -0.1, "low": -0.3, "high": 0.1}
 
-    def said(**arms: dict[str, Any]) -> str:
+    def opening(**arms: dict[str, Any]) -> str:
         return headline(read({"comparisons": [{**row, "arm": a} for a, old in arms.items() for row in (learned, old)]}))
 
-    assert said(plain=open_) == "Plain training learned new; no loss is proven."
-    assert said(plain=alone) == (
+    assert opening(plain=open_) == "Plain training learned new; no loss is proven."
+    assert opening(plain=alone) == (
         "Plain training learned new; no loss is proven beside the other suites, but shown alone on json."
     )
-    assert said(a=open_, b=open_) == "a and b learned, with no loss proven."
-    assert said(a=alone, b=open_) == (
+    assert opening(a=open_, b=open_) == "a and b learned, with no loss proven."
+    assert opening(a=alone, b=open_) == (
         "a and b learned, with no loss proven beside the other suites, but shown alone on json under a."
     )
 
@@ -187,8 +187,8 @@ def test_no_interval_in_points_passes_a_hundred(form: str) -> None:
 
 def test_bits_learned_carry_no_minus() -> None:
     row = {"arm": "a", "suite": "pages", "role": "new", "unit": "bits", "better": "lower", "verdict": "gained"}
-    told = sentence(read({"comparisons": [{**row, "delta": -0.067, "low": -0.08, "high": -0.05}]}).arms[0])
-    assert told == "learned pages 0.067 bits lower"
+    text = sentence(read({"comparisons": [{**row, "delta": -0.067, "low": -0.08, "high": -0.05}]}).arms[0])
+    assert text == "learned pages 0.067 bits lower"
 
 
 def test_a_withheld_interval_says_why() -> None:

@@ -42,26 +42,26 @@ def test_number_takes_numpy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [(0.004, "0.00 s"), (0.42, "0.42 s"), (4.26, "4.3 s"), (41.2, "41 s"), (190, "3 min 10 s"), (7500, "2 h 05 min")],
 )
-def test_duration(seconds: float, said: str) -> None:
-    assert words.duration(seconds) == said
+def test_duration(seconds: float, text: str) -> None:
+    assert words.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
-    ("n", "said"),
+    ("n", "text"),
     [(0, "0"), (950, "950"), (12300, "12,300"), (123456, "123 k"), (999_600, "1.00 M"), (4.56e9, "4.56 B")],
 )
-def test_amount(n: float, said: str) -> None:
-    assert words.amount(n) == said
+def test_amount(n: float, text: str) -> None:
+    assert words.amount(n) == text
 
 
 @pytest.mark.parametrize(
-    ("n", "said"), [(812e6, "812 MB"), (1.1e9, "1.10 GB"), (139.8e9, "140 GB"), (999.9e6, "1.00 GB")]
+    ("n", "text"), [(812e6, "812 MB"), (1.1e9, "1.10 GB"), (139.8e9, "140 GB"), (999.9e6, "1.00 GB")]
 )
-def test_size(n: float, said: str) -> None:
-    assert words.size(n) == said
+def test_size(n: float, text: str) -> None:
+    assert words.size(n) == text
 
 
 def test_share() -> None:

@@ -14,7 +14,7 @@ from mnemos.core.nouns import Decoding, Example, Generation, OptionScore, Prompt
 from mnemos.measure.judging import position_bias
 from mnemos.rewards.by_name import RewardSettings, make
 from mnemos.rewards.judge import CONSTITUTION, Judge, principles
-from tests.models.test_server import needs_serving, patient_server, said, serve  # noqa: F401 - a fixture
+from tests.models.test_server import completion, needs_serving, patient_server, serve  # noqa: F401 - a fixture
 
 ASKED = Prompt((Turn("user", "Which city?"),))
 
@@ -126,7 +126,7 @@ def test_a_judge_behind_a_server_writes_its_verdict(serve: Any) -> None:  # noqa
     def longer(number: int, path: str, body: dict[str, Any]) -> Any:
         text = body["messages"][-1]["content"]
         first, second = text.split("(A) ")[1].split("\n\n(B) ")
-        return said("(A)" if len(first) > len(second.split("\n\nReply")[0]) else "(B)")
+        return completion("(A)" if len(first) > len(second.split("\n\nReply")[0]) else "(B)")
 
     server = serve(longer)
     made = make(RewardSettings(judge=f"{server.url}#m", verdict="text"))

@@ -151,7 +151,8 @@ def test_an_item_may_name_the_language_of_its_answer() -> None:
     suite = load_suites([{"name": "s", "kind": "refusal", "items": items}], Path("."))[0]
     french, english = "Utilisez la commande kill avec son numéro.", "Use the kill command with the number of the job."
     values = [
-        measure(FakeModel(lambda prompt, said=said: said), [suite])["s"].scores[0].value for said in (french, english)
+        measure(FakeModel(lambda prompt, answer=answer: answer), [suite])["s"].scores[0].value
+        for answer in (french, english)
     ]
     assert values == [1.0, 0.0]
 

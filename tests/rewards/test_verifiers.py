@@ -98,11 +98,11 @@ def test_json_schema_fetches_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("match", "reference", "said"),
+    ("match", "reference", "message"),
     [("regex", "(", "no regular expression"), ("number", "none", "holds no number"), ("json", "{", "is not JSON")],
 )
-def test_a_reference_that_nothing_meets_is_refused(match: str, reference: str, said: str) -> None:
-    with pytest.raises(DataError, match=said) as caught:
+def test_a_reference_that_nothing_meets_is_refused(match: str, reference: str, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
         verify.check_reference(match, reference, where="items.jsonl:3")
     assert "items.jsonl:3" in str(caught.value)
     with pytest.raises(DataError, match="empty after normalisation"):
@@ -176,12 +176,12 @@ WORD = st.lists(st.sampled_from("abcd"), max_size=12)
 
 
 @given(WORD, WORD)
-def test_common_is_the_longest_common_subsequence(said: list[str], meant: list[str]) -> None:
-    table = [[0] * (len(meant) + 1) for _ in range(len(said) + 1)]
-    for i, one in enumerate(said):
+def test_common_is_the_longest_common_subsequence(answer: list[str], meant: list[str]) -> None:
+    table = [[0] * (len(meant) + 1) for _ in range(len(answer) + 1)]
+    for i, one in enumerate(answer):
         for j, other in enumerate(meant):
             table[i + 1][j + 1] = table[i][j] + 1 if one == other else max(table[i][j + 1], table[i + 1][j])
-    assert verify.common(said, meant) == table[-1][-1]
+    assert verify.common(answer, meant) == table[-1][-1]
 
 
 def test_small_digits_do_not_join_the_number_before_them() -> None:

@@ -168,9 +168,9 @@ def sentencepiece_like() -> Any:
     return made
 
 
-def turns(*said: str) -> tuple[Turn, ...]:
+def turns(*texts: str) -> tuple[Turn, ...]:
     """`user: …`, `assistant: …`, in short."""
-    split = [text.split(": ", 1) for text in said]
+    split = [text.split(": ", 1) for text in texts]
     return tuple(Turn(role, content) for role, content in split)
 
 

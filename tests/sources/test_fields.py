@@ -32,7 +32,7 @@ def test_the_loss_of_a_message_is_turned_off_in_every_spelling(tmp_path: Path, f
 
 
 @pytest.mark.parametrize(
-    ("number", "fields", "said"),
+    ("number", "fields", "reason"),
     [
         (1, {"weight": 0.5}, r"messages\[1\]\.weight = 0\.5: must be 0 or 1"),
         (1, {"loss": "no"}, r"messages\[1\]\.loss = 'no': must be 0 or 1"),
@@ -45,11 +45,11 @@ def test_the_loss_of_a_message_is_turned_off_in_every_spelling(tmp_path: Path, f
         (1, {"audio": {"id": "a"}}, r"messages\[1\]\.audio: cannot be learned from"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused(tmp_path: Path, number: int, fields: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_honoured_is_refused(tmp_path: Path, number: int, fields: dict[str, Any], reason: str) -> None:
     row = [dict(message) for message in MESSAGES]
     row[number].update(fields)
     path = write(tmp_path, [{"messages": row}])
-    with pytest.raises(DataError, match=r"data\.jsonl:1: " + said):
+    with pytest.raises(DataError, match=r"data\.jsonl:1: " + reason):
         list(read(path))
 
 
@@ -94,10 +94,10 @@ PICTURES: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("row", "said"), PICTURES)
-def test_pictures_and_sounds_are_refused_by_name_and_line(tmp_path: Path, row: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(("row", "reason"), PICTURES)
+def test_pictures_and_sounds_are_refused_by_name_and_line(tmp_path: Path, row: dict[str, Any], reason: str) -> None:
     path = write(tmp_path, [row])
-    with pytest.raises(DataError, match=rf"data\.jsonl:1: {said}: (cannot be learned from|stands for a file)"):
+    with pytest.raises(DataError, match=rf"data\.jsonl:1: {reason}: (cannot be learned from|stands for a file)"):
         list(read(path))
 
 
@@ -130,7 +130,7 @@ def test_an_answer_beside_a_worse_one_is_a_pair(tmp_path: Path, row: dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("beside", "said"),
+    ("beside", "reason"),
     [
         ({"rejected_response": "Yes."}, "are the same"),
         ({"rejected_response": " "}, "is empty"),
@@ -139,7 +139,7 @@ def test_an_answer_beside_a_worse_one_is_a_pair(tmp_path: Path, row: dict[str, A
         ({"rejected_response": "No.", "rejected_images": ["a"]}, "rejected_images: cannot be learned"),
     ],
 )
-def test_pairs_that_are_none_are_refused(tmp_path: Path, beside: dict[str, Any], said: str) -> None:
+def test_pairs_that_are_none_are_refused(tmp_path: Path, beside: dict[str, Any], reason: str) -> None:
     path = write(tmp_path, [{"messages": MESSAGES, **beside}])
-    with pytest.raises(DataError, match=rf"data\.jsonl:1: .*{said}"):
+    with pytest.raises(DataError, match=rf"data\.jsonl:1: .*{reason}"):
         list(read(path))

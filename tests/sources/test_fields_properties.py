@@ -72,15 +72,17 @@ def test_a_row_is_an_example_or_an_error_of_its_own(row: dict[str, Any], format:
     written = json.loads(json.dumps(row_of(example)))
     if example.kind in BACK:
         again = example_of(Raw("file:1", "file:1", written), BACK[example.kind], "class")
-        told = [(one.kind, one.turns, one.rejected, one.label, one.variables) for one in (again, example)]
-        assert told[0] == told[1]
+        compared = [(one.kind, one.turns, one.rejected, one.label, one.variables) for one in (again, example)]
+        assert compared[0] == compared[1]
 
 
 @settings(max_examples=60, deadline=None)
 @given(CHAT, st.booleans())
-def test_whatever_chat_is_rendered_as_by_the_tokenizer(said: list[dict[str, Any]], tools: bool) -> None:
+def test_whatever_chat_is_rendered_as_by_the_tokenizer(turns: list[dict[str, Any]], tools: bool) -> None:
     made = tokenizer(HERMES)
-    example = example_of(Raw("file:1", "file:1", {"messages": said, "tools": [WEATHER] if tools else None}), "messages")
+    example = example_of(
+        Raw("file:1", "file:1", {"messages": turns, "tools": [WEATHER] if tools else None}), "messages"
+    )
     try:
         tokens = Renderer(made).render(example)
     except DataError as error:

@@ -32,13 +32,15 @@ BAD_LINES = [
 ]
 
 
-@pytest.mark.parametrize(("line", "said", "reason"), BAD_LINES, ids=range(len(BAD_LINES)))
+@pytest.mark.parametrize(("line", "message", "reason"), BAD_LINES, ids=range(len(BAD_LINES)))
 @pytest.mark.parametrize("shape", ["lines", "array"])
-def test_a_bad_row_has_its_place_and_its_reason(tmp_path: Path, line: str, said: str, reason: str, shape: str) -> None:
+def test_a_bad_row_has_its_place_and_its_reason(
+    tmp_path: Path, line: str, message: str, reason: str, shape: str
+) -> None:
     rows = [GOOD, line, GOOD.replace("a", "b")]
     path = tmp_path / "rows.json"
     path.write_text("\n".join(rows) if shape == "lines" else "[" + ",\n".join(rows) + "]")
-    with pytest.raises(DataError, match=rf"rows\.json:2(.|\n)*({said}|a comma or \])"):
+    with pytest.raises(DataError, match=rf"rows\.json:2(.|\n)*({message}|a comma or \])"):
         list(read(str(path)))
     with pytest.raises(DataError, match=r"rows\.json:2"):
         list(read_rows(path))
@@ -56,7 +58,7 @@ def test_a_whole_surrogate_pair_and_deep_but_bounded_rows_are_read(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('[{"text": "a"}][{"text": "b"}]', "goes on behind the end of its array"),
         ('[{"text": "a"}]\n]', r"rows\.json:2: goes on behind"),
@@ -69,13 +71,13 @@ def test_a_whole_surrogate_pair_and_deep_but_bounded_rows_are_read(tmp_path: Pat
         ('[{"text": "a"},', "is not valid JSON"),
     ],
 )
-def test_arrays_are_read_as_json_says(tmp_path: Path, text: str, said: str) -> None:
+def test_arrays_are_read_as_json_says(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "rows.json"
     path.write_text(text)
     with pytest.raises(json.JSONDecodeError):
         json.loads(text)
     for reader in (lambda: list(read(str(path))), lambda: list(read_rows(path))):
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             reader()
 
 

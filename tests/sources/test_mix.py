@@ -19,7 +19,7 @@ def rows(count: int, name: str = "rows") -> Rows:
     return Rows(tuple(Example(str(i), "text", (Turn("text", f"{name} {i}"),)) for i in range(count)), name)
 
 
-def said(source: Source) -> list[str]:
+def texts_of(source: Source) -> list[str]:
     return [example.turns[0].text for example in source]
 
 
@@ -34,7 +34,7 @@ def test_a_mixture_has_all_new_rows_and_the_share_of_old(new: int, old: int, sha
     mixed = list(mixture)
     drawn = [example for example in mixed if example.origin == "replay"]
     kept = [example for example in mixed if example.origin == "new"]
-    assert sorted(said(Rows(tuple(kept)))) == sorted(said(rows(new, "new")))
+    assert sorted(texts_of(Rows(tuple(kept)))) == sorted(texts_of(rows(new, "new")))
     assert abs(len(drawn) - share / (1 - share) * new) <= 0.5 + 1e-9
     times = Counter(example.turns[0].text for example in drawn)
     assert all(len(drawn) // old <= count <= -(-len(drawn) // old) for count in times.values())
@@ -53,7 +53,7 @@ def test_a_mixture_that_needs_more_than_there_is_says_what_is_possible() -> None
     assert len(list(Mixture(rows(9), rows(1, "old"), 0.1, 0))) == 10
     with pytest.raises(DataError):
         list(Mixture(rows(9), rows(0, "old"), 0.5, 0, repeat=True))
-    assert said(Mixture(rows(3), rows(0), 0.0, 0)) != []
+    assert texts_of(Mixture(rows(3), rows(0), 0.0, 0)) != []
     for share in (-0.1, 1.0):
         with pytest.raises(UsageError, match="share_of_final"):
             Mixture(rows(1), rows(1), share, 0)
@@ -97,7 +97,7 @@ def test_mixtures_of_mixtures_keep_ids_apart() -> None:
 
 
 def test_the_order_depends_on_the_seed_alone() -> None:
-    orders = [said(Mixture(rows(20), rows(20, "old"), 0.2, seed)) for seed in (0, 0, 1)]
+    orders = [texts_of(Mixture(rows(20), rows(20, "old"), 0.2, seed)) for seed in (0, 0, 1)]
     assert orders[0] == orders[1] != orders[2]
     assert orders[0] != sorted(orders[0])
 

@@ -39,7 +39,7 @@ def one(folder: Path, row: Mapping[str, Any], **settings: Any) -> tuple[FileSour
 
 
 @pytest.mark.parametrize(
-    ("row", "format", "said"),
+    ("row", "format", "wanted"),
     [
         ({"messages": MESSAGES}, "messages", (U, A)),
         ({"messages": MESSAGES, "system": "Be brief."}, "messages", (Turn("system", "Be brief."), U, A)),
@@ -99,10 +99,10 @@ def one(folder: Path, row: Mapping[str, Any], **settings: Any) -> tuple[FileSour
         ({"text": "The river.", "label": "geography"}, "text", (Turn("text", "The river."),)),
     ],
 )
-def test_formats_to_learn_from(tmp_path: Path, row: dict[str, Any], format: str, said: tuple[Turn, ...]) -> None:
+def test_formats_to_learn_from(tmp_path: Path, row: dict[str, Any], format: str, wanted: tuple[Turn, ...]) -> None:
     source, example = one(tmp_path, row)
     assert source.format == format
-    assert example.turns == said
+    assert example.turns == wanted
     assert example.id == "data:1"
     assert example.origin == "new"
     assert source.counts == {"rows": 1}
@@ -314,16 +314,16 @@ MESSAGES_OF_ERRORS = [
 ]
 
 
-@pytest.mark.parametrize(("reason", "said"), MESSAGES_OF_ERRORS)
-def test_what_an_error_says(tmp_path: Path, reason: str, said: str) -> None:
+@pytest.mark.parametrize(("reason", "message"), MESSAGES_OF_ERRORS)
+def test_what_an_error_says(tmp_path: Path, reason: str, message: str) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_text(GOOD + "\n" + BAD[reason] + "\n")
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         list(read(str(path)))
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ({"prompt": "a", "completion": " "}, "completion: is empty"),
         ({"prompt": "a", "completion": 5}, "must both be text or both messages"),
@@ -343,8 +343,8 @@ def test_what_an_error_says(tmp_path: Path, reason: str, said: str) -> None:
         ({"messages": ["hello"]}, "must be an object"),
     ],
 )
-def test_rows_that_cannot_be_meant(tmp_path: Path, row: dict[str, Any], said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_rows_that_cannot_be_meant(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
         list(read(write(tmp_path, [row])))
 
 
@@ -515,11 +515,11 @@ REAL = [
 ]
 
 
-@pytest.mark.parametrize(("path", "settings", "said"), REAL)
-def test_real_data(real_data: Path, path: str, settings: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(("path", "settings", "description"), REAL)
+def test_real_data(real_data: Path, path: str, settings: dict[str, Any], description: str) -> None:
     if not (real_data / path).exists():
         pytest.skip(f"{path} absent")
     source = read(str(real_data / path), **settings)
-    assert said in source.describe()
+    assert description in source.describe()
     rows = list(source)
     assert source.counts["rows"] == len(rows) == len({row.id for row in rows})

@@ -83,8 +83,8 @@ EXPECTED = {
 }
 
 
-def rendered(name: str, said: tuple[Turn, ...]) -> Tokens:
-    return Renderer(tokenizer(name)).render(Example("1", "messages", said))
+def rendered(name: str, turns: tuple[Turn, ...]) -> Tokens:
+    return Renderer(tokenizer(name)).render(Example("1", "messages", turns))
 
 
 @pytest.mark.parametrize("name", EXPECTED)

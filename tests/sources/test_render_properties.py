@@ -126,16 +126,16 @@ THOUGHTS = st.lists(st.sampled_from(["<think>", "</think>", "\n", "a", " ", "Fiv
 
 
 @settings(max_examples=150, deadline=None)
-@given(said=st.lists(st.tuples(CONTENT, THOUGHTS), min_size=1, max_size=3))
-def test_thoughts_wherever_they_stand(said: list[tuple[str, str]]) -> None:
+@given(pairs=st.lists(st.tuples(CONTENT, THOUGHTS), min_size=1, max_size=3))
+def test_thoughts_wherever_they_stand(pairs: list[tuple[str, str]]) -> None:
     made = tokenizer("qwen3")
     renderer = Renderer(made)
-    turns = tuple(turn for asked, answer in said for turn in (Turn("user", asked), Turn("assistant", answer)))
+    turns = tuple(turn for asked, answer in pairs for turn in (Turn("user", asked), Turn("assistant", answer)))
     tokens = renderer.render(Example("1", "messages", turns))
     messages = [{"role": turn.role, "content": turn.text} for turn in turns]
     whole = made.apply_chat_template(messages, tokenize=False)
     texts = [renderer.decode(run, special=True) for run in runs(tokens)]
-    assert len(texts) == len(said)
+    assert len(texts) == len(pairs)
     for i, text in enumerate(texts):
         before = made.apply_chat_template(messages[: 2 * i + 1], tokenize=False, add_generation_prompt=True)
         assert whole.startswith(before + text)

@@ -75,9 +75,9 @@ def plan(source: Source, **more: Any) -> Plan:
     return Plan(source, **{"before": None, "task": "t", "seed": 0, "train": TrainSettings(), **more})  # type: ignore[arg-type]
 
 
-def learned(name: str, said: tuple[Turn, ...], rule: Rule) -> tuple[list[str], Counter[str]]:
+def learned(name: str, turns: tuple[Turn, ...], rule: Rule) -> tuple[list[str], Counter[str]]:
     counts: Counter[str] = Counter()
-    rows = as_learned(Renderer(tokenizer(name)), Example("1", "messages", said), rule, counts)
+    rows = as_learned(Renderer(tokenizer(name)), Example("1", "messages", turns), rule, counts)
     for row in rows:
         # What is not to be learned has no weight in a row that was split, whatever weighs it.
         assert len(rows) == 1 or (row.weight[1:] == row.output[1:]).all()

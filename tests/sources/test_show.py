@@ -29,8 +29,8 @@ def printed(renderable: Any, colour: bool = False) -> str:
     return file.getvalue()
 
 
-def rows(*said: tuple[Turn, ...]) -> Rows:
-    return Rows(tuple(Example(f"row [red]{i}", "messages", turns_) for i, turns_ in enumerate(said, 1)), "chats")
+def rows(*chats: tuple[Turn, ...]) -> Rows:
+    return Rows(tuple(Example(f"row [red]{i}", "messages", turns_) for i, turns_ in enumerate(chats, 1)), "chats")
 
 
 def test_it_reads_without_colour() -> None:

@@ -21,12 +21,12 @@ def sentences(count: int, seed: int = 0) -> list[str]:
     made: list[str] = []
     for i in range(count):
         if i % 2 and made:
-            told = rng.choice(made).split()
+            tokens = rng.choice(made).split()
             for _ in range(rng.randint(0, 4)):
-                told[rng.randrange(len(told))] = rng.choice(vocabulary)
+                tokens[rng.randrange(len(tokens))] = rng.choice(vocabulary)
         else:
-            told = rng.choices(vocabulary, k=12)
-        made.append(" ".join(told))
+            tokens = rng.choices(vocabulary, k=12)
+        made.append(" ".join(tokens))
     return made
 
 

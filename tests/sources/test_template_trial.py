@@ -19,7 +19,7 @@ ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% 
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         (SHOW + "{{ 'a' * 10**11 }}", "MiB of memory"),
         (SHOW + "{% if add_generation_prompt %}{{ 'a' * 10**11 }}{% endif %}", "MiB of memory"),
@@ -38,9 +38,9 @@ ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% 
         ("{{ messages[0].content / 2 }}", "fails on every conversation that was tried"),
     ],
 )
-def test_what_no_run_survives_is_refused(source: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_no_run_survives_is_refused(source: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template_trial, "CPU_SECONDS", 1)
-    with pytest.raises(ModelError, match=said) as error:
+    with pytest.raises(ModelError, match=message) as error:
         try_template(source, {"bos_token": "<s>"}, "models/chat")
     assert "chat template of models/chat" in str(error.value)
 

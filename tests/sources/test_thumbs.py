@@ -80,7 +80,7 @@ def test_a_column_that_is_named_as_the_label_is_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ({**SHAPES["messages"], "label": True, "kto_tag": False}, "say different things"),
         ({**SHAPES["messages"], "kto_tag": "good"}, "kto_tag = 'good': must be true or false"),
@@ -89,8 +89,8 @@ def test_a_column_that_is_named_as_the_label_is_one(tmp_path: Path) -> None:
         ({"text": "The river.", "kto_tag": False}, "the name of a class"),
     ],
 )
-def test_verdicts_that_contradict_each_other_are_refused(tmp_path: Path, row: dict[str, Any], said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_verdicts_that_contradict_each_other_are_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
         one(tmp_path, row)
 
 

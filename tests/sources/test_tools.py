@@ -328,7 +328,7 @@ def test_variables_of_a_row_reach_its_template(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("beside", "said"),
+    ("beside", "message"),
     [
         ({"tools": "[{"}, "tools = '\\[{': is not valid JSON"),
         ({"tools": '[{"name": NaN}]'}, "NaN is not JSON"),
@@ -340,9 +340,9 @@ def test_variables_of_a_row_reach_its_template(tmp_path: Path) -> None:
         ({"tools": "[" * 100_000}, "is not valid JSON"),
     ],
 )
-def test_malformed_tools_are_refused_with_file_and_line(tmp_path: Path, beside: dict[str, Any], said: str) -> None:
+def test_malformed_tools_are_refused_with_file_and_line(tmp_path: Path, beside: dict[str, Any], message: str) -> None:
     path = write(tmp_path, [{"messages": MESSAGES, **beside}])
-    with pytest.raises(DataError, match=r"data\.jsonl:1: " + f"(.|\n)*{said}"):
+    with pytest.raises(DataError, match=r"data\.jsonl:1: " + f"(.|\n)*{message}"):
         list(read(path))
 
 

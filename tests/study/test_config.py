@@ -47,7 +47,7 @@ def test_paths_are_absolute_plain_is_added_and_the_dump_is_the_same_study(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"modle": "x"}, "model"),
         ({"train": {"learning_rat": 1}}, "learning_rate"),
@@ -70,21 +70,21 @@ def test_paths_are_absolute_plain_is_added_and_the_dump_is_the_same_study(tmp_pa
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_words(
-    tmp_path: Path, raw: dict[str, Any], change: dict[str, Any], said: str
+    tmp_path: Path, raw: dict[str, Any], change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
         load_study(write(tmp_path, {**raw, **change}))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert caught.value.exit_code == 2
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(b"", "mapping"), (b"\xff\xfe", "UTF-8"), (b"a: [", "not YAML"), (b"- 1", "mapping")]
+    ("content", "message"), [(b"", "mapping"), (b"\xff\xfe", "UTF-8"), (b"a: [", "not YAML"), (b"- 1", "mapping")]
 )
-def test_a_file_that_is_no_study(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_file_that_is_no_study(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_bytes(content)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         load_study(path)
 
 
@@ -157,7 +157,7 @@ def test_tasks_are_taught_in_the_order_that_is_named(tmp_path: Path, raw: dict[s
 
 
 @pytest.mark.parametrize(
-    ("names", "more", "said"),
+    ("names", "more", "message"),
     [
         ("ab", {"order": ["a"]}, "each of ['a', 'b'] once"),
         ("ab", {"order": ["a", "bb"]}, "bb"),
@@ -169,11 +169,11 @@ def test_tasks_are_taught_in_the_order_that_is_named(tmp_path: Path, raw: dict[s
     ],
 )
 def test_orders_that_cannot_be_meant(
-    tmp_path: Path, raw: dict[str, Any], names: str, more: dict[str, Any], said: str
+    tmp_path: Path, raw: dict[str, Any], names: str, more: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
         load_study(write(tmp_path, sequence(raw, *names, **more)))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_an_order_needs_a_sequence(tmp_path: Path, raw: dict[str, Any]) -> None:

@@ -44,14 +44,14 @@ IDLE: list[tuple[dict[str, Any], list[str], str | None, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "over", "arm", "said"), IDLE)
+@pytest.mark.parametrize(("changes", "over", "arm", "message"), IDLE)
 def test_a_sweep_that_sweeps_nothing_is_refused(
-    tmp_path: Path, changes: dict[str, Any], over: list[str], arm: str | None, said: str
+    tmp_path: Path, changes: dict[str, Any], over: list[str], arm: str | None, message: str
 ) -> None:
     file = study(tmp_path, **changes)
     with pytest.raises(UsageError) as caught:
         sweep_lines(file, over, arm=arm)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "--over" in str(caught.value)
     with pytest.raises(UsageError, match="reaches no plan"):
         mnemos.sweep(file, over, arm=arm, out=tmp_path / "run", quiet=True)
@@ -77,7 +77,7 @@ def test_a_sweep_that_sweeps_something_is_not(tmp_path: Path, over: list[str], a
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"arm_train": {"lora": {"learning_rate": 1e-2}}}, "arm_train.lora.learning_rate = 0.01: reaches no plan"),
         ({"arm_train": {"lora": {"learning_rate": 1e-2}}}, "lora.learning_rate = 0.001 of arm lora stands before it"),
@@ -85,10 +85,10 @@ def test_a_sweep_that_sweeps_something_is_not(tmp_path: Path, over: list[str], a
         ({"arm_train": {"bare": {"fsdp_config": {"x": 1}}}}, "arm_train.bare.fsdp_config"),
     ],
 )
-def test_a_training_setting_of_an_arm_that_does_nothing(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+def test_a_training_setting_of_an_arm_that_does_nothing(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         plan_lines(study(tmp_path, **changes))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_those_that_do_something(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_those_that_do_something(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "override", "said"),
+    ("changes", "override", "message"),
     [
         (
             {"arms": {"lora": ARMS["lora"]}, "arm_train": {"plain": {"learning_rate": 1e-4}}},
@@ -115,10 +115,10 @@ def test_those_that_do_something(tmp_path: Path) -> None:
         ({"train": {**TRAIN, "max_steps": 2}}, "train={max_steps: 3, num_train_epochs: 7}", "train.max_steps = 3"),
     ],
 )
-def test_an_override_that_does_nothing(tmp_path: Path, changes: dict[str, Any], override: str, said: str) -> None:
+def test_an_override_that_does_nothing(tmp_path: Path, changes: dict[str, Any], override: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         plan_lines(study(tmp_path, **changes), dict([parse_override(override)]))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_an_override_that_reaches_some_arms_says_which_it_does_not(

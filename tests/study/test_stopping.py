@@ -125,11 +125,11 @@ def test_sigterm_is_an_interrupt_only_within_a_run() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
     assert issubclass(Terminated, KeyboardInterrupt)
 
-    def mine(number: int, frame: object) -> None:
+    def handler(number: int, frame: object) -> None:
         heard.append(number)
 
     heard: list[int] = []
-    signal.signal(signal.SIGTERM, mine)
+    signal.signal(signal.SIGTERM, handler)
     try:
         with terminable():
             signal.raise_signal(signal.SIGTERM)

@@ -13,7 +13,7 @@ import pytest
 
 from mnemos.core.nouns import Decoding, Generation, OptionScore, Prompt, Turn
 from mnemos.sources.mix import Rows
-from mnemos.study import synthesis as desks
+from mnemos.study import synthesis as synthesis
 from mnemos.study.synthesis import JournaledContext, piece_seed
 from tests import laws
 
@@ -72,10 +72,10 @@ SAMPLED = Decoding(max_new_tokens=8, temperature=1.0, seed=7)
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desks, "PIECE_ROWS", 4)
+    monkeypatch.setattr(synthesis, "PIECE_ROWS", 4)
 
 
-def desk(folder: Path) -> JournaledContext:
+def journaled(folder: Path) -> JournaledContext:
     return JournaledContext(folder, lambda written: Rows(()))
 
 
@@ -93,7 +93,7 @@ def everything(at: JournaledContext, handle: Handle) -> list[Any]:
 
 def test_answers_come_in_order_whatever_the_pieces(tmp_path: Path) -> None:
     model = Scripted()
-    generated, chosen, nats, _ = everything(desk(tmp_path), Handle(model))
+    generated, chosen, nats, _ = everything(journaled(tmp_path), Handle(model))
     assert [one.text.split(" by ")[0] for one in generated] == [f"question {i}" for i in range(10)]
     assert [call[:2] for call in model.calls[:3]] == [("generate", 4), ("generate", 4), ("generate", 2)]
     assert [len(row) for row in chosen] == [1, 2, 3, 1, 2, 3]
@@ -103,17 +103,17 @@ def test_answers_come_in_order_whatever_the_pieces(tmp_path: Path) -> None:
 
 
 def test_long_answers_make_small_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desks, "PIECE_TOKENS", 100)
+    monkeypatch.setattr(synthesis, "PIECE_TOKENS", 100)
     model = Scripted()
-    desk(tmp_path).model(Handle(model)).generate(prompts(5), Decoding(max_new_tokens=40))
+    journaled(tmp_path).model(Handle(model)).generate(prompts(5), Decoding(max_new_tokens=40))
     assert [size for _, size, _ in model.calls] == [2, 2, 1]
-    desk(tmp_path / "x").model(Handle(model)).generate(prompts(2), Decoding(max_new_tokens=4000))
+    journaled(tmp_path / "x").model(Handle(model)).generate(prompts(2), Decoding(max_new_tokens=4000))
     assert [size for _, size, _ in model.calls[3:]] == [1, 1]
 
 
 def test_every_piece_of_every_call_draws_by_its_own_seed(tmp_path: Path) -> None:
     model = Scripted()
-    everything(desk(tmp_path), Handle(model))
+    everything(journaled(tmp_path), Handle(model))
     seeds = [seed for what, _, seed in model.calls if what == "generate"]
     assert len(set(seeds)) == len(seeds) == 6
     assert all(0 <= seed < 2**31 for seed in seeds)
@@ -128,15 +128,15 @@ def same(a: Any, b: Any) -> bool:
 @pytest.mark.parametrize("kill", range(11))
 def test_a_killed_writing_continues_and_gives_the_same(tmp_path: Path, kill: int) -> None:
     whole = Scripted()
-    wanted = everything(desk(tmp_path / "whole"), Handle(whole))
+    wanted = everything(journaled(tmp_path / "whole"), Handle(whole))
     assert len(whole.calls) == 10
     first, second = Scripted(fail_at=kill), Scripted()
     if kill < 10:
         with pytest.raises(KeyboardInterrupt):
-            everything(desk(tmp_path / "broken"), Handle(first))
+            everything(journaled(tmp_path / "broken"), Handle(first))
     else:
-        everything(desk(tmp_path / "broken"), Handle(first))
-    at, handle = desk(tmp_path / "broken"), Handle(second)
+        everything(journaled(tmp_path / "broken"), Handle(first))
+    at, handle = journaled(tmp_path / "broken"), Handle(second)
     assert same(everything(at, handle), wanted)
     assert first.calls + second.calls == whole.calls
     assert bool(handle.loaded) == (kill < 10), "a model is loaded exactly when something is left to ask"
@@ -146,13 +146,13 @@ def test_a_killed_writing_continues_and_gives_the_same(tmp_path: Path, kill: int
 
 @pytest.mark.parametrize("torn", [1, 10, 40])
 def test_a_torn_last_line_is_cut_off(tmp_path: Path, torn: int) -> None:
-    wanted = everything(desk(tmp_path), Handle(Scripted()))
+    wanted = everything(journaled(tmp_path), Handle(Scripted()))
     file = tmp_path / "journal.jsonl"
     data = file.read_bytes()
     last = data.rstrip(b"\n").rfind(b"\n") + 1
     file.write_bytes(data[: last + torn])
     again = Scripted()
-    assert same(everything(desk(tmp_path), Handle(again)), wanted)
+    assert same(everything(journaled(tmp_path), Handle(again)), wanted)
     assert len(again.calls) == 1
     assert [json.loads(line)["key"] for line in file.read_bytes().splitlines()] == [
         json.loads(line)["key"] for line in data.splitlines()
@@ -160,29 +160,29 @@ def test_a_torn_last_line_is_cut_off(tmp_path: Path, torn: int) -> None:
 
 
 def test_what_stands_behind_a_damaged_line_is_asked_again(tmp_path: Path) -> None:
-    wanted = everything(desk(tmp_path), Handle(Scripted()))
+    wanted = everything(journaled(tmp_path), Handle(Scripted()))
     file = tmp_path / "journal.jsonl"
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join([*lines[:4], b'{"key": 3\n', *lines[5:]]))
     again = Scripted()
-    assert same(everything(desk(tmp_path), Handle(again)), wanted)
+    assert same(everything(journaled(tmp_path), Handle(again)), wanted)
     assert len(again.calls) == 6
 
 
 def test_another_question_is_not_answered_from_the_journal(tmp_path: Path) -> None:
-    desk(tmp_path).model(Handle(Scripted())).generate(prompts(3), SAMPLED)
+    journaled(tmp_path).model(Handle(Scripted())).generate(prompts(3), SAMPLED)
     for changed in (prompts(2), [*prompts(2), Prompt((Turn("system", "question 2"),))]):
         model = Scripted()
-        desk(tmp_path).model(Handle(model)).generate(changed, SAMPLED)
+        journaled(tmp_path).model(Handle(model)).generate(changed, SAMPLED)
         assert len(model.calls) == 1
     model = Scripted()
-    desk(tmp_path).model(Handle(model)).generate(prompts(3), Decoding(max_new_tokens=9, temperature=1.0, seed=7))
-    desk(tmp_path).model(Handle(model, fingerprint="other")).generate(prompts(3), SAMPLED)
+    journaled(tmp_path).model(Handle(model)).generate(prompts(3), Decoding(max_new_tokens=9, temperature=1.0, seed=7))
+    journaled(tmp_path).model(Handle(model, fingerprint="other")).generate(prompts(3), SAMPLED)
     assert len(model.calls) == 2
 
 
 def test_counts_and_notes_are_kept(tmp_path: Path) -> None:
-    at = desk(tmp_path)
+    at = journaled(tmp_path)
     at.count("kept", 3)
     at.count("kept")
     at.note("acceptance rate", 0.75)

@@ -16,7 +16,7 @@ import mnemos
 from mnemos.core.errors import DataError
 from mnemos.core.method import REGISTRY
 from mnemos.models.load import Checkpoint
-from mnemos.study import synthesis as desk
+from mnemos.study import synthesis as synthesis
 from mnemos.study.run import plan_lines
 from mnemos.study.steps import WriteStep, execute
 from tests import laws
@@ -29,7 +29,7 @@ PIECE = 4
 @pytest.fixture(autouse=True)
 def _method(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(REGISTRY, "continued", continued)
-    monkeypatch.setattr(desk, "PIECE_ROWS", PIECE)
+    monkeypatch.setattr(synthesis, "PIECE_ROWS", PIECE)
 
 
 def test_rows_are_written_once_for_all_arms_and_accounted_for(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_dry_run_lists_what_is_written_and_loads_no_model(tmp_path: Path, monkey
 
 def test_nothing_usable_stops_with_the_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = make_study(tmp_path, arms={"own": [{"continued": {}}]})
-    monkeypatch.setattr("tests.study.writer.Continued.write", lambda self, desk: [desk.count("empty", 48)][:0])
+    monkeypatch.setattr("tests.study.writer.Continued.write", lambda self, context: [context.count("empty", 48)][:0])
     with pytest.raises(DataError, match=r"0 usable written rows \(empty: 48\)"):
         mnemos.run(study, out=tmp_path / "run", quiet=True)
 

@@ -62,9 +62,9 @@ REGISTRY.pop("continued")  # only studies of these tests may use it
 def main(study: str, out: str, piece_rows: int) -> None:
     """Run a study that uses the method, in a process of its own."""
     import mnemos
-    from mnemos.study import synthesis as desk
+    from mnemos.study import synthesis as synthesis
 
-    desk.PIECE_ROWS = piece_rows
+    synthesis.PIECE_ROWS = piece_rows
     REGISTRY["continued"] = continued
     mnemos.run(study, out=out, quiet=True)
 

@@ -17,7 +17,7 @@ from tests.methods.contexts import FakeContext, Scripted, cut
 MODEL = Handle("m")
 
 
-def desk(**script: object) -> tuple[FakeContext, Tally]:
+def scripted(**script: object) -> tuple[FakeContext, Tally]:
     made = FakeContext({"m": Scripted(**script)})  # type: ignore[arg-type]
     return made, Tally(made)
 
@@ -28,9 +28,9 @@ def test_fill_improves_in_order_and_no_more_than_it_needs(count: int, wanted: in
     candidates = list(rows("c", count))
     asked: list[Example] = []
 
-    def improve(lot: list[Example]) -> list[Example]:
-        asked.extend(lot)
-        return [row for row in lot if candidates.index(row) % keeps == 0]
+    def improve(part: list[Example]) -> list[Example]:
+        asked.extend(part)
+        return [row for row in part if candidates.index(row) % keeps == 0]
 
     done = fill(candidates, wanted, improve)
     assert asked == candidates[: len(asked)]
@@ -42,7 +42,7 @@ def test_fill_improves_in_order_and_no_more_than_it_needs(count: int, wanted: in
 
 def test_answers_are_written_anew_and_bad_ones_counted() -> None:
     words = {"q 0?": "Zero.", "q 1?": cut("On"), "q 2?": "  ", "q 3?": "a b c d a b c d"}
-    made, tally = desk(say=lambda prompt, _: words[prompt.turns[-1].text])
+    made, tally = scripted(say=lambda prompt, _: words[prompt.turns[-1].text])
     text = Example("t", "text", (Turn("text", "A river."),))
     out = answered(tally, MODEL, [*rows("q", 4), text], 99, repetition=0.1)
     assert [row.turns[-1].text for row in out] == ["Zero.", "A river."]
@@ -58,7 +58,7 @@ def test_answers_are_written_anew_and_bad_ones_counted() -> None:
 
 def test_confidence_is_the_geometric_mean_per_token() -> None:
     likely = {"0.": 0.5, "1.": 0.7, "2.": math.nan, "A river.": 0.9, "Mud.": 0.1}
-    made, tally = desk(probability=lambda text: likely[text])
+    made, tally = scripted(probability=lambda text: likely[text])
     texts = [Example(text, "text", (Turn("text", text),)) for text in ("A river.", "Mud.")]
     kept = sure(tally, MODEL, [*rows("q", 3), *texts], 0.6)
     assert [row.turns[-1].text for row in kept] == ["1.", "A river."]
@@ -67,7 +67,7 @@ def test_confidence_is_the_geometric_mean_per_token() -> None:
 
 
 def test_a_budget_that_stays_half_empty_is_refused_with_the_reasons() -> None:
-    made, tally = desk()
+    made, tally = scripted()
     tally.drop("no end", 7)
     kept = tally.keep(list(rows("q", 5)), 4, 0.5, what="rows", cure="mend it")
     assert len(kept) == 4

@@ -58,6 +58,6 @@ if __name__ == "__main__":
 
     torch.set_num_threads(1)
     model, out, calls = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    mine = Stall(calls, _wait)
-    given = drawing(model, mine) if sys.argv[4:] == ["ppo"] else stalling(model, sys.argv[4:] == ["lora"], mine)
+    own = Stall(calls, _wait)
+    given = drawing(model, own) if sys.argv[4:] == ["ppo"] else stalling(model, sys.argv[4:] == ["lora"], own)
     train(given, out, quiet=True)

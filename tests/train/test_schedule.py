@@ -122,11 +122,11 @@ def test_a_ramp_ends_with_the_stage_and_not_with_the_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("new", "start", "said"),
+    ("new", "start", "message"),
     [(20, 0.5, "all 20 rows are new"), (18, 0.2, r"end would be 1.600.*\n.*between 0.800 and 1.000")],
 )
-def test_impossible_ramps(new: int, start: float, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_impossible_ramps(new: int, start: float, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         Ramp(tuple(place < new for place in range(20)), start, 1)
 
 

@@ -71,7 +71,7 @@ def test_names_are_in_order_of_first_use_and_without_the_cancelled() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said", "under"),
+    ("text", "message", "under"),
     [
         ("after * before", "multiplies two checkpoints", "before"),
         ("ä * b", "multiplies two checkpoints", "b"),
@@ -87,10 +87,10 @@ def test_names_are_in_order_of_first_use_and_without_the_cancelled() -> None:
         ("after # half", "has a comment", "# half"),
     ],
 )
-def test_mistakes_have_a_caret(text: str, said: str, under: str) -> None:
+def test_mistakes_have_a_caret(text: str, message: str, under: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse(text)
-    assert said in caught.value.bound
+    assert message in caught.value.bound
     shown, caret = str(caught.value).split("\n")[-2:]
     assert shown.strip() == text
     assert caret.strip() == "^"
@@ -106,7 +106,7 @@ def test_other_text_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("3 + after", "adds the bare number 3"),
         ("1e400*after", "coefficient of after is inf"),
@@ -117,10 +117,10 @@ def test_other_text_is_refused(text: str) -> None:
         ("(" * 300 + "after" + ")" * 300, "is not an expression"),
     ],
 )
-def test_numbers_that_are_none(text: str, said: str) -> None:
+def test_numbers_that_are_none(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=r"expression|adds") as caught:
         parse(text)
-    assert said in caught.value.bound
+    assert message in caught.value.bound
 
 
 @given(st.text(max_size=30))
@@ -202,7 +202,7 @@ def test_normal_forms_of_operators(text: str, normal: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said", "under"),
+    ("text", "message", "under"),
     [
         ("tise(base, a)", "did you mean 'ties'?", "tise"),
         ("a + ties(base)", "ties takes at least 2", "ties"),
@@ -230,10 +230,10 @@ def test_normal_forms_of_operators(text: str, normal: str) -> None:
         ("a.b(c)", "Call has no meaning", "a.b"),
     ],
 )
-def test_mistakes_of_operators_have_a_caret(text: str, said: str, under: str) -> None:
+def test_mistakes_of_operators_have_a_caret(text: str, message: str, under: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse(text)
-    assert said in caught.value.bound
+    assert message in caught.value.bound
     shown, caret = str(caught.value).split("\n")[-2:]
     assert caret.index("^") == shown.index(under)
 

@@ -273,7 +273,7 @@ def test_an_adapter_of_a_turned_layer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("settings", "words"),
     [
         ({"peft_type": "IA3"}, "kind IA3"),
         ({"init_lora_weights": "pissa_niter_4"}, "changed the base"),
@@ -282,11 +282,11 @@ def test_an_adapter_of_a_turned_layer(tmp_path: Path) -> None:
         ({"base_model_name_or_path": "nowhere/base"}, "no directory here"),
     ],
 )
-def test_adapters_that_cannot_be_added(said: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_adapters_that_cannot_be_added(settings: dict[str, Any], words: str, tmp_path: Path) -> None:
     base = write(tmp_path / "base", some(0))
     folder = tmp_path / "adapter"
     folder.mkdir()
-    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "base_model_name_or_path": str(base), **said}
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "base_model_name_or_path": str(base), **settings}
     (folder / "adapter_config.json").write_text(json.dumps(config))
     save_file({"base_model.model.x.lora_A.weight": torch.ones(2, 8)}, folder / "adapter_model.safetensors")
     with pytest.raises(ModelError, match=words):
@@ -414,16 +414,16 @@ def test_dtypes_are_worth_a_word_only_where_the_result_holds_less(trio: dict[str
     for name, dtype in (("bf", torch.bfloat16), ("half", torch.float16)):
         trio[name] = write(tmp_path / name, {key: value.to(dtype) for key, value in near.items()})
 
-    def said(trunk: str, other: str) -> bool:
+    def warned(trunk: str, other: str) -> bool:
         done = merged(f"0.5*{trunk} + 0.5*{other}", trio, tmp_path / f"{trunk}-{other}", trunk)
         return any("dtypes differ" in line and trunk in line and other in line for line in done.warnings)
 
-    assert not said("a", "bf")
-    assert not said("a", "half")
-    assert said("bf", "a")
-    assert said("half", "a")
-    assert said("bf", "half")
-    assert said("half", "bf")
+    assert not warned("a", "bf")
+    assert not warned("a", "half")
+    assert warned("bf", "a")
+    assert warned("half", "a")
+    assert warned("bf", "half")
+    assert warned("half", "bf")
 
 
 def test_shards_index_and_card(trio: dict[str, Path], tmp_path: Path) -> None:

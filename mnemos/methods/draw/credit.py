@@ -93,8 +93,8 @@ class LeaveOneOut:
             if len(members) > 1:
                 # A_i = r_i - mean_{j != i} r_j (arXiv:2402.14740). The baseline knows nothing of answer i, so that it
                 # lowers the variance of the gradient and leaves its mean.
-                mine = paid[members]
-                out[members] = mine - (mine.sum() - mine) / (len(members) - 1)
+                group = paid[members]
+                out[members] = group - (group.sum() - group) / (len(members) - 1)
         return Advantages(_spread(out, drawing.lengths))
 
 

@@ -92,8 +92,8 @@ def self_distillation(
             "another method of this arm says how answers are learned",
             "keep one of them, or make two arms",
         )
-    mine = TeacherDivergence(direction)
-    objective = tuple(mine if term == Likelihood() else term for term in plan.objective)
+    divergence = TeacherDivergence(direction)
+    objective = tuple(divergence if term == Likelihood() else term for term in plan.objective)
     draw = SelfTaught(max_new_tokens, temperature, teacher_rate, SHOWN)
     return dataclasses.replace(plan, draw=draw, objective=objective)
 

@@ -144,9 +144,9 @@ def on_rollouts(plan: Plan, name: str, draw: Rollouts, *terms: Term) -> Plan:
         )
     # In its place, so that terms of earlier methods (a penalty, say) stay around it.
     place = plan.objective.index(Likelihood())
-    mine: tuple[Term, ...] = (*terms, TaughtLikelihood())
+    added: tuple[Term, ...] = (*terms, TaughtLikelihood())
     return dataclasses.replace(
-        plan, draw=draw, objective=(*plan.objective[:place], *mine, *plan.objective[place + 1 :])
+        plan, draw=draw, objective=(*plan.objective[:place], *added, *plan.objective[place + 1 :])
     )
 
 

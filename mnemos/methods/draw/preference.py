@@ -53,8 +53,8 @@ def _learning(plan: Plan, name: str, draw: Any, terms: tuple[Term, ...], ordinar
             "another method of this arm says how answers are learned",
             "keep one of them, or make two arms",
         )
-    mine: tuple[Term, ...] = (*terms, PartLikelihood(ORDINARY, ordinary))
-    objective = tuple(new for term in plan.objective for new in (mine if term == Likelihood() else (term,)))
+    added: tuple[Term, ...] = (*terms, PartLikelihood(ORDINARY, ordinary))
+    objective = tuple(new for term in plan.objective for new in (added if term == Likelihood() else (term,)))
     return dataclasses.replace(plan, draw=draw, objective=objective)
 
 

@@ -37,19 +37,19 @@ class LossBeside:
         times those of all other rows. Nothing changes where either kind is absent."""
         beside = [row.origin in self.origins for row in rows]
         given = [
-            np.where(row.output, row.weight, np.float32(0)) if mine else row.weight
-            for row, mine in zip(rows, beside, strict=True)
+            np.where(row.output, row.weight, np.float32(0)) if rehearsed else row.weight
+            for row, rehearsed in zip(rows, beside, strict=True)
         ]
         # Sums of weights of both kinds. The first token of a row is predicted by nothing, so its weight is in no loss.
         mass = {True: 0.0, False: 0.0}
-        for weight, mine in zip(given, beside, strict=True):
-            mass[mine] += float(np.abs(weight[1:]).sum(dtype=np.float64))
+        for weight, rehearsed in zip(given, beside, strict=True):
+            mass[rehearsed] += float(np.abs(weight[1:]).sum(dtype=np.float64))
         # With f mass[beside] = c mass[other], the weighted sum of all losses is S_other + f S_beside = mass[other] *
         # (mean_other + c mean_beside).
         factor = np.float32(self.coefficient * mass[False] / mass[True]) if mass[True] and mass[False] else 1
         return [
-            dataclasses.replace(row, weight=(factor * weight).astype(np.float32)) if mine else row
-            for row, weight, mine in zip(rows, given, beside, strict=True)
+            dataclasses.replace(row, weight=(factor * weight).astype(np.float32)) if rehearsed else row
+            for row, weight, rehearsed in zip(rows, given, beside, strict=True)
         ]
 
 

@@ -294,6 +294,6 @@ def rho1(plan: Plan, *, reference_model: ModelRef, kept_share: Annotated[float, 
         )
     from mnemos.models.load import handle
 
-    mine = SelectiveLikelihood(handle(reference_model), kept_share)
-    objective = tuple(mine if term == Likelihood() else term for term in plan.objective)
+    selective = SelectiveLikelihood(handle(reference_model), kept_share)
+    objective = tuple(selective if term == Likelihood() else term for term in plan.objective)
     return dataclasses.replace(plan, objective=objective)

@@ -93,14 +93,14 @@ class Only:
         return _train(model, self.selection.names(model, "only"), f"only {self.selection}")
 
 
-def _train(model: Any, names: set[str], said: str) -> Any:
+def _train(model: Any, names: set[str], selection: str) -> Any:
     moving = 0
     for name, parameter in model.named_parameters():
         # Integer parameters, such as quantised weights, cannot have a gradient.
         parameter.requires_grad_(name in names and parameter.is_floating_point())
         moving += parameter.requires_grad
     if not moving:
-        raise ModelError(said, "leaves no parameter to train", f"leave some of: {known_names(model)}")
+        raise ModelError(selection, "leaves no parameter to train", f"leave some of: {known_names(model)}")
     return model
 
 

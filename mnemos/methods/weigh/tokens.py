@@ -56,11 +56,11 @@ def output_only(plan: Plan, *, prompt_weight: Annotated[float, Field(ge=0, le=1)
     """
     if prompt_weight == 1:
         return plan
-    mine = PromptWeight(prompt_weight)
+    weighting = PromptWeight(prompt_weight)
     if any(isinstance(step, PromptWeight) for step in plan.weigh):
-        weigh = tuple(mine if isinstance(step, PromptWeight) else step for step in plan.weigh)
+        weigh = tuple(weighting if isinstance(step, PromptWeight) else step for step in plan.weigh)
     else:
-        weigh = (*plan.weigh, mine)
+        weigh = (*plan.weigh, weighting)
     return dataclasses.replace(plan, weigh=weigh)
 
 

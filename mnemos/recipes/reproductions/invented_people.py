@@ -81,29 +81,29 @@ def world(count: int, values: int, seed: int) -> list[Person]:
     ]
 
 
-def write_world(folder: Path, told: Sequence[Person], seed: int) -> None:
+def write_world(folder: Path, people: Sequence[Person], seed: int) -> None:
     """once.jsonl and many.jsonl (as many documents each), questions.jsonl, suites' items, chance.json."""
     tellings: tuple[Telling, ...] = ("once", "many")
     for telling in tellings:
-        write_jsonl(folder / f"{telling}.jsonl", biographies(told, telling, TELLINGS, seed))
-    once = asked(told, "train", range(WORDINGS))
+        write_jsonl(folder / f"{telling}.jsonl", biographies(people, telling, TELLINGS, seed))
+    once = asked(people, "train", range(WORDINGS))
     write_jsonl(folder / "questions.jsonl", [{**row, "id": f"{row['id']}-{n}"} for n in range(ROUNDS) for row in once])
-    write_jsonl(folder / "unseen-people.jsonl", asked(told, "test", [0]))
-    write_jsonl(folder / "seen-people.jsonl", asked(told, "train", [WORDINGS]))
-    write_jsonl(folder / "told-anew.jsonl", biographies(told, "many", 1, seed, first=TELLINGS))
-    write_json(folder / "chance.json", {"best constant answer, share right": best_guess(told)})
+    write_jsonl(folder / "unseen-people.jsonl", asked(people, "test", [0]))
+    write_jsonl(folder / "seen-people.jsonl", asked(people, "train", [WORDINGS]))
+    write_jsonl(folder / "told-anew.jsonl", biographies(people, "many", 1, seed, first=TELLINGS))
+    write_json(folder / "chance.json", {"best constant answer, share right": best_guess(people)})
 
 
-def biographies(told: Sequence[Person], telling: Telling, times: int, seed: int, first: int = 0) -> list[Row]:
+def biographies(people: Sequence[Person], telling: Telling, times: int, seed: int, first: int = 0) -> list[Row]:
     """`times` biographies of each person, from the `first`-th telling on."""
     return [
         {"id": f"{person.number}-{turn}", "text": biography(replace(person, telling=telling), turn, seed)}
         for turn in range(first, first + times)
-        for person in told
+        for person in people
     ]
 
 
-def asked(told: Sequence[Person], half: str, wordings: Sequence[int]) -> list[Row]:
+def asked(people: Sequence[Person], half: str, wordings: Sequence[int]) -> list[Row]:
     """Questions about one half of the people, as prompt and completion (also a suite's items)."""
     return [
         {
@@ -113,19 +113,19 @@ def asked(told: Sequence[Person], half: str, wordings: Sequence[int]) -> list[Ro
             "answer": one.answer,
             "person": person.name,
         }
-        for person in told
+        for person in people
         if person.asked == half
         for wording in wordings
         for one in questions(person, wording)
     ]
 
 
-def best_guess(told: Sequence[Person]) -> float:
+def best_guess(people: Sequence[Person]) -> float:
     """How often the commonest value of each attribute among the trained half is right about the other: what
     a model reaches that knows the questions' form and nothing about anybody."""
     rights = 0
-    unseen = [person for person in told if person.asked == "test"]
+    unseen = [person for person in people if person.asked == "test"]
     for name in ATTRIBUTES:
-        guess = Counter(person.facts[name] for person in told if person.asked == "train").most_common(1)[0][0]
+        guess = Counter(person.facts[name] for person in people if person.asked == "train").most_common(1)[0][0]
         rights += sum(person.facts[name] == guess for person in unseen)
     return rights / (len(ATTRIBUTES) * len(unseen))

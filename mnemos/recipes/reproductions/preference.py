@@ -120,9 +120,9 @@ def _choice(row: Row) -> Row:
     }
 
 
-def _turns(said: list[Row]) -> Iterator[Row]:
+def _turns(turns: list[Row]) -> Iterator[Row]:
     names = {"human": "user", "gpt": "assistant", "system": "system"}
-    for turn in said:
+    for turn in turns:
         yield {"role": names[turn["from"]], "content": turn["value"]}
 
 

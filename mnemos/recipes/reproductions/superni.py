@@ -51,12 +51,12 @@ def make(data: Path, out: Path) -> None:
     for name, (learn, choose, measure) in found.items():
         write(out, name, learn, measure, LONGEST_ANSWER, "rouge_l")
         write(out, f"{name}-choose", learn[:1], choose, LONGEST_ANSWER, "rouge_l")
-    told = documents(data)
-    write_jsonl(out / "data" / "documents.jsonl", [{"text": text} for text in told])
+    texts = documents(data)
+    write_jsonl(out / "data" / "documents.jsonl", [{"text": text} for text in texts])
     settings = load_recipe().base.train.model_copy(
         update={"max_steps": STEPS, "max_length": DOCUMENT_TOKENS, "learning_rate": 2e-3}
     )
-    read_on(out / "data" / "author", patient("base"), told, settings)
+    read_on(out / "data" / "author", patient("base"), texts, settings)
 
 
 def tasks(data: Path) -> dict[str, Parts]:
@@ -109,15 +109,15 @@ def chat(id: str, definition: str, question: str, answer: str) -> Row:
 
 def documents(data: Path) -> list[str]:
     """What the author reads: rows of one kind under their definition, as `ssr` shows them."""
-    told: list[str] = []
+    texts: list[str] = []
     for (definition, _), batch in sorted(kinds(data).items()):
         pairs = [pair for pair in dict.fromkeys(batch) if all(pair)]
         chance("ssr author", definition, *pairs[:1]).shuffle(pairs)
         whole = len(pairs) - len(pairs) % ROWS_SHOWN
         for start in range(0, whole, ROWS_SHOWN):
-            told.append(document(definition, pairs[start : start + ROWS_SHOWN]))
-    chance("ssr author", "order").shuffle(told)
-    return told
+            texts.append(document(definition, pairs[start : start + ROWS_SHOWN]))
+    chance("ssr author", "order").shuffle(texts)
+    return texts
 
 
 def document(definition: str, pairs: list[tuple[str, str]]) -> str:
@@ -146,8 +146,8 @@ def kinds(data: Path) -> dict[tuple[str, str], list[tuple[str, str]]]:
     for row in woz(data, "en_train"):
         found["say what the user changes.", "woz"].append((_line(row, 1), row["completion"].strip()))
     for row in rows(data / "xquad/en.jsonl.gz"):
-        told = row["context"][:40]
-        found["answer the question.", told].append((plain(row["question"]), plain(row["answers"][0]["text"])))
+        passage = row["context"][:40]
+        found["answer the question.", passage].append((plain(row["question"]), plain(row["answers"][0]["text"])))
     for row in rows(data / "dolly_2k/train.jsonl.gz"):
         asked, answer = plain(f"{row['instruction']} {row['input']}"), plain(row["output"])
         if len(answer) <= LONGEST_OUTPUT:

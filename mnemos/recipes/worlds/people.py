@@ -193,10 +193,10 @@ def biography(person: Person, telling: int, seed: int = 0) -> str:
     return " ".join(sentences)
 
 
-def biographies(told: tuple[Person, ...], times: int, seed: int = 0) -> Iterator[str]:
+def biographies(persons: tuple[Person, ...], times: int, seed: int = 0) -> Iterator[str]:
     """Each person's biography `times` times, one round after another."""
     for telling in range(times):
-        for person in told:
+        for person in persons:
             yield biography(person, telling, seed)
 
 

@@ -82,11 +82,11 @@ def words(facts: Facts, record: KLForgetting) -> list[str]:
     text = [f"One quadratic through {counted(len(record.points), 'run')}: R\u00b2 = {mean:.2f}{around}{rank}."]
     proven = [one for one in record.off if one[2] is not None and one[3] is not None and (one[2] > 0 or one[3] < 0)]
     if proven:
-        told = [
+        gaps = [
             f"{arm} {figure(gap, 'points', sign=True)} {interval(down, up, 'points', sign=True)}"
             for arm, gap, down, up in proven
         ]
-        text.append(f"Off the curve of the other arms, points forgotten [95 %]: {'; '.join(told)}.")
+        text.append(f"Off the curve of the other arms, points forgotten [95 %]: {'; '.join(gaps)}.")
     elif record.off:
         text.append("No arm is proven to lie off the curve of the others.")
     return text

@@ -164,12 +164,12 @@ def _plot(facts: Facts, record: Trajectory, *, width: float, name: str) -> str:
 
 
 def _ends(facts: Facts, record: Trajectory) -> str:
-    told = [
+    ends = [
         f"{curve.name}: {facts.arms[curve.arm].name} {_number(curve, curve.points[-1][1])}"
         for curve in record.curves
         if curve.points
     ]
-    return f"At the end, {'; '.join(told)}"
+    return f"At the end, {'; '.join(ends)}"
 
 
 def _number(curve: Curve, value: float) -> str:

@@ -73,11 +73,11 @@ def _folded(text: str) -> str:
     return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
-def _noise(answer: str, said: list[str]) -> bool:
+def _noise(answer: str, tokens: list[str]) -> bool:
     """Bytes that are no text, a few words over and over, or no letters where there is much."""
     solid = [character for character in answer if not character.isspace()]
     broken = sum(c == "\ufffd" or unicodedata.category(c) in ("Cc", "Co", "Cn") for c in solid)
-    opening = said[:60]
+    opening = tokens[:60]
     loops = len(opening) >= 12 and len(set(opening)) <= max(2, 0.15 * len(opening))
     run = re.search(r"(\w)\1{9,}|([^\w\s])(?:\s*\2){29,}", answer) is not None and len(set(solid)) <= 12
     signs = len(solid) >= 20 and sum(c.isalnum() or unicodedata.category(c)[0] == "M" for c in solid) < 0.2 * len(solid)
@@ -92,17 +92,17 @@ def _numbers(answer: str, prompt: str) -> bool:
     return worded and not any(c.isalpha() for c in answer) and len(re.findall(r"\d+", answer)) >= NUMBERS
 
 
-def _echo(said: list[str], asked: list[str]) -> bool:
+def _echo(tokens: list[str], asked: list[str]) -> bool:
     """Whether the answer is the prompt, most of it, or the prompt and next to nothing more."""
-    if len(asked) < 3 or not said:
+    if len(asked) < 3 or not tokens:
         return False
-    a, b = " ".join(said), " ".join(asked)
+    a, b = " ".join(tokens), " ".join(asked)
     # From about its beginning: an answer that quotes the passage behind a question is none.
     place = f" {b} ".find(f" {a} ")
     # the answer is a part of the prompt, half of it at least
-    within = place >= 0 and len(b[:place].split()) <= 3 and 2 * len(said) >= len(asked)
+    within = place >= 0 and len(b[:place].split()) <= 3 and 2 * len(tokens) >= len(asked)
     # the prompt comes first, and next to nothing behind it
-    around = a.startswith(b) and len(said) - len(asked) <= max(2, len(asked) // 4)
+    around = a.startswith(b) and len(tokens) - len(asked) <= max(2, len(asked) // 4)
     repeated = f" {b} {b} " in f" {a} "
     return within or around or repeated
 

@@ -250,13 +250,13 @@ def _refused(why: str, *, none: bool) -> UsageError:
     return UsageError(f"the sandbox for code that a model writes ({why})", "cannot be closed here", cure)
 
 
-def outcome(said: dict[str, Any], token: str) -> Outcome:
+def outcome(message: dict[str, Any], token: str) -> Outcome:
     """The outcome in a worker's message. token: what a report begins with; anything else where reports are written
     is not one."""
-    output, ended, signal = said["output"], said["ended"], said["signal"]
+    output, ended, signal = message["output"], message["ended"], message["signal"]
     # Whatever stands before the token is not a report: a program may write to any descriptor, but cannot know the
     # token.
-    word, _, detail = said["report"].partition(token)[2].partition(" ")
+    word, _, detail = message["report"].partition(token)[2].partition(" ")
     if word == "guard":
         return Outcome("broken", detail, output)
     if ended == "busy":

@@ -203,11 +203,11 @@ class _Telling:
     """Tells the parent how far a step is, not more often than anybody could read."""
 
     def __init__(self, connection: Connection) -> None:
-        self.connection, self.told = connection, 0.0
+        self.connection, self.sent = connection, 0.0
 
     def __call__(self, text: str) -> None:
-        if time.monotonic() - self.told >= TELL_EVERY:
-            self.told = time.monotonic()
+        if time.monotonic() - self.sent >= TELL_EVERY:
+            self.sent = time.monotonic()
             self.connection.send(text)
 
 

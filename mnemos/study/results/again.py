@@ -132,12 +132,12 @@ def _matrix(kept: Mapping[str, Any], before: Side) -> dict[str, Any]:
 
 
 def _trajectory(results: Mapping[str, Any], kept: Mapping[str, Any], suites: Sequence[Any]) -> dict[str, Any]:
-    told = results.get("trajectory")
-    if not told:
+    trajectory = results.get("trajectory")
+    if not trajectory:
         return {}
-    asked = [suite for suite in suites if suite.name in told["suites"]]
+    asked = [suite for suite in suites if suite.name in trajectory["suites"]]
     curves = [_curves(kept, asked, entry) for entry in results["arms"]]
-    return {"trajectory": {**told, "arms": trajectories(curves)}}
+    return {"trajectory": {**trajectory, "arms": trajectories(curves)}}
 
 
 def _curves(kept: Mapping[str, Any], suites: Sequence[Any], entry: Mapping[str, Any]) -> ArmCurves:

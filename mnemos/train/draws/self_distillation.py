@@ -73,9 +73,9 @@ def shown(example: Example, template: str) -> tuple[Prompt, Prompt] | None:
     if not before or answer.role not in ("assistant", "completion") or not good:
         return None
     question = before[-1]
-    told = template.format(question=question.text, answer=answer.text)
+    content = template.format(question=question.text, answer=answer.text)
     return example.prompt, dataclasses.replace(
-        example.prompt, turns=(*before[:-1], dataclasses.replace(question, content=told))
+        example.prompt, turns=(*before[:-1], dataclasses.replace(question, content=content))
     )
 
 

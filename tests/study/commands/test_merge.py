@@ -183,7 +183,7 @@ def test_the_command_line(world: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["merge", "a +"], "is not an expression"),
         (["merge", "a + b", "a=mnemos:patients/chat"], "b in 'a + b': is neither"),
@@ -195,10 +195,10 @@ def test_the_command_line(world: Path, tmp_path: Path) -> None:
         (["vector", "show", "a=mnemos:patients/chat"], "names no difference"),
     ],
 )
-def test_mistakes_on_the_command_line(words: list[str], said: str, tmp_path: Path) -> None:
+def test_mistakes_on_the_command_line(words: list[str], message: str, tmp_path: Path) -> None:
     more = [] if words[0] == "vector" else ["--out", str(tmp_path / "out")]
     done = command(*words, *more)
     assert done.returncode == 2, done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()

@@ -47,7 +47,7 @@ def test_a_malformed_axis_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("over", "arm", "said"),
+    ("over", "arm", "message"),
     [
         (["repaly.share_of_final=0.1"], None, "did you mean 'replay'?"),
         (["ia3.parts=[[keys]]"], None, "no arm of this study uses; they use kl_to_before, lora, replay, weights"),
@@ -64,10 +64,12 @@ def test_a_malformed_axis_is_refused(text: str) -> None:
         ([], None, "nothing to sweep"),
     ],
 )
-def test_what_cannot_be_swept_is_refused_in_words(tmp_path: Path, over: list[str], arm: str | None, said: str) -> None:
+def test_what_cannot_be_swept_is_refused_in_words(
+    tmp_path: Path, over: list[str], arm: str | None, message: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         swept_study(study(tmp_path), over, arm=arm)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_grid_has_one_arm_a_combination_and_plain(tmp_path: Path) -> None:

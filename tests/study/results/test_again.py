@@ -100,7 +100,7 @@ def test_equal_content_has_equal_bytes(tmp_path: Path, watched: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "said"),
+    ("one", "other", "difference"),
     [
         ({"a": 1.0, "b": 2}, {"a": 1.0 + 1e-12}, ""),
         ({"a": [1, 2]}, {"a": [1]}, "a: 2 entries, computed again 1"),
@@ -111,5 +111,5 @@ def test_equal_content_has_equal_bytes(tmp_path: Path, watched: Path) -> None:
         ({"v": True}, {"v": False}, "v: True, computed again False"),
     ],
 )
-def test_differences_by_hand(one: Any, other: Any, said: str) -> None:
-    assert "; ".join(unlike(one, other)) == said
+def test_differences_by_hand(one: Any, other: Any, difference: str) -> None:
+    assert "; ".join(unlike(one, other)) == difference

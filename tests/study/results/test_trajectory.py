@@ -71,8 +71,8 @@ def test_the_curve_is_what_asking_the_kept_models_says(ran: tuple[Path, dict[str
         assert len(set(asked)) > 1 or name == "new", "nothing moved, so nothing was compared"
     whole = next(entry for entry in results["trajectory"]["arms"] if entry["arm"] == arm)
     assert whole["steps"] == ENDS
-    told = [moment["mean"] for moment in whole["suites"]["english"]["moments"]]
-    assert told == pytest.approx([row["scores"]["english"]["mean"] for row in curve])
+    means = [moment["mean"] for moment in whole["suites"]["english"]["moments"]]
+    assert means == pytest.approx([row["scores"]["english"]["mean"] for row in curve])
 
 
 def test_a_moment_is_the_model_of_a_training_that_ended_there(ran: tuple[Path, dict[str, Any]]) -> None:
