@@ -55,7 +55,7 @@ class Page(HTMLParser):
             self.text.append(data)
 
     @property
-    def text(self) -> str:
+    def readable(self) -> str:
         return re.sub(r"\s+", " ", "".join(self.text))
 
 
@@ -99,7 +99,7 @@ def test_style_fetches_nothing(kind: str) -> None:
 @pytest.mark.parametrize("kind", synthetic.ALL)
 def test_every_comparison_appears_with_its_numbers(kind: str) -> None:
     results = synthetic.ALL[kind]()
-    text = page(kind).text
+    text = page(kind).readable
     for change in read(results).changes:
         assert typeset(verdict_words(change)) in text
         assert change.suite in text
@@ -111,8 +111,8 @@ def test_every_comparison_appears_with_its_numbers(kind: str) -> None:
 def test_hostile_text_is_shown_and_inert() -> None:
     text = html("ugly")
     assert "<script" not in text
-    assert "onerror=alert" in page("ugly").text
-    assert "<script>alert(1)</script></style>" in page("ugly").text
+    assert "onerror=alert" in page("ugly").readable
+    assert "<script>alert(1)</script></style>" in page("ugly").readable
     assert text.count("</style>") == 1
     assert "\x1b" not in text
     assert "\u202e" not in text
@@ -120,7 +120,7 @@ def test_hostile_text_is_shown_and_inert() -> None:
 
 
 def test_missing_is_said_with_its_reasons() -> None:
-    text = page("ugly").text
+    text = page("ugly").readable
     assert "cannot tell: missing (timeout: 241, no answer <b>at all</b> | pipe: 119)" in text
     assert "240 missing" in text
     assert "nan" not in re.findall(r"\b\w+\b", text.lower())
@@ -128,7 +128,7 @@ def test_missing_is_said_with_its_reasons() -> None:
 
 
 def test_long_answers_are_cut_and_say_so() -> None:
-    assert re.search(r"\u2026 \d,?\d* more characters in results.json", page("ugly").text)
+    assert re.search(r"\u2026 \d,?\d* more characters in results.json", page("ugly").readable)
 
 
 def test_sections_only_where_there_is_something() -> None:
@@ -155,18 +155,18 @@ def test_sections_only_where_there_is_something() -> None:
 
 
 def test_provenance_is_whole() -> None:
-    text = page("study").text
+    text = page("study").readable
     for part in ("9a1d33c0ffee0001", "5f0c2a9b11d7e3c4", "00ff00ff00ff00ff", "9db4557aa01c, with uncommitted changes",
                  "torch 2.13.0", "temperature 0", "arXiv:1909.03329", "48, 49, 50", "memory_gb 8"):  # fmt: skip
         assert part in text
-    assert "77aa77aa77aa77aa" in page("compare").text
+    assert "77aa77aa77aa77aa" in page("compare").readable
 
 
 def test_flips_take_every_rule_in_turn() -> None:
     results = synthetic.study(arms=("plain",))
     flip = results["flips"][0]
     results["flips"] = [{**flip, "item": f"i{n}"} for n in range(20)] + results["flips"][1:]
-    text = Page(render(results, "html")).text
+    text = Page(render(results, "html")).readable
     assert "largest gain" in text
     assert "random" in text
     assert "9 of 22" in text
