@@ -27,7 +27,7 @@ from mnemos.train.resume import Mark, write_mark
 from mnemos.train.rows import Prepared
 from mnemos.train.schedule import Ramp, Schedule
 from mnemos.train.stage import TrainedStage, in_pieces
-from mnemos.weights.finite import not_finite
+from mnemos.weights.finite import holds, not_finite
 
 
 class PlanTrainer(Trainer):  # type: ignore[misc]
@@ -208,13 +208,23 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         """Runs between gradients and update: a step that went wrong changes no weight."""
         if not math.isfinite(loss) or not math.isfinite(norm):
             what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient norm is {norm}"
-            raise ModelError(
-                f"step {self.state.global_step + 1}: {what}",
-                f"must be finite (learning_rate {self.args.learning_rate:g})",
-                "lower train.learning_rate, raise train.warmup_ratio, or turn bf16 off; nothing was saved after it",
-            )
+            raise ModelError(f"step {self.state.global_step + 1}: {what}", *self._overflow())
         self.window.append(loss)
         self.start.step_done()
+
+    def _overflow(self) -> tuple[str, str]:
+        """Bound and cure of a step that is not finite."""
+        # Whatever the learning rate, a logit beyond 65,504 is infinite in float16; bfloat16 and float32 reach 3.4e38.
+        if self.accelerator.mixed_precision == "fp16" or holds(self.model, torch.float16):
+            most = torch.finfo(torch.float16).max
+            return (
+                f"must be finite, and float16, which this model is computed in, holds no number above {most:,.0f}",
+                "compute in bfloat16 or float32, which do; nothing was saved after it",
+            )
+        return (
+            f"must be finite (learning_rate {self.args.learning_rate:g})",
+            "lower train.learning_rate, raise train.warmup_ratio, or turn bf16 off; nothing was saved after it",
+        )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Keep [step, mean loss since the last logged step]; trackers see the same number, which

@@ -16,6 +16,11 @@ def all_finite(values: torch.Tensor) -> bool:
     return math.isfinite(float(values.sum(dtype=torch.float32))) or bool(values.isfinite().all())
 
 
+def holds(model: Any, dtype: torch.dtype) -> bool:
+    """Whether a parameter of `model` is of `dtype`."""
+    return any(value.dtype == dtype for value in model.parameters())
+
+
 def not_finite(model: Any) -> tuple[str, int, int] | None:
     """(name, values that are not finite, values) of the first tensor of `model` that has such, else None.
 

@@ -18,7 +18,7 @@ from mnemos.core.errors import DataError, ModelError, RunError, UsageError
 from mnemos.core.nouns import Example, Tokens, Turn
 from mnemos.core.plan import Likelihood, ModelHandle
 from mnemos.train.likelihood import train
-from tests.train.making import Few, pairs, plan
+from tests.train.making import Few, Lora, pairs, plan
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,30 @@ def test_a_loss_that_is_no_number_stops_at_its_step(llama: Path, tmp_path: Path,
     assert "learning_rate" in str(caught.value)
     assert not (tmp_path / "model").exists()
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-2"]
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """Adapters on a base in float16 whose logits are beyond what it holds."""
+
+    learning_rate: float | None = None
+
+    def prepare(self, model: Any) -> Any:
+        with torch.no_grad():
+            model.lm_head.weight.fill_(0).view(-1)[::2] = 6e4
+        adapted = Lora().prepare(model)
+        for parameter in adapted.parameters():
+            parameter.data = parameter.data if parameter.requires_grad else parameter.data.half()
+        return adapted
+
+
+def test_an_overflow_of_float16_names_the_dtype_and_not_the_learning_rate(llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"step 1: the loss is (nan|inf)") as caught:
+        train(plan(llama, trainable=Narrow()), tmp_path, quiet=True)
+    assert "float16" in caught.value.bound
+    assert "65,504" in caught.value.bound
+    assert "bfloat16 or float32" in caught.value.cure
+    assert "learning_rate" not in str(caught.value)
 
 
 def test_a_learning_rate_that_explodes_is_explained(llama: Path, tmp_path: Path) -> None:
