@@ -6,12 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
+from mnemos.cli.options import JsonOption
 from mnemos.cli.output import say, say_json
 
 
 def methods_command(
     name: Annotated[str | None, typer.Argument(help="One method, in full.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """The catalogue: each method's name, what it changes, its paper and settings."""
     from mnemos.methods import listing

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from mnemos.cli.options import Format, OutOption
+from mnemos.cli.options import Format, FormatOption, OutOption
 from mnemos.cli.output import print_ledger, say
 from mnemos.core.errors import UsageError
 
+BeforeArgument = Annotated[str, typer.Argument(help="The model before: directory or hub id.")]
 SuitesOption = Annotated[list[str], typer.Option("--suites", help="Suite YAML file or built-in suite; repeatable.")]
 NewOption = Annotated[
     list[str] | None, typer.Option("--new", help="A suite that measures what was taught; repeatable.")
@@ -27,10 +28,10 @@ PickleOption = Annotated[bool, typer.Option("--allow-pickle", help="Read weights
 
 
 def compare_command(
-    before: Annotated[str, typer.Argument(help="The model before: directory or hub id.")],
+    before: BeforeArgument,
     after: Annotated[str, typer.Argument(help="The model after.")],
     suites: SuitesOption,
-    format: Annotated[Format, typer.Option("--format", help="text, json, md or html.")] = Format.text,
+    format: FormatOption = Format.text,
     new: NewOption = None,
     out: OutOption = None,
     health: HealthOption = True,
@@ -60,7 +61,7 @@ def compare_command(
 
 
 def gate_command(
-    before: Annotated[str, typer.Argument(help="The model before: directory or hub id.")],
+    before: BeforeArgument,
     after: Annotated[str, typer.Argument(help="The model to be released.")],
     suites: SuitesOption,
     max_loss: Annotated[float, typer.Option("--max-loss", help="Largest loss allowed on any suite, in points.")] = 2.0,

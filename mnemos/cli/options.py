@@ -24,6 +24,9 @@ EngineOption = Annotated[
     str | None, typer.Option("--engine", help="Who executes the steps: local or pool; by --jobs unless given.")
 ]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print every plan; load no model.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="The same as JSON.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Where results are kept.")]
 
 
@@ -49,6 +52,9 @@ class Format(StrEnum):
     json = "json"
     md = "md"
     html = "html"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="text, json, md or html.")]
 
 
 class Plain(StrEnum):

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from mnemos.cli.options import Format, Plain
+from mnemos.cli.options import Format, FormatOption, Plain
 from mnemos.cli.output import print_ledger, results_of, say, say_json
 
 
 def report_command(
     directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a results.json.")],
-    format: Annotated[Format, typer.Option("--format", help="text, json, md or html.")] = Format.text,
+    format: FormatOption = Format.text,
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file instead of the terminal.")] = None,
 ) -> None:
     """Print the report of a run again, from its results.json alone."""

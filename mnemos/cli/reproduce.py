@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mnemos.cli.options import DOTTED, JOBS, JobsOption, SetOption, overrides_of
+from mnemos.cli.options import DOTTED, JOBS, DryRunOption, JobsOption, QuietOption, SetOption, overrides_of
 from mnemos.cli.output import say
 from mnemos.core.errors import UsageError
 
@@ -26,8 +26,8 @@ def reproduce_command(
     ),
     jobs: JobsOption = JOBS,
     set_: SetOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every plan; load no model.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    dry_run: DryRunOption = False,
+    quiet: QuietOption = False,
     reproductions: Annotated[
         Path | None, typer.Option("--registry", help="A registry of your own instead of the shipped.")
     ] = None,

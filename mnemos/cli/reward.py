@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mnemos.cli.options import Group
+from mnemos.cli.options import Group, QuietOption
 from mnemos.cli.output import say
 
 app = typer.Typer(cls=Group, help="Reward models: what an answer is worth, learned from pairs.", no_args_is_help=True)
@@ -25,7 +25,7 @@ def train_command(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of training; repeatable.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Train on most of the pairs; print accuracy on the others beside what length alone would give."""
     from mnemos.core.method import validated

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from mnemos.cli.options import DOTTED, JOBS, EngineOption, JobsOption, OutOption, SetOption, overrides_of
+from mnemos.cli.options import (
+    DOTTED,
+    JOBS,
+    DryRunOption,
+    EngineOption,
+    JobsOption,
+    OutOption,
+    QuietOption,
+    SetOption,
+    overrides_of,
+)
 from mnemos.cli.output import print_ledger, say, shown
 
 
@@ -16,10 +26,10 @@ def run_command(
     study: Annotated[str, typer.Argument(help="Study file, or mnemos:demo.yaml.")],
     out: OutOption = None,
     set_: SetOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every plan; load no model.")] = False,
+    dry_run: DryRunOption = False,
     jobs: JobsOption = JOBS,
     engine: EngineOption = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Train and measure every arm of a study; --train.learning_rate 1e-4 overrides a key."""
     overrides = overrides_of(set_, context.args, "run")
@@ -47,10 +57,10 @@ def sweep_command(
     arm: Annotated[str | None, typer.Option("--arm", help="The arm to vary, where several use the method.")] = None,
     out: OutOption = None,
     set_: SetOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every plan; load no model.")] = False,
+    dry_run: DryRunOption = False,
     jobs: JobsOption = JOBS,
     engine: EngineOption = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Vary a setting, one arm a value, and find the knee between learning and forgetting."""
     overrides = overrides_of(set_, context.args, "sweep")

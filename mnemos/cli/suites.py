@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
+from mnemos.cli.options import JsonOption
 from mnemos.cli.output import say, say_json
 
 
 def suites_command(
     kind: Annotated[str | None, typer.Argument(help="One kind, with its settings.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Built-in suites, and the kinds of suite with their settings."""
     from mnemos.core.errors import UsageError, nearest

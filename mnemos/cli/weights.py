@@ -60,6 +60,7 @@ OutOption = Annotated[Path, typer.Option("--out", help="The directory to write; 
 NumberOption = Annotated[
     list[str] | None, typer.Option("--let", metavar="NAME=NUMBER", help="A named number; repeatable.")
 ]
+ShardOption = Annotated[str, typer.Option("--shard-size", help="Largest file, such as 5GB.")]
 DtypeOption = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, float16 or float64.")]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="Tensors at a time.")]
 
@@ -74,7 +75,7 @@ def merge_command(
     new: Annotated[list[str] | None, typer.Option("--new", help="A suite that measures what was gained.")] = None,
     keep: Annotated[Keep, typer.Option("--keep", help="Which points of a sweep stay on disk.")] = Keep.best,
     dtype: DtypeOption = None,
-    shard_size: Annotated[str, typer.Option("--shard-size", help="Largest file, such as 5GB.")] = "5GB",
+    shard_size: ShardOption = "5GB",
     config: Annotated[
         str | None, typer.Option("--config", metavar="NAME", help="Whose configuration and head.")
     ] = None,
@@ -122,7 +123,7 @@ def vector_save_command(
     out: OutOption = Path("vector"),
     set_: NumberOption = None,
     dtype: DtypeOption = "float32",
-    shard_size: Annotated[str, typer.Option("--shard-size", help="Largest file, such as 5GB.")] = "5GB",
+    shard_size: ShardOption = "5GB",
     threads: ThreadsOption = None,
 ) -> None:
     """Write a difference such as "chat - base" as a directory that expressions can name."""
