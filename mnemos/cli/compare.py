@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mnemos.cli.options import Format, FormatOption, OutOption
 from mnemos.cli.output import print_ledger, say
 from mnemos.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from mnemos.sources.chat_settings import ChatSettings
 
 BeforeArgument = Annotated[str, typer.Argument(help="The model before: directory or hub id.")]
 SuitesOption = Annotated[list[str], typer.Option("--suites", help="Suite YAML file or built-in suite; repeatable.")]
@@ -23,6 +26,11 @@ HealthOption = Annotated[
     ),
 ]
 TemplateOption = Annotated[bool, typer.Option("--allow-template-change", help="Compare across chat templates.")]
+FileOption = Annotated[str | None, typer.Option("--chat-template", help="A chat template (Jinja file) for both.")]
+KwargsOption = Annotated[
+    str | None, typer.Option("--chat-template-kwargs", metavar="JSON", help="Its variables, for both models.")
+]
+SystemOption = Annotated[str | None, typer.Option("--system", help="System prompt of chats that have none.")]
 CodeOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")]
 PickleOption = Annotated[bool, typer.Option("--allow-pickle", help="Read weights in pickle files.")]
 
@@ -36,6 +44,9 @@ def compare_command(
     out: OutOption = None,
     health: HealthOption = True,
     allow_template_change: TemplateOption = False,
+    chat_template: FileOption = None,
+    chat_template_kwargs: KwargsOption = None,
+    system: SystemOption = None,
     trust_remote_code: CodeOption = False,
     allow_pickle: PickleOption = False,
 ) -> None:
@@ -52,6 +63,7 @@ def compare_command(
         allow_template_change=allow_template_change,
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
+        chat=_chat(chat_template, chat_template_kwargs, system),
         quiet=False,
     )
     if format is Format.text:
@@ -70,6 +82,9 @@ def gate_command(
     out: OutOption = None,
     health: HealthOption = True,
     allow_template_change: TemplateOption = False,
+    chat_template: FileOption = None,
+    chat_template_kwargs: KwargsOption = None,
+    system: SystemOption = None,
     trust_remote_code: CodeOption = False,
     allow_pickle: PickleOption = False,
 ) -> None:
@@ -91,6 +106,7 @@ def gate_command(
         allow_template_change=allow_template_change,
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
+        chat=_chat(chat_template, chat_template_kwargs, system),
         quiet=False,
     )
     decision = gate(record.comparisons, max_loss=max_loss)
@@ -99,6 +115,19 @@ def gate_command(
     if card is not None:
         write_text(card, text + "\n")
     raise typer.Exit(decision.exit_code)
+
+
+def _chat(template: str | None, variables: str | None, system: str | None) -> ChatSettings | None:
+    """What the options give to both models' chat templates."""
+    from mnemos.core.json_text import parse_json
+    from mnemos.study.config import chat_settings
+
+    given = {} if variables is None else parse_json(variables, "--chat-template-kwargs", UsageError)
+    if not isinstance(given, dict):
+        raise UsageError(
+            f"--chat-template-kwargs {variables}", "must be a JSON object", """'{"enable_thinking": false}'"""
+        )
+    return chat_settings(template, given, system)
 
 
 def register(main: typer.Typer) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnemos.core.errors import ModelError
+from mnemos.core.fingerprint import fingerprint
 from mnemos.core.plan import ModelHandle
 from mnemos.weights.adapter import adapter_base
-from mnemos.weights.checkpoint import explained, load_tokenizer, named, resolve, usable_config
+from mnemos.weights.checkpoint import explained, named, resolve, tokenizer_of, usable_config
 from mnemos.weights.configuration import check_config
 from mnemos.weights.files import (
     ADAPTER_CONFIG,
@@ -25,6 +26,7 @@ from mnemos.weights.files import (
 
 if TYPE_CHECKING:
     from mnemos.models.language import LocalModel
+    from mnemos.sources.chat_settings import ChatSettings
 
 REWARD_HEAD = "score."
 """What transformers calls the head of a model that gives a sequence one number."""
@@ -37,16 +39,19 @@ class Checkpoint:
 
     path: a directory (model or peft adapter) or a hub id, `name@revision` for other than main.
     trust_remote_code, allow_pickle: consent, by name, to running code that the checkpoint brings.
+    chat: what a study gives to its chat template.
     """
 
     path: str
     trust_remote_code: bool = False
     allow_pickle: bool = False
+    chat: ChatSettings | None = None
 
     @property
     def fingerprint(self) -> str:
         """Changes exactly when weights, configuration, tokenizer or chat template do (`weights.checkpoint.named`)."""
-        return named(self.path, trust_remote_code=self.trust_remote_code, allow_pickle=self.allow_pickle)
+        name = named(self.path, trust_remote_code=self.trust_remote_code, allow_pickle=self.allow_pickle)
+        return name if self.chat is None else fingerprint([name, self.chat.fingerprint])
 
     def load(self) -> LocalModel:
         """The model ready to be asked: on the GPU in bfloat16 if there is one, else float32."""
@@ -57,7 +62,7 @@ class Checkpoint:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = "bfloat16" if device == "cuda" else "float32"
         consent = {"trust_remote_code": self.trust_remote_code, "allow_pickle": self.allow_pickle}
-        tokenizer = load_tokenizer(self.path, trust_remote_code=self.trust_remote_code)
+        tokenizer = tokenizer_of(self)
         model = load_model(self.path, dtype=dtype, **consent)
         check_vocabulary(model, tokenizer, self.path)
         return LocalModel(model, tokenizer, self.path, self.fingerprint, device=device)

@@ -25,6 +25,9 @@ date that the Llama 3 templates themselves fall back on."""
 _DATED = re.compile(r"strftime_now\(\s*(?:'([^']*)'|\"([^\"]*)\")\s*\)")
 
 
+SETTINGS_END = "{#- end of the settings of the study #}"
+"""Stands between what a study gives to a template (`chat_settings`) and the template itself."""
+
 PROBE_CALL = {"id": "call00000", "type": "function", "function": {"name": "probe", "arguments": {"a": "told"}}}
 """A call by which templates are asked how they write one."""
 
@@ -55,7 +58,7 @@ class Template:
         self.row, self.options = row, {**options, **row}
         try_template(self.source, {**tokenizer.special_tokens_map, **options}, tokenizer.name_or_path)
         self._calls: tuple[str | None, bool] = WAYS_TO_CALL[0]
-        if self._knows("tool_calls"):
+        if self.knows("tool_calls"):
             self._calls = self._way_to_call()
 
     def text(
@@ -112,10 +115,10 @@ class Template:
         a message says something. It would be learned, or asked, as if absent."""
         for i, turn in enumerate(turns):
             for name, _ in turn.fields:
-                if name in SAYING and not self._knows(name):
+                if name in SAYING and not self.knows(name):
                     raise unused(turns, i, name, where)
         for name in self.row:
-            if name != "tools" and not self._knows(name):
+            if name != "tools" and not self.knows(name):
                 raise DataError(
                     f"{where}: chat_template_kwargs.{name}", "is no variable of the chat template", "take it out"
                 )
@@ -128,10 +131,24 @@ class Template:
                 "use a model whose template knows tools, write them into the system turn, or take such rows out",
             )
 
-    def _knows(self, name: str) -> bool:
+    def knows(self, name: str) -> bool:
+        """Whether the template reads a variable, or a field of messages, of this name at all."""
         # transformers hands reasoning to a template under every name that it has.
         names = REASONING if name in REASONING else (name,)
-        return any(re.search(rf"\b{re.escape(one)}\b", self.source) for one in names)
+        # A system prompt in front of the template may hold any word.
+        own = self.source.rpartition(SETTINGS_END)[2]
+        return any(re.search(rf"\b{re.escape(one)}\b", own) for one in names)
+
+    def variables(self) -> list[str]:
+        """Names that the template reads beside the messages and what every caller gives, in order."""
+        from jinja2 import Environment, TemplateError, meta
+
+        try:
+            tree = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(self.source)
+        except TemplateError:
+            return []  # transformers adds a block to the language
+        given = {"messages", "add_generation_prompt", "tools", "documents", "raise_exception", "strftime_now"}
+        return sorted(meta.find_undeclared_variables(tree) - given - set(self.tokenizer.special_tokens_map))
 
     def content(self, turns: Sequence[Turn], i: int, *, generation: bool = False, where: str = "") -> Span:
         """Where the content of turn `i` alone stands, found by putting a mark in its place."""

@@ -15,8 +15,9 @@ from mnemos.core.errors import UsageError, nearest
 from mnemos.core.method import find, validated
 from mnemos.core.names import Name, check_name, data_name, named_after, refuse_clash
 from mnemos.core.places import resolved
-from mnemos.core.settings import ModelRef, Seed, Settings, TrainSettings
-from mnemos.core.yaml_text import dump_yaml, read_yaml
+from mnemos.core.settings import FileRef, ModelRef, Seed, Settings, TrainSettings
+from mnemos.core.yaml_text import dump_yaml, read_utf8, read_yaml
+from mnemos.sources.chat_settings import ChatSettings
 from mnemos.study.overrides import parse_override as parse_override
 from mnemos.study.overrides import set_key
 from mnemos.study.paths import data_location, located, model_location, resolve_path
@@ -36,6 +37,13 @@ class Study(Settings):
 
     model: ModelRef
     """The model before: a Hugging Face directory or hub id, or mnemos:patients/chat."""
+    chat_template: FileRef | None = None
+    """A file with another chat template (Jinja), in place of the model's own; it is saved with trained models."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Variables of the chat template, such as {enable_thinking: false}, for rows and items that give none of their
+    own."""
+    system: str | None = None
+    """System prompt of every chat that has none of its own, in training and in measurement."""
     teach: Task | list[Task]
     """What to teach: one task, or a list taught one after the other."""
     suites: SuiteRoles = SuiteRoles()
@@ -68,6 +76,11 @@ class Study(Settings):
     """Run code that comes with the model."""
     allow_pickle: bool = False
     """Read weights in pickle files, which can run code when loaded."""
+
+    @property
+    def chat(self) -> ChatSettings | None:
+        """What the study gives to the chat template; reads the template's file. UsageError where that is none."""
+        return chat_settings(self.chat_template, self.chat_template_kwargs, self.system)
 
     @property
     def listed(self) -> tuple[Task, ...]:
@@ -148,6 +161,15 @@ def resolved_study(raw: Mapping[str, Any], folder: Path) -> Study:
     return _resolved(_checked(raw), folder)
 
 
+def chat_settings(template: str | None, variables: Mapping[str, Any] | None, system: str | None) -> ChatSettings | None:
+    """What a study gives to its model's chat template; None where it is nothing. template: a file, which is read here.
+    Raises UsageError for a file that is none or holds nothing, and as `ChatSettings.of`."""
+    text = None if template is None else read_utf8(template)
+    if text is not None and not text.strip():
+        raise UsageError(f"chat_template = {template}", "is empty", "give a Jinja template, or leave it out")
+    return ChatSettings.of(text, variables, system)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     if path.is_dir():
         raise _no_study(path)
@@ -218,6 +240,7 @@ def _resolved(study: Study, folder: Path) -> Study:
     return study.model_copy(
         update={
             "model": model_location(study.model, folder),
+            "chat_template": None if study.chat_template is None else str(resolve_path(study.chat_template, folder)),
             "teach": tasks if isinstance(study.teach, list) else tasks[0],
             "arms": arms,
             "arm_data": arm_data,

@@ -91,7 +91,7 @@ def build(study: Study, folder: Path, root: Path) -> Experiment:
     any stage has too few old rows."""
     from mnemos.models.load import Checkpoint
 
-    before = Checkpoint(study.model, trust_remote_code=study.trust_remote_code, allow_pickle=study.allow_pickle)
+    before = Checkpoint(study.model, study.trust_remote_code, study.allow_pickle, study.chat)
     suites, roles, task_suites = _suites(study, folder)
     before_step = MeasureStep(before, suites, "before: measure")
     builder = _Builder(study, root, before, suites, task_suites, before_step, _trajectory(study, suites))

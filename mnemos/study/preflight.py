@@ -122,12 +122,12 @@ def _check_classifier(suite: Suite) -> None:
 def _renderer(experiment: Experiment) -> Any:
     """The renderer of the model before; None for a hub id, whose files may not be here yet."""
     from mnemos.sources.render import Renderer
-    from mnemos.weights.checkpoint import load_tokenizer
+    from mnemos.weights.checkpoint import tokenizer_of
 
     before = experiment.before
     if not Path(before.path).is_dir():
         return None
-    return Renderer(load_tokenizer(before.path, trust_remote_code=bool(getattr(before, "trust_remote_code", False))))
+    return Renderer(tokenizer_of(before))
 
 
 def _check_rows(experiment: Experiment, renderer: Any) -> None:

@@ -104,10 +104,9 @@ class MagpieRows(NotGenerated):
 def renderer_of(author: ModelHandle) -> Renderer:
     """The author's renderer, without its weights."""
     from mnemos.sources.render import Renderer
-    from mnemos.weights.checkpoint import load_tokenizer
+    from mnemos.weights.checkpoint import tokenizer_of
 
-    consent = bool(getattr(author, "trust_remote_code", False))
-    return Renderer(load_tokenizer(author.path, trust_remote_code=consent))
+    return Renderer(tokenizer_of(author))
 
 
 def pre_query(renderer: Renderer, system: str = "") -> PreQuery:

@@ -30,7 +30,7 @@ from mnemos.train.preflight import nothing_moves
 from mnemos.train.quiet import quieted
 from mnemos.train.rows import Prepared
 from mnemos.train.save import apply_after as apply_after
-from mnemos.train.save import consent, finish, full_disk, load_before, merge_adapter, sound_generation, whole
+from mnemos.train.save import finish, full_disk, load_before, merge_adapter, sound_generation, whole
 from mnemos.weights.adapter import quiet_peft
 
 if TYPE_CHECKING:
@@ -92,14 +92,14 @@ def train(
     from mnemos.sources.read import skipped
     from mnemos.sources.render import Renderer
     from mnemos.train.stage import TrainedStage
-    from mnemos.weights.checkpoint import load_tokenizer
+    from mnemos.weights.checkpoint import tokenizer_of
 
     draw = draws.find(plan.draw)
     out = Path(out)
     started, peak = time.monotonic(), Peak("prepare")
     # Rows first: data that nothing can be learned from is refused before a model is loaded.
     with quieted(True), full_disk(out):
-        tokenizer = load_tokenizer(plan.before.path, trust_remote_code=consent(plan.before)["trust_remote_code"])
+        tokenizer = tokenizer_of(plan.before)
         renderer = Renderer(tokenizer)
         prepared: Prepared = draw.prepare(plan, renderer)
         prepared.counts.update(skipped(plan.examples))

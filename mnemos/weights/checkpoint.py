@@ -89,6 +89,14 @@ def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
     return tokenizer
 
 
+def tokenizer_of(handle: Any) -> Any:
+    """The tokenizer of a model handle, with the chat settings that its study gives it (`models.load.Checkpoint`).
+    Raises as `load_tokenizer`, and UsageError for settings that its chat template has no use for."""
+    tokenizer = load_tokenizer(handle.path, trust_remote_code=bool(getattr(handle, "trust_remote_code", False)))
+    chat = getattr(handle, "chat", None)
+    return tokenizer if chat is None else chat.apply(tokenizer)
+
+
 def usable_config(folder: Path, trust_remote_code: bool) -> Any:
     """transformers' configuration of a model (PreTrainedConfig); ModelError that names the file."""
     from transformers import AutoConfig

@@ -10,6 +10,7 @@ from typing import Any
 
 from mnemos.core.errors import UsageError
 from mnemos.core.places import resolved
+from mnemos.sources.chat_settings import ChatSettings
 from mnemos.study.run import Record
 
 AFTER = "after"
@@ -27,6 +28,7 @@ def compare(
     allow_template_change: bool = False,
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
+    chat: ChatSettings | None = None,
     quiet: bool = True,
 ) -> Record:
     """Measure two models on the same suites and return the record of their paired differences.
@@ -35,9 +37,10 @@ def compare(
     list of specs. new: names of suites that measure what was taught (the others must not lose). health: False
     leaves out how the answers of those suites stop, repeat and diverge; it changes no other verdict. Verdicts are
     about these two checkpoints, not about a way of training. out: keep results.json, answers and report there.
-    quiet: no progress. Raises NotComparable naming every difference of the two manifests: a changed chat template
-    or tokenizer is refused unless allowed by name, because then a difference is not the model's alone. The same
-    model on both sides gives exactly 0.
+    chat: what both models' chat templates are given, as a study gives it (a model that such a study trained has it
+    already). quiet: no progress. Raises NotComparable naming every difference of the two manifests: a changed chat
+    template or tokenizer is refused unless allowed by name, because then a difference is not the model's alone. The
+    same model on both sides gives exactly 0.
     """
     from mnemos.measure.manifest import refuse_differences
     from mnemos.measure.suite import load_suites
@@ -61,8 +64,8 @@ def compare(
     roles.update({suite.name: "health" for suite in extra})
     everything = (*loaded, *extra)
 
-    options = {"trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
-    handles = [Checkpoint(model_location(str(place), here), **options) for place in (before, after)]
+    places = [model_location(str(place), here) for place in (before, after)]
+    handles = [Checkpoint(place, trust_remote_code, allow_pickle, chat) for place in places]
     with quieted(True):
         renderers = [_renderer(handle) for handle in handles]
         for handle, renderer in zip(handles, renderers, strict=True):
@@ -80,9 +83,9 @@ def compare(
 
 def _renderer(handle: Any) -> Any:
     from mnemos.sources.render import Renderer
-    from mnemos.weights.checkpoint import load_tokenizer
+    from mnemos.weights.checkpoint import tokenizer_of
 
-    return Renderer(load_tokenizer(handle.path, trust_remote_code=handle.trust_remote_code))
+    return Renderer(tokenizer_of(handle))
 
 
 def _measured(handles: Sequence[Any], suites: tuple[Any, ...], quiet: bool) -> list[dict[str, Any]]:
