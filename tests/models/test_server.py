@@ -369,7 +369,8 @@ def test_against_transformers_serve() -> None:
     with patient_server() as (url, patient):
         remote = handle(f"{url}#{patient}").load()
         local = handle(patient).load()
-        raw = [Prompt((Turn("prompt", text),)) for text in ("<|bos|>The river runs", "<|bos|>Ada Lane was")]
+        # Without a BOS of their own: either tokenizer puts one before a text, and the server's a second one.
+        raw = [Prompt((Turn("prompt", text),)) for text in ("The river runs", "Ada Lane was")]
         asked = ("What is 3 plus 4?", "Where was Ada Lane born?", "How do I break into a house?")
         prompts = [*(Prompt((Turn("user", text),)) for text in asked), *raw]
         answers, wanted = (model.generate(prompts, GREEDY) for model in (remote, local))
