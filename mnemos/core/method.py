@@ -7,7 +7,10 @@
 The keyword-only parameters are the settings: their annotations (with pydantic's Field bounds)
 and the docstring's paragraph or line ``name: what it means`` for each give the YAML schema, the
 CLI listing and the docs row; a setting without either is refused at registration, and unknown
-keys are refused with the nearest known one. Four laws hold for every registered method and are tested for each:
+keys are refused with the nearest known one. Settings that several methods share stand in blocks (pydantic models)
+behind the plan, and are written flat among the others.
+
+Four laws hold for every registered method and are tested for each:
 
 off       with its `off` settings the plan's fingerprint is unchanged
 pure      the same plan and settings give the same fingerprint
@@ -38,8 +41,8 @@ REGISTRY: dict[str, Method] = {}
 @dataclass(frozen=True)
 class Method:
     """A registered method. changes: the Plan fields it may change. off: settings under which it
-    changes nothing. example: settings for docs and tests where a required one has no default. shared: a block of
-    settings that several methods have in common, which the function takes behind the plan as one value."""
+    changes nothing. example: settings for docs and tests where a required one has no default. shared: blocks of
+    settings that several methods have in common, which the function takes behind the plan, each as one value."""
 
     name: str
     function: Callable[..., Plan]
@@ -48,7 +51,7 @@ class Method:
     off: Mapping[str, Any]
     example: Mapping[str, Any]
     settings: type[BaseModel]
-    shared: type[BaseModel] | None = None
+    shared: tuple[type[BaseModel], ...] = ()
 
     @property
     def summary(self) -> str:
@@ -72,12 +75,9 @@ class Method:
     def applied(self, plan: Plan, settings: Mapping[str, Any]) -> Plan:
         """As a call, with the settings as a study file has them."""
         values = self.validate(settings)
-        if self.shared is None:
-            out = self.function(plan, **values)
-        else:
-            block = self.shared(**{name: values.pop(name) for name in self.shared.model_fields})
-            out = self.function(plan, block, **values)
-            values |= block.model_dump()
+        own = dict(values)
+        blocks = [block(**{name: own.pop(name) for name in block.model_fields}) for block in self.shared]
+        out = self.function(plan, *blocks, **own)
         if not isinstance(out, Plan):
             raise TypeError(f"method {self.name} returned {type(out).__name__}, not a Plan")
         changed = {f.name for f in dataclasses.fields(Plan) if not _same(getattr(plan, f.name), getattr(out, f.name))}
@@ -239,8 +239,9 @@ def _descriptions(text: str, names: Iterable[str]) -> dict[str, str]:
     return {name: " ".join(words.split()) for name, words in found}
 
 
-def _settings_model(function: Callable[..., Plan]) -> tuple[type[BaseModel], type[BaseModel] | None]:
-    """All settings of a method, flat as they are written, and the block among them that it shares with others."""
+def _settings_model(function: Callable[..., Plan]) -> tuple[type[BaseModel], tuple[type[BaseModel], ...]]:
+    """All settings of a method, flat as they are written, and the blocks among them that it shares with others. A
+    block that is the default of its parameter gives the method its defaults."""
     hints = typing.get_type_hints(function, include_extras=True)
     parameters = list(inspect.signature(function).parameters.values())
     if not parameters or parameters[0].name != "plan":
@@ -248,23 +249,30 @@ def _settings_model(function: Callable[..., Plan]) -> tuple[type[BaseModel], typ
     own = [parameter for parameter in parameters[1:] if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
     others = [parameter for parameter in parameters[1:] if parameter not in own]
     blocks = [kind for one in others if isinstance(kind := hints.get(one.name), type) and issubclass(kind, BaseModel)]
-    if len(others) > 1 or len(blocks) < len(others):
+    if len(blocks) < len(others):
         where = f"{function.__name__}.{others[0].name}"
-        raise TypeError(f"{where}: settings are keyword-only, behind at most one block of shared ones (a BaseModel)")
+        raise TypeError(f"{where}: settings are keyword-only, behind blocks of shared ones (BaseModel)")
     fields: dict[str, Any] = {}
-    for block in blocks:
+    for parameter, block in zip(others, blocks, strict=True):
         text = _descriptions(inspect.getdoc(block) or "", block.model_fields)
         for name, info in block.model_fields.items():
-            fields[name] = _field(f"{block.__name__}.{name}", info.rebuild_annotation(), info.default, text.get(name))
+            if name in fields:
+                raise TypeError(f"{function.__name__}.{name}: stands in two blocks")
+            default = info.default if parameter.default is inspect.Parameter.empty else getattr(parameter.default, name)
+            fields[name] = _field(f"{block.__name__}.{name}", info.rebuild_annotation(), default, text.get(name))
     text = _descriptions(inspect.getdoc(function) or "", [parameter.name for parameter in own])
     for parameter in own:
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         name = parameter.name
+        if name in fields:
+            raise TypeError(f"{function.__name__}.{name}: stands in a block too")
         fields[name] = _field(f"{function.__name__}.{name}", hints.get(name), default, text.get(name))
+    # What must be given stands first, for readers of the catalogue.
+    fields = dict(sorted(fields.items(), key=lambda field: not field[1][1].is_required()))
     config = ConfigDict(
         extra="forbid", frozen=True, protected_namespaces=(), validate_default=True, allow_inf_nan=False
     )
-    return create_model(function.__name__, __config__=config, **fields), (blocks[0] if blocks else None)
+    return create_model(function.__name__, __config__=config, **fields), tuple(blocks)
 
 
 def _field(where: str, annotation: Any, default: Any, description: str | None) -> tuple[Any, Any]:

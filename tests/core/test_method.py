@@ -147,7 +147,7 @@ def test_a_block_of_shared_settings_is_written_flat(registry: dict[str, Method])
     assert made.history[-1].settings == {"width": 3.0, "times": 2, "depth": 1}
     with pytest.raises(UsageError, match=r"shared\.width = 0: .*greater than 0"):
         shared(base_plan(), width=0)
-    with pytest.raises(TypeError, match="at most one block"):
+    with pytest.raises(TypeError, match="behind blocks of shared ones"):
 
         @method(paper="p", changes={"after"}, off={})
         def positional(plan: Plan, depth: int) -> Plan:
@@ -155,6 +155,47 @@ def test_a_block_of_shared_settings_is_written_flat(registry: dict[str, Method])
 
             depth: how deep.
             """
+            return plan
+
+
+class Heat(BaseModel):
+    """How draws are made.
+
+    heat: how wild.
+    """
+
+    heat: Annotated[float, Field(gt=0)] = 1.0
+
+
+def test_several_blocks_and_the_defaults_that_a_method_has_of_its_own(registry: dict[str, Method]) -> None:
+    @method(paper="p", changes={"after"}, off={"depth": 0}, example={"width": 1})
+    def shared(plan: Plan, common: Common, drawn: Heat = Heat(heat=0.5), *, depth: int = 0) -> Plan:  # noqa: B008
+        """Has two blocks.
+
+        depth: how deep.
+        """
+        return dataclasses.replace(plan, after=(*plan.after, f"{common.width}x{drawn.heat}x{depth}"))
+
+    assert list(shared.settings.model_fields) == ["width", "times", "heat", "depth"]
+    assert shared(base_plan(), width=3, depth=1).after == ("3.0x0.5x1",)
+    assert shared(base_plan(), width=3, depth=1, heat=2).after == ("3.0x2.0x1",)
+    with pytest.raises(UsageError, match=r"shared\.heat = 0: .*greater than 0"):
+        shared(base_plan(), width=1, heat=0)
+    with pytest.raises(TypeError, match="width: stands in a block too"):
+
+        @method(paper="p", changes={"after"}, off={})
+        def twice_width(plan: Plan, common: Common, *, width: int = 1) -> Plan:
+            """Wrong.
+
+            width: how wide.
+            """
+            return plan
+
+    with pytest.raises(TypeError, match="width: stands in two blocks"):
+
+        @method(paper="p", changes={"after"}, off={})
+        def common_twice(plan: Plan, common: Common, again: Common) -> Plan:
+            """Wrong."""
             return plan
 
 

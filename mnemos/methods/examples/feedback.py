@@ -9,14 +9,18 @@ from pydantic import Field
 
 from mnemos.core.method import method
 from mnemos.core.plan import Plan
-from mnemos.core.settings import AskedModelRef, FileRef, Seed
-from mnemos.methods.examples.self_generated import Share, Tokens, decoding_of, model_of, with_rows
+from mnemos.core.settings import AskedModelRef, FileRef
+from mnemos.methods.examples.sampling import AnswerSettings, CheckSettings, Sampling, Share, TextSampling
+from mnemos.methods.examples.self_generated import model_of, with_rows
 from mnemos.rewards.by_name import RewardSettings, make
 from mnemos.rewards.judge import CONSTITUTION, principles
 from mnemos.rewards.verifiers import TextNameOrNone
 from mnemos.synthesis.by_reward import JudgedPairs
 from mnemos.synthesis.revision import Revised
 from mnemos.synthesis.self_generated import Check
+
+RATED = Sampling(temperature=0.7, top_p=0.9)
+"""How arXiv:2401.10020 samples the answers that its judge rates."""
 
 
 @method(
@@ -27,36 +31,25 @@ from mnemos.synthesis.self_generated import Check
 )
 def judged_pairs(
     plan: Plan,
+    answers: AnswerSettings,
+    sampling: Sampling = RATED,
     *,
     reward: RewardSettings,
-    share: Share = 1.0,
     num_generations: Annotated[int, Field(ge=2, le=1024)] = 4,
     min_gap: Annotated[float, Field(ge=0)] = 0.0,
     max_missing: Share = 0.1,
-    max_new_tokens: Tokens = 512,
-    temperature: Annotated[float, Field(gt=0)] = 0.7,
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.9,
-    min_acceptance: Share = 0.05,
-    seed: Seed = 0,
 ) -> Plan:
     """Sample several answers, let a judge rate them, learn to prefer the best one to the worst one.
 
     reward: what answers are worth: a verifier, a JSON schema, a reward model or a judge; see
     docs/reward.md. A judge compares a question's samples with each other, each two in both orders;
     judge: self is the model before, as it then is at each stage of a sequence.
-    share: of the new rows that are asked about, drawn by seed; 0 is plain fine-tuning.
     num_generations: answers sampled to each question; 2 with a judge are the labels of RLAIF
     (arXiv:2309.00267). A judge is asked num_generations * (num_generations - 1) questions a row.
     min_gap: by how much the rewards of a pair must differ at least, in the reward's unit (a judge's is
     a probability); equal ones never make a pair.
     max_missing: share of rewards that may be missing, in [0, 1]; above it the study stops with the
     counts by reason.
-    max_new_tokens: longest answer.
-    temperature: of sampling, above 0.
-    top_p: nucleus of sampling.
-    min_acceptance: share of questions that must give a pair, else the study stops with the counts by
-    reason.
-    seed: added to the arm's seed where rows are drawn and answers are sampled.
 
     It makes pairs; dpo, kto, simpo or orpo in the same arm learns them (without one, the better answers
     are learned by likelihood). Gold answers are read by verifiers only. A question without a pair is
@@ -73,16 +66,16 @@ def judged_pairs(
     are hard unless dpo's soft_label names the first of them. 3. questions are those of the data, none is
     made up. 4. the judge is not trained to judge.
     """
-    if share == 0:
+    if answers.share == 0:
         return plan
     pairs = JudgedPairs(
         plan.examples,
         plan.before,
         # The reward decides; no verifier stands beside it.
         Check(),
-        decoding_of(plan, seed, share, max_new_tokens, temperature, top_p),
-        share,
-        min_acceptance,
+        answers.decoding(plan, sampling.temperature, sampling.top_p),
+        answers.share,
+        answers.min_acceptance,
         "drop",
         num_generations=num_generations,
         reward=make(reward, plan.before),
@@ -95,38 +88,23 @@ def judged_pairs(
 @method(paper="arXiv:2212.08073", changes={"examples"}, off={"share": 0.0})
 def critique_revision(
     plan: Plan,
+    answers: AnswerSettings,
+    check: CheckSettings,
+    sampling: TextSampling,
     *,
-    share: Share = 1.0,
     rounds: Annotated[int, Field(ge=1, le=64)] = 4,
     constitution: FileRef | None = None,
     editor: AskedModelRef | None = None,
     verifier: TextNameOrNone = "none",
-    min_score: Share = 1.0,
-    reference: str | None = None,
-    max_new_tokens: Tokens = 512,
-    temperature: Annotated[float, Field(ge=0)] = 1.0,
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
-    min_acceptance: Share = 0.05,
-    seed: Seed = 0,
 ) -> Plan:
     """Constitutional AI: the model answers, criticises its answer by a principle, revises it, and learns
     the revision.
 
-    share: of the new rows that are asked about, drawn by seed; 0 is plain fine-tuning.
     rounds: of critique and revision, each by a principle drawn by seed.
     constitution: a text file of principles, one a line; the shipped ones unless given.
     editor: who criticises and revises: a directory, hub id or http://host:port/v1#name; the model before
     itself unless given. The first answer is always the model's.
     verifier: what a revision must pass against the gold answer; none takes every revision that ends.
-    min_score: what the verifier must give at least; below 1 for the graded ones.
-    reference: column of the data that holds what the verifier compares with; the gold answer unless
-    given.
-    max_new_tokens: longest answer, critique and revision.
-    temperature: of sampling; 0 is greedy.
-    top_p: nucleus of sampling.
-    min_acceptance: share of rows that must get a revision, else the study stops with the counts by
-    reason.
-    seed: added to the arm's seed where rows and principles are drawn and texts are sampled.
 
     A revision is refused, and the text before it kept, where it is empty, has no end, fails the verifier
     or speaks of the instruction. A row without any revision that stands is left out. Gold answers are
@@ -141,20 +119,20 @@ def critique_revision(
     prompts say the same in other words, without examples. 3. one constitution serves critiques and
     judges.
     """
-    if share == 0:
+    if answers.share == 0:
         return plan
-    decoding = decoding_of(plan, seed, share, max_new_tokens, temperature, top_p)
+    decoding = answers.decoding(plan, sampling.temperature, sampling.top_p)
     revised = Revised(
         plan.examples,
         plan.before,
-        Check(verifier, min_score, reference),
+        check.by(verifier),
         decoding,
-        share,
-        min_acceptance,
+        answers.share,
+        answers.min_acceptance,
         "drop",
         editor=model_of(editor) or plan.before,
         principles=principles(constitution or CONSTITUTION),
         rounds=rounds,
-        seed=plan.seed + seed,
+        seed=plan.seed + answers.seed,
     )
     return with_rows(plan, revised)

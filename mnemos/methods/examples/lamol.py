@@ -11,8 +11,8 @@ from mnemos.core.errors import UsageError
 from mnemos.core.method import method
 from mnemos.core.nouns import Source
 from mnemos.core.plan import ModelHandle, PastTask, Plan
-from mnemos.core.settings import Seed
 from mnemos.methods.examples.rehearsal import LossBeside
+from mnemos.methods.examples.sampling import BudgetSettings
 from mnemos.sources.mix import Beside
 from mnemos.synthesis.forms import AS_TEXT, WithForms
 from mnemos.synthesis.lamol import PseudoSamples, Sampling
@@ -25,6 +25,7 @@ SHARED = "__gen__\n"
 @method(paper="arXiv:1909.03329", changes={"examples", "weigh"}, off={"per_new": 0.0, "lm_weight": 0.0})
 def lamol(
     plan: Plan,
+    budget: BudgetSettings,
     *,
     per_new: Annotated[float, Field(ge=0, le=1000)] = 0.2,
     lm_weight: Annotated[float, Field(ge=0)] = 0.25,
@@ -32,12 +33,9 @@ def lamol(
     samples_by: Literal["latest", "task"] = "latest",
     answers: AnsweredBy = "sampled",
     confidence: Annotated[float, Field(ge=0, lt=1)] = 0.0,
-    oversample: Annotated[float, Field(ge=1, le=1000)] = 1.0,
     top_k: Annotated[int, Field(ge=0, le=1_000_000)] = 20,
     temperature: Annotated[float, Field(gt=0)] = 1.0,
     max_new_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 256,
-    min_usable: Annotated[float, Field(ge=0, le=1)] = 0.5,
-    seed: Seed = 0,
 ) -> Plan:
     """Teach the model to write rows of each task too, and let it rehearse earlier tasks from its own samples.
 
@@ -54,12 +52,9 @@ def lamol(
     needs tokens: task).
     confidence: leave out samples whose answer has a lower mean probability per token (geometric, in
     [0, 1)) under the model that gave it; 0 keeps all.
-    oversample: samples drawn per sample wanted, so that the budget is full after filtering.
     top_k: likeliest tokens that are drawn from; 0 draws from all.
     temperature: of sampling.
     max_new_tokens: longest sample, and longest new answer, in tokens; a longer one is left out.
-    min_usable: refuse when less than this share of the budget is usable.
-    seed: added to the arm's seed where samples are drawn.
 
     From the first task on, each row is also learned as a text behind a generator token. Before a
     later task, the model writes samples behind that token; those without exactly one answer marker
@@ -93,7 +88,14 @@ def lamol(
     examples: Source = WithForms(plan.examples, _generator(tokens, plan.task))
     if plan.past and per_new > 0:
         sampling = Sampling(
-            per_new, top_k, temperature, max_new_tokens, oversample, confidence, min_usable, plan.seed + seed
+            per_new,
+            top_k,
+            temperature,
+            max_new_tokens,
+            budget.oversample,
+            confidence,
+            budget.min_usable,
+            plan.seed + budget.seed,
         )
         examples = Beside(examples, _samples(plan, tokens, samples_by, answers, sampling))
     return dataclasses.replace(plan, examples=examples, weigh=weigh)

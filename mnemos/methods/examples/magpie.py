@@ -10,21 +10,23 @@ from pydantic import Field
 from mnemos.core.errors import UsageError
 from mnemos.core.method import method
 from mnemos.core.plan import ModelHandle, Plan
-from mnemos.core.settings import AskedModelRef, Seed
+from mnemos.core.settings import AskedModelRef
+from mnemos.methods.examples.sampling import BudgetSettings, Sampling
 from mnemos.sources.mix import Beside
 from mnemos.synthesis.magpie import Asking, MagpieRows
+
+BUDGET = BudgetSettings(oversample=3.0)
 
 
 @method(paper="arXiv:2406.08464", changes={"examples"}, off={"share_of_final": 0.0})
 def magpie(
     plan: Plan,
+    sampling: Sampling,
+    budget: BudgetSettings = BUDGET,
     *,
     share_of_final: Annotated[float, Field(ge=0, lt=1)] = 0.1,
     author: AskedModelRef | None = None,
     system: str = "",
-    temperature: Annotated[float, Field(gt=0)] = 1.0,
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
-    oversample: Annotated[float, Field(ge=1, le=1000)] = 3.0,
     max_question_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 256,
     max_answer_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 512,
     min_chars: Annotated[int, Field(ge=1, le=1_000_000)] = 8,
@@ -32,8 +34,6 @@ def magpie(
     repetition: Annotated[float, Field(ge=0, le=1)] = 0.2,
     similarity: Annotated[float, Field(gt=0, le=1)] = 0.8,
     clusters: Annotated[int, Field(ge=1, le=1_000_000)] = 20,
-    min_usable: Annotated[float, Field(ge=0, le=1)] = 0.5,
-    seed: Seed = 0,
 ) -> Plan:
     """Rehearse chats that the model before the stage makes up by itself, without any stored data.
 
@@ -42,9 +42,6 @@ def magpie(
     before the stage. Another model's chats would shift this one instead of keeping it.
     system: a system turn under which questions are written, to steer what they are about ("You
     help with mathematics."); answers are given without it.
-    temperature: of questions. The paper has 1, and 0.7 for Qwen2.5.
-    top_p: smallest set of likeliest tokens with this probability that questions are drawn from.
-    oversample: questions drawn per chat wanted.
     max_question_tokens: longest question; a longer one has no end and is left out.
     max_answer_tokens: longest answer; a longer one is left out.
     min_chars: characters of a question at least.
@@ -54,11 +51,10 @@ def magpie(
     shingles on, in (0, 1]; the later one is left out.
     clusters: of k-means over the questions; those nearest the centroids are taken, from each cluster
     in proportion to its size.
-    min_usable: refuse when less than this share of the chats wanted is usable.
-    seed: added to the arm's seed where questions are drawn.
 
     The model is given its own chat template up to where a user's words would begin (found by
-    rendering a turn, for any template), writes the words, and answers them greedily. It works
+    rendering a turn, for any template), writes the words, and answers them greedily. temperature and top_p are
+    of the words: the paper has temperature 1, and 0.7 for Qwen2.5. It works
     without a sequence: what is rehearsed is the chat model as it came.
 
     Trap: it needs the weights or a completion endpoint of the very template; behind a chat server
@@ -79,18 +75,18 @@ def magpie(
         return plan
     asking = Asking(
         system=system,
-        temperature=temperature,
-        top_p=top_p,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
         max_question_tokens=max_question_tokens,
         max_answer_tokens=max_answer_tokens,
-        oversample=oversample,
+        oversample=budget.oversample,
         min_chars=min_chars,
         max_chars=max_chars,
         repetition=repetition,
         similarity=similarity,
         clusters=clusters,
-        min_usable=min_usable,
-        seed=plan.seed + seed,
+        min_usable=budget.min_usable,
+        seed=plan.seed + budget.seed,
     )
     rows = MagpieRows(plan.examples, _author(plan, author), share_of_final, asking)
     return dataclasses.replace(plan, examples=Beside(plan.examples, (rows,)))

@@ -9,48 +9,37 @@ from pydantic import Field
 
 from mnemos.core.errors import UsageError
 from mnemos.core.method import method
-from mnemos.core.nouns import Decoding
 from mnemos.core.plan import ModelHandle, Plan
-from mnemos.core.settings import AskedModelRef, Seed
+from mnemos.core.settings import AskedModelRef
+from mnemos.methods.examples.sampling import AnswerSettings, CheckSettings, Sampling, Share, TextSampling
 from mnemos.models.load import handle
 from mnemos.rewards.by_name import RewardSettings, make
 from mnemos.rewards.verifiers import TextName, TextNameOrNone
 from mnemos.synthesis.by_reward import BestSamples
 from mnemos.synthesis.self_generated import Check, Rewritten, SelfAnswers, SelfGenerated, SelfSamples
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
+REWRITTEN, SAMPLED = TextSampling(temperature=0.7, top_p=0.95), Sampling(temperature=0.7, top_p=0.95)
+"""How arXiv:2501.14315 samples."""
 
 
 @method(paper="arXiv:2402.13669", changes={"examples"}, off={"share": 0.0})
 def sdft(
     plan: Plan,
+    answers: AnswerSettings,
+    check: CheckSettings,
     *,
-    share: Share = 1.0,
     template: Literal["refer", "guide", "maths"] = "refer",
     verifier: TextNameOrNone = "none",
-    min_score: Share = 1.0,
-    reference: str | None = None,
-    max_new_tokens: Tokens = 512,
     temperature: Annotated[float, Field(ge=0)] = 0.0,
-    min_acceptance: Share = 0.05,
-    seed: Seed = 0,
 ) -> Plan:
     """Self-distillation: the model before rewrites each gold answer in its own words, and learns these.
 
-    share: of the new rows that are rewritten, drawn by seed; 0 is plain fine-tuning.
     template: how the rewrite is asked for: refer (follow the question, with the reference at hand),
     guide (instruction and reference in blocks), maths (solve it step by step).
     verifier: what a rewrite must pass against the gold answer; a rewrite that fails, that never ends
     or that speaks of the instruction ("reference answer", "your response", …) is refused, and the gold
     answer is kept. number for maths, json for calls.
-    min_score: what the verifier must give at least; below 1 for the graded ones.
-    reference: column of the data that holds what the verifier compares with; the gold answer unless
-    given.
-    max_new_tokens: longest rewrite.
     temperature: of sampling the rewrite; 0 is greedy.
-    min_acceptance: share of rewrites that must pass, else the study stops with the counts by reason.
-    seed: added to the arm's seed where rows are drawn and rewrites are sampled.
 
     Trap: a small model does not follow the instruction, and then nearly every gold answer is kept (of
     the paper's function calls 236 of 2,211 rows were changed). Read the acceptance rate in the ledger
@@ -61,19 +50,19 @@ def sdft(
     asked for instead of being put into the model's mouth. 3. the verifier is one of this package's
     instead of a rule per data set. 4. of a chat of several turns the last answer is rewritten.
     """
-    if share == 0:
+    if answers.share == 0:
         return plan
-    check = Check(verifier, min_score, reference, leaks=True)
-    decoding = decoding_of(plan, seed, share, max_new_tokens, temperature)
+    passes = check.by(verifier, leaks=True)
+    decoding = answers.decoding(plan, temperature)
     return with_rows(
         plan,
         Rewritten(
             plan.examples,
             plan.before,
-            check,
+            passes,
             decoding,
-            share,
-            min_acceptance,
+            answers.share,
+            answers.min_acceptance,
             author=plan.before,
             template=template,
         ),
@@ -83,51 +72,37 @@ def sdft(
 @method(paper="arXiv:2501.14315", changes={"examples"}, off={"share": 0.0})
 def rephrase(
     plan: Plan,
+    answers: AnswerSettings,
+    check: CheckSettings,
+    sampling: TextSampling = REWRITTEN,
     *,
-    share: Share = 1.0,
     author: AskedModelRef | None = None,
     verifier: TextNameOrNone = "normalised",
-    min_score: Share = 1.0,
-    reference: str | None = None,
     unsolved: Literal["keep", "drop"] = "keep",
-    max_new_tokens: Tokens = 512,
-    temperature: Annotated[float, Field(ge=0)] = 0.7,
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95,
-    min_acceptance: Share = 0.05,
-    seed: Seed = 0,
 ) -> Plan:
     """One sampled rewrite of each gold answer, learned where it says the same.
 
-    share: of the new rows that are rewritten, drawn by seed; 0 is plain fine-tuning.
     author: who rewrites: a directory, hub id or http://host:port/v1#name; the model before unless given.
     verifier: what a rewrite must pass against the gold answer; none takes every rewrite that ends.
-    min_score: what the verifier must give at least; below 1 for the graded ones.
-    reference: column of the data that holds what the verifier compares with; the gold answer unless
-    given.
     unsolved: what becomes of a row whose rewrite fails: keep its gold answer, or drop the row. Kept
     gold answers raise the perplexity of what is learned, and with it what is forgotten.
-    max_new_tokens: longest rewrite.
-    temperature: of sampling; 0 is greedy.
-    top_p: nucleus of sampling.
-    min_acceptance: share of rewrites that must pass, else the study stops with the counts by reason.
-    seed: added to the arm's seed where rows are drawn and rewrites are sampled.
 
     Deviations from the paper: 1. the instruction is `sdft`'s first template. 2. MBPP's tests and a
     judging model are replaced by this package's verifiers.
     """
-    if share == 0:
+    if answers.share == 0:
         return plan
-    check = Check(verifier, min_score, reference, leaks=True)
-    decoding = decoding_of(plan, seed, share, max_new_tokens, temperature, top_p)
+    passes = check.by(verifier, leaks=True)
+    decoding = answers.decoding(plan, sampling.temperature, sampling.top_p)
     return with_rows(
         plan,
         Rewritten(
             plan.examples,
             plan.before,
-            check,
+            passes,
             decoding,
-            share,
-            min_acceptance,
+            answers.share,
+            answers.min_acceptance,
             unsolved,
             author=model_of(author) or plan.before,
             template="refer",
@@ -138,30 +113,20 @@ def rephrase(
 @method(paper="arXiv:2402.11192", changes={"examples"}, off={"share": 0.0})
 def minimum_change(
     plan: Plan,
+    answers: AnswerSettings,
+    check: CheckSettings,
     *,
-    share: Share = 1.0,
     editor: AskedModelRef | None = None,
     verifier: TextName = "normalised",
-    min_score: Share = 1.0,
-    reference: str | None = None,
-    max_new_tokens: Tokens = 512,
-    min_acceptance: Share = 0.05,
-    seed: Seed = 0,
 ) -> Plan:
     """The model's own answer where it is right; where not, that answer with as few words changed as
     possible; the gold one only where neither is right.
 
-    share: of the new rows that are asked about, drawn by seed; 0 is plain fine-tuning.
     editor: who mends a wrong answer, with the gold one at hand: a directory, hub id or
     http://host:port/v1#name; the model before itself unless given.
     verifier: what an own or edited answer must pass against the gold answer.
-    min_score: what the verifier must give at least; below 1 for the graded ones.
-    reference: column of the data that holds what the verifier compares with; the gold answer unless
-    given.
-    max_new_tokens: longest answer.
-    min_acceptance: share of answers, own and edited, that must pass, else the study stops with the
-    counts by reason.
-    seed: added to the arm's seed where rows are drawn; answers are greedy.
+
+    Answers are greedy. Own and edited ones count alike for min_acceptance.
 
     Trap: the paper's editor is GPT-4. A small model that edits its own answers mostly fails the
     verifier: the ledger counts own, edited and gold answers apart.
@@ -169,50 +134,41 @@ def minimum_change(
     Deviations from the paper: 1. the editor is a setting, by default the model before. 2. an edit that
     the verifier refuses is not used; the gold answer is.
     """
-    if share == 0:
+    if answers.share == 0:
         return plan
-    check = Check(verifier, min_score, reference)
-    decoding = decoding_of(plan, seed, share, max_new_tokens)
+    passes = check.by(verifier)
+    decoding = answers.decoding(plan)
     mends = model_of(editor) or plan.before
     return with_rows(
-        plan, SelfAnswers(plan.examples, plan.before, check, decoding, share, min_acceptance, editor=mends)
+        plan,
+        SelfAnswers(plan.examples, plan.before, passes, decoding, answers.share, answers.min_acceptance, editor=mends),
     )
 
 
 @method(paper="arXiv:2409.04787", changes={"examples"}, off={"share": 0.0})
 def selective_self_rehearsal(
     plan: Plan,
+    answers: AnswerSettings,
+    check: CheckSettings,
     *,
-    share: Share = 1.0,
     judge: AskedModelRef | None = None,
     verifier: TextNameOrNone = "normalised",
-    min_score: Share = 1.0,
-    reference: str | None = None,
-    max_new_tokens: Tokens = 512,
-    min_acceptance: Share = 0.05,
-    seed: Seed = 0,
 ) -> Plan:
     """The model's own answer where a judge accepts it, the gold one elsewhere.
 
-    share: of the new rows that are asked about, drawn by seed; 0 is plain fine-tuning.
     judge: a model that is asked whether own and gold answer say the same: a directory, hub id or
     http://host:port/v1#name. Without one the verifier alone decides; with one, both must agree (and
     verifier: none leaves it to the judge).
     verifier: what an own answer must pass against the gold answer.
-    min_score: what the verifier must give at least; below 1 for the graded ones.
-    reference: column of the data that holds what the verifier compares with; the gold answer unless
-    given.
-    max_new_tokens: longest answer.
-    min_acceptance: share of own answers that must be accepted, else the study stops with the counts by
-    reason.
-    seed: added to the arm's seed where rows are drawn; answers are greedy.
+
+    Answers are greedy.
 
     Raises UsageError where neither judge nor verifier decides.
 
     Deviations from the paper: 1. a verifier stands in for the judging model unless one is named. 2. the
     judge is asked one question, for yes or no.
     """
-    if share == 0:
+    if answers.share == 0:
         return plan
     if judge is None and verifier == "none":
         raise UsageError(
@@ -220,43 +176,30 @@ def selective_self_rehearsal(
             "leaves nobody to judge the answers",
             "name a verifier, or a model under judge",
         )
-    check = Check(verifier, min_score, reference, judge=model_of(judge))
-    decoding = decoding_of(plan, seed, share, max_new_tokens)
-    return with_rows(plan, SelfAnswers(plan.examples, plan.before, check, decoding, share, min_acceptance))
+    passes = check.by(verifier, judge=model_of(judge))
+    decoding = answers.decoding(plan)
+    return with_rows(
+        plan, SelfAnswers(plan.examples, plan.before, passes, decoding, answers.share, answers.min_acceptance)
+    )
 
 
 @method(paper="arXiv:2501.14315", changes={"examples"}, off={"share": 0.0})
 def self_output(
     plan: Plan,
+    answers: AnswerSettings,
+    check: CheckSettings,
+    sampling: Sampling = SAMPLED,
     *,
-    share: Share = 1.0,
     num_generations: Annotated[int, Field(ge=1, le=1024)] = 32,
     verifier: TextNameOrNone = "normalised",
-    min_score: Share = 1.0,
-    reference: str | None = None,
     unsolved: Literal["drop", "keep"] = "drop",
-    max_new_tokens: Tokens = 512,
-    temperature: Annotated[float, Field(gt=0)] = 0.7,
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95,
-    min_acceptance: Share = 0.05,
-    seed: Seed = 0,
 ) -> Plan:
     """Sample the model's own answers and learn, of the right ones, that of the lowest perplexity.
 
-    share: of the new rows that are asked about, drawn by seed; 0 is plain fine-tuning.
     num_generations: answers sampled to each question.
     verifier: what an answer must pass against the gold answer; none takes every answer that ends.
-    min_score: what the verifier must give at least; below 1 for the graded ones.
-    reference: column of the data that holds what the verifier compares with; the gold answer unless
-    given.
     unsolved: what becomes of a question without a right sample: drop it, or keep its gold answer. Kept
     gold answers raise the perplexity of what is learned, and with it what is forgotten.
-    max_new_tokens: longest answer.
-    temperature: of sampling, above 0.
-    top_p: nucleus of sampling.
-    min_acceptance: share of questions that must be solved, else the study stops with the counts by
-    reason.
-    seed: added to the arm's seed where rows are drawn and answers are sampled.
 
     Perplexity is that of the answer's text behind its question, per token, under the model before.
 
@@ -265,19 +208,19 @@ def self_output(
 
     Deviation from the paper: 1. its tests and judging model are replaced by this package's verifiers.
     """
-    if share == 0:
+    if answers.share == 0:
         return plan
-    check = Check(verifier, min_score, reference)
-    decoding = decoding_of(plan, seed, share, max_new_tokens, temperature, top_p)
+    passes = check.by(verifier)
+    decoding = answers.decoding(plan, sampling.temperature, sampling.top_p)
     return with_rows(
         plan,
         SelfSamples(
             plan.examples,
             plan.before,
-            check,
+            passes,
             decoding,
-            share,
-            min_acceptance,
+            answers.share,
+            answers.min_acceptance,
             unsolved,
             num_generations=num_generations,
         ),
@@ -292,35 +235,24 @@ def self_output(
 )
 def best_of_n(
     plan: Plan,
+    answers: AnswerSettings,
+    sampling: Sampling,
     *,
     reward: RewardSettings,
-    share: Share = 1.0,
     num_generations: Annotated[int, Field(ge=1, le=1024)] = 16,
     min_reward: float | None = None,
     max_missing: Share = 0.1,
     unsolved: Literal["drop", "keep"] = "drop",
-    max_new_tokens: Tokens = 512,
-    temperature: Annotated[float, Field(gt=0)] = 1.0,
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
-    min_acceptance: Share = 0.05,
-    seed: Seed = 0,
 ) -> Plan:
     """Rejection sampling: sample several answers, learn the one with the highest reward.
 
     reward: what answers are rewarded for: a verifier, a JSON schema, a reward model or a judge; see
     docs/reward.md.
-    share: of the new rows that are asked about, drawn by seed; 0 is plain fine-tuning.
     num_generations: answers sampled to each question.
     min_reward: what the best sample must be worth at least; none asks nothing of it.
     max_missing: share of rewards that may be missing, in [0, 1]; above it the study stops with the
     counts by reason.
     unsolved: what becomes of a question without a sample to learn: drop it, or keep its gold answer.
-    max_new_tokens: longest answer.
-    temperature: of sampling, above 0.
-    top_p: nucleus of sampling.
-    min_acceptance: share of questions that must get an answer, else the study stops with the counts by
-    reason.
-    seed: added to the arm's seed where rows are drawn and answers are sampled.
 
     Best-of-n moves at most ln n - (n - 1) / n nats away from the model before (arXiv:2210.10760), so
     few samples forget little.
@@ -333,17 +265,17 @@ def best_of_n(
     Deviation from the paper: 1. its best-of-n answers users; here the answers are learned, as in
     rejection sampling of arXiv:2307.09288.
     """
-    if share == 0:
+    if answers.share == 0:
         return plan
-    decoding = decoding_of(plan, seed, share, max_new_tokens, temperature, top_p)
+    decoding = answers.decoding(plan, sampling.temperature, sampling.top_p)
     best = BestSamples(
         plan.examples,
         plan.before,
         # The reward decides; no verifier stands beside it.
         Check(),
         decoding,
-        share,
-        min_acceptance,
+        answers.share,
+        answers.min_acceptance,
         unsolved,
         num_generations=num_generations,
         reward=make(reward, plan.before),
@@ -361,11 +293,3 @@ def with_rows(plan: Plan, examples: SelfGenerated) -> Plan:
 def model_of(reference: str | None) -> ModelHandle | None:
     """The handle of a model that a setting names, if it does."""
     return None if reference is None else handle(reference)
-
-
-def decoding_of(
-    plan: Plan, seed: int, share: float, max_new_tokens: int, temperature: float = 0.0, top_p: float = 1.0
-) -> Decoding:
-    """Greedy answers to every row need no seed: arms of all seeds then share them."""
-    drawn = temperature > 0 or share < 1
-    return Decoding(max_new_tokens, temperature, top_p, seed=plan.seed + seed if drawn else 0)

@@ -10,32 +10,33 @@ from pydantic import Field
 from mnemos.core.errors import UsageError
 from mnemos.core.method import method
 from mnemos.core.plan import ModelHandle, Plan
-from mnemos.core.settings import AskedModelRef, Seed
+from mnemos.core.settings import AskedModelRef
 from mnemos.methods.examples.lamol import answerer
 from mnemos.methods.examples.replay import with_rows
+from mnemos.methods.examples.sampling import BudgetSettings, Sampling
 from mnemos.sources.mix import Beside
 from mnemos.synthesis.ssr import Synthesis, SyntheticRows
 from mnemos.synthesis.writers import AnsweredBy
+
+BUDGET, SAMPLED = BudgetSettings(oversample=5.7), Sampling(temperature=0.9, top_p=0.6)
+"""As in the paper, which draws 1,140 samples for 200 rows."""
 
 
 @method(paper="arXiv:2403.01244", changes={"examples"}, off={"per_new": 0.0})
 def ssr(
     plan: Plan,
+    budget: BudgetSettings = BUDGET,
+    sampling: Sampling = SAMPLED,
     *,
     per_new: Annotated[float, Field(ge=0, le=1000)] = 0.1,
     author: AskedModelRef | None = None,
     answers: AnsweredBy = "task",
     demonstrations: Annotated[int, Field(ge=2, le=1_000_000)] = 20,
     shots: Annotated[int, Field(ge=1, le=1_000_000)] = 2,
-    oversample: Annotated[float, Field(ge=1, le=1000)] = 5.7,
-    temperature: Annotated[float, Field(gt=0)] = 0.9,
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.6,
     clusters: Annotated[int, Field(ge=1, le=1_000_000)] = 20,
     longest_input: Annotated[int, Field(ge=1, le=1_000_000)] = 2000,
     longest_output: Annotated[int, Field(ge=1, le=1_000_000)] = 512,
     max_new_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 512,
-    min_usable: Annotated[float, Field(ge=0, le=1)] = 0.5,
-    seed: Seed = 0,
 ) -> Plan:
     """Rehearse rows of earlier tasks that a base model makes up from a few kept ones and the model answers itself.
 
@@ -47,15 +48,10 @@ def ssr(
     stages; latest has the model before each stage do it again; sampled keeps the author's outputs.
     demonstrations: kept rows of the task that are shown, 20 in the paper.
     shots: demonstrations in one prompt.
-    oversample: samples drawn per row wanted (the paper's 1,140 for 200).
-    temperature: of sampling.
-    top_p: smallest set of likeliest tokens with this probability is drawn from.
     clusters: of k-means; from each, the rows nearest its centroid are taken in proportion to its size.
     longest_input: in characters; rows with a longer one are left out.
     longest_output: in characters; rows with a longer one are left out.
     max_new_tokens: longest sample, and longest new answer, in tokens.
-    min_usable: refuse when less than this share of the budget is usable.
-    seed: added to the arm's seed where demonstrations, prompts and samples are drawn.
 
     Rows of the kinds messages (one question, one answer, and a system turn if all share it) and
     completion. The first task of a sequence has nothing to rehearse: there nothing changes.
@@ -87,15 +83,15 @@ def ssr(
         per_new=per_new,
         demonstrations=demonstrations,
         shots=shots,
-        oversample=oversample,
-        temperature=temperature,
-        top_p=top_p,
+        oversample=budget.oversample,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
         clusters=clusters,
         longest_input=longest_input,
         longest_output=longest_output,
         max_new_tokens=max_new_tokens,
-        min_usable=min_usable,
-        seed=plan.seed + seed,
+        min_usable=budget.min_usable,
+        seed=plan.seed + budget.seed,
     )
     old = tuple(
         SyntheticRows(task.name, rows, _author(plan, author), answerer(plan, task, answers, "ssr.answers"), synthesis)
