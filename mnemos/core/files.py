@@ -6,7 +6,7 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +64,19 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Parse a JSONL file that mnemos wrote (user data goes through `sources.read`)."""
     # Not splitlines: it would also break at U+2028 and its like, which may stand in any answer.
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").split("\n") if line]
+
+
+FULL_DISK = ("No space left on device", "PytorchStreamWriter failed", ". unexpected pos ")
+"""How safetensors and torch.save say that the system would not write, in words of their own."""
+
+
+@contextlib.contextmanager
+def full_disk(target: Path, cure: str) -> Iterator[None]:
+    """Turn a full disk, however the writing library says it, into a RunError."""
+    try:
+        yield
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or any(words in str(error) for words in FULL_DISK):
+            raise RunError(f"{target}", "the disk is full", cure) from error
+        raise

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
 
+from mnemos.core.cache import cache_folder
 from mnemos.core.fingerprint import file_fingerprint, fingerprint
-from mnemos.core.places import resolved
-
-VARIABLE = "MNEMOS_CACHE"
-
-
-def cache_folder() -> Path:
-    """$MNEMOS_CACHE, else mnemos under $XDG_CACHE_HOME, else ~/.cache/mnemos. Nothing there is needed: what is
-    removed is measured again."""
-    named = os.environ.get(VARIABLE)
-    if named:
-        return resolved(Path(named).expanduser())
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return resolved(Path(base).expanduser()) / "mnemos"
 
 
 def measured_folder() -> Path:

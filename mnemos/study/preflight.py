@@ -125,7 +125,7 @@ def _renderer(experiment: Experiment) -> Any:
     from mnemos.weights.checkpoint import tokenizer_of
 
     before = experiment.before
-    if not Path(before.path).is_dir():
+    if not Path(before.path).exists():
         return None
     return Renderer(tokenizer_of(before))
 
@@ -172,7 +172,7 @@ def _check_plans(plans: Iterable[Plan]) -> None:
             settings.add(name)
             check_training(plan)
         # Later stages begin with the same architecture; a model that is still to be trained has no files yet.
-        if not Path(plan.before.path).is_dir():
+        if not Path(plan.before.path).exists():
             continue
         name = fingerprint([plan.before, plan.trainable])
         if name not in trainables:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mnemos.core.errors import ModelError, RunError
+from mnemos.core import files
+from mnemos.core.errors import ModelError
 from mnemos.core.plan import ModelHandle
 from mnemos.weights import expression
 
 MERGE_TOLERANCE = 1e-3
 """Largest difference between merged and adapted logits, as a share of the largest logit; fifty
 times that where the adapter itself was computed in 16 bits."""
-
-FULL_DISK = ("No space left on device", "PytorchStreamWriter failed", ". unexpected pos ")
-"""How safetensors and torch.save say that the system would not write, in words of their own."""
 
 
 def load_before(before: ModelHandle) -> Any:
@@ -66,20 +63,10 @@ def whole(target: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-@contextmanager
-def full_disk(target: Path) -> Iterator[None]:
-    """Turn a full disk, however the writing library says it, into a RunError."""
-    try:
-        yield
-    except Exception as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or any(words in str(error) for words in FULL_DISK):
-            raise RunError(
-                f"{target}",
-                "the disk is full",
-                "free some room and run the same command again: it continues from the last complete checkpoint",
-            ) from error
-        raise
+def full_disk(target: Path) -> AbstractContextManager[None]:
+    """Turn a full disk into a RunError that says how training goes on."""
+    cure = "free some room and run the same command again: it continues from the last complete checkpoint"
+    return files.full_disk(target, cure)
 
 
 def sound_generation(model: Any) -> None:

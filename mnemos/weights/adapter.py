@@ -27,6 +27,7 @@ from mnemos.weights.files import (
     read_config,
     refuse_integers,
 )
+from mnemos.weights.gguf_header import is_gguf
 
 MERGE_TOLERANCE = 1e-3
 """Largest difference between merged and adapted logits, as a share of the largest logit."""
@@ -61,13 +62,18 @@ def _named_base(folder: Path) -> str:
     if not base or not isinstance(base, str):
         raise ModelError(f"{folder}/{ADAPTER_CONFIG}", "names no base_model_name_or_path", "add the base's path")
     beside = folder / base
-    if not Path(base).is_dir() and not beside.is_dir() and not HUB_ID.match(base):
+    here = _is_model(Path(base))
+    if not here and not _is_model(beside) and not HUB_ID.match(base):
         raise ModelError(
             f"{folder / ADAPTER_CONFIG}: base_model_name_or_path = {base}",
-            "there is no such directory, and it is no hub id",
+            "there is no such directory or GGUF file, and it is no hub id",
             "name the model that the adapter was trained on",
         )
-    return str(beside) if not Path(base).is_dir() and beside.is_dir() else base
+    return str(beside) if not here and _is_model(beside) else base
+
+
+def _is_model(place: Path) -> bool:
+    return place.is_dir() or (place.is_file() and is_gguf(place))
 
 
 def check_adapter(folder: Path) -> None:

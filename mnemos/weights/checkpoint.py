@@ -1,6 +1,7 @@
-"""Where a checkpoint lies and what it is: a Hugging Face directory, a peft adapter directory or a hub id.
+"""Where a checkpoint lies and what it is: a Hugging Face directory, a GGUF file, a peft adapter directory or a hub id.
 
-Found, named by content, and its tokenizer read; nothing here loads weights (`models.load` does).
+Found, named by content, and its tokenizer read; nothing here loads weights (`models.load` does), except that a GGUF
+file is written anew once (`weights.gguf_convert`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from mnemos.core.errors import MnemosError, ModelError
 from mnemos.core.fingerprint import file_fingerprint, fingerprint
+from mnemos.weights import gguf_convert
 from mnemos.weights.adapter import adapter_base
 from mnemos.weights.configuration import check_config
 from mnemos.weights.files import (
@@ -24,19 +26,23 @@ from mnemos.weights.files import (
     TOKENIZER,
     WEIGHTS,
     chosen_files,
-    gguf_refusal,
     matches,
+    pickles,
     read_config,
     readable,
 )
+from mnemos.weights.gguf_header import packed_file
 
 
 def named(path: str, *, trust_remote_code: bool = False, allow_pickle: bool = False) -> str:
     """The fingerprint of a checkpoint: changes exactly when weights, configuration, tokenizer or chat template do.
 
-    A directory is named by its files' content, wherever it lies; a hub id by its commit; an
-    adapter by its own files and its base. Raises ModelError when nothing lies at `path`.
+    A directory is named by its files' content, wherever it lies; a GGUF file by its content; a hub id by its commit;
+    an adapter by its own files and its base. Raises ModelError when nothing lies at `path`.
     """
+    packed = _packed(Path(path), allow_pickle)
+    if packed is not None:
+        return fingerprint(gguf_convert.identity(packed))
     if not Path(path).is_dir():
         return fingerprint({"hub": path, "commit": _commit_or_unresolved(path)})
     folder = Path(path)
@@ -107,13 +113,24 @@ def usable_config(folder: Path, trust_remote_code: bool) -> Any:
 
 
 def resolve(path: str, *, allow_pickle: bool, trust_remote_code: bool) -> Path:
-    """The local directory of a checkpoint; a hub id is downloaded, or found in the cache."""
+    """The local directory of a checkpoint; a GGUF file is converted, a hub id downloaded, or found in the cache."""
+    packed = _packed(Path(path), allow_pickle)
+    if packed is not None:
+        return gguf_convert.converted(packed)
     if Path(path).is_dir():
         return Path(path)
     patterns = [*WEIGHTS, *TOKENIZER, *CONFIG, "*.json", "*.model"]
     patterns += PICKLES if allow_pickle else ()
     patterns += ["*.py"] if trust_remote_code else []
     return _snapshot(path, patterns)
+
+
+def _packed(place: Path, allow_pickle: bool) -> Path | None:
+    """The GGUF file that is the model at `place`, unless pickles beside it were asked for."""
+    found = packed_file(place)
+    if found is not None and place.is_dir() and allow_pickle and pickles(place):
+        return None
+    return found
 
 
 def _snapshot(path: str, patterns: list[str]) -> Path:
@@ -169,8 +186,6 @@ def _hub_commit(path: str) -> str:
 
 
 def _hub_name(path: str) -> str:
-    if Path(path).is_file() and path.endswith(".gguf"):
-        raise gguf_refusal(Path(path))
     if Path(path).is_file():
         raise ModelError(f"{path}", "is a file, not a model directory", "name the folder that holds config.json")
     if not HUB_ID.match(path):

@@ -134,7 +134,7 @@ def check_weights(folder: Path, allow_pickle: bool) -> None:
     file that is not read, fewer shards than its index names, a damaged file, or weights stored as
     integers that no quantisation explains. Reads headers only."""
     files = weight_files(folder, "vector" if _has(folder / VECTOR) else "model")
-    if not files and not (allow_pickle and _pickles(folder)):
+    if not files and not (allow_pickle and pickles(folder)):
         raise _no_weights(folder)
     config = read_config(folder / "config.json", "the model's configuration") if files else {}
     for file in files:
@@ -143,7 +143,8 @@ def check_weights(folder: Path, allow_pickle: bool) -> None:
             refuse_integers(file)
 
 
-def _pickles(folder: Path) -> list[str]:
+def pickles(folder: Path) -> list[str]:
+    """Names of files in a folder that may be pickled weights."""
     with readable(folder):
         return sorted(place.name for place in folder.iterdir() if matches(place.name, PICKLES))
 
@@ -162,9 +163,6 @@ def _no_weights(folder: Path) -> ModelError:
             "is a pickle, which can run any code when opened",
             "convert it to safetensors, or set allow_pickle if you trust its author",
         )
-    packed = [name for name in names if name.endswith(".gguf")]
-    if packed:
-        return gguf_refusal(folder / packed[0])
     loose = [name for name in names if name.endswith(".safetensors")]
     if loose:
         return ModelError(
@@ -173,16 +171,6 @@ def _no_weights(folder: Path) -> ModelError:
             "copy the index, without which nobody knows which files belong together",
         )
     return ModelError(f"{folder}", "holds no *.safetensors weights", "copy the checkpoint again")
-
-
-def gguf_refusal(file: Path) -> ModelError:
-    """Why a GGUF file is not read, and how to make one that is."""
-    return ModelError(
-        f"{file}",
-        "is a GGUF file, which mnemos does not read yet",
-        f"write it as safetensors once: AutoModelForCausalLM.from_pretrained({str(file.parent)!r}, "
-        f"gguf_file={file.name!r}).save_pretrained(DIR), and the same with AutoTokenizer",
-    )
 
 
 def check_safetensors(file: Path) -> None:

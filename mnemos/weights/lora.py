@@ -20,6 +20,8 @@ from mnemos.core.errors import ModelError
 from mnemos.weights.adapter import adapter_base
 from mnemos.weights.adapter_config import check_adapter_config
 from mnemos.weights.files import read_config
+from mnemos.weights.gguf_convert import converted
+from mnemos.weights.gguf_header import packed_file
 from mnemos.weights.tensors import INPUT_NAMES, OUTPUT_NAMES, Patch, Stored, Weights, open_model, read_header
 
 PREFIX = "base_model.model."
@@ -88,6 +90,8 @@ def open_weights(name: str, folder: Path) -> Weights:
     if not (folder / "adapter_config.json").is_file():
         return open_model(name, folder)
     base = Path(adapter_base(folder))
+    packed = packed_file(base)
+    base = converted(packed) if packed is not None else base
     if not base.is_dir():
         raise ModelError(f"{name} = {folder}", f"its base {base} is no directory here", "download the base first")
     return adapt(open_weights(name, base), folder)

@@ -15,13 +15,14 @@ import shutil
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mnemos.core import files
 from mnemos.core.errors import RunError
 from mnemos.core.files import write_json
 from mnemos.weights.tensors import CODES, bytes_of
@@ -197,13 +198,6 @@ def _put(descriptor: int, data: memoryview, at: int) -> None:
         data, at = data[done:], at + done
 
 
-@contextmanager
-def full_disk(folder: Path) -> Iterator[None]:
-    """Turn a full disk into a RunError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            cure = "free some room and run the same command again: whole shards are kept"
-            raise RunError(f"{folder}", "the disk is full", cure) from error
-        raise
+def full_disk(folder: Path) -> AbstractContextManager[None]:
+    """Turn a full disk into a RunError that says what is kept."""
+    return files.full_disk(folder, "free some room and run the same command again: whole shards are kept")

@@ -344,14 +344,6 @@ def test_an_index_that_names_nothing_to_read_is_refused(folder: Path, index: dic
         Checkpoint(str(folder)).fingerprint  # noqa: B018 - reading it is the test
 
 
-@pytest.mark.parametrize("which", ["folder", "file"])
-def test_gguf_is_refused_with_the_way_to_safetensors(tmp_path: Path, which: str) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "model-q4.gguf").write_bytes(b"GGUF")
-    with pytest.raises(ModelError, match=r"(?s)model-q4\.gguf: is a GGUF file.*gguf_file='model-q4\.gguf'"):
-        load_model(str(tmp_path if which == "folder" else tmp_path / "model-q4.gguf"))
-
-
 @pytest.mark.parametrize(
     ("kind", "settings", "words"),
     [

@@ -90,7 +90,7 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[Path], Any] | None, str]] = {
     "vocabulary": ({}, _fewer_rows, "embedding|shape|size"),
     "an encoder": ({}, _encoder, "is an encoder"),
     "a vision model": ({}, _vision, "no causal language model"),
-    "GGUF alone": ({}, _gguf, "is a GGUF file"),
+    "a broken GGUF file": ({}, _gguf, r"model-q4\.gguf.*is no GGUF file, or cut short"),
     "tools that are ignored": ({}, _row(tools=[{"name": "f"}]), r"rows\.jsonl:10: .*tools: is ignored"),
     "pictures": ({}, _row(images=["a.png"]), r"rows\.jsonl:10: images: cannot be learned"),
     "rewritten answers": ({}, _row(), r"rows\.jsonl:10: .*turn 2 \(assistant\): is rewritten by the chat template"),

@@ -101,7 +101,7 @@ def test_what_was_measured_is_not_asked_again(tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_cache_lies_where_its_variable_or_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mnemos.study.cache import cache_folder
+    from mnemos.core.cache import cache_folder
 
     monkeypatch.setenv("MNEMOS_CACHE", str(tmp_path / "mine"))
     assert cache_folder() == tmp_path / "mine"
