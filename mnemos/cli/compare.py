@@ -14,7 +14,7 @@ from mnemos.core.errors import UsageError
 if TYPE_CHECKING:
     from mnemos.sources.chat_settings import ChatSettings
 
-BeforeArgument = Annotated[str, typer.Argument(help="The model before: directory or hub id.")]
+BeforeArgument = Annotated[str, typer.Argument(help="The model before: directory, GGUF file or hub id.")]
 SuitesOption = Annotated[list[str], typer.Option("--suites", help="Suite YAML file or built-in suite; repeatable.")]
 NewOption = Annotated[
     list[str] | None, typer.Option("--new", help="A suite that measures what was taught; repeatable.")

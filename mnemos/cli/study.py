@@ -80,7 +80,7 @@ def sweep_command(
 
 def init_command(
     data: Annotated[str, typer.Argument(help="Rows to teach: a file, a dataset directory or a hub id.")],
-    model: Annotated[str, typer.Option("--model", help="Hugging Face directory or hub id.")],
+    model: Annotated[str, typer.Option("--model", help="Hugging Face directory, GGUF file or hub id.")],
     out: Annotated[Path, typer.Option("--out", help="The study file to write.")] = Path("study.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite it.")] = False,
 ) -> None:

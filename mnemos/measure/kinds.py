@@ -69,10 +69,25 @@ def missing(answer: Answer) -> Value:
     return math.nan, str(answer.data[MISSING])
 
 
+UNCLOSED = "its thinking (<think>) does not end"
+"""Why an answer is not scored: what it would have said after its thoughts is not there."""
+
+
+def unread(answer: Answer) -> str | None:
+    """Why an answer cannot be scored: the model could not be asked, or it opens a thought and never closes it. None
+    where it can. Trap: where the chat template opens the thought itself, the answer shows no sign of it."""
+    if MISSING in answer.data:
+        return str(answer.data[MISSING])
+    text = answer.text or ""
+    return UNCLOSED if text.rfind("<think>") > text.rfind("</think>") else None
+
+
 # generated ----------------------------------------------------------------------------------
 
 
 def _generated(settings: s.GeneratedSettings, item: Item, answer: Answer) -> Value:
+    if (reason := unread(answer)) is not None:
+        return math.nan, reason
     text = answer.text or ""
     schema = item.schema or settings.json_schema
     found = Rewarded(1.0)
@@ -97,7 +112,8 @@ def _all_generated(settings: s.GeneratedSettings, items: Sequence[Item], answers
     """Answers that must be run go to the sandbox all at once, once for each reference."""
     if settings.match not in checks.CHECKS:
         return each(_generated)(settings, items, answers)
-    pairs = [(i, ref) for i, item in enumerate(items) if MISSING not in answers[i].data for ref in item.answers]
+    reasons = [unread(answer) for answer in answers]
+    pairs = [(i, ref) for i, item in enumerate(items) if reasons[i] is None for ref in item.answers]
     texts, references = [answers[i].text or "" for i, _ in pairs], [ref for _, ref in pairs]
     solutions = [items[i].solution for i, _ in pairs] if settings.match == "code" else None
     found = checks.scores(settings.match, texts, references, settings.database, solutions)
@@ -107,7 +123,7 @@ def _all_generated(settings: s.GeneratedSettings, items: Sequence[Item], answers
         batches.setdefault(i, []).append(one)
     best = {i: verify.best(batch) for i, batch in batches.items()}
     # Each item that was asked has a reference (`_check_generated`), so each has an outcome.
-    return [missing(a) if MISSING in a.data else _noted(best[i]) for i, a in enumerate(answers)]
+    return [_noted(best[i]) if reason is None else (math.nan, reason) for i, reason in enumerate(reasons)]
 
 
 def _noted(found: Rewarded) -> Value:
@@ -132,9 +148,10 @@ def _check_generated(settings: s.GeneratedSettings, item: Item, where: str) -> N
 
 
 def _refusal(settings: s.RefusalSettings, items: Sequence[Item], answers: Sequence[Answer]) -> list[Value]:
-    given = [place for place, answer in enumerate(answers) if MISSING not in answer.data]
+    reasons = [unread(answer) for answer in answers]
+    given = [place for place, reason in enumerate(reasons) if reason is None]
     found = refusals.scores(settings, [items[place] for place in given], [answers[place] for place in given])
-    values: list[Value] = [missing(answer) if MISSING in answer.data else (0.0, None) for answer in answers]
+    values: list[Value] = [(0.0, None) if reason is None else (math.nan, reason) for reason in reasons]
     for place, value in zip(given, found, strict=True):
         values[place] = value
     return values

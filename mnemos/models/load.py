@@ -23,6 +23,7 @@ from mnemos.weights.files import (
     ADAPTER_CONFIG,
     check_weights,
 )
+from mnemos.weights.tied import OUTPUT_NAMES, check_tied
 
 if TYPE_CHECKING:
     from mnemos.models.language import LocalModel
@@ -133,6 +134,8 @@ def _loaded(path: str, how: _How, merge: bool) -> Any:
     if not (folder / ADAPTER_CONFIG).is_file():
         check_config(folder)
         check_weights(folder, how.allow_pickle)
+        check_tied(folder)
+        check_tied(folder)
         return _from_pretrained(folder, how)
     from mnemos.weights.adapter import attached, check_adapter, merged
 
@@ -193,10 +196,11 @@ def _from_pretrained(folder: Path, how: _How) -> Any:
         # At zero every answer is worth the same, and no seed decides how training begins.
         torch.nn.init.zeros_(model.score.weight)
     if missing:
+        cure = "such a model would run on random numbers: copy the complete checkpoint"
+        if all(name.endswith(OUTPUT_NAMES) for name in missing):
+            cure = "say tie_word_embeddings: true in config.json where its embeddings are tied; else copy all of it"
         raise ModelError(
-            f"{folder}",
-            f"lacks {len(missing)} tensors that config.json asks for, first {missing[0]}",
-            "such a model would run on random numbers: copy the complete checkpoint",
+            f"{folder}", f"lacks {len(missing)} tensors that config.json asks for, first {missing[0]}", cure
         )
     surplus = sorted(name for name in info["unexpected_keys"] if IN_A_LAYER.search(name))
     if surplus:

@@ -14,12 +14,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Decoding, Generation, OptionScore, Prompt
 from mnemos.models.server import prompt_seed
+from mnemos.weights.checkpoint import resolve
 
 if TYPE_CHECKING:
     from mnemos.core.plan import ModelHandle
@@ -58,7 +60,7 @@ class Engine:
                 f"http://localhost:8000/v1#{self.checkpoint.path}",
             ) from None
         try:
-            engine = LLM(model=self.checkpoint.path, seed=0)
+            engine = LLM(model=self._served(), seed=0)
         except (ValueError, RuntimeError, OSError) as error:
             raise ModelError(
                 f"{self.path}: {' '.join(str(error).split())[:300]}",
@@ -66,6 +68,13 @@ class Engine:
                 "see the message above it; leave `vllm:` out to have it answered by transformers",
             ) from None
         return EngineModel(engine, engine.get_tokenizer(), self.path, self.fingerprint)
+
+    def _served(self) -> str:
+        """What vLLM loads: a GGUF file as everybody else reads it, so that tokens and template are the same."""
+        path = self.checkpoint.path
+        if not Path(path).is_file():
+            return path
+        return str(resolve(path, allow_pickle=False, trust_remote_code=False))
 
 
 class EngineModel:

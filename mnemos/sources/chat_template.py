@@ -52,7 +52,7 @@ class Template:
             raise ModelError(
                 f"tokenizer {tokenizer.name_or_path!r}",
                 "has no chat template, and the data are chats",
-                "set tokenizer.chat_template and save it with the model, or give raw text "
+                "put the original's chat_template.jinja beside the weights (beside a GGUF file too), or give raw text "
                 "(columns text, or prompt and completion)",
             ) from None
         self.row, self.options = row, {**options, **row}

@@ -12,11 +12,12 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from mnemos.core.errors import MnemosError, ModelError
+from mnemos.core.errors import ModelError
 from mnemos.core.fingerprint import file_fingerprint, fingerprint
 from mnemos.weights import gguf_convert
 from mnemos.weights.adapter import adapter_base
 from mnemos.weights.configuration import check_config
+from mnemos.weights.explained import explained as explained
 from mnemos.weights.files import (
     ADAPTER_CONFIG,
     CONFIG,
@@ -194,38 +195,18 @@ def _hub_name(path: str) -> str:
 
 
 def _not_found(path: str, error: Exception) -> ModelError:
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return ModelError(
+            f"{path}",
+            f"neither a directory here nor a model in the hub's cache ({constants.HF_HUB_CACHE}), and nothing is "
+            "downloaded while HF_HUB_OFFLINE is set",
+            "check the path, name a revision that is in the cache (mnemos models lists it), or unset HF_HUB_OFFLINE",
+        )
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return ModelError(
         f"{path}",
         f"neither a directory here nor a model that the hub gave ({reason})",
-        "check the path; offline (HF_HUB_OFFLINE=1) only models in the cache can be named by hub id",
+        "check the path, the revision behind @ and the network; a private model needs HF_TOKEN",
     )
-
-
-@contextmanager
-def explained(folder: Path, what: str, cure: str) -> Iterator[None]:
-    """Turn whatever a library raises while it reads a checkpoint into a ModelError: it was given these
-    files and nothing else, so it is about them. Lack of memory and interrupts stay what they are."""
-    try:
-        yield
-    except (MnemosError, MemoryError):
-        raise
-    except BaseException as error:
-        # tokenizers and safetensors panic in Rust, which is no Exception in Python.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        if "trust_remote_code" in str(error):
-            raise ModelError(f"{folder}", "brings its own code", "read it, then set trust_remote_code") from None
-        if isinstance(error, PermissionError):
-            raise ModelError(f"{folder}", f"may not be read ({error})", "chmod -R u+r on it") from None
-        if "can't allocate memory" in str(error):
-            raise
-        raise ModelError(f"{folder}", f"{what} ({_said(error)})", cure) from error
-
-
-def _said(error: BaseException) -> str:
-    """What an error says, in one line. A KeyError says but the key."""
-    line = " ".join(str(error).split())
-    if isinstance(error, KeyError | TypeError | AttributeError | ZeroDivisionError) or not line:
-        line = f"{type(error).__name__}: {line}"
-    return line if len(line) <= 400 else f"{line[:399]}…"

@@ -30,6 +30,7 @@ from mnemos.core.cache import VARIABLE, models_folder
 from mnemos.core.errors import ModelError, RunError, printable
 from mnemos.core.files import full_disk, write_json
 from mnemos.core.fingerprint import file_fingerprint, fingerprint
+from mnemos.weights.explained import explained
 from mnemos.weights.files import read_config, readable
 from mnemos.weights.gguf_header import Header, PackedTensor, read_header
 
@@ -59,6 +60,7 @@ PROBES = ("What is 1234 + 55?", "  two  spaces,\n\n\ta tab, it's THE end's", "ca
 PRE_TOKENIZERS = frozenset({"default", "gpt-2", "gpt2"})
 """Byte-level pre-tokenizers that are GPT-2's own, beside those in transformers' table."""
 EXTRA_STOPS = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
+DAMAGED = "convert the model again with a current llama.cpp, or name the Hugging Face directory it was made of"
 PIECE = 1 << 24
 """Bytes of two matrices that are compared at a time."""
 SAMPLED_ROWS = 1024
@@ -84,7 +86,7 @@ def converted(file: Path) -> Path:
     Two processes at once write it once. Raises ModelError as `read_header`, and for an architecture, a quantisation or
     a tensor that cannot be read as it is; RunError where the cache takes no file or the disk is full.
     """
-    folder = models_folder() / f"{_stem(file)}-{fingerprint(identity(file))}"
+    folder = place_of(file)
     if not _used(folder):
         header = read_header(file)
         check(header)
@@ -92,6 +94,29 @@ def converted(file: Path) -> Path:
             if not _used(folder):  # another process may have written it meanwhile
                 _write(header, folder)
     return folder
+
+
+def place_of(file: Path) -> Path:
+    """Where the directory of a file lies, or would."""
+    return models_folder() / f"{_stem(file)}-{fingerprint(identity(file))}"
+
+
+def opened(file: Path) -> tuple[Any, Any, Header]:
+    """The model of a file without numbers (on torch's meta device), its tokenizer and its head; converts nothing.
+    Raises ModelError as `converted`."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    header = read_header(file)
+    check(header)
+    with explained(file, "cannot be read", DAMAGED), _quiet():
+        tokenizer, config = _tokenizer(header), _config(header)
+        config.tie_word_embeddings = _same_matrix(header) is not None
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+        _refuse_left_over(header, model)
+        _stops(model, header)
+    return model, tokenizer, header
 
 
 def check(header: Header) -> None:
@@ -215,10 +240,7 @@ def _mark(header: Header) -> dict[str, Any]:
 
 
 def _convert(header: Header, folder: Path, same: str | None) -> None:
-    from mnemos.weights.checkpoint import explained
-
-    damaged = "convert the model again with a current llama.cpp, or name the Hugging Face directory it was made of"
-    with explained(header.file, "cannot be read", damaged), _quiet():
+    with explained(header.file, "cannot be read", DAMAGED), _quiet():
         tokenizer = _tokenizer(header)
         model = _model(header, _config(header))
         if same is not None:
@@ -430,8 +452,6 @@ def _tokenizer(header: Header) -> Any:
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    from mnemos.weights.checkpoint import explained
-
     _check_pre_tokenizer(header)
     read = AutoTokenizer.from_pretrained(**_where(header))
     tokens = header.settings.get("tokenizer.ggml.tokens") or []
@@ -458,13 +478,13 @@ def _tokenizer(header: Header) -> Any:
 def _save_tokenizer(tokenizer: Any, folder: Path, header: Header) -> None:
     """Write it, and read it again as everybody will: some classes of transformers put rules of their own in the place
     of the written ones. Raises ModelError where a text would be other tokens then."""
-    from mnemos.weights.checkpoint import load_tokenizer
+    from transformers import AutoTokenizer
 
     tokenizer.save_pretrained(folder)
     file = folder / "tokenizer_config.json"
     # Left out, it would be the default of the architecture's class, added to the vocabulary where it is not there.
     write_json(file, {"unk_token": None, **read_config(file, "the tokenizer's configuration")})
-    again = load_tokenizer(str(folder))
+    again = AutoTokenizer.from_pretrained(folder)
     if len(again) != len(tokenizer) or any(again(text).input_ids != tokenizer(text).input_ids for text in PROBES):
         raise ModelError(
             f"{header.file}: tokenizer.ggml.pre = {header.settings.get('tokenizer.ggml.pre')}",

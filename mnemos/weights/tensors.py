@@ -23,9 +23,9 @@ from mnemos.core.errors import ModelError
 from mnemos.weights.adapter import untied_config
 from mnemos.weights.configuration import check_config
 from mnemos.weights.files import VECTOR, check_safetensors, check_weights, read_config, weight_files
+from mnemos.weights.tied import INPUT_NAMES as INPUT_NAMES
+from mnemos.weights.tied import OUTPUT_NAMES as OUTPUT_NAMES
 
-OUTPUT_NAMES = ("lm_head.weight", "embed_out.weight")
-INPUT_NAMES = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
 HEADS = ("lm_head.", "embed_out.", "score.", "classifier.", "v_head.", "qa_outputs.", "cls.")
 """How tensors of a task's head begin; models of different tasks share the rest."""
 TRUNKS = ("model.", "transformer.")

@@ -12,6 +12,7 @@ from mnemos.core.errors import DataError, NotComparable, UsageError
 from mnemos.core.nouns import Answer, Generation, OptionScore
 from mnemos.measure.ask import load_measured, measure, save_measured, score
 from mnemos.measure.compare import comparisons
+from mnemos.measure.kinds import UNCLOSED
 from mnemos.measure.suite import Suite, load_suites
 from mnemos.rewards.refusal.reading import is_refusal
 from mnemos.sources.similarity import repeated_4grams
@@ -54,6 +55,27 @@ def test_generated_takes_the_best_of_several_references_and_a_schema() -> None:
         items=[{"prompt": "p"}, {"prompt": "q", "schema": {"type": "array"}}],
     )
     assert values_of(FakeModel({"p": '{"n": 1}', "q": '{"n": 1}'}), s) == [1.0, 0.0]
+
+
+def test_thinking_that_never_ends_is_missing_with_its_reason() -> None:
+    """What would have been answered is not there; how such answers stop is measured all the same."""
+    answers = {
+        "open": "<think>Seven, or 7",
+        "closed": "<think>Hm, 8?</think>7",
+        "again": "<think></think>7<think>",
+        "no": "7",
+    }
+    for more in ({"match": "number"}, {"match": "code", "answer": "assert f() == 1"}):
+        items = [{"prompt": name, "answer": more.get("answer", "7")} for name in answers]
+        asked = suite(kind="generated", match=more["match"], items=items)
+        scores = measure(FakeModel(answers), (asked,))["s"].scores
+        assert [one.reason for one in scores if one.reason] == [UNCLOSED, UNCLOSED]
+        assert [math.isnan(one.value) for one in scores] == [True, False, True, False]
+    refusals = suite(kind="refusal", items=[{"prompt": name, "expect": "answer"} for name in answers])
+    scores = measure(FakeModel(answers), (refusals,))["s"].scores
+    assert [one.reason for one in scores] == [UNCLOSED, None, UNCLOSED, None]
+    stops = suite(kind="stop_rate", items=[{"prompt": name} for name in answers])
+    assert [one.reason for one in measure(FakeModel(answers), (stops,))["s"].scores] == [None] * 4
 
 
 def test_choice_and_its_normalisations() -> None:

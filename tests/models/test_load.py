@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ from transformers import AutoModelForCausalLM
 
 import mnemos
 from mnemos.core.errors import ModelError
+from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Decoding, Prompt, Turn
 from mnemos.core.plan import ModelHandle
 from mnemos.models.load import Checkpoint, check_vocabulary, load_model
@@ -173,9 +178,9 @@ def test_hub_ids_offline_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         lambda: load_model("some-org/no-such-model@main"),
         lambda: load_tokenizer("some-org/no-such-model"),
     ):
-        with pytest.raises(ModelError, match="neither a directory here nor a model") as caught:
+        with pytest.raises(ModelError, match=r"hub's cache .*while HF_HUB_OFFLINE is set") as caught:
             ask()
-        assert "offline" in caught.value.cure
+        assert "unset HF_HUB_OFFLINE" in caught.value.cure
 
 
 def test_a_hub_id_in_the_cache_loads_and_is_named_by_its_commit(
@@ -196,6 +201,121 @@ def test_a_hub_id_in_the_cache_loads_and_is_named_by_its_commit(
     assert first.load().fingerprint == first.fingerprint
     (refs / "main").write_text(commits[1])
     assert Checkpoint("org/tiny").fingerprint != first.__class__("org/tiny@" + commits[0]).fingerprint
+    (refs / "v1.0").write_text(commits[0])  # a branch or tag is its commit, whatever main is by now
+    assert Checkpoint("org/tiny@v1.0").fingerprint == Checkpoint("org/tiny@v1.0").load().fingerprint
+    with pytest.raises(ModelError, match=r"org/tiny@v2: .*HF_HUB_OFFLINE is set\n.*name a revision"):
+        Checkpoint("org/tiny@v2").load()
+
+
+def test_a_hub_id_online_is_asked_for_its_revision_and_downloaded(
+    original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against a hub on this machine, in a process of its own: huggingface_hub reads its settings once."""
+    commit = "3" * 40
+    with hub_of({("org/tiny", "v1"): (commit, original)}) as (address, asked):
+        environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+        environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        code = (
+            "from mnemos.weights.checkpoint import named, resolve\n"
+            "from mnemos.core.errors import ModelError\n"
+            "print(named('org/tiny@v1'))\n"
+            "print(resolve('org/tiny@v1', allow_pickle=False, trust_remote_code=False))\n"
+            "try:\n    named('org/tiny@v2')\nexcept ModelError as error:\n    print(error.bound, error.cure)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    name, place, refusal = done.stdout.splitlines()
+    assert Path(place).name == commit
+    assert (Path(place) / "model.safetensors").read_bytes() == (original / "model.safetensors").read_bytes()
+    assert name == fingerprint({"hub": "org/tiny@v1", "commit": commit})
+    assert "that the hub gave" in refusal
+    assert "the revision behind @" in refusal
+    assert any("/v1" in path for path in asked)
+
+
+@contextlib.contextmanager
+def hub_of(models: dict[tuple[str, str], tuple[str, Path]]) -> Iterator[tuple[str, list[str]]]:
+    """A server that answers as the Hugging Face hub does for a few models: (name, revision) -> commit, directory."""
+    asked: list[str] = []
+
+    class Hub(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def do_HEAD(self) -> None:
+            self.answer(body=False)
+
+        def do_GET(self) -> None:
+            self.answer(body=True)
+
+        def answer(self, body: bool) -> None:
+            path = self.path.split("?")[0]
+            asked.append(path)
+            for (name, revision), (commit, folder) in models.items():
+                for known in (revision, commit):
+                    if path == f"/api/models/{name}/revision/{known}":
+                        files = [{"rfilename": file.name} for file in sorted(folder.iterdir())]
+                        return self.send(json.dumps({"id": name, "sha": commit, "siblings": files}).encode(), body)
+                    if path.startswith(f"/api/models/{name}/tree/{known}"):
+                        files = [
+                            {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": file.name}
+                            for file in sorted(folder.iterdir())
+                        ]
+                        return self.send(json.dumps(files).encode(), body)
+                    start = f"/{name}/resolve/{known}/"
+                    if path.startswith(start) and (folder / path.removeprefix(start)).is_file():
+                        headers = {"X-Repo-Commit": commit, "ETag": f'"{hash(path) & 0xFFFFFFFF}"'}
+                        return self.send((folder / path.removeprefix(start)).read_bytes(), body, headers)
+            self.send(b"{}", body, {"X-Error-Code": "RevisionNotFound"}, 404)
+            return None
+
+        def send(self, data: bytes, body: bool, headers: dict[str, str] | None = None, code: int = 200) -> None:
+            self.send_response(code)
+            for name, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if body:
+                self.wfile.write(data)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("shards", [True, False])
+def test_weights_in_shards_are_the_same_model(original: Path, tmp_path: Path, shards: bool) -> None:
+    whole = load_model(str(original))
+    whole.save_pretrained(tmp_path / "parts", max_shard_size="20KB" if shards else "1GB")
+    assert (len(list((tmp_path / "parts").glob("*.safetensors"))) > 1) is shards
+    again = load_model(str(tmp_path / "parts"))
+    assert all(torch.equal(again.state_dict()[name], value) for name, value in whole.state_dict().items())
+
+
+def test_tied_embeddings_that_are_two_matrices_are_refused(tmp_path: Path) -> None:
+    """transformers computes with both and says so in a log alone; with headers only it cannot tell."""
+    folder = save_tiny(tmp_path, "gemma")
+    tensors = load_file(folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    assert config["tie_word_embeddings"] is True
+    inner = tensors["model.embed_tokens.weight"]
+    save_file({**tensors, "lm_head.weight": inner.clone()}, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load_model(str(folder)).config.tie_word_embeddings, "two copies of one matrix are tied"
+    save_file({**tensors, "lm_head.weight": inner + 1}, folder / "model.safetensors", metadata={"format": "pt"})
+    for headers_only in (True, False):
+        with pytest.raises(ModelError, match=r"tie_word_embeddings = true: but lm_head\.weight and model\.embed_tok"):
+            load_model(str(folder), headers_only=headers_only)
+    (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    assert torch.equal(load_model(str(folder)).lm_head.weight, inner + 1)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks 1 tensors.*lm_head\.weight\n.*tie_word_embeddings: true"):
+        load_model(str(folder))
 
 
 @PEFT

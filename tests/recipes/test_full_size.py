@@ -83,7 +83,7 @@ def test_planned_without_a_hub(name: str, no_hub: None) -> None:
 def test_a_plan_that_will_run_needs_its_hub_model(no_hub: None, tmp_path: Path) -> None:
     from mnemos.core.errors import ModelError
 
-    with pytest.raises(ModelError, match="neither a directory here nor a model that the hub gave"):
+    with pytest.raises(ModelError, match="neither a directory here nor a model in the hub's cache"):
         mnemos.run("mnemos:full_size/weights.yaml", out=tmp_path / "run")
 
 

@@ -1,0 +1,88 @@
+"""`mnemos models` and `model show`: what lies in the caches, and what a model is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mnemos.cli.options import Group, JsonOption
+from mnemos.cli.output import say, say_json
+
+app = typer.Typer(cls=Group, help="Look at a model.", no_args_is_help=True)
+
+
+def models_command(as_json: JsonOption = False) -> None:
+    """List the models in the caches: converted GGUF files and downloads from the Hugging Face hub."""
+    from mnemos.report.words import size
+    from mnemos.study.commands.models import cached
+
+    found = cached()
+    if as_json:
+        say_json([one.as_dict() for one in found])
+        return
+    for one in found:
+        say(f"{size(one.size):>8}  {one.family or '-':<12} {one.dtype or '-':<9} {one.used[:16]}  {one.name}")
+        say(f"{'':>8}  {one.path}")
+    if not found:
+        say("no model is in the caches yet")
+
+
+@app.command("show")
+def model_show_command(
+    model: Annotated[str, typer.Argument(help="Hugging Face directory, GGUF file, adapter directory or hub id.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Print what a model is and what training it needs; reads no weights."""
+    from mnemos.study.commands.models import describe
+    from mnemos.study.paths import model_location
+
+    found = describe(model_location(model, Path.cwd()))
+    if as_json:
+        say_json(found)
+        return
+    for name, text in _lines(found):
+        say(f"{name:<12} {text}")
+
+
+def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+    from mnemos.report.words import size
+
+    template, lora, memory = found["chat_template"], found["lora"], found["memory"]
+    made = f" ({found['made_of']})" if found["made_of"] else ""
+    special = ", ".join(f"{name} {one['text']!r} {one['id']}" for name, one in found["special_tokens"].items())
+    stops = ", ".join(f"{one['text']!r} {one['id']}" for one in found["stop_tokens"])
+    return [
+        ("model", f"{found['model']}{made}"),
+        ("family", f"{found['family']}, {found['architecture']}"),
+        ("parameters", f"{found['parameters']:,}"),
+        ("on disk", f"{size(found['bytes'])}, {found['dtype'] or 'no dtype'}: {found['path']}"),
+        ("embeddings", "tied" if found["tied_embeddings"] else "not tied"),
+        ("context", f"{found['context_length']:,} tokens" if found["context_length"] else "not said"),
+        ("vocabulary", f"{found['vocabulary']['tokens']:,} tokens, {found['vocabulary']['rows']:,} rows"),
+        ("special", special or "none"),
+        ("stops at", stops or "nothing: an answer ends at its longest"),
+        ("template", _template(template)),
+        ("lora", f"{', '.join(lora['targets'])}; {lora['parameters']:,} parameters at rank {lora['rank']}"),
+        (
+            "training",
+            f"{size(memory['full_bytes'])} for weights, gradients and Adam in float32, {size(memory['lora_bytes'])} "
+            "with LoRA; activations come on top",
+        ),
+    ]
+
+
+def _template(template: dict[str, Any] | None) -> str:
+    if template is None:
+        return "none: chats need one, as chat_template.jinja beside the weights"
+    takes = [name for name in ("system", "tools", "thinking") if template[name]]
+    lacks = [name for name in ("system", "tools", "thinking") if not template[name]]
+    text = f"{template['hash']}; takes {', '.join(takes) or 'turns alone'}"
+    return f"{text}, not {', '.join(lacks)}" if lacks else text
+
+
+def register(main: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    main.command("models")(models_command)
+    main.add_typer(app, name="model")
