@@ -229,7 +229,8 @@ class Prompt:
 @dataclass(frozen=True, slots=True)
 class Generation:
     """One generated answer. text: decoded without special tokens. ids: the generated token ids
-    without the stop token. finished: ended by a stop token."""
+    without the stop token. finished: ended by a stop token, or a stop text, which `ids` then hold and
+    `text` does not."""
 
     text: str
     ids: tuple[int, ...]
@@ -248,13 +249,21 @@ class OptionScore:
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How answers are sampled; part of the frozen manifest. temperature 0 is greedy."""
+    """How answers are sampled; part of the frozen manifest. temperature 0 is greedy. stop: texts that
+    end an answer, which is cut before the first of them."""
 
     max_new_tokens: int = 64
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
     seed: int = 0
+    stop: tuple[str, ...] = ()
+
+    def cut(self, text: str) -> str:
+        """The text before the first of the stop texts."""
+        for stop in self.stop:
+            text = text.split(stop, 1)[0]
+        return text
 
 
 class LanguageModel(Protocol):

@@ -204,23 +204,20 @@ class Asked:
                 # Nothing written and no end: the prompt left no room in the context.
                 if not answer.ids and not answer.finished:
                     self.missing.add((requests[index].task_name, requests[index].doc_id))
-                out[index] = _cut(answer.text, requests[index].args[1].get("until") or [])
+                # A model that cannot stop early answers on.
+                out[index] = decoding.cut(answer.text)
         return out
 
 
 def _decoding(wanted: Mapping[str, Any], max_new_tokens: int) -> Decoding:
     # Tasks may name a temperature beside do_sample: false; it then means nothing, and 0 asks greedily.
     sample = bool(wanted.get("do_sample", False))
+    until = wanted.get("until") or []
     longest = wanted.get("max_gen_toks", wanted.get("max_new_tokens", max_new_tokens))
     return Decoding(
         max_new_tokens=int(longest),
         temperature=float(wanted.get("temperature", 1.0)) if sample else 0.0,
         top_p=float(wanted.get("top_p", 1.0)) if sample else 1.0,
         top_k=int(wanted.get("top_k", 0)) if sample else 0,
+        stop=tuple(text for text in ([until] if isinstance(until, str) else until) if text),
     )
-
-
-def _cut(text: str, until: str | Sequence[str]) -> str:
-    for stop in [until] if isinstance(until, str) else until:
-        text = text.split(stop)[0] if stop else text
-    return text

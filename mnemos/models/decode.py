@@ -8,46 +8,89 @@ asked the same way; everything is said by `Decoding`.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from mnemos.core.nouns import Decoding
-from mnemos.models.forward import accepted_inputs, batches, context_length, kept, logits_at
+from mnemos.models import slots
+from mnemos.models.forward import LOGIT_BYTES, accepted_inputs, batches, context_length, kept, logits_at
+from mnemos.models.slots import Piece, Slots
 
 Decoded = tuple[list[int], int | None]
 """The generated ids without the stop token, and the stop token that ended them, None where none did."""
 
+Ended = Callable[[Sequence[int]], bool]
+"""Whether the ids written so far end an answer, for other reasons than a stop token."""
+
+CACHE_BYTES = 2**30
+"""What keys and values of rows in progress may take, where `batch_tokens` tokens take less."""
+
+JOB = 16
+"""Prompts and answers of one job at most, in multiples of `batch_tokens`: long enough that its last rows, which
+leave slots empty, matter little, and short enough that a kill loses minutes."""
+
+SHARED = 16
+"""Tokens that two prompts must share for the second to wait for the first one's keys and values and copy them."""
+
 
 def write(
-    model: Any, rows: Sequence[Sequence[int]], stop: frozenset[int], decoding: Decoding, batch_tokens: int
+    model: Any,
+    rows: Sequence[Sequence[int]],
+    stop: frozenset[int],
+    decoding: Decoding,
+    batch_tokens: int,
+    ended: Ended | None = None,
 ) -> list[Decoded]:
     """Continue each row of token ids; rows keep their order, batches are made by length.
 
-    A row stops at a token of `stop`, after `decoding.max_new_tokens`, or where the model's
-    context ends; a row that leaves no room for one token comes back empty and unfinished.
-    Sampling draws from a generator of the row's own, seeded by `decoding.seed`, the row's ids
-    and how often the same row came before, so neither batching nor other rows change it.
+    A row stops at a token of `stop`, where `ended` says so of what it has written, after
+    `decoding.max_new_tokens`, or where the model's context ends; a row that leaves no room for one
+    token comes back empty and unfinished. Sampling draws from a generator of the row's own, seeded by
+    `decoding.seed`, the row's ids and how often the same row came before, so neither batching nor
+    other rows change it. batch_tokens: tokens that share one forward pass.
     """
     limit = context_length(model)
     room = [max(0, min(decoding.max_new_tokens, limit - len(row))) for row in rows]
     draws = _draws(rows, decoding)
     out: list[Decoded] = [([], None)] * len(rows)
     asked = [i for i, row in enumerate(rows) if room[i] and row]
-    lengths = [len(rows[i]) + room[i] for i in asked]
-    steppable = _can_step(model)
-    # A budget of one token makes batches of one row, for models that cannot share a cache.
-    for batch in batches(lengths, batch_tokens if steppable else 1):
-        members = [asked[k] for k in batch]
-        job = _Job([rows[i] for i in members], [room[i] for i in members], stop, decoding, [draws[i] for i in members])
+    for way, members in _ways(model, asked, [len(row) + room[i] for i, row in enumerate(rows)], batch_tokens):
+        job = _Job(
+            [rows[i] for i in members], [room[i] for i in members], stop, decoding, [draws[i] for i in members], ended
+        )
         how = [decoding.max_new_tokens, decoding.temperature, decoding.top_p, decoding.top_k, decoding.seed]
-        asked_for = ["write", [list(row) for row in job.rows], list(job.room), sorted(stop), how]
-        for i, (ids, end) in zip(members, kept(asked_for, lambda job=job: job.run(model, steppable)), strict=True):  # type: ignore[misc]
+        asked_for = ["write", [list(row) for row in job.rows], list(job.room), sorted(stop), [*how, *decoding.stop]]
+        found = kept(asked_for, lambda job=job, way=way: job.run(model, way, batch_tokens))  # type: ignore[misc]
+        for i, (ids, end) in zip(members, found, strict=True):
             out[i] = (list(ids), end)
     return out
+
+
+Way = Literal["slots", "padded", "alone"]
+"""How the rows of a job are decoded: over slots that are refilled; padded to one length, sharing one cache of
+transformers; one after the other, through `model.generate`."""
+
+
+def _ways(
+    model: Any, asked: Sequence[int], lengths: Sequence[int], batch_tokens: int
+) -> Iterator[tuple[Way, list[int]]]:
+    """Jobs: the way of each, and which rows. lengths: of every row with all that it may write."""
+    if not asked:
+        return
+    fits = slots.fit(model)
+    slotted = [i for i in asked if fits is not None and lengths[i] <= fits.longest]
+    for batch in batches([lengths[i] for i in slotted], JOB * batch_tokens):
+        yield "slots", [slotted[k] for k in batch]
+    others = [i for i in asked if fits is None or lengths[i] > fits.longest]
+    way: Way = "padded" if others and _can_step(model) else "alone"
+    # A budget of one token makes batches of one row, for models that cannot share a cache.
+    for batch in batches([lengths[i] for i in others], batch_tokens if way == "padded" else 1):
+        yield way, [others[k] for k in batch]
 
 
 def _draws(rows: Sequence[Sequence[int]], decoding: Decoding) -> list[np.ndarray[Any, Any] | None]:
@@ -83,7 +126,7 @@ def _can_step(model: Any) -> bool:
 
 
 class _Job:
-    """One batch being decoded. rows: prompts; room: tokens that each may still write."""
+    """Rows being decoded together. rows: prompts; room: tokens that each may still write."""
 
     def __init__(
         self,
@@ -92,8 +135,10 @@ class _Job:
         stop: frozenset[int],
         decoding: Decoding,
         draws: Sequence[np.ndarray[Any, Any] | None],
+        said_all: Ended | None = None,
     ) -> None:
         self.rows, self.room, self.stop, self.decoding, self.draws = rows, room, stop, decoding, draws
+        self.said_all = said_all
         self.written: list[list[int]] = [[] for _ in rows]
         self.ended: list[int | None] = [None] * len(rows)
 
@@ -102,8 +147,9 @@ class _Job:
         if token in self.stop:
             self.ended[row] = token
             return False
-        self.written[row].append(token)
-        return len(self.written[row]) < self.room[row]
+        written = self.written[row]
+        written.append(token)
+        return len(written) < self.room[row] and not (self.said_all is not None and self.said_all(written))
 
     def _next(self, logits: torch.Tensor, live: Sequence[int]) -> list[int]:
         if self.decoding.temperature == 0:
@@ -111,14 +157,46 @@ class _Job:
         uniform = [draw[len(self.written[i])] for i in live if (draw := self.draws[i]) is not None]
         return pick(logits, self.decoding, torch.tensor(uniform, dtype=torch.float64, device=logits.device))
 
-    def run(self, model: Any, steppable: bool) -> list[Decoded]:
-        """Decode the batch. steppable: as `_can_step` found."""
-        return self.with_cache(model) if steppable else self.one_by_one(model)
-
-    def _result(self) -> list[Decoded]:
+    def run(self, model: Any, way: Way, batch_tokens: int) -> list[Decoded]:
+        """Decode the rows. way: as `_ways` found."""
+        if way == "slots":
+            with slots.switched(model):
+                self.over_slots(model, batch_tokens)
+        elif way == "padded":
+            self.with_cache(model)
+        else:
+            self.one_by_one(model)
         return list(zip(self.written, self.ended, strict=True))
 
-    def with_cache(self, model: Any) -> list[Decoded]:
+    def over_slots(self, model: Any, batch_tokens: int) -> None:
+        """Rows that end make room for those that wait; a pass reads the next token of every row in progress and, up
+        to batch_tokens in all, what is not read of prompts yet."""
+        longest = max(len(row) + room for row, room in zip(self.rows, self.room, strict=True))
+        seats = _Seats(self.rows, Slots(self._slots(model, longest, batch_tokens), longest))
+        while seats.admit():
+            rows, pieces = seats.pieces(batch_tokens)
+            logits = seats.slots.forward(model, pieces).float()
+            # A row whose prompt is read in parts has nothing to say before the last.
+            at = [k for k, row in enumerate(rows) if not seats.todo[row]]
+            if not at:
+                continue
+            ready = [rows[k] for k in at]
+            tokens = self._next(logits if len(at) == len(rows) else logits[at], ready)
+            for row, token in zip(ready, tokens, strict=True):
+                if self._take(row, token):
+                    seats.todo[row] = [token]
+                else:
+                    seats.leave(row)
+
+    def _slots(self, model: Any, longest: int, batch_tokens: int) -> int:
+        """How many rows are in progress at most."""
+        fits = slots.fit(model)
+        assert fits is not None
+        tokens = max(batch_tokens, CACHE_BYTES // max(1, fits.token_bytes))
+        logits = LOGIT_BYTES // (4 * int(model.get_input_embeddings().weight.shape[0]))
+        return max(1, min(len(self.rows), tokens // longest, logits))
+
+    def with_cache(self, model: Any) -> None:
         """Left-padded rows, one forward pass a token; rows that ended leave the batch."""
         device = model.get_input_embeddings().weight.device
         # Padded on the left: the last column holds every row's last token, and all rows grow by one column a step.
@@ -135,7 +213,7 @@ class _Job:
             tokens = self._next(logits.float(), live)
             keep = [k for k, (i, token) in enumerate(zip(live, tokens, strict=True)) if self._take(i, token)]
             if not keep:
-                return self._result()
+                return
             if len(keep) < len(live):
                 # The cache, the mask and `live` lose the same rows together, or rows would read one another's keys.
                 index = torch.tensor(keep, device=device)
@@ -150,10 +228,10 @@ class _Job:
             )
             logits, cache = out.logits[:, -1], out.past_key_values
 
-    def one_by_one(self, model: Any) -> list[Decoded]:
+    def one_by_one(self, model: Any) -> None:
         """Each row alone, through `model.generate` and whatever state the model keeps, with our
         choice of token forced upon it."""
-        from transformers import GenerationConfig, LogitsProcessorList
+        from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         # `generate` fills what it is not told from the checkpoint's own settings: for this time there are none.
@@ -165,17 +243,130 @@ class _Job:
                     max_new_tokens=self.room[i], do_sample=False, pad_token_id=0, eos_token_id=sorted(self.stop) or None
                 )
                 forced = LogitsProcessorList([lambda _, scores, i=i: self._forced(i, scores)])
+                over = StoppingCriteriaList([lambda ids, _, i=i: self._over(i, ids)])
                 inner.generate(
-                    ids, attention_mask=torch.ones_like(ids), generation_config=asked, logits_processor=forced
+                    ids,
+                    attention_mask=torch.ones_like(ids),
+                    generation_config=asked,
+                    logits_processor=forced,
+                    stopping_criteria=over,
                 )
         finally:
             inner.generation_config = kept
-        return self._result()
 
     def _forced(self, row: int, scores: torch.Tensor) -> torch.Tensor:
         token = self._next(scores.float(), [row])[0]
         self._take(row, token)
         return torch.full_like(scores, -torch.inf).index_fill(1, torch.tensor([token], device=scores.device), 0.0)
+
+    def _over(self, row: int, ids: torch.Tensor) -> torch.Tensor:
+        over = self.said_all is not None and self.said_all(self.written[row])
+        return torch.full((len(ids),), over, dtype=torch.bool, device=ids.device)
+
+
+class _Seats:
+    """Which row is in which slot, and what each has still to read. todo: by row in progress, the tokens that are not
+    in its slot yet; the first pass over all of them gives its next token.
+
+    A row begins with a copy of what another row's slot holds of the same tokens (few-shot examples, a system
+    prompt, the same prompt again), if that row is there or was there last.
+    """
+
+    def __init__(self, rows: Sequence[Sequence[int]], slots: Slots) -> None:
+        self.slots = slots
+        self.todo: dict[int, list[int]] = {}
+        self._rows = [np.asarray(row, dtype=np.int64) for row in rows]
+        self._waiting = list(range(len(rows)))
+        self._slot: dict[int, int] = {}
+        # In the order in which they became free: what was read last stays longest.
+        self._free = list(range(slots.rows))
+        # Rows in the order of their tokens: the one that shares most with a row is among its neighbours.
+        order = sorted(range(len(rows)), key=lambda i: list(rows[i]))
+        self._rank = {row: rank for rank, row in enumerate(order)}
+        self._order = order
+        # Ranks of the rows whose prompts stand in slots, those that have ended included; read: tokens of each there.
+        self._held: list[int] = []
+        self._read: dict[int, int] = {}
+        self._last: dict[int, int] = {}
+
+    def admit(self) -> bool:
+        """Fill free slots with rows that wait, in their order; whether any row is in progress."""
+        waiting = []
+        for place, row in enumerate(self._waiting):
+            if not self._free:
+                waiting += self._waiting[place:]
+                break
+            source, ready, coming = self._nearest(row)
+            # Soon another row will have read what this one would read now, too.
+            if coming - ready >= SHARED:
+                waiting.append(row)
+            else:
+                self._enter(row, source, ready if ready >= SHARED else 0)
+        self._waiting = waiting
+        if not waiting:
+            self._close_up()
+        return bool(self.todo)
+
+    def _nearest(self, row: int) -> tuple[int, int, int]:
+        """The row to copy from, how many tokens of it, and how many it will have when its prompt is read."""
+        source, ready, coming = row, 0, 0
+        at = bisect_left(self._held, self._rank[row])
+        for rank in self._held[max(0, at - 1) : at + 1]:
+            other = self._order[rank]
+            # The last token is never copied: its logits are needed.
+            shared = min(_shared(self._rows[row], self._rows[other]), len(self._rows[row]) - 1)
+            coming = max(coming, shared)
+            if min(shared, self._read[other]) > ready:
+                source, ready = other, min(shared, self._read[other])
+        return source, ready, coming
+
+    def _enter(self, row: int, source: int, count: int) -> None:
+        slot = self._free.pop(0)
+        self.slots.copy(self._slot[source] if count else slot, slot, count)
+        if slot in self._last:
+            gone = self._last[slot]
+            self._held.remove(self._rank[gone])
+            del self._slot[gone], self._read[gone]
+        self._last[slot], self._slot[row], self._read[row] = row, slot, count
+        insort(self._held, self._rank[row])
+        self.todo[row] = self._rows[row][count:].tolist()
+
+    def pieces(self, batch_tokens: int) -> tuple[list[int], list[Piece]]:
+        """The rows of the next pass and what each reads: one token each, then longer ones within the budget."""
+        single = sorted((row for row, todo in self.todo.items() if len(todo) == 1), key=self._slot.__getitem__)
+        rows, sizes, left = list(single), [1] * len(single), batch_tokens - len(single)
+        for row, todo in self.todo.items():
+            # Two at least: a single token has its place before the longer pieces.
+            if len(todo) > 1 and (left > 1 or not rows):
+                size = max(2, min(len(todo), left))
+                rows, sizes, left = [*rows, row], [*sizes, size], left - size
+        pieces = []
+        for row, size in zip(rows, sizes, strict=True):
+            pieces.append(Piece(self._slot[row], self._read[row], self.todo[row][:size]))
+            self.todo[row] = self.todo[row][size:]
+            self._read[row] += size
+        return rows, pieces
+
+    def leave(self, row: int) -> None:
+        """The row has ended; what it read stays in its slot until another row takes it."""
+        del self.todo[row]
+        self._free.append(self._slot[row])
+
+    def _close_up(self) -> None:
+        """Move rows from the highest slots into free ones below: a pass runs over all slots up to the highest."""
+        by_slot = sorted(self.todo, key=self._slot.__getitem__)
+        while by_slot and self._free and (low := min(self._free)) < self._slot[by_slot[-1]]:
+            row = by_slot.pop()
+            self.slots.copy(self._slot[row], low, self._read[row])
+            self._free[self._free.index(low)] = self._slot[row]
+            self._slot[row] = low
+
+
+def _shared(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> int:
+    """How many tokens two rows begin with alike."""
+    size = min(len(one), len(other))
+    differs = np.flatnonzero(one[:size] != other[:size])
+    return int(differs[0]) if len(differs) else size
 
 
 def pick(logits: torch.Tensor, decoding: Decoding, uniform: torch.Tensor) -> list[int]:

@@ -76,8 +76,28 @@ class LocalModel:
         max_new_tokens is 0.
         """
         rows = [self.renderer.prompt_ids(prompt) for prompt in prompts]
-        written = decode.write(self.model, rows, self.stop_ids, decoding, self.batch_tokens)
-        return [Generation(self.renderer.decode(ids), tuple(ids), end is not None) for ids, end in written]
+        written = decode.write(self.model, rows, self.stop_ids, decoding, self.batch_tokens, self._ended(decoding.stop))
+        out = []
+        for ids, end in written:
+            text = self.renderer.decode(ids)
+            kept = decoding.cut(text)
+            out.append(Generation(kept, tuple(ids), end is not None or kept != text))
+        return out
+
+    def _ended(self, stop: Sequence[str]) -> decode.Ended | None:
+        """Whether a text of `stop` stands in what is written, asked after every token."""
+        if not stop:
+            return None
+        # A token that writes anything writes a byte at least: whatever is new stands in so many.
+        reach = 1 + max(len(text.encode()) for text in stop)
+
+        def ended(ids: Sequence[int]) -> bool:
+            # Tokens may be spelled otherwise at the beginning of a text, so the whole decides.
+            return any(
+                text in self.renderer.decode(ids[-reach:]) and text in self.renderer.decode(ids) for text in stop
+            )
+
+        return ended
 
     @torch.inference_mode()
     def choose(self, contexts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[OptionScore]]:

@@ -171,7 +171,9 @@ class ServerModel:
         choice = self._choice(place, reply)
         text = self._said(place, choice) if is_raw(prompt) else self._message(place, choice)
         self.completion_tokens += self._tokens(place, reply)
-        return Generation(text, (), choice.get("finish_reason") == "stop")
+        # Not sent along: servers take four at most, and some look for them in a model's thoughts.
+        kept = decoding.cut(text)
+        return Generation(kept, (), choice.get("finish_reason") == "stop" or kept != text)
 
     def _said(self, place: str, choice: Mapping[str, Any]) -> str:
         text = choice.get("text")

@@ -119,7 +119,9 @@ class EngineModel:
             settings.append(self._sampling(decoding, seed, room[n]))
         out = [Generation("", (), False)] * len(rows)
         for n, (ids, finished) in zip(fits, self._ask([rows[n] for n in fits], settings), strict=True):
-            out[n] = Generation(self.renderer.decode(ids), tuple(ids), finished)
+            text = self.renderer.decode(ids)
+            kept = decoding.cut(text)
+            out[n] = Generation(kept, tuple(ids), finished or kept != text)
         return out
 
     def choose(self, contexts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[OptionScore]]:

@@ -31,6 +31,8 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "cohere": ("CohereConfig", {**SHAPE, "logit_scale": 0.5}),
     "gpt2": ("GPT2Config", {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128}),
     "neox": ("GPTNeoXConfig", {k: v for k, v in SHAPE.items() if k not in ("num_key_value_heads", "head_dim")}),
+    # attention of its own, not transformers' interface for it
+    "gptj": ("GPTJConfig", {"n_embd": 32, "n_layer": 3, "n_head": 4, "rotary_dim": 8, "n_positions": 128}),
     # no position ids, a bias by distance
     "bloom": ("BloomConfig", {"hidden_size": 32, "n_layer": 3, "n_head": 4}),
     # no attention at all

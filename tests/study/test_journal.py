@@ -25,15 +25,15 @@ import sys, time
 import mnemos
 from mnemos.models import decode, language
 
-language.BATCH_TOKENS["cpu"] = 64
+language.BATCH_TOKENS["cpu"], decode.JOB = 64, 1
 batches, run = [], decode._Job.run
 
-def slow(self, model, steppable):
+def slow(self, *given):
     batches.append(1)
     if len(batches) == int(sys.argv[3]):
         print("stalled", flush=True)
         time.sleep(600)
-    return run(self, model, steppable)
+    return run(self, *given)
 
 decode._Job.run = slow
 mnemos.run(sys.argv[1], out=sys.argv[2], quiet=True)
@@ -54,6 +54,7 @@ def test_killed_while_measuring_and_continued_is_the_unbroken_run(
     from mnemos.models import language
 
     monkeypatch.setitem(language.BATCH_TOKENS, "cpu", 64)
+    monkeypatch.setattr(decode, "JOB", 1)
     train = {"learning_rate": 1e-3, "max_steps": 1}
     study = make_study(tmp_path, arms={}, train=train, suites={"new": ["new.yaml"], "old": _suites(tmp_path)})
     whole = mnemos.run(study, out=tmp_path / "whole", quiet=True)
