@@ -7,14 +7,19 @@ from typing import Any
 
 import pytest
 
+from mnemos.core.outputs import Whole
 from mnemos.core.plan import References
 
 
 def references(**given: Callable[..., Any]) -> References:
-    """`core.plan.References` in which only what is given may be asked for."""
+    """`core.plan.References` in which only what is given may be asked for; logits as tensors."""
 
     def refused(name: str) -> Callable[..., Any]:
         return lambda *_: pytest.fail(f"asked for {name}")
 
-    names = ("before_logits", "logits_of", "teacher_logits", "start")
-    return References(**{name: given.get(name) or refused(name) for name in names})
+    def whole(name: str) -> Callable[..., Any]:
+        asked = given.get(name)
+        return refused(name) if asked is None else lambda *handle: Whole(asked(*handle))
+
+    start = given.get("start") or refused("start")
+    return References(whole("before_logits"), whole("logits_of"), whole("teacher_logits"), start)

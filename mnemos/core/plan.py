@@ -11,10 +11,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import LanguageModel, Source, Tokens
+from mnemos.core.outputs import Outputs, log_prob
 from mnemos.core.rollouts import RolloutView
 from mnemos.core.settings import TrainSettings
 
@@ -63,8 +65,8 @@ class Answers:
     of: int64[N], which answer each position belongs to. parts: what each answer is: CHOSEN, its
     REJECTED right behind it; DESIRABLE or UNDESIRABLE; ORDINARY. count, weight:
     per part, answers and summed |weight| of the whole optimiser step, divided by the number of
-    processes as `StepView.normaliser` is. reference_logits(): float[N, V] of the model that answers
-    are compared with, without gradient. drift: mean over the step's mismatched pairs of prompt and
+    processes as `StepView.normaliser` is. reference(): the logits of the model that answers are
+    compared with, without gradient. drift: mean over the step's mismatched pairs of prompt and
     answer of ln p(model) - ln p(reference), at least 0; None where it is not asked for. soft_labels:
     float[A], `Tokens.soft_label` of each answer; None where all pairs are sure.
     """
@@ -73,7 +75,7 @@ class Answers:
     parts: tuple[str, ...]
     count: Mapping[str, float]
     weight: Mapping[str, float]
-    reference_logits: Callable[[], torch.Tensor]
+    reference: Callable[[], Outputs]
     drift: torch.Tensor | None = None
     soft_labels: torch.Tensor | None = None
 
@@ -82,16 +84,38 @@ class Answers:
 class References:
     """What an objective term may ask of other models and of the past, each computed when first asked.
 
-    before_logits(): float[N, V] of the frozen model before the stage at the micro-batch's positions, computed
-    at most once. logits_of(handle): the same of any other frozen checkpoint. teacher_logits(): the same of a
-    teacher that moves with the training; a defect of the method where its draw has none. start(): name -> value
-    at the start of the stage, for each trainable parameter.
+    before(): the frozen model before the stage at the micro-batch's positions, run at most once. other(handle): the
+    same of any other frozen checkpoint. teacher(): the same of a teacher that moves with the training; a defect of
+    the method where its draw has none. start(): name -> value at the start of the stage, for each trainable
+    parameter.
     """
 
-    before_logits: Callable[[], torch.Tensor]
-    logits_of: Callable[[ModelHandle], torch.Tensor]
-    teacher_logits: Callable[[], torch.Tensor]
+    before: Callable[[], Outputs]
+    other: Callable[[ModelHandle], Outputs]
+    teacher: Callable[[], Outputs]
     start: Callable[[], Mapping[str, torch.Tensor]]
+
+    def before_logits(self) -> torch.Tensor:
+        """float[N, V] of the model before."""
+        return self.before().whole()
+
+    def logits_of(self, handle: ModelHandle) -> torch.Tensor:
+        """float[N, V] of another checkpoint."""
+        return self.other(handle).whole()
+
+    def teacher_logits(self) -> torch.Tensor:
+        """float[N, V] of the teacher."""
+        return self.teacher().whole()
+
+    def at(self, rows: Any) -> References:
+        """The same at some positions only."""
+        # Cached, so that logits are made once where several terms ask for the model before.
+        return References(
+            cache(lambda: self.before().at(rows)),
+            lambda handle: self.other(handle).at(rows),
+            cache(lambda: self.teacher().at(rows)),
+            self.start,
+        )
 
 
 def no_metric(name: str, total: torch.Tensor | float, count: float) -> None:
@@ -103,8 +127,8 @@ class StepView:
     """What an objective term sees of one micro-batch. N counts the positions of non-zero weight;
     position n predicts `targets[n]` from the tokens before it.
 
-    The micro-batch: model, the module in training; logits, float[N, V] of it; targets, int64[N]; weight,
-    float[N]; rehearsed, bool[N], True in examples that are not of the new task.
+    The micro-batch: model, the module in training; outputs, its logits; targets, int64[N]; weight, float[N];
+    rehearsed, bool[N], True in examples that are not of the new task.
     The step that it is a part of: normaliser, the sum of weights over the whole optimiser step (all
     micro-batches, all processes averaged as the trainer's gradients are), so that per-token sums divided by
     it add up to the step's mean; share, this micro-batch's share of the step, for terms that do not depend
@@ -117,7 +141,7 @@ class StepView:
     """
 
     model: torch.nn.Module
-    logits: torch.Tensor
+    outputs: Outputs
     targets: torch.Tensor
     weight: torch.Tensor
     rehearsed: torch.Tensor
@@ -127,6 +151,31 @@ class StepView:
     answers: Answers | None = None
     rollouts: RolloutView | None = None
     metric: Callable[[str, torch.Tensor | float, float], None] = no_metric
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """float[N, V], with a gradient. A term that is not `by_token` and asks for it takes the memory of all N."""
+        return self.outputs.whole()
+
+    def log_probs(self) -> torch.Tensor:
+        """float32[N]: ln p(target) in nats, with a gradient; the logits need not be whole for it."""
+        return self.outputs.each(log_prob, self.targets)
+
+    def at(self, rows: Any, outputs: Outputs) -> StepView:
+        """What a term `by_token` sees of some positions (a slice or int64[n]). outputs: their logits."""
+        count = len(self.targets[rows])
+        return dataclasses.replace(
+            self,
+            outputs=outputs,
+            targets=self.targets[rows],
+            weight=self.weight[rows],
+            rehearsed=self.rehearsed[rows],
+            share=self.share * count / max(1, len(self.targets)),
+            references=self.references.at(rows),
+            # Answers are whole or not at all.
+            answers=None,
+            rollouts=self.rollouts.at(rows) if self.rollouts is not None else None,
+        )
 
 
 class Stage(Protocol):
@@ -205,7 +254,12 @@ class Weigh(Protocol):
 
 @runtime_checkable
 class Term(Protocol):
-    """One summand of the loss."""
+    """One summand of the loss.
+
+    A class whose attribute `by_token` is true adds up numbers of single positions, each from that position's logits
+    (its own and the references'), target, weight and columns of drawn tokens alone. Where logits would be large it
+    is asked for a few positions at a time, and its gradient is taken at once.
+    """
 
     def loss(self, view: StepView) -> torch.Tensor:
         """Scalar with a gradient; over the micro-batches of a step, the summands add up to the term."""
@@ -253,12 +307,11 @@ class AllParameters:
 class Likelihood:
     """Weighted negative log-likelihood: sum_n weight_n * -ln p(target_n) / normaliser."""
 
+    by_token: ClassVar[bool] = True
+
     def loss(self, view: StepView) -> torch.Tensor:
         """Scalar; nats per unit of weight, this micro-batch's summand of the step's mean."""
-        import torch.nn.functional as F
-
-        nll = F.cross_entropy(view.logits.float(), view.targets, reduction="none")
-        return (nll * view.weight).sum() / view.normaliser
+        return (-view.log_probs() * view.weight).sum() / view.normaliser
 
 
 @dataclass(frozen=True)

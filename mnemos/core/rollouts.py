@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -114,3 +115,21 @@ class RolloutView:
     returns: torch.Tensor | None
     values: torch.Tensor | None
     value: Callable[[], torch.Tensor]
+
+    def at(self, rows: Any) -> RolloutView:
+        """The same at some positions (a slice or int64[n]); `answers` stays the number of the micro-batch."""
+
+        def some(column: torch.Tensor | None) -> torch.Tensor | None:
+            return column[rows] if column is not None else None
+
+        return dataclasses.replace(
+            self,
+            drawn=self.drawn[rows],
+            answer=self.answer[rows],
+            advantage=self.advantage[rows],
+            old=some(self.old),
+            before=some(self.before),
+            returns=some(self.returns),
+            values=some(self.values),
+            value=lambda: self.value()[rows],
+        )

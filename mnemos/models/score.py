@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from mnemos.models.forward import LOGIT_BYTES, batches, context_length, kept, log_probs, logits_at, right_padded
+from mnemos.models.chunked import outputs_at
+from mnemos.models.forward import LOGIT_BYTES, batches, context_length, kept, log_probs, right_padded
 
 Window = tuple[list[int], int]
 """Token ids, and the index of the first one that is scored in this window."""
@@ -64,8 +65,8 @@ def _window_nats(model: Any, batch: Sequence[Window]) -> list[list[float]]:
     # (flat position that predicts the first target, how many targets follow it).
     spans = [(b * ids.shape[1] + first - 1, len(fed) - first) for b, (fed, first) in enumerate(batch)]
     targets = torch.tensor([token for fed, first in batch for token in fed[first:]], device=device)
-    logits, _ = logits_at(model, _flat(spans, device), input_ids=ids)
-    values = (-log_probs(logits, targets)[0]).tolist()
+    found = outputs_at(model, _flat(spans, device), input_ids=ids)
+    values = found.each(lambda logits, given: -log_probs(logits, given)[0], targets).tolist()
     out, at = [], 0
     for _, count in spans:
         out.append(values[at : at + count])
@@ -115,13 +116,16 @@ def _batch_divergence(
     ids = right_padded([[*prompt, *answer[:-1]] for prompt, answer in items], device)
     spans = [(b * ids.shape[1] + len(prompt) - 1, len(answer)) for b, (prompt, answer) in enumerate(items)]
     flat = _flat(spans, device)
-    ours, _ = logits_at(model, flat, input_ids=ids)
-    theirs, _ = logits_at(other, flat, input_ids=ids)
-    # ln p, ln q: float32[N, tokens], each normalised over the tokens that the tokenizer has.
-    p, q = (each[..., :tokens].float().log_softmax(dim=-1) for each in (ours, theirs))
-    # Each position's KL is at least 0; what lies below is rounding.
-    # KL(p || q) = sum_v p_v (ln p_v - ln q_v) at each position, in nats.
-    values = (p.exp() * (p - q)).sum(dim=-1).clamp_min(0).tolist()
+    ours, theirs = (outputs_at(one, flat, input_ids=ids) for one in (model, other))
+
+    def each(*logits: torch.Tensor) -> torch.Tensor:
+        # ln p, ln q: float32[n, tokens], each normalised over the tokens that the tokenizer has.
+        p, q = (one[..., :tokens].float().log_softmax(dim=-1) for one in logits)
+        # KL(p || q) = sum_v p_v (ln p_v - ln q_v) at each position, in nats. It is at least 0; what lies below is
+        # rounding.
+        return (p.exp() * (p - q)).sum(dim=-1).clamp_min(0)
+
+    values = ours.each(each, theirs).tolist()
     out, at = [], 0
     for _, count in spans:
         out.append(math.fsum(values[at : at + count]))

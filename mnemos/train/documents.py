@@ -9,7 +9,7 @@ rows of similar length, which gives the same loss.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +20,9 @@ import torch
 import torch.nn.functional as F
 
 from mnemos.core.errors import ModelError
+from mnemos.core.outputs import Outputs, Whole
+from mnemos.models.chunked import Chunked, fits_whole
+from mnemos.models.head import Head, bare, head_of, states_only
 
 ATTENTION = "mnemos_documents"
 """Name of `document_attention` among transformers' attention functions."""
@@ -32,11 +35,13 @@ LEAK = 0.01
 class Way:
     """How a model is run. joined: one row without padding, attention within each example; else
     padded rows. picks: the model computes logits at chosen positions (`logits_to_keep`); else
-    all are computed and picked. split: padded rows may be cut into several passes by length."""
+    all are computed and picked. split: padded rows may be cut into several passes by length. chunks:
+    large logits may be made a few positions at a time, by the output layer alone."""
 
     joined: bool
     picks: bool
     split: bool = True
+    chunks: bool = True
 
 
 @dataclass(frozen=True)
@@ -111,21 +116,51 @@ def _padded(ids: list[torch.Tensor], weight: list[torch.Tensor]) -> tuple[Pass, 
 
 def logits(model: Any, batch: MicroBatch, way: Way) -> torch.Tensor:
     """float[N, V]: the model's logits for `batch.targets`, computed at those positions only."""
-    parts = [_logits(model, one, way) for one in batch.passes]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    return _cat([_logits(model, one, way) for one in batch.passes])
 
 
-def logits_and_states(model: Any, batch: MicroBatch, way: Way) -> tuple[torch.Tensor, torch.Tensor]:
-    """`logits`, and float[N, H]: what the output layer read to make them. Raises ModelError for a model
+def outputs(
+    model: Any,
+    batch: MicroBatch,
+    way: Way,
+    run: Callable[..., Any] | None = None,
+    layer: Callable[[torch.nn.Module], Any] | None = None,
+) -> Outputs:
+    """The model's logits for `batch.targets`: as `logits` where they are small or nobody knows how to make them of
+    what the output layer reads, else made chunk by chunk.
+
+    run: is called in the model's place, where it is run with other weights than its own. layer: gives the output
+    layer as it is run then.
+    """
+    run = run or model
+    head = head_of(model) if way.chunks and not fits_whole(len(batch.targets), _vocabulary(model)) else None
+    if head is None:
+        return Whole(logits(run, batch, way))
+    with states_only(model) as read:
+        for one in batch.passes:
+            _run(run, one, way)
+    states = _cat([_picked(found, one, way) for found, one in zip(read, batch.passes, strict=True)])
+    return Chunked(states, head if layer is None else Head(layer(head.layer), head.change), _vocabulary(model))
+
+
+def _vocabulary(model: Any) -> int:
+    """Rows of the embedding: as many as logits, or a few less."""
+    return int(bare(model).get_input_embeddings().weight.shape[0])
+
+
+def outputs_and_states(model: Any, batch: MicroBatch, way: Way) -> tuple[Outputs, torch.Tensor]:
+    """`outputs`, and float[N, H]: what the output layer reads to make them. Raises ModelError for a model
     that does not call its output layer as a module."""
     read: list[torch.Tensor] = []
-    head = base(getattr(model, "module", model)).get_output_embeddings()
-    handle = head.register_forward_pre_hook(lambda _, args: read.append(args[0])) if head is not None else None
+    layer = bare(model).get_output_embeddings()
+    handle = layer.register_forward_pre_hook(lambda _, args: read.append(args[0])) if layer is not None else None
     try:
-        found = logits(model, batch, way)
+        found = outputs(model, batch, way)
     finally:
         if handle is not None:
             handle.remove()
+    if isinstance(found, Chunked):
+        return found, found.states
     if len(read) != len(batch.passes):
         raise ModelError(
             "a value head",
@@ -133,12 +168,21 @@ def logits_and_states(model: Any, batch: MicroBatch, way: Way) -> tuple[torch.Te
             "use grpo, rloo or reinforce for this architecture",
         )
     # Where the model picks positions its output layer has read those alone, so states are picked as logits are.
-    return found, torch.cat([_picked(states, one, way) for states, one in zip(read, batch.passes, strict=True)])
+    return found, _cat([_picked(one, part, way) for one, part in zip(read, batch.passes, strict=True)])
 
 
 def _logits(model: Any, one: Pass, way: Way) -> torch.Tensor:
+    return _picked(_run(model, one, way).logits, one, way)
+
+
+def _run(model: Any, one: Pass, way: Way) -> Any:
     keep = {"logits_to_keep": one.predicts} if way.picks else {}
-    return _picked(model(**one.inputs, **keep, use_cache=False).logits, one, way)
+    return model(**one.inputs, **keep, use_cache=False)
+
+
+def _cat(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    # One part is not copied.
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _picked(out: torch.Tensor, one: Pass, way: Way) -> torch.Tensor:
@@ -148,15 +192,15 @@ def _picked(out: torch.Tensor, one: Pass, way: Way) -> torch.Tensor:
     return out if way.picks else out[one.predicts]
 
 
-def reordered(values: torch.Tensor, of: MicroBatch, to: MicroBatch) -> torch.Tensor:
-    """Logits that were computed for one arrangement of a batch, in the order of another."""
+def reordered(found: Outputs, of: MicroBatch, to: MicroBatch) -> Outputs:
+    """Logits for one arrangement of a batch, in the order of another."""
     if of.place is to.place:
-        return values
+        return found
     # Both hold the same targets in the order of their places or in another: the k-th by place in one is the k-th by
     # place in the other, also where prompts before it differ.
     rank = torch.empty_like(to.place)
     rank[to.place.argsort()] = of.place.argsort()
-    return values[rank]
+    return found.at(rank)
 
 
 def document_attention(
@@ -271,12 +315,7 @@ def _flash_agrees(heads: int, kv_heads: int, width: int, dtype: torch.dtype, dev
     return bool(torch.allclose(got.float(), _one_by_one(q, k, v, lengths).float(), atol=2e-2, rtol=2e-2))
 
 
-def base(model: Any) -> Any:
-    """The transformers model inside a peft wrapper, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def find_way(model: Any, longest: int, *, split: bool = True) -> Way:
+def find_way(model: Any, longest: int, *, split: bool = True, chunks: bool = True) -> Way:
     """Try out how `model` can be run on examples of up to `longest` tokens, and set it up.
 
     Leaves `document_attention` switched on in the model when it can be run joined; see
@@ -286,27 +325,27 @@ def find_way(model: Any, longest: int, *, split: bool = True) -> Way:
         # Two lengths, so that an attention that mixes the examples up cannot be right by symmetry.
         first, second = _tokens(model, 9), _tokens(model, 5)
         alone = [_plain(model, ids) for ids in (first, second)]
-        joined = longest <= local_span(base(model).config) and _can_join(model, first, second, alone)
+        joined = longest <= local_span(bare(model).config) and _can_join(model, first, second, alone)
         picks = _can_pick(model, first, alone[0], joined)
-    return Way(joined, picks, split)
+    return Way(joined, picks, split, chunks)
 
 
 def set_way(model: Any, way: Way) -> None:
     """Set up another model of the same architecture to be run the same way."""
     if way.joined:
         _register()
-        base(model).set_attn_implementation(ATTENTION)
+        bare(model).set_attn_implementation(ATTENTION)
 
 
 @contextmanager
 def plain_attention(model: Any) -> Iterator[None]:
     """Restore the attention implementation that the model came with afterwards."""
-    original = base(model).config._attn_implementation
+    original = bare(model).config._attn_implementation
     try:
         yield
     finally:
-        if base(model).config._attn_implementation != original:
-            base(model).set_attn_implementation(original)
+        if bare(model).config._attn_implementation != original:
+            bare(model).set_attn_implementation(original)
 
 
 def local_span(config: Any) -> int:
@@ -332,7 +371,7 @@ def _quiet_forward(model: Any) -> Iterator[None]:
 
 
 def _tokens(model: Any, count: int) -> torch.Tensor:
-    device, size = next(model.parameters()).device, base(model).get_input_embeddings().weight.shape[0]
+    device, size = next(model.parameters()).device, bare(model).get_input_embeddings().weight.shape[0]
     # Steps of a prime spread the ids over the vocabulary; `count` makes the two examples differ.
     return (torch.arange(count, device=device) * 7919 + count).remainder(size)[None]
 
@@ -361,7 +400,7 @@ def _can_pick(model: Any, ids: torch.Tensor, every: torch.Tensor, joined: bool) 
 
 
 def _can_join(model: Any, first: torch.Tensor, second: torch.Tensor, alone: list[torch.Tensor]) -> bool:
-    inner, ids, lengths = base(model), torch.cat([first, second], 1), (first.shape[1], second.shape[1])
+    inner, ids, lengths = bare(model), torch.cat([first, second], 1), (first.shape[1], second.shape[1])
     wanted = torch.cat(alone, 1)
     # How much the logits of this very model change when examples see each other. A fixed bound would call a model safe
     # whose attention hardly moves its logits yet.

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 
 from mnemos.core.errors import UsageError
-from mnemos.train.documents import MicroBatch, Way, find_way, logits, micro_batch, reordered, set_way
+from mnemos.core.outputs import Outputs
+from mnemos.train.documents import MicroBatch, Way, find_way, micro_batch, outputs, reordered, set_way
 
 
 class Before:
-    """The frozen model before the stage, brought to life when a term first asks for its logits.
+    """The frozen model before the stage, brought to life when a term first asks for its outputs.
 
     With adapters whose base does not move, it is the trained model with its adapters turned off
     and costs no memory; otherwise it is a second copy, loaded by `load` onto `device`.
@@ -23,18 +24,32 @@ class Before:
         self.load, self.way, self.device = load, way, device
         self.copy: Any = None
 
-    def logits(self, batch: MicroBatch) -> torch.Tensor:
-        """float[N, V] for `batch.targets`, without gradient and with dropout off."""
+    def outputs(self, batch: MicroBatch) -> Outputs:
+        """The logits for `batch.targets`, without gradient and with dropout off."""
         with torch.no_grad():
             if self.adapted is None:
-                return logits(self._copy(), batch, self.way)
+                return outputs(self._copy(), batch, self.way)
             training = self.adapted.training
             self.adapted.eval()
             try:
                 with self.adapted.disable_adapter():
-                    return logits(self.adapted, batch, self.way)
+                    return outputs(self.adapted, batch, self.way, layer=self._unadapted)
             finally:
                 self.adapted.train(training)
+
+    def _unadapted(self, layer: torch.nn.Module) -> Any:
+        """The output layer as it was before: it may be asked when the adapters are on again."""
+        if type(layer) is torch.nn.Linear:
+            return layer
+
+        adapted: Any = self.adapted
+
+        def off(states: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad(), adapted.disable_adapter():
+                found: torch.Tensor = layer(states)
+            return found
+
+        return off
 
     def _copy(self) -> Any:
         if self.copy is None:
@@ -53,8 +68,8 @@ class Other:
         self.model: Any = None
         self.way = Way(joined=False, picks=False)
 
-    def logits(self, inputs: dict[str, Any], batch: MicroBatch) -> torch.Tensor:
-        """float[N, V] for `batch.targets`, where `batch` was made from `inputs`; no gradient."""
+    def outputs(self, inputs: dict[str, Any], batch: MicroBatch) -> Outputs:
+        """The logits for `batch.targets`, where `batch` was made from `inputs`; no gradient."""
         with torch.no_grad():
             if self.model is None:
                 self.model = self.load().to(self.device).requires_grad_(False).eval()
@@ -62,7 +77,7 @@ class Other:
             # Another architecture may not run joined: its logits come in its own order and are put into the trained
             # model's.
             own = micro_batch(inputs, self.way)
-            return reordered(logits(self.model, own, self.way), own, batch)
+            return reordered(outputs(self.model, own, self.way), own, batch)
 
 
 def _only_adapters_move(model: Any) -> bool:

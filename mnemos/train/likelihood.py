@@ -181,7 +181,10 @@ def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet:
     with plain_attention(trainer.model):
         # Split passes only on one process: with FSDP every forward pass waits for the others, and their rows would be
         # cut into other numbers of passes.
-        trainer.way = find_way(trainer.model, _longest(plan, prepared), split=trainer.args.world_size == 1)
+        # Chunks of logits need the output layer's weights whole outside the model's forward pass.
+        whole = not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
+        split = trainer.args.world_size == 1
+        trainer.way = find_way(trainer.model, _longest(plan, prepared), split=split, chunks=whole)
         device = trainer.args.device
         trainer.before = Before(trainer.model, lambda: load_before(plan.before), trainer.way, device)
         assert trainer.stage is not None

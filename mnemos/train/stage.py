@@ -11,8 +11,10 @@ import torch
 
 from mnemos.core.errors import DataError, ModelError, UsageError
 from mnemos.core.nouns import Source, Tokens
+from mnemos.core.outputs import Outputs, log_prob
 from mnemos.core.plan import GradientRule, ModelHandle, Plan, Term
-from mnemos.train.documents import MicroBatch, logits, micro_batch
+from mnemos.models.chunked import Chunked
+from mnemos.train.documents import MicroBatch, micro_batch, outputs
 from mnemos.train.fisher import Runner, squared_gradients
 from mnemos.train.frozen import Other
 from mnemos.train.rows import as_tokens, weigh
@@ -113,11 +115,11 @@ class TrainedStage:
         # By all rows, after the processes' sums are added.
         return {name: value / len(rows) for name, value in self._summed(sums).items()}
 
-    def logits_of(self, handle: ModelHandle, inputs: dict[str, Any], batch: MicroBatch) -> torch.Tensor:
-        """float[N, V] of another checkpoint for `batch`, which was made from `inputs`."""
+    def outputs_of(self, handle: ModelHandle, inputs: dict[str, Any], batch: MicroBatch) -> Outputs:
+        """The logits of another checkpoint for `batch`, which was made from `inputs`."""
         if handle.fingerprint not in self.others:
             self.others[handle.fingerprint] = self._other(handle)
-        return self.others[handle.fingerprint].logits(inputs, batch)
+        return self.others[handle.fingerprint].outputs(inputs, batch)
 
     def _other(self, handle: ModelHandle) -> Other:
         from mnemos.models.load import check_vocabulary
@@ -143,9 +145,10 @@ class TrainedStage:
         trainer = self.trainer
         batch = micro_batch(trainer._prepare_inputs(join([(row,) for row in rows])), trainer.way)
         with trainer.accelerator.autocast():
-            out = logits(self.model, batch, trainer.way)
-        nll = torch.nn.functional.cross_entropy(out.float(), batch.targets, reduction="none")
-        return (nll * batch.weight).sum()
+            found = outputs(self.model, batch, trainer.way)
+            if isinstance(found, Chunked):
+                return found.total(lambda places, chunk: _weighted(chunk, batch.targets[places], batch.weight[places]))
+        return _weighted(found, batch.targets, batch.weight)
 
     def _share(self, rows: Sequence[Any]) -> list[Any]:
         args = self.trainer.args
@@ -159,6 +162,11 @@ class TrainedStage:
     def _whole(self) -> None:
         if self.trainer.is_fsdp_enabled or self.trainer.is_deepspeed_enabled:
             raise in_pieces(self.trainer, "gradients")
+
+
+def _weighted(found: Outputs, targets: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """sum(weight * nll)."""
+    return -(found.each(log_prob, targets) * weight).sum()
 
 
 def in_pieces(trainer: Any, what: str) -> UsageError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from transformers import PrinterCallback, Trainer
 
 from mnemos.core.errors import ModelError
 from mnemos.core.nouns import Tokens
-from mnemos.core.plan import ModelHandle, Plan, References, StepView
+from mnemos.core.outputs import Outputs
+from mnemos.core.plan import ModelHandle, Plan, References, StepView, Term
+from mnemos.models.chunked import Chunked
 from mnemos.sources.mix import is_new, new_share_start
 from mnemos.train.documents import MicroBatch, Way, micro_batch
 from mnemos.train.draws.batches import Batches
@@ -134,7 +137,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         references = self._references(inputs, batch)
         view = StepView(
             model=self.model,
-            logits=self.batches.forward(model, batch),
+            outputs=self.batches.forward(model, batch),
             targets=batch.targets,
             weight=batch.weight,
             rehearsed=inputs["rehearsed"][0, batch.place],
@@ -146,30 +149,32 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             rollouts=self.batches.rollouts(inputs, batch),
             metric=self.metrics.add,
         )
-        return torch.stack([term.loss(view) for term in self.terms]).sum()
+        return loss_of(self.terms, view)
 
     def _references(self, inputs: dict[str, Any], batch: MicroBatch) -> References:
-        kept: list[torch.Tensor] = []
-
-        def before_logits() -> torch.Tensor:
-            # Several terms may ask; the model before is run once a micro-batch.
-            if not kept:
-                assert self.before is not None
-                with self.accelerator.autocast():
-                    kept.append(self.before.logits(batch))
-            return kept[0]
-
-        def logits_of(handle: ModelHandle) -> torch.Tensor:
-            assert self.stage is not None
+        # Several terms may ask; each other model is run once a micro-batch.
+        @cache
+        def before() -> Outputs:
+            assert self.before is not None
             with self.accelerator.autocast():
-                return self.stage.logits_of(handle, inputs, batch)
+                return self.before.outputs(batch)
 
-        def teacher_logits() -> torch.Tensor:
-            found = self.batches.teacher_logits(inputs, batch)
+        others: dict[str, Outputs] = {}
+
+        def other(handle: ModelHandle) -> Outputs:
+            assert self.stage is not None
+            if handle.fingerprint not in others:
+                with self.accelerator.autocast():
+                    others[handle.fingerprint] = self.stage.outputs_of(handle, inputs, batch)
+            return others[handle.fingerprint]
+
+        @cache
+        def teacher() -> Outputs:
+            found = self.batches.teacher(inputs, batch)
             assert found is not None, f"draw = {self.plan.draw!r} has no teacher"
             return found
 
-        return References(before_logits, logits_of, teacher_logits, self._at_start)
+        return References(before, other, teacher, self._at_start)
 
     def _at_start(self) -> Mapping[str, torch.Tensor]:
         if self.is_fsdp_enabled:
@@ -290,6 +295,21 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         """6 x tokens x parameters (arXiv:2001.08361), counted once instead of at every batch."""
         parameters: int = self.total_parameters
         return 6 * int(inputs["input_ids"].numel()) * parameters
+
+
+def loss_of(terms: Sequence[Term], view: StepView) -> torch.Tensor:
+    """The sum of a plan's terms on a micro-batch."""
+    if not isinstance(view.outputs, Chunked):
+        return _sum(terms, view)
+    by_token = [term for term in terms if getattr(term, "by_token", False)]
+    other = [term for term in terms if not getattr(term, "by_token", False)]
+    # All of them at each chunk, so that its logits are made once.
+    total = [view.outputs.total(lambda rows, outputs: _sum(by_token, view.at(rows, outputs)))] if by_token else []
+    return torch.stack([*total, *(term.loss(view) for term in other)]).sum()
+
+
+def _sum(terms: Sequence[Term], view: StepView) -> torch.Tensor:
+    return torch.stack([term.loss(view) for term in terms]).sum()
 
 
 def ramp_of(plan: Plan, rows: Sequence[tuple[Tokens, ...]], args: Any) -> Ramp | None:

@@ -11,6 +11,7 @@ import pytest
 from scipy.special import log_softmax
 
 from mnemos.core.nouns import Example, Score, Source, Tokens, Turn
+from mnemos.core.outputs import Whole
 from mnemos.core.plan import AllParameters, Applied, Likelihood, PastTask, Plan, StepView, Term, Trainable
 from mnemos.core.settings import TrainSettings
 from tests.laws import Handle, base_plan, rows
@@ -67,7 +68,7 @@ def test_likelihood_is_the_weighted_mean_negative_log_likelihood() -> None:
     def view(part: slice) -> StepView:
         return StepView(
             model=torch.nn.Linear(1, 1),
-            logits=torch.from_numpy(logits[part]),
+            outputs=Whole(torch.from_numpy(logits[part])),
             targets=torch.from_numpy(targets[part]),
             weight=torch.from_numpy(weight[part]),
             normaliser=float(weight.sum()),

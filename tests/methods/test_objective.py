@@ -13,6 +13,7 @@ import torch
 from scipy.special import log_softmax, rel_entr, softmax
 
 from mnemos.core.errors import UsageError
+from mnemos.core.outputs import Whole
 from mnemos.core.plan import Likelihood, StepView, Term
 from mnemos.methods.objective.divergence import (
     Distilled,
@@ -34,7 +35,7 @@ DIRECTIONS = ("forward", "reverse")
 def view(after: Any, before: Any, weight: Array, **given: Any) -> StepView:
     fields: dict[str, Any] = {
         "model": torch.nn.Linear(1, 1),
-        "logits": after,
+        "outputs": Whole(after),
         "targets": torch.zeros(len(weight), dtype=torch.int64),
         "weight": torch.from_numpy(weight),
         "normaliser": float(np.abs(weight).sum()),

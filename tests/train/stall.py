@@ -7,6 +7,7 @@ prints "stalled" when its loss has been computed CALLS times, and waits to be ki
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -54,8 +55,10 @@ def _wait() -> None:
 if __name__ == "__main__":
     import torch
 
+    from mnemos.models import chunked
     from mnemos.train.likelihood import train
 
+    chunked.CHUNK_BYTES = int(os.environ.get("MNEMOS_TEST_CHUNK_BYTES", chunked.CHUNK_BYTES))
     torch.set_num_threads(1)
     model, out, calls = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     own = Stall(calls, _wait)

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mnemos.core.errors import ModelError, UsageError
+from mnemos.core.outputs import Whole
 from mnemos.core.plan import Likelihood, PastTask
 from mnemos.methods.gradient.orthogonal import orthogonal
 from mnemos.methods.objective.divergence import Distilled, SelectiveLikelihood
@@ -126,8 +127,8 @@ def test_arrangements_of_a_batch_can_be_exchanged() -> None:
     assert len(made[2].passes) > 1
     for one in made:
         for other in made:
-            assert torch.equal(reordered(one.targets, one, other), other.targets)
-            assert torch.equal(reordered(one.place, one, other), other.place)
+            assert torch.equal(reordered(Whole(one.targets), one, other).whole(), other.targets)
+            assert torch.equal(reordered(Whole(one.place), one, other).whole(), other.place)
 
 
 @pytest.mark.parametrize("adapters", [False, True])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
@@ -32,6 +32,8 @@ class TeacherDivergence:
 
     KL_n is KL(teacher || student) at position n for "forward", KL(student || teacher) for "reverse".
     """
+
+    by_token: ClassVar[bool] = True
 
     direction: Direction
 
@@ -104,6 +106,8 @@ class JensenShannon:
     Jensen-Shannon divergence beta KL(teacher || M) + (1 - beta) KL(student || M) with
     M = beta teacher + (1 - beta) student; for beta 0 its limit after division by beta,
     KL(teacher || student), and for beta 1 KL(student || teacher)."""
+
+    by_token: ClassVar[bool] = True
 
     teacher: ModelHandle
     beta: float

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
 from mnemos.core.errors import UsageError
 from mnemos.core.method import method
+from mnemos.core.outputs import log_prob
 from mnemos.core.plan import Likelihood, Plan, StepView, TeacherForcing, Term
 from mnemos.core.rollouts import AdvantageEstimator, Rollouts, RolloutView
 from mnemos.methods.draw.credit import Generalised, GroupNormalised, LeaveOneOut, RunningMean
@@ -34,25 +35,23 @@ def own(view: StepView) -> RolloutView:
 
 def target_logs(view: StepView) -> torch.Tensor:
     """float[N]: ln p of each target at the temperature of drawing."""
-    import torch.nn.functional as F
-
     # At the temperature of drawing, because ratios and divergences are about the distribution that was sampled.
-    logits = view.logits.float()
     temperature = own(view).temperature
-    return -F.cross_entropy(logits if temperature == 1 else logits / temperature, view.targets, reduction="none")
+    if temperature == 1:
+        return view.log_probs()
+    return view.outputs.each(lambda logits, targets: log_prob(logits.float() / temperature, targets), view.targets)
 
 
 @dataclass(frozen=True)
 class TaughtLikelihood:
     """The weighted negative log-likelihood of rows that are learned as they stand, beside drawn ones."""
 
+    by_token: ClassVar[bool] = True
+
     def loss(self, view: StepView) -> torch.Tensor:
         """Scalar; nats per unit of weight, this micro-batch's summand of the step's mean."""
-        import torch.nn.functional as F
-
         # At temperature 1, unlike `target_logs`: nobody drew these rows.
-        nll = F.cross_entropy(view.logits.float(), view.targets, reduction="none")
-        return (nll * view.weight * ~own(view).drawn).sum() / view.normaliser
+        return (-view.log_probs() * view.weight * ~own(view).drawn).sum() / view.normaliser
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,11 @@ class ClippedPolicy:
 
     clip: tuple[float, float] | None
     level: Literal["token", "answer"]
+
+    @property
+    def by_token(self) -> bool:
+        """An answer's ratio is a product over all of its tokens."""
+        return self.level == "token"
 
     def loss(self, view: StepView) -> torch.Tensor:
         """Scalar with a gradient."""
@@ -93,6 +97,8 @@ class SampledKL:
     """coefficient * sum_n weight_n * q_n (e^d_n - d_n - 1) / normaliser over drawn tokens, where d_n is
     ln p(before) - ln p(now) and q_n is p(now) / p(when drawn): the k3 estimate of KL(after || before) in
     nats, whose gradient is unbiased only with q_n (arXiv:2512.02556)."""
+
+    by_token: ClassVar[bool] = True
 
     coefficient: float
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mnemos.core.outputs import log_prob
 from mnemos.core.plan import CHOSEN, DESIRABLE, ORDINARY, UNDESIRABLE, Answers, StepView
 from mnemos.methods.objective.divergence import divergence
 
@@ -103,14 +104,17 @@ SMOOTHED = frozenset({"sigmoid", "robust"})
 """Losses that know what to do with labels that may be wrong."""
 
 
-def log_probs(view: StepView, logits: torch.Tensor) -> torch.Tensor:
-    """float[A]: ln p of each answer of the micro-batch, summed over its tokens in float32."""
-    import torch.nn.functional as F
-
+def answer_log_probs(view: StepView, each: torch.Tensor) -> torch.Tensor:
+    """float[A]: ln p of each answer of the micro-batch, summed over its tokens. each: ln p of every target,
+    float32[N]."""
     answers = _given(view)
-    # float[N] in nats; answers.of, int64[N], says which of the A answers each belongs to.
-    each = -F.cross_entropy(logits.float(), view.targets, reduction="none")
+    # answers.of, int64[N], says which of the A answers each target belongs to.
     return each.new_zeros(len(answers.parts)).index_add(0, answers.of, each)
+
+
+def _reference_log_probs(view: StepView) -> torch.Tensor:
+    """float[A]: the same under the model that answers are compared with, without gradient."""
+    return answer_log_probs(view, _given(view).reference().each(log_prob, view.targets).detach())
 
 
 def _given(view: StepView) -> Answers:
@@ -134,8 +138,8 @@ def _rows(answers: Answers) -> float:
 def _pairs(view: StepView, compared: bool) -> Pairs:
     """The micro-batch's pairs; without a reference its numbers are 0."""
     answers = _given(view)
-    ours = log_probs(view, view.logits)
-    theirs = log_probs(view, answers.reference_logits()).detach() if compared else ours.new_zeros(len(ours))
+    ours = answer_log_probs(view, view.log_probs())
+    theirs = _reference_log_probs(view) if compared else ours.new_zeros(len(ours))
     tokens = ours.new_zeros(len(ours)).index_add(0, answers.of, ours.new_ones(len(answers.of)))
     good = _places(answers, CHOSEN, ours.device)
     # A rejected answer stands right behind its chosen one: rows stay whole in a micro-batch.
@@ -152,12 +156,15 @@ def _pair_metrics(view: StepView, chosen: torch.Tensor, rejected: torch.Tensor) 
     view.metric("reward accuracy", (margin > 0).float().sum(), count)
 
 
-def _divergence_metric(view: StepView, theirs: torch.Tensor) -> None:
+def _divergence_metric(view: StepView) -> None:
     """KL(reference || model) in nats a token along the data's answers, of ordinary rows too."""
     import torch
 
+    def divergence_from(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+        return divergence(theirs.float().log_softmax(-1), ours.float().log_softmax(-1))
+
     with torch.no_grad():
-        each = divergence(theirs.float().log_softmax(-1), view.logits.detach().float().log_softmax(-1))
+        each = view.outputs.each(divergence_from, _given(view).reference())
     view.metric("KL(reference || model)", each.sum(), float(len(each)))
 
 
@@ -177,7 +184,7 @@ class PairLoss:
         wrong = self.label_smoothing if labels is None else 1 - labels[_places(_given(view), CHOSEN, labels.device)]
         each = LOSSES[self.loss_type](pairs, self.beta, wrong)
         _pair_metrics(view, self.beta * pairs.up.detach(), self.beta * pairs.down.detach())
-        _divergence_metric(view, _given(view).reference_logits())
+        _divergence_metric(view)
         return each.sum() / _rows(_given(view))
 
 
@@ -244,8 +251,7 @@ class BinaryFeedbackLoss:
     def loss(self, view: StepView) -> torch.Tensor:
         """Scalar with a gradient for the model in training only."""
         answers = _given(view)
-        theirs = answers.reference_logits()
-        ratio = log_probs(view, view.logits) - log_probs(view, theirs).detach()
+        ratio = answer_log_probs(view, view.log_probs()) - _reference_log_probs(view)
         drift = answers.drift if answers.drift is not None else ratio.new_zeros(())
         up, down = (ratio[_places(answers, part, ratio.device)] for part in (DESIRABLE, UNDESIRABLE))
         # lambda - v, where v = lambda sigmoid(beta (r - z)) for a thumb up and lambda sigmoid(beta (z - r)) for one
@@ -258,7 +264,7 @@ class BinaryFeedbackLoss:
         view.metric("reward accuracy", right, float(len(up) + len(down)))
         if answers.drift is not None:
             view.metric("KL estimate of mismatched pairs", drift, 1.0)
-        _divergence_metric(view, theirs)
+        _divergence_metric(view)
         return (good.sum() + bad.sum()) / _rows(answers)
 
 
@@ -272,10 +278,8 @@ class PartLikelihood:
 
     def loss(self, view: StepView) -> torch.Tensor:
         """Scalar; 0 in a step without such answers."""
-        import torch.nn.functional as F
-
         answers = _given(view)
-        nll = F.cross_entropy(view.logits.float(), view.targets, reduction="none") * view.weight
+        nll = -view.log_probs() * view.weight
         within = _places(answers, self.part, nll.device)
         # Count and weight are those of the whole step, so the summands of its micro-batches add up to one mean; a
         # micro-batch's own would make the loss depend on how the step was cut.

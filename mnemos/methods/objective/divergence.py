@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from mnemos.core.errors import UsageError
 from mnemos.core.method import method
+from mnemos.core.outputs import log_prob
 from mnemos.core.plan import Likelihood, ModelHandle, Plan, Stage, StepView
 from mnemos.core.settings import ModelRef
 
@@ -59,6 +60,8 @@ class KLToBefore:
     sum runs over the rows named by `on`, the normaliser over all.
     """
 
+    by_token: ClassVar[bool] = True
+
     coefficient: float
     direction: Direction
     on: Rows = "all"
@@ -82,6 +85,8 @@ class KLToBefore:
 class Distilled:
     """coefficient * T^2 * sum_n |weight_n| * KL(before_n^(1/T) || after_n^(1/T)) / normaliser, where
     p^(1/T) is p raised to 1/T and normalised anew."""
+
+    by_token: ClassVar[bool] = True
 
     coefficient: float
     temperature: float
@@ -134,16 +139,15 @@ class SelectiveLikelihood:
     def loss(self, view: StepView) -> torch.Tensor:
         """Scalar; nats per unit of weight, this micro-batch's summand of the step's mean."""
         import torch
-        import torch.nn.functional as F
 
-        nll = F.cross_entropy(view.logits.float(), view.targets, reduction="none")
+        nll = -view.log_probs()
         # A process without a share in a short step still needs something to go backwards from, beside the others.
         if not len(nll):
             return nll.sum()
         with torch.no_grad():
             # Excess loss: that of the model in training minus that of the reference (arXiv:2404.07965). Stable, so
             # that equal ones are always chosen alike.
-            theirs = F.cross_entropy(view.references.logits_of(self.reference).float(), view.targets, reduction="none")
+            theirs = -view.references.other(self.reference).each(log_prob, view.targets)
             order = (nll - theirs).argsort(descending=True, stable=True)
         kept = order[: max(1, round(self.kept_share * len(nll)))]
         weight = view.weight[kept]

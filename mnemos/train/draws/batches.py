@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from mnemos.core.nouns import Tokens
+from mnemos.core.outputs import Outputs
 from mnemos.core.plan import Answers, References
 from mnemos.core.rollouts import RolloutView
-from mnemos.train.documents import MicroBatch, logits
+from mnemos.train.documents import MicroBatch, outputs
 from mnemos.train.resume import Mark
 from mnemos.train.schedule import Loader
 
@@ -21,7 +22,7 @@ class Batches:
     each draw's module has a subclass of its own, and only these are made.
 
     Called in this order at every optimiser step: `of_step` once, then for each micro-batch `forward`,
-    `answers`, `rollouts` and perhaps `teacher_logits`, then `after_backward` once. `save` and
+    `answers`, `rollouts` and perhaps `teacher`, then `after_backward` once. `save` and
     `continue_from` bracket a stop in between, after which the same numbers must follow.
     """
 
@@ -37,9 +38,9 @@ class Batches:
         """The micro-batches of one optimiser step, made of what the loader gave for it."""
         return taken
 
-    def forward(self, model: Any, batch: MicroBatch) -> torch.Tensor:
-        """float[N, V] of the model in training."""
-        return logits(model, batch, self.trainer.way)
+    def forward(self, model: Any, batch: MicroBatch) -> Outputs:
+        """The logits of the model in training."""
+        return outputs(model, batch, self.trainer.way)
 
     def answers(self, inputs: dict[str, Any], batch: MicroBatch, references: References) -> Answers | None:
         """Whole answers to compare, where rows have them."""
@@ -49,8 +50,8 @@ class Batches:
         """What is known of answers that the model has drawn itself, where it does."""
         return None
 
-    def teacher_logits(self, inputs: dict[str, Any], batch: MicroBatch) -> torch.Tensor | None:
-        """float[N, V] of a teacher that moves with the training; None where there is none."""
+    def teacher(self, inputs: dict[str, Any], batch: MicroBatch) -> Outputs | None:
+        """The logits of a teacher that moves with the training; None where there is none."""
         return None
 
     def parameters(self) -> list[torch.nn.Parameter]:

@@ -17,12 +17,13 @@ import torch
 
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Example, Tokens
+from mnemos.core.outputs import Outputs
 from mnemos.core.plan import Plan
 from mnemos.core.reward import Rewarded
 from mnemos.core.rollouts import Advantages, Floats, RolloutBatch, Rollouts, RolloutView
 from mnemos.sources.mix import is_new, new_share_start
 from mnemos.sources.rewritten import as_learned
-from mnemos.train.documents import MicroBatch, logits, logits_and_states
+from mnemos.train.documents import MicroBatch, outputs, outputs_and_states
 from mnemos.train.draws import batches
 from mnemos.train.draws.sampling import (
     RolloutOrder,
@@ -226,21 +227,21 @@ class Batches(batches.Batches):
         try:
             with torch.no_grad(), gathered(self.trainer.model), self.trainer.accelerator.autocast():
                 if self.head is None:
-                    out["now"] = run(lambda batch: (logits(self.trainer.model, batch, self.trainer.way), None))
+                    out["now"] = run(lambda batch: (outputs(self.trainer.model, batch, self.trainer.way), None))
                 else:
                     out["values"] = []
                     out["now"] = run(lambda batch: self._with_values(batch, out["values"]))
                 if before:
                     assert self.trainer.before is not None
                     frozen = self.trainer.before
-                    out["before"] = run(lambda batch: (frozen.logits(batch), None))
+                    out["before"] = run(lambda batch: (frozen.outputs(batch), None))
         finally:
             self.trainer.model.train(training)
         return out
 
-    def _with_values(self, batch: MicroBatch, into: list[Floats]) -> tuple[torch.Tensor, Any]:
+    def _with_values(self, batch: MicroBatch, into: list[Floats]) -> tuple[Outputs, Any]:
         assert self.head is not None
-        found, states = logits_and_states(self.trainer.model, batch, self.trainer.way)
+        found, states = outputs_and_states(self.trainer.model, batch, self.trainer.way)
         return found, (self.head(states.float())[:, 0], into)
 
     def _everyone(self, own: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
@@ -272,11 +273,11 @@ class Batches(batches.Batches):
             self.trainer.metrics.add(name, total if leads else 0.0, count if leads else 0.0)
         return out
 
-    def forward(self, model: Any, batch: MicroBatch) -> torch.Tensor:
-        """float[N, V]; the states behind it are kept for the value head."""
+    def forward(self, model: Any, batch: MicroBatch) -> Outputs:
+        """The model's logits; the states behind them are kept for the value head."""
         if self.head is None:
-            return logits(model, batch, self.trainer.way)
-        found, self.states = logits_and_states(model, batch, self.trainer.way)
+            return outputs(model, batch, self.trainer.way)
+        found, self.states = outputs_and_states(model, batch, self.trainer.way)
         return found
 
     def rollouts(self, inputs: dict[str, Any], batch: MicroBatch) -> RolloutView:

@@ -17,6 +17,7 @@ import torch
 
 from mnemos.core.errors import DataError
 from mnemos.core.nouns import Example, Tokens
+from mnemos.core.outputs import Outputs, log_prob
 from mnemos.core.plan import (
     CHOSEN,
     DESIRABLE,
@@ -32,7 +33,7 @@ from mnemos.core.plan import (
 from mnemos.sources.batches import fit
 from mnemos.sources.mix import Rows
 from mnemos.sources.rewritten import as_learned
-from mnemos.train.documents import MicroBatch, logits, micro_batch
+from mnemos.train.documents import MicroBatch, micro_batch, outputs
 from mnemos.train.draws import batches
 from mnemos.train.rows import FIRST_TOKENS, Prepared, as_tokens, left_out, number, refuse_token_weights, weigh
 from mnemos.train.schedule import Loader, join
@@ -267,41 +268,33 @@ class Batches(batches.Batches):
         trainer = self.trainer
         batch = micro_batch(inputs, trainer.way)
         with torch.no_grad(), trainer.accelerator.autocast():
-            ours = logits(trainer.model_wrapped, batch, trainer.way)
+            ours = outputs(trainer.model_wrapped, batch, trainer.way)
             theirs = self._reference(inputs, batch)
-        nll = [
-            torch.nn.functional.cross_entropy(one.float(), batch.targets, reduction="none") for one in (theirs, ours)
-        ]
+            logs = [one.each(log_prob, batch.targets) for one in (ours, theirs)]
         # ln p(model) - ln p(reference), summed over all mismatched answers.
-        return (nll[0] - nll[1]).sum()
+        return (logs[0] - logs[1]).sum()
 
-    def _reference(self, inputs: dict[str, Any], batch: MicroBatch) -> torch.Tensor:
+    def _reference(self, inputs: dict[str, Any], batch: MicroBatch) -> Outputs:
         trainer, named = self.trainer, self.draw.reference
         with trainer.accelerator.autocast():
-            found: torch.Tensor = (
-                trainer.before.logits(batch) if named is None else trainer.stage.logits_of(named, inputs, batch)
+            found: Outputs = (
+                trainer.before.outputs(batch) if named is None else trainer.stage.outputs_of(named, inputs, batch)
             )
         return found
 
     def answers(self, inputs: dict[str, Any], batch: MicroBatch, references: References) -> Answers:
         """See `core.plan.Answers`."""
         named = self.draw.reference
-        kept: list[torch.Tensor] = []
 
-        def reference_logits() -> torch.Tensor:
-            if named is None:
-                # Shared with terms that ask for the model before, so that it is run once.
-                return references.before_logits()
-            # The loss and what is logged both ask; a named reference is run once a micro-batch.
-            if not kept:
-                kept.append(references.logits_of(named))
-            return kept[0]
+        # Shared with terms that ask for the same model, so that it is run once a micro-batch.
+        def reference() -> Outputs:
+            return references.before() if named is None else references.other(named)
 
         count, weight = self.totals
         # int64[N]: the place of a target in the joined batch says which example it is of.
         of = inputs["answer"][0, batch.place]
         soft = inputs["soft_labels"] if getattr(self.draw, "soft_label", None) is not None else None
-        return Answers(of, inputs["parts"], count, weight, reference_logits, self.drift, soft)
+        return Answers(of, inputs["parts"], count, weight, reference, self.drift, soft)
 
     def taught(self, one: Tokens) -> bool:
         """Mismatched pairs are read too, and teach nothing."""

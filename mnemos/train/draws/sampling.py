@@ -16,8 +16,8 @@ from mnemos.core.nouns import Decoding, Example, Prompt, Tokens
 from mnemos.core.plan import Plan
 from mnemos.core.rollouts import Rollouts
 from mnemos.models import decode
+from mnemos.models.head import bare
 from mnemos.models.language import BATCH_TOKENS
-from mnemos.train.documents import base
 from mnemos.train.draws.vllm import LOCAL, VLLMSampler
 from mnemos.train.gathered import gathered
 from mnemos.train.rows import refuse_token_weights
@@ -91,7 +91,7 @@ class RolloutSampler:
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
         # Attention over joined rows is for training; answers are written with what the model came with.
-        self.attention = base(trainer.model).config._attn_implementation
+        self.attention = bare(trainer.model).config._attn_implementation
         self._refuse_pieces()
         self.tokens, self.generated = 0, 0
         self.vllm: VLLMSampler | None = None
@@ -148,7 +148,7 @@ class RolloutSampler:
     def _asking(self) -> Iterator[None]:
         """The model with the attention that it came with, without gradient and dropout."""
         model = self.trainer.model
-        inner, joined, training = base(model), base(model).config._attn_implementation, model.training
+        inner, joined, training = bare(model), bare(model).config._attn_implementation, model.training
         inner.set_attn_implementation(self.attention)
         model.eval()
         try:

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 
 from mnemos.core.errors import DataError
 from mnemos.core.nouns import Tokens
+from mnemos.core.outputs import Outputs, log_prob
 from mnemos.core.rollouts import Floats, RolloutBatch, Rollouts
 from mnemos.train.documents import MicroBatch, Way, micro_batch
 from mnemos.train.schedule import join
 
-Run = Callable[[MicroBatch], tuple[torch.Tensor, Any]]
-"""Logits of a micro-batch, and None or (float[N], a list): more numbers a target, and where they go."""
+Run = Callable[[MicroBatch], tuple[Outputs, Any]]
+"""The logits of a micro-batch, and None or (float[N], a list): more numbers a target, and where they go."""
 
 
 def token_logs(
@@ -34,7 +34,7 @@ def token_logs(
         batch = micro_batch(moved, way)
         found, more = run(batch)
         # float32[N], of the distribution that was drawn from.
-        logs = -F.cross_entropy(found.float() / temperature, batch.targets, reduction="none")
+        logs = found.each(lambda logits, targets: log_prob(logits.float() / temperature, targets), batch.targets)
         out += _by_row(logs, batch, part)
         if more is not None:
             more[1].extend(_by_row(more[0], batch, part))

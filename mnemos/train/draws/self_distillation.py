@@ -16,9 +16,10 @@ import torch
 
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Example, Prompt, Tokens
+from mnemos.core.outputs import Outputs
 from mnemos.core.plan import Plan, SelfTaught
 from mnemos.sources.rewritten import as_learned
-from mnemos.train.documents import MicroBatch, logits, micro_batch, reordered
+from mnemos.train.documents import MicroBatch, micro_batch, outputs, reordered
 from mnemos.train.draws import batches
 from mnemos.train.draws.sampling import RolloutSampler, answered, refuse, silent
 from mnemos.train.resume import Mark
@@ -92,7 +93,7 @@ class Batches(batches.Batches):
                 "cuts parameters up, and the teacher of self_distillation is an average of whole ones",
                 "use distillation from a checkpoint, or one process per whole model (plain torchrun)",
             )
-        self.teacher: dict[str, torch.Tensor] = {}
+        self.values: dict[str, torch.Tensor] = {}
         self.followed = 0
 
     def loader(self) -> Any:
@@ -125,31 +126,43 @@ class Batches(batches.Batches):
         model, step = self.trainer.model, self.trainer.state.global_step
         # Only what moves: frozen parameters are the same in both models and stand once in memory.
         moving = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
-        if not self.teacher:
-            self.teacher = {name: value.clone() for name, value in moving.items()}
+        if not self.values:
+            self.values = {name: value.clone() for name, value in moving.items()}
         elif step > self.followed:
             # teacher <- teacher + rate * (model - teacher): an exponential moving average.
             for name, value in moving.items():
-                self.teacher[name].lerp_(value, self.draw.teacher_rate)
+                self.values[name].lerp_(value, self.draw.teacher_rate)
         self.followed = step
 
-    def teacher_logits(self, inputs: dict[str, Any], batch: MicroBatch) -> torch.Tensor:
-        """float[N, V]: the teacher's, which reads the gold answer first, for the targets of `batch`."""
+    def teacher(self, inputs: dict[str, Any], batch: MicroBatch) -> Outputs:
+        """The logits of the teacher, which reads the gold answer first, for the targets of `batch`."""
         model, way = self.trainer.model, self.trainer.way
         shown_batch, training = micro_batch(inputs["shown"], way), model.training
 
         def teacher(**given: Any) -> Any:
             # The model itself with the teacher's values in the places of its own.
-            return torch.func.functional_call(model, self.teacher, (), given)
+            return torch.func.functional_call(model, self.values, (), given)
 
         model.eval()
         try:
             with torch.no_grad(), self.trainer.accelerator.autocast():
-                out = logits(teacher, shown_batch, way)
+                out = outputs(model, shown_batch, way, teacher, self._layer)
         finally:
             model.train(training)
         # The same answers behind longer prompts: other places, the same order.
         return reordered(out, shown_batch, batch)
+
+    def _layer(self, layer: torch.nn.Module) -> Any:
+        """The output layer with the teacher's values."""
+        names = {id(value): name for name, value in self.trainer.model.named_parameters()}
+        own = {local: self.values.get(names[id(value)], value) for local, value in layer.named_parameters()}
+
+        def run(states: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                found: torch.Tensor = torch.func.functional_call(layer, own, (states,))
+            return found
+
+        return run
 
     def read(self) -> tuple[int, int]:
         """Tokens of prompts and answers, and of answers alone, over all steps and processes."""
@@ -161,7 +174,7 @@ class Batches(batches.Batches):
 
         file = self.file(self.checkpoint(mark), TEACHER)
         with safe_open(file, framework="pt", device=str(self.trainer.args.device)) as opened:
-            self.teacher = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            self.values = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
             kept = opened.metadata()
         self.followed = int(kept["followed"])
         self.sample.tokens, self.sample.generated = int(kept["tokens"]), int(kept["generated"])
@@ -173,7 +186,7 @@ class Batches(batches.Batches):
         kept = {"followed": self.followed, "tokens": self.sample.tokens, "generated": self.sample.generated}
         file = self.file(checkpoint, TEACHER)
         save_file(
-            {name: value.contiguous() for name, value in self.teacher.items()},
+            {name: value.contiguous() for name, value in self.values.items()},
             file,
             metadata={name: str(value) for name, value in kept.items()},
         )
