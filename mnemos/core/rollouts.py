@@ -20,13 +20,13 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RolloutBatch:
-    """All answers of one drawing, over all processes. A answers, answer i of L_i tokens, its stop token
+    """All answers of one batch of rollouts, over all processes. A answers, answer i of L_i tokens, its stop token
     included.
 
     rewards: float64[A], NaN where missing. groups: int64[A], answers to the same prompt share a number.
     now, before: ln p of each drawn token under the model that drew it and under the model before the
     stage, float64[L_i] an answer, at the temperature of drawing; values: the value head's; each empty
-    unless the credit asks for it. past: mean and number of the rewards of earlier drawings.
+    unless the credit asks for it. past: mean and number of the rewards of earlier batches.
     """
 
     rewards: Floats
@@ -59,7 +59,7 @@ class AdvantageEstimator(Protocol):
         """A subset of {"before", "values"}."""
         ...
 
-    def __call__(self, drawing: RolloutBatch) -> Advantages:
+    def __call__(self, batch: RolloutBatch) -> Advantages:
         """Finite numbers; 0 for an answer whose reward is missing."""
         ...
 

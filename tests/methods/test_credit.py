@@ -19,7 +19,7 @@ GROUPS = [7, 7, 7, 7, 3, 3, 3, 3, 5]
 LENGTHS = [3, 1, 2, 2, 4, 1, 1, 2, 3]
 
 
-def drawing(**changes: Any) -> RolloutBatch:
+def rollouts(**changes: Any) -> RolloutBatch:
     made = np.random.default_rng(3)
     logs = [[made.normal(size=length) for length in LENGTHS] for _ in range(3)]
     fields = {"rewards": REWARDS, "groups": GROUPS, "lengths": LENGTHS, "now": logs[0], "before": logs[1]}
@@ -38,20 +38,20 @@ def paid(given: RolloutBatch, beta: float) -> list[float]:
 
 
 def test_grpo_normalises_within_the_group() -> None:
-    out = GroupNormalised("group")(drawing()).advantages
+    out = GroupNormalised("group")(rollouts()).advantages
     there = REWARDS[:3]
     for i in range(3):
         expected = (REWARDS[i] - statistics.mean(there)) / (statistics.stdev(there) + 1e-4)
         assert out[i] == pytest.approx([expected] * LENGTHS[i])
     assert all(np.all(one == 0) for one in out[3:]), "missing, constant and lonely rewards teach nothing"
     whole = statistics.stdev(reward for reward in REWARDS if not math.isnan(reward)) + 1e-4
-    assert GroupNormalised("batch")(drawing()).advantages[1][0] == pytest.approx((1 - statistics.mean(there)) / whole)
-    assert GroupNormalised("none")(drawing()).advantages[1][0] == pytest.approx(1 - statistics.mean(there))
+    assert GroupNormalised("batch")(rollouts()).advantages[1][0] == pytest.approx((1 - statistics.mean(there)) / whole)
+    assert GroupNormalised("none")(rollouts()).advantages[1][0] == pytest.approx(1 - statistics.mean(there))
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3])
 def test_rloo_compares_with_the_others(beta: float) -> None:
-    drawn = drawing()
+    drawn = rollouts()
     rewards, out = paid(drawn, beta), LeaveOneOut(beta)(drawn).advantages
     for i, group in enumerate(GROUPS):
         others = [rewards[j] for j in range(9) if GROUPS[j] == group and j != i and not math.isnan(rewards[j])]
@@ -63,7 +63,7 @@ def test_rloo_compares_with_the_others(beta: float) -> None:
 @pytest.mark.parametrize("past", [(0.0, 0), (0.75, 40)])
 @pytest.mark.parametrize("baseline", ["running", "none"])
 def test_reinforce_compares_with_what_came_before(past: Any, baseline: Any) -> None:
-    drawn = drawing(past=past)
+    drawn = rollouts(past=past)
     known = [reward for reward in REWARDS if not math.isnan(reward)]
     expected = 0.0 if baseline == "none" else past[0] if past[1] else statistics.mean(known)
     out = RunningMean(0.3, baseline)(drawn).advantages
@@ -74,7 +74,7 @@ def test_reinforce_compares_with_what_came_before(past: Any, baseline: Any) -> N
 @pytest.mark.parametrize(("gamma", "lam"), [(1.0, 0.95), (0.9, 0.5), (1.0, 1.0), (0.9, 0.0)])
 def test_ppo_is_the_discounted_sum_of_surprises(gamma: float, lam: float) -> None:
     """sum_l (gamma lam)^l delta_{t+l}, delta_t = r_t + gamma V_{t+1} - V_t, with V = 0 after the end."""
-    drawn, beta = drawing(), 0.2
+    drawn, beta = rollouts(), 0.2
     out = Generalised(beta, gamma, lam, whiten=False)(drawn)
     for i, length in enumerate(LENGTHS):
         if math.isnan(REWARDS[i]):
@@ -90,7 +90,7 @@ def test_ppo_is_the_discounted_sum_of_surprises(gamma: float, lam: float) -> Non
         assert out.advantages[i] == pytest.approx(expected)
         assert out.returns[i] == pytest.approx([a + v for a, v in zip(expected, values, strict=False)])
     white = np.concatenate(
-        Generalised(beta, gamma, lam, whiten=True)(drawing(rewards=[0.5, *REWARDS[1:3], 0.1, *REWARDS[4:]])).advantages
+        Generalised(beta, gamma, lam, whiten=True)(rollouts(rewards=[0.5, *REWARDS[1:3], 0.1, *REWARDS[4:]])).advantages
     )
     assert white.mean() == pytest.approx(0, abs=1e-12)
     assert white.var(ddof=1) == pytest.approx(1, rel=1e-6)

@@ -89,7 +89,7 @@ def logs(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, list[np.ndar
     return out, [row[:length] for row, length in zip(each, lengths, strict=True)]
 
 
-def drawing(inputs: dict[str, Any], **given: Any) -> RolloutBatch:
+def rollouts(inputs: dict[str, Any], **given: Any) -> RolloutBatch:
     return RolloutBatch(
         np.array(inputs["rewards"]),
         np.repeat(np.arange(PROMPTS), GROUP),
@@ -136,7 +136,7 @@ def padded(rows: list[Any], inputs: dict[str, Any]) -> torch.Tensor:
 def test_grpo_is_trls(tmp_path: Path, loss: str) -> None:
     trainer = trl("grpo", tmp_path, 0.1, loss_type=loss)
     inputs = scored(trainer)
-    ours = GroupNormalised("group")(drawing(inputs)).advantages
+    ours = GroupNormalised("group")(rollouts(inputs)).advantages
     assert np.allclose([one[0] for one in ours], inputs["advantages"], atol=1e-5)
     assert np.std(inputs["advantages"].numpy()) > 0.1
     inputs = shortened(inputs)
@@ -157,8 +157,8 @@ def test_rloo_is_trls(tmp_path: Path) -> None:
     inputs = scored(trainer)
     logits, now = logs(trainer.model, inputs)
     _, before = logs(trainer.ref_model, inputs)
-    ours = LeaveOneOut(0.3)(drawing(inputs, now=now, before=before)).advantages
-    free = LeaveOneOut(0.0)(drawing(inputs)).advantages
+    ours = LeaveOneOut(0.3)(rollouts(inputs, now=now, before=before)).advantages
+    free = LeaveOneOut(0.0)(rollouts(inputs)).advantages
     assert np.allclose([one[0] for one in ours], inputs["advantages"], atol=1e-5)
     assert not np.allclose([one[0] for one in free], inputs["advantages"], atol=1e-2)
     inputs = shortened(inputs)

@@ -56,7 +56,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_every_family_has_a_recipe() -> None:
     families = {
         "rehearsal",
-        "own_words",
+        "self_generated",
         "token_mask",
         "penalties",
         "parts",
@@ -154,7 +154,7 @@ class Shrunk:
 
 
 def test_what_is_replaced_and_what_is_not(tmp_path: Path) -> None:
-    raw, _ = raw_study("mnemos:full_size/own_words.yaml")
+    raw, _ = raw_study("mnemos:full_size/self_generated.yaml")
     made = Shrunk(tmp_path).study(raw)
     assert made["train"] == raw["train"]
     assert Path(made["model"], "config.json").is_file()

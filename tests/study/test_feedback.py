@@ -18,7 +18,7 @@ from mnemos.core.errors import DataError, RunError
 from mnemos.core.files import read_json, read_jsonl
 from mnemos.models.server import Server, ServerModel
 from tests.cli.test_cli import mnemos as command
-from tests.methods.test_own_words import copier  # noqa: F401 - a fixture
+from tests.methods.test_self_generated import copier  # noqa: F401 - a fixture
 from tests.study.worlds import chat, make_study, write_jsonl
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

@@ -1,6 +1,6 @@
 """From rewards to advantages: how much better than expected an answer, or a token of it, was.
 
-Values of `core.rollouts.Rollouts.credit`; numpy only, over all answers of a drawing at once.
+Values of `core.rollouts.Rollouts.credit`; numpy only, over all answers of a batch of rollouts at once.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ def _spread(values: Floats, lengths: npt.NDArray[np.int64]) -> list[Floats]:
     return [np.full(length, value) for value, length in zip(np.nan_to_num(values), lengths, strict=True)]
 
 
-def _paid(drawing: RolloutBatch, beta: float) -> Floats:
+def _paid(batch: RolloutBatch, beta: float) -> Floats:
     """Rewards minus beta times the sequence's summed ln p(now) - ln p(before) (the k1 estimate)."""
     if beta == 0:
-        return drawing.rewards
+        return batch.rewards
     # The sum over an answer drawn from `now` is an unbiased estimate of KL(now || before) in nats. It is taken off
     # once an answer, because the whole answer is the one action here (arXiv:2402.14740).
-    kl = [float((now - before).sum()) for now, before in zip(drawing.now, drawing.before, strict=True)]
-    return drawing.rewards - beta * np.array(kl)
+    kl = [float((now - before).sum()) for now, before in zip(batch.now, batch.before, strict=True)]
+    return batch.rewards - beta * np.array(kl)
 
 
 def _asks(beta: float) -> frozenset[str]:
@@ -40,7 +40,7 @@ def _asks(beta: float) -> frozenset[str]:
 @dataclass(frozen=True)
 class GroupNormalised:
     """(r - mean) / (s + 1e-4) over the answers to one prompt whose reward is there; s is the sample
-    standard deviation of the group, of the whole drawing ("batch"), or 1 without the constant ("none")."""
+    standard deviation of the group, of the whole batch ("batch"), or 1 without the constant ("none")."""
 
     scale: Literal["group", "batch", "none"]
 
@@ -49,18 +49,18 @@ class GroupNormalised:
         """Nothing."""
         return frozenset()
 
-    def __call__(self, drawing: RolloutBatch) -> Advantages:
+    def __call__(self, batch: RolloutBatch) -> Advantages:
         """See the class; an answer alone in its group gets 0."""
-        out = np.zeros(len(drawing.rewards))
+        out = np.zeros(len(batch.rewards))
         # Without missing rewards: one NaN in the deviation would make every advantage NaN.
-        everyone = _deviation(drawing.rewards[~np.isnan(drawing.rewards)])
-        for members in _groups(drawing):
-            rewards = drawing.rewards[members]
+        everyone = _deviation(batch.rewards[~np.isnan(batch.rewards)])
+        for members in _groups(batch):
+            rewards = batch.rewards[members]
             # A_i = (r_i - mean(r)) / (std(r) + epsilon) within the group (arXiv:2402.03300, section 4.1.2). The mean
             # is the group's at every scale; without a divisor it is the estimator of arXiv:2503.20783.
             divisor = {"group": _deviation(rewards) + EPSILON, "batch": everyone + EPSILON, "none": 1.0}[self.scale]
             out[members] = (rewards - rewards.mean()) / divisor
-        return Advantages(_spread(out, drawing.lengths))
+        return Advantages(_spread(out, batch.lengths))
 
 
 def _deviation(values: Floats) -> float:
@@ -68,10 +68,10 @@ def _deviation(values: Floats) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
-def _groups(drawing: RolloutBatch) -> list[npt.NDArray[np.int64]]:
+def _groups(batch: RolloutBatch) -> list[npt.NDArray[np.int64]]:
     """Places of the answers to each prompt, without those whose reward is missing."""
-    there = ~np.isnan(drawing.rewards)
-    return [np.flatnonzero((drawing.groups == group) & there) for group in np.unique(drawing.groups[there])]
+    there = ~np.isnan(batch.rewards)
+    return [np.flatnonzero((batch.groups == group) & there) for group in np.unique(batch.groups[there])]
 
 
 @dataclass(frozen=True)
@@ -86,22 +86,22 @@ class LeaveOneOut:
         """The model before's log-probabilities, with beta > 0."""
         return _asks(self.beta)
 
-    def __call__(self, drawing: RolloutBatch) -> Advantages:
+    def __call__(self, batch: RolloutBatch) -> Advantages:
         """See the class; an answer alone in its group gets 0."""
-        paid, out = _paid(drawing, self.beta), np.zeros(len(drawing.rewards))
-        for members in _groups(drawing):
+        paid, out = _paid(batch, self.beta), np.zeros(len(batch.rewards))
+        for members in _groups(batch):
             if len(members) > 1:
                 # A_i = r_i - mean_{j != i} r_j (arXiv:2402.14740). The baseline knows nothing of answer i, so that it
                 # lowers the variance of the gradient and leaves its mean.
                 group = paid[members]
                 out[members] = group - (group.sum() - group) / (len(members) - 1)
-        return Advantages(_spread(out, drawing.lengths))
+        return Advantages(_spread(out, batch.lengths))
 
 
 @dataclass(frozen=True)
 class RunningMean:
-    """r_i minus the mean of all rewards of earlier drawings ("running"), or r_i itself ("none"), where
-    r_i has lost beta times the sequence's KL estimate. The first drawing's own mean stands in for
+    """r_i minus the mean of all rewards of earlier batches ("running"), or r_i itself ("none"), where
+    r_i has lost beta times the sequence's KL estimate. The first batch's own mean stands in for
     earlier ones."""
 
     beta: float
@@ -112,15 +112,15 @@ class RunningMean:
         """The model before's log-probabilities, with beta > 0."""
         return _asks(self.beta)
 
-    def __call__(self, drawing: RolloutBatch) -> Advantages:
+    def __call__(self, batch: RolloutBatch) -> Advantages:
         """See the class."""
         # The past holds rewards as they were given, without the KL that `_paid` takes off.
-        mean, number = drawing.past
-        there = drawing.rewards[~np.isnan(drawing.rewards)]
+        mean, number = batch.past
+        there = batch.rewards[~np.isnan(batch.rewards)]
         if number == 0:
             mean = float(there.mean()) if len(there) else 0.0
         expected = mean if self.baseline == "running" else 0.0
-        return Advantages(_spread(_paid(drawing, self.beta) - expected, drawing.lengths))
+        return Advantages(_spread(_paid(batch, self.beta) - expected, batch.lengths))
 
 
 @dataclass(frozen=True)
@@ -141,25 +141,25 @@ class Generalised:
         """The value head, and the model before's log-probabilities."""
         return frozenset({"values"}) | _asks(self.beta)
 
-    def __call__(self, drawing: RolloutBatch) -> Advantages:
+    def __call__(self, batch: RolloutBatch) -> Advantages:
         """See the class; an answer whose reward is missing gets 0 and keeps its values as returns."""
-        there = ~np.isnan(drawing.rewards)
+        there = ~np.isnan(batch.rewards)
         # float64[L_i] an answer, in the reward's unit. The value head learns from these, not from whitened ones: its
         # target must not be moved and stretched by whatever else was drawn beside it.
-        raw = [self._answer(drawing, i) if there[i] else np.zeros(n) for i, n in enumerate(drawing.lengths)]
-        returns = [advantage + values for advantage, values in zip(raw, drawing.values, strict=True)]
+        raw = [self._answer(batch, i) if there[i] else np.zeros(n) for i, n in enumerate(batch.lengths)]
+        returns = [advantage + values for advantage, values in zip(raw, batch.values, strict=True)]
         return Advantages(self._whitened(raw, there) if self.whiten else raw, returns)
 
-    def _answer(self, drawing: RolloutBatch, i: int) -> Floats:
-        values, length = drawing.values[i], int(drawing.lengths[i])
+    def _answer(self, batch: RolloutBatch, i: int) -> Floats:
+        values, length = batch.values[i], int(batch.lengths[i])
         # float64[L]: what each token costs, in units of the reward.
-        rewards = -self.beta * (drawing.now[i] - drawing.before[i]) if self.beta else np.zeros(length)
+        rewards = -self.beta * (batch.now[i] - batch.before[i]) if self.beta else np.zeros(length)
         # delta_t = r_t + gamma V_{t+1} - V_t and A_t = delta_t + gamma lambda A_{t+1} (arXiv:1707.06347, eq. 11 and
         # 12, here as a recursion from the end). V behind the last token is 0: nothing follows an answer.
         out, trace = np.zeros(length), 0.0
         for t in reversed(range(length)):
             last = t == length - 1
-            gained = rewards[t] + (drawing.rewards[i] if last else self.gamma * values[t + 1])
+            gained = rewards[t] + (batch.rewards[i] if last else self.gamma * values[t + 1])
             trace = gained - values[t] + (0.0 if last else self.gamma * self.lam * trace)
             out[t] = trace
         return out
