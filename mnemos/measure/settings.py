@@ -28,6 +28,8 @@ class SuiteSettings(Settings):
     """Expected key -> column of the data file, where the names differ."""
     limit: int | None = Field(None, ge=1, le=1_000_000_000)
     """Measure only this many items, drawn with seed 0."""
+    part: Literal["development", "held_out"] | None = None
+    """Measure only the items by which an arm may be chosen, or only those that are kept for the proof of it."""
     tolerance: float | None = Field(None, ge=0, le=1_000_000_000)
     """Change that still counts as kept: points out of 100, or the kind's own unit."""
     better: Literal["higher", "lower"] | None = None
@@ -43,6 +45,8 @@ class SuiteSettings(Settings):
         origins = [name for name in ("data", "items", "of") if getattr(self, name) is not None]
         if len(origins) != 1 and self.kind != "lm_eval":
             raise ValueError(f"give exactly one of data, items, of (found {origins or 'none'})")
+        if self.part is not None and self.data is None and self.items is None:
+            raise ValueError("part: divides items of the suite's own, so it goes with data or items")
         return self
 
 

@@ -38,6 +38,7 @@ from mnemos.measure.settings import (
     RefusalSettings,
     SuiteSettings,
 )
+from mnemos.measure.split import in_part
 from mnemos.models.load import Checkpoint
 
 BUILT_IN = Path(__file__).parents[1] / "recipes" / "suites"
@@ -72,7 +73,7 @@ class Suite:
         classifier or of a harness task's folder; not tolerance."""
         # What decides on a verdict, or where items were found, changes no score. The items themselves are in the
         # fingerprint by content.
-        left_out = {"tolerance", "better", "data", "items", "columns"}
+        left_out = {"tolerance", "better", "data", "items", "columns", "part"}
         settings = self.settings.model_dump(mode="json", exclude=left_out)
         if isinstance(self.settings, ClassifierSettings):
             settings["model"] = Checkpoint(self.settings.model).fingerprint
@@ -292,7 +293,16 @@ def _items(kind: Kind, settings: SuiteSettings, where: str) -> tuple[Item, ...]:
         items.append(item)
     if not items:
         raise DataError(where, "has no items", "a suite needs at least one")
-    return tuple(_limited(items, settings.limit))
+    return _part(tuple(_limited(items, settings.limit)), settings, where)
+
+
+def _part(items: tuple[Item, ...], settings: SuiteSettings, where: str) -> tuple[Item, ...]:
+    if settings.part is None:
+        return items
+    found = in_part(items, settings.part)
+    if not found:
+        raise DataError(f"{where}: part {settings.part}", f"has none of the {len(items)} items", "add items")
+    return found
 
 
 def _check(kind: Kind, settings: SuiteSettings, item: Item, where: str) -> None:
