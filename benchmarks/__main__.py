@@ -2,30 +2,42 @@
 
     python -m benchmarks            all
     python -m benchmarks NAME...    modules of this folder by name
+    ... --items N                   ask N items where a benchmark lets one choose (those on real models)
 
 Exits with 1 when a bound does not hold.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
+import inspect
 import pkgutil
 import sys
 from pathlib import Path
 
 from benchmarks.common import Result, save, table
 
+SHARED = ("common", "readme", "real_lm_eval", "__main__")
+"""Modules of this folder that are no benchmarks."""
 
-def main(names: list[str]) -> int:
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--items", type=int)
+    given = parser.parse_args(arguments)
     found = [m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if not m.ispkg]
-    known = [name for name in sorted(found) if name not in ("common", "readme", "__main__")]
-    unknown = sorted(set(names) - set(known))
+    known = [name for name in sorted(found) if name not in SHARED]
+    unknown = sorted(set(given.names) - set(known))
     if unknown:
         print(f"no benchmark {unknown[0]!r}; known: {', '.join(known)}", file=sys.stderr)
         return 2
     results: list[Result] = []
-    for name in names or known:
-        for result in importlib.import_module(f"benchmarks.{name}").run():
+    for name in given.names or known:
+        run = importlib.import_module(f"benchmarks.{name}").run
+        fewer = {"items": given.items} if given.items and "items" in inspect.signature(run).parameters else {}
+        for result in run(**fewer):
             save(result)
             results.append(result)
     print(table(results))

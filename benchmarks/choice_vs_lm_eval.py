@@ -176,7 +176,7 @@ def _scoring(folder: Path, items: list[dict[str, Any]]) -> Result:
     cpu["ours"].clear()
     sides = alternate(ours, peer, REPETITIONS)
     details = {
-        **_agreement(scores["ours"], scores["peer"]),
+        **agreement(scores["ours"], scores["peer"]),
         "items": len(items),
         "cpu seconds": cpu,
         "tokens of a context, mean": statistics.mean(len(item.context) for item in tokens),
@@ -188,7 +188,7 @@ def _scoring(folder: Path, items: list[dict[str, Any]]) -> Result:
     )
 
 
-def _agreement(ours: list[list[float]], peer: list[list[float]]) -> dict[str, float]:
+def agreement(ours: list[list[float]], peer: list[list[float]]) -> dict[str, float]:
     """Raise unless both sides choose the same option everywhere; the largest difference in nats."""
     differ = [i for i, (a, b) in enumerate(zip(ours, peer, strict=True)) if a.index(max(a)) != b.index(max(b))]
     if differ:
@@ -215,7 +215,7 @@ def _command(folder: Path) -> Result:
     samples = sorted((folder / "peer").rglob("samples_*.jsonl"))[-1].read_text(encoding="utf-8").splitlines()
     rows = sorted((json.loads(line) for line in samples), key=lambda row: row["doc_id"])
     theirs = [[float(pair[0]) for pair in row["filtered_resps"]] for row in rows]
-    details = {**_agreement(json.loads(found.read_text()), theirs), "items": len(rows)}
+    details = {**agreement(json.loads(found.read_text()), theirs), "items": len(rows)}
     return compared(
         "choice-vs-lm-eval-command", sides, unit="s", direction="lower is better", bound=0.5, details=details
     )

@@ -34,6 +34,9 @@ JOB = 16
 """Prompts and answers of one job at most, in multiples of `batch_tokens`: long enough that its last rows, which
 leave slots empty, matter little, and short enough that a kill loses minutes."""
 
+BEST = 1024
+"""Most likely tokens of a large vocabulary that are sorted; where they do not decide, all are."""
+
 SHARED = 16
 """Tokens that two prompts must share for the second to wait for the first one's keys and values and copy them."""
 
@@ -375,21 +378,62 @@ def pick(logits: torch.Tensor, decoding: Decoding, uniform: torch.Tensor) -> lis
 
     logits: float[B, V]. uniform: float64[B] in [0, 1).
     """
+    if logits.shape[-1] <= 4 * BEST or decoding.top_k > BEST:
+        return [int(token) for token in _pick_of_all(logits, decoding, uniform).tolist()]
+    tokens = _pick_of_best(logits, decoding, uniform)
+    left = tokens < 0
+    if bool(left.any()):
+        tokens[left] = _pick_of_all(logits[left], decoding, uniform[left])
+    return [int(token) for token in tokens.tolist()]
+
+
+def _pick_of_all(logits: torch.Tensor, decoding: Decoding, uniform: torch.Tensor) -> torch.Tensor:
+    """int64[B]: see `pick`."""
     # float64: cumulative sums over a whole vocabulary. Stable: equal logits keep the order of their ids.
     sorted_logits, tokens = (logits.double() / decoding.temperature).sort(dim=-1, descending=True, stable=True)
     if 0 < decoding.top_k < logits.shape[-1]:
         sorted_logits, tokens = sorted_logits[:, : decoding.top_k], tokens[:, : decoding.top_k]
-    mass = sorted_logits.softmax(dim=-1)
-    if decoding.top_p < 1:
+    place = _place(sorted_logits.softmax(dim=-1), None, decoding.top_p, uniform)
+    return tokens.gather(-1, place)[:, 0]
+
+
+def _pick_of_best(logits: torch.Tensor, decoding: Decoding, uniform: torch.Tensor) -> torch.Tensor:
+    """int64[B]: what `_pick_of_all` gives, from the BEST most likely tokens alone; -1 where these do not decide.
+    top_k: BEST at most."""
+    # Sorted by id first: among equal logits `topk` gives any order, and the smaller id comes first.
+    tokens = logits.topk(BEST, dim=-1).indices.sort(dim=-1).values
+    scaled, order = (logits.gather(-1, tokens).double() / decoding.temperature).sort(
+        dim=-1, descending=True, stable=True
+    )
+    tokens, last = tokens.gather(-1, order), scaled[:, -1:]
+    if decoding.top_k:
+        scaled = scaled[:, : decoding.top_k]
+        mass, whole = scaled.softmax(dim=-1), None
+    else:
+        norm = (logits.double() / decoding.temperature).logsumexp(dim=-1, keepdim=True)
+        mass, whole = (scaled - norm).exp(), 1.0
+    place = _place(mass, whole, decoding.top_p, uniform)
+    # Of tokens as good as the last one of all BEST, others may have been left out.
+    decided = scaled[:, -1:] > last if whole is None else scaled.gather(-1, place) > last
+    if whole is not None and decoding.top_p < 1:
+        # What top_p cuts off must begin among them.
+        decided &= mass.sum(dim=-1, keepdim=True) > decoding.top_p
+    return tokens.gather(-1, place).where(decided, -1)[:, 0]
+
+
+def _place(mass: torch.Tensor, whole: float | None, top_p: float, uniform: torch.Tensor) -> torch.Tensor:
+    """int64[B, 1]: where in `mass`, from the most likely, each number of `uniform` falls. whole: what all tokens sum
+    to, where `mass` is only the beginning."""
+    if top_p < 1:
         # A token stays while the mass before it is below top_p, so the one that crosses the bound is the last; the
         # first stays whatever top_p is.
         before = mass.cumsum(dim=-1) - mass
-        mass = mass.masked_fill(
-            (before >= decoding.top_p).index_fill(1, torch.tensor([0], device=mass.device), False), 0
-        )
+        mass = mass.masked_fill((before >= top_p).index_fill(1, torch.tensor([0], device=mass.device), False), 0)
+        whole = None
     total = mass.cumsum(dim=-1)
     # The first place with F(place) > u * F(end): scaling u by what is left of the mass instead of dividing it anew.
-    place = torch.searchsorted(total, (uniform * total[:, -1])[:, None], right=True)
+    end = total[:, -1] if whole is None else torch.full_like(uniform, whole)
+    place = torch.searchsorted(total, (uniform * end)[:, None], right=True)
     # The last token with any mass: rounding in u * F(end) could otherwise point behind it.
     allowed = (mass > 0).sum(dim=-1, keepdim=True) - 1
-    return [int(token) for token in tokens.gather(-1, torch.minimum(place, allowed))[:, 0].tolist()]
+    return torch.minimum(place, allowed)

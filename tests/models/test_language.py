@@ -123,6 +123,33 @@ def test_samples_follow_the_distribution_of_transformers_warpers(
     torch.testing.assert_close(found.double(), expected, atol=1.1e-3, rtol=0)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    temperature=st.sampled_from([0.3, 1.0, 3.0]),
+    top_p=st.sampled_from([1.0, 0.95, 0.5, 0.01]),
+    top_k=st.sampled_from([0, 1, 50, decode.BEST, 2000]),
+    steps=st.sampled_from([1, 4, 1000]),
+    spread=st.sampled_from([0.5, 4.0]),
+    seed=st.integers(0, 99),
+)
+def test_the_most_likely_tokens_decide_as_all_do_or_not_at_all(
+    temperature: float, top_p: float, top_k: int, steps: int, spread: float, seed: int
+) -> None:
+    drawn = torch.Generator().manual_seed(seed)
+    # Few steps a unit: many equal logits, as 16-bit models have.
+    logits = (torch.randn(8, 5000, generator=drawn) * spread * steps).round() / steps
+    decoding = Decoding(temperature=temperature, top_p=top_p, top_k=top_k)
+    uniform = torch.rand(8, generator=drawn, dtype=torch.float64)
+    wanted = decode._pick_of_all(logits, decoding, uniform)
+    assert decode.pick(logits, decoding, uniform) == wanted.tolist()
+    if top_k > decode.BEST:
+        return
+    found = decode._pick_of_best(logits, decoding, uniform)
+    assert ((found == wanted) | (found == -1)).all()
+    if spread > 1 and steps > 100 and temperature <= 1 and top_k < decode.BEST:
+        assert (found >= 0).all()
+
+
 def test_a_prompt_beyond_the_context_comes_back_empty_and_unfinished() -> None:
     model = loaded("llama")
     long, fits = Prompt((Turn("prompt", "x" * 400),)), Prompt((Turn("prompt", "x" * 120),))
