@@ -95,8 +95,9 @@ class TrainSettings(Settings):
     """Gradient norm at which clipping starts; 0 turns it off."""
     data_seed: Seed | None = None
     """Seed of the order of rows; None uses the arm's seed."""
-    bf16: bool = False
-    """Compute in bfloat16 with float32 master weights."""
+    bf16: bool | None = None
+    """Compute in bfloat16 with float32 master weights. Left out, as the model computes where it is asked: see the
+    study's torch_dtype."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     logging_steps: int = Field(default=10, ge=1, le=1_000_000_000)
@@ -105,6 +106,10 @@ class TrainSettings(Settings):
     """Optimiser steps between two resumable checkpoints within a stage. Left out, one is written about every five
     minutes, where that costs less than a twentieth of the time and the disk has room; 0 writes none. Changes no
     result: a stage is continued exactly, whichever step it was saved at."""
+    keep_merged: bool = False
+    """Where adapters are trained, also add them into the base's weights: the model that is measured is then a complete
+    one, rounded to the base's dtype, with the adapter beside it. Otherwise the adapter alone is kept, and measured on
+    its base."""
     generation_backend: str = Field(default="local", pattern=r"^(local|vllm|https?://\S+)$")
     """Where answers that a stage learns from are written: local by the model itself in batches, vllm on the same
     GPU, or by `vllm serve` at an address on other ones; see docs/on_policy.md."""

@@ -118,26 +118,21 @@ def source_state() -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def hardware() -> dict[str, Any]:
-    """{machine, cpu, cores, device, threads}: what floating-point results depend on."""
+    """{machine, cpu, cores, device, threads, dtype}: what floating-point results depend on. dtype: what a model
+    computes in here unless it is told otherwise."""
     import torch
+
+    from mnemos.models.precision import fast_dtype, processor
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return {
         "machine": platform.machine(),
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "device": device,
         "threads": torch.get_num_threads(),
+        "dtype": fast_dtype(),
     }
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:

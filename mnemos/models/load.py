@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mnemos.core.errors import ModelError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.plan import ModelHandle
+from mnemos.models.precision import compute_dtype
 from mnemos.weights.adapter import adapter_base
 from mnemos.weights.checkpoint import explained, named, resolve, tokenizer_of, usable_config
 from mnemos.weights.configuration import check_config
@@ -41,27 +42,31 @@ class Checkpoint:
     path: a directory (model or peft adapter) or a hub id, `name@revision` for other than main.
     trust_remote_code, allow_pickle: consent, by name, to running code that the checkpoint brings.
     chat: what a study gives to its chat template.
+    torch_dtype: what it computes in; unless given, what is fast here (`models.precision`).
     """
 
     path: str
     trust_remote_code: bool = False
     allow_pickle: bool = False
     chat: ChatSettings | None = None
+    torch_dtype: str | None = None
 
     @property
     def fingerprint(self) -> str:
-        """Changes exactly when weights, configuration, tokenizer or chat template do (`weights.checkpoint.named`)."""
+        """Changes exactly when weights, configuration, tokenizer or chat template do (`weights.checkpoint.named`), or
+        the dtype that was asked for."""
         name = named(self.path, trust_remote_code=self.trust_remote_code, allow_pickle=self.allow_pickle)
-        return name if self.chat is None else fingerprint([name, self.chat.fingerprint])
+        name = name if self.chat is None else fingerprint([name, self.chat.fingerprint])
+        return name if self.torch_dtype is None else fingerprint([name, self.torch_dtype])
 
     def load(self) -> LocalModel:
-        """The model ready to be asked: on the GPU in bfloat16 if there is one, else float32."""
+        """The model ready to be asked, on the GPU if there is one, in the dtype that it computes in."""
         import torch
 
         from mnemos.models.language import LocalModel
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = "bfloat16" if device == "cuda" else "float32"
+        dtype = compute_dtype(self)
         consent = {"trust_remote_code": self.trust_remote_code, "allow_pickle": self.allow_pickle}
         tokenizer = tokenizer_of(self)
         model = load_model(self.path, dtype=dtype, **consent)
@@ -98,6 +103,7 @@ def load_model(
     reward: bool = False,
     new_head: bool = False,
     headers_only: bool = False,
+    load_in_4bit: bool = False,
 ) -> Any:
     """A model (transformers.PreTrainedModel) in eval mode, on the CPU: a causal language model, or with
     `reward` one that gives a sequence one number. new_head: take a language model's weights for it and
@@ -107,10 +113,11 @@ def load_model(
     into the base's weights (True; tied embeddings are untied where `weights.adapter` says so) or stay a
     peft wrapper that `disable_adapter()` turns off (False). None merges in float32 only, because in
     16 bits a small update is lost in rounding. headers_only: a model without numbers (torch's meta
-    device), made of configurations and headers in a moment, to refuse what they can tell.
+    device), made of configurations and headers in a moment, to refuse what they can tell. load_in_4bit: its
+    linear layers in 4 bits (NF4, by bitsandbytes), computing in `dtype`; ModelError for an adapter's directory.
     Raises ModelError for everything that the module's docstring lists.
     """
-    how = _How(dtype, trust_remote_code, allow_pickle, reward, new_head, headers_only)
+    how = _How(dtype, trust_remote_code, allow_pickle, reward, new_head, headers_only, load_in_4bit)
     model = _loaded(path, how, merge if merge is not None else dtype == "float32")
     if not headers_only:
         from mnemos.weights.finite import refuse_nonfinite
@@ -127,6 +134,7 @@ class _How:
     reward: bool
     new_head: bool
     headers_only: bool
+    load_in_4bit: bool
 
 
 def _loaded(path: str, how: _How, merge: bool) -> Any:
@@ -139,6 +147,12 @@ def _loaded(path: str, how: _How, merge: bool) -> Any:
         return _from_pretrained(folder, how)
     from mnemos.weights.adapter import attached, check_adapter, merged
 
+    if how.load_in_4bit:
+        raise ModelError(
+            f"{folder}",
+            "is an adapter, which cannot be added to a base in 4 bits",
+            "merge it first (mnemos merge), or leave load_in_4bit out",
+        )
     under = adapter_base(folder)
     check_adapter(folder)
     base = _loaded(under, how, merge=True)  # an adapter under it is part of what it was trained on
@@ -175,6 +189,7 @@ def _from_pretrained(folder: Path, how: _How) -> Any:
             folder,
             **({"num_labels": 1} if how.reward else {}),
             **({"device_map": "meta"} if how.headers_only else {}),
+            **(_in_4bit(how.dtype) if how.load_in_4bit else {}),
             dtype=getattr(torch, how.dtype),
             trust_remote_code=how.trust_remote_code,
             # None lets transformers take a pickle where there is nothing else.
@@ -211,6 +226,23 @@ def _from_pretrained(folder: Path, how: _How) -> Any:
         )
     _check_stops(folder, model)
     return model.eval()
+
+
+def _in_4bit(dtype: str) -> dict[str, Any]:
+    """What from_pretrained is given for a model in 4 bits."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    # NF4 with quantised constants: the settings of the QLoRA paper (arXiv:2305.14314).
+    how = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+    )
+    # Quantised where it will compute: the packed numbers of one device are not those of another.
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    return {"quantization_config": how, "device_map": {"": device}}
 
 
 def _check_stops(folder: Path, model: Any) -> None:

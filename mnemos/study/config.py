@@ -76,6 +76,9 @@ class Study(Settings):
     """Run code that comes with the model."""
     allow_pickle: bool = False
     """Read weights in pickle files, which can run code when loaded."""
+    torch_dtype: Literal["float32", "bfloat16"] | None = None
+    """What the model computes in and is saved in. Left out, it computes in whichever of the two is faster on this
+    machine, and is saved in the dtype that it came in."""
 
     @property
     def chat(self) -> ChatSettings | None:

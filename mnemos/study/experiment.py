@@ -91,7 +91,7 @@ def build(study: Study, folder: Path, root: Path) -> Experiment:
     any stage has too few old rows."""
     from mnemos.models.load import Checkpoint
 
-    before = Checkpoint(study.model, study.trust_remote_code, study.allow_pickle, study.chat)
+    before = Checkpoint(study.model, study.trust_remote_code, study.allow_pickle, study.chat, study.torch_dtype)
     suites, roles, task_suites = _suites(study, folder)
     before_step = MeasureStep(before, suites, "before: measure")
     builder = _Builder(study, root, before, suites, task_suites, before_step, _trajectory(study, suites))
@@ -185,12 +185,12 @@ class _Builder:
     ) -> tuple[tuple[Step, ...], StepModel, MeasureStep]:
         """What a training leaves at a moment (0: its end): the steps that make the model, and its measuring."""
         steps: list[Step] = [training]
-        model = StepModel(self.root, training.key, moment)
+        model = self._model(training.key, moment)
         # Each moment gets the arithmetic too: what is measured is what the arm would have been, had it ended here.
         if plan.after:
             arithmetic = WeightsStep(model, plan.before, plan.after, f"{title}: weights")
             steps.append(arithmetic)
-            model = StepModel(self.root, arithmetic.key)
+            model = self._model(arithmetic.key)
         measure = MeasureStep(
             model,
             asked,
@@ -200,6 +200,10 @@ class _Builder:
             before_measured=StepModel(self.root, self.before_step.key),
         )
         return tuple(steps), model, measure
+
+    def _model(self, key: str, moment: int = 0) -> StepModel:
+        study = self.study
+        return StepModel(self.root, key, moment, study.trust_remote_code, study.allow_pickle, study.torch_dtype)
 
     def _methods(self, arm: str) -> list[dict[str, dict[str, Any] | None]]:
         steps = [] if arm == JOINT else list(self.study.arms[arm] or [])

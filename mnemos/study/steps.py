@@ -36,10 +36,12 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=1)
 def surroundings() -> dict[str, str]:
-    """Library versions and device: part of every key, so that nothing is compared across them."""
+    """Library versions, device and the dtype that is fast on it: part of every key, so that nothing is compared
+    across them."""
     from mnemos.measure.manifest import hardware, versions
 
-    return {**versions(), "device": str(hardware()["device"])}
+    here = hardware()
+    return {**versions(), "device": str(here["device"]), "dtype": str(here["dtype"])}
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ class StepModel:
     key: str
     moment: int = 0
     """Which stretch of a training it was at the end of; 0 is the end of the training."""
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    torch_dtype: str | None = None
+    """These three as in `models.load.Checkpoint`: an adapter is read together with its base."""
 
     @property
     def path(self) -> str:
@@ -68,7 +74,7 @@ class StepModel:
 
         if not Path(self.path).is_dir():
             raise RunError(self.path, "has not been trained yet", "run the study again")
-        return Checkpoint(self.path).load()
+        return Checkpoint(self.path, self.trust_remote_code, self.allow_pickle, self.torch_dtype).load()
 
 
 class Step(Protocol):

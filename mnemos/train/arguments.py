@@ -12,6 +12,8 @@ from typing import Any
 
 from mnemos.core.errors import UsageError
 from mnemos.core.plan import Plan
+from mnemos.models.precision import HALF, compute_dtype
+from mnemos.weights.precision import SINGLE
 
 
 def training_arguments(plan: Plan, checkpoints: Path) -> Any:
@@ -72,6 +74,13 @@ def own_fsdp() -> Iterator[None]:
             os.environ[name] = before
 
 
+def computes_in(plan: Plan) -> str:
+    """The name of the torch dtype that a stage computes in."""
+    if plan.train.bf16 is not None:
+        return HALF if plan.train.bf16 else SINGLE
+    return compute_dtype(plan.before)
+
+
 def _values(plan: Plan) -> dict[str, Any]:
     train = plan.train
     same = (
@@ -85,13 +94,13 @@ def _values(plan: Plan) -> dict[str, Any]:
         "adam_beta2",
         "adam_epsilon",
         "max_grad_norm",
-        "bf16",
         "logging_steps",
         "deepspeed",
         "optim",
     )
     override = plan.trainable.learning_rate
     return {name: getattr(train, name) for name in same} | {
+        "bf16": computes_in(plan) == HALF,
         "learning_rate": train.learning_rate if override is None else override,
         # transformers reads a value below 1 as a share of all steps.
         "warmup_steps": train.warmup_ratio,

@@ -1,8 +1,9 @@
 """Training one stage: continual pre-training on text, supervised fine-tuning, preferences, and answers
 that the model draws itself.
 
-    train(plan, out)  ->  out/model        a complete Hugging Face directory, in float32
-                          out/adapter      beside it, when only adapters were trained
+    train(plan, out)  ->  out/model        a complete Hugging Face directory, in the dtype of the model before; or,
+                                           where only adapters were trained, the adapter's directory
+                          out/adapter      the adapter, where out/model is made of it: by keep_merged or arithmetic
                           out/checkpoints  while it runs, unless save_steps is 0
                           out/moments/<k>/model  as it was on the way, when moments > 0
 
@@ -15,6 +16,7 @@ unbroken run gives. Under torchrun or accelerate launch every process makes the 
 from __future__ import annotations
 
 import gc
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -24,17 +26,31 @@ from typing import TYPE_CHECKING, Any
 
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.plan import Plan
+from mnemos.models.precision import HALF
 from mnemos.train import draws
-from mnemos.train.memory import Peak
-from mnemos.train.preflight import nothing_moves
+from mnemos.train.memory import Peak, trim
+from mnemos.train.preflight import in_4bit, nothing_moves
 from mnemos.train.quiet import quieted
 from mnemos.train.rows import Prepared
 from mnemos.train.save import apply_after as apply_after
-from mnemos.train.save import finish, full_disk, load_before, merge_adapter, sound_generation, whole
+from mnemos.train.save import (
+    finish,
+    folder_of,
+    full_disk,
+    load_before,
+    merge_adapter,
+    rounding,
+    saved_precision,
+    sound_generation,
+    whole,
+)
 from mnemos.weights.adapter import quiet_peft
+from mnemos.weights.files import ADAPTER_CONFIG
+from mnemos.weights.precision import SINGLE
 
 if TYPE_CHECKING:
     from mnemos.train.moments import Keep
+    from mnemos.train.rounding import Rounding
     from mnemos.train.trainer import PlanTrainer
 
 CHECKED_ROWS, CHECKED_TOKENS = 4, 64
@@ -48,11 +64,13 @@ class TrainResult:
     model: the directory out/model. seconds: wall-clock of this call. tokens, supervised_tokens:
     read over all steps and processes, without padding. peak_memory_bytes: of the GPU, else of
     this process; the largest over processes and phases. peak_memory_phases: the same for each phase: prepare
-    (rows), load (the model), train, save (which merges adapters into a second copy). losses: [step, mean loss
+    (rows), load (the model), train, save. losses: [step, mean loss
     in nats per unit of weight since the entry before]. counts: see `rows.Prepared`. first_tokens: ids of the
     first example. noted: name -> [step, mean since the entry before] of what terms note beside the loss, and of what
     drawn answers showed (`scored.Ledger.add`). moments: [step, name -> mean since the entry before] at the
-    end of each stretch of a training that is kept at moments, its end included.
+    end of each stretch of a training that is kept at moments, its end included. dtype: what the model computed in.
+    saved_dtype: what its weights are saved in. rounding: what that took of what training changed (see
+    `train.rounding`); None where it is not known, or an adapter is kept as it is.
     """
 
     model: str
@@ -69,6 +87,9 @@ class TrainResult:
     noted: dict[str, list[list[float]]] = field(default_factory=dict)
     moments: list[list[Any]] = field(default_factory=list)
     peak_memory_phases: dict[str, int] = field(default_factory=dict)
+    dtype: str = SINGLE
+    saved_dtype: str = SINGLE
+    rounding: float | None = None
 
 
 def train(
@@ -113,6 +134,8 @@ def train(
         _run(trainer, plan, prepared, out, quiet)
         peak.phase("save")
         _save(trainer, plan, prepared, tokenizer, out, keep)
+    if trainer.saved is not None and trainer.saved.words():
+        (say or _print(quiet))(trainer.saved.words())
     result = _result(trainer, prepared, out, time.monotonic() - started, peak, moments)
     trainer.accelerator.free_memory()
     del trainer, keep
@@ -133,15 +156,16 @@ def _trainer(plan: Plan, prepared: Prepared, batches: Any, tokenizer: Any, out: 
     from transformers import set_seed
 
     from mnemos.models.load import check_vocabulary
-    from mnemos.train.arguments import own_fsdp, refused_settings, training_arguments
+    from mnemos.train.arguments import computes_in, own_fsdp, refused_settings, training_arguments
     from mnemos.train.trainer import PlanTrainer
 
     arguments = training_arguments(plan, out / "checkpoints")
-    model = load_before(plan.before)
+    computes = computes_in(plan)
+    model = load_before(plan.before, _held_in(plan, computes), load_in_4bit=in_4bit(plan))
     check_vocabulary(model, tokenizer, plan.before.path)
     # Adapters draw their initial values here.
     set_seed(plan.seed)
-    model = plan.trainable.prepare(model)
+    model = _masters(plan.trainable.prepare(model))
     # A stage may start from an adapter directory, merged; its own base is not this adapter's.
     for config in getattr(model, "peft_config", {}).values():
         config.base_model_name_or_path = plan.before.path
@@ -152,6 +176,28 @@ def _trainer(plan: Plan, prepared: Prepared, batches: Any, tokenizer: Any, out: 
     identity = fingerprint([plan.fingerprint, arguments.world_size])
     with refused_settings(), own_fsdp():
         return PlanTrainer(plan, prepared, identity, model, arguments, batches)
+
+
+def _held_in(plan: Plan, computes: str) -> str:
+    """What the model before is loaded in: bfloat16 where it came in it and is computed in it, else float32."""
+    # An adapter's product is added to its base in float32, where nothing of it is lost.
+    adapter = (folder_of(plan.before) / ADAPTER_CONFIG).is_file()
+    half = computes == HALF and (in_4bit(plan) or saved_precision(plan.before).own == HALF)
+    return HALF if half and not adapter else SINGLE
+
+
+def _masters(model: Any) -> Any:
+    """What moves is float32, so that small updates add up: the adapters on a base that stays as it is, or the model."""
+    if not hasattr(model, "peft_config"):
+        return model.float()
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return model
+
+
+def _print(quiet: bool) -> Callable[[str], None]:
+    return lambda words: None if quiet else print(words, file=sys.stderr)
 
 
 def _keep(trainer: PlanTrainer, out: Path, moments: int) -> Keep | None:
@@ -225,43 +271,70 @@ def _save(trainer: PlanTrainer, plan: Plan, prepared: Prepared, tokenizer: Any, 
     from mnemos.train.resume import clear
 
     trainer.restore_caching()
-    _write(trainer, plan, prepared, tokenizer, out)
+    left = [_write(trainer, plan, prepared, tokenizer, out)]
     if trainer.args.should_save:
         # After the end's own model, because the weights of earlier moments are put into the trained one.
         for number in range(1, keep.moments) if keep else ():
             assert keep is not None
             keep.restore(number)
-            _write(trainer, plan, prepared, tokenizer, keep.folder / str(number))
+            left.append(_write(trainer, plan, prepared, tokenizer, keep.folder / str(number)))
+    # From here on files are read, and no second model stands beside the trained one.
+    trainer.release()
+    trim()
+    if trainer.args.should_save:
+        took = [_complete(one, plan, tokenizer) for one in left]
+        trainer.saved = took[0]
         clear(out / "checkpoints")
         if keep:
             keep.tidy()
     trainer.accelerator.wait_for_everyone()
 
 
-def _write(trainer: PlanTrainer, plan: Plan, prepared: Prepared, tokenizer: Any, out: Path) -> None:
-    """Write out/model (and out/adapter) as the model is. Sharded weights are gathered by all processes
-    together, written by the main one."""
-    import shutil
+@dataclass(frozen=True)
+class _Left:
+    """What the trained model leaves in `trained`, before merging and arithmetic make out/model of it. prompts, adapted:
+    of `_logits_to_check`, where it is an adapter that is to be merged."""
 
+    out: Path
+    trained: Path
+    rounding: Rounding | None
+    prompts: Any = None
+    adapted: Any = None
+
+
+def _write(trainer: PlanTrainer, plan: Plan, prepared: Prepared, tokenizer: Any, out: Path) -> _Left:
+    """Write what was trained as the model is. Sharded weights are gathered by all processes together, written by the
+    main one."""
     trainer.refuse_nonfinite()
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    prompts, adapted = _logits_to_check(model, prepared) if hasattr(model, "peft_config") else (None, None)
+    adapter = hasattr(model, "peft_config")
+    merge = adapter and plan.train.keep_merged and not plan.after
+    prompts, adapted = _logits_to_check(model, prepared) if merge else (None, None)
     if trainer.is_fsdp_enabled:
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
-    if not trainer.args.should_save:
-        trainer.save_model(str(out))
-    else:
-        trained = out / (".trained" if plan.after else "model")
-        with quiet_peft(), whole(trained if adapted is None else out / "adapter") as folder:
-            trainer.save_model(str(folder))
-            finish(folder, plan.before, tokenizer)
-        if adapted is not None:
-            with whole(trained) as folder:
-                merge_adapter(out / "adapter", plan.before, prompts, adapted, folder)
+    name = "adapter" if adapter and (plan.train.keep_merged or plan.after) else ".trained" if plan.after else "model"
+    with rounding(plan.before) as cast:
+        if not trainer.args.should_save:
+            trainer.save_trained(out, cast)
+        else:
+            with quiet_peft(), whole(out / name) as folder:
+                trainer.save_trained(folder, cast)
                 finish(folder, plan.before, tokenizer)
-        if plan.after:
-            apply_after(plan.after, trained, plan.before, out / "model")
-            shutil.rmtree(trained)
+    return _Left(out, out / name, None if adapter else cast, prompts, adapted)
+
+
+def _complete(left: _Left, plan: Plan, tokenizer: Any) -> Rounding | None:
+    """Make out/model of what training left, and say what rounding took of it."""
+    took = left.rounding
+    if left.adapted is not None:
+        with whole(left.out / "model") as folder:
+            took = merge_adapter(left.trained, plan.before, left.prompts, left.adapted, folder)
+            finish(folder, plan.before, tokenizer)
+    if plan.after:
+        apply_after(plan.after, left.trained, plan.before, left.out / "model")
+        if left.trained.name == ".trained":
+            shutil.rmtree(left.trained)
+    return took
 
 
 def _logits_to_check(model: Any, prepared: Prepared) -> tuple[Any, Any]:
@@ -303,4 +376,7 @@ def _result(
         first_tokens=prepared.first_tokens,
         noted=trainer.metrics.logged,
         moments=trainer.metrics.moments if moments else [],
+        dtype=HALF if trainer.args.bf16 else SINGLE,
+        saved_dtype=trainer.saved.precision.own if trainer.saved else SINGLE,
+        rounding=trainer.saved.share if trainer.saved else None,
     )

@@ -23,6 +23,8 @@ def check_training(plan: Plan) -> None:
     ):
         if value and importlib.util.find_spec(package) is None:
             raise UsageError(f"train.{setting}", f"needs the package {package}", f"pip install {package}")
+    if in_4bit(plan):
+        _check_4bit(plan)
     if plan.train.deepspeed:
         return  # its configuration is read by DeepSpeed itself, in the processes of its launcher
     with tempfile.TemporaryDirectory() as scratch, own_fsdp():
@@ -30,6 +32,22 @@ def check_training(plan: Plan) -> None:
         with refused_settings():
             _check_optimiser(arguments)
             _check_trackers(arguments)
+
+
+def in_4bit(plan: Plan) -> bool:
+    """Whether what does not move is held in 4 bits."""
+    return bool(getattr(plan.trainable, "load_in_4bit", False))
+
+
+def _check_4bit(plan: Plan) -> None:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UsageError(
+            "load_in_4bit", "needs the package bitsandbytes", "pip install bitsandbytes, or leave load_in_4bit out"
+        )
+    if plan.train.fsdp or plan.train.deepspeed:
+        raise UsageError(
+            "load_in_4bit", "holds the base whole on one device", "leave fsdp and deepspeed out, or load_in_4bit"
+        )
 
 
 def _check_optimiser(arguments: Any) -> None:

@@ -13,23 +13,52 @@ from typing import Any
 from mnemos.core import files
 from mnemos.core.errors import ModelError
 from mnemos.core.plan import ModelHandle
-from mnemos.weights import expression
+from mnemos.train.rounding import Rounding
+from mnemos.weights.expression import parse
+from mnemos.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER, matches
+from mnemos.weights.merge import How
+from mnemos.weights.precision import SINGLE, Precision, record_precision, stored_precision
+from mnemos.weights.tensors import Weights
+from mnemos.weights.write import combine
 
 MERGE_TOLERANCE = 1e-3
 """Largest difference between merged and adapted logits, as a share of the largest logit; fifty
 times that where the adapter itself was computed in 16 bits."""
 
 
-def load_before(before: ModelHandle) -> Any:
-    """The model before the stage, fresh, in float32 on the CPU; adapters are merged in."""
+def load_before(before: ModelHandle, dtype: str = SINGLE, *, load_in_4bit: bool = False) -> Any:
+    """The model before the stage, fresh, on the CPU (in 4 bits, where it will compute); adapters are merged in."""
     from mnemos.models.load import load_model
 
-    return load_model(before.path, dtype="float32", **consent(before))
+    return load_model(before.path, dtype=dtype, merge=True, load_in_4bit=load_in_4bit, **consent(before))
 
 
 def consent(before: ModelHandle) -> dict[str, bool]:
     """What the user has allowed this checkpoint to bring, by name."""
     return {name: bool(getattr(before, name, False)) for name in ("trust_remote_code", "allow_pickle")}
+
+
+def saved_precision(before: ModelHandle) -> Precision:
+    """What a model that is trained from `before` is saved in: the dtype that was asked for, else the one it came in."""
+    asked = getattr(before, "torch_dtype", None)
+    return Precision(asked) if asked else stored_precision(folder_of(before))
+
+
+@contextmanager
+def rounding(before: ModelHandle) -> Iterator[Rounding]:
+    """What casts trained weights to `saved_precision`, with the weights before open beside it."""
+    from mnemos.weights.lora import open_weights
+
+    precision = saved_precision(before)
+    try:
+        opened = open_weights("before", folder_of(before))
+    except ModelError:  # pickles, quantised numbers, adapters that can only be merged in memory
+        opened = None
+    try:
+        yield Rounding(precision, opened)
+    finally:
+        if opened is not None:
+            opened.close()
 
 
 def folder_of(before: ModelHandle) -> Path:
@@ -85,28 +114,75 @@ def sound_generation(model: Any) -> None:
 
 
 def finish(folder: Path, before: ModelHandle, tokenizer: Any) -> None:
-    """Complete a saved model: tokenizer, chat template, and the generation configuration of the
-    model before, byte for byte."""
+    """Complete a saved model: tokenizer, chat template, the dtype in its configuration, and the generation
+    configuration of the model before, byte for byte."""
     # A pickle that transformers leaves beside the weights: no reader needs it, and loading one runs code.
     (folder / "training_args.bin").unlink(missing_ok=True)
     tokenizer.save_pretrained(folder)
     original = folder_of(before) / "generation_config.json"
     if original.is_file():
         shutil.copyfile(original, folder / original.name)
+    if (folder / "config.json").is_file():
+        record_precision(folder, saved_precision(before).own)
 
 
-def merge_adapter(adapter: Path, before: ModelHandle, prompts: Any, adapted: Any, out: Path) -> None:
-    """Write the base with the adapter of a directory added in, after checking it.
+def merge_adapter(adapter: Path, before: ModelHandle, prompts: Any, adapted: Any, out: Path) -> Rounding:
+    """Write the base with the adapter of a directory added in, tensor by tensor from the files of both, and check it.
 
-    prompts: int64[B, T]. adapted: float[B, T, V], the trained model's logits on them. Raises
-    ModelError when the merged model's differ by more than MERGE_TOLERANCE.
+    An adapter that cannot be added so (see `weights.lora`) is merged in memory. prompts: int64[B, T]. adapted:
+    float[B, T, V], the trained model's logits on them. Returns what rounding took. Raises ModelError where the base
+    with the adapter added in gives logits that differ by more than MERGE_TOLERANCE, before anything is rounded.
     """
+    from mnemos.weights.lora import open_weights
+
+    with rounding(before) as cast:
+        try:
+            folded = open_weights("after", adapter)
+        except ModelError:
+            merged = _with_adapter(adapter, before)
+            _check(adapter, merged, prompts, adapted)
+            sound_generation(merged)
+            merged.save_pretrained(out, state_dict=cast.saved(merged.state_dict()))
+            return cast
+        try:
+            model = load_before(before)
+            _fold(model, folded)
+            _check(adapter, model, prompts, adapted)
+            del model
+            cast.fold(folded)
+        finally:
+            folded.close()
+    combine(
+        parse("after"), {"after": adapter}, out, parent="after", how=How(dtype=getattr(before, "torch_dtype", None))
+    )
+    return cast
+
+
+def _with_adapter(adapter: Path, before: ModelHandle) -> Any:
+    from mnemos.weights.adapter import attached, merged
+
+    return merged(attached(load_before(before), adapter), adapter)
+
+
+def _fold(model: Any, folded: Weights) -> None:
+    """Put the adapted tensors of an opened adapter into its base, unrounded."""
     import torch
 
-    from mnemos.weights.adapter import attached
-    from mnemos.weights.adapter import merged as merge
+    from mnemos.weights.adapter import untie
 
-    merged = merge(attached(load_before(before), adapter), adapter)
+    if folded.untied:
+        untie(model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            place = folded.find(name)
+            if place is not None and (place in folded.patches or folded.stored[place].file.name == ADAPTER_WEIGHTS):
+                block = folded.view(place).block(0, parameter.numel(), torch.float32)
+                parameter.copy_(block.view(parameter.shape))
+
+
+def _check(adapter: Path, merged: Any, prompts: Any, adapted: Any) -> None:
+    import torch
+
     with torch.no_grad():
         logits = merged(input_ids=prompts, use_cache=False).logits
     bound = MERGE_TOLERANCE * (1 if adapted.dtype == torch.float32 else 50)
@@ -118,8 +194,6 @@ def merge_adapter(adapter: Path, before: ModelHandle, prompts: Any, adapted: Any
             f"at most {bound} is rounding",
             "use the adapter as it is (it is complete), and report this model and peft version",
         )
-    sound_generation(merged)
-    merged.save_pretrained(out)
 
 
 def apply_after(after: Sequence[Any], trained: Path, before: ModelHandle, out: Path) -> None:
@@ -130,9 +204,6 @@ def apply_after(after: Sequence[Any], trained: Path, before: ModelHandle, out: P
     tokenizer and chat template stay its. Writes a complete directory at `out`, atomically. Raises
     as `weights.write.combine` does.
     """
-    from mnemos.weights.merge import How
-    from mnemos.weights.write import combine
-
     scratch = out.with_name(f".{out.name}.after")
     shutil.rmtree(scratch, ignore_errors=True)
     try:
@@ -141,10 +212,11 @@ def apply_after(after: Sequence[Any], trained: Path, before: ModelHandle, out: P
             for number, step in enumerate(after):
                 # Only the last result is kept; those between lie beside the target and go away.
                 target = folder if number == len(after) - 1 else scratch / str(number)
-                places = {"after": current, "before": folder_of(before)}
-                places.update({name: folder_of(handle) for name, handle in step.models})
+                named = {"after": current, "before": folder_of(before)}
+                named.update({name: folder_of(handle) for name, handle in step.models})
+                places = {name: _tensorwise(place, scratch / f"{number}-{name}") for name, place in named.items()}
                 how = How(embeddings=step.embeddings, tokenizer="after", template="after")
-                merged = combine(expression.parse(step.expression), places, target, parent="after", how=how)
+                merged = combine(parse(step.expression), places, target, parent="after", how=how)
                 for line in merged.warnings:
                     print(f"weights: {merged.expression}: {line}", file=sys.stderr)
                 current = target
@@ -152,3 +224,27 @@ def apply_after(after: Sequence[Any], trained: Path, before: ModelHandle, out: P
                 shutil.copytree(trained, folder, dirs_exist_ok=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _tensorwise(folder: Path, scratch: Path) -> Path:
+    """A checkpoint whose tensors can be read one by one: the folder itself, or in `scratch` the merged model of an
+    adapter that `weights.lora` cannot add to its base."""
+    from mnemos.models.load import load_model
+    from mnemos.weights.lora import open_weights
+
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return folder
+    try:
+        open_weights(folder.name, folder).close()
+        return folder
+    except ModelError:
+        pass
+    merged = load_model(str(folder), merge=True)
+    sound_generation(merged)
+    own = stored_precision(folder)
+    merged.save_pretrained(scratch, state_dict=Rounding(own, None).saved(merged.state_dict()))
+    record_precision(scratch, own.own)
+    for file in folder.iterdir():
+        if matches(file.name, TOKENIZER):
+            shutil.copyfile(file, scratch / file.name)
+    return scratch

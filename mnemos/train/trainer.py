@@ -27,6 +27,7 @@ from mnemos.train.draws.batches import Batches
 from mnemos.train.frozen import Before, Start
 from mnemos.train.metrics import Notes
 from mnemos.train.resume import Mark, write_mark
+from mnemos.train.rounding import Rounding
 from mnemos.train.rows import Prepared
 from mnemos.train.schedule import Ramp, Schedule
 from mnemos.train.stage import TrainedStage, in_pieces
@@ -78,6 +79,8 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         self.terms, self.rules = plan.objective, plan.gradient
         self.losses: list[list[float]] = []
         self.window: list[float] = []
+        self.rounding: Rounding | None = None
+        self.saved: Rounding | None = None
         self.metrics = Notes()
         self._step_loss = torch.zeros((), device=args.device)
         self.batches = batches(self)
@@ -284,7 +287,26 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             mark = Mark(self.training, step, self.losses, self.window, self.metrics.state())
             write_mark(Path(self.args.output_dir) / f"checkpoint-{step}", mark)
 
+    def save_trained(self, folder: Path, rounding: Rounding) -> None:
+        """Write the model as it is, cast by `rounding`; checkpoints, which training continues from, never are. Every
+        process comes here."""
+        self.rounding = rounding
+        try:
+            self.save_model(str(folder))
+        finally:
+            self.rounding = None
+
+    def release(self) -> None:
+        """Let go of model and optimiser: what is left to do reads files. Nothing can be trained or saved after it."""
+        self.accelerator.free_memory()
+        nothing: Any = None
+        self.model = self.model_wrapped = self.optimizer = self.lr_scheduler = nothing
+        handler = self.callback_handler
+        handler.model = handler.optimizer = handler.lr_scheduler = None
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if self.rounding is not None and self.args.should_save and not hasattr(self.model, "peft_config"):
+            state_dict = self.rounding.saved(state_dict or self.model.state_dict())
         if state_dict:
             # Gathered from pieces, tied parameters share no memory any more, by which they would be saved once.
             tied = getattr(self.model, "all_tied_weights_keys", {})

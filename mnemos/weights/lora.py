@@ -19,9 +19,8 @@ import torch
 from mnemos.core.errors import ModelError
 from mnemos.weights.adapter import adapter_base
 from mnemos.weights.adapter_config import check_adapter_config
+from mnemos.weights.checkpoint import resolve
 from mnemos.weights.files import read_config
-from mnemos.weights.gguf_convert import converted
-from mnemos.weights.gguf_header import packed_file
 from mnemos.weights.tensors import INPUT_NAMES, OUTPUT_NAMES, Patch, Stored, Weights, open_model, read_header
 
 PREFIX = "base_model.model."
@@ -89,11 +88,7 @@ def open_weights(name: str, folder: Path) -> Weights:
     """
     if not (folder / "adapter_config.json").is_file():
         return open_model(name, folder)
-    base = Path(adapter_base(folder))
-    packed = packed_file(base)
-    base = converted(packed) if packed is not None else base
-    if not base.is_dir():
-        raise ModelError(f"{name} = {folder}", f"its base {base} is no directory here", "download the base first")
+    base = resolve(adapter_base(folder), allow_pickle=False, trust_remote_code=False)
     return adapt(open_weights(name, base), folder)
 
 
@@ -116,6 +111,7 @@ def adapt(base: Weights, folder: Path) -> Weights:
         # First of all: where roles are untied, the head gets a place of its own, which the two lines below look up.
         entries = _roles_apart(base, entries, config)
         for place, stored in _whole(base, entries, folder).items():
+            base.own.setdefault(place, base.stored[place].dtype)
             base.stored[place] = stored
             # What stands in for the adapted tensor already holds what an adapter below did to it.
             base.patches.pop(place, None)

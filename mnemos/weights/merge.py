@@ -235,7 +235,8 @@ def _target(merge: Merge, key: str, place: float) -> Target:
     if not ours.dtype.is_floating_point:
         return Target(key, ours.dtype, ours.shape, lambda: _copied(ours))
     # A saved difference is float32: that of two 16-bit numbers is seldom a 16-bit number.
-    dtype = NAMED_DTYPES[merge.how.dtype] if merge.how.dtype else torch.float32 if merge.how.vector else ours.dtype
+    own = merge.trunk.own.get(key, ours.dtype)
+    dtype = NAMED_DTYPES[merge.how.dtype] if merge.how.dtype else torch.float32 if merge.how.vector else own
     formula = chosen(merge.expression, key)
     found = {name: merge.opened[name].find(key) for name in formula.names}
     if any(at is None for at in found.values()):

@@ -137,7 +137,8 @@ def row_width(shape: tuple[int, ...]) -> int:
 
 @dataclass
 class Weights:
-    """An opened checkpoint. files: (file, header as it stands in it, names of its tensors)."""
+    """An opened checkpoint. files: (file, header as it stands in it, names of its tensors). own: dtypes of tensors that
+    an adapter holds whole, as its base stores them."""
 
     name: str
     folder: Path
@@ -147,6 +148,7 @@ class Weights:
     files: list[tuple[Path, bytes, list[str]]] = field(default_factory=list)
     patches: dict[str, Patch] = field(default_factory=dict)
     adapter: Path | None = None
+    own: dict[str, torch.dtype] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Only asked where no output embedding is stored: that alone means tied unless denied here.

@@ -65,6 +65,14 @@ def test_arms_that_differ_are_named() -> None:
     assert record["precision"].startswith(f"float32 ({names[0]}); bfloat16")
 
 
+def test_what_rounding_took_is_said() -> None:
+    results = trained()
+    for arm in results["arms"]:
+        arm["train"] |= {"bf16": False, "saved_dtype": "bfloat16", "rounding": 0.3456}
+    words = "float32; saved in bfloat16, which took 35 % of what training changed"
+    assert dict(read(results).sections["training"])["precision"] == words
+
+
 @pytest.mark.parametrize("format", ["text", "md", "html"])
 def test_every_report_has_them(format: str) -> None:
     text = render(trained(), format)

@@ -169,7 +169,12 @@ def plan(model: Path, **changes: Any) -> Plan:
 
 
 def weights(directory: Path | str) -> dict[str, Any]:
-    """Every tensor of a model directory."""
+    """Every tensor of a model directory; of an adapter's directory, those of the model that it is with its base."""
     from safetensors.torch import load_file
 
-    return load_file(Path(directory) / "model.safetensors")
+    from mnemos.models.load import load_model
+
+    folder = Path(directory)
+    if (folder / "adapter_config.json").is_file():
+        return dict(load_model(str(folder), merge=True).state_dict())
+    return load_file(folder / "model.safetensors")

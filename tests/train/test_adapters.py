@@ -32,8 +32,18 @@ def _logits(path: Path | str, **how: Any) -> torch.Tensor:
     return out
 
 
-def test_adapter_and_merged_model_are_written(llama: Path, tmp_path: Path) -> None:
+def test_the_adapter_alone_is_kept_and_is_the_model(llama: Path, tmp_path: Path) -> None:
     result = train(plan(llama, trainable=Lora()), tmp_path, quiet=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (tmp_path / "model" / "adapter_model.safetensors").is_file()
+    assert not list((tmp_path / "model").glob("model*.safetensors"))
+    merged = train(plan(llama, trainable=Lora(), keep_merged=True), tmp_path / "both", quiet=True)
+    assert torch.allclose(_logits(result.model), _logits(merged.model), atol=1e-5)
+    assert AutoTokenizer.from_pretrained(result.model).chat_template
+
+
+def test_adapter_and_merged_model_are_written(llama: Path, tmp_path: Path) -> None:
+    result = train(plan(llama, trainable=Lora(), keep_merged=True), tmp_path, quiet=True)
     assert result.trainable_parameters < result.total_parameters / 10
     assert result.losses[-1][1] < result.losses[0][1]
     adapted, merged = _logits(tmp_path / "adapter", merge=False), _logits(result.model)
@@ -49,10 +59,10 @@ def test_adapter_and_merged_model_are_written(llama: Path, tmp_path: Path) -> No
 
 def test_a_second_stage_starts_from_an_adapter_directory(llama: Path, tmp_path: Path) -> None:
     first = train(plan(llama, trainable=Lora()), tmp_path / "first", quiet=True)
-    again = plan(tmp_path / "first" / "adapter", trainable=Lora(), learning_rate=1e-12, max_steps=1)
+    again = plan(tmp_path / "first" / "model", trainable=Lora(), learning_rate=1e-12, max_steps=1)
     second = train(dataclasses.replace(again, trainable=Zero()), tmp_path / "second", quiet=True)
     assert torch.allclose(_logits(second.model), _logits(first.model), atol=1e-4)
-    assert torch.allclose(_logits(tmp_path / "second" / "adapter", merge=False), _logits(first.model), atol=1e-4)
+    assert torch.allclose(_logits(second.model, merge=False), _logits(first.model), atol=1e-4)
 
 
 @dataclass(frozen=True)
@@ -68,12 +78,12 @@ class Zero(Lora):
 def test_a_merge_that_changes_the_model_is_refused(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from peft import PeftModel
+    from mnemos.weights import lora
 
     # A merge that forgets the adapter.
-    monkeypatch.setattr(PeftModel, "merge_and_unload", lambda self, *_, **__: self.unload(), raising=False)
+    monkeypatch.setattr(lora.LowRank, "apply", lambda self, block, start, width: block)
     with pytest.raises(ModelError, match="merged logits differ from the adapter's"):
-        train(plan(llama, trainable=Lora()), tmp_path, quiet=True)
+        train(plan(llama, trainable=Lora(), keep_merged=True), tmp_path, quiet=True)
     assert (tmp_path / "adapter").exists()
     assert not (tmp_path / "model").exists()
 
@@ -100,7 +110,7 @@ def test_before_stays_before_and_adapters_need_no_copy(
 
     loads: list[int] = []
     load = likelihood.load_before
-    monkeypatch.setattr(likelihood, "load_before", lambda before: loads.append(1) or load(before))
+    monkeypatch.setattr(likelihood, "load_before", lambda *given, **more: loads.append(1) or load(*given, **more))
     watch = Watch()
     # One batch of all rows, so that every step asks about the same positions in some order.
     same = {"per_device_train_batch_size": 13, "num_train_epochs": 3, "objective": (Likelihood(), watch)}
@@ -134,19 +144,20 @@ def test_a_broken_generation_configuration_neither_stops_nor_is_lost(tmp_path: P
     assert AutoModelForCausalLM.from_pretrained(result.model).config.use_cache is True
 
 
+@pytest.mark.parametrize("keep_merged", [False, True])
 @pytest.mark.parametrize(("family", "targets"), [("gemma", ("embed_tokens", "q_proj")), ("gpt2", ("wte", "c_attn"))])
 def test_an_adapter_on_tied_embeddings_is_saved_as_it_was_trained(
-    family: str, targets: tuple[str, ...], tmp_path: Path
+    family: str, targets: tuple[str, ...], keep_merged: bool, tmp_path: Path
 ) -> None:
     """The wrapper that was trained is the reference; the merged model has two matrices."""
     before = save_tiny(tmp_path / "before", family)
     trainable = LowRank("lora", 4, 8.0, 0.0, targets, None)
     kept = Seen()
-    result = train(
-        plan(before, trainable=trainable, learning_rate=1e-2), tmp_path / "out", quiet=True, callbacks=[kept]
-    )
+    given = plan(before, trainable=trainable, learning_rate=1e-2, keep_merged=keep_merged)
+    result = train(given, tmp_path / "out", quiet=True, callbacks=[kept])
     assert torch.allclose(_logits(result.model), kept.logits, atol=1e-4)
-    assert torch.allclose(_logits(tmp_path / "out" / "adapter", merge=False), kept.logits, atol=1e-4)
+    adapter = tmp_path / "out" / ("adapter" if keep_merged else "model")
+    assert torch.allclose(_logits(adapter, merge=False), kept.logits, atol=1e-4)
     assert not torch.allclose(_logits(before), kept.logits, atol=1e-2)
     model = load_model(result.model)
     assert model.get_input_embeddings().weight is not model.get_output_embeddings().weight

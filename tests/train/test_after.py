@@ -55,7 +55,7 @@ def test_the_model_before_may_be_an_adapter(llama: Path, tmp_path: Path) -> None
     apply_after(
         (WeightExpression("0.5*after + 0.5*before"),),
         Path(first.model),
-        Checkpoint(str(tmp_path / "first" / "adapter")),
+        Checkpoint(str(first.model)),
         tmp_path / "mixed",
     )
     one, other = weights(first.model), weights(tmp_path / "mixed")

@@ -49,7 +49,7 @@ def test_new_blocks_are_trained_saved_and_trained_again(llama: Path, tmp_path: P
 def _overlap(first: Path, second: Path) -> float:
     from safetensors.torch import load_file
 
-    one, other = (load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (first, second))
+    one, other = (load_file(folder / "model" / "adapter_model.safetensors") for folder in (first, second))
     return sum(float((one[name] @ other[name].T).abs().sum()) for name in one if "lora_A" in name)
 
 

@@ -63,5 +63,5 @@ def test_two_processes_learn_what_one_does(llama: Path, tmp_path: Path, pair: Pa
     both = json.loads((pair / kind / "result.json").read_text())
     assert alone.steps == 6
     assert_same(alone, both)
-    assert (pair / kind / "adapter").exists() == (kind == "lora")
+    assert (pair / kind / "model" / "adapter_config.json").exists() == (kind == "lora")
     assert not (pair / kind / "checkpoints").exists()

@@ -279,7 +279,7 @@ def test_an_adapter_of_a_turned_layer(tmp_path: Path) -> None:
         ({"init_lora_weights": "pissa_niter_4"}, "changed the base"),
         ({"lora_bias": True}, "lora_bias"),
         ({"use_dora": True, "fan_in_fan_out": True}, "use_dora with fan_in_fan_out"),
-        ({"base_model_name_or_path": "nowhere/base"}, "no directory here"),
+        ({"base_model_name_or_path": "nowhere/base"}, "neither a directory here"),
     ],
 )
 def test_adapters_that_cannot_be_added(settings: dict[str, Any], words: str, tmp_path: Path) -> None:

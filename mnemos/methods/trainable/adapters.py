@@ -25,7 +25,8 @@ FUSED = ("attn.c_attn", "query_key_value", "qkv_proj")
 
 @dataclass(frozen=True)
 class LowRank:
-    """LoRA, or DoRA: the same with a trained magnitude per output channel."""
+    """LoRA, or DoRA: the same with a trained magnitude per output channel. load_in_4bit: on a base that is held in
+    4 bits, which the trainer sees to."""
 
     kind: Literal["lora", "dora"]
     rank: int
@@ -33,6 +34,7 @@ class LowRank:
     dropout: float
     targets: str | tuple[str, ...]
     learning_rate: float | None
+    load_in_4bit: bool = False
 
     def prepare(self, model: Any) -> Any:
         """Wrap `model`; it computes the same as before until it is trained (B starts at zero, A

@@ -205,6 +205,7 @@ def lora(
     dropout: Share = 0.0,
     targets: Targets = "all-linear",
     learning_rate: Rate = None,
+    load_in_4bit: bool = False,
 ) -> Plan:
     """Train a low-rank product B A beside each weight matrix, which itself stays as it was.
 
@@ -214,6 +215,13 @@ def lora(
     targets: all-linear (every linear layer except the output layer), or module names as peft
     takes them, for example [q_proj, v_proj].
     learning_rate: peak learning rate of this arm; the study's unless given.
+    load_in_4bit: hold the matrices that stay as they are in 4 bits while training (QLoRA, arXiv:2305.14314: NF4 with
+    quantised constants, by bitsandbytes): an eighth of float32's memory.
+
+    The trained adapter alone is kept, and read together with its base: see train.keep_merged.
+
+    Trap: with load_in_4bit the adapter learns beside a rounded base; asked later, it stands on the base as it came,
+    whose answers differ a little from those that it was trained on.
 
     Trap: at the learning rate of full fine-tuning LoRA learns little: about ten times more is
     usual (arXiv:2405.09673), so an arm that "forgets less" may merely have learned less.
@@ -224,7 +232,7 @@ def lora(
     Deviation from the paper: 1. all linear layers are adapted by default, not only the
     projections of queries and values.
     """
-    return low_rank(plan, "lora", rank, alpha, dropout, targets, learning_rate)
+    return low_rank(plan, "lora", rank, alpha, dropout, targets, learning_rate, load_in_4bit)
 
 
 @method(paper="arXiv:2402.09353", changes={"trainable"}, off={"rank": 0})
@@ -236,6 +244,7 @@ def dora(
     dropout: Share = 0.0,
     targets: Targets = "all-linear",
     learning_rate: Rate = None,
+    load_in_4bit: bool = False,
 ) -> Plan:
     """Train magnitude and direction of each weight matrix apart, the direction by LoRA.
 
@@ -245,13 +254,14 @@ def dora(
     targets: all-linear (every linear layer except the output layer), or module names as peft
     takes them, for example [q_proj, v_proj].
     learning_rate: peak learning rate of this arm; the study's unless given.
+    load_in_4bit: as for `lora`.
 
     Trap: as for `lora`; and each step costs noticeably more time than LoRA's, since column norms
     of the adapted weights are computed anew.
 
     Deviation from the paper: 1. all linear layers are adapted by default.
     """
-    return low_rank(plan, "dora", rank, alpha, dropout, targets, learning_rate)
+    return low_rank(plan, "dora", rank, alpha, dropout, targets, learning_rate, load_in_4bit)
 
 
 def low_rank(
@@ -262,6 +272,7 @@ def low_rank(
     dropout: float,
     targets: Targets,
     learning_rate: float | None,
+    load_in_4bit: bool = False,
 ) -> Plan:
     """The plan with low-rank adapters as its trainable, as the method `name` asks for them."""
     if rank == 0:
@@ -271,7 +282,7 @@ def low_rank(
     chosen = targets if isinstance(targets, str) else tuple(sorted(set(targets)))
     scale = 2.0 * rank if alpha is None else alpha
     kind: Literal["lora", "dora"] = "dora" if name == "dora" else "lora"
-    return _alone(plan, LowRank(kind, rank, scale, dropout, chosen, learning_rate), name)
+    return _alone(plan, LowRank(kind, rank, scale, dropout, chosen, learning_rate, load_in_4bit), name)
 
 
 @method(paper="arXiv:2205.05638", changes={"trainable"}, off={"parts": ()})

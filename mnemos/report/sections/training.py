@@ -81,13 +81,18 @@ def _schedule(settings: Settings) -> str:
 def _precision(settings: Settings) -> str:
     if "bf16" not in settings:
         return ""
-    return "bfloat16, with float32 master weights" if settings["bf16"] else "float32"
+    text = "bfloat16, with float32 master weights" if settings["bf16"] else "float32"
+    saved, lost = settings.get("saved_dtype"), settings.get("rounding")
+    if not isinstance(saved, str) or saved == "float32":
+        return text
+    took = f", which took {100 * lost:.2g} % of what training changed" if isinstance(lost, float) else ""
+    return f"{text}; saved in {clean(saved)}{took}"
 
 
 SAID = {
     "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps",
     "optim", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "max_grad_norm", "lr_scheduler_type",
-    "warmup_ratio", "bf16", "max_length",
+    "warmup_ratio", "bf16", "saved_dtype", "rounding", "max_length",
 }  # fmt: skip
 
 

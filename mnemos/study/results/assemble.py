@@ -47,7 +47,7 @@ def assemble(experiment: Experiment) -> dict[str, Any]:
             {
                 "arm": arm,
                 "history": _history(experiment, runs[0]),
-                "train": _train(runs[0]),
+                "train": _train(experiment, runs),
                 "runs": [_run(experiment, run) for run in runs],
             }
             for arm, runs in arms.items()
@@ -107,11 +107,19 @@ def _first_tokens(experiment: Experiment) -> list[int]:
     return []
 
 
-def _train(run: ArmRun) -> dict[str, Any]:
+def _train(experiment: Experiment, runs: Sequence[ArmRun]) -> dict[str, Any]:
     """The training settings in force (see `train.used`), but for the seed of the order of rows where each run has
-    its own."""
-    plan = run.last.plan
-    return {name: item for name, item in used(plan).items() if name != "data_seed" or plan.train.data_seed is not None}
+    its own; with them what the models are saved in, and the most that rounding took of one (see `train.rounding`)."""
+    plan = runs[0].last.plan
+    values = {name: item for name, item in used(plan).items() if name != "data_seed"}
+    values |= {} if plan.train.data_seed is None else {"data_seed": plan.train.data_seed}
+    results = [_trained(experiment, stage) for run in runs for stage in run.stages]
+    # Steps of an earlier version do not say in what they were computed.
+    if all("saved_dtype" in result for result in results):
+        values |= {"bf16": results[0]["dtype"] == "bfloat16", "saved_dtype": results[0]["saved_dtype"]}
+        lost = [result["rounding"] for result in results if result["rounding"]]
+        values |= {"rounding": max(lost)} if lost else {}
+    return values
 
 
 def _history(experiment: Experiment, run: ArmRun) -> list[dict[str, Any]]:

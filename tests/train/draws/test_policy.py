@@ -164,7 +164,7 @@ def test_it_composes(sharp: Path, tmp_path: Path, more: dict[str, Any]) -> None:
         free = train(rewarded(sharp, objective=more["objective"][:2]), tmp_path / "b", quiet=True)
         assert abs(result.noted["kl_to_before"][-1][1]) < abs(free.noted["kl_to_before"][-1][1])
     else:
-        assert (tmp_path / "a" / "adapter").exists()
+        assert (tmp_path / "a" / "model" / "adapter_config.json").exists()
 
 
 def test_distillation_ends_where_the_teacher_is(sharp: Path, tmp_path: Path) -> None:
