@@ -39,6 +39,7 @@ from mnemos.train.save import (
     full_disk,
     load_before,
     merge_adapter,
+    record_base,
     rounding,
     saved_precision,
     sound_generation,
@@ -310,6 +311,8 @@ def _write(trainer: PlanTrainer, plan: Plan, prepared: Prepared, tokenizer: Any,
     adapter = hasattr(model, "peft_config")
     merge = adapter and plan.train.keep_merged and not plan.after
     prompts, adapted = _logits_to_check(model, prepared) if merge else (None, None)
+    # Beside a base in 4 bits they are not what the merged model's will be.
+    adapted = None if in_4bit(plan) else adapted
     if trainer.is_fsdp_enabled:
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     name = "adapter" if adapter and (plan.train.keep_merged or plan.after) else ".trained" if plan.after else "model"
@@ -320,13 +323,15 @@ def _write(trainer: PlanTrainer, plan: Plan, prepared: Prepared, tokenizer: Any,
             with quiet_peft(), whole(out / name) as folder:
                 trainer.save_trained(folder, cast)
                 finish(folder, plan.before, tokenizer)
+                if adapter:
+                    record_base(folder, plan.before, out)
     return _Left(out, out / name, None if adapter else cast, prompts, adapted)
 
 
 def _complete(left: _Left, plan: Plan, tokenizer: Any) -> Rounding | None:
     """Make out/model of what training left, and say what rounding took of it."""
     took = left.rounding
-    if left.adapted is not None:
+    if left.prompts is not None:
         with whole(left.out / "model") as folder:
             took = merge_adapter(left.trained, plan.before, left.prompts, left.adapted, folder)
             finish(folder, plan.before, tokenizer)

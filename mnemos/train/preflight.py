@@ -44,6 +44,11 @@ def _check_4bit(plan: Plan) -> None:
         raise UsageError(
             "load_in_4bit", "needs the package bitsandbytes", "pip install bitsandbytes, or leave load_in_4bit out"
         )
+    import torch
+
+    if not torch.accelerator.is_available():
+        # bitsandbytes computes there, but registers no gradients for some of its kernels.
+        raise UsageError("load_in_4bit", "needs a GPU to be trained on", "train on one, or leave load_in_4bit out")
     if plan.train.fsdp or plan.train.deepspeed:
         raise UsageError(
             "load_in_4bit", "holds the base whole on one device", "leave fsdp and deepspeed out, or load_in_4bit"

@@ -12,10 +12,12 @@ from typing import Any
 
 from mnemos.core import files
 from mnemos.core.errors import ModelError
+from mnemos.core.files import write_json
+from mnemos.core.places import resolved
 from mnemos.core.plan import ModelHandle
 from mnemos.train.rounding import Rounding
 from mnemos.weights.expression import parse
-from mnemos.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER, matches
+from mnemos.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER, matches, read_config
 from mnemos.weights.merge import How
 from mnemos.weights.precision import SINGLE, Precision, record_precision, stored_precision
 from mnemos.weights.tensors import Weights
@@ -126,12 +128,23 @@ def finish(folder: Path, before: ModelHandle, tokenizer: Any) -> None:
         record_precision(folder, saved_precision(before).own)
 
 
+def record_base(folder: Path, before: ModelHandle, out: Path) -> None:
+    """Write into an adapter's configuration which model it stands on. A model that lies beside the stage's directory
+    `out`, as an earlier stage of the same run does, is named from the adapter's place, so that both can be moved."""
+    file, base = folder / ADAPTER_CONFIG, Path(before.path)
+    config = read_config(file, "the adapter's configuration")
+    if base.is_dir() and resolved(base).is_relative_to(resolved(out).parent):
+        config["base_model_name_or_path"] = os.path.relpath(resolved(base), resolved(folder))
+    write_json(file, config)
+
+
 def merge_adapter(adapter: Path, before: ModelHandle, prompts: Any, adapted: Any, out: Path) -> Rounding:
     """Write the base with the adapter of a directory added in, tensor by tensor from the files of both, and check it.
 
     An adapter that cannot be added so (see `weights.lora`) is merged in memory. prompts: int64[B, T]. adapted:
-    float[B, T, V], the trained model's logits on them. Returns what rounding took. Raises ModelError where the base
-    with the adapter added in gives logits that differ by more than MERGE_TOLERANCE, before anything is rounded.
+    float[B, T, V], the trained model's logits on them; None where it was trained on a base in 4 bits, and peft's on the
+    base as it came are the reference. Returns what rounding took. Raises ModelError where the base with the adapter
+    added in gives logits that differ by more than MERGE_TOLERANCE, before anything is rounded.
     """
     from mnemos.weights.lora import open_weights
 
@@ -140,12 +153,15 @@ def merge_adapter(adapter: Path, before: ModelHandle, prompts: Any, adapted: Any
             folded = open_weights("after", adapter)
         except ModelError:
             merged = _with_adapter(adapter, before)
-            _check(adapter, merged, prompts, adapted)
+            if adapted is not None:
+                _check(adapter, merged, prompts, adapted)
             sound_generation(merged)
             merged.save_pretrained(out, state_dict=cast.saved(merged.state_dict()))
             return cast
         try:
             model = load_before(before)
+            if adapted is None:
+                model, adapted = _beside(model, adapter, prompts)
             _fold(model, folded)
             _check(adapter, model, prompts, adapted)
             del model
@@ -162,6 +178,18 @@ def _with_adapter(adapter: Path, before: ModelHandle) -> Any:
     from mnemos.weights.adapter import attached, merged
 
     return merged(attached(load_before(before), adapter), adapter)
+
+
+def _beside(model: Any, adapter: Path, prompts: Any) -> tuple[Any, Any]:
+    """The model as it is, and its logits with the adapter beside it."""
+    import torch
+
+    from mnemos.weights.adapter import attached
+
+    adapted = attached(model, adapter)
+    with torch.no_grad():
+        logits = adapted(input_ids=prompts, use_cache=False).logits
+    return adapted.unload(), logits
 
 
 def _fold(model: Any, folded: Weights) -> None:

@@ -63,6 +63,12 @@ def test_a_second_stage_starts_from_an_adapter_directory(llama: Path, tmp_path: 
     second = train(dataclasses.replace(again, trainable=Zero()), tmp_path / "second", quiet=True)
     assert torch.allclose(_logits(second.model), _logits(first.model), atol=1e-4)
     assert torch.allclose(_logits(second.model, merge=False), _logits(first.model), atol=1e-4)
+    # Both can be moved together: the earlier one is named from the later one's place.
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for name in ("first", "second"):
+        (tmp_path / name).rename(moved / name)
+    assert torch.allclose(_logits(moved / "second" / "model"), _logits(moved / "first" / "model"), atol=1e-4)
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,21 @@ def test_a_merged_model_is_the_adapted_one_rounded_once(half: Path, tmp_path: Pa
     assert 0 < result.rounding < 1
 
 
+def test_without_the_trained_logits_the_adapter_beside_its_base_is_the_reference(
+    half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mnemos.train.save import merge_adapter
+    from mnemos.weights import lora
+
+    train(plan(half, trainable=Lora(), max_steps=2), tmp_path / "out", quiet=True)
+    adapter, prompts = tmp_path / "out" / "model", torch.arange(12)[None]
+    merge_adapter(adapter, Checkpoint(str(half)), prompts, None, tmp_path / "merged")
+    assert next(iter(weights(tmp_path / "merged").values())).dtype == torch.bfloat16
+    monkeypatch.setattr(lora.LowRank, "apply", lambda self, block, start, width: block)
+    with pytest.raises(ModelError, match="merged logits differ"):
+        merge_adapter(adapter, Checkpoint(str(half)), prompts, None, tmp_path / "wrong")
+
+
 def test_the_trained_model_is_gone_before_it_is_merged(
     half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +215,10 @@ def test_four_bits_need_their_library(half: Path, monkeypatch: pytest.MonkeyPatc
         preflight.check_training(plan(half, trainable=in_4bit))
     preflight.check_training(plan(half, trainable=Lora()))
     monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="needs a GPU"):
+        preflight.check_training(plan(half, trainable=in_4bit))
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     with pytest.raises(UsageError, match="holds the base whole"):
         preflight.check_training(plan(half, trainable=in_4bit, fsdp=True))
 
