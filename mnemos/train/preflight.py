@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import tempfile
 from pathlib import Path
@@ -27,6 +28,9 @@ def check_training(plan: Plan) -> None:
         _check_4bit(plan)
     if plan.train.deepspeed:
         return  # its configuration is read by DeepSpeed itself, in the processes of its launcher
+    if plan.train.bf16 is None and not Path(plan.before.path).is_dir():
+        # Which dtype is fast for a model that is not here yet is not looked into: that would download it.
+        plan = dataclasses.replace(plan, train=plan.train.model_copy(update={"bf16": False}))
     with tempfile.TemporaryDirectory() as scratch, own_fsdp():
         arguments = training_arguments(plan, Path(scratch))
         with refused_settings():
