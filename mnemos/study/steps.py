@@ -74,7 +74,7 @@ class StepModel:
 
         if not Path(self.path).is_dir():
             raise RunError(self.path, "has not been trained yet", "run the study again")
-        return Checkpoint(self.path, self.trust_remote_code, self.allow_pickle, self.torch_dtype).load()
+        return Checkpoint(self.path, self.trust_remote_code, self.allow_pickle, torch_dtype=self.torch_dtype).load()
 
 
 class Step(Protocol):
