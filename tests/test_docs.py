@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from mnemos.cli import app
 
@@ -17,15 +18,18 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 WIDEST = 120
 
 
+def blocks(page: Path) -> list[str]:
+    """Lines of code blocks, without prompts and comments."""
+    found = re.findall(r"```\w*\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
+    return [re.split(r"\s{2,}#", line)[0].removeprefix("$ ").strip() for block in found for line in block.splitlines()]
+
+
 def commands(page: Path) -> list[str]:
     """Whole commands: lines of code blocks, and spans of code in the text that are more than a verb's name."""
     text = page.read_text(encoding="utf-8")
-    blocks = re.findall(r"```\w*\n(.*?)```", text, flags=re.S)
-    code = [line for block in blocks for line in block.splitlines()]
-    lines = [re.split(r"\s{2,}#", line)[0].removeprefix("$ ").strip() for line in code]
     outside = re.sub(r"```\w*\n.*?```", "", text, flags=re.S)
     spans = [" ".join(span.split()) for span in re.findall(r"`(mnemos [^`]+)`", outside)]
-    return [line for line in [*lines, *spans] if re.match(r"mnemos [a-z]", line)]
+    return [line for line in [*blocks(page), *spans] if re.match(r"mnemos [a-z]", line)]
 
 
 ALL = [(page, line) for page in PAGES for line in commands(page)]
@@ -55,6 +59,29 @@ def test_a_wrong_command_is_found(line: str) -> None:
     with pytest.raises(Exception, match=r"(?i)no such|not a valid|missing|a valid") as caught:
         parsed(line)
     assert getattr(caught.value, "exit_code", None) == 2, caught.value
+
+
+STAND_INS = {
+    "models/llama-zh": "mnemos:patients/chat",
+    "models/llama-chat": "mnemos:patients/chat",
+    "models/llama": "mnemos:patients/base",
+    "base=…": "base=mnemos:patients/base",
+    "…": "mnemos:patients/chat",
+}
+"""The models that pages name, longer names first, and what a test has in their place."""
+QUICK = re.compile("mnemos (merge|vector|methods|suites|schema)")
+BLOCKS = [line for page in PAGES[1:] for line in blocks(page) if QUICK.match(line)]
+
+
+@pytest.mark.parametrize("line", BLOCKS)
+def test_arithmetic_and_listings_of_pages_run(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What trains is run by the tests of the README and of the shipped studies."""
+    monkeypatch.chdir(tmp_path)
+    for name, stand_in in STAND_INS.items():
+        line = line.replace(name, stand_in)
+    done = CliRunner().invoke(app, shlex.split(line)[1:])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert done.output.strip()
 
 
 def test_shipped_studies_and_reproductions_that_pages_name_are_there() -> None:

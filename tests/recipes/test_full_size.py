@@ -42,7 +42,7 @@ HAVE_FLOOR = {
 STOPS = range(300, 340)
 """Tokens out of 400 that end an answer beside the model's own."""
 
-ROWS, ITEMS, LONGEST = 24, 2, 16
+ROWS, ITEMS, LONGEST, RANK = 24, 2, 16, 8
 
 
 @pytest.fixture
@@ -115,6 +115,8 @@ class Shrunk:
             settings.get("reward", {}).pop("verdict", None)
             if "max_new_tokens" in settings:
                 settings["max_new_tokens"] = LONGEST
+            if "rank" in settings:
+                settings["rank"] = min(settings["rank"], RANK)
         return out
 
     def _value(self, value: Any) -> Any:

@@ -146,7 +146,8 @@ def refusal_suites(data: Path, below: Path, harmful: Iterable[Row], *, suffix: s
 
 def final(solution: str) -> str:
     """The number behind the hashes of a GSM8K solution."""
-    return SHAPE.findall(solution)[-1].replace(",", "").strip()
+    numbers: list[str] = SHAPE.findall(solution)
+    return numbers[-1].replace(",", "").strip()
 
 
 def chat(identity: str, question: str, answer: str) -> Row:
