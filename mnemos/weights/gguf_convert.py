@@ -21,6 +21,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -194,11 +195,14 @@ def _alone(folder: Path) -> Iterator[None]:
 def _write(header: Header, folder: Path) -> None:
     """Convert into `.<name>.partial` beside `folder`, then rename it."""
     bits = {"float32": 32}.get(header.dtype, 16)
-    need, free = header.parameters * bits // 8, shutil.disk_usage(folder.parent).free
+    same = _same_matrix(header)
+    count = header.parameters - (
+        prod(header.by_name["output.weight"].shape) if same and "output.weight" in header.by_name else 0
+    )
+    need, free = count * bits // 8, shutil.disk_usage(folder.parent).free
     cure = f"free some room, or name another folder in {VARIABLE}"
     if need > free:
         raise RunError(f"{folder}", f"the disk is full: {need:,} bytes are needed, {free:,} free", cure)
-    same = _same_matrix(header)
     print(printable(_line(header, need, same is not None, folder)), file=sys.stderr)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -20,6 +21,7 @@ import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GgufConfig
 
 from mnemos.core.cache import models_folder
@@ -431,6 +433,29 @@ def test_a_fault_is_one_error_that_names_it(fault: str, good: Path, tmp_path: Pa
     assert "bad.gguf" in str(caught.value)
     assert caught.value.cure
     assert not list(models_folder().glob("bad*"))
+
+
+@pytest.mark.slow
+def test_a_real_model_comes_back_within_its_rounding(tmp_path: Path) -> None:
+    """Qwen2.5-Coder-0.5B-Instruct as Q8_0: tokenizer and template to the letter, matrices as it rounds."""
+    place = Path(os.environ.get("MNEMOS_MODELS", Path.home() / ".cache" / "mnemos-models")).expanduser() / "qwen"
+    if not (place / "config.json").is_file():
+        pytest.skip(f"real model absent: {place} (set MNEMOS_MODELS)")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(place)
+    model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.bfloat16)
+    file = write_gguf(tmp_path / "q.gguf", model, tokenizer, "qwen2", "Q8_0", output_kind="F16", pre="qwen2")
+    folder = directory(file)
+    found = load_tokenizer(str(file))
+    assert found.chat_template == tokenizer.chat_template
+    for text in (*TEXTS, Path(__file__).read_text()):
+        assert found(text).input_ids == tokenizer(text).input_ids
+    del model
+    stored, original = (load_file(one / "model.safetensors") for one in (folder, place))
+    assert set(stored) == set(original)
+    assert torch.equal(stored["model.embed_tokens.weight"], original["model.embed_tokens.weight"].half().bfloat16())
+    for name, value in original.items():
+        if value.ndim == 2 and "embed" not in name:
+            assert float((stored[name].float() - value.float()).norm() / value.float().norm()) < 0.01
 
 
 def test_parts_of_a_split_file_are_to_be_joined(tmp_path: Path) -> None:
