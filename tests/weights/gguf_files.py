@@ -147,6 +147,7 @@ def _vocabulary(writer: Any, tokenizer: Any, rows: int, pre: str, template: bool
     writer.add_bos_token_id(tokenizer.bos_token_id)
     writer.add_eos_token_id(tokenizer.eos_token_id)
     writer.add_pad_token_id(tokenizer.pad_token_id)
-    writer.add_add_bos_token(bool(getattr(tokenizer, "add_bos_token", False)))
+    # What it does, not its attribute: one that was read from files has BOS in its post-processor alone.
+    writer.add_add_bos_token(tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id])
     if template and tokenizer.chat_template:
         writer.add_chat_template(tokenizer.chat_template)
