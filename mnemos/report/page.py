@@ -118,8 +118,6 @@ def _context(facts: Facts) -> dict[str, Any]:
         "advice": _advice(facts),
         "sweep": [(axis, also, _drawing(drawing)) for axis, also, drawing in plots.sweep(facts)],
         "sections": [_section(facts, section, record) for section, record in present(facts)],
-        "losses": _drawing(plots.losses(facts)),
-        "notes": _drawing(plots.notes(facts)),
         "flips": _flips(facts),
         "provenance": provenance(facts),
         "suites": [_suite(suite) for suite in facts.suites],

@@ -1,29 +1,37 @@
-"""Training loss by step: small panels."""
+"""Training loss by step: one panel an arm, with axes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from mnemos.report.facts import Arm, Facts
-from mnemos.report.svg import Scale, Sheet, arm_colour, draw, fit, text_width, tick_text
+from mnemos.report.svg import Scale, Sheet, arm_colour, draw, fit, tick_text
 from mnemos.report.words import typeset
+
+TOP, ROW, FIELD = 20.0, 188.0, 142.0
+"""Pixels above the panels, of one panel, and from its top to the axis of steps."""
+
+AXIS, GAP = 42.0, 18.0
+"""Pixels left of a panel's field, and between two panels."""
+
+FEW = 25
+"""Points up to which each is marked."""
 
 LONGEST_CURVE = 160
 """Points drawn of a loss curve; a longer one is averaged over equal stretches of steps."""
 
 
 def losses_plot(facts: Facts, *, width: float, name: str) -> str:
-    """One small panel per arm, one line per seed, the same scale in all; empty without losses."""
+    """One panel per arm, one line per seed, the same scale in all; empty without losses."""
     arms = [(place, arm) for place, arm in enumerate(facts.arms) if any(len(run.losses) > 1 for run in arm.runs)]
     if not arms:
         return ""
-    columns = min(4 if width >= 600 else 2, len(arms))
-    rows = -(-len(arms) // columns)
+    columns = min(3 if width >= 600 else 2 if len(arms) > 6 else 1, len(arms))
     last = "; ".join(f"{arm.name}: last loss {_last(arm):.3f}" for _, arm in arms)
     return draw(
         lambda sheet: _losses(sheet, arms, columns, width),
         width,
-        12 + 132 * rows,
+        TOP + ROW * -(-len(arms) // columns),
         name=name,
         title="Training loss by step, one line per seed",
         desc=typeset(last),
@@ -53,25 +61,39 @@ def stretched(losses: Sequence[tuple[float, float]]) -> list[tuple[float, float]
 def _losses(sheet: Sheet, arms: Sequence[tuple[int, Arm]], columns: int, width: float) -> None:
     curves = {place: [stretched(run.losses) for run in arm.runs if len(run.losses) > 1] for place, arm in arms}
     everything = [point for group in curves.values() for curve in group for point in curve]
-    highest, steps = max(loss for _, loss in everything), max(step for step, _ in everything)
-    # A policy-gradient loss may be negative.
-    lowest = min(0.0, min(loss for _, loss in everything))
-    cell = (width - 34) / (columns if columns > 1 else 2)
+    steps = max(step for step, _ in everything)
+    lowest, highest = min(loss for _, loss in everything), max(loss for _, loss in everything)
+    # From zero where that leaves the curves room. A policy-gradient loss may be negative.
+    ends = [highest, min(0.0, lowest) if lowest < highest / 2 else lowest]
+    sheet.write(0, 13, "loss, nats per unit of weight", size=11.5, weight="bold")
+    cell = (width + GAP) / columns
     for index, (place, arm) in enumerate(arms):
-        left, top = 34 + cell * (index % columns), 12 + 132.0 * (index // columns)
-        across = Scale(0, steps, left, left + cell - 22)
-        up = Scale(lowest, highest * 1.04 or 1.0, top + 104, top + 22)
-        sheet.write(left, top + 12, fit(arm.name, cell - 70, 11.5, "bold"), size=11.5, weight="bold")
-        sheet.write(left + cell - 22, top + 12, f"{_last(arm):.3f}", size=11, colour="muted", ha="right")
-        for tick in up.ticks(3):
-            sheet.line([left, left + cell - 22], [up(tick)] * 2, colour="rule", width=0.8, zorder=0)
-            if index % columns == 0:
-                sheet.write(left - 6, up(tick) + 4, tick_text(tick), size=10.5, colour="muted", ha="right")
+        left, top = cell * (index % columns) + AXIS, TOP + ROW * (index // columns)
+        right = cell * (index % columns + 1) - GAP - 12
+        across = Scale(0, steps, left, right)
+        up = Scale.over(ends, top + FIELD, top + 24, margin=0.04)
+        roomy = right - left > 180
+        _axes(sheet, across, up, ticks=4 if roomy else 2)
+        room = right - left - (64 if roomy else 0)
+        sheet.write(left, top + 14, fit(arm.name, room, 11.5, "bold"), size=11.5, weight="bold")
+        if roomy:
+            sheet.write(right, top + 14, f"last {_last(arm):.3f}", size=10.5, colour="muted", ha="right")
         for curve in curves[place]:
-            sheet.line(
-                [across(s) for s, _ in curve], [up(v) for _, v in curve], colour=arm_colour(place), width=1.1, alpha=0.8
-            )
-        end = tick_text(steps)
-        sheet.write(left, top + 119, "step 0", size=10.5, colour="muted")
-        if text_width(end, 10.5) + 60 < cell:
-            sheet.write(left + cell - 22, top + 119, end, size=10.5, colour="muted", ha="right")
+            # A curve of few points shows them: between two points nothing was measured.
+            marks = {"marker": "o", "markersize": 3} if len(curve) <= FEW else {}
+            xs, ys = [across(step) for step, _ in curve], [up(loss) for _, loss in curve]
+            sheet.line(xs, ys, colour=arm_colour(place), width=1.3, alpha=0.85, zorder=3, **marks)
+
+
+def _axes(sheet: Sheet, across: Scale, up: Scale, *, ticks: int) -> None:
+    """The field. ticks: about so many steps are named."""
+    left, right, bottom = across.start, across.end, up.start
+    sheet.box(left, up.end, right - left, bottom - up.end, fill="panel", zorder=0)
+    for tick in up.ticks(4):
+        sheet.line([left, right], [up(tick)] * 2, colour="rule", width=0.8, zorder=1)
+        sheet.write(left - 6, up(tick) + 4, tick_text(tick), size=10.5, colour="muted", ha="right")
+    sheet.line([left, left, right], [up.end, bottom, bottom], colour="muted", width=0.9, zorder=2)
+    for tick in (tick for tick in across.ticks(ticks) if tick == int(tick)):
+        sheet.line([across(tick)] * 2, [bottom, bottom + 4], colour="muted", width=0.9, zorder=2)
+        sheet.write(across(tick), bottom + 16, tick_text(tick), size=10.5, colour="muted", ha="center")
+    sheet.write((left + right) / 2, bottom + 30, "step", size=10.5, colour="muted", ha="center")

@@ -10,8 +10,6 @@ from functools import partial
 from mnemos.report.facts import Facts
 from mnemos.report.plot_curve import curve_plot, sweep_curves
 from mnemos.report.plot_forest import forest, panels
-from mnemos.report.plot_losses import losses_plot
-from mnemos.report.plot_notes import notes_plot
 from mnemos.report.plot_plane import plane_plot
 from mnemos.report.svg import Drawing, both
 
@@ -38,13 +36,3 @@ def sweep(facts: Facts) -> list[tuple[str, str, Drawing]]:
         if drawing:
             out.append((curve.axis, curve.also, drawing))
     return out
-
-
-def losses(facts: Facts) -> Drawing:
-    """Training loss, one small panel per arm."""
-    return both(partial(losses_plot, facts), "losses")
-
-
-def notes(facts: Facts) -> Drawing:
-    """What training noted beside the loss, one small panel a name."""
-    return both(partial(notes_plot, facts), "notes")

@@ -28,7 +28,7 @@ def marks(svg: str) -> list[str]:
 def drawings(kind: str) -> list[str]:
     facts = read(synthetic.ALL[kind]())
     found = [plots.learning_forgetting(facts), *plots.deltas(facts, "new", "old"), *plots.deltas(facts, "health")]
-    found += [plots.losses(facts), *drawn(facts)]
+    found += drawn(facts)
     return [svg for drawing in found for svg in (drawing.wide, drawing.narrow) if svg]
 
 
@@ -105,7 +105,6 @@ def test_matrix_prints_every_cell_and_frames_the_diagonal() -> None:
 def test_no_plane_for_one_model(kind: str) -> None:
     facts = read(synthetic.ALL[kind]())
     assert not plots.learning_forgetting(facts)
-    assert not plots.losses(facts)
     assert drawn(facts) == []
 
 
