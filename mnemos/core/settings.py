@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ class TrainSettings(Settings):
     """Where answers that a stage learns from are written: local by the model itself in batches, vllm on the same
     GPU, or by `vllm serve` at an address on other ones; see docs/on_policy.md."""
     report_to: tuple[str, ...] = ()
-    """Trackers by transformers' names: wandb, tensorboard, mlflow, …"""
+    """Trackers by transformers' names: tensorboard, wandb, mlflow, trackio, …; one may stand without brackets. Changes
+    no result."""
     fsdp: str | bool = ""
     """transformers' fsdp option, passed through: true cuts parameters up over the processes (FSDP2)."""
     fsdp_config: dict[str, Any] | None = None
@@ -126,10 +127,15 @@ class TrainSettings(Settings):
 
     @property
     def fingerprint(self) -> str:
-        """As of all settings, but for how often is saved, which changes no result."""
+        """As of all settings, but for how often is saved and who looks on, which change no result."""
         from mnemos.core.fingerprint import fingerprint
 
-        return fingerprint({**self.model_dump(mode="json"), "save_steps": 0})
+        return fingerprint({**self.model_dump(mode="json"), "save_steps": 0, "report_to": []})
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _one_tracker(cls, value: Any) -> Any:
+        return value if not isinstance(value, str) else () if value == "none" else (value,)
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> TrainSettings:

@@ -13,14 +13,15 @@ from typing import Any
 from mnemos.core.errors import UsageError
 from mnemos.core.plan import Plan
 from mnemos.models.precision import HALF, compute_dtype
+from mnemos.train.trackers import PROJECT
 from mnemos.weights.precision import SINGLE
 
 
-def training_arguments(plan: Plan, checkpoints: Path) -> Any:
+def training_arguments(plan: Plan, checkpoints: Path, title: str | None = None) -> Any:
     """transformers.TrainingArguments for a plan; joins the process group of a torchrun launch.
 
-    checkpoints: where resumable checkpoints and tracker logs go. Raises UsageError for a value
-    that transformers refuses (an unknown scheduler, bf16 where there is none).
+    checkpoints: where resumable checkpoints go. title: what trackers call the training. Raises UsageError for a
+    value that transformers refuses (an unknown scheduler, bf16 where there is none).
     """
     import torch
     from accelerate.state import AcceleratorState
@@ -43,6 +44,8 @@ def training_arguments(plan: Plan, checkpoints: Path) -> Any:
             # A study says itself how far it is; these bars would stand between its lines.
             disable_tqdm=True,
             log_level="error",
+            run_name=title,
+            project=PROJECT,
             **values,
         )
         arguments.get_warmup_steps(1)

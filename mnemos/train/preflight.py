@@ -11,6 +11,7 @@ from typing import Any
 from mnemos.core.errors import MnemosError, ModelError, UsageError
 from mnemos.core.plan import Plan
 from mnemos.train.save import consent
+from mnemos.train.trackers import PACKAGES
 
 
 def check_training(plan: Plan) -> None:
@@ -74,11 +75,16 @@ def _check_trackers(arguments: Any) -> None:
     from transformers.integrations import get_reporting_integration_callbacks
 
     for name in arguments.report_to:
+        cure = f"pip install {name}, or leave it out"
+        if name in PACKAGES:
+            if importlib.util.find_spec(name) is None:
+                raise UsageError(f"train.report_to: {name}", f"needs the package {name}", cure)
+            continue
         try:
             for callback in get_reporting_integration_callbacks([name]):
                 callback()
         except (ImportError, RuntimeError) as error:
-            raise UsageError(f"train.report_to: {name}", _said(error), f"pip install {name}, or leave it out") from None
+            raise UsageError(f"train.report_to: {name}", _said(error), cure) from None
 
 
 def check_trainable(plan: Plan) -> None:
