@@ -51,11 +51,3 @@ def results_of(directory: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise UsageError(f"{path}", f"is not JSON: {error}", "run the study again: finished steps are kept") from None
     return results
-
-
-def shown(path: Path) -> str:
-    """The path from the working directory, where it lies below."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

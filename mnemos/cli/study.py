@@ -18,7 +18,8 @@ from mnemos.cli.options import (
     SetOption,
     overrides_of,
 )
-from mnemos.cli.output import print_ledger, say, shown
+from mnemos.cli.output import print_ledger, say
+from mnemos.core.places import shown
 
 
 def run_command(

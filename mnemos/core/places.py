@@ -55,6 +55,14 @@ def resolved(path: Path) -> Path:
         raise UsageError(f"{path}", "is a loop of symbolic links", "remove the link, or name the file itself") from None
 
 
+def shown(path: Path) -> str:
+    """The path from the working directory, where it lies below."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
 def model_location(text: str, folder: Path, what: str = "model") -> str:
     """A local directory as an absolute path; anything else is left as a hub id. what: the setting, for messages."""
     if not text.strip():

@@ -7,7 +7,7 @@ never on what else happened to be measured in the same run.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from mnemos.core.errors import DataError, NotComparable, UsageError
 from mnemos.core.files import read_jsonl, write_jsonl
 from mnemos.core.names import refuse_clash
 from mnemos.core.nouns import Answer, Generation, LanguageModel, Score
+from mnemos.core.progress import counting, doing
 from mnemos.measure.items import Item
 from mnemos.measure.kinds import KINDS, MISSING
 from mnemos.measure.suite import Suite, linked
@@ -39,25 +40,27 @@ def measure(
     *,
     before: LocalModel | LanguageModel | None = None,
     before_answers: Mapping[str, Sequence[Answer]] | None = None,
-    progress: Callable[[str], None] | None = None,
 ) -> dict[str, Measured]:
     """Answers and scores of every suite, by name.
 
     before, before_answers: the model before the stage and what it said, for kl; None where `model`
-    is that model, and then its KL to itself is 0 and its answers are frozen for later. progress: is
-    called with each suite's name before it is asked. What cannot be asked or scored is NaN with a
-    reason, never 0. Raises UsageError for an `of:` that names no suite.
+    is that model, and then its KL to itself is 0 and its answers are frozen for later. What cannot be asked or
+    scored is NaN with a reason, never 0. Raises UsageError for an `of:` that names no suite.
     """
     suites = linked(suites, strict=True)
     out: dict[str, Measured] = {}
-    # Suites that borrow answers come last, so that what they look at is there; the order given is brought back at
-    # the end.
-    for suite in sorted(suites, key=lambda suite: suite.of is not None):
-        if progress is not None:
-            progress(suite.name)
-        borrowed = out[suite.of].answers if suite.of is not None and suite.of in out else None
-        answers = _ask(model, suite, borrowed, before, before_answers)
-        out[suite.name] = Measured(suite.name, answers, score(suite, answers))
+    done, total = 0, sum(len(suite.items) for suite in suites)
+    with counting(total) as count:
+        # Suites that borrow answers come last, so that what they look at is there; the order given is brought back at
+        # the end.
+        for number, suite in enumerate(sorted(suites, key=lambda suite: suite.of is not None), 1):
+            doing(f"suite {suite.name} ({number} of {len(suites)})")
+            borrowed = out[suite.of].answers if suite.of is not None and suite.of in out else None
+            answers = _ask(model, suite, borrowed, before, before_answers)
+            with counting(len(answers), "scores"):  # a judge's answers are no items of the suite
+                out[suite.name] = Measured(suite.name, answers, score(suite, answers))
+            done += len(suite.items)
+            count.to(done)
     return {suite.name: out[suite.name] for suite in suites}
 
 

@@ -22,6 +22,7 @@ import torch
 
 from mnemos.core.errors import UsageError
 from mnemos.core.nouns import OptionScore, Prompt
+from mnemos.core.progress import counting
 from mnemos.models.forward import batches, context_length, cost, kept, log_probs, logits_at, right_padded
 from mnemos.models.tree import Item, agrees, longest_packed_row, packed_scores
 from mnemos.sources.opening import begun, prefix_ids, stand_in_ids
@@ -51,17 +52,22 @@ def score_options(model: Any, items: Sequence[Item], batch_tokens: int) -> list[
             packed.append((i, fits))
         else:
             plain += [(i, [o]) for o in fits]
-    for jobs, score in ((packed, packed_scores), (plain, plain_scores)):
-        parts = [_part(items[i], chosen) for i, chosen in jobs]
-        for batch in batches([_cost(model, part, batch_tokens) for part in parts], batch_tokens):
-            members = [parts[k] for k in batch]
-            # Everything that decides the numbers, so that a kept answer is never taken for another question.
-            asked = ["choose", [[list(one.context), [list(option) for option in one.options]] for one in members]]
-            found = kept(asked, lambda members=members, score=score: score(model, members))  # type: ignore[misc]
-            for k, values in zip(batch, found, strict=True):
-                i, chosen = jobs[k]
-                for o, (value, greedy) in zip(chosen, values, strict=True):
-                    out[i][o] = OptionScore(value, len(items[i].options[o]), greedy)
+    with counting(len(items)) as count:
+        done = 0.0
+        for jobs, score in ((packed, packed_scores), (plain, plain_scores)):
+            parts = [_part(items[i], chosen) for i, chosen in jobs]
+            for batch in batches([_cost(model, part, batch_tokens) for part in parts], batch_tokens):
+                members = [parts[k] for k in batch]
+                # Everything that decides the numbers, so that a kept answer is never taken for another question.
+                asked = ["choose", [[list(one.context), [list(option) for option in one.options]] for one in members]]
+                read = sum(one.width for one in members)
+                found = kept(asked, lambda members=members, score=score: score(model, members), count, read)  # type: ignore[misc]
+                for k, values in zip(batch, found, strict=True):
+                    i, chosen = jobs[k]
+                    for o, (value, greedy) in zip(chosen, values, strict=True):
+                        out[i][o] = OptionScore(value, len(items[i].options[o]), greedy)
+                    done += len(chosen) / len(items[i].options)
+                count.to(done)
     return out
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from mnemos.core.nouns import Decoding
+from mnemos.core.progress import Count, counting
 from mnemos.models import slots
 from mnemos.models.forward import LOGIT_BYTES, accepted_inputs, batches, context_length, kept, logits_at
 from mnemos.models.scheduler import Scheduler
@@ -59,15 +60,20 @@ def write(
     draws = _draws(rows, decoding)
     out: list[Decoded] = [([], None)] * len(rows)
     asked = [i for i, row in enumerate(rows) if room[i] and row]
-    for way, members in _ways(model, asked, [len(row) + room[i] for i, row in enumerate(rows)], batch_tokens):
-        job = _Job(
-            [rows[i] for i in members], [room[i] for i in members], stop, decoding, [draws[i] for i in members], ended
-        )
-        how = [decoding.max_new_tokens, decoding.temperature, decoding.top_p, decoding.top_k, decoding.seed]
-        asked_for = ["write", [list(row) for row in job.rows], list(job.room), sorted(stop), [*how, *decoding.stop]]
-        found = kept(asked_for, lambda job=job, way=way: job.run(model, way, batch_tokens))  # type: ignore[misc]
-        for i, (ids, end) in zip(members, found, strict=True):
-            out[i] = (list(ids), end)
+    with counting(len(rows)) as count:
+        # Rows without room for a token are answered already.
+        done = len(rows) - len(asked)
+        count.to(done)
+        for way, members in _ways(model, asked, [len(row) + room[i] for i, row in enumerate(rows)], batch_tokens):
+            own, left, drawn = [rows[i] for i in members], [room[i] for i in members], [draws[i] for i in members]
+            job = _Job(own, left, stop, decoding, drawn, count, ended)
+            how = [decoding.max_new_tokens, decoding.temperature, decoding.top_p, decoding.top_k, decoding.seed]
+            asked_for = ["write", [list(row) for row in job.rows], list(job.room), sorted(stop), [*how, *decoding.stop]]
+            found = kept(asked_for, lambda job=job, way=way: job.run(model, way, batch_tokens), count)  # type: ignore[misc]
+            for i, (ids, end) in zip(members, found, strict=True):
+                out[i] = (list(ids), end)
+            done += len(members)
+            count.to(done)
     return out
 
 
@@ -126,7 +132,8 @@ def _can_step(model: Any) -> bool:
 
 
 class _Job:
-    """Rows being decoded together. rows: prompts; room: tokens that each may still write."""
+    """Rows being decoded together. rows: prompts; room: tokens that each may still write. count: is moved by each
+    token and by each row that ends."""
 
     def __init__(
         self,
@@ -135,21 +142,26 @@ class _Job:
         stop: frozenset[int],
         decoding: Decoding,
         draws: Sequence[np.ndarray[Any, Any] | None],
+        count: Count,
         said_all: Ended | None = None,
     ) -> None:
         self.rows, self.room, self.stop, self.decoding, self.draws = rows, room, stop, decoding, draws
-        self.said_all = said_all
+        self.count, self.said_all = count, said_all
         self.written: list[list[int]] = [[] for _ in rows]
         self.ended: list[int | None] = [None] * len(rows)
 
     def _take(self, row: int, token: int) -> bool:
         """Record one token; whether the row goes on."""
+        self.count.read(1)
+        written = self.written[row]
         if token in self.stop:
             self.ended[row] = token
-            return False
-        written = self.written[row]
-        written.append(token)
-        return len(written) < self.room[row] and not (self.said_all is not None and self.said_all(written))
+        else:
+            written.append(token)
+            if len(written) < self.room[row] and not (self.said_all is not None and self.said_all(written)):
+                return True
+        self.count.to(self.count.done + 1)
+        return False
 
     def _next(self, logits: torch.Tensor, live: Sequence[int]) -> list[int]:
         if self.decoding.temperature == 0:

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from mnemos.core.progress import Count
+
 LOGIT_BYTES = 256 * 2**20
 """Upper bound of one batch's float32 logits."""
 
@@ -59,11 +61,17 @@ def kept_batches(keeper: Keeper) -> Iterator[None]:
         _KEEPER.reset(token)
 
 
-def kept(question: Any, ask: Callable[[], Any]) -> Any:
+def kept(question: Any, ask: Callable[[], Any], count: Count, tokens: int = 0) -> Any:
     """The answers to one batch, from the keeper if there is one. question: a JSON value, all that decides them
-    beside the model."""
+    beside the model. tokens: counted where they are asked for, and not where they were kept."""
+
+    def counted() -> Any:
+        answers = ask()
+        count.read(tokens)
+        return answers
+
     keeper = _KEEPER.get()
-    return ask() if keeper is None else keeper(question, ask)
+    return counted() if keeper is None else keeper(question, counted)
 
 
 def right_padded(rows: Sequence[Sequence[int]], device: torch.device) -> torch.Tensor:

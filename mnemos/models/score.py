@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
+from mnemos.core.progress import counting
 from mnemos.models.chunked import outputs_at
 from mnemos.models.forward import LOGIT_BYTES, batches, context_length, kept, log_probs, right_padded
 
@@ -46,13 +49,18 @@ def token_nats(model: Any, rows: Sequence[Sequence[int]], batch_tokens: int) -> 
     found: list[list[float]] = [[] for _ in pieces]
     vocabulary = model.get_input_embeddings().weight.shape[0]
     budget = min(batch_tokens, max(1, LOGIT_BYTES // (4 * vocabulary)))
-    # The budget is that of float32 logits, since nearly every position is scored.
-    for batch in batches([len(ids) for _, (ids, _) in pieces], budget):
-        members = [pieces[k][1] for k in batch]
-        asked = ["nats", [[fed, first] for fed, first in members]]
-        values_of = kept(asked, lambda members=members: _window_nats(model, members))  # type: ignore[misc]
-        for k, values in zip(batch, values_of, strict=True):
-            found[k] = values
+    parts = Counter(row for row, _ in pieces)
+    with counting(len(rows)) as count:
+        done = float(len(rows) - len(parts))
+        # The budget is that of float32 logits, since nearly every position is scored.
+        for batch in batches([len(ids) for _, (ids, _) in pieces], budget):
+            members = [pieces[k][1] for k in batch]
+            asked, tokens = ["nats", [[fed, first] for fed, first in members]], sum(len(fed) for fed, _ in members)
+            values_of = kept(asked, lambda members=members: _window_nats(model, members), count, tokens)  # type: ignore[misc]
+            for k, values in zip(batch, values_of, strict=True):
+                found[k] = values
+                done += 1 / parts[pieces[k][0]]
+            count.to(done)
     out: list[list[float]] = [[] for _ in rows]
     for (row, _), values in zip(pieces, found, strict=True):
         out[row] += values
@@ -100,12 +108,17 @@ def divergence(
             out[i] = (math.nan, 0)
     vocabulary = model.get_input_embeddings().weight.shape[0]
     budget = min(batch_tokens, max(1, LOGIT_BYTES // (4 * vocabulary)))
-    for batch in batches([len(prompts[i]) + len(answers[i]) - 1 for i in fits], budget):
-        members = [fits[k] for k in batch]
-        pairs = [(list(prompts[i]), list(answers[i])) for i in members]
-        sums = kept(["divergence", pairs], lambda pairs=pairs: _batch_divergence(model, other, pairs, tokens))  # type: ignore[misc]
-        for i, value in zip(members, sums, strict=True):
-            out[i] = (value, len(answers[i]))
+    with counting(len(prompts)) as count:
+        done = len(prompts) - len(fits)
+        for batch in batches([len(prompts[i]) + len(answers[i]) - 1 for i in fits], budget):
+            members = [fits[k] for k in batch]
+            pairs = [(list(prompts[i]), list(answers[i])) for i in members]
+            read = sum(len(prompt) + len(answer) for prompt, answer in pairs)
+            ask = partial(_batch_divergence, model, other, pairs, tokens)
+            for i, value in zip(members, kept(["divergence", pairs], ask, count, read), strict=True):
+                out[i] = (value, len(answers[i]))
+            done += len(members)
+            count.to(done)
     return out
 
 

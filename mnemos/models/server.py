@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from mnemos.core.errors import ModelError, RunError, UsageError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Decoding, Generation, OptionScore, Prompt
+from mnemos.core.progress import read
 from mnemos.models.transport import Asking, excerpt
 from mnemos.sources.render import RAW_ROLES
 from mnemos.sources.write import beside
@@ -170,7 +171,9 @@ class ServerModel:
         reply = await self._post(client, place, body)
         choice = self._choice(place, reply)
         text = self._said(place, choice) if is_raw(prompt) else self._message(place, choice)
-        self.completion_tokens += self._tokens(place, reply)
+        tokens = self._tokens(place, reply)
+        self.completion_tokens += tokens
+        read(tokens)
         # Not sent along: servers take four at most, and some look for them in a model's thoughts.
         kept = decoding.cut(text)
         return Generation(kept, (), choice.get("finish_reason") == "stop" or kept != text)

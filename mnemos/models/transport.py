@@ -19,6 +19,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mnemos.core.errors import RunError, UsageError, printable
+from mnemos.core.progress import counting
 
 if TYPE_CHECKING:
     from httpx2 import AsyncClient, Response
@@ -81,14 +82,16 @@ class Asking:
             # One iterator for all workers: each takes the next job when it is free, and none is taken twice.
             for place, job in todo:
                 found[place] = await ask(client, job)
+                count.to(len(found))
 
-        async with self._client() as client:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(min(self.parallel, len(jobs))):
-                        group.create_task(work(client))
-            except BaseExceptionGroup as several:
-                raise several.exceptions[0] from None
+        with counting(len(jobs)) as count:
+            async with self._client() as client:
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        for _ in range(min(self.parallel, len(jobs))):
+                            group.create_task(work(client))
+                except BaseExceptionGroup as several:
+                    raise several.exceptions[0] from None
         return [found[place] for place in range(len(jobs))]
 
     def _client(self) -> AsyncClient:

@@ -198,6 +198,8 @@ class _Builder:
             needs=(steps[-1].key, self.before_step.key),
             before=self.before,
             before_measured=StepModel(self.root, self.before_step.key),
+            # Of moments the report has the curve; their answers would come three times.
+            shown=None if moment else (title, plan.seed),
         )
         return tuple(steps), model, measure
 

@@ -1,131 +1,234 @@
-"""What a run says while it works: a bar line on a terminal, plain lines where stderr is piped.
+"""What a run shows while it works: a line a running step, drawn again in place on a terminal, plain lines where stderr
+is piped, and the same lines with their time in the run's log.
 
-Piped, a line says when a step begins and when it has ended, and at least every EVERY seconds how far it is, so
-that a log shows at any time what is going on. Steps say how far they are by `say`, wherever they run.
+Piped and in the log, a line says when a step begins and when it has ended, and at least every EVERY seconds how far it
+is, so that it shows at any time what is going on. What steps do and count is said by `core.progress`; a thread asks
+for it, since a step may be inside one long call.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from mnemos.core.errors import printable
+from mnemos.core.progress import Status, Work, clock, working
 
 EVERY = 30.0
-"""Seconds between two lines of a step that goes on, where stderr is no terminal."""
+"""Seconds between two lines of a step that goes on, where stderr is no terminal, and in the log."""
 
-REDRAW = 0.1
-"""Seconds between two changes of a terminal's line."""
+EARLY = 5.0
+"""Seconds before EVERY is over at which a line is written: a busy machine wakes a thread late."""
 
-_LISTENER: ContextVar[Callable[[str], None] | None] = ContextVar("listener of progress", default=None)
+REDRAW = 0.5
+"""Seconds between two drawings of a terminal's lines."""
+
+SHORT = 2.0
+"""Seconds within which what is no step (planning, comparing) is not worth a line."""
+
+LOG = "log.txt"
+"""The file in a run's directory."""
+
+
+class Log:
+    """Lines with their time, at the end of a file that several runs share. path: None for no file."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+
+    def write(self, text: str) -> None:
+        """Add a line. Further lines of the text stand below it, indented."""
+        if self.path is None:
+            return
+        stamp = datetime.now().astimezone().isoformat(timespec="seconds")
+        # Opened anew for each line: a directory that was removed or moved meanwhile is none of the log's business,
+        # and what the run itself cannot write is said elsewhere.
+        with suppress(OSError), open(self.path, "a", encoding="utf-8") as file:
+            file.write(f"{stamp}  {printable(text)}".replace("\n", "\n    ") + "\n")
 
 
 @contextmanager
-def listening(listener: Callable[[str], None]) -> Iterator[None]:
-    """Within it, `say` calls `listener`."""
-    token = _LISTENER.set(listener)
+def logged(log: Log, words: str) -> Iterator[None]:
+    """Say in the log that a run begins, in `words`, and how it ended."""
+    log.write(words)
     try:
         yield
-    finally:
-        _LISTENER.reset(token)
+    except KeyboardInterrupt:
+        log.write("stopped; the same command continues")
+        raise
+    except BaseException as error:
+        log.write(f"failed: {error}")
+        raise
+    log.write("done")
 
 
-def say(text: str) -> None:
-    """How far the present step is, like ``step 12 of 96``."""
-    listener = _LISTENER.get()
-    if listener is not None:
-        listener(text)
+@dataclass
+class _Running:
+    title: str
+    began: float
+    status: Callable[[], Status]
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
 
 
 class Progress:
-    """What is done of `total` steps. reused: finished before. silent: say nothing.
+    """What is done of the steps `todo`, by key. reused: finished before. silent: nothing on stderr. log: gets every
+    line that is shown where stderr is piped.
 
-    live: a terminal is there, on which one line is drawn again and again. Use it as a context: where it is piped,
-    a thread of its own writes the lines that are due, since a step may be inside one long call.
+    live: a terminal is there, on which one line for each running step is drawn again and again. Use it as a context.
     """
 
-    def __init__(self, total: int, reused: int, silent: bool) -> None:
-        self.total, self.silent, self.done = total, silent, 0
-        self.began = time.monotonic()
-        self.live = sys.stderr.isatty() and not silent
-        self._running: dict[str, tuple[str, float, str]] = {}
-        self._said = self._drawn = self.began
-        self._lock, self._over = threading.Lock(), threading.Event()
-        if not silent and reused:
-            print(f"{reused} finished steps reused", file=sys.stderr, flush=True)
+    def __init__(self, todo: Sequence[str], reused: int = 0, *, silent: bool, log: Log | None = None) -> None:
+        self.todo, self.reused, self.silent, self.log = tuple(todo), reused, silent, log or Log(None)
+        self.live = not silent and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self.seconds: dict[str, list[float]] = {}
+        self._done: list[str] = []
+        self._running: dict[str, _Running] = {}
+        self._most = 1
+        self._drawn = 0
+        self._written = time.monotonic()
+        # An RLock: what interrupts the thread that holds it may say a line too.
+        self._lock, self._over = threading.RLock(), threading.Event()
+        self._thread = threading.Thread(target=self._keep_reporting, daemon=True)
 
     def __enter__(self) -> Progress:
-        if not self.live and not self.silent:
-            threading.Thread(target=self._keep_saying, daemon=True).start()
+        if self.reused:
+            self._line(f"{self.reused} finished steps reused")
+        if self.live or not self.silent or self.log.path is not None:
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        if self.live and self._running:
-            print(file=sys.stderr)
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._drawn:
+            self._print("\n")
 
-    def start(self, key: str, title: str) -> None:
-        """Say that a step begins."""
+    def start(self, key: str, title: str, status: Callable[[], Status] = Status) -> None:
+        """Say that a step begins. status: tells how far it is, at any time."""
         with self._lock:
-            self._running[key] = title, time.monotonic(), ""
-            if self.live:
-                self._draw()
-            elif not self.silent:
-                self._line(f"[{self.done}/{self.total}] {title} …")
+            self._running[key] = _Running(title, time.monotonic(), status)
+            self._most = max(self._most, len(self._running))
+            if self.todo:
+                self._line(f"{self._place()}{title} …", begins=True)
 
-    def at(self, key: str, text: str) -> None:
-        """How far a step is; shown at once on a terminal, else when a line is due."""
+    def at(self, key: str, status: Status) -> None:
+        """How far a step was when it said so; for steps of other processes."""
         with self._lock:
             if key in self._running:
-                self._running[key] = *self._running[key][:2], text
-            if self.live and time.monotonic() - self._drawn >= REDRAW:
-                self._draw()
+                self._running[key].status = lambda: status
+
+    def note(self, text: str) -> None:
+        """A line, or several, that stay where they are."""
+        with self._lock:
+            self._line(text)
 
     def finish(self, key: str) -> None:
         """Count a step that has ended."""
         with self._lock:
-            title, began, _ = self._running.pop(key)
-            self.done += 1
-            left = f"  {self._left()}" if self.done < self.total else ""
-            start = "\r\033[K" if self.live else ""
-            if not self.silent:
-                self._line(f"{start}[{self.done}/{self.total}] {title}  {time.monotonic() - began:.1f} s{left}")
-            if self.live and self._running:
-                self._draw()
+            one = self._running.pop(key)
+            self._done.append(key)
+            self.seconds.setdefault(_kind(key), []).append(one.seconds)
+            if self.todo or one.seconds >= SHORT:
+                took = f"{one.seconds:.1f} s" if one.seconds < 60 else clock(one.seconds)
+                self._line(f"{self._place()}{one.title}  {took}{self._left()}")
 
-    def _keep_saying(self) -> None:
-        while not self._over.wait(min(1.0, EVERY / 2)):
+    def _keep_reporting(self) -> None:
+        while not self._over.wait(REDRAW if self.live else min(1.0, EVERY / 2)):
             with self._lock:
-                if time.monotonic() - self._said >= EVERY:
+                if time.monotonic() - self._written >= EVERY - EARLY:
                     for line in self._lines():
-                        self._line(line)
+                        self._write(line, terminal=False)
+                    self._written = time.monotonic()
+                if self.live:
+                    self._draw()
 
     def _lines(self) -> list[str]:
-        now = time.monotonic()
-        return [
-            f"[{self.done}/{self.total}] {title}: {text + ', ' if text else ''}{clock(now - began)} so far"
-            for title, began, text in self._running.values()
-        ]
+        lines = []
+        for one in self._running.values():
+            known = str(one.status())
+            lines.append(f"{self._place()}{one.title}: {known + ', ' if known else ''}{clock(one.seconds)} so far")
+        return lines
 
-    def _line(self, text: str) -> None:
-        self._said = time.monotonic()
-        print(text, file=sys.stderr, flush=True)
+    def _line(self, text: str, *, begins: bool = False) -> None:
+        """A line for stderr and log. begins: that of a step, which a terminal draws anyway."""
+        self._written = time.monotonic()
+        self._write(text, terminal=not begins)
+        if self.live:
+            self._draw()
+
+    def _write(self, text: str, *, terminal: bool) -> None:
+        self.log.write(text)
+        if not self.silent and (terminal or not self.live):
+            self._print(f"{self._erased()}{printable(text)}\n")
 
     def _draw(self) -> None:
-        self._drawn = time.monotonic()
-        now = [f"{title}: {text}" if text else f"{title} …" for title, _, text in self._running.values()]
-        line = f"[{self.done}/{self.total}] {' | '.join(now)}  {self._left()}".rstrip()
-        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+        """One line a running step, none of them wider than the terminal: a line that wraps could not be erased."""
+        width, height = shutil.get_terminal_size()
+        lines = [
+            f"{self._place()}{one.title}  {str(one.status()) or '…'}"
+            for one in self._running.values()
+            if self.todo or one.seconds >= SHORT
+        ]
+        if len(lines) > height - 1:
+            lines = [*lines[: height - 2], f"… and {len(lines) - height + 2} more"]
+        text = "\n".join(_cut(printable(line), width - 1) for line in lines)
+        self._print(f"{self._erased()}{text}")
+        self._drawn = len(lines)
+
+    def _erased(self) -> str:
+        """What takes the lines that were drawn last off the terminal."""
+        lines, self._drawn = self._drawn, 0
+        return "\r" + "\033[A" * (lines - 1) + "\033[J" if lines else ""
+
+    def _print(self, text: str) -> None:
+        # A terminal that is gone, as behind nohup, ends no run.
+        with suppress(OSError, ValueError):
+            print(text, end="", file=sys.stderr, flush=True)
+
+    def _place(self) -> str:
+        return f"[{len(self._done)}/{len(self.todo)}] " if self.todo else ""
 
     def _left(self) -> str:
-        if not self.done:
+        """How long the rest takes if steps of each kind go on to take what they took; unknown before each kind that
+        is left has ended once."""
+        rest = [key for key in self.todo if key not in self._done]
+        if not rest or any(_kind(key) not in self.seconds for key in rest):
             return ""
-        # By what ended in this call: reused steps took no time, and several jobs at once are in the rate already.
-        return f"about {clock((time.monotonic() - self.began) / self.done * (self.total - self.done))} left"
+        means = {kind: sum(took) / len(took) for kind, took in self.seconds.items()}
+        running = {key: one.seconds for key, one in self._running.items()}
+        seconds = sum(max(0.0, means[_kind(key)] - running.get(key, 0.0)) for key in rest)
+        return f", about {clock(seconds / self._most)} left of the run"
 
 
-def clock(seconds: float) -> str:
-    """Minutes and seconds, like 1:05."""
-    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+def _kind(key: str) -> str:
+    """What a step does: train, measure, write, weights."""
+    return key.split("-", 1)[0]
+
+
+def _cut(text: str, width: int) -> str:
+    from rich.cells import cell_len, set_cell_size
+
+    return text if cell_len(text) <= width else set_cell_size(text, max(0, width - 1)).rstrip() + "…"
+
+
+@contextmanager
+def phase(title: str, *, silent: bool, log: Log | None = None) -> Iterator[None]:
+    """A part of a run that is no step. Shown where it takes longer than SHORT seconds."""
+    with Progress((), silent=silent, log=log) as progress:
+        work = Work(progress.note)
+        progress.start(title, title, work.status)
+        with working(work):
+            yield
+        progress.finish(title)

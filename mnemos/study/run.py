@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mnemos import __version__
 from mnemos.core.files import read_json, write_json, write_text
 from mnemos.core.places import resolved
+from mnemos.core.progress import doing
 from mnemos.study import processes
 from mnemos.study.commands.clean import note_steps, stale, stale_words
 from mnemos.study.config import Study, dump_study, load_study
 from mnemos.study.engines import engine as engine_of
 from mnemos.study.engines.engine import Engine
 from mnemos.study.experiment import Experiment, build, describe
+from mnemos.study.first_look import FILE as FIRST_LOOK
 from mnemos.study.lock import locked
 from mnemos.study.preflight import preflight
+from mnemos.study.progress import LOG, Log, logged, phase
 from mnemos.study.reach import refuse_unreached
 from mnemos.study.results.assemble import assemble
 from mnemos.study.results.items import FILE as ITEMS
@@ -87,32 +91,43 @@ def carry_out(
     lines to say. more: further keys of results.json, from the finished experiment."""
     chosen = engine if engine is not None and not isinstance(engine, str) else engine_of(engine, jobs=jobs, quiet=quiet)
     root = resolved(Path(out) if out is not None else Path("runs") / str(loaded.name))
-    experiment = build(loaded, folder, root)
-    notes = look(experiment) if look is not None else []
-    notes += preflight(experiment)
-    if notes and not quiet and processes.is_main():
+    silent = quiet or not processes.is_main()
+    with phase("planning", silent=silent):
+        doing("reading the files")
+        experiment = build(loaded, folder, root)
+        doing("checking the settings")
+        notes = look(experiment) if look is not None else []
+        notes += preflight(experiment)
+        keys = [step.key for step in experiment.steps]
+    if notes and not silent:
         print("\n".join(notes), file=sys.stderr)
-    with terminable(), locked(root), explained(root):
+    log = Log(root / LOG if processes.is_main() else None)
+    with terminable(), locked(root), explained(root), logged(log, _begins(loaded, keys)):
         if processes.is_main():
             _note_changes(experiment, quiet)
             write_text(root / "study.yaml", dump_study(loaded))
-            note_steps(root, [step.key for step in experiment.steps])
+            note_steps(root, keys)
         chosen.run(experiment.steps, root)
         if not processes.is_main():
             # The other half of the main process's `agreed(results)` below: all processes return one record.
             return Record(processes.agreed({}), root)
-        results = {**assemble(experiment), **(more(experiment) if more else {})}
-        write_json(root / "manifest.json", results["manifest"])
-        write_items(root / ITEMS, item_scores(experiment))
-        # Before the report, which can be made again from it.
-        write_json(root / "results.json", results)
-        _link(experiment)
-        record = Record(results, root)
-        write_text(root / "report.html", record.report("html"))
+        with phase("comparing", silent=silent, log=log):
+            results = {**assemble(experiment), **(more(experiment) if more else {})}
+            write_json(root / "manifest.json", results["manifest"])
+            write_items(root / ITEMS, item_scores(experiment))
+            # Before the report, which can be made again from it.
+            write_json(root / "results.json", results)
+            _link(experiment)
+            record = Record(results, root)
+            write_text(root / "report.html", record.report("html"))
         if not quiet:
             _name_stale(root)
         processes.agreed(results)
     return record
+
+
+def _begins(study: Study, keys: Sequence[str]) -> str:
+    return f"mnemos {__version__}: {study.name}, {len(set(keys))} steps"
 
 
 def _name_stale(root: Path) -> None:
@@ -174,6 +189,8 @@ def _link(experiment: Experiment) -> None:
                 _symlink(place / f"written-{n}", root / "steps" / step.key)
             _symlink(place / "model", Path(stage.model.path))
             _symlink(place / "answers", root / "steps" / stage.measure.key / "answers")
+            if (root / "steps" / stage.measure.key / FIRST_LOOK).is_file():
+                _symlink(place / FIRST_LOOK, root / "steps" / stage.measure.key / FIRST_LOOK)
             for n, moment in enumerate(stage.moments, 1):
                 name = f"answers-{n}-of-{len(stage.moments) + 1}"
                 _symlink(place / name, root / "steps" / moment.measure.key / "answers")

@@ -19,17 +19,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mnemos.core.errors import MnemosError, RunError
-from mnemos.core.files import read_json, write_json
+from mnemos.core.files import read_json, write_json, write_text
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.inputs import noted_files, watched
 from mnemos.core.nouns import LanguageModel, Source
+from mnemos.core.places import shown
 from mnemos.core.plan import ModelHandle, Plan
+from mnemos.core.progress import doing, note
 from mnemos.sources.generated import GeneratedSource, generated_in, inside, materialize, too_few
 from mnemos.sources.write import Kept, keep
-from mnemos.study import processes
-from mnemos.study.progress import say
+from mnemos.study import first_look, processes
 
 if TYPE_CHECKING:
+    from mnemos.measure.ask import Measured
     from mnemos.measure.suite import Suite
     from mnemos.models.language import LocalModel
 
@@ -202,9 +204,12 @@ class TrainStep(_Named):
         """Train into directory/model, on the rows that were written for the plan; continues from
         directory/checkpoints after a kill."""
         from mnemos.train.likelihood import train
+        from mnemos.train.trackers import FOLDER
 
         plan = materialize(self.plan, rows_of(self.root))
-        return dataclasses.asdict(train(plan, directory, moments=self.moments, quiet=quiet, say=say))
+        title, tracking = self.title.removesuffix(": train"), self.root / FOLDER
+        done = train(plan, directory, moments=self.moments, quiet=quiet, title=title, tracking=tracking)
+        return dataclasses.asdict(done)
 
 
 @dataclass(frozen=True)
@@ -235,7 +240,8 @@ class WeightsStep(_Named):
 
 @dataclass(frozen=True)
 class MeasureStep(_Named):
-    """Ask one model every suite. before: None when the model is the one before."""
+    """Ask one model every suite. before: None when the model is the one before. shown: whose answers a first look
+    shows, and its seed; None shows none."""
 
     model: ModelHandle
     suites: tuple[Suite, ...]
@@ -243,6 +249,7 @@ class MeasureStep(_Named):
     needs: tuple[str, ...] = ()
     before: ModelHandle | None = None
     before_measured: StepModel | None = None
+    shown: tuple[str, int] | None = None
     every_process = False
 
     def _key(self) -> str:
@@ -257,30 +264,37 @@ class MeasureStep(_Named):
         from mnemos.study.synthesis import Journal, KeptBatches
 
         began = time.monotonic()
-        say("loading the model")
+        doing("loading the model")
         model: Any = self.model.load()
-        kept, before = None, None
+        earlier, before = None, None
         if self.before is not None and self.before_measured is not None:
             # A second model in memory only where something is asked of both.
             both = any(suite.ask in OF_BOTH for suite in self.suites)
             before = cast("LanguageModel", self.before.load() if both else Absent())
             earlier = load_measured(Path(self.before_measured.path).parent / "answers")
-            kept = {name: measured.answers for name, measured in earlier.items()}
+        kept = None if earlier is None else {name: measured.answers for name, measured in earlier.items()}
         journal = Journal(directory / "journal.jsonl")
         with kept_batches(KeptBatches(journal)):
-            measured = measure(model, self.suites, before=before, before_answers=kept, progress=self._say)
+            measured = measure(model, self.suites, before=before, before_answers=kept)
         save_measured(directory / "answers", measured)
         # Every answer stands there now.
         journal.path.unlink(missing_ok=True)
+        if earlier is not None:
+            self._show(directory / first_look.FILE, earlier, measured)
         return {
             "suites": [suite.name for suite in self.suites],
             "renderer": model.renderer.template_fingerprint,
             "seconds": time.monotonic() - began,
         }
 
-    def _say(self, suite: str) -> None:
-        names = [one.name for one in self.suites]
-        say(f"suite {suite} ({names.index(suite) + 1} of {len(names)})")
+    def _show(self, path: Path, before: Mapping[str, Measured], after: Mapping[str, Measured]) -> None:
+        if self.shown is None:
+            return
+        title, seed = self.shown
+        entries = first_look.found(self.suites, before, after, seed=seed)
+        if entries:
+            write_text(path, first_look.document(title, entries))
+            note(first_look.lines(title, entries, seed=seed, more=shown(path)))
 
 
 BEGUN = "step.json"

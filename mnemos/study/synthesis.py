@@ -26,8 +26,8 @@ from mnemos.core.fingerprint import fingerprint
 from mnemos.core.inputs import refuse_changed
 from mnemos.core.nouns import Decoding, Example, Generation, LanguageModel, OptionScore, Prompt, Source
 from mnemos.core.plan import ModelHandle
+from mnemos.core.progress import counting, doing
 from mnemos.sources.generated import GeneratedSource, materialize
-from mnemos.study.progress import say
 
 PIECE_TOKENS = 65_536
 """Tokens that the answers of one piece may have at most: about what a GPU writes in one batch, so a
@@ -113,10 +113,6 @@ class Journal:
             cure = "free some room and run the same command again: finished answers are kept"
             raise RunError(f"{self.path}", "the disk is full", cure) from error
 
-    def progress(self, done: int, total: int, what: str) -> None:
-        """Show how far a call has come."""
-        say(f"{what}: {done:,} of {total:,}")
-
 
 class KeptBatches:
     """Batches of a measurement by what was asked in them, in a journal (a `models.forward.Keeper`).
@@ -175,6 +171,7 @@ class JournalledModel:
 
     def _model(self) -> LanguageModel:
         if self._loaded is None:
+            doing("loading the model")
             self._loaded = self.handle.load()
         return self._loaded
 
@@ -182,17 +179,17 @@ class JournalledModel:
         """One answer per prompt; each piece samples by a seed of its own."""
         call, out = next(self.journal.calls), []
         size = max(1, min(PIECE_ROWS, PIECE_TOKENS // max(1, decoding.max_new_tokens)))
-        for number, part in enumerate(_pieces(prompts, size)):
+        for number, part in _pieces(prompts, size):
             own = replace(decoding, seed=piece_seed(decoding.seed, call, number))
             # With the numbers of call and piece: questions that are asked twice are two draws, not one read twice.
             key = self._key("generate", call, number, part, own)
             found = self.journal.answered(key, lambda part=part, own=own: self._generate(part, own))  # type: ignore[misc]
             out += [Generation(text, tuple(ids), finished) for text, ids, finished in found]
-            self.journal.progress(len(out), len(prompts), "answers written")
         return out
 
     def _generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> tuple[Any, int]:
         model = self._model()
+        doing("writing answers")
         before = getattr(model, "completion_tokens", None)
         answers = model.generate(prompts, decoding)
         # A server gives no ids but counts the tokens itself.
@@ -204,29 +201,31 @@ class JournalledModel:
         call = next(self.journal.calls)
         out: list[list[OptionScore]] = []
         pairs = [(context, tuple(texts)) for context, texts in zip(contexts, options, strict=True)]
-        for number, part in enumerate(_pieces(pairs, PIECE_ROWS)):
+        for number, part in _pieces(pairs, PIECE_ROWS):
 
             def ask(part: Sequence[tuple[Prompt, tuple[str, ...]]] = part) -> tuple[Any, int]:
-                scores = self._model().choose([context for context, _ in part], [texts for _, texts in part])
+                model = self._model()
+                doing("scoring answers")
+                scores = model.choose([context for context, _ in part], [texts for _, texts in part])
                 return [[[one.log_prob, one.tokens, one.greedy] for one in row] for row in scores], 0
 
             found = self.journal.answered(self._key("choose", call, number, part), ask)
             out += [[OptionScore(*one) for one in row] for row in found]
-            self.journal.progress(len(out), len(pairs), "answers scored")
         return out
 
     def nats(self, texts: Sequence[str]) -> list[tuple[float, int]]:
         """Per text, summed -ln p and the number of tokens."""
         call = next(self.journal.calls)
         out: list[tuple[float, int]] = []
-        for number, part in enumerate(_pieces(texts, PIECE_ROWS)):
+        for number, part in _pieces(texts, PIECE_ROWS):
 
             def ask(part: Sequence[str] = part) -> tuple[Any, int]:
-                return [[nats, tokens] for nats, tokens in self._model().nats(part)], 0
+                model = self._model()
+                doing("scoring texts")
+                return [[nats, tokens] for nats, tokens in model.nats(part)], 0
 
             found = self.journal.answered(self._key("nats", call, number, part), ask)
             out += [(nats, tokens) for nats, tokens in found]
-            self.journal.progress(len(out), len(texts), "texts scored")
         return out
 
     def _key(self, *question: Any) -> str:
@@ -239,6 +238,9 @@ def piece_seed(seed: int, call: int, piece: int) -> int:
     return int(np.random.SeedSequence([seed % 2**64, call, piece]).generate_state(1)[0]) >> 1
 
 
-def _pieces(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for at in range(0, len(items), size):
-        yield items[at : at + size]
+def _pieces(items: Sequence[Any], size: int) -> Iterator[tuple[int, Sequence[Any]]]:
+    """Numbered pieces of a call; a piece counts as done when the next one is asked for."""
+    with counting(len(items)) as done:
+        for number, at in enumerate(range(0, len(items), size)):
+            yield number, items[at : at + size]
+            done.to(min(len(items), at + size))

@@ -17,15 +17,16 @@ from __future__ import annotations
 
 import gc
 import shutil
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.plan import Plan
+from mnemos.core.progress import counting, doing, note
 from mnemos.models.precision import HALF
 from mnemos.train import draws
 from mnemos.train.memory import Peak, trim
@@ -45,6 +46,7 @@ from mnemos.train.save import (
     sound_generation,
     whole,
 )
+from mnemos.train.trackers import FOLDER, tracked
 from mnemos.weights.adapter import quiet_peft
 from mnemos.weights.files import ADAPTER_CONFIG
 from mnemos.weights.precision import SINGLE
@@ -100,13 +102,14 @@ def train(
     moments: int = 0,
     quiet: bool = False,
     callbacks: Sequence[Any] = (),
-    say: Callable[[str], None] | None = None,
+    title: str = "train",
+    tracking: Path | None = None,
 ) -> TrainResult:
     """Train one stage and write its model under `out`.
 
     moments: equal stretches at whose ends the model is kept too (see `train.moments`); 0 keeps the end alone.
-    quiet: no messages. callbacks: transformers.TrainerCallback objects that look on. say: is told how far
-    the training is, in words.
+    quiet: no messages. callbacks: transformers.TrainerCallback objects that look on. title: what trackers call it.
+    tracking: where they write, out/tracking unless given.
     Raises DataError when nothing can be learned from the examples, ModelError when the model
     cannot be loaded or its loss stops being finite, UsageError for settings that transformers
     refuses, RunError when the disk is full. Ctrl-C leaves the last checkpoint complete.
@@ -120,23 +123,27 @@ def train(
     out = Path(out)
     started, peak = time.monotonic(), Peak("prepare")
     # Rows first: data that nothing can be learned from is refused before a model is loaded.
-    with quieted(True), full_disk(out):
+    with quieted(True), full_disk(out), ExitStack() as stack:
+        doing("reading the rows")
         tokenizer = tokenizer_of(plan.before)
         renderer = Renderer(tokenizer)
         prepared: Prepared = draw.prepare(plan, renderer)
         prepared.counts.update(skipped(plan.examples))
         peak.phase("load")
-        trainer = _trainer(plan, prepared, draw.Batches, tokenizer, out)
+        doing("loading the model")
+        stack.enter_context(tracked(plan.train.report_to, tracking or out / FOLDER, title))
+        trainer = _trainer(plan, prepared, draw.Batches, tokenizer, out, title)
         trainer.stage = TrainedStage(trainer, renderer, prepared.counts, prepared.longest)
-        for callback in (*callbacks, *_own_callbacks(trainer, plan, out, say)):
+        for callback in (*callbacks, *_own_callbacks(trainer, plan, out)):
             trainer.add_callback(callback)
         keep = _keep(trainer, out, moments)
         peak.phase("train")
         _run(trainer, plan, prepared, out, quiet)
         peak.phase("save")
+        doing("saving the model")
         _save(trainer, plan, prepared, tokenizer, out, keep)
-    if trainer.saved is not None and trainer.saved.words():
-        (say or _print(quiet))(trainer.saved.words())
+    if trainer.saved is not None and trainer.saved.words() and not quiet:
+        note(trainer.saved.words())
     result = _result(trainer, prepared, out, time.monotonic() - started, peak, moments)
     trainer.accelerator.free_memory()
     del trainer, keep
@@ -145,22 +152,20 @@ def train(
     return result
 
 
-def _own_callbacks(trainer: PlanTrainer, plan: Plan, out: Path, say: Callable[[str], None] | None) -> list[Any]:
+def _own_callbacks(trainer: PlanTrainer, plan: Plan, out: Path) -> list[Any]:
     from mnemos.train.saving import SaveByTime
-    from mnemos.train.telling import Telling
 
-    saving = [SaveByTime(trainer, out)] if plan.train.save_steps is None else []
-    return saving if say is None else [*saving, Telling(trainer, say)]
+    return [SaveByTime(trainer, out)] if plan.train.save_steps is None else []
 
 
-def _trainer(plan: Plan, prepared: Prepared, batches: Any, tokenizer: Any, out: Path) -> PlanTrainer:
+def _trainer(plan: Plan, prepared: Prepared, batches: Any, tokenizer: Any, out: Path, title: str) -> PlanTrainer:
     from transformers import set_seed
 
     from mnemos.models.load import check_vocabulary
     from mnemos.train.arguments import computes_in, own_fsdp, refused_settings, training_arguments
     from mnemos.train.trainer import PlanTrainer
 
-    arguments = training_arguments(plan, out / "checkpoints")
+    arguments = training_arguments(plan, out / "checkpoints", title)
     computes = computes_in(plan)
     model = load_before(plan.before, _held_in(plan, computes), load_in_4bit=in_4bit(plan))
     check_vocabulary(model, tokenizer, plan.before.path)
@@ -197,10 +202,6 @@ def _masters(model: Any) -> Any:
     return model
 
 
-def _print(quiet: bool) -> Callable[[str], None]:
-    return lambda words: None if quiet else print(words, file=sys.stderr)
-
-
 def _keep(trainer: PlanTrainer, out: Path, moments: int) -> Keep | None:
     if not moments:
         return None
@@ -212,6 +213,7 @@ def _keep(trainer: PlanTrainer, out: Path, moments: int) -> Keep | None:
 
 
 def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet: bool) -> None:
+    from mnemos.train.counted import Counted
     from mnemos.train.documents import find_way, plain_attention
     from mnemos.train.frozen import Before
     from mnemos.train.resume import clear, latest
@@ -235,12 +237,15 @@ def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet:
         device = trainer.args.device
         trainer.before = Before(trainer.model, lambda: load_before(plan.before), trainer.way, device)
         assert trainer.stage is not None
+        doing("preparing the training")
         trainer.terms, trainer.rules = begin(trainer.stage)
         try:
-            trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
+            with counting(0, "steps") as count:
+                trainer.add_callback(Counted(trainer, count))
+                trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
         except KeyboardInterrupt:
             if not quiet:
-                print(_stopped(trainer, out), file=sys.stderr)
+                note(_stopped(trainer, out))
             raise
         trainer.close()
         trainer.metrics.end_moment(trainer.state.global_step)
@@ -263,7 +268,7 @@ def _stopped(trainer: PlanTrainer, out: Path) -> str:
 
     found = latest(out / "checkpoints", trainer.training)
     rest = f"the same command continues from step {found[1].step}" if found else "no checkpoint yet"
-    return f"\nstopped at step {trainer.state.global_step} of {trainer.state.max_steps}; {rest}"
+    return f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}; {rest}"
 
 
 def _save(trainer: PlanTrainer, plan: Plan, prepared: Prepared, tokenizer: Any, out: Path, keep: Keep | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from mnemos.core.errors import ModelError
 from mnemos.core.files import write_json
 from mnemos.core.places import resolved
 from mnemos.core.plan import ModelHandle
+from mnemos.core.progress import note
 from mnemos.train.rounding import Rounding
 from mnemos.weights.expression import parse
 from mnemos.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER, matches, read_config
@@ -246,7 +246,7 @@ def apply_after(after: Sequence[Any], trained: Path, before: ModelHandle, out: P
                 how = How(embeddings=step.embeddings, tokenizer="after", template="after")
                 merged = combine(parse(step.expression), places, target, parent="after", how=how)
                 for line in merged.warnings:
-                    print(f"weights: {merged.expression}: {line}", file=sys.stderr)
+                    note(f"weights: {merged.expression}: {line}")
                 current = target
             if not after:
                 shutil.copytree(trained, folder, dirs_exist_ok=True)

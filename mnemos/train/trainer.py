@@ -81,6 +81,8 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         self.window: list[float] = []
         self.rounding: Rounding | None = None
         self.saved: Rounding | None = None
+        # Tokens that this process has read, padding and all; only for showing how fast it is.
+        self.tokens_read = 0
         self.metrics = Notes()
         self._step_loss = torch.zeros((), device=args.device)
         self.batches = batches(self)
@@ -187,6 +189,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One micro-batch; after a step's last one the plan's gradient rules, before clipping."""
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        self.tokens_read += int(inputs["input_ids"].numel())
         self._step_loss += loss
         # True at a step's last micro-batch: gradients are whole and, over processes, averaged.
         if self.accelerator.sync_gradients:

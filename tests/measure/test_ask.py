@@ -10,6 +10,7 @@ import pytest
 
 from mnemos.core.errors import DataError, NotComparable, UsageError
 from mnemos.core.nouns import Answer, Generation, OptionScore
+from mnemos.core.progress import Work, working
 from mnemos.measure.ask import load_measured, measure, save_measured, score
 from mnemos.measure.compare import comparisons
 from mnemos.measure.kinds import UNCLOSED
@@ -299,11 +300,18 @@ def test_each_suite_is_asked_alone_with_its_own_decoding() -> None:
         {"name": n, "kind": "generated", "max_new_tokens": m, "items": [{"prompt": "p", "answer": "p"}]}
         for n, m in (("a", 3), ("b", 5))
     ]
-    model = FakeModel(lambda p: p)
-    seen: list[str] = []
-    measure(model, load_suites(twins, Path(".")), progress=seen.append)
+    seen: list[tuple[str, int, int]] = []
+
+    def answer(prompt: str) -> str:
+        status = work.status()
+        seen.append((status.doing, status.done, status.total))
+        return prompt
+
+    model = FakeModel(answer)
+    with working(Work(str)) as work:
+        measure(model, load_suites(twins, Path(".")))
     assert [d.max_new_tokens for d in model.decodings] == [3, 5]
-    assert seen == ["a", "b"]
+    assert seen == [("suite a (1 of 2)", 0, 2), ("suite b (2 of 2)", 1, 2)]
 
 
 def test_a_classifier_reason_for_empty_answers() -> None:

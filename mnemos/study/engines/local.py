@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from mnemos.core.errors import UsageError
+from mnemos.core.progress import Work, working
 from mnemos.study import processes
 from mnemos.study.engines.engine import Engine
-from mnemos.study.progress import Progress, listening
+from mnemos.study.progress import LOG, Log, Progress
 from mnemos.study.steps import Step, distinct, execute, is_done
 
 
@@ -27,11 +27,15 @@ class LocalEngine:
         todo_keys = processes.agreed([step.key for step in todo])
         by_key = {step.key: step for step in steps}
         reused = len(distinct(steps)) - len(todo_keys)
-        with Progress(len(todo_keys), reused, self.quiet or not processes.is_main()) as progress:
+        main = processes.is_main()
+        log = Log(root / LOG if main else None)
+        with Progress(todo_keys, reused, silent=self.quiet or not main, log=log) as progress:
             for key in todo_keys:
-                progress.start(key, by_key[key].title)
-                with listening(partial(progress.at, key)):
-                    execute(by_key[key], root, quiet=self.quiet)
+                work = Work(progress.note)
+                progress.start(key, by_key[key].title, work.status)
+                # What a step says goes through `work`, which keeps it to the log where this shall be quiet.
+                with working(work):
+                    execute(by_key[key], root, quiet=False)
                 progress.finish(key)
 
 

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.errors import RunError, UsageError
+from mnemos.core.progress import Status, Work, working
 from mnemos.study import processes
 from mnemos.study.engines.engine import Engine
-from mnemos.study.progress import Progress, listening
+from mnemos.study.progress import LOG, Log, Progress
 from mnemos.study.steps import Step, distinct, execute, is_done
 
 MOST_JOBS = 256
@@ -65,7 +66,7 @@ class ParallelEngine:
         waiting = {step.key: step for step in distinct(steps) if not is_done(step.key, root)}
         reused = len(distinct(steps)) - len(waiting)
         with (
-            Progress(len(waiting), reused, self.quiet) as progress,
+            Progress(tuple(waiting), reused, silent=self.quiet, log=Log(root / LOG)) as progress,
             _workers(min(self.jobs, len(waiting)), root) as idle,
         ):
             busy: dict[Connection, Step] = {}
@@ -76,24 +77,26 @@ class ParallelEngine:
                     worker.send(waiting.pop(step.key))
                     busy[worker] = step
                     progress.start(step.key, step.title)
-                text = wait(list(busy))
-                for worker in [one for one in busy if one in text]:
+                ready = wait(list(busy))
+                for worker in [one for one in busy if one in ready]:
                     heard = _heard(worker, busy[worker])
-                    if heard is not None:
+                    if isinstance(heard, Status):
                         progress.at(busy[worker].key, heard)
-                        continue
-                    progress.finish(busy.pop(worker).key)
-                    idle.append(worker)
+                    elif isinstance(heard, str):
+                        progress.note(heard)
+                    else:
+                        progress.finish(busy.pop(worker).key)
+                        idle.append(worker)
 
 
 def _ready(waiting: dict[str, Step], root: Path) -> list[Step]:
     return [step for step in waiting.values() if all(is_done(key, root) for key in step.needs)]
 
 
-def _heard(worker: Connection, step: Step) -> str | None:
-    """How far the step is; None when it is done. What it failed with is raised."""
+def _heard(worker: Connection, step: Step) -> Status | str | None:
+    """How far the step is, or a line to show; None when it is done. What it failed with is raised."""
     try:
-        heard: str | BaseException | None = worker.recv()
+        heard: Status | str | BaseException | None = worker.recv()
     except (EOFError, ConnectionResetError):
         raise RunError(
             step.title,
@@ -192,23 +195,37 @@ def _serve(connection: Connection, root: Path, threads: int, device: str | None,
             return
         failure: BaseException | None = None
         try:
-            with listening(_Telling(connection)):
-                execute(step, root, quiet=True)
+            with _reporting(connection):
+                execute(step, root, quiet=False)
         except Exception as error:
             failure = error
         connection.send(failure)
 
 
-class _Telling:
-    """Tells the parent how far a step is, not more often than anybody could read."""
+@contextlib.contextmanager
+def _reporting(connection: Connection) -> Iterator[None]:
+    """Within it, a thread tells the parent how far the step is; afterwards nothing more of it is sent."""
+    over, sending = threading.Event(), threading.Lock()
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection, self.sent = connection, 0.0
+    def send(value: Status | str) -> None:
+        # Two threads send, and a parent that is gone is noticed by `_watch`.
+        with sending, contextlib.suppress(OSError):
+            connection.send(value)
 
-    def __call__(self, text: str) -> None:
-        if time.monotonic() - self.sent >= TELL_EVERY:
-            self.sent = time.monotonic()
-            self.connection.send(text)
+    work = Work(send)
+
+    def report() -> None:
+        while not over.wait(TELL_EVERY):
+            send(work.status())
+
+    reporter = threading.Thread(target=report, daemon=True)
+    reporter.start()
+    try:
+        with working(work):
+            yield
+    finally:
+        over.set()
+        reporter.join()
 
 
 def _watch(parent: int) -> None:
