@@ -95,7 +95,7 @@ class Progress:
         self._done: list[str] = []
         self._running: dict[str, _Running] = {}
         self._most = 1
-        self._drawn = 0
+        self._drawn: list[str] = []
         self._written = time.monotonic()
         # An RLock: what interrupts the thread that holds it may say a line too.
         self._lock, self._over = threading.RLock(), threading.Event()
@@ -157,8 +157,9 @@ class Progress:
     def _lines(self) -> list[str]:
         lines = []
         for one in self._running.values():
-            known = str(one.status())
-            lines.append(f"{self._place()}{one.title}: {known + ', ' if known else ''}{clock(one.seconds)} so far")
+            if self.todo or one.seconds >= SHORT:
+                known = str(one.status())
+                lines.append(f"{self._place()}{one.title}: {known + ', ' if known else ''}{clock(one.seconds)} so far")
         return lines
 
     def _line(self, text: str, *, begins: bool = False) -> None:
@@ -176,20 +177,17 @@ class Progress:
     def _draw(self) -> None:
         """One line a running step, none of them wider than the terminal: a line that wraps could not be erased."""
         width, height = shutil.get_terminal_size()
-        lines = [
-            f"{self._place()}{one.title}  {str(one.status()) or '…'}"
-            for one in self._running.values()
-            if self.todo or one.seconds >= SHORT
-        ]
+        lines = self._lines()
         if len(lines) > height - 1:
             lines = [*lines[: height - 2], f"… and {len(lines) - height + 2} more"]
-        text = "\n".join(_cut(printable(line), width - 1) for line in lines)
-        self._print(f"{self._erased()}{text}")
-        self._drawn = len(lines)
+        lines = [_cut(printable(line), width - 1) for line in lines]
+        if lines != self._drawn:
+            self._print(self._erased() + "\n".join(lines))
+            self._drawn = lines
 
     def _erased(self) -> str:
         """What takes the lines that were drawn last off the terminal."""
-        lines, self._drawn = self._drawn, 0
+        lines, self._drawn = len(self._drawn), []
         return "\r" + "\033[A" * (lines - 1) + "\033[J" if lines else ""
 
     def _print(self, text: str) -> None:
