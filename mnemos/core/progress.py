@@ -99,7 +99,7 @@ class Count:
 
     def _left(self) -> float | None:
         since, before = self._base
-        if self.done <= before or self._moved <= since:
+        if self.done <= before or self._moved <= since or self.done >= self.total:
             return None
         pace = (self._moved - since) / (self.done - before)
         # Counted down from the last move: done stands still within a batch, and the time does not.

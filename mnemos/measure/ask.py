@@ -54,9 +54,11 @@ def measure(
         # Suites that borrow answers come last, so that what they look at is there; the order given is brought back at
         # the end.
         for number, suite in enumerate(sorted(suites, key=lambda suite: suite.of is not None), 1):
-            doing(f"suite {suite.name} ({number} of {len(suites)})")
+            title = f"suite {suite.name} ({number} of {len(suites)})"
+            doing(title)
             borrowed = out[suite.of].answers if suite.of is not None and suite.of in out else None
             answers = _ask(model, suite, borrowed, before, before_answers)
+            doing(f"scoring {title}")
             with counting(len(answers), "scores"):  # a judge's answers are no items of the suite
                 out[suite.name] = Measured(suite.name, answers, score(suite, answers))
             done += len(suite.items)

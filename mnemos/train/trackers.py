@@ -74,6 +74,6 @@ def tracked(names: Sequence[str], folder: Path, title: str) -> Iterator[None]:
         wandb = sys.modules.get("wandb")
         if "wandb" in names and wandb is not None and wandb.run is not None:
             # transformers leaves its run open, and the next training of this process would be logged into it.
-            wandb.finish(quiet=True)
+            wandb.finish()
         for name in added:
             os.environ.pop(name, None)

@@ -70,7 +70,7 @@ def test_what_the_user_has_set_counts_and_nothing_stays(tmp_path: Path, monkeypa
 
 def test_the_next_training_is_a_run_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[bool] = []
-    fake = types.SimpleNamespace(run=object(), finish=lambda quiet: ended.append(quiet))
+    fake = types.SimpleNamespace(run=object(), finish=lambda: ended.append(True))
     monkeypatch.setitem(sys.modules, "wandb", fake)
     with pytest.raises(ZeroDivisionError), tracked(["wandb"], tmp_path, "t"):
         raise ZeroDivisionError

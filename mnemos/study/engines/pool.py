@@ -76,7 +76,7 @@ class ParallelEngine:
                     worker = idle.pop()
                     worker.send(waiting.pop(step.key))
                     busy[worker] = step
-                    progress.start(step.key, step.title)
+                    progress.start(step.key, step.title, lambda: Status("starting"))
                 ready = wait(list(busy))
                 for worker in [one for one in busy if one in ready]:
                     heard = _heard(worker, busy[worker])
