@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.files import read_json
+from mnemos.core.progress import Work, working
 from mnemos.methods.after.arithmetic import WeightExpression
 from mnemos.methods.trainable.adapters import LowRank, Rescaled
 from mnemos.models import precision
@@ -46,7 +47,8 @@ def asked(folder: Path, dtype: str) -> Checkpoint:
 
 def test_it_is_saved_in_the_dtype_that_it_came_in(half: Path, tmp_path: Path) -> None:
     lines: list[str] = []
-    result = train(plan(half), tmp_path / "own", quiet=True, say=lines.append)
+    with working(Work(lines.append)):
+        result = train(plan(half), tmp_path / "own")
     wide = plan(half)
     whole = train(dataclasses.replace(wide, before=asked(half, "float32")), tmp_path / "wide", quiet=True)
     own, exact, before = weights(result.model), weights(whole.model), weights(half)
