@@ -1,5 +1,6 @@
 """mnemos: post-training without forgetting.
 
+    taught = mnemos.teach("data.jsonl", "M", budget="2h")
     record = mnemos.run("study.yaml")
     record = mnemos.compare("before/", "after/", ["suites.yaml"])
 
@@ -11,11 +12,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Record", "compare", "run", "sweep"]
+__all__ = ["Record", "Taught", "compare", "run", "sweep", "teach"]
 
 if TYPE_CHECKING:
     from mnemos.study.commands.compare import compare as compare
     from mnemos.study.commands.sweep import sweep as sweep
+    from mnemos.study.commands.teach import Taught as Taught
+    from mnemos.study.commands.teach import teach as teach
     from mnemos.study.run import Record as Record
     from mnemos.study.run import run as run
 
@@ -30,6 +33,10 @@ def __getattr__(name: str) -> Any:
         from mnemos.study import run as module
 
         return getattr(module, name)
+    if name in ("teach", "Taught"):
+        from mnemos.study.commands import teach as command
+
+        return getattr(command, name)
     if name == "sweep":
         from mnemos.study.commands.sweep import sweep
 

@@ -171,7 +171,9 @@ LETTERS = 12
 
 
 @lru_cache(maxsize=8)
-def _identifier(among: tuple[str, ...]) -> Any:
+def language_identifier(among: tuple[str, ...]) -> Any:
+    """What tells languages apart: `classify(text)` gives (ISO 639-1 code, probability). among: only these; all without
+    any."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
@@ -185,7 +187,7 @@ def _language(settings: s.LanguageSettings, item: Item, answer: Answer) -> Value
     # In bytes of UTF-8 four Chinese characters count as much as twelve Latin letters.
     if len("".join(c for c in text if c.isalpha()).encode()) < LETTERS:
         return math.nan, "too short to identify the language"
-    found, _ = _identifier(settings.among).classify(text)
+    found, _ = language_identifier(settings.among).classify(text)
     return float(found == (item.language or settings.language)), None
 
 
@@ -193,7 +195,7 @@ def _check_language(settings: s.LanguageSettings, item: Item, where: str) -> Non
     code = item.language or settings.language
     if code is None:
         raise UsageError(f"{where}: language", "is not given", "language: en, on the suite or on each item")
-    known = _identifier(()).labels
+    known = language_identifier(()).labels
     for name in (code, *settings.among):
         if name not in known:
             raise UsageError(

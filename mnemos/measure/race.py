@@ -32,11 +32,12 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mnemos.measure.composite import Part, estimate
+from mnemos.measure.composite import Part
 from mnemos.measure.frontier import SuiteScores
 from mnemos.measure.power import ALPHA
 from mnemos.measure.spread import Spread, two_way
@@ -59,7 +60,8 @@ class Terms:
     @classmethod
     def of(cls, parts: Sequence[Part]) -> Terms:
         """One term a cluster. Item values lie in [-1, 1] and stand for one model: several replicates are averaged."""
-        values, bounds = [], []
+        values: list[npt.NDArray[Any]] = [np.zeros(0)]
+        bounds: list[npt.NDArray[Any]] = [np.zeros(0)]
         for part in parts:
             item, units = part.d.mean(axis=0), int(part.group.max()) + 1
             values.append(part.weight * np.bincount(part.group, weights=part.share * item, minlength=units))
@@ -158,13 +160,13 @@ def look(portions: Sequence[Sequence[SuiteScores]], arms: Sequence[str], rules: 
     wanted = math.log(1 / rules.level)
     beaten: dict[str, list[str]] = {arm: [] for arm in arms}
     for a, b in itertools.permutations(arms, 2):
-        if log_evidence([side[a] - side[b] for side in sides]) >= wanted:
+        if _rejected([side[a] - side[b] for side in sides], wanted):
             beaten[b].append(a)
     lost = {arm: [name for name in _old(portions) if _lost(portions, name, arm, arms, rules, wanted)] for arm in arms}
     spared = all(lost.values())
     out = []
     for arm in arms:
-        learned, forgotten = _means(portions, arms, arm)
+        learned, forgotten = means(portions, arms, arm)
         gone = bool(beaten[arm]) or (bool(lost[arm]) and not spared)
         out.append(
             Place(arm, learned, forgotten, learned - forgotten, tuple(beaten[arm]), tuple(lost[arm]), dropped=gone)
@@ -174,6 +176,19 @@ def look(portions: Sequence[Sequence[SuiteScores]], arms: Sequence[str], rules: 
         best = max(out, key=lambda place: place.balance)
         out = [replace(place, dropped=place.dropped and place is not best) for place in out]
     return out
+
+
+def _rejected(portions: Sequence[Terms], wanted: float, least: float = 0.0) -> bool:
+    """Whether the evidence reaches `wanted`. Most arms are seen to be far from it without a logarithm: as
+    ln(1 + x) <= x, no bet has grown by more than the largest stake times the sum of the terms."""
+    most = 0.0
+    for terms in portions:
+        whole = float(terms.bound.sum())
+        if least >= whole:
+            return False
+        stake = float(BETS[0]) / (float(terms.bound.max()) * (1 + least / whole))
+        most += stake * max(0.0, float(terms.value.sum()) - least)
+    return most >= wanted and log_evidence(portions, least) >= wanted
 
 
 def minus(a: Sequence[Part], b: Sequence[Part]) -> list[Part]:
@@ -208,17 +223,19 @@ def _balances(suites: Sequence[SuiteScores], arms: Sequence[str]) -> dict[str, l
     return out
 
 
-def _means(portions: Sequence[Sequence[SuiteScores]], arms: Sequence[str], arm: str) -> tuple[float, float]:
+def means(portions: Sequence[Sequence[SuiteScores]], arms: Sequence[str], arm: str) -> tuple[float, float]:
     """Learned and forgotten over all portions, each weighted by its items."""
     found = []
     for role in ("new", "old"):
         own = [_counted(suites, role) for suites in portions]
-        means = []
+        suite_means = []
         for same in zip(*own, strict=True):
             parts = [part for suite in same if (part := _gains(suite, arms, arm, 1.0)) is not None]
             size = sum(len(part.share) for part in parts)
-            means.append(sum(float(part.means.mean()) * len(part.share) for part in parts) / size if size else 0.0)
-        found.append(sum(means) / len(means) if means else 0.0)
+            suite_means.append(
+                sum(float(part.means.mean()) * len(part.share) for part in parts) / size if size else 0.0
+            )
+        found.append(sum(suite_means) / len(suite_means) if suite_means else 0.0)
     return found[0], 0.0 - found[1]
 
 
@@ -235,7 +252,7 @@ def _lost(
         part = _gains(next(one for one in suites if one.name == name), arms, arm, -1.0)
         if part is not None:
             losses.append(Terms.of([part]))
-    return bool(losses) and log_evidence(losses, rules.max_loss) >= wanted
+    return bool(losses) and _rejected(losses, wanted, rules.max_loss)
 
 
 def spread_of(parts: Sequence[Part]) -> float:
@@ -255,13 +272,13 @@ def choice(
     Breiman et al. 1984, of the paired difference). ranks: arm -> what makes it simpler, compared in turn, smaller
     first."""
     side = _balances(suites, arms)
-    means = {arm: estimate(side[arm]).mean for arm in arms}
+    balance = {arm: sum(part.weight * float(part.means.mean()) for part in side[arm]) for arm in arms}
 
     def kept(arm: str) -> bool:
         losses = [_gains(suite, arms, arm, -1.0) for suite in _counted(suites, "old")]
         return all(float(part.means.mean()) <= max_loss + 1e-12 for part in losses if part is not None)
 
     able = [arm for arm in arms if kept(arm)] or list(arms)
-    best = max(able, key=lambda arm: means[arm])
-    level = [arm for arm in able if means[best] - means[arm] <= spread_of(minus(side[best], side[arm])) + 1e-12]
-    return min(level, key=lambda arm: (ranks[arm], -means[arm], arms.index(arm)))
+    best = max(able, key=lambda arm: balance[arm])
+    level = [arm for arm in able if balance[best] - balance[arm] <= spread_of(minus(side[best], side[arm])) + 1e-12]
+    return min(level, key=lambda arm: (ranks[arm], -balance[arm], arms.index(arm)))

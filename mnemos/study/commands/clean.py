@@ -48,6 +48,9 @@ def stale(root: Path) -> list[Stale]:
             f"is not the directory of a run (it holds no steps/ beside {PLANNED} or results.json)",
             "name one, for example runs/my-study",
         )
+    if steps.is_symlink():
+        # Shared with other studies, as the rungs of a teaching share theirs: what this one does not need, they may.
+        return []
     needed = _needed(root)
     found = [
         Stale(path, _title(path), _size(path))

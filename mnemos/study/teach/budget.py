@@ -1,0 +1,131 @@
+"""What a race may cost, and how it is laid out so that it costs no more.
+
+A time is turned into work once, by the speed that was measured at the start: every later decision follows from rows
+and tokens alone, so that a race that was killed and continued ends as an unbroken one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from mnemos.core.errors import UsageError
+
+SHARES = (1 / 9, 1 / 3, 1.0)
+"""Shares of the rows at which arms are compared. Each rung trains anew, with the whole schedule of its learning rate:
+a model in the middle of its schedule says little about the one at its end."""
+
+FEWEST_STEPS = 10
+"""Optimiser steps below which a rung says nothing and is left out."""
+
+MOST_SEEDS = 3
+
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(h|m|min|s)")
+_TOKENS = re.compile(r"(\d+(?:\.\d+)?)\s*([kM]?)\s*(?:tok|tokens)")
+_SECONDS = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """amount, in seconds or in tokens trained."""
+
+    amount: float
+    unit: Literal["seconds", "tokens"]
+
+    def __str__(self) -> str:
+        return shown(self.amount, self.unit)
+
+
+def parse(text: str) -> Budget:
+    """``2h``, ``90m``, ``45s``, ``1h30m``, ``500k tokens``, ``2M tokens``. Raises UsageError for anything else."""
+    plain = "".join(text.split())
+    parts = list(_TIME.finditer(plain))
+    if parts and "".join(part[0] for part in parts) == plain:
+        amount = sum(float(part[1]) * _SECONDS[part[2]] for part in parts)
+        found = Budget(amount, "seconds")
+    elif (tokens := _TOKENS.fullmatch(plain)) is not None:
+        found = Budget(float(tokens[1]) * {"": 1, "k": 1e3, "M": 1e6}[tokens[2]], "tokens")
+    else:
+        raise UsageError(f"--budget {text}", "is neither a time nor a number of tokens", "90m, 2h or 2M tokens")
+    if not 0 < found.amount < math.inf:
+        raise UsageError(f"--budget {text}", "is nothing", "90m, 2h or 2M tokens")
+    return found
+
+
+def shown(amount: float, unit: str) -> str:
+    """A cost as people say it: 1 h 30 min, 250,000 tokens."""
+    if unit == "tokens":
+        return f"{math.ceil(amount):,} tokens"
+    minutes = math.ceil(amount / 60)
+    if amount <= 90:
+        return f"{math.ceil(amount)} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+@dataclass(frozen=True)
+class Costs:
+    """In the budget's unit. train: one arm on all rows. measure: one arm on the development items. prove: the chosen
+    arm on the held-out ones; a budget of tokens counts none of the two."""
+
+    train: float
+    measure: float
+    prove: float
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a race is laid out. shares: of the rows, rung by rung. arms: how many run at each. seeds: of the chosen
+    arm's proof. cost: of all of it, at most."""
+
+    shares: tuple[float, ...]
+    arms: tuple[int, ...]
+    seeds: int
+    cost: float
+
+
+def schedule(arms: int, steps: int, costs: Costs, budget: Budget) -> Schedule:
+    """The largest race that the budget pays for: first as many arms as there are, then several seeds of the proof,
+    then as many survivors as possible at each rung.
+
+    steps: of one arm on all rows. Raises UsageError, naming the smallest budget that works, where none fits.
+    """
+    for candidate in _candidates(arms, steps, costs):
+        if candidate.cost <= budget.amount:
+            return candidate
+    least = costs.train + costs.measure + costs.prove
+    raise UsageError(
+        f"--budget {budget}",
+        f"is too small for one arm: {shown(costs.train, budget.unit)} to train on all rows, and to be measured",
+        f"--budget {_written(least, budget.unit)} is the smallest that works; or teach fewer rows",
+    )
+
+
+def _written(amount: float, unit: str) -> str:
+    """A budget as `parse` reads it, rounded up."""
+    if unit == "tokens":
+        return f"'{math.ceil(amount)} tokens'"
+    return f"{math.ceil(amount)}s" if amount <= 90 else f"{math.ceil(amount / 60)}m"
+
+
+def _candidates(arms: int, steps: int, costs: Costs) -> Iterator[Schedule]:
+    shares = tuple(share for share in SHARES if share == 1.0 or share * steps >= FEWEST_STEPS)
+    for count in range(arms, 1, -1):
+        for seeds, kept in ((3, 1.0), (3, 0.5), (2, 0.5), (3, 1 / 3), (2, 1 / 3), (1, 1 / 3)):
+            numbers = [count]
+            for _ in shares[1:]:
+                numbers.append(max(2, math.ceil(numbers[-1] * kept)))
+            numbers = [min(number, count) for number in numbers]
+            yield Schedule(shares, tuple(numbers), seeds, _cost(shares, numbers, seeds, costs))
+    for seeds in (3, 2, 1):
+        yield Schedule((1.0,), (1,), seeds, seeds * costs.train + costs.measure + seeds * costs.prove)
+
+
+def _cost(shares: tuple[float, ...], arms: list[int], seeds: int, costs: Costs) -> float:
+    """Of the rungs; of one combination more at the last, and half-way weights of each arm there, which cost no
+    training; of the proof, whose first seed is trained already."""
+    rungs = sum(number * (share * costs.train + costs.measure) for share, number in zip(shares, arms, strict=True))
+    last = costs.train + costs.measure + (arms[-1] + 1) * costs.measure
+    return rungs + last + (seeds - 1) * costs.train + seeds * costs.prove

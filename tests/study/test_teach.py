@@ -1,0 +1,206 @@
+"""A whole teaching on a tiny model: looked at, raced, proven, handed over, continued, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import mnemos
+from mnemos.cli import app
+from mnemos.core.errors import DataError, RunError, UsageError
+from mnemos.core.files import read_json
+from mnemos.study.commands.clean import stale
+from mnemos.study.config import load_study
+from mnemos.study.lock import locked
+from mnemos.study.teach import look as looking
+from mnemos.study.teach import propose as proposing
+from tests.study.teach_world import make_world, new_rows
+from tests.study.worlds import chat, without_timings, write_jsonl
+
+RATES = ((float("inf"), 3e-3),)
+TWO_ARMS = "40k tokens"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No built-in suite is asked, and a rate at which a tiny model learns."""
+    monkeypatch.setattr(looking, "abilities", lambda *_, **__: ())
+    monkeypatch.setattr(proposing, "RATES", RATES)
+
+
+def teach(world: Path, out: Path, **more: Any) -> mnemos.Taught:
+    given: dict[str, Any] = {
+        "model": world / "model", "suites": [world / "old.yaml"], "budget": TWO_ARMS, "max_loss": 20, "quiet": True,
+    }  # fmt: skip
+    return mnemos.teach(more.pop("data", world / "new.jsonl"), out=out, **{**given, **more})
+
+
+def steps(out: Path) -> set[str]:
+    return {path.parent.name for path in out.glob("steps/*/done.json")}
+
+
+def test_the_plan_is_a_study_that_can_be_edited(world: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    found = teach(world, tmp_path, plan_only=True, say=lines.append)
+    assert (found.outcome, found.exit_code, found.model) == ("planned", 0, None)
+    assert any(line.startswith("old     old: 100 %") for line in lines)
+    assert any("2 arms on" in line for line in lines)
+    study, _ = load_study(tmp_path / "plan.yaml")
+    assert {"plain", "half-way", "kl", "lora"} <= set(study.arms)
+    assert not steps(tmp_path)
+    edited = (tmp_path / "plan.yaml").read_text().replace("coefficient: 0.2", "coefficient: 0.5")
+    (tmp_path / "plan.yaml").write_text(edited)
+    teach(world, tmp_path, plan_only=True, say=lines.append)
+    assert (tmp_path / "plan.yaml").read_text() == edited
+    assert any("was edited" in line for line in lines)
+
+
+def test_a_model_is_raced_for_proven_and_handed_over(world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    lines: list[str] = []
+    found = teach(world, out, say=lines.append)
+    assert found.exit_code in (0, 3, 4)
+    assert found.record is not None
+    record = read_json(out / "teach.json")
+    assert record["outcome"] == found.outcome
+    assert record["tokens"] == found.tokens > 0
+    # Nothing of the held-out half was asked before the proof, and the proof asks nothing else.
+    for rung in out.glob("rungs/*/study.yaml"):
+        assert "part: development" in rung.read_text()
+        assert "held_out" not in rung.read_text()
+    assert "development" not in (out / "proof" / "study.yaml").read_text()
+    if found.model is not None:
+        card = (found.model / "README.md").read_text()
+        assert found.arm is not None
+        assert found.arm in card
+        assert "mnemos gate" in card
+        assert (out / "repeat.yaml").is_file()
+    kept = {path.name for path in (out / "proof").glob("arms/*/*")}
+    assert kept
+    assert not stale(out / "proof")
+    assert {one.path.name for one in stale(out)} < steps(out)
+    before = steps(out)
+    again = teach(world, out)
+    assert steps(out) == before
+    assert (again.outcome, again.arm, again.tokens) == (found.outcome, found.arm, found.tokens)
+    assert without_timings(read_json(out / "teach.json")) == without_timings(record)
+    with pytest.raises(UsageError, match="holds another teaching"):
+        teach(world, out, data=world / "old.jsonl")
+
+
+def test_rows_that_the_model_knows_are_said_and_nothing_is_trained(world: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    write_jsonl(tmp_path / "known.jsonl", [chat(n, f"What is number {2000 + n}?", "the answer") for n in range(150)])
+    found = teach(world, tmp_path / "out", data=tmp_path / "known.jsonl", say=lines.append)
+    assert (found.outcome, found.exit_code) == ("known", 0)
+    assert any(line.startswith("known") for line in lines)
+    assert not steps(tmp_path / "out")
+
+
+def test_what_cannot_be_taught_is_refused(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is the smallest that works"):
+        teach(world, tmp_path / "a", budget="10 tokens")
+    write_jsonl(
+        tmp_path / "leak.jsonl", [*new_rows(), *(chat(900 + n, f"What is number {1000 + n}?", "no") for n in range(9))]
+    )
+    with pytest.raises(DataError, match=r"suite 'old': asks \d of its 60 items in the words of rows"):
+        teach(world, tmp_path / "b", data=tmp_path / "leak.jsonl")
+    with pytest.raises(UsageError, match="exactly one of them"):
+        teach(world, tmp_path / "c", model=None)
+    with pytest.raises(UsageError, match=r"holds no teach\.json"):
+        teach(world, tmp_path / "c", model=None, after=tmp_path)
+    with pytest.raises(UsageError, match="--max-loss 0"):
+        teach(world, tmp_path / "c", max_loss=0)
+    with locked(tmp_path / "d"), pytest.raises(RunError, match="is in use by process"):
+        teach(world, tmp_path / "d")
+
+
+def test_an_old_suite_at_nothing_is_left_out(world: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    items = [{"id": str(n), "prompt": f"Riddle {n}", "answer": "never"} for n in range(60)]
+    (tmp_path / "none.yaml").write_text(
+        json.dumps({"name": "none", "kind": "generated", "chat": True, "max_new_tokens": 4, "items": items})
+    )
+    teach(
+        world, tmp_path / "out", suites=[tmp_path / "none.yaml", world / "old.yaml"], plan_only=True, say=lines.append
+    )
+    assert any("none: 0 %" in line and "left out" in line for line in lines)
+    look = read_json(tmp_path / "out" / "look.json")["look"]
+    assert [spec["name"] for spec in look["old"]] == ["old"]
+
+
+def test_the_command_line_says_the_outcome_by_its_exit_code(world: Path, tmp_path: Path) -> None:
+    words = ["teach", str(world / "new.jsonl"), "--model", str(world / "model"), "--suites", str(world / "old.yaml")]
+    found = CliRunner().invoke(app, [*words, "--budget", TWO_ARMS, "--plan-only", "--out", str(tmp_path / "out")])
+    assert found.exit_code == 0, found.output
+    assert "plan    plain: the reference" in found.output
+    assert "plan.yaml" in found.output
+
+
+SCRIPT = """
+import sys
+from mnemos.study.teach import look, propose
+look.abilities = lambda *a, **k: ()
+propose.RATES = ((float("inf"), 3e-3),)
+import mnemos
+world = sys.argv[1]
+mnemos.teach(world + "/new.jsonl", world + "/model", suites=[world + "/old.yaml"], budget="40k tokens", max_loss=20,
+             out=sys.argv[2], quiet=True)
+"""
+
+
+def end_of(world: Path, out: Path, draw: random.Random | None, kills: int, longest: float) -> dict[str, Any]:
+    """teach.json of a teaching that is killed so often, after a random time each, and then left alone."""
+    command = [sys.executable, "-c", SCRIPT, str(world), str(out)]
+    for _ in range(kills if draw is not None else 0):
+        assert draw is not None
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(draw.uniform(0.5, longest))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, check=True, capture_output=True)
+    found: dict[str, Any] = without_timings(read_json(out / "teach.json"))
+    return json.loads(json.dumps(found).replace(str(out), "OUT"))  # type: ignore[no-any-return]
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_the_same(world: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    whole = end_of(world, tmp_path / "whole", None, 0, 0)
+    longest = time.monotonic() - began
+    assert end_of(world, tmp_path / "killed", random.Random(0), 20, longest / 4) == whole
+
+
+@pytest.mark.slow
+def test_ten_rounds_one_after_the_other_keep_what_was_learned(world: Path, tmp_path: Path) -> None:
+    """Each round teaches other questions; what was taught before is among the old suites and rehearsed."""
+    last: Path | None = None
+    for number in range(10):
+        rows = [chat(n, f"Weather {number} in town {n}", f"kind {number}") for n in range(150)]
+        write_jsonl(tmp_path / f"round-{number}.jsonl", rows)
+        out = tmp_path / f"out-{number}"
+        start = {"model": world / "model"} if last is None else {"model": None, "after": last}
+        suites = [world / "old.yaml"] if last is None else []
+        found = teach(world, out, data=tmp_path / f"round-{number}.jsonl", suites=suites, max_loss=60, **start)
+        record = read_json(out / "teach.json")
+        assert len(record["rows"]) == number + 1
+        assert len(record["old"]) == number + 1
+        if found.model is None:
+            break
+        last = out
+    assert last is not None
