@@ -70,10 +70,10 @@ class Rollouts:
     rows beside them are learned as they stand.
 
     max_new_tokens, temperature: of drawing. num_generations: answers a prompt. num_iterations: optimiser steps that
-    learn from one drawing. reward, credit: what answers are worth and what follows for their tokens; None
+    learn from one batch. reward, credit: what answers are worth and what follows for their tokens; None
     where a term has another source (a teacher). per: whether every drawn token or every answer counts
     alike in the loss. keeps_before: a term asks for the model before's log-probabilities of drawn tokens.
-    patience: drawings without any difference in reward at the beginning after which training stops.
+    patience: batches without any difference in reward at the beginning after which training stops.
     max_missing: largest share of missing rewards.
     """
 

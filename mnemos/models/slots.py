@@ -63,8 +63,8 @@ class Slots:
         run = _Pass(self, pieces, device)
         ids = torch.tensor([[token for piece in pieces for token in piece.ids]], device=device)
         # Ones: no mask, but the word that none of these tokens is padding, whatever its id.
-        told = {"attention_mask": torch.ones_like(ids), "position_ids": run.position[None], "use_cache": False}
-        return logits_at(model, run.last, input_ids=ids, slotted=run, **told)[0]
+        inputs = {"attention_mask": torch.ones_like(ids), "position_ids": run.position[None], "use_cache": False}
+        return logits_at(model, run.last, input_ids=ids, slotted=run, **inputs)[0]
 
     def copy(self, source: int, target: int, count: int) -> None:
         """The first `count` tokens of one slot into another; what else stood there is wiped out."""
@@ -314,8 +314,8 @@ def _longest(inner: Any, windows: dict[int, int | None]) -> int:
     bounds = [context_length(inner), getattr(config, "attention_chunk_size", None)]
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * len(windows)
-    told = {layer: window if kind == "sliding_attention" else None for layer, kind in enumerate(kinds)}
-    if window and windows != told:
+    configured = {layer: window if kind == "sliding_attention" else None for layer, kind in enumerate(kinds)}
+    if window and windows != configured:
         # Layers of which the configuration says that they see a window, and which did not say so when called.
         bounds.append(window)
     rope = getattr(config, "rope_parameters", None) or {}

@@ -109,14 +109,14 @@ class ChatSettings:
         words = (self.system or "").strip()
         try:
             kept = words in template.text(turns)
-            said = "is left out by the model's chat template"
+            bound = "is left out by the model's chat template"
         except DataError as error:
             plain.text(turns)  # where the template takes no chat at all, it is not about the system prompt
-            kept, said = False, f"is refused by the model's chat template ({error.bound})"
+            kept, bound = False, f"is refused by the model's chat template ({error.bound})"
         if not kept:
             raise UsageError(
                 "system",
-                said,
+                bound,
                 "write it at the start of the first user turn of rows and items, or give a chat_template",
             )
 

@@ -101,7 +101,7 @@ def test_literals_are_read_by_jinja_as_what_they_were(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "chat", "said"),
+    ("template", "chat", "message"),
     [
         (THINKING, {"variables": {"enable_thinkin": False}}, r"kwargs\.enable_thinkin: (?s:.*)enable_thinking"),
         (LLAMA3, {"variables": {"enable_thinking": False}}, "the template has none"),
@@ -109,20 +109,20 @@ def test_literals_are_read_by_jinja_as_what_they_were(value: Any) -> None:
         (WITHOUT_SYSTEM, {"system": "Be brief."}, "system: is left out"),
     ],
 )  # fmt: skip
-def test_what_the_template_has_no_use_for_is_refused(template: str, chat: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_what_the_template_has_no_use_for_is_refused(template: str, chat: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         tokenizer(template, ChatSettings.of(**chat))
 
 
 def test_what_cannot_be_meant_is_refused() -> None:
     assert ChatSettings.of() is None
-    for chat, said in (
+    for chat, message in (
         ({"system": " \n"}, "system: is empty"),
         ({"variables": {"messages": []}}, "messages: is no variable"),
         ({"variables": {"not a name": 1}}, "is no variable"),
         ({"variables": {"x": float("nan")}}, "cannot be written as JSON"),
     ):
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(UsageError, match=message):
             ChatSettings.of(**chat)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="no chat template"):
         tokenizer(None, ChatSettings.of(system="Be brief."))

@@ -89,7 +89,7 @@ def test_every_key_depends_on_it_and_on_the_templates_text(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"chat_template": "absent.jinja"}, "absent.jinja: does not exist"),
         ({"chat_template_kwargs": {"enable_thinking": False}}, "enable_thinking: is no variable"),
@@ -99,9 +99,9 @@ def test_every_key_depends_on_it_and_on_the_templates_text(tmp_path: Path) -> No
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused_before_anything_is_loaded(
-    tmp_path: Path, given: dict[str, Any], said: str
+    tmp_path: Path, given: dict[str, Any], message: str
 ) -> None:
     study = make_study(tmp_path, **{**QUICK, **given})
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         mnemos.run(study, out=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run" / "steps").exists()

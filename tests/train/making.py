@@ -147,7 +147,7 @@ PPO: dict[str, Any] = {
     "objective": (ClippedPolicy((0.2, 0.2), "token"), ValueLoss(0.5, 0.2), TaughtLikelihood()),
     "weigh": (),
 }
-"""Two steps a drawing, a value head, the model before."""
+"""Two steps a batch of rollouts, a value head, the model before."""
 
 
 def plan(model: Path, **changes: Any) -> Plan:

@@ -40,8 +40,8 @@ def stalling(model: Path, lora: bool, stall: Stall) -> Plan:
     return plan(model, objective=(Likelihood(), stall), save_steps=3, logging_steps=4, **cut, **rest)
 
 
-def drawing(model: Path, stall: Stall) -> Plan:
-    """13 prompts, 4 to a drawing of two steps in two micro-batches each: 8 steps a pass; saved at every."""
+def rewarded(model: Path, stall: Stall) -> Plan:
+    """13 prompts, 4 to a batch of two steps in two micro-batches each: 8 steps a pass; saved at every."""
     cut = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "num_train_epochs": 1}
     changes = {**PPO, "objective": (*PPO["objective"], stall)}
     return plan(model, save_steps=1, logging_steps=3, **cut, **changes)
@@ -62,5 +62,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     model, out, calls = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     own = Stall(calls, _wait)
-    given = drawing(model, own) if sys.argv[4:] == ["ppo"] else stalling(model, sys.argv[4:] == ["lora"], own)
+    given = rewarded(model, own) if sys.argv[4:] == ["ppo"] else stalling(model, sys.argv[4:] == ["lora"], own)
     train(given, out, quiet=True)

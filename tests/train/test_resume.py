@@ -19,7 +19,7 @@ from mnemos.methods.objective.ewc import EWCPenalty
 from mnemos.train.likelihood import TrainResult, train
 from mnemos.train.resume import Mark, clear, latest, write_mark
 from tests.train.making import Lora, Unlearn, plan, texts, weights
-from tests.train.stall import Stall, drawing, stalling
+from tests.train.stall import Stall, rewarded, stalling
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,15 +69,15 @@ def test_killed_and_continued_equals_unbroken(
     assert not (out / "checkpoints").exists()
 
 
-@pytest.mark.parametrize(("calls", "step"), [(8, 3), (9, 4)], ids=["within a drawing", "between drawings"])
+@pytest.mark.parametrize(("calls", "step"), [(8, 3), (9, 4)], ids=["within a batch", "between batches"])
 def test_killed_between_drawing_and_learning(llama: Path, tmp_path: Path, calls: int, step: int) -> None:
     """Two micro-batches a step: the 8th lies in step 4, which learns from answers drawn before step 3."""
-    unbroken = train(drawing(llama, Stall()), tmp_path / "unbroken", quiet=True)
+    unbroken = train(rewarded(llama, Stall()), tmp_path / "unbroken", quiet=True)
     out = tmp_path / "broken"
     _killed(llama, out, calls, "ppo")
     assert f"checkpoint-{step}" in [path.name for path in (out / "checkpoints").iterdir()]
     counting = Stall()
-    continued = train(drawing(llama, counting), out, quiet=True)
+    continued = train(rewarded(llama, counting), out, quiet=True)
     assert len(counting.calls) == 2 * (8 - step)
     assert _same(continued, unbroken)
     for name in ("steps", "losses", "tokens", "supervised_tokens", "counts", "noted"):

@@ -259,10 +259,10 @@ def directory(file: Path) -> Path:
 
 def test_it_is_written_once_and_said_once(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = directory(good)
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "good.gguf: Q8_0, written once as bfloat16" in said
-    assert str(first) in said
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "good.gguf: Q8_0, written once as bfloat16" in printed
+    assert str(first) in printed
     assert first.parent == tmp_path / "cache" / "models"
     made_at = (first / "model.safetensors").stat().st_mtime_ns
     assert directory(good) == first

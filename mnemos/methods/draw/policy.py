@@ -204,7 +204,7 @@ def reinforce(
     processes) counts answers and must be divisible by it.
     beta: reward taken off for each nat of ln p(now) - ln p(before), summed over the answer; 0 asks
     the model before only for the log.
-    baseline: running subtracts the mean reward of all earlier drawings, none nothing.
+    baseline: running subtracts the mean reward of all earlier batches of rollouts, none nothing.
 
     Rows that another method rehearses are learned by likelihood beside the drawn answers, each in the
     place of one prompt.
@@ -212,7 +212,7 @@ def reinforce(
     Trap: drawing takes most of the time of a step. Trap: the baseline does not know how hard a prompt
     is; `rloo` does.
 
-    Deviations from the paper: 1. the baseline holds whole drawings before the present one, so that it
+    Deviations from the paper: 1. the baseline holds whole batches before the present one, so that it
     does not depend on the answer that it is subtracted from. 2. an answer without a reward has
     advantage 0.
 
@@ -246,7 +246,7 @@ def rloo(
     counts answers and must be divisible by it.
     beta: reward taken off for each nat of ln p(now) - ln p(before), summed over the answer; 0 asks
     the model before only for the log.
-    num_iterations: optimiser steps that learn from one drawing.
+    num_iterations: optimiser steps that learn from one batch of rollouts.
     epsilon: with several steps, how far the ratio p(now) / p(when drawn) of a whole answer may leave 1
     before it is no longer pushed.
 
@@ -256,7 +256,7 @@ def rloo(
 
     Trap: siblings that all have the same reward teach nothing; their share is in the training's log.
 
-    Deviations from the paper: 1. with several steps per drawing the ratio of the answer is clipped, as
+    Deviations from the paper: 1. with several steps per batch the ratio of the answer is clipped, as
     in TRL. 2. an answer without a reward has advantage 0 and is nobody's baseline.
 
     Raises UsageError as `reinforce` does.
@@ -292,7 +292,7 @@ def grpo(
     counts answers and must be divisible by it.
     beta: loss per nat of KL(after || before) of a drawn token, by the k3 estimate; 0 asks the model
     before only for the log.
-    num_iterations: optimiser steps that learn from one drawing.
+    num_iterations: optimiser steps that learn from one batch of rollouts.
     epsilon: how far below 1 the ratio p(now) / p(when drawn) of a token may fall before it is no longer
     pushed down.
     epsilon_high: the same above 1; that of epsilon unless given.
@@ -307,7 +307,7 @@ def grpo(
     likelihood beside the drawn answers, each in the place of one prompt.
 
     Trap: a group whose answers all have the same reward teaches nothing; the share of such groups is in
-    the training's log. Trap: with one step per drawing nothing is ever clipped.
+    the training's log. Trap: with one step per batch nothing is ever clipped.
 
     Deviations from the paper: 1. beta is 0 and loss is dapo unless set, as in TRL; the paper has 0.04
     and grpo. 2. the KL estimate is weighted by the ratio, as in TRL, since its gradient is biased without.
@@ -349,13 +349,13 @@ def ppo(
     num_generations: answers drawn for each prompt. The batch (per device, times accumulation, times processes)
     counts answers and must be divisible by it.
     beta: reward taken off at each token for each nat of ln p(now) - ln p(before) of it.
-    num_iterations: optimiser steps that learn from one drawing.
+    num_iterations: optimiser steps that learn from one batch of rollouts.
     epsilon: how far the ratio p(now) / p(when drawn) of a token may leave 1 before it is no longer pushed.
     value_coefficient: loss per half squared unit of error of the value head.
     value_clip: how far a value may move from what it was when drawn before it is no longer pulled.
     gamma: discount of later rewards in generalised advantage estimation, per token.
     gae_lambda: lambda of generalised advantage estimation: 1 takes whole answers, 0 one token and the value.
-    whiten: bring advantages to mean 0 and variance 1 over the drawing.
+    whiten: bring advantages to mean 0 and variance 1 over the batch of rollouts.
 
     The value head is one linear layer, zero at the start, on the states that the output layer reads; it
     is not part of the trained model. Rows that another method rehearses are learned by likelihood beside
@@ -365,7 +365,7 @@ def ppo(
     are rewards minus zero, whitened.
 
     Deviations from the paper: 1. the value head shares the policy's trunk; the paper has a model of its
-    own, started from the reward model. 2. a step learns from the whole drawing, not from parts of it.
+    own, started from the reward model. 2. a step learns from the whole batch, not from parts of it.
     3. an answer without a reward has advantage 0.
 
     Raises UsageError as `reinforce` does.

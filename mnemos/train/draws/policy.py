@@ -161,7 +161,7 @@ class Batches(batches.Batches):
         rewards = self._rewards(asked, [ids for ids, _ in written])
         filled = [answered(rows[place][0], ids) for place, ids in zip(asked, answers, strict=True)]
         # name -> float64[L_i] an answer, its stop token included. Taken before any update: against `now` stand the
-        # ratios of all further steps of this drawing.
+        # ratios of all further steps of this batch.
         known = self._known(filled)
         own = [
             {
@@ -189,7 +189,7 @@ class Batches(batches.Batches):
             if credited.returns:
                 found["returns"] = credited.returns[first + i]
             scored.append((scaled(row, each), {name: found[name] for name in self.columns}))
-        # A drawing is read once in each of its steps.
+        # A batch of rollouts is read once in each of its steps.
         self.sample.tokens += self.draw.num_iterations * sum(map(len, [*filled, *taught]))
         self.sample.generated += self.draw.num_iterations * sum(len(ids) for ids in answers)
         return cut(scored, taught, self.trainer.args.gradient_accumulation_steps, self.columns)
@@ -207,7 +207,7 @@ class Batches(batches.Batches):
         """now, before, values of the drawn tokens, as far as asked for; now and before also where the
         next log wants the divergence."""
         asks = self.draw.asks
-        # A drawing serves num_iterations steps, so that one of logging_steps / num_iterations drawings shows in each
+        # A batch serves num_iterations steps, so that one of logging_steps / num_iterations batches shows in each
         # log.
         logged = (self.trainer.state.global_step // self.draw.num_iterations) % max(
             1, self.trainer.args.logging_steps // self.draw.num_iterations
@@ -256,20 +256,20 @@ class Batches(batches.Batches):
         return [one for batch in by_process for one in batch], first
 
     def _credited(self, everyone: list[dict[str, Any]], known: Iterable[str]) -> Advantages:
-        drawing = RolloutBatch(
+        rollouts = RolloutBatch(
             rewards=np.array([one["reward"] for one in everyone], np.float64),
             groups=np.array([one["group"] for one in everyone], np.int64),
             lengths=np.array([one["length"] for one in everyone], np.int64),
             **{name: [one[name] for one in everyone] for name in ("now", "before", "values") if name in known},
             past=self.ledger.past,
         )
-        out = Advantages([np.zeros(length) for length in drawing.lengths])
-        # Before the ledger counts this drawing: a baseline that holds an answer's own reward would be biased.
+        out = Advantages([np.zeros(length) for length in rollouts.lengths])
+        # Before the ledger counts this batch: a baseline that holds an answer's own reward would be biased.
         if self.draw.credit is not None:
-            out = self.draw.credit(drawing)
+            out = self.draw.credit(rollouts)
         # Each process has counted everyone's rewards; their mean must enter the log once.
         leads = self.trainer.args.process_index == 0
-        for name, (total, count) in self.ledger.add(drawing, everyone).items():
+        for name, (total, count) in self.ledger.add(rollouts, everyone).items():
             self.trainer.metrics.add(name, total if leads else 0.0, count if leads else 0.0)
         return out
 

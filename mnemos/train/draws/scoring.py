@@ -97,10 +97,10 @@ class Ledger:
         self.draw = draw
         self.counts: Counter[str] = Counter()
         self.past: tuple[float, int] = (0.0, 0)
-        self.drawings, self.signal = 0, False
+        self.seen, self.signal = 0, False
 
-    def add(self, drawing: RolloutBatch, answers: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
-        """Count a drawing; name -> (sum, number) of what the log shows the mean of.
+    def add(self, rollouts: RolloutBatch, answers: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+        """Count a batch of rollouts; name -> (sum, number) of what the log shows the mean of.
 
         reward of the answers that have one, and missing_reward, the share of those that have none; flat,
         the share of groups without two different rewards; answer_tokens; finished, the share ended by a
@@ -110,19 +110,19 @@ class Ledger:
         """
         number = len(answers)
         # Not strict: one of both is empty where nobody asked for it.
-        kl = sum(float((now - before).sum()) for now, before in zip(drawing.now, drawing.before, strict=False))
-        asked = float(drawing.lengths.sum()) if drawing.before else 0.0
+        kl = sum(float((now - before).sum()) for now, before in zip(rollouts.now, rollouts.before, strict=False))
+        asked = float(rollouts.lengths.sum()) if rollouts.before else 0.0
         out = {
             "kl_to_before": (kl if asked else 0.0, asked),
-            "answer_tokens": (float(drawing.lengths.sum()), number),
+            "answer_tokens": (float(rollouts.lengths.sum()), number),
             "finished": (float(sum(one["ended"] for one in answers)), number),
         }
         self.counts["answers drawn"] += number
         if self.draw.reward is None:
             return out
-        there = drawing.rewards[~np.isnan(drawing.rewards)]
-        flat, groups = self._flat(drawing)
-        self.drawings += number > 0
+        there = rollouts.rewards[~np.isnan(rollouts.rewards)]
+        flat, groups = self._flat(rollouts)
+        self.seen += number > 0
         self.signal |= flat < groups
         self.counts.update({"groups": groups, "groups without a difference in reward": flat})
         self.counts.update(f"no reward: {one['reason']}" for one in answers if one["reason"] is not None)
@@ -134,11 +134,11 @@ class Ledger:
         rewards = {"reward": (float(there.sum()), len(there)), "missing_reward": (number - len(there), number)}
         return {**out, **rewards, "flat": (flat, groups)}
 
-    def _flat(self, drawing: RolloutBatch) -> tuple[int, int]:
+    def _flat(self, rollouts: RolloutBatch) -> tuple[int, int]:
         """Groups without two different rewards, and groups; single answers are compared with all."""
-        groups = drawing.groups if self.draw.num_generations > 1 else np.zeros_like(drawing.groups)
+        groups = rollouts.groups if self.draw.num_generations > 1 else np.zeros_like(rollouts.groups)
         names = np.unique(groups)
-        batches = (drawing.rewards[groups == name] for name in names)
+        batches = (rollouts.rewards[groups == name] for name in names)
         return sum(len(np.unique(batch[~np.isnan(batch)])) < 2 for batch in batches), len(names)
 
     def check(self, *, end: bool) -> None:
@@ -146,7 +146,7 @@ class Ledger:
         if self.draw.reward is None or not self.counts["answers drawn"]:
             return
         # Not at once: a few bad answers at the start of a training say little.
-        late = end or self.drawings >= self.draw.patience
+        late = end or self.seen >= self.draw.patience
         reasons = {name: number for name, number in self.counts.items() if name.startswith("no reward")}
         text = ", ".join(f"{name.removeprefix('no reward: ')}: {number:,}" for name, number in sorted(reasons.items()))
         number = self.counts["answers drawn"]
@@ -160,7 +160,7 @@ class Ledger:
         if late and not self.signal:
             raise DataError(
                 f"reward {self.draw.reward.describe()}: mean {self.past[0]:g}, without a difference between answers in"
-                f" all of {self.drawings} drawings",
+                f" all of {self.seen} batches of rollouts",
                 "a constant reward has no gradient (patience)",
                 "sample at a higher temperature, take more samples, give easier prompts, or another reward",
             )
@@ -170,11 +170,11 @@ class Ledger:
         return {
             "counts": dict(self.counts),
             "past": self.past,
-            "drawings": int(self.drawings),
+            "drawings": int(self.seen),
             "signal": bool(self.signal),
         }
 
     def restore(self, kept: Mapping[str, Any]) -> None:
         """Continue from `state`."""
         self.counts, self.past = Counter(kept["counts"]), tuple(kept["past"])
-        self.drawings, self.signal = kept["drawings"], kept["signal"]
+        self.seen, self.signal = kept["drawings"], kept["signal"]

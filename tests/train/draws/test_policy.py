@@ -36,7 +36,7 @@ SAMPLES = 3
 
 
 def rewarded(model: Path, **changes: Any) -> Plan:
-    """GRPO by hand's rules: two prompts of three answers a drawing, two steps each, two passes."""
+    """GRPO by hand's rules: two prompts of three answers a batch, two steps each, two passes."""
     settings = {"examples": chats(4), "weigh": (), "per_device_train_batch_size": 6, "max_length": 256}
     settings["draw"] = Rollouts(5, 1.0, SAMPLES, 2, Spelled(), GroupNormalised("group"), "answer", keeps_before=True)
     settings["objective"] = (ClippedPolicy((0.2, 0.2), "token"), SampledKL(0.1), TaughtLikelihood())
@@ -197,9 +197,11 @@ def drawn(given: Plan, **changes: Any) -> Plan:
 
 def test_a_constant_reward_stops_the_training(sharp: Path, tmp_path: Path) -> None:
     flat = drawn(rewarded(sharp), reward=Spelled(flat=True), patience=2)
-    with pytest.raises(DataError, match=r"reward spelling: mean 0.5, without a difference .* in all of 2 drawings"):
+    with pytest.raises(
+        DataError, match=r"reward spelling: mean 0.5, without a difference .* in all of 2 batches of rollouts"
+    ):
         train(flat, tmp_path / "early", quiet=True)
-    with pytest.raises(DataError, match="all of 4 drawings"):
+    with pytest.raises(DataError, match="all of 4 batches of rollouts"):
         train(drawn(flat, patience=99), tmp_path / "end", quiet=True)
     assert not (tmp_path / "end" / "model").exists()
 
