@@ -30,7 +30,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def said(record: Any) -> Any:
+def verdicts(record: Any) -> Any:
     return [(row["arm"], row["suite"], row["delta"], row["verdict"]) for row in record.comparisons]
 
 
@@ -38,7 +38,7 @@ def test_a_study_on_a_file_is_the_study_on_its_directory(world: Path) -> None:
     assert any("m.gguf" in line for line in plan_lines(world / "study-gguf.yaml"))
     plain = mnemos.run(world / "study.yaml", out=world / "plain", quiet=True)
     packed = mnemos.run(world / "study-gguf.yaml", out=world / "packed", quiet=True)
-    assert said(packed) == said(plain)
+    assert verdicts(packed) == verdicts(plain)
     losses = [[run["losses"] for arm in one.results["arms"] for run in arm["runs"]] for one in (plain, packed)]
     assert losses[0] == losses[1]
     (adapter,) = (world / "packed").glob("steps/train-*/adapter/adapter_config.json")
