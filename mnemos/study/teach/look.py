@@ -109,7 +109,11 @@ def look(
         say(f"new     {one.suite}: {100 * (one.mean or 0.0):.0f} % of {one.items} development items before")
     watched = [*own_old, *built_in]
     found = probe(loaded, [_development(suite) for suite in watched], say=lambda text: say(f"old     {text}"))
-    kept, left_out = _kept(found.abilities, watched, {str(spec["name"]) for spec in earlier})
+    always = {str(spec["name"]) for spec in earlier}
+    kept, left_out = _kept(found.abilities, watched, always)
+    for suite in kept:
+        if suite.name in always and suite.name not in found.kept:
+            say(f"old     {suite.name}: watched over all the same, as it is of an earlier round")
     kept, few = _shown(kept, {suite.name for suite in built_in}, max_loss)
     for name, why in few.items():
         say(f"old     {name}: left out after all: {why}")
