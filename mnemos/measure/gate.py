@@ -19,7 +19,7 @@ MOST_MISSING = 0.05
 @dataclass(frozen=True)
 class Finding:
     """One suite at the gate. outcome: 0 kept, 3 lost, 4 cannot tell. limit: the largest loss allowed,
-    in the suite's own scale. items_needed: about how many would materialize it, None where that is
+    in the suite's own scale. items_needed: about how many would decide it, None where that is
     unknown or settled. reason: in words."""
 
     arm: str
@@ -98,7 +98,7 @@ def _outcome(entry: Mapping[str, Any], limit: float) -> tuple[int, str, int | No
             return CANNOT_TELL, f"cannot tell: {missing} of {items + missing} items have no score", None
         return KEPT, f"kept: {estimate}", None
     needed = _needed(items, smallest, largest, limit)
-    more = f"; about {needed:,} items would materialize it" if needed else "; the loss sits at the limit"
+    more = f"; about {needed:,} items would decide it" if needed else "; the loss sits at the limit"
     return CANNOT_TELL, f"cannot tell: {estimate}{more}", needed
 
 

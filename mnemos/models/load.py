@@ -143,7 +143,6 @@ def _loaded(path: str, how: _How, merge: bool) -> Any:
         check_config(folder)
         check_weights(folder, how.allow_pickle)
         check_tied(folder)
-        check_tied(folder)
         return _from_pretrained(folder, how)
     from mnemos.weights.adapter import attached, check_adapter, merged
 
