@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -32,3 +33,11 @@ def real_data() -> Path:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What `compare` keeps lies in a folder of this session, not in the user's."""
     os.environ["MNEMOS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _little_to_collect() -> None:
+    """Each training collects garbage several times, and a collection looks at every object that lives: here also those
+    of hundreds of modules and thousands of tests. What lives before a module's tests is therefore left out of it."""
+    gc.collect()
+    gc.freeze()
