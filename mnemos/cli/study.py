@@ -84,11 +84,18 @@ def init_command(
     model: Annotated[str, typer.Option("--model", help="Hugging Face directory, GGUF file or hub id.")],
     out: Annotated[Path, typer.Option("--out", help="The study file to write.")] = Path("study.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite it.")] = False,
+    probe: Annotated[
+        bool | None,
+        typer.Option(
+            "--probe/--no-probe",
+            help="Ask the model what it can do today, a few minutes; done where its weights are here.",
+        ),
+    ] = None,
 ) -> None:
-    """Write a commented study file for your own data."""
+    """Write a commented study file for your own data, with defaults that fit the model."""
     from mnemos.study.commands.init import write_study
 
-    for line in write_study(data, model, out, force=force):
+    for line in write_study(data, model, out, force=force, probe=probe):
         say(line)
 
 

@@ -182,12 +182,19 @@ def language_identifier(among: tuple[str, ...]) -> Any:
     return identifier
 
 
-def _language(settings: s.LanguageSettings, item: Item, answer: Answer) -> Value:
-    text = answer.text or ""
+def identified(text: str, among: tuple[str, ...] = ()) -> str | None:
+    """ISO 639-1 code of a text's language; None where there are too few letters to tell."""
     # In bytes of UTF-8 four Chinese characters count as much as twelve Latin letters.
     if len("".join(c for c in text if c.isalpha()).encode()) < LETTERS:
+        return None
+    code: str = language_identifier(among).classify(text)[0]
+    return code
+
+
+def _language(settings: s.LanguageSettings, item: Item, answer: Answer) -> Value:
+    found = identified(answer.text or "", settings.among)
+    if found is None:
         return math.nan, "too short to identify the language"
-    found, _ = language_identifier(settings.among).classify(text)
     return float(found == (item.language or settings.language)), None
 
 

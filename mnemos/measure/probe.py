@@ -14,7 +14,8 @@ from __future__ import annotations
 import dataclasses
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,20 +41,21 @@ FLOOR_BITS = 4.03
 Shannon 1951, doi:10.1002/j.1538-7305.1951.tb01366.x)."""
 
 ABILITIES: dict[str, str] = {
+    "bits-per-byte:english": "predicts English text",
     "refusals": "refuses harmful requests",
     "look-alikes": "answers harmless requests that look harmful",
     "json-answers": "answers in JSON",
-    "instructions": "follows instructions about form",
-    "world-facts": "knows facts of the world",
     "sums": "calculates with two digits",
-    "arithmetic": "calculates with numbers below 20",
+    "world-facts": "knows facts of the world",
+    "instructions": "follows instructions about form",
     "code": "writes small Python functions",
-    "bits-per-byte:english": "predicts English text",
 }
-"""Built-in suite -> what it shows. Answers in a language (`answers-in:de`) come from the rows."""
+"""Built-in suite -> what it shows, those that are answered fastest first. Answers in a language (`answers-in:de`) come
+from the rows."""
 
-PATIENT_WORLD = ("facts", "biographies", "biographies-once", "bits-per-byte:glossa")
-"""Built-in suites about the invented world that only the shipped patients have learned of."""
+PATIENT_WORLD = ("arithmetic", "facts", "biographies", "biographies-once", "bits-per-byte:glossa")
+"""Built-in suites that only fit the shipped patients: about their invented world, or with room for their short
+answers."""
 
 Verdict = Literal["kept", "left out", "not asked"]
 
@@ -100,11 +102,19 @@ def languages() -> tuple[str, ...]:
     return tuple(path.stem.removeprefix("answers-in-") for path in sorted(BUILT_IN.glob("answers-in-*.yaml")))
 
 
-def abilities(spoken: Iterable[str] = (), *, patient: bool = False) -> tuple[Suite, ...]:
-    """The built-in suites to probe. spoken: ISO 639-1 codes of the rows' languages; those without a suite are passed
-    over. patient: also what only the shipped patients know."""
-    asked = [f"answers-in:{code}" for code in dict.fromkeys(spoken) if code in languages()]
-    return load_suites([*ABILITIES, *asked, *(PATIENT_WORLD if patient else ())], Path.cwd())
+def spoken(texts: Sequence[str], most: int = 64) -> tuple[str, ...]:
+    """ISO 639-1 codes of the languages that at least a fifth of the first texts are in, most frequent first."""
+    from mnemos.measure.kinds import identified
+
+    found = Counter(code for code in map(identified, texts[:most]) if code is not None)
+    return tuple(code for code, count in found.most_common() if count >= max(1, sum(found.values()) / 5))
+
+
+def abilities(in_languages: Iterable[str] = (), *, patient: bool = False) -> tuple[Suite, ...]:
+    """The built-in suites to probe. in_languages: ISO 639-1 codes, such as the rows' (`spoken`); those without a
+    suite are passed over. patient: also what only the shipped patients know."""
+    asked = [f"answers-in:{code}" for code in dict.fromkeys(in_languages) if code in languages()]
+    return load_suites([*asked, *ABILITIES, *(PATIENT_WORLD if patient else ())], Path.cwd())
 
 
 def probe(
@@ -121,20 +131,32 @@ def probe(
     seconds: no further suite is begun after them; a suite that has begun is finished. say: is told each finding in a
     line. A suite that cannot be asked (no chat template, no sandbox, no harness) is "not asked", with the reason.
     """
+    for step in probed(model, suites, items=items, seconds=seconds):
+        if isinstance(step, Probe):
+            return step
+        if say is not None:
+            say(line(step))
+    raise AssertionError("the last of `probed` is the whole")
+
+
+def probed(
+    model: LanguageModel, suites: Sequence[Suite], *, items: int = ITEMS, seconds: float = SECONDS
+) -> Iterator[Ability | Probe]:
+    """As `probe`: each finding as it comes, then the whole."""
     began = time.monotonic()
     found: list[Ability] = []
     for suite in suites:
         left = seconds - (time.monotonic() - began)
-        one = _asked(model, _few(suite, items)) if left > 0 else _not_asked(suite, f"the {seconds:g} s were over")
-        found.append(one)
-        if say is not None:
-            say(line(one))
-    return Probe(model.name, tuple(found), time.monotonic() - began)
+        found.append(
+            _asked(model, _few(suite, items)) if left > 0 else _not_asked(suite, f"the {seconds:g} s were over")
+        )
+        yield found[-1]
+    yield Probe(model.name, tuple(found), time.monotonic() - began)
 
 
 def line(one: Ability) -> str:
     """A finding in one line."""
-    score = "" if one.mean is None else f" {_shown(one)} of {one.items} items"
+    score = "" if one.mean is None else f" {shown(one)} of {one.items} items"
     return f"{one.suite}:{score} {one.verdict}: {one.why}"
 
 
@@ -205,7 +227,8 @@ def what_of(suite: str) -> str:
     return ABILITIES.get(suite, suite)
 
 
-def _shown(one: Ability) -> str:
+def shown(one: Ability) -> str:
+    """The score with its interval, like "88 % (64 to 97)" and "1.84 bits (1.59 to 2.11)"."""
     values = [value for value in (one.mean, one.low, one.high) if value is not None]
     bits = one.floor == FLOOR_BITS
     mean, *interval = [f"{value:.2f}" if bits else f"{100 * value:.0f}" for value in values]

@@ -160,6 +160,13 @@ def _loaded(path: str, how: _How, merge: bool) -> Any:
     return merged(adapted, folder) if merge else adapted
 
 
+def parameters_of(handle: ModelHandle) -> int:
+    """How many parameters a checkpoint has, tied ones once, from configuration and headers. Raises as `load_model`."""
+    code, pickle = (bool(getattr(handle, name, False)) for name in ("trust_remote_code", "allow_pickle"))
+    model = load_model(handle.path, headers_only=True, trust_remote_code=code, allow_pickle=pickle)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def check_vocabulary(model: Any, tokenizer: Any, path: str) -> None:
     """Raise ModelError when the tokenizer has tokens that the embedding has no row for."""
     rows, tokens = int(model.get_input_embeddings().weight.shape[0]), len(tokenizer)

@@ -54,7 +54,7 @@ def preflight(experiment: Experiment, *, dry: bool = False) -> list[str]:
         _check_plans(plans)
     lines = _check_servers(plans, dry)
     _check_sandbox(plans)
-    return [*try_items(experiment.suites), *lines]
+    return [*try_items(experiment.suites), *_rates(experiment), *lines]
 
 
 def try_items(suites: Iterable[Suite]) -> list[str]:
@@ -178,6 +178,20 @@ def _check_plans(plans: Iterable[Plan]) -> None:
         if name not in trainables:
             trainables.add(name)
             check_trainable(plan)
+
+
+def _rates(experiment: Experiment) -> list[str]:
+    """A line for each arm whose learning rate is unusual for the model's size."""
+    from mnemos.models.load import parameters_of
+    from mnemos.train.rates import unusual
+
+    if not Path(experiment.before.path).is_dir():
+        return []  # a hub id, whose headers may not be here
+    parameters = parameters_of(experiment.before)
+    # One line an arm: seeds and stages train at one rate.
+    plans = {run.arm: run.stages[0].plan for run in reversed(experiment.runs)}
+    found = {arm: unusual(plan, parameters) for arm, plan in reversed(plans.items())}
+    return [f"note    arm {arm}: {text}" for arm, text in found.items() if text is not None]
 
 
 def _check_sandbox(plans: Iterable[Plan]) -> None:

@@ -105,10 +105,18 @@ def test_a_suite_that_borrows_answers_is_not_asked() -> None:
 
 def test_abilities_follow_the_rows_languages_and_the_patients_world() -> None:
     names = [suite.name for suite in abilities(["de", "xx", "de"])]
-    assert names == [*probes.ABILITIES, "answers-in:de"]
+    assert names == ["answers-in:de", *probes.ABILITIES]
     assert "biographies" in [suite.name for suite in abilities(patient=True)]
     assert set(probes.languages()) == {"en", "zh", "de", "fr", "es", "ja"}
     assert probes.what_of("answers-in:de").endswith("(de)")
+
+
+def test_the_rows_languages_are_those_of_a_fifth_of_them() -> None:
+    german = "Der Hund läuft durch den großen Wald und sucht seinen Ball."
+    english = "The dog runs through the forest and looks for its ball."
+    assert probes.spoken([english] * 8 + [german] * 2) == ("en", "de")
+    assert probes.spoken([english] * 9 + [german]) == ("en",)
+    assert probes.spoken(["42", "7"]) == ()
 
 
 def test_findings_are_told_as_they_come_and_can_be_written_as_json() -> None:
