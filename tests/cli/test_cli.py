@@ -135,7 +135,7 @@ def test_a_gate_tells_a_proven_loss_from_too_few_items(tmp_path: Path) -> None:
 
 def test_init_writes_a_study_that_runs(tmp_path: Path) -> None:
     make_study(tmp_path)
-    done = mnemos("init", "new.jsonl", "--model", "model", "--out", "mine.yaml", cwd=tmp_path)
+    done = mnemos("init", "new.jsonl", "--model", "model", "--out", "mine.yaml", "--no-probe", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert mnemos("init", "new.jsonl", "--model", "model", "--out", "mine.yaml", cwd=tmp_path).returncode == 2
     plain = ["--set", "arms={}", "--set", "seeds=[0]", "--set", "train.num_train_epochs=1"]

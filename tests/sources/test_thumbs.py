@@ -112,7 +112,7 @@ def test_a_bad_answer_is_no_reference_of_a_reward() -> None:
 def starter(folder: Path, rows: Sequence[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], str]:
     monkeypatch.chdir(folder)
     write(folder, rows)
-    text = list(write_study("data.jsonl", "model", folder / "study.yaml"))
+    text = list(write_study("data.jsonl", "model", folder / "study.yaml", probe=False))
     return text, (folder / "suites" / "data.jsonl").read_text()
 
 

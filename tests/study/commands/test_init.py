@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,7 @@ def test_what_the_model_can_do_becomes_the_old_suites(tmp_path: Path, monkeypatc
 
 def test_a_base_model_gets_no_chats_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_study(tmp_path)
+    shutil.rmtree(tmp_path / "model")
     save_tiny(tmp_path / "model", chat=False)
     write_jsonl(tmp_path / "new.jsonl", [{"text": f"The river runs past mill {n}."} for n in range(24)])
     lines, text = starter(tmp_path, monkeypatch)
