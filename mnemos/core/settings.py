@@ -50,6 +50,13 @@ class Settings(BaseModel):
         return fingerprint(self.model_dump(mode="json"))
 
 
+EVALUATION = frozenset(
+    {"eval_strategy", "eval_steps", "held_out_share", "load_best_model_at_end"}
+    | {"early_stopping_patience", "early_stopping_threshold"}
+)
+"""Settings of evaluation on the way."""
+
+
 class TrainSettings(Settings):
     """How a stage is trained. Names and meanings are those of transformers.TrainingArguments
     unless said otherwise."""
@@ -110,6 +117,19 @@ class TrainSettings(Settings):
     """Where adapters are trained, also add them into the base's weights: the model that is measured is then a complete
     one, rounded to the base's dtype, with the adapter beside it. Otherwise the adapter alone is kept, and measured on
     its base."""
+    eval_strategy: Literal["no", "steps", "epoch"] = "no"
+    """When the loss of held-out rows is evaluated during training: never, every eval_steps, or at the end of each pass;
+    and always at the last step. It stands in the results as held_out_loss."""
+    eval_steps: int | None = Field(default=None, ge=1, le=1_000_000_000)
+    """With eval_strategy: steps, optimiser steps between two evaluations; logging_steps unless given."""
+    held_out_share: float = Field(default=0.1, gt=0, lt=1)
+    """With an eval_strategy, the share of the taught rows that is evaluated and not learned, the same in every arm."""
+    load_best_model_at_end: bool = False
+    """Keep the weights of the evaluation with the lowest loss (the earliest of equal ones) instead of the last."""
+    early_stopping_patience: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Stop after so many evaluations without a lower loss; needs load_best_model_at_end."""
+    early_stopping_threshold: float = Field(default=0.0, ge=0, le=1_000)
+    """By how many nats a loss must lie below the best one to be lower."""
     generation_backend: str = Field(default="local", pattern=r"^(local|vllm|https?://\S+)$")
     """Where answers that a stage learns from are written: local by the model itself in batches, vllm on the same
     GPU, or by `vllm serve` at an address on other ones; see docs/on_policy.md."""
@@ -130,7 +150,11 @@ class TrainSettings(Settings):
         """As of all settings, but for how often is saved and who looks on, which change no result."""
         from mnemos.core.fingerprint import fingerprint
 
-        return fingerprint({**self.model_dump(mode="json"), "save_steps": 0, "report_to": []})
+        values = {**self.model_dump(mode="json"), "save_steps": 0, "report_to": []}
+        if self.eval_strategy == "no":
+            # A training without evaluation keeps the name that it had before there was any.
+            values = {name: value for name, value in values.items() if name not in EVALUATION}
+        return fingerprint(values)
 
     @field_validator("report_to", mode="before")
     @classmethod
@@ -141,4 +165,8 @@ class TrainSettings(Settings):
     def _refuse_contradictions(self) -> TrainSettings:
         if self.fsdp and self.deepspeed:
             raise ValueError("fsdp and deepspeed are both set; keep one")
+        if self.eval_strategy == "no" and (self.load_best_model_at_end or self.early_stopping_patience is not None):
+            raise ValueError("load_best_model_at_end and early_stopping_patience need an eval_strategy: steps or epoch")
+        if self.early_stopping_patience is not None and not self.load_best_model_at_end:
+            raise ValueError("early_stopping_patience needs load_best_model_at_end: true, or the last weights are kept")
         return self

@@ -228,6 +228,13 @@ def _resolved(study: Study, folder: Path) -> Study:
     for arm in arms:
         check_name(arm, "arms: name")
     refuse_clash([*arms, *(["joint"] if study.is_sequence and study.joint else [])], "arms")
+    for arm in arms if study.trajectory else ():
+        if study.train_of(arm).load_best_model_at_end:
+            raise UsageError(
+                "trajectory and train.load_best_model_at_end",
+                "are both set, and the last stretch would not end with the trained model",
+                "leave one of them out",
+            )
     for arm in study.arm_train:
         if arm not in arms:
             raise UsageError(f"arm_train.{arm}", "is not an arm of this study", nearest(arm, arms))

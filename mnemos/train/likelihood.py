@@ -52,6 +52,7 @@ from mnemos.weights.files import ADAPTER_CONFIG
 from mnemos.weights.precision import SINGLE
 
 if TYPE_CHECKING:
+    from mnemos.train.evaluation import Evaluate
     from mnemos.train.moments import Keep
     from mnemos.train.rounding import Rounding
     from mnemos.train.trainer import PlanTrainer
@@ -137,16 +138,21 @@ def train(
         for callback in (*callbacks, *_own_callbacks(trainer, plan, out)):
             trainer.add_callback(callback)
         keep = _keep(trainer, out, moments)
+        evaluate = _evaluate(trainer, prepared, out)
         peak.phase("train")
         _run(trainer, plan, prepared, out, quiet)
         peak.phase("save")
+        if evaluate is not None:
+            evaluate.restore()
         doing("saving the model")
         _save(trainer, plan, prepared, tokenizer, out, keep)
+        if evaluate is not None and trainer.args.should_save:
+            evaluate.tidy()
     if trainer.saved is not None and trainer.saved.words() and not quiet:
         note(trainer.saved.words())
     result = _result(trainer, prepared, out, time.monotonic() - started, peak, moments)
     trainer.accelerator.free_memory()
-    del trainer, keep
+    del trainer, keep, evaluate
     # Model, optimiser and trainer refer to each other; a study trains the next arm in the same process.
     gc.collect()
     return result
@@ -210,6 +216,17 @@ def _keep(trainer: PlanTrainer, out: Path, moments: int) -> Keep | None:
     keep = Keep(trainer, out, moments)
     trainer.add_callback(keep)
     return keep
+
+
+def _evaluate(trainer: PlanTrainer, prepared: Prepared, out: Path) -> Evaluate | None:
+    if not prepared.held:
+        return None
+    from mnemos.train.evaluation import Evaluate
+
+    # Behind those that ask for checkpoints: none is written of the step at which training is stopped.
+    evaluate = Evaluate(trainer, prepared.held, out)
+    trainer.add_callback(evaluate)
+    return evaluate
 
 
 def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.errors import MnemosError, ModelError, UsageError
-from mnemos.core.plan import Plan
+from mnemos.core.plan import Plan, TeacherForcing
 from mnemos.train.save import consent
 from mnemos.train.trackers import PACKAGES
 
@@ -27,6 +27,12 @@ def check_training(plan: Plan) -> None:
             raise UsageError(f"train.{setting}", f"needs the package {package}", f"pip install {package}")
     if in_4bit(plan):
         _check_4bit(plan)
+    if plan.train.eval_strategy != "no" and not isinstance(plan.draw, TeacherForcing):
+        raise UsageError(
+            f"train.eval_strategy = {plan.train.eval_strategy}",
+            "evaluates the likelihood of held-out answers, and this arm does not learn by it",
+            "set it to no for the arm (arm_train), or measure suites on the way with trajectory",
+        )
     if plan.train.deepspeed:
         return  # its configuration is read by DeepSpeed itself, in the processes of its launcher
     if plan.train.bf16 is None and not Path(plan.before.path).is_dir():

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mnemos.core.errors import DataError, ModelError, UsageError
+from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Example, Source, Tokens
 from mnemos.core.plan import ModelHandle, Plan, Weigh
 from mnemos.core.settings import TrainSettings
@@ -29,17 +30,19 @@ def number(example: Example, column: str) -> float | None:
 class Prepared:
     """rows: each one example, or several when packed. counts: examples by origin, examples left
     out by reason, rows, supervised tokens of one pass. first_tokens: ids of the first example.
-    examples: that of each row, where answers are drawn and scored; else empty."""
+    examples: that of each row, where answers are drawn and scored; else empty. held: rows that are evaluated on the
+    way and not learned."""
 
     rows: tuple[tuple[Tokens, ...], ...]
     counts: dict[str, int]
     first_tokens: list[int]
     examples: tuple[Example, ...] = ()
+    held: tuple[Tokens, ...] = ()
 
     @property
     def longest(self) -> int:
         """Tokens of the longest single example."""
-        return max(len(tokens) for row in self.rows for tokens in row)
+        return max(len(tokens) for row in (*self.rows, self.held) for tokens in row)
 
 
 def prepare(plan: Plan, renderer: Any) -> Prepared:
@@ -70,13 +73,30 @@ def prepare(plan: Plan, renderer: Any) -> Prepared:
     # After fitting: a share of tokens, or of the loss, is one of what is really learned. Before packing, because
     # weights belong to examples.
     weighed = weigh(fitted, plan.weigh, plan.before, counts)
+    held: list[Tokens] = []
+    if settings.eval_strategy != "no":
+        weighed, held = held_out(weighed, settings.held_out_share, plan.examples.describe())
+        counts["held out of training"] = len(held)
     counts.update(supervised(weighed, len(rendered)))
     rows = [[one] for one in weighed]
     if settings.packing:
         rows = [row for part in _apart(weighed, plan) for row in pack(part, settings.max_length)]
     counts["rows"] = len(rows)
     first = [int(token) for token in rendered[0].ids[:FIRST_TOKENS]]
-    return Prepared(tuple(tuple(row) for row in rows), dict(counts), first)
+    return Prepared(tuple(tuple(row) for row in rows), dict(counts), first, held=tuple(held))
+
+
+def held_out(rows: Sequence[Tokens], share: float, what: str) -> tuple[list[Tokens], list[Tokens]]:
+    """(rows to learn, rows to evaluate). The latter are a share of the taught examples, chosen by a hash of their ids,
+    so that they are the same in every arm and with every seed; rehearsed rows are all learned. An example of several
+    rows goes one way. Raises DataError where there are fewer than two taught examples. what: the rows, for it."""
+    names = sorted({row.example for row in rows if is_new(row.origin)}, key=lambda name: (fingerprint(name), name))
+    if len(names) < 2:
+        raise DataError(what, "has too few rows to hold some out for evaluation", "set train.eval_strategy: no")
+    chosen = set(names[: min(len(names) - 1, max(1, round(share * len(names))))])
+    held = [row for row in rows if is_new(row.origin) and row.example in chosen]
+    taught = [row for row in rows if not (is_new(row.origin) and row.example in chosen)]
+    return taught, held
 
 
 def _apart(rows: Sequence[Tokens], plan: Plan) -> list[list[Tokens]]:

@@ -97,6 +97,22 @@ class TrainedStage:
             self.model.train(training)
         return self._summed(sums)
 
+    def loss_on(self, rows: Sequence[Tokens]) -> float:
+        """Likelihood loss of rows as the model is, in nats per unit of weight, over all processes."""
+        size = self.trainer.args.per_device_train_batch_size
+        # By length, so that little is padded; the sum does not depend on the order beyond rounding.
+        mine = self._share(sorted(rows, key=lambda row: (len(row), row.example)))
+        training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                losses = [self._loss(mine[start : start + size]).double() for start in range(0, len(mine), size)]
+        finally:
+            self.model.train(training)
+        total = sum(losses, torch.zeros((), dtype=torch.float64, device=self.trainer.args.device))
+        weight = sum(float(np.abs(row.weight[1:]).sum()) for row in rows)
+        return float(self._summed({"loss": total})["loss"]) / (weight or 1.0)
+
     def squared_gradients(self, rows: Sequence[Tokens], *, sampled: bool, seed: int) -> dict[str, torch.Tensor]:
         """See `core.plan.Stage.squared_gradients`."""
         self._whole()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mnemos.core.plan import BinaryFeedback, Plan, PreferencePairs, TeacherForcing
+from mnemos.core.settings import EVALUATION
 
 ASIDE = ("save_steps", "logging_steps", "report_to")
 """Settings that decide nothing about the trained model."""
@@ -37,6 +38,13 @@ def used(plan: Plan) -> dict[str, Any]:
             del values[name]
     if isinstance(plan.draw, TeacherForcing | PreferencePairs | BinaryFeedback):
         del values["generation_backend"]  # every answer is in the data
+    if train.eval_strategy == "no":
+        for name in EVALUATION:
+            del values[name]
+    elif train.eval_strategy == "epoch":
+        del values["eval_steps"]
+    if train.early_stopping_patience is None and not train.load_best_model_at_end:
+        values.pop("early_stopping_threshold", None)
     if not train.fsdp:
         del values["fsdp_config"]
     return values

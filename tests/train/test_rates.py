@@ -12,10 +12,10 @@ import mnemos.methods  # noqa: F401  fills the registry
 from mnemos.core.method import apply
 from mnemos.core.plan import Plan, PreferencePairs
 from mnemos.core.settings import TrainSettings
-from mnemos.sources.read import read
 from mnemos.study.run import plan_lines
 from mnemos.train.rates import BANDS, band, size, starting_rate, unusual
 from tests.study.worlds import make_study
+from tests.train.making import pairs
 
 
 def plan(rate: float, steps: list[dict[str, Any]], **train: Any) -> Plan:
@@ -24,7 +24,7 @@ def plan(rate: float, steps: list[dict[str, Any]], **train: Any) -> Plan:
 
     settings = TrainSettings(learning_rate=rate, **train)
     before: Any = Before()
-    return apply(Plan(examples=read("nothing.jsonl"), before=before, task="t", train=settings, seed=0), steps)
+    return apply(Plan(examples=pairs(), before=before, task="t", train=settings, seed=0), steps)
 
 
 LORA = [{"lora": {"rank": 8}}]

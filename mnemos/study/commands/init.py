@@ -135,7 +135,7 @@ def _probed(model: Checkpoint, facts: Facts, train: Sequence[Example]) -> Iterat
     except MnemosError as error:
         yield f"not asked: {error.value}: {error.bound}"
         return
-    for step in probed(loaded, suites):
+    for step in probed(loaded, suites, items=ITEMS):
         yield line(step) if isinstance(step, Ability) else step
 
 
@@ -223,5 +223,5 @@ def _match(answers: Sequence[str]) -> str:
         return "json"
     if all(re.fullmatch(r"-?[\d.,]+", text.strip()) for text in answers):
         return "number"
-    words = sorted(max(len(text.split()), len(text.encode()) // 12) for text in answers)
+    words = sorted(max(len(text.split()), len(text.encode()) // 9) for text in answers)
     return "normalised" if words[len(words) // 2] <= LONG_ANSWER else "chrf"

@@ -91,16 +91,17 @@ def test_without_asking_the_built_in_suites_are_listed(tmp_path: Path, monkeypat
 def test_what_the_model_can_do_becomes_the_old_suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_jsonl(tmp_path / "new.jsonl", [chat(n, f"Say {n} in words, please.", f"{n} it is") for n in range(24)])
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mnemos.measure.probe.ITEMS", 8)
     done = CliRunner().invoke(app, ["init", "new.jsonl", "--model", "mnemos:patients/chat"])
     assert done.exit_code == 0, done.output
-    assert "asking the model 16 items" in done.output
+    assert "asking the model 8 items" in done.output
     study, _ = load_study(tmp_path / "study.yaml")
     kept = {one["name"]: one for one in study.suites.old}
     assert {"refusals", "look-alikes", "json-answers", "arithmetic", "facts"} <= set(kept)
     assert not {"code", "sums", "world-facts", "instructions"} & set(kept)
     assert all(one["limit"] == 64 for one in kept.values())
     text = (tmp_path / "study.yaml").read_text()
-    assert "# - code   # left out: 0 % (0 to 19) of 16 items" in text
+    assert "# - code   # left out: 0 % (0 to 32) of 8 items" in text
     assert "model: mnemos:patients/chat" in text
     assert any(
         line.startswith("suite   refusals (old, refusal, 64 items)") for line in plan_lines(tmp_path / "study.yaml")
