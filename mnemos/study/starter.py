@@ -19,7 +19,7 @@ ITEMS = 64
 
 
 @dataclass(frozen=True)
-class Written:
+class StarterFacts:
     """What the file is about. thinking: whether the rows' answers think, where the template can; None where it
     cannot. documents: whether the rows are texts and no chats."""
 
@@ -35,38 +35,38 @@ class Written:
     thinking: bool | None
 
 
-def study_text(written: Written, facts: Facts | None, proposal: Proposal, found: Probe | None) -> str:
+def study_text(starter: StarterFacts, facts: Facts | None, proposal: Proposal, found: Probe | None) -> str:
     """The whole file."""
-    parts = [_head(written, facts), _suites(written, found), _arms(written, facts, proposal), _train(facts, proposal)]
+    parts = [_head(starter, facts), _suites(starter, found), _arms(starter, facts, proposal), _train(facts, proposal)]
     return "\n".join("\n".join(part) for part in parts) + "\n"
 
 
-def _head(written: Written, facts: Facts | None) -> Iterator[str]:
-    run = Path("runs") / written.study.stem
-    name, rows = printable(Path(written.model).name), printable(Path(written.data).name)
+def _head(starter: StarterFacts, facts: Facts | None) -> Iterator[str]:
+    run = Path("runs") / starter.study.stem
+    name, rows = printable(Path(starter.model).name), printable(Path(starter.data).name)
     yield f"# Teach {name} what is in {rows}, several ways, and see what each way loses."
-    yield f"#   mnemos run {written.study} --dry-run    print every plan, load no model"
-    yield f"#   mnemos run {written.study}              train, measure, write {run}/report.html"
+    yield f"#   mnemos run {starter.study} --dry-run    print every plan, load no model"
+    yield f"#   mnemos run {starter.study}              train, measure, write {run}/report.html"
     about = "" if facts is None else f"   # {facts.family}, {size(facts.parameters)} parameters"
-    yield f"model: {yaml_scalar(written.model)}{about}"
-    if written.thinking is not None:
-        word = str(written.thinking).lower()
-        why = "the rows' answers think" if written.thinking else "the rows' answers do not think"
+    yield f"model: {yaml_scalar(starter.model)}{about}"
+    if starter.thinking is not None:
+        word = str(starter.thinking).lower()
+        why = "the rows' answers think" if starter.thinking else "the rows' answers do not think"
         yield f"chat_template_kwargs: {{enable_thinking: {word}}}   # in training and measurement; {why}"
     if facts is not None and facts.chat:
         yield "# system: a system prompt for every chat that has none of its own, in training and measurement"
     yield ""
     yield "teach:"
-    yield f"  data: {yaml_scalar(written.train.name)}      # {printable(written.described)}"
+    yield f"  data: {yaml_scalar(starter.train.name)}      # {printable(starter.described)}"
     yield ""
 
 
-def _suites(written: Written, found: Probe | None) -> Iterator[str]:
-    name = yaml_scalar(f"suites/{written.suite.name}")
+def _suites(starter: StarterFacts, found: Probe | None) -> Iterator[str]:
+    name = yaml_scalar(f"suites/{starter.suite.name}")
     yield "suites:                           # measured before and after, on one frozen manifest"
     yield "  new:                            # what is taught"
-    edit = "" if written.documents else "; edit match: exact | normalised | number | regex | json"
-    yield f"    - {name}   # {written.held} held-out rows{edit}"
+    edit = "" if starter.documents else "; edit match: exact | normalised | number | regex | json"
+    yield f"    - {name}   # {starter.held} held-out rows{edit}"
     kept = [one for one in found.abilities if one.verdict == "kept"] if found else []
     yield f"  old:{'' if kept else ' []':<28} # what must not be lost"
     if kept:
@@ -111,12 +111,12 @@ def _value(value: object) -> str:
     return yaml_scalar(value) if isinstance(value, str) else str(value)
 
 
-def _arms(written: Written, facts: Facts | None, proposal: Proposal) -> Iterator[str]:
+def _arms(starter: StarterFacts, facts: Facts | None, proposal: Proposal) -> Iterator[str]:
     yield "arms:                             # each arm is a list of methods, applied left to right"
     yield "  # plain (no method) is always there"
     lora = f"{{rank: 16, learning_rate: {_rate(proposal.lora_rate)}}}"
     yield f"  lora: [{{lora: {lora}}}]   # all linear layers, ten times the full rate"
-    if facts is not None and facts.chat and not written.documents:
+    if facts is not None and facts.chat and not starter.documents:
         yield "  # no rows like those it learned from? the model writes its own (a chat model only)"
         yield "  own-replay: [{magpie: {share_of_final: 0.1}}]"
     yield "  kl: [{kl_to_before: {coefficient: 0.1}}]"

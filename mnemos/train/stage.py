@@ -101,12 +101,12 @@ class TrainedStage:
         """Likelihood loss of rows as the model is, in nats per unit of weight, over all processes."""
         size = self.trainer.args.per_device_train_batch_size
         # By length, so that little is padded; the sum does not depend on the order beyond rounding.
-        mine = self._share(sorted(rows, key=lambda row: (len(row), row.example)))
+        own = self._share(sorted(rows, key=lambda row: (len(row), row.example)))
         training = self.model.training
         self.model.eval()
         try:
             with torch.no_grad():
-                losses = [self._loss(mine[start : start + size]).double() for start in range(0, len(mine), size)]
+                losses = [self._loss(own[start : start + size]).double() for start in range(0, len(own), size)]
         finally:
             self.model.train(training)
         total = sum(losses, torch.zeros((), dtype=torch.float64, device=self.trainer.args.device))

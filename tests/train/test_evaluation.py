@@ -133,7 +133,7 @@ def test_without_evaluation_nothing_is_called_otherwise(llama: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "expected"),
     [
         ({"load_best_model_at_end": True}, "need an eval_strategy"),
         ({"early_stopping_patience": 2}, "need an eval_strategy"),
@@ -142,8 +142,8 @@ def test_without_evaluation_nothing_is_called_otherwise(llama: Path) -> None:
         ({"held_out_share": 1.0}, "held_out_share"),
     ],
 )
-def test_contradictions_are_refused(given: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_contradictions_are_refused(given: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UsageError, match=expected):
         validated(TrainSettings, given, where="train")
 
 

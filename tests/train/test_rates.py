@@ -39,7 +39,7 @@ def test_bands_cover_every_size_and_begin_inside() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "steps", "parameters", "said"),
+    ("rate", "steps", "parameters", "expected"),
     [
         (2e-5, [], 494e6, None),
         (5e-4, [], 494e6, "above what is usual for full fine-tuning of 494 M parameters: 3e-06 to 6e-05"),
@@ -53,11 +53,11 @@ def test_bands_cover_every_size_and_begin_inside() -> None:
     ],
 )
 def test_a_rate_outside_of_the_band_is_said(
-    rate: float, steps: list[dict[str, Any]], parameters: float, said: str | None
+    rate: float, steps: list[dict[str, Any]], parameters: float, expected: str | None
 ) -> None:
     found = unusual(plan(rate, steps), int(parameters))
-    assert (found is None) == (said is None)
-    assert said is None or said in str(found)
+    assert (found is None) == (expected is None)
+    assert expected is None or expected in str(found)
 
 
 def test_no_table_is_asked_about_other_optimisers_and_low_rates_on_policy() -> None:

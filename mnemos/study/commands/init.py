@@ -18,7 +18,7 @@ from mnemos.core.places import PATIENTS
 from mnemos.core.yaml_text import yaml_scalar
 from mnemos.study.paths import data_location, model_location, shown_path
 from mnemos.study.proposal import Facts, Proposal, duration, facts_of, free_memory, matrix_flops, propose
-from mnemos.study.starter import Written, study_text
+from mnemos.study.starter import StarterFacts, study_text
 
 if TYPE_CHECKING:
     from mnemos.measure.probe import Probe
@@ -75,7 +75,7 @@ def write_study(data: str, model: str, out: Path, *, force: bool = False, probe:
         else:
             found = step
     proposal = propose(facts, len(train), free_bytes=free_memory(), flops=matrix_flops() if facts else None)
-    written = Written(
+    starter = StarterFacts(
         model=shown_path(checkpoint.path, out.absolute().parent),
         data=data,
         study=out,
@@ -87,7 +87,7 @@ def write_study(data: str, model: str, out: Path, *, force: bool = False, probe:
         documents=held[0].kind == "text",
         thinking=_thinks(train) if facts is not None and facts.thinking else None,
     )
-    write_text(out, study_text(written, facts, proposal, found))
+    write_text(out, study_text(starter, facts, proposal, found))
     yield from _advice(facts, proposal, found, out)
 
 

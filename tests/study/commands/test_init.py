@@ -58,9 +58,9 @@ def test_max_length_fits_the_rows_and_the_context() -> None:
     assert propose(None, 100, free_bytes=2**36, flops=None).max_length == 1024
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0.2, "1 s"), (40, "40 s"), (700, "12 min"), (12_600, "3.5 h")])
-def test_durations(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+@pytest.mark.parametrize(("seconds", "expected"), [(0.2, "1 s"), (40, "40 s"), (700, "12 min"), (12_600, "3.5 h")])
+def test_durations(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected
 
 
 def test_a_matrix_product_has_a_speed() -> None:
@@ -70,8 +70,8 @@ def test_a_matrix_product_has_a_speed() -> None:
 
 def starter(folder: Path, monkeypatch: pytest.MonkeyPatch, **how: Any) -> tuple[list[str], str]:
     monkeypatch.chdir(folder)
-    lines = list(write_study("new.jsonl", "model", folder / "mine.yaml", **how))
-    return lines, (folder / "mine.yaml").read_text()
+    lines = list(write_study("new.jsonl", "model", folder / "own.yaml", **how))
+    return lines, (folder / "own.yaml").read_text()
 
 
 def test_without_asking_the_built_in_suites_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,13 +79,13 @@ def test_without_asking_the_built_in_suites_are_listed(tmp_path: Path, monkeypat
     lines, text = starter(tmp_path, monkeypatch, probe=False)
     assert any("llama" in line and "parameters" in line for line in lines)
     assert "# - refusals" in text
-    study, _ = load_study(tmp_path / "mine.yaml")
+    study, _ = load_study(tmp_path / "own.yaml")
     assert set(study.arms) == {"plain", "lora", "own-replay", "kl", "half-way"}
     assert study.seeds == [0]
     assert study.train.warmup_ratio == 0.03
     assert study.train.save_steps is None
     assert study.suites.old == []
-    assert not [line for line in plan_lines(tmp_path / "mine.yaml") if line.startswith("note")]
+    assert not [line for line in plan_lines(tmp_path / "own.yaml") if line.startswith("note")]
 
 
 def test_what_the_model_can_do_becomes_the_old_suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_thinking_is_set_where_the_template_can(tmp_path: Path, monkeypatch: pyt
     template = tmp_path / "model" / "chat_template.jinja"
     template.write_text("{# " + "enable_thinking" + " #}" + template.read_text())
     _, text = starter(tmp_path, monkeypatch, probe=False)
-    assert read_yaml(tmp_path / "mine.yaml")["chat_template_kwargs"] == {"enable_thinking": False}
+    assert read_yaml(tmp_path / "own.yaml")["chat_template_kwargs"] == {"enable_thinking": False}
     write_jsonl(tmp_path / "new.jsonl", [chat(n, f"Say {n}.", f"<think>\nx\n</think>\n\n{n}") for n in range(24)])
     _, text = starter(tmp_path, monkeypatch, probe=False, force=True)
     assert "enable_thinking: true" in text
@@ -133,11 +133,11 @@ def test_thinking_is_set_where_the_template_can(tmp_path: Path, monkeypatch: pyt
 def test_a_model_that_is_not_here_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_study(tmp_path)
     monkeypatch.chdir(tmp_path)
-    lines = list(write_study("new.jsonl", "org/absent", tmp_path / "mine.yaml"))
+    lines = list(write_study("new.jsonl", "org/absent", tmp_path / "own.yaml"))
     assert any("org/absent: not a directory here" in line for line in lines)
-    assert read_yaml(tmp_path / "mine.yaml")["train"]["learning_rate"] == 2e-5
+    assert read_yaml(tmp_path / "own.yaml")["train"]["learning_rate"] == 2e-5
     (tmp_path / "model" / "config.json").write_text("{")
-    lines = list(write_study("new.jsonl", "model", tmp_path / "mine.yaml", force=True))
+    lines = list(write_study("new.jsonl", "model", tmp_path / "own.yaml", force=True))
     assert any("not looked at" in line for line in lines)
 
 
