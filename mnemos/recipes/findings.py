@@ -315,7 +315,7 @@ def side_by_side(outcomes: Sequence[Outcome]) -> list[list[str]]:
     """Rows of (finding, the patient's verdict, the real model's) for each finding that was tested on both kinds."""
     by_id = {one.finding.id: one for one in outcomes}
     return [
-        [f"**{escape(one.finding.id)}**: {escape(one.finding.statement)}", *(_verdict(by_id[patient]), _verdict(one))]
+        [f"{escape(one.finding.id)}: {escape(one.finding.statement)}", *(_verdict(by_id[patient]), _verdict(one))]
         for one in outcomes
         if (patient := one.finding.patient) in by_id
     ]

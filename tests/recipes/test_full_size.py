@@ -162,4 +162,5 @@ def test_what_is_replaced_and_what_is_not(tmp_path: Path) -> None:
     assert Path(made["model"], "config.json").is_file()
     assert json.loads(Path(made["model"], "config.json").read_text())["architectures"] == ["Qwen3ForCausalLM"]
     assert made["arms"]["rephrase"][1]["rephrase"]["author"] == made["model"]
-    assert made["arms"]["lora"] == raw["arms"]["lora"]
+    given = raw["arms"]["lora"][0]["lora"]
+    assert made["arms"]["lora"] == [{"lora": {**given, "rank": min(given["rank"], RANK)}}]
