@@ -41,7 +41,7 @@ def test_a_study_on_a_file_is_the_study_on_its_directory(world: Path) -> None:
     assert verdicts(packed) == verdicts(plain)
     losses = [[run["losses"] for arm in one.results["arms"] for run in arm["runs"]] for one in (plain, packed)]
     assert losses[0] == losses[1]
-    (adapter,) = (world / "packed").glob("steps/train-*/adapter/adapter_config.json")
+    (adapter,) = (world / "packed").glob("steps/train-*/model/adapter_config.json")
     assert json.loads(adapter.read_text())["base_model_name_or_path"] == str(world / "m.gguf")
     load_model(str(adapter.parent))
 

@@ -33,7 +33,7 @@ def at_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     found = Terminal()
     monkeypatch.setattr(sys, "stderr", found)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(progress.shutil, "get_terminal_size", lambda: os.terminal_size((60, 5)))
+    monkeypatch.setattr(progress.shutil, "get_terminal_size", lambda fallback=(80, 24): os.terminal_size((60, 5)))
     return found
 
 
