@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,16 +103,18 @@ def _largest(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
+@dataclass(frozen=True)
+class Spread:
+    """A term that is not `by_token`: it is shown the whole micro-batch."""
+
+    def loss(self, view: Any) -> Any:
+        assert len(view.logits) == len(view.targets)
+        return view.logits.float().var(0).mean() / view.normaliser
+
+
 def test_a_term_of_another_author_may_ask_for_whole_logits(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Spread:
-        """Not by token: it is shown the micro-batch."""
-
-        def loss(self, view: Any) -> Any:
-            assert len(view.logits) == len(view.targets)
-            return view.logits.float().var(0).mean() / view.normaliser
-
     wanted = train(_plan(llama, objective=(Likelihood(), Spread())), tmp_path / "whole", quiet=True)
     monkeypatch.setattr(chunked, "CHUNK_BYTES", CHUNK)
     got = train(_plan(llama, objective=(Likelihood(), Spread())), tmp_path / "chunks", quiet=True)
