@@ -82,7 +82,7 @@ def test_a_model_is_raced_for_proven_and_handed_over(world: Path, tmp_path: Path
     # Nothing of the held-out half was asked before the proof, and the proof asks nothing else.
     for rung in out.glob("rungs/*/study.yaml"):
         assert "part: development" in rung.read_text()
-        assert "held_out" not in rung.read_text()
+        assert "part: held_out" not in rung.read_text()
     assert "development" not in (out / "proof" / "study.yaml").read_text()
     if found.model is not None:
         card = (found.model / "README.md").read_text()
