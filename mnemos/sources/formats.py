@@ -135,7 +135,10 @@ def _sharegpt(row: Row) -> Parts:
 
 def _alpaca(row: Row) -> Parts:
     turns = []
-    for pair in row.get("history") or ():
+    history = row.get("history") or ()
+    if not isinstance(history, list | tuple):
+        refuse("wrong type", f"history = {history!r}"[:80], "must be a list of pairs", "mend history")
+    for pair in history:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             refuse("wrong type", f"history = {pair!r}"[:80], "must be pairs [instruction, output]", "mend history")
         turns += [Turn("user", text_of(pair[0], "history")), Turn("assistant", text_of(pair[1], "history"))]

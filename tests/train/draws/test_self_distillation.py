@@ -152,7 +152,10 @@ def test_stopped_and_continued_equals_unbroken(sharp: Path, tmp_path: Path, adap
     one, other = weights(whole.model), weights(continued.model)
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert not list(Path(continued.model).glob("*teacher*"))
-    assert json.loads((Path(continued.model) / "config.json").read_text())["model_type"] == "llama"
+    name, key, value = (
+        ("adapter_config.json", "peft_type", "LORA") if adapters else ("config.json", "model_type", "llama")
+    )
+    assert json.loads((Path(continued.model) / name).read_text())[key] == value
 
 
 def test_what_is_shown_and_what_is_left_out(sharp: Path) -> None:
