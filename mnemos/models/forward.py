@@ -12,6 +12,9 @@ import torch
 
 from mnemos.core.progress import Count
 
+FAILURES = (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError, IndexError, KeyError)
+"""What a model raises that does not take an argument, or not in this form."""
+
 LOGIT_BYTES = 256 * 2**20
 """Upper bound of one batch's float32 logits."""
 

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from mnemos.models.forward import FAILURES
+
 SPREAD = 100.0
 """Numbers from -SPREAD to SPREAD stand in the layer's output when a model is tried: caps show in them."""
 
@@ -81,7 +83,7 @@ def _tried(model: Any, layer: nn.Module) -> Change | None:
     try:
         with torch.no_grad():
             return _change(model, layer)
-    except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError, IndexError, KeyError):
+    except FAILURES:
         return None
     finally:
         model.train(training)

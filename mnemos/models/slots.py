@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 import torch
 import torch.nn.functional as F
 
-from mnemos.models.forward import accepted_inputs, context_length, logits_at
+from mnemos.models.forward import FAILURES, accepted_inputs, context_length, logits_at
 
 ATTENTION = "mnemos_slots"
 """Name of `slot_attention` among transformers' attention functions."""
@@ -28,9 +28,6 @@ ATTENTION = "mnemos_slots"
 LEAK, LEAK_16 = 0.01, 0.1
 """Largest tolerated error of a pass over slots, as a share of what attending to another row does: in float32, and
 in 16 bits, where rounding alone is felt."""
-
-FAILURES = (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError, IndexError, KeyError)
-"""What a model raises that does not take an argument, or not in this form."""
 
 
 class Piece(NamedTuple):

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from mnemos.core.errors import ModelError
 from mnemos.core.outputs import Outputs, Whole
 from mnemos.models.chunked import Chunked, fits_whole
+from mnemos.models.forward import FAILURES
 from mnemos.models.head import Head, bare, head_of, states_only
 
 ATTENTION = "mnemos_documents"
@@ -379,10 +380,6 @@ def _tokens(model: Any, count: int) -> torch.Tensor:
 def _plain(model: Any, ids: torch.Tensor) -> torch.Tensor:
     every: torch.Tensor = model(input_ids=ids, use_cache=False).logits
     return every
-
-
-FAILURES = (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError, IndexError, KeyError)
-"""What a model raises that does not take an argument, or not in this form."""
 
 
 def _can_pick(model: Any, ids: torch.Tensor, every: torch.Tensor, joined: bool) -> bool:

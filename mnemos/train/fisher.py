@@ -25,7 +25,8 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from mnemos.core.nouns import Tokens
-from mnemos.train.documents import FAILURES, MicroBatch, Way, logits, micro_batch
+from mnemos.models.forward import FAILURES
+from mnemos.train.documents import MicroBatch, Way, logits, micro_batch
 from mnemos.train.schedule import join
 
 Sums = dict[str, torch.Tensor]

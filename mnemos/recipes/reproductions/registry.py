@@ -32,7 +32,7 @@ class Reproduction(Settings):
     papers: list[str] = Field(min_length=1)
     """Whose findings it walks."""
     minutes: int = Field(gt=0)
-    """Measured on two cores with two jobs."""
+    """On two cores with two jobs: measured, or estimated where the registry says so."""
     prepare: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
     """module:function, called with (data, out): reads third-party data, writes files below out/data."""
     models: list[Annotated[str, Field(pattern=r"^[\w.-]+$")]] = Field(default=[])
