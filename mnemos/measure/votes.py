@@ -234,7 +234,7 @@ def vote_of(row: Row) -> Vote:
 
 def _vote(values: Mapping[str, Any], where: str) -> Vote:
     # Numbers are common as ids of items; they mean their text.
-    made = {
+    made: dict[str, Any] = {
         k: str(v) if k == "item" and isinstance(v, int) and not isinstance(v, bool) else v for k, v in values.items()
     }
     absent = [name for name in COLUMNS if name not in made and name not in ("reason", "at")]
