@@ -13,7 +13,10 @@ from mnemos.core.reward import Reward
 from mnemos.core.settings import AskedModelRef, FileRef, ModelRef, Seed, Settings
 from mnemos.models.load import handle
 from mnemos.rewards.checks import MatchName
+from mnemos.rewards.grader import Grader
 from mnemos.rewards.judge import CONSTITUTION, Judge, principles
+from mnemos.rewards.judge_prompt import PAIR, load_prompts
+from mnemos.rewards.panel import Panel
 from mnemos.rewards.reward_model import ModelReward
 from mnemos.rewards.verified import MeetsSchema, Verified
 
@@ -30,9 +33,12 @@ class RewardSettings(Settings):
     """With verifier: sql, the sqlite file that queries are run on."""
     model: ModelRef | None = None
     """A reward model: directory or hub id, see `mnemos reward train`."""
-    judge: Literal["self"] | AskedModelRef | None = None
+    judge: Literal["self"] | AskedModelRef | list[AskedModelRef] | None = None
     """A language model that compares answers, with the gold one or with each other: directory, hub id,
-    http://host:port/v1#name, or self, the model before the stage."""
+    http://host:port/v1#name, or self, the model before the stage; a list of them is a panel, whose majority counts."""
+    prompt: FileRef | None = None
+    """With judge: a file of prompts (see docs/judges.md). One of kind single rates each answer by itself; the shipped
+    comparison unless given."""
     constitution: FileRef | None = None
     """With judge: a text file of principles, one a line; the shipped ones unless given."""
     verdict: Literal["log_probs", "text"] = "log_probs"
@@ -51,6 +57,8 @@ class RewardSettings(Settings):
         named = [name for name in ("verifier", "json_schema", "model", "judge") if getattr(self, name) is not None]
         if len(named) != 1:
             raise ValueError(f"give exactly one of verifier, json_schema, model, judge (found {named or 'none'})")
+        if self.prompt is not None and self.judge is None:
+            raise ValueError("prompt goes with judge")
         if (self.verifier == "sql") != (self.database is not None):
             raise ValueError("verifier: sql and database go together")
         return self
@@ -77,11 +85,21 @@ def make(settings: RewardSettings | Mapping[str, Any], before: ModelHandle | Non
     return Verified(settings.verifier, settings.reference, settings.database)
 
 
-def judge(settings: RewardSettings, before: ModelHandle | None = None) -> Judge:
-    """The judge that the settings name. Raises UsageError for self where no stage is about to begin."""
+def judge(settings: RewardSettings, before: ModelHandle | None = None) -> Judge | Panel | Grader:
+    """The judge that the settings name: of pairs, or of single answers where its prompt is of that kind; several are
+    a panel. Raises UsageError for self where no stage is about to begin, and for a panel of single answers."""
     assert settings.judge is not None
-    rules = principles(settings.constitution or CONSTITUTION)
+    if isinstance(settings.judge, list):
+        several = [judge(settings.model_copy(update={"judge": one}), before) for one in settings.judge]
+        pairs = tuple(one for one in several if isinstance(one, Judge))
+        if len(pairs) < len(several):
+            raise UsageError("judge = a list", "is a panel, which judges pairs", "name one judge, or another prompt")
+        return Panel(pairs)
     if settings.judge == SELF and before is None:
         raise UsageError("judge = self", "is the model before a stage, and there is no stage here", "name a model")
     asked = before if settings.judge == SELF and before is not None else handle(settings.judge)
-    return Judge(asked, rules, settings.verdict, settings.raw, settings.seed, settings.max_unparsed)
+    prompts = load_prompts(settings.prompt or PAIR)
+    if prompts.kind == "single":
+        return Grader(asked, settings.verdict, settings.raw, settings.max_unparsed, prompts)
+    rules = principles(settings.constitution or CONSTITUTION)
+    return Judge(asked, rules, settings.verdict, settings.raw, settings.seed, settings.max_unparsed, prompts)

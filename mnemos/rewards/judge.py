@@ -1,7 +1,8 @@
 """A language model as judge of two answers: AI feedback (arXiv:2212.08073, arXiv:2309.00267).
 
 Both orders of a pair are asked and averaged, so a liking for one place cancels out of the verdict; how
-strong it was is kept. With option log-probabilities a verdict is soft: p(A) / (p(A) + p(B)).
+strong it was is kept. With option log-probabilities a verdict is soft: p(A) / (p(A) + p(B)), and half of what a
+prompt with a tie gives to it. One answer on a scale: `rewards.grader`; several judges: `rewards.panel`.
 """
 
 from __future__ import annotations
@@ -9,32 +10,30 @@ from __future__ import annotations
 import itertools
 import math
 import random
-import re
-from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
-from mnemos.core.errors import DataError, UsageError
+from mnemos.core.errors import UsageError
 from mnemos.core.fingerprint import fingerprint
-from mnemos.core.nouns import Decoding, Example, LanguageModel, Prompt, Turn
+from mnemos.core.nouns import Example, LanguageModel, Prompt
 from mnemos.core.plan import ModelHandle
 from mnemos.core.reward import Rewarded, missing
+from mnemos.rewards.judge_asking import UNPARSED as UNPARSED
+from mnemos.rewards.judge_asking import UNSCORED as UNSCORED
+from mnemos.rewards.judge_asking import loaded as loaded
+from mnemos.rewards.judge_asking import option_shares, read_pair, refuse_unread, written
+from mnemos.rewards.judge_prompt import PAIR, Case, JudgePrompt, PromptSet, load_prompts
 
 CONSTITUTION = Path(__file__).parents[1] / "recipes" / "constitution.txt"
 """The principles that ship with the package."""
 
-QUESTION = (
-    "Here is a conversation and two possible answers to it.\n\n{conversation}\n\n{principle}\n\n"
-    "(A) {first}\n\n(B) {second}\n\nReply with (A) or (B) only. The better answer is:"
-)
-OPTIONS = ("(A)", "(B)")
-WRITTEN = Decoding(max_new_tokens=16)
-_VERDICT = re.compile(r"\(?\b([AB])\b\)?")
-
-UNPARSED, UNSCORED = "the judge's verdict cannot be read", "longer than the judge reads"
+Decision = Literal["a", "b", "tie"]
+Reply = str | tuple[str, ...]
+"""An answer, or one a turn; see `judge_prompt.Case`."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,18 @@ class Verdict:
     shown_first: float = math.nan
     shown_second: float = math.nan
     reason: str | None = None
+
+    @property
+    def decision(self) -> Decision:
+        """The winner where both orders agree on one, else a tie (arXiv:2306.05685). Trap: of a missing verdict, too."""
+        if self.shown_first > 0.5 and self.shown_second > 0.5:
+            return "a"
+        return "b" if self.shown_first < 0.5 and self.shown_second < 0.5 else "tie"
+
+    @property
+    def turned(self) -> Verdict:
+        """The verdict on the same pair with its answers exchanged."""
+        return replace(self, first=1 - self.first, shown_first=1 - self.shown_second, shown_second=1 - self.shown_first)
 
 
 EVEN = Verdict(0.5, 0.5, 0.5)
@@ -65,56 +76,28 @@ def principles(path: str | Path) -> tuple[str, ...]:
     return found
 
 
-def loaded(handle: ModelHandle) -> LanguageModel:
-    """One copy of a judge however often it is asked."""
-    # By content, too: a handle of the same path whose files changed is loaded anew.
-    return _loaded(cast(Hashable, handle), handle.fingerprint)
+@lru_cache(maxsize=1)
+def pair_prompts() -> PromptSet:
+    """The shipped prompts of a pair."""
+    return load_prompts(PAIR)
 
 
-@lru_cache(maxsize=2)
-def _loaded(handle: Hashable, content: str) -> LanguageModel:
-    """content: the fingerprint of the handle."""
-    return cast(ModelHandle, handle).load()
+class Comparer(ABC):
+    """What compares two answers, as a reward: the probability that an answer is better than the row's gold answer,
+    or among several answers that it is better than the others."""
 
+    @abstractmethod
+    def cases(self, cases: Sequence[Case]) -> list[Verdict]:
+        """A verdict on each case of two answers. Raises DataError, with the rate, where too many cannot be read."""
 
-@dataclass(frozen=True)
-class Judge:
-    """A judge, as a reward: the probability that an answer is better than the row's gold answer, or
-    among several answers that it is better than the others.
-
-    judge: who judges. constitution: its principles; each pair is judged by one, drawn by seed. by:
-    log_probs compares the probabilities of "(A)" and "(B)"; text reads the verdict that the judge
-    writes (for servers that give no probabilities of options). raw: ask without a chat template; a
-    server scores options of raw prompts only. max_unparsed: share of written verdicts that may be
-    unreadable. models: where the judge's model comes from.
-    """
-
-    judge: ModelHandle
-    constitution: tuple[str, ...]
-    by: Literal["log_probs", "text"] = "log_probs"
-    raw: bool = False
-    seed: int = 0
-    max_unparsed: float = 0.2
-    models: Callable[[ModelHandle], LanguageModel] = field(default=loaded, compare=False, repr=False)
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the judge, what it is asked and how."""
-        settings = [self.judge, self.constitution, self.by, self.raw, self.seed, self.max_unparsed]
-        return fingerprint({"is": "Judge", "settings": settings, "question": QUESTION})
-
-    def describe(self) -> str:
-        """Who judges."""
-        return f"judge {self.judge.path}"
-
-    def asking(self, models: Callable[[ModelHandle], LanguageModel]) -> Judge:
-        """See `core.reward.Asking`."""
-        return replace(self, models=models)
+    def compare(self, prompts: Sequence[Prompt], firsts: Sequence[str], seconds: Sequence[str]) -> list[Verdict]:
+        """A verdict on each pair of answers. Raises DataError like `cases`."""
+        return self.cases([Case(p, (a, b)) for p, a, b in zip(prompts, firsts, seconds, strict=True)])
 
     def among(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]) -> list[list[Rewarded]]:
         """See `core.reward.Comparing`; each two different answers are compared once, in both orders, and
         equal ones are worth 1/2 beside each other. An answer is missing where all of its verdicts are.
-        Raises DataError like a call."""
+        Raises DataError like `cases`."""
         duels = [
             (place, first, second)
             for place, batch in enumerate(answers)
@@ -128,7 +111,7 @@ class Judge:
         for (place, first, second), verdict in zip(duels, verdicts, strict=True):
             found[place, first, second] = verdict
             # p(second better) = 1 - p(first better), so that the two values of a duel sum to 1.
-            found[place, second, first] = replace(verdict, first=1 - verdict.first)
+            found[place, second, first] = verdict.turned
         return [
             [
                 # Beside each other answer of the batch, equal ones included: of k answers, mean_{j != i} p(i better
@@ -142,23 +125,65 @@ class Judge:
     def __call__(
         self, prompts: Sequence[Prompt], answers: Sequence[str], examples: Sequence[Example]
     ) -> list[Rewarded]:
-        """One probability an answer. Raises DataError, with the rate, where too many verdicts cannot be
-        read."""
+        """One probability an answer. Raises DataError like `cases`."""
         verdicts = self.compare(prompts, answers, [row.turns[-1].text for row in examples])
         return [missing(one.reason) if one.reason else Rewarded(one.first) for one in verdicts]
 
-    def compare(self, prompts: Sequence[Prompt], firsts: Sequence[str], seconds: Sequence[str]) -> list[Verdict]:
-        """A verdict on each pair of answers. Raises DataError like a call."""
-        asked: list[Prompt] = []
-        for prompt, first, second in zip(prompts, firsts, seconds, strict=True):
-            principle = self._principle(prompt, first, second)
-            # Both orders side by side, so that places 2k and 2k + 1 of what comes back belong to one pair.
-            asked += [self._asked(prompt, principle, first, second), self._asked(prompt, principle, second, first)]
-        if not asked:
+
+@dataclass(frozen=True)
+class Judge(Comparer):
+    """One model as judge of pairs.
+
+    judge: who judges. constitution: its principles; each pair is judged by one, drawn by seed. by:
+    log_probs compares the probabilities of "(A)" and "(B)"; text reads the verdict that the judge
+    writes (for servers that give no probabilities of options). raw: ask without a chat template; a
+    server scores options of raw prompts only. max_unparsed: share of written verdicts that may be
+    unreadable. prompts: what it is asked; the shipped ones unless given. models: where the judge's model comes from.
+    """
+
+    judge: ModelHandle
+    constitution: tuple[str, ...]
+    by: Literal["log_probs", "text"] = "log_probs"
+    raw: bool = False
+    seed: int = 0
+    max_unparsed: float = 0.2
+    prompts: PromptSet = field(default_factory=pair_prompts)
+    models: Callable[[ModelHandle], LanguageModel] = field(default=loaded, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.prompts.kind != "pairwise":
+            raise UsageError(
+                f"prompt of kind {self.prompts.kind}", "shows one answer, and two are judged", "name another"
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the judge, what it is asked and how."""
+        settings = [self.judge, self.constitution, self.by, self.raw, self.seed, self.max_unparsed]
+        return fingerprint({"is": "Judge", "settings": settings, "prompts": self.prompts})
+
+    def describe(self) -> str:
+        """Who judges."""
+        return f"judge {self.judge.path}"
+
+    def asking(self, models: Callable[[ModelHandle], LanguageModel]) -> Judge:
+        """See `core.reward.Asking`."""
+        return replace(self, models=models)
+
+    def cases(self, cases: Sequence[Case]) -> list[Verdict]:
+        """See `Comparer.cases`; both orders of each case are asked."""
+        if not cases:
             return []
+        # Both orders side by side, so that places 2k and 2k + 1 of what comes back belong to one pair.
+        orders = [one for case in cases for one in (case, case.turned)]
+        forms = [self.prompts.of(case) for case in orders]
+        asked = [
+            form.filled(case, raw=self.raw, principle=self._principle(case.prompt, *map(str, case.answers)))
+            for form, case in zip(forms, orders, strict=True)
+        ]
         model = self.models(self.judge)
-        found = self._scored(model, asked) if self.by == "log_probs" else self._written(model, asked)
-        self._refuse_unread(found)
+        found = self._scored(model, asked, forms) if self.by == "log_probs" else written(model, asked, forms, read_pair)
+        refuse_unread(self.describe(), found, self.max_unparsed)
         return [_verdict(found[at], found[at + 1]) for at in range(0, len(found), 2)]
 
     def _principle(self, prompt: Prompt, first: str, second: str) -> str:
@@ -167,44 +192,10 @@ class Judge:
         pair = sorted((first, second))
         return random.Random(f"{self.seed} {prompt} {pair}").choice(self.constitution)
 
-    def _asked(self, prompt: Prompt, principle: str, first: str, second: str) -> Prompt:
-        conversation = "\n\n".join(f"{turn.role}: {turn.in_words()}" for turn in prompt.turns)
-        text = QUESTION.format(conversation=conversation, principle=principle, first=first, second=second)
-        return Prompt((Turn("prompt" if self.raw else "user", text),))
-
-    def _scored(self, model: LanguageModel, asked: Sequence[Prompt]) -> list[float | str]:
-        """p(A), or why there is none, for each question."""
-        # A raw prompt ends in "is:", after which a text goes on with a space.
-        options = [f" {option}" for option in OPTIONS] if self.raw else list(OPTIONS)
-        out: list[float | str] = []
-        for a, b in model.choose(asked, [options] * len(asked)):
-            # p(A) / (p(A) + p(B)) = 1 / (1 + exp(-(ln p(A) - ln p(B)))). exp overflows beyond 709; -inf on both
-            # sides gives NaN, no verdict.
-            difference = a.log_prob - b.log_prob
-            out.append(UNSCORED if math.isnan(difference) else 1 / (1 + math.exp(min(-difference, 700.0))))
-        return out
-
-    def _written(self, model: LanguageModel, asked: Sequence[Prompt]) -> list[float | str]:
-        """1 for A, 0 for B, by the only one of both that the judge names."""
-        out: list[float | str] = []
-        for text in model.generate(asked, WRITTEN):
-            # "(A) is better than (B)" names both and says neither to a parser: only one letter, however often, is a
-            # verdict.
-            named = set(_VERDICT.findall(text.text))
-            out.append(float(named == {"A"}) if len(named) == 1 else UNPARSED)
-        return out
-
-    def _refuse_unread(self, found: Sequence[float | str]) -> None:
-        reasons = Counter(one for one in found if isinstance(one, str))
-        # Only what cannot be read counts: a pair that is too long is missing, but says nothing about how the judge
-        # writes.
-        share = reasons[UNPARSED] / len(found)
-        if share > self.max_unparsed:
-            raise DataError(
-                f"{self.describe()}: {reasons[UNPARSED]:,} of {len(found):,} verdicts ({share:.1%}) cannot be read",
-                f"at most {self.max_unparsed:.1%} may be",
-                "name a larger judge, or let it be asked by log_probs, which always gives a verdict",
-            )
+    def _scored(self, model: LanguageModel, asked: Sequence[Prompt], forms: Sequence[JudgePrompt]) -> list[float | str]:
+        """p(A), and half of a tie's, or why there is none, for each question."""
+        shares = option_shares(model, asked, [form.verdicts.texts for form in forms], raw=self.raw)
+        return [one if isinstance(one, str) else one[0] + sum(one[2:]) / 2 for one in shares]
 
 
 def _verdict(first: float | str, second: float | str) -> Verdict:

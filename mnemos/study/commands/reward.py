@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from mnemos.core.errors import DataError
+from mnemos.core.errors import DataError, UsageError
 from mnemos.core.files import write_jsonl, write_text
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Example
 from mnemos.measure.judging import position_bias
 from mnemos.measure.uncertainty import paired, wilson
 from mnemos.rewards.by_name import RewardSettings, judge
+from mnemos.rewards.grader import Grader
 from mnemos.sources.read import read
 from mnemos.sources.write import row_of
 from mnemos.train.reward_model import RewardTraining, sides, train_reward_model
@@ -173,6 +174,8 @@ def judge_pairs(settings: RewardSettings, data: str, out: Path, *, limit: int | 
     """
     pairs, counts = read_pairs(data, limit=limit)
     made = judge(settings)
+    if isinstance(made, Grader):
+        raise UsageError(f"prompt {settings.prompt}", "rates single answers, and pairs are compared", "name another")
     firsts, seconds = [pair.turns[-1].text for pair in pairs], [pair.rejected[-1].text for pair in pairs]
     verdicts = made.compare([pair.prompt for pair in pairs], firsts, seconds)
     rows, agree = [], []
