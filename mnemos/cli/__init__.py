@@ -8,7 +8,21 @@ from typing import Annotated, Any
 
 import typer
 
-from mnemos.cli import catalogue, compare, data, models, report, reproduce, reward, runs, study, suites, teach, weights
+from mnemos.cli import (
+    catalogue,
+    compare,
+    data,
+    judge,
+    models,
+    report,
+    reproduce,
+    reward,
+    runs,
+    study,
+    suites,
+    teach,
+    weights,
+)
 from mnemos.cli.errors import message_and_code
 from mnemos.cli.options import Group
 from mnemos.cli.output import say
@@ -57,7 +71,7 @@ def _root(
 
 
 # In the order of `mnemos --help`.
-for _group in (teach, study, compare, report, catalogue, suites, data, models, weights, reproduce, reward, runs):
+for _group in (teach, study, compare, report, catalogue, suites, data, models, weights, reproduce, reward, judge, runs):
     _group.register(app)
 
 

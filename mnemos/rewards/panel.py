@@ -43,7 +43,12 @@ class Panel(Comparer):
 
     def cases(self, cases: Sequence[Case]) -> list[Verdict]:
         """The majority's verdict on each case. Raises DataError like `judge.Judge.cases`."""
-        return [majority(several) for several in zip(*self.ballots(cases), strict=True)]
+        return self.joined(self.ballots(cases))
+
+    @staticmethod
+    def joined(ballots: Sequence[Sequence[Verdict]]) -> list[Verdict]:
+        """The majority's verdict on each case, from each judge's own."""
+        return [majority(several) for several in zip(*ballots, strict=True)]
 
     def ballots(self, cases: Sequence[Case]) -> list[list[Verdict]]:
         """Each judge's own verdicts, in the order of the judges."""
@@ -66,7 +71,7 @@ def winner(decisions: Sequence[Decision]) -> Decision:
     return ranked[0][0] if len(ranked) == 1 or ranked[0][1] > ranked[1][1] else "tie"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Member:
     """agree: share of cases on which a judge says what the panel says. without: share of cases whose verdict stays
     when this judge is left out. Both NaN where it gave no verdict."""

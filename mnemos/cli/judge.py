@@ -1,0 +1,70 @@
+"""`mnemos judge`: calibrate a judge on human labels, probe its biases, and turn verdicts and votes into rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mnemos.cli.options import Group
+from mnemos.cli.output import say
+
+app = typer.Typer(cls=Group, help="Judges: what a model's verdicts on answers are worth.", no_args_is_help=True)
+
+JudgeOption = Annotated[
+    list[str],
+    typer.Option("--judge", help="Directory, hub id or http://host:port/v1#name; several are a panel."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="constitution, verdict, raw, max_unparsed, seed; repeatable."),
+]
+PromptOption = Annotated[
+    str | None, typer.Option("--prompt", help="A file of prompts; FILE.jsonl#NAME for FastChat's.")
+]
+
+
+def _settings(judge: list[str], prompt: str | None, set_: list[str] | None) -> Any:
+    from mnemos.core.method import validated
+    from mnemos.core.places import author_location, resolve_path
+    from mnemos.rewards.by_name import RewardSettings
+    from mnemos.study.config import parse_override
+
+    places = [author_location(one, Path(), "--judge") for one in judge]
+    values = {**dict(parse_override(pair) for pair in set_ or []), "judge": places if len(places) > 1 else places[0]}
+    if prompt is not None:
+        values["prompt"] = str(resolve_path(prompt, Path()))
+    return validated(RewardSettings, values, where="judge")
+
+
+@app.command("calibrate")
+def calibrate_command(
+    judge: JudgeOption,
+    human: Annotated[
+        Path,
+        typer.Option("--human", help="Pairs that people labelled: answer_a, answer_b, verdict; or chosen, rejected."),
+    ],
+    prompt: PromptOption = None,
+    out: Annotated[Path, typer.Option("--out", help="File of the calibration.")] = Path("calibration.json"),
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=2, help="Judge only so many pairs, drawn by seed.")
+    ] = None,
+    width: Annotated[
+        float, typer.Option("--width", min=0.001, max=0.999, help="Interval that a budget of labels is told for.")
+    ] = 0.1,
+    repeat: Annotated[int, typer.Option("--repeat", min=0, help="Pairs asked a second time, to see noise.")] = 50,
+    set_: SetOption = None,
+) -> None:
+    """How far a judge agrees with people, and what its errors do to a win rate."""
+    from mnemos.measure.calibration import lines
+    from mnemos.study.commands.judge import calibrate_judge
+
+    settings = _settings(judge, prompt, set_)
+    record = calibrate_judge(settings, human, out, limit=limit, width=width, repeat=repeat)
+    say("\n".join([record["judge"]["name"], *lines(record), str(out)]))
+
+
+def register(main: typer.Typer) -> None:
+    """Add it to the command line."""
+    main.add_typer(app, name="judge")

@@ -1,0 +1,187 @@
+"""A judge's calibration: who agrees with whom, what is refused, and a corrected win rate that finds the truth."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnemos.core.errors import DataError, NotComparable
+from mnemos.measure.calibration import calibrate, lines, read_calibration
+from mnemos.measure.human import Pair, read_pairs
+from mnemos.measure.judging import position_bias
+from mnemos.rewards.by_name import RewardSettings
+from mnemos.rewards.judge import Verdict
+from mnemos.study.commands import judge as command
+from tests.rewards.test_judge import ASKED, Fake, judge
+
+GONE = Verdict(math.nan, reason="longer than the judge reads")
+
+
+def verdict(decision: str) -> Verdict:
+    value = {"a": 0.9, "b": 0.1, "tie": 0.5}[decision]
+    return Verdict(value, value, value)
+
+
+def pair(label: str | None, number: int = 0, **more: Any) -> Pair:
+    return Pair(str(number), ASKED, ("x", "y"), votes={} if label is None else {"ann": label}, **more)  # type: ignore[dict-item]
+
+
+def test_a_judge_that_errs_more_for_one_model_is_corrected_for_each() -> None:
+    """'new' really wins 40 % of pairs; the judge misses few of its wins and grants it many more."""
+    rng = random.Random(0)
+    pairs, verdicts = [], []
+    for number in range(3000):
+        truth = "a" if rng.random() < 0.4 else "b"
+        right = rng.random() < (0.95 if truth == "a" else 0.7)
+        decision = truth if right else {"a": "b", "b": "a"}[truth]
+        labelled = number < 600
+        pairs.append(pair(truth if labelled else None, number, models=("new", "old")))
+        verdicts.append(verdict(decision))
+    found = calibrate(pairs, verdicts)
+    new = found["models"]["new"]
+    assert new["wins"]["naive"] == pytest.approx(0.4 * 0.95 + 0.6 * 0.3, abs=0.03)
+    for way in ("wins", "win_rate"):
+        assert new[way]["low"] <= 0.4 <= new[way]["high"]
+        assert new[way]["naive_low"] > 0.45
+    assert new["rates"]["sensitivity"] == pytest.approx(0.95, abs=0.03)
+    assert found["models"]["old"]["rates"]["sensitivity"] == pytest.approx(0.7, abs=0.05)
+    assert found["labelled"] == 600
+    assert any("corrected" in line for line in lines(found))
+
+
+def test_a_judge_that_always_ties_is_no_better_than_a_coin() -> None:
+    found = calibrate([pair("a", i) for i in range(20)] + [pair("b", i) for i in range(20)], [verdict("tie")] * 40)
+    assert found["agreement"]["agree"]["value"] == 0.0
+    assert found["agreement"]["prevalence"]["tie"] == [0.0, 1.0]
+    assert found["soft"]["right"] == 0.5
+    assert found["models"]["a"]["wins"]["value"] is None
+    text = "\n".join(lines(found))
+    assert "not possible (sensitivity + specificity is at most 1: no better than a coin)" in text
+    json.dumps(found, allow_nan=False)
+
+
+def test_missing_verdicts_are_counted_by_reason() -> None:
+    found = calibrate([pair("a", i) for i in range(4)], [verdict("a")] * 3 + [GONE])
+    assert found["missing"] == {"longer than the judge reads": 1}
+    assert found["labelled"] == 3
+    assert "1 missing: longer than the judge reads" in lines(found)[0]
+    with pytest.raises(DataError, match="1 of 2 pairs"):
+        calibrate([pair("a"), pair(None)], [verdict("a")] * 2)
+
+
+def test_both_bad_is_a_tie_and_raters_are_a_majority() -> None:
+    assert pair("both_bad").label == "tie"
+    three = Pair("1", ASKED, ("x", "y"), votes={"ann": "a", "bob": "a", "eve": "b"})
+    assert three.label == "a"
+    two = Pair("1", ASKED, ("x", "y"), votes={"ann": "a", "bob": "b"})
+    assert two.label == "tie"
+    found = calibrate([three, two] * 8, [verdict("a")] * 16)
+    assert found["people"]["raters"] == 3
+    assert found["people"]["pairs"] == 16
+    assert found["people"]["alpha"]["value"] < 0
+
+
+def test_noise_and_place_are_those_of_the_verdicts() -> None:
+    torn = Verdict(0.5, 0.9, 0.1)  # takes what stands first
+    verdicts = [torn] * 6 + [verdict("a")] * 6
+    found = calibrate([pair("a", i) for i in range(12)], verdicts, again=[verdict("b")] * 2 + verdicts[2:4])
+    assert found["noise"]["flips"] == 2
+    assert found["noise"]["pairs"] == 4
+    assert found["position"]["first_when_torn"] == {
+        "pairs": 6, "rate": 1.0, "low": pytest.approx(0.61, abs=0.01), "high": 1.0,
+    }  # fmt: skip
+    assert found["position"]["consistent"] == position_bias(verdicts).consistent
+
+
+def rows(path: Path, *values: dict[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(one) + "\n" for one in values))
+    return path
+
+
+BASE = {"prompt": "Which city?", "answer_a": "x", "answer_b": "y", "item": 1}
+
+
+def test_rows_of_one_item_are_votes_of_several_raters(tmp_path: Path) -> None:
+    path = rows(
+        tmp_path / "h.jsonl",
+        {**BASE, "verdict": "a", "rater": "ann"},
+        {**BASE, "verdict": "tie", "rater": "Robert'); DROP TABLE votes;--"},
+        {**BASE, "item": 2, "reference": "gold", "criteria": "short"},
+    )
+    first, second = read_pairs(path)
+    assert first.votes == {"ann": "a", "Robert'); DROP TABLE votes;--": "tie"}
+    assert (second.label, second.references, second.criteria) == (None, ("gold",), "short")
+
+
+def test_preference_rows_stand_either_way_round(tmp_path: Path) -> None:
+    path = rows(tmp_path / "h.jsonl", *[{"prompt": f"q{i}", "chosen": "good", "rejected": "bad"} for i in range(60)])
+    pairs = read_pairs(path)
+    assert all(one.answers[0 if one.label == "a" else 1] == "good" for one in pairs)
+    assert 15 < sum(one.label == "a" for one in pairs) < 45
+    assert [one.id for one in read_pairs(path, limit=5)] == [one.id for one in read_pairs(path, limit=5)]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ([{"verdict": "a", "rater": "x"}, {"verdict": "b", "rater": "x"}], r"h.jsonl:2: 'x' has voted"),
+        ([{"verdict": "a"}, {"verdict": "a", "answer_a": "z", "rater": "x"}], "with other answers"),
+        ([{"verdict": "c"}], "is none of a, b, tie, both_bad"),
+        ([{"answer_a": 3}], "answer_a: must be a text"),
+        ([{"prompt": None}], "no prompt or messages"),
+        ([{"model_a": "m", "model_b": "m"}], "models two"),
+        ([{"rater": 3}], "must be texts"),
+        ([{"references": "gold"}], "list of texts"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_its_line(tmp_path: Path, more: list[dict[str, Any]], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        read_pairs(rows(tmp_path / "h.jsonl", *[{**BASE, **one} for one in more]))
+
+
+@pytest.mark.parametrize("text", ["{broken", "[]", '{"answer_a": 1}', ""])
+def test_an_unreadable_human_file_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "h.jsonl"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"h\.jsonl"):
+        read_pairs(path)
+
+
+def test_the_command_writes_a_calibration_that_no_other_judge_may_use(tmp_path: Path, monkeypatch: Any) -> None:
+    human = rows(
+        tmp_path / "h.jsonl",
+        *[{**BASE, "item": i, "answer_a": "x" * (1 + i % 3), "answer_b": "yy", "verdict": "b"} for i in range(30)],
+        {**BASE, "item": 99, "answer_a": "", "answer_b": "", "verdict": "both_bad"},
+    )
+    longer = judge(Fake(taste=1.0))
+    monkeypatch.setattr(command, "judge", lambda settings: longer)
+    out = tmp_path / "c.json"
+    record = command.calibrate_judge(RewardSettings(judge="fake"), human, out)
+    assert record["noise"]["flips"] == 0
+    assert record["labelled"] == 31
+    assert set(read_calibration(out, longer.fingerprint)) == {"a", "b"}
+    with pytest.raises(NotComparable, match="calibrate this judge"):
+        read_calibration(out, judge(Fake(taste=1.0), seed=1).fingerprint)
+    out.write_text("{}")
+    with pytest.raises(DataError, match="is no calibration"):
+        read_calibration(out, "x")
+
+
+def test_a_panel_says_how_far_each_judge_carries_it(tmp_path: Path, monkeypatch: Any) -> None:
+    from mnemos.rewards.panel import Panel
+
+    human = rows(
+        tmp_path / "h.jsonl",
+        *[{**BASE, "item": i, "answer_a": "x" * (1 + i % 3), "answer_b": "yy", "verdict": "b"} for i in range(30)],
+    )
+    panel = Panel((judge(Fake(taste=1.0)), judge(Fake(taste=2.0, path="2")), judge(Fake(taste=-1.0, path="3"))))
+    monkeypatch.setattr(command, "judge", lambda settings: panel)
+    record = command.calibrate_judge(RewardSettings(judge="fake"), human, tmp_path / "c.json", repeat=0)
+    assert record["panel"]["fake"]["agree"] == 1.0
+    assert record["panel"]["3"]["agree"] == pytest.approx(1 / 3)
+    assert record["panel"]["3"]["without"] == 1.0
