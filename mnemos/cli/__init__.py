@@ -13,6 +13,7 @@ from mnemos.cli import (
     compare,
     data,
     judge,
+    laws,
     models,
     report,
     reproduce,
@@ -21,6 +22,7 @@ from mnemos.cli import (
     study,
     suites,
     teach,
+    tokenizer,
     weights,
 )
 from mnemos.cli.errors import message_and_code
@@ -71,7 +73,23 @@ def _root(
 
 
 # In the order of `mnemos --help`.
-for _group in (teach, study, compare, report, catalogue, suites, data, models, weights, reproduce, reward, judge, runs):
+for _group in (
+    teach,
+    study,
+    compare,
+    report,
+    catalogue,
+    suites,
+    data,
+    models,
+    weights,
+    tokenizer,
+    laws,
+    reproduce,
+    reward,
+    judge,
+    runs,
+):
     _group.register(app)
 
 

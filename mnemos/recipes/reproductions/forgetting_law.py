@@ -24,11 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy.optimize import least_squares
 
 from mnemos.core.errors import DataError
 from mnemos.core.files import write_text
+from mnemos.measure.laws.fitting import LEVEL, Floats, Problem, drawn_counts, grid, minimise
 from mnemos.recipes.findings import read_results
 from mnemos.recipes.pages import wrapped
 from mnemos.report.markdown import table
@@ -38,7 +37,6 @@ FITS = 0.9
 
 NEW, OLD = "bits-per-byte:glossa", "moved"
 DRAWS = 400
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -86,17 +84,22 @@ def points(results: Mapping[str, Any]) -> list[Point]:
     return out
 
 
-def r_squared(measured: Floats, predicted: Floats) -> float:
-    """1 - residual / total sum of squares; NaN where nothing varies."""
-    total = float(((measured - measured.mean()) ** 2).sum())
-    return 1 - float(((measured - predicted) ** 2).sum()) / total if total > 0 else math.nan
+def r_squared(measured: Floats, predicted: Floats, weights: Floats | None = None) -> float:
+    """1 - residual / total sum of squares; NaN where nothing varies. weights: how often each counts."""
+    w = np.ones(len(measured)) if weights is None else weights
+    total = float((w * (measured - np.average(measured, weights=w)) ** 2).sum())
+    return 1 - float((w * (measured - predicted) ** 2).sum()) / total if total > 0 else math.nan
 
 
-def line(of: Sequence[Point]) -> dict[str, float]:
-    """Least squares of L_f = s - c * L_ft."""
+def line(
+    of: Sequence[Point], weights: Floats | None = None, near: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """Least squares of L_f = s - c * L_ft. near: nothing to a line, which has one minimum."""
     x, y = _columns(of)
-    slope, intercept = np.polyfit(x, y, 1)
-    return {"c": -float(slope), "s": float(intercept), "r2": r_squared(y, intercept + slope * x)}
+    w = np.ones(len(x)) if weights is None else weights
+    # Weights of polyfit multiply residuals before they are squared.
+    slope, intercept = np.polyfit(x, y, 1, w=np.sqrt(w))
+    return {"c": -float(slope), "s": float(intercept), "r2": r_squared(y, intercept + slope * x, w)}
 
 
 def _columns(of: Sequence[Point]) -> tuple[Floats, Floats]:
@@ -104,60 +107,60 @@ def _columns(of: Sequence[Point]) -> tuple[Floats, Floats]:
 
 
 def power_law(theta: Floats, parameters: Floats, steps: Floats) -> Floats:
-    """theta: top, ln a, ln b, ln alpha, ln beta, ln rho."""
-    top, log_a, log_b, *logs = theta
-    alpha, beta, rho = np.exp(np.clip(logs, -20, 20))
+    """float[n]. theta: top, ln a, ln b, ln alpha, ln beta, ln rho."""
+    return np.asarray(power_curve(theta[None], parameters, steps)[0][0])
+
+
+def power_curve(theta: Floats, parameters: Floats, steps: Floats) -> tuple[Floats, Floats]:
+    """The law float[S, n] and its slopes float[S, n, 6]. theta: float[S, 6]."""
+    top, log_a, log_b = (column[:, None] for column in theta.T[:3])
+    alpha, beta, rho = (np.exp(np.clip(column, -20, 20))[:, None] for column in theta.T[3:])
     # In logarithms and within bounds, since the search tries exponents that would overflow.
-    inner = np.logaddexp(alpha * (log_a - np.log(parameters)), beta * (log_b - np.log(steps)))
-    value: Floats = top - np.exp(np.clip(rho * inner, -50, 50))
-    return value
+    u, v = alpha * (log_a - np.log(parameters)), beta * (log_b - np.log(steps))
+    inner = np.logaddexp(u, v)
+    mass = np.exp(np.clip(rho * inner, -50, 50))
+    by_u, by_v = np.exp(u - inner), np.exp(v - inner)  # shares of the sum within
+    slopes = np.stack(
+        [np.ones_like(mass), *(-mass * rho * part for part in (by_u * alpha, by_v * beta, by_u * u, by_v * v, inner))],
+        axis=-1,
+    )
+    return top - mass, slopes
 
 
 POSITIVE = ("a", "b", "alpha", "beta", "rho")
 """Numbers of the power law that are searched as logarithms."""
 
 
-def power(of: Sequence[Point], near: Mapping[str, float] | None = None) -> dict[str, float]:
+def power(
+    of: Sequence[Point], weights: Floats | None = None, near: Mapping[str, float] | None = None
+) -> dict[str, float]:
     """Least squares of the power law, searched from `near`, a fit to other points, or from a grid of starts."""
     p, n = np.array([float(x.parameters) for x in of]), np.array([float(x.steps) for x in of])
     y = np.array([x.forgotten for x in of])
-    top = float(y.max())
-    grid = [
-        np.array([scale * top, math.log(p.mean()), math.log(n.mean()), math.log(alpha), math.log(beta), 0.0])
-        for scale in (1.0, 1.5, 3.0)
-        for alpha in (0.1, 0.5)
-        for beta in (0.1, 0.5, 1.0)
-    ]
-    found = [
-        least_squares(lambda theta: power_law(theta, p, n) - y, first, max_nfev=2000)
-        for first in (grid if near is None else [np.array([near["top"], *(math.log(near[name]) for name in POSITIVE)])])
-    ]
-    best = min(found, key=lambda one: float(one.cost)).x
+    w = np.ones(len(y)) if weights is None else weights
+    problem = Problem(lambda theta: power_curve(theta, p, n), y)
+    if near is None:
+        top, logs = float(y.max()), np.log([0.1, 0.5, 1.0])
+        scales = [scale * top for scale in (1.0, 1.5, 3.0)]
+        starts = grid(scales, [math.log(p.mean())], [math.log(n.mean())], logs[:2], logs, [0.0])
+    else:
+        starts = np.array([[near["top"], *(math.log(near[name]) for name in POSITIVE)]])
+    best = minimise(problem, starts, w).theta
     return {
         "top": float(best[0]),
         **{name: float(np.exp(np.clip(value, -700, 700))) for name, value in zip(POSITIVE, best[1:], strict=True)},
-        "r2": r_squared(y, power_law(best, p, n)),
+        "r2": r_squared(y, power_law(best, p, n), w),
     }
 
 
-def bootstrapped(
-    of: Sequence[Point],
-    fit: Callable[[Sequence[Point]], dict[str, float]],
-    again: Callable[[Sequence[Point], Mapping[str, float]], dict[str, float]] | None = None,
-    draws: int = DRAWS,
-) -> Fit:
-    """The fit to all points, with 95 % intervals over seeds drawn with replacement. again: a cheaper fit that
-    begins at the one to all points."""
-    seeds = sorted({point.seed for point in of})
-    best, rng = fit(of), np.random.default_rng(0)
-    drawn: list[dict[str, float]] = []
-    for _ in range(draws):
-        chosen = rng.choice(seeds, len(seeds))
-        sample = [point for seed in chosen for point in of if point.seed == seed]
-        drawn.append(fit(sample) if again is None else again(sample, best))
+def bootstrapped(of: Sequence[Point], fit: Callable[..., dict[str, float]], draws: int = DRAWS) -> Fit:
+    """The fit to all points, with 95 % intervals over seeds drawn with replacement; each draw begins at the fit to
+    all points."""
+    best = fit(of)
+    drawn = [fit(of, row, best) for row in drawn_counts([point.seed for point in of], draws)]
     around: dict[str, tuple[float, float, float]] = {}
     for name, value in best.items():
-        low, high = np.nanpercentile([one[name] for one in drawn], (2.5, 97.5))
+        low, high = np.nanpercentile([one[name] for one in drawn], LEVEL)
         around[name] = (value, float(low), float(high))
     r2 = around.pop("r2")
     return Fit(around, r2)
@@ -203,7 +206,7 @@ def _laws(found: Sequence[Point]) -> list[str]:
     out = [table(("L_f = s - c·L_ft", "c", "s", "R²", ""), rows)]
     adapters = [p for p in found if p.way != "full"]
     if len({p.parameters for p in adapters}) >= 3:
-        law = bootstrapped(adapters, power, power, draws=40)
+        law = bootstrapped(adapters, power, draws=40)
         # Numbers of a law that does not fit are where the search stopped, and mean nothing.
         text = [f"{name} {_number(value)}" for name, value in law.numbers.items()] if law.fits else []
         text.append(f"R² {_number(law.r2)}: {_verdict(law)}")

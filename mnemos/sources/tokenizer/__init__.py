@@ -1,0 +1,1 @@
+"""Tokenizers: trained by published rules, measured by language, read from and written for SentencePiece, extended."""
