@@ -65,6 +65,31 @@ def calibrate_command(
     say("\n".join([record["judge"]["name"], *lines(record), str(out)]))
 
 
+@app.command("probe")
+def probe_command(
+    judge: JudgeOption,
+    data: Annotated[
+        str, typer.Option("--data", help="Folder with raw.jsonl and twins of it; the rest is made by rule.")
+    ] = "$MNEMOS_DATA/judge_bias",
+    prompt: PromptOption = None,
+    out: Annotated[Path, typer.Option("--out", help="File of what was found.")] = Path("probes.json"),
+    limit: Annotated[int | None, typer.Option("--limit", min=2, help="Ask about only so many questions.")] = None,
+    human: Annotated[Path | None, typer.Option("--human", help="Labelled pairs, for self-preference.")] = None,
+    own: Annotated[str | None, typer.Option("--own", help="With --human: the judge's name among their models.")] = None,
+    set_: SetOption = None,
+) -> None:
+    """How easily a judge is misled, beside a judge that answers at random; fit if it beats that on every probe."""
+    from mnemos.core.errors import UsageError
+    from mnemos.measure.bias import lines
+    from mnemos.study.commands.judge import probe_judge
+
+    if (human is None) != (own is None):
+        raise UsageError("--human and --own", "go together", "name the labelled pairs, and the judge's name in them")
+    settings = _settings(judge, prompt, set_)
+    findings, self_liking = probe_judge(settings, out, data=data, limit=limit, human=human, own=own)
+    say("\n".join([*lines(findings, self_liking), str(out)]))
+
+
 def register(main: typer.Typer) -> None:
     """Add it to the command line."""
     main.add_typer(app, name="judge")

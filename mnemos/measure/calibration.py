@@ -18,13 +18,12 @@ from mnemos.core.json_text import parse_json
 from mnemos.core.yaml_text import read_utf8
 from mnemos.measure.agreement import agreement, alpha_estimate
 from mnemos.measure.correction import Rates, labels_needed, prediction_powered, rates, rogan_gladen
-from mnemos.measure.human import LABELS, OF_VOTE, Pair
+from mnemos.measure.human import HALF, LABELS, OF_VOTE, Pair
 from mnemos.measure.judging import position_bias
 from mnemos.measure.proportions import wilson
 from mnemos.rewards.judge import Verdict
 
 FORMAT = 1
-HALF = {"a": 1.0, "tie": 0.5, "b": 0.0}
 
 
 def calibrate(

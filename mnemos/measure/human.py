@@ -31,6 +31,9 @@ LABELS: tuple[Decision, ...] = ("a", "b", "tie")
 OF_VOTE: Mapping[str, Decision] = {"a": "a", "b": "b", "tie": "tie", "both_bad": "tie"}
 """What a vote says in the judge's words: two answers that are both bad are as good as each other."""
 
+HALF: Mapping[str, float] = {"a": 1.0, "tie": 0.5, "b": 0.0}
+"""What a label is worth to the first answer."""
+
 _ASKED = ("prompt", "messages", "raw", "tools", "functions", "chat_template_kwargs")
 
 
