@@ -92,8 +92,10 @@ def data_location(text: str, folder: Path, what: str = "data") -> str:
 def author_location(text: str, folder: Path, what: str = "model") -> str:
     """A model that is asked for something: a server's address as it is, else like any other model,
     with `vllm:` before it or not."""
-    if text.startswith(SERVERS):
-        return text
+    # A server's address may stand in an environment variable as a directory may.
+    expanded = os.path.expandvars(text)
+    if expanded.startswith(SERVERS):
+        return expanded
     engine, place = (ENGINE, text.removeprefix(ENGINE)) if text.startswith(ENGINE) else ("", text)
     return engine + model_location(place, folder, what)
 

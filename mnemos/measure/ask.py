@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from mnemos.core.errors import DataError, NotComparable, UsageError
 from mnemos.core.files import read_jsonl, write_jsonl
+from mnemos.core.fingerprint import file_fingerprint
 from mnemos.core.names import refuse_clash
-from mnemos.core.nouns import Answer, Generation, LanguageModel, Score
+from mnemos.core.nouns import Answer, Generation, LanguageModel, Prompt, Score, Turn
 from mnemos.core.progress import counting, doing
 from mnemos.measure.items import Item
+from mnemos.measure.judged import answers_in, facing, replies
 from mnemos.measure.kinds import KINDS, MISSING
+from mnemos.measure.settings import PairwiseSettings
 from mnemos.measure.suite import Suite, linked
 
 if TYPE_CHECKING:
@@ -96,10 +99,22 @@ def _ask(
         return _divergence(model, suite, borrowed, before, kept)
     if suite.ask == "text_divergence":
         return _text_divergence(model, suite, before)
-    if borrowed is not None:
-        return [_rename(answer, suite.name) for answer in borrowed]
-    calls = {"generate": _generate, "choose": _choose, "nats": _nats}
-    return calls[suite.ask](model, suite)
+    calls = {"generate": _generate, "compare": _generate, "choose": _choose, "nats": _nats}
+    answers = calls[suite.ask](model, suite) if borrowed is None else [_rename(one, suite.name) for one in borrowed]
+    return _facing(suite, answers, before, kept) if suite.ask == "compare" else answers
+
+
+def _facing(
+    suite: Suite, answers: list[Answer], before: Any, kept: Mapping[str, Sequence[Answer]] | None
+) -> list[Answer]:
+    """Each answer with the one that it is compared with; the model before stands against itself, without one."""
+    assert isinstance(suite.settings, PairwiseSettings)
+    if suite.settings.against != "before":
+        anchor = answers_in(suite.settings.against, file_fingerprint(suite.settings.against))
+        return [facing(answer, anchor.get(answer.item)) for answer in answers]
+    if before is None:
+        return answers
+    return [facing(answer, other) for answer, other in zip(answers, _frozen(suite, kept), strict=True)]
 
 
 def _rename(answer: Answer, suite: str) -> Answer:
@@ -112,12 +127,48 @@ def _refused(suite: Suite, item: str, reason: str) -> Answer:
 
 def _generate(model: Any, suite: Suite) -> list[Answer]:
     text: list[Generation] = model.generate([item.prompt for item in suite.items], suite.decoding)
-    return [
+    first = [
         Answer(suite.name, item.id, g.text, g.finished, len(g.ids), {"ids": list(g.ids)})
         if g.ids or g.finished
         else _refused(suite, item.id, "prompt longer than the context")
         for item, g in zip(suite.items, text, strict=True)
     ]
+    return _followed(model, suite, first) if any(item.follow_ups for item in suite.items) else first
+
+
+def _followed(model: Any, suite: Suite, answers: list[Answer]) -> list[Answer]:
+    """The answers of items with further turns, led through them: text is the last reply, data.turns all of them, and
+    data.ids those of the first, which alone answers the prompt."""
+    for number in range(max(len(item.follow_ups) for item in suite.items)):
+        going = [
+            place
+            for place, (item, answer) in enumerate(zip(suite.items, answers, strict=True))
+            if len(item.follow_ups) > number and MISSING not in answer.data
+        ]
+        found: list[Generation] = model.generate(
+            [_dialogue(suite.items[place], answers[place], number) for place in going], suite.decoding
+        )
+        for place, g in zip(going, found, strict=True):
+            answers[place] = _with_turn(answers[place], g)
+    return answers
+
+
+def _dialogue(item: Item, answer: Answer, number: int) -> Prompt:
+    """The prompt of a further turn, with the model's own replies between. number: of the follow-up, from 0."""
+    assert item.prompt is not None
+    turns = list(item.prompt.turns)
+    for reply, asked in zip(replies(answer), item.follow_ups[: number + 1], strict=True):
+        turns += [Turn("assistant", reply), Turn("user", asked)]
+    return Prompt(tuple(turns), item.prompt.variables)
+
+
+def _with_turn(answer: Answer, g: Generation) -> Answer:
+    if not g.ids and not g.finished:
+        return Answer(answer.suite, answer.item, data={MISSING: "a later turn is longer than the context"})
+    data = {**answer.data, "turns": [*replies(answer), g.text]}
+    return Answer(
+        answer.suite, answer.item, g.text, bool(answer.finished) and g.finished, answer.tokens + len(g.ids), data
+    )
 
 
 def _choose(model: Any, suite: Suite) -> list[Answer]:

@@ -137,12 +137,16 @@ def _model(rows: Sequence[tuple[str | None, str]], width: float) -> dict[str, An
     )
 
 
-def _plain(value: Any) -> Any:
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """As JSON holds it: no NaN, no tuples."""
+    return {str(key): _json(one) for key, one in values.items()}
+
+
+def _json(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return _plain(value)
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_json(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -229,7 +233,7 @@ def _share(value: Mapping[str, Any], key: str, prefix: str = "") -> str:
     low, high = value.get(f"{prefix}low"), value.get(f"{prefix}high")
     if value[key] is None:
         return "-"
-    return _percent(value[key]) + ("" if low is None else f" [{100 * low:.1f}, {100 * high:.1f}]")
+    return _percent(value[key]) + ("" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]")
 
 
 def _number(value: Mapping[str, Any]) -> str:

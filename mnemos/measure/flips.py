@@ -31,7 +31,12 @@ def flips(
     a missing score is None."""
     out = []
     for suite in suites:
-        if suite.of is None and suite.ask in ("generate", "choose") and suite.name in before and suite.name in after:
+        if (
+            suite.of is None
+            and suite.ask in ("generate", "compare", "choose")
+            and suite.name in before
+            and suite.name in after
+        ):
             for index, why in _chosen(suite, before[suite.name].scores, after[suite.name].scores, seed, each):
                 out.append(_entry(suite, before[suite.name], after[suite.name], index, why, arm, seed))
     return out

@@ -36,8 +36,15 @@ KEYS = (
     "schema",
     "cluster",
     "solution",
+    "turns",
+    "criteria",
+    "category",
 )
 """What a row may hold. Other columns are left alone, unless they look like one of these misspelt."""
+
+
+NEW = ("solution", "turns", "criteria", "category")
+"""Keys for which no other column is taken for a slip of the pen: files had columns like them before these were keys."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,8 @@ class Item:
     choice kinds, true: indices of the right ones. answers: acceptable references of generated kinds.
     expect: "refuse" or "answer". language: code of the expected answer language. schema: JSON schema
     of the answer. cluster: items that share it (a passage, a dialogue) are not independent. solution: a known
-    right answer, which the tests of match: code are tried on; see `Suite.fingerprint`.
+    right answer, which the tests of match: code are tried on; see `Suite.fingerprint`. follow_ups: further user turns,
+    each asked after the model's reply to the one before. criteria: for a judge alone. category: for tables.
     """
 
     id: str
@@ -63,6 +71,9 @@ class Item:
     schema: Mapping[str, Any] | None = None
     cluster: str | None = None
     solution: str | None = field(default=None, compare=False)
+    follow_ups: tuple[str, ...] = field(default=(), compare=False)
+    criteria: str | None = field(default=None, compare=False)
+    category: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -151,12 +162,15 @@ def parse(row: Row, *, chat: bool, system: str | None, columns: Mapping[str, str
         cluster=_scalar(given["cluster"], row.where, "cluster") if "cluster" in given else None,
         # A column of this name may be anything where answers are not run.
         solution=given["solution"] if isinstance(given.get("solution"), str) else None,
+        follow_ups=_user_turns(given, row.where)[1:],
+        criteria=_criteria(given, row.where),
+        category=_scalar(given["category"], row.where, "category") if _is_scalar(given.get("category")) else None,
     )
 
 
 def _refuse_misspelt(values: Mapping[str, Any], where: str) -> None:
     for key in values:
-        close = [one for one in difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0.8) if one != "solution"]
+        close = [one for one in difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0.8) if one not in NEW]
         if key not in KEYS and close:
             raise DataError(f"{where}: key {key!r}", "is not a known key", f"did you mean {close[0]!r}?")
 
@@ -178,7 +192,10 @@ def _prompt(given: Mapping[str, Any], where: str, chat: bool, system: str | None
         start = () if system is None or turns[0].role == "system" else (Turn("system", system),)
         return Prompt((*start, *turns), variables)
     if "prompt" not in given:
-        return None
+        texts = _user_turns(given, where)
+        # A dialogue of several turns is a chat, whatever the suite says of its prompts.
+        start = () if system is None else (Turn("system", system),)
+        return Prompt((*start, Turn("user", texts[0])), variables) if texts else None
     # An empty prompt asks what the model writes, or takes to be likely, at the start of a text.
     content = "" if given["prompt"] == "" else _plain(given, "prompt", where) or ""
     raw = given.get("raw", not chat)
@@ -190,6 +207,29 @@ def _prompt(given: Mapping[str, Any], where: str, chat: bool, system: str | None
         return Prompt((Turn("prompt", content),))
     start = () if system is None else (Turn("system", system),)
     return Prompt((*start, Turn("user", content)), variables)
+
+
+def _user_turns(given: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The turns of a dialogue that the model is led through, where `turns` is a list of texts. A column of this name
+    that holds something else is the row's own affair, as long as a prompt stands beside it."""
+    value = given.get("turns")
+    if value is None or "prompt" in given or "messages" in given or "text" in given:
+        return ()
+    if not isinstance(value, list) or not value or not all(isinstance(one, str) and one.strip() for one in value):
+        raise DataError(f"{where}: turns", "must be a list of texts, none empty", "one user turn an entry")
+    return tuple(value)
+
+
+def _criteria(given: Mapping[str, Any], where: str) -> str | None:
+    value = given.get("criteria")
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        return "\n".join(f"- {one}" for one in value)
+    # A column of this name may be anything where no judge reads it.
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
 def _plain(given: Mapping[str, Any], key: str, where: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Answer, Score
 from mnemos.core.reward import Rewarded
-from mnemos.measure import refusals
+from mnemos.measure import judged, refusals
 from mnemos.measure import settings as s
 from mnemos.measure.items import Item
 from mnemos.measure.trying import tried
@@ -19,7 +19,7 @@ from mnemos.rewards import checks
 from mnemos.rewards import verifiers as verify
 from mnemos.sources.similarity import repeated_4grams
 
-Ask = Literal["generate", "choose", "nats", "divergence", "text_divergence", "harness"]
+Ask = Literal["generate", "compare", "choose", "nats", "divergence", "text_divergence", "harness"]
 Value = tuple[float, str | None] | tuple[float, str | None, float] | tuple[float, str | None, float, str]
 """(value, reason), with a weight, and with what the answer was read as; the reason is None exactly when the value is
 there."""
@@ -155,6 +155,18 @@ def _refusal(settings: s.RefusalSettings, items: Sequence[Item], answers: Sequen
     for place, value in zip(given, found, strict=True):
         values[place] = value
     return values
+
+
+def _judged(score: Callable[[Any, Sequence[Item], Sequence[Answer]], Sequence[Value]]) -> Scorer:
+    """A scorer that a judge stands behind: only what the model answered is put to it."""
+
+    def scored(settings: s.JudgedSettings, items: Sequence[Item], answers: Sequence[Answer]) -> list[Value]:
+        reasons = [unread(answer) for answer in answers]
+        given = [place for place, reason in enumerate(reasons) if reason is None]
+        found = iter(score(settings, [items[place] for place in given], [answers[place] for place in given]))
+        return [next(found) if reason is None else (math.nan, reason) for reason in reasons]
+
+    return scored
 
 
 def _stop_rate(settings: Any, item: Item, answer: Answer) -> Value:
@@ -357,6 +369,31 @@ KINDS: dict[str, Kind] = {
         "lower",
         0.05,
         needs=("text",),
+    ),
+    "pairwise": Kind(
+        s.PairwiseSettings,
+        "compare",
+        _judged(judged.pairwise),
+        "a judge prefers the answer to that of the model before, or of an anchor",
+        tolerance=5.0,
+        needs=_ASKED,
+        borrows=True,
+        notices=judged.notices,
+    ),
+    "graded": Kind(
+        s.GradedSettings,
+        "generate",
+        _judged(judged.graded),
+        "a judge rates each answer, turn by turn",
+        needs=_ASKED,
+        borrows=True,
+    ),
+    "criteria": Kind(
+        s.GradedSettings,
+        "generate",
+        _judged(judged.graded),
+        "a judge rates by criteria of each item, which the model never sees",
+        needs=("prompt", "criteria"),
     ),
     "lm_eval": Kind(s.HarnessSettings, "harness", _harness, "a task of lm-evaluation-harness"),
 }

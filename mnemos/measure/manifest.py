@@ -78,6 +78,8 @@ def _entry(suite: Suite, role: str) -> dict[str, Any]:
         "better": suite.better,
         "tolerance": suite.tolerance,
         "settings": {key: value for key, value in settings.items() if value not in (None, {}, [], "")},
+        # By name, so that a judge or a prompt that drifted between two measurements is what a refusal names.
+        **({"judged": {key: value for key, value in suite.judged.items() if key != "shown"}} if suite.judged else {}),
     }
 
 

@@ -93,6 +93,36 @@ class RefusalSettings(GenerateSettings):
         return self
 
 
+class JudgedSettings(GenerateSettings):
+    """A suite whose answers a language model judges."""
+
+    judge: AskedModelRef | list[AskedModelRef]
+    """Who judges: directory, hub id or http://host:port/v1#name; a list is a panel."""
+    prompt: FileRef | None = None
+    """File of the judge's prompts (docs/judges.md); the shipped ones of this kind unless given."""
+    verdict: Literal["log_probs", "text"] = "log_probs"
+    """Verdicts from option probabilities, or read from what the judge writes."""
+    raw: bool = False
+    """Ask without a chat template, as option probabilities of a server need it."""
+    max_unparsed: float = Field(0.2, ge=0, le=1)
+    """With verdict: text, the share of verdicts that may be unreadable; above it the run stops."""
+    references: FileRef | None = None
+    """File of right answers that the judge is shown: rows with id and answer or turns, or FastChat's."""
+
+
+class PairwiseSettings(JudgedSettings):
+    """pairwise: is the answer better than another one? Both orders are asked, and a win needs both."""
+
+    against: Literal["before"] | FileRef = "before"
+    """The model before, or a file with an anchor's answers."""
+    constitution: FileRef | None = None
+    """A text file of principles, one a line; the shipped ones unless given."""
+
+
+class GradedSettings(JudgedSettings):
+    """graded, criteria: each answer, turn by turn, is rated on a scale; 0 points the lowest rating, 100 the highest."""
+
+
 class ChoiceSettings(SuiteSettings):
     """choice, mc1, mc2: options are compared by their likelihood."""
 

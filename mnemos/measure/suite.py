@@ -28,6 +28,8 @@ from mnemos.core.nouns import Decoding
 from mnemos.core.places import located
 from mnemos.core.yaml_text import read_utf8, read_yaml
 from mnemos.measure.items import Item, Row, parse, read_rows, rows_of
+from mnemos.measure.judged import check as check_judged
+from mnemos.measure.judged import prints as judge_prints
 from mnemos.measure.kinds import KINDS, Kind
 from mnemos.measure.refusals import VERSION, check_judge
 from mnemos.measure.settings import (
@@ -35,6 +37,7 @@ from mnemos.measure.settings import (
     GeneratedSettings,
     GenerateSettings,
     HarnessSettings,
+    JudgedSettings,
     RefusalSettings,
     SuiteSettings,
 )
@@ -43,6 +46,9 @@ from mnemos.models.load import Checkpoint
 
 BUILT_IN = Path(__file__).parents[1] / "recipes" / "suites"
 """Where suites that ship with mnemos live: a colon in a name is a hyphen in its file's name."""
+
+JUDGED = BUILT_IN / "judged"
+"""Suites by name that need a judge, and items that do not ship: both are named by environment variables."""
 
 TASK_FILES = (".yaml", ".yml", ".py", ".json", ".jsonl", ".csv", ".parquet", ".txt")
 """Files of a harness task's folder whose change is noticed."""
@@ -85,6 +91,8 @@ class Suite:
             settings |= {"solutions": solutions} if any(solutions) else {}
         if isinstance(self.settings, RefusalSettings):
             settings |= _judge_prints(self.settings)
+        if isinstance(self.settings, JudgedSettings):
+            settings |= self.judged
         if isinstance(self.settings, HarnessSettings) and self.settings.include_path is not None:
             settings["include_path"] = directory_fingerprint(self.settings.include_path, suffixes=TASK_FILES)
         return fingerprint([self.name, self.kind, self.items, settings, self.origin])
@@ -93,6 +101,11 @@ class Suite:
     def ask(self) -> str:
         """Which call of the model answers it: generate, choose, nats, divergence, text_divergence or harness."""
         return KINDS[self.kind].ask
+
+    @cached_property
+    def judged(self) -> dict[str, Any]:
+        """What a judge's verdicts depend on, by name; empty for kinds without a judge."""
+        return judge_prints(self.settings, self.items) if isinstance(self.settings, JudgedSettings) else {}
 
     @property
     def decoding(self) -> Decoding | None:
@@ -156,7 +169,7 @@ def linked(suites: Iterable[Suite], known: Iterable[Suite] = (), *, strict: bool
 
 
 def _link(suite: Suite, other: Suite) -> Suite:
-    if other.ask != "generate" or other.of is not None:
+    if other.ask not in ("generate", "compare") or other.of is not None:
         raise UsageError(
             f"suite {suite.name!r}: of: {other.name!r}",
             f"is of kind {other.kind}, which generates no answers of its own",
@@ -202,10 +215,11 @@ def _locate(name: str, base: Path) -> Path:
     path = base / Path(name).expanduser()
     if path.is_file():
         return path
-    built_in = BUILT_IN / f"{name.replace(':', '-')}.yaml"
-    if built_in.parent == BUILT_IN and built_in.is_file():
-        return built_in
-    there = sorted(p.stem for p in BUILT_IN.glob("*.yaml"))
+    for folder in (BUILT_IN, JUDGED):
+        built_in = folder / f"{name.replace(':', '-')}.yaml"
+        if built_in.parent == folder and built_in.is_file():
+            return built_in
+    there = sorted(p.stem for folder in (BUILT_IN, JUDGED) for p in folder.glob("*.yaml"))
     raise UsageError(f"suite {name!r}", f"is neither a file under {base} nor a built-in suite", nearest(name, there))
 
 
@@ -228,6 +242,8 @@ def _suite(raw: Mapping[str, Any], folder: Path) -> Suite:
         _check_database(settings.database, where)
     if isinstance(settings, RefusalSettings):
         check_judge(settings, where)
+    if isinstance(settings, JudgedSettings):
+        check_judged(settings, where)
     return Suite(
         name=settings.name,
         kind=kind_name,

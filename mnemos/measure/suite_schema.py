@@ -34,6 +34,13 @@ _ITEM: dict[str, dict[str, Any]] = {
     "schema": {"type": "object", "description": "JSON schema of the answer, with match: json."},
     "cluster": {**_SCALAR, "description": "Items that share it are not independent."},
     "solution": {"description": "With match: code, a known right answer: tests that refuse it are at fault."},
+    "turns": {
+        "type": "array",
+        "items": _TEXT,
+        "description": "User turns of a dialogue; each is asked after the model's reply to the one before.",
+    },
+    "criteria": {"description": "What a good answer meets, for the judge alone: a text, or a list of them."},
+    "category": {**_SCALAR, "description": "Where tables by category put the item."},
     "tools": {"description": "Functions offered to the model through its chat template, as a list or as JSON text."},
     "functions": {"description": "OpenAI's older name of tools."},
     "chat_template_kwargs": {"description": "Variables of the chat template for this item."},

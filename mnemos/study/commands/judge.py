@@ -105,7 +105,11 @@ def probe_judge(
         if several:
             findings.append(bias.finding(name, several, [found[c] for c in bias.cases(several)], scheme, ruled))
     self_liking = bias.self_preference(pairs, [found[pair.case] for pair in pairs], own) if own and pairs else None
-    record = {"judge": about(made, settings), "data": data, "probes": [_plain(vars(one)) for one in findings]}
+    record: dict[str, Any] = {
+        "judge": about(made, settings),
+        "data": data,
+        "probes": [_plain(vars(one)) for one in findings],
+    }
     record |= {"fit": bias.fit(findings), "self": None if self_liking is None else vars(self_liking)}
     write_json(out, record)
     return findings, self_liking
