@@ -17,7 +17,10 @@ def teach_command(
     after: Annotated[
         Path | None, typer.Option("--after", help="Go on from an earlier teaching, and keep what it learned.")
     ] = None,
-    budget: Annotated[str, typer.Option("--budget", help="Time or tokens: 90m, 2h, '2M tokens'.")] = "2h",
+    budget: Annotated[str, typer.Option("--budget", help="Time, tokens or money: 90m, '2M tokens', '5 USD'.")] = "2h",
+    price: Annotated[
+        float | None, typer.Option("--price", help="Of an hour of this machine, to spend money by.")
+    ] = None,
     suites: Annotated[
         list[str] | None, typer.Option("--suites", help="What must not be lost, beside what is found; repeatable.")
     ] = None,
@@ -28,8 +31,14 @@ def teach_command(
     old_rows: Annotated[str | None, typer.Option("--old-rows", help="Old rows, to be rehearsed by an arm.")] = None,
     max_loss: Annotated[float, typer.Option("--max-loss", help="Largest loss allowed on any suite, in points.")] = 5.0,
     items: Annotated[int, typer.Option("--items", help="Items of each suite at most; half choose, half prove.")] = 800,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="An edited plan.yaml: race its arms, not those proposed.")
+    ] = None,
     out: OutOption = None,
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Look, write the plan as a study file, stop.")] = False,
+    push_to_hub: Annotated[
+        str | None, typer.Option("--push-to-hub", help="Repository that gets the model and its card, if proven.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of every training.")] = 0,
     jobs: JobsOption = JOBS,
     engine: EngineOption = None,
@@ -47,13 +56,16 @@ def teach_command(
         model,
         after=after,
         budget=budget,
+        price=price,
         suites=suites or (),
         new=new or (),
         old_rows=old_rows,
         max_loss=max_loss,
         items=items,
+        plan=plan,
         out=out,
         plan_only=plan_only,
+        push_to_hub=push_to_hub,
         seed=seed,
         engine=engine,
         jobs=jobs,

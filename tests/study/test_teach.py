@@ -19,6 +19,7 @@ import mnemos
 from mnemos.cli import app
 from mnemos.core.errors import DataError, RunError, UsageError
 from mnemos.core.files import read_json
+from mnemos.core.yaml_text import dump_yaml, read_yaml
 from mnemos.study.commands.clean import stale
 from mnemos.study.config import load_study
 from mnemos.study.lock import locked
@@ -68,6 +69,30 @@ def test_the_plan_is_a_study_that_can_be_edited(world: Path, tmp_path: Path) -> 
     teach(world, tmp_path, plan_only=True, say=lines.append)
     assert (tmp_path / "plan.yaml").read_text() == edited
     assert any("was edited" in line for line in lines)
+
+
+def test_an_edited_plan_is_raced(world: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    out, plan = tmp_path / "out", tmp_path / "out" / "plan.yaml"
+    teach(world, out, plan_only=True)
+    value = read_yaml(plan)
+    value["arms"] = {"plain": [], "nearer": [{"kl_to_before": {"coefficient": 0.5}}]}
+    value["arm_train"] = {"nearer": {"learning_rate": 1e-3}}
+    plan.write_text(dump_yaml(value))
+    found = teach(world, out, plan=plan, plan_only=True, say=lines.append)
+    assert found.outcome == "planned"
+    assert "plan    nearer: from plan.yaml" in lines
+    assert not any("lora" in line or "was edited" in line for line in lines)
+    for key, other in {"model": str(world / "raw"), "seeds": [5], "suites": {"new": ["sums"]}, "joint": True}.items():
+        (tmp_path / "other.yaml").write_text(dump_yaml({**value, key: other}))
+        with pytest.raises(UsageError, match=f"other.yaml: {key}"):
+            teach(world, out, plan=tmp_path / "other.yaml", plan_only=True)
+
+
+def test_the_plan_names_the_whole_command(world: Path, tmp_path: Path) -> None:
+    teach(world, tmp_path, plan_only=True, old_rows=world / "old.jsonl", seed=3)
+    text = (tmp_path / "plan.yaml").read_text()
+    assert f"--suites {world / 'old.yaml'} --old-rows {world / 'old.jsonl'} --max-loss 20 --seed 3 --out" in text
 
 
 def test_a_model_is_raced_for_proven_and_handed_over(world: Path, tmp_path: Path) -> None:

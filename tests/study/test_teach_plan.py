@@ -164,6 +164,23 @@ def test_what_is_no_budget_is_refused(text: str) -> None:
         parse(text)
 
 
+@pytest.mark.parametrize("text", ["$5", "5 USD", "5$", "EUR 5", "5.00 €"])
+def test_money_is_time_at_the_price_of_an_hour(text: str) -> None:
+    found = parse(text, 2.5)
+    assert (found.amount, found.unit) == (7200, "seconds")
+    assert found.shown(3600) == "60 min (2.50 at 2.5 an hour)"
+    with pytest.raises(UsageError, match="add --price"):
+        parse(text)
+    with pytest.raises(UsageError, match="--price 0"):
+        parse(text, 0)
+
+
+def test_a_price_says_what_a_time_costs() -> None:
+    assert str(parse("2h", 2.5)) == "2 h 00 min (5.00 at 2.5 an hour)"
+    with pytest.raises(UsageError, match="is nothing"):
+        parse("0 USD", 2.5)
+
+
 def test_costs_in_words() -> None:
     assert [shown(a, "seconds") for a in (20.1, 300, 5400, 7260)] == ["21 s", "5 min", "1 h 30 min", "2 h 01 min"]
     assert shown(1234.5, "tokens") == "1,235 tokens"

@@ -21,6 +21,7 @@ from mnemos.study.paths import data_location, model_location
 from mnemos.study.run import Record
 from mnemos.study.stopping import terminable
 from mnemos.study.teach.budget import Budget, parse
+from mnemos.weights.push import check_hub, push
 
 if TYPE_CHECKING:
     from mnemos.study.teach.look import Look
@@ -38,6 +39,8 @@ PLAN = "plan.yaml"
 """The proposal as a study file."""
 
 MAX_LOSS = 5.0
+
+ITEMS = 800
 
 Outcome = Literal["handed over", "lost", "cannot tell", "known", "planned"]
 
@@ -78,6 +81,8 @@ class _Asked:
     seed: int
     root: Path
     here: Path
+    after: Path | None
+    plan: Path | None
 
     @property
     def rehearsed(self) -> Path:
@@ -91,13 +96,16 @@ def teach(
     *,
     after: str | Path | None = None,
     budget: str = "2h",
+    price: float | None = None,
     suites: Sequence[Any] = (),
     new: Sequence[Any] = (),
     old_rows: str | Path | None = None,
     max_loss: float = MAX_LOSS,
-    items: int = 800,
+    items: int = ITEMS,
+    plan: str | Path | None = None,
     out: str | Path | None = None,
     plan_only: bool = False,
+    push_to_hub: str | None = None,
     seed: int = 0,
     engine: Engine | str | None = None,
     jobs: int = 1,
@@ -107,30 +115,48 @@ def teach(
     """Teach a model rows, prove that nothing else was lost, and hand it over.
 
     data: the rows. model: the model before. after: the directory of an earlier teaching, whose model is taught on and
-    whose new suites are now old ones. budget: a time (turned into work by the speed measured at the start) or a number
-    of tokens. suites: old suites beside the built-in ones. new: suites that measure what is taught, in place of
-    held-out rows. old_rows: rows to rehearse. max_loss: the largest loss allowed on any old suite, in points. items: of
-    each suite at most, half of them to choose by and half to prove on. out: runs/teach-<rows> unless given; the same
-    call continues there. plan_only: write the plan and stop. seed: of every training. say: is told where it stands.
+    whose new suites are now old ones. budget: a time (turned into work by the speed measured at the start), a number of
+    tokens, or money. price: of an hour of this machine, for a budget in money. suites: old suites beside the built-in
+    ones. new: suites that measure what is taught, in place of held-out rows. old_rows: rows to rehearse. max_loss: the
+    largest loss allowed on any old suite, in points. items: of each suite at most, half of them to choose by and half
+    to prove on. plan: a study file, such as an edited plan, whose arms and training settings are raced in place of
+    those proposed. out: runs/teach-<rows> unless given; the same call continues there. plan_only: write the plan and
+    stop. push_to_hub: the repository on the hub, private if it is new, that gets a model whose outcome is "handed
+    over". seed: of every training. say: is told where it stands.
     Raises UsageError for a budget below one arm's cost, DataError for rows that cannot be taught or measured.
     """
     line = say or (lambda text: None)
-    asked = _asked(data, model, after, budget, suites, new, old_rows, max_loss, items, seed, out)
+    if push_to_hub is not None:
+        # Before hours of work: a name, a network and a token with rights.
+        check_hub(push_to_hub)
+    asked = _asked(data, model, after, parse(budget, price), suites, new, old_rows, max_loss, items, seed, plan, out)
     with terminable(), locked(asked.root):
-        return _taught(asked, plan_only, engine, jobs, quiet, line)
+        found = _taught(asked, plan_only, engine, jobs, quiet, line)
+    if push_to_hub is not None and found.model is not None:
+        _pushed(found, push_to_hub, line)
+    return found
+
+
+def _pushed(found: Taught, name: str, say: Callable[[str], None]) -> None:
+    """Send the model to the hub; one whose proof is wanting stays here, because others would take it for proven."""
+    if found.outcome != "handed over" or found.model is None:
+        say(f"hub     not pushed: {found.outcome}")
+        return
+    say(f"hub     {push(found.model, name)}")
 
 
 def _asked(
     data: str | Path,
     model: str | Path | None,
     after: str | Path | None,
-    budget: str,
+    budget: Budget,
     suites: Sequence[Any],
     new: Sequence[Any],
     old_rows: str | Path | None,
     max_loss: float,
     items: int,
     seed: int,
+    plan: str | Path | None,
     out: str | Path | None,
 ) -> _Asked:
     here = Path.cwd()
@@ -157,12 +183,14 @@ def _asked(
         old_rows=None if old_rows is None else data_location(str(old_rows), here),
         earlier=earlier,
         earlier_rows=files,
-        budget=parse(budget),
+        budget=budget,
         max_loss=max_loss,
         items=items,
         seed=seed,
         root=root,
         here=here,
+        after=None if after is None else resolved(Path(after)),
+        plan=None if plan is None else resolved(Path(plan)),
     )
 
 
@@ -181,7 +209,7 @@ def _earlier(place: Path) -> dict[str, Any]:
 def _taught(
     asked: _Asked, plan_only: bool, engine: Engine | str | None, jobs: int, quiet: bool, say: Callable[[str], None]
 ) -> Taught:
-    from mnemos.study.teach.propose import propose, settings
+    from mnemos.study.teach.propose import arms_of, propose, settings
     from mnemos.study.teach.race import Means, race
 
     if asked.earlier_rows:
@@ -191,12 +219,11 @@ def _taught(
     if found.known:
         return _known(asked, found, say)
     rehearsed = str(asked.rehearsed) if asked.earlier_rows else None
+    train, own = settings(found.rows, found.parameters), None
+    if asked.plan is not None:
+        own, train = arms_of(asked.plan, found, asked.model, asked.seed)
     proposal: Proposal = propose(
-        found,
-        settings(found.rows, found.parameters),
-        asked.budget,
-        old_rows=asked.old_rows or rehearsed,
-        wanted=asked.items,
+        found, train, asked.budget, old_rows=asked.old_rows or rehearsed, wanted=asked.items, own=own
     )
     _write_plan(asked, found, proposal, say)
     _refuse_full(asked, found, proposal, say)
@@ -225,10 +252,12 @@ def _write_plan(asked: _Asked, found: Look, proposal: Proposal, say: Callable[[s
     for arm in proposal.arms:
         say(f"plan    {arm.name}: {arm.why}")
     say(f"plan    {proof_words(found, proposal.proof_items, asked.max_loss)}")
-    say(f"plan    {race_words(proposal.schedule)}")
+    say(f"plan    {race_words(proposal.schedule)}: {asked.budget.shown(proposal.schedule.cost)} at most")
     text, file = plan_text(found, proposal, study, asked.budget, _command(asked)), asked.root / PLAN
+    if asked.plan == file:
+        return
     if file.is_file() and file.read_text(encoding="utf-8") != text:
-        say(f"plan    {file} was edited, or is that of another budget: it stays as it is, and this race has its own")
+        say(f"plan    {file} was edited, or is that of another budget: it stays as it is; --plan {file} races its arms")
         return
     write_text(file, text)
     say(f"plan    written to {file}")
@@ -368,8 +397,24 @@ def _looked(asked: _Asked, say: Callable[[str], None]) -> Look:
 
 
 def _command(asked: _Asked) -> str:
-    amount = f"{asked.budget.amount:.0f}s" if asked.budget.unit == "seconds" else f"'{asked.budget.amount:.0f} tokens'"
-    return (
-        f"mnemos teach {shlex.quote(asked.data)} --model {shlex.quote(asked.model)} --budget {amount} "
-        f"--out {shlex.quote(str(asked.root))}"
-    )
+    """The command line that asks for the same; suites that Python gave as mappings have none."""
+    amount = f"{asked.budget.amount:.0f}s" if asked.budget.unit == "seconds" else f"{asked.budget.amount:.0f} tokens"
+    words = ["mnemos", "teach", asked.data]
+    words += ["--model", asked.model] if asked.after is None else ["--after", str(asked.after)]
+    words += ["--budget", amount]
+    words += [word for suite in asked.suites if isinstance(suite, str) for word in ("--suites", suite)]
+    words += [word for suite in asked.new if isinstance(suite, str) for word in ("--new", suite)]
+    given = {
+        "--price": asked.budget.price,
+        "--old-rows": asked.old_rows,
+        "--max-loss": asked.max_loss,
+        "--items": asked.items,
+        "--seed": asked.seed,
+    }
+    usual = {"--price": None, "--old-rows": None, "--max-loss": MAX_LOSS, "--items": ITEMS, "--seed": 0}
+    words += [word for name, value in given.items() if value != usual[name] for word in (name, _text(value))]
+    return shlex.join([*words, "--out", str(asked.root)])
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

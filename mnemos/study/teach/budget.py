@@ -23,6 +23,7 @@ FEWEST_STEPS = 10
 
 MOST_SEEDS = 3
 
+_MONEY = re.compile(r"(?:\$(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?)(?:\$|USD|EUR|€)|(?:USD|EUR|€)(\d+(?:\.\d+)?))")
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(h|m|min|s)")
 _TOKENS = re.compile(r"(\d+(?:\.\d+)?)\s*([kM]?)\s*(?:tok|tokens)")
 _SECONDS = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}
@@ -30,26 +31,47 @@ _SECONDS = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}
 
 @dataclass(frozen=True)
 class Budget:
-    """amount, in seconds or in tokens trained."""
+    """amount, in seconds or in tokens trained. price: of an hour of this machine, None where it was not said."""
 
     amount: float
     unit: Literal["seconds", "tokens"]
+    price: float | None = None
 
     def __str__(self) -> str:
-        return shown(self.amount, self.unit)
+        return self.shown(self.amount)
+
+    def shown(self, amount: float) -> str:
+        """A cost in this budget's unit, and what it is in money where the price is known."""
+        words = shown(amount, self.unit)
+        known = self.unit == "seconds" and self.price is not None
+        return f"{words} ({amount / 3600 * (self.price or 0.0):.2f} at {self.price:g} an hour)" if known else words
 
 
-def parse(text: str) -> Budget:
-    """``2h``, ``90m``, ``45s``, ``1h30m``, ``500k tokens``, ``2M tokens``. Raises UsageError for anything else."""
+def parse(text: str, price: float | None = None) -> Budget:
+    """``2h``, ``90m``, ``45s``, ``1h30m``, ``500k tokens``, ``2M tokens``; ``$5`` or ``5 EUR`` with the price of an
+    hour of this machine in the same currency. Raises UsageError for anything else."""
     plain = "".join(text.split())
+    if price is not None and not 0 < price < math.inf:
+        raise UsageError(f"--price {price:g}", "must be above 0", "what an hour of this machine costs")
+    if (money := _MONEY.fullmatch(plain)) is not None:
+        if price is None:
+            raise UsageError(f"--budget {text}", "is money, and an hour has no price", "add --price: of an hour")
+        amount = float(next(number for number in money.groups() if number is not None))
+        if not amount:
+            raise UsageError(f"--budget {text}", "is nothing", "90m, 2h or 2M tokens")
+        return Budget(amount / price * 3600, "seconds", price)
     parts = list(_TIME.finditer(plain))
     if parts and "".join(part[0] for part in parts) == plain:
         amount = sum(float(part[1]) * _SECONDS[part[2]] for part in parts)
-        found = Budget(amount, "seconds")
+        found = Budget(amount, "seconds", price)
     elif (tokens := _TOKENS.fullmatch(plain)) is not None:
         found = Budget(float(tokens[1]) * {"": 1, "k": 1e3, "M": 1e6}[tokens[2]], "tokens")
     else:
-        raise UsageError(f"--budget {text}", "is neither a time nor a number of tokens", "90m, 2h or 2M tokens")
+        raise UsageError(
+            f"--budget {text}",
+            "is neither a time, nor a number of tokens, nor money",
+            "90m, 2h, '2M tokens' or '5 USD'",
+        )
     if not 0 < found.amount < math.inf:
         raise UsageError(f"--budget {text}", "is nothing", "90m, 2h or 2M tokens")
     return found
@@ -98,7 +120,7 @@ def schedule(arms: int, steps: int, costs: Costs, budget: Budget) -> Schedule:
     least = costs.train + costs.measure + costs.prove
     raise UsageError(
         f"--budget {budget}",
-        f"is too small for one arm: {shown(costs.train, budget.unit)} to train on all rows, and to be measured",
+        f"is too small for one arm: {budget.shown(costs.train)} to train on all rows, and to be measured",
         f"--budget {_written(least, budget.unit)} is the smallest that works; or teach fewer rows",
     )
 

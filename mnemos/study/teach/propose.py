@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnemos.core.errors import printable
+from mnemos.core.errors import UsageError, printable
+from mnemos.core.method import find
 from mnemos.core.yaml_text import dump_yaml
 from mnemos.measure.split import Part
-from mnemos.study.teach.budget import Budget, Costs, Schedule, schedule, shown
+from mnemos.study.config import raw_study, resolved_study
+from mnemos.study.teach.budget import Budget, Costs, Schedule, schedule
 from mnemos.study.teach.look import Look, seen
 from mnemos.study.teach.rows import Rows
 
@@ -132,14 +134,65 @@ def _can_write(look: Look, budget: Budget, per_row: float) -> bool:
     return per_row * look.rows.taught * max(asked) <= WRITING * budget.amount
 
 
-def propose(look: Look, train: Mapping[str, Any], budget: Budget, *, old_rows: str | None, wanted: int) -> Proposal:
+def arms_of(file: Path, look: Look, model: str, seed: int) -> tuple[tuple[Arm, ...], dict[str, Any]]:
+    """Arms and training settings of a study file, which is a plan that was edited.
+
+    Everything else in it has to be what a plan of this teaching holds: rows, model, suites and seed belong to the race.
+    Raises UsageError, naming the key, where it is not.
+    """
+    raw, folder = raw_study(file)
+    study = resolved_study(raw, folder)
+    for key, bad, cure in (
+        ("model", study.model != model, "give --model"),
+        ("teach", study.is_sequence or study.listed[0].data != look.rows.file, "give its rows as DATA"),
+        ("suites", _names(study.suites) != _names(look), "give --suites and --new"),
+        ("seeds", study.seeds != [seed], "give --seed"),
+    ):
+        if bad:
+            raise UsageError(
+                f"{file}: {key}", "is not that of this teaching's plan", f"{cure}; a plan brings arms and train"
+            )
+    usual = study_of(look, model, (), {}, 1, "development", name="plan")
+    for key in sorted({*raw} - {*usual}):
+        raise UsageError(f"{file}: {key}", "is not honoured in a race", f"mnemos run {file} honours it; or take it out")
+    train = study.train.model_dump(exclude_unset=True)
+    needed = ("learning_rate", "num_train_epochs", "per_device_train_batch_size")
+    train |= {key: getattr(study.train, key) for key in needed}
+    found = []
+    for name, written in study.arms.items():
+        steps = [{method: dict(given or {}) for method, given in step.items()} for step in written or []]
+        found.append(Arm(name, _kind(steps), steps, f"from {file.name}", study.arm_train.get(name, {})))
+    return tuple(found), train
+
+
+def _names(suites: Any) -> list[set[str]]:
+    return [
+        {str(spec["name"] if isinstance(spec, Mapping) else spec) for spec in role} for role in (suites.new, suites.old)
+    ]
+
+
+def _kind(steps: Steps) -> str:
+    """The fields of the plan that an arm changes: two arms that change the same are variants of each other."""
+    changed = {field for step in steps for name in step for field in find(name).changes}
+    return "plain" if not steps else "weights" if changed == {"after"} else "+".join(sorted(changed))
+
+
+def propose(
+    look: Look,
+    train: Mapping[str, Any],
+    budget: Budget,
+    *,
+    old_rows: str | None,
+    wanted: int,
+    own: tuple[Arm, ...] | None = None,
+) -> Proposal:
     """Arms, items and a schedule within the budget. Raises UsageError where not even one arm fits.
 
-    wanted: items of each suite at most.
+    wanted: items of each suite at most. own: arms to race in place of those that follow from the look.
     """
-    chosen = arms(look, train, budget, old_rows=old_rows)
+    chosen = arms(look, train, budget, old_rows=old_rows) if own is None else own
     tokens = look.rows.taught * look.rows.length * float(train["num_train_epochs"])
-    steps = math.ceil(look.rows.taught / train["per_device_train_batch_size"]) * int(train["num_train_epochs"])
+    steps = math.ceil(look.rows.taught / train["per_device_train_batch_size"]) * math.ceil(train["num_train_epochs"])
     items, costs = wanted, Costs(tokens, 0.0, 0.0)
     if budget.unit == "seconds":
         # Every arm at one rung, a third of them at two more, with their half-way weights.
@@ -234,13 +287,13 @@ def plan_text(look: Look, proposal: Proposal, study: Mapping[str, Any], budget: 
     width = max(len(arm.name) for arm in proposal.arms)
     lines = [
         f"# Teach {printable(str(study['model']))} what is in {printable(Path(look.rows.file).name)}: the plan.",
-        "# Edit it and run it as any study (mnemos run), or race its arms with the command below. Suites are asked for",
-        "# their development half here; the other half is kept for the proof of the arm that is chosen.",
+        "# Edit its arms and train, and race them: the command below with --plan and this file. Or run it as any study",
+        "# (mnemos run). Suites are asked for their development half here; the other half is kept for the proof.",
         f"#   {command}",
         "#",
         *(f"#   {arm.name:<{width}}  {arm.why}" for arm in proposal.arms),
         "#",
-        f"# Race: {race_words(layout)}; {shown(layout.cost, budget.unit)} of {budget} at most.",
+        f"# Race: {race_words(layout)}; {budget.shown(layout.cost)} of {budget} at most.",
     ]  # fmt: skip
     return "\n".join(lines) + "\n" + dump_yaml(dict(study))
 
