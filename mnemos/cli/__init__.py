@@ -19,6 +19,7 @@ from mnemos.cli import (
     reproduce,
     reward,
     runs,
+    stream,
     study,
     suites,
     teach,
@@ -76,6 +77,7 @@ def _root(
 for _group in (
     teach,
     study,
+    stream,
     compare,
     report,
     catalogue,

@@ -15,6 +15,11 @@ def claim_words(facts: Facts) -> str:
         return ""
     if facts.kind == "compare":
         return "Verdicts are about these two checkpoints, not about the way in which the second was trained."
+    if facts.kind == "stream":
+        orders = len(facts.seeds)
+        return (
+            "Verdicts cover the orders of the stream." if orders > 1 else "One order: another may come out otherwise."
+        )
     claims = {arm.name: arm.changes[0].claim for arm in facts.arms if arm.changes}
     several = [name for name, claim in claims.items() if claim == CLAIMS[1]]
     single = [name for name in claims if name not in several]

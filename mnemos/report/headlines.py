@@ -15,6 +15,8 @@ def headline(facts: Facts) -> str:
     arms = [arm for arm in facts.arms if arm.changes]
     if not arms:
         return "Nothing was compared."
+    if facts.kind == "stream":
+        return _stream_sentence(arms)
     if facts.kind == "compare" or not any(arm.of("new") for arm in arms):
         return " ".join(_kept_sentence(arm, alone=len(arms) == 1) for arm in arms[:4])
     plain = next((arm for arm in arms if arm.name == "plain"), None)
@@ -38,6 +40,18 @@ def headline(facts: Facts) -> str:
     elif others:
         text.append(f"No {'other ' if plain else ''}arm is proven to have learned.")
     return " ".join([*text, *_sequence_sentence(facts)])
+
+
+def _stream_sentence(arms: Sequence[Arm]) -> str:
+    """Agents against zero-shot, the first arm."""
+    groups = {verdict: [arm.name for arm in arms[1:] if arm.changes[0].verdict == verdict] for verdict in TONES}
+    parts = [f"{listing(groups['gained'], at_most=4)} did better than {arms[0].name}"] if groups["gained"] else []
+    parts += [f"{listing(groups['lost'], at_most=4)} did worse"] if groups["lost"] else []
+    parts += [f"{listing(groups['kept'], at_most=4)} did the same"] if groups["kept"] else []
+    unclear = groups["cannot tell"]
+    parts += [f"of {listing(unclear, at_most=4)} this many questions cannot tell"] if unclear else []
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else f"Only {arms[0].name} was streamed."
 
 
 def _sequence_sentence(facts: Facts) -> list[str]:

@@ -166,6 +166,9 @@ def _lede(facts: Facts) -> str:
     text = f"{counted(len(facts.suites), 'suite')} with {counted(items, 'item')}, measured before and after"
     if facts.kind == "compare":
         return f"Two models, {text}."
+    if facts.kind == "stream":
+        orders = counted(len(facts.seeds), "order")
+        return f"{counted(len(facts.arms), 'agent')} in {orders} of {counted(items, 'question')}, against zero-shot."
     arms, seeds = len(facts.arms), max((len(arm.runs) for arm in facts.arms), default=0)
     each = f" at {counted(seeds, 'seed')}" + (" each" if arms > 1 else "") if seeds else ""
     return f"{counted(arms, 'way')} of training{each}, {text}."

@@ -15,7 +15,7 @@ from mnemos.core.places import resolved
 from mnemos.core.progress import doing
 from mnemos.study import processes
 from mnemos.study.commands.clean import note_steps, stale, stale_words
-from mnemos.study.config import Study, dump_study, load_study
+from mnemos.study.config import Study, dump_study, raw_study, resolved_study
 from mnemos.study.engines import engine as engine_of
 from mnemos.study.engines.engine import Engine
 from mnemos.study.experiment import Experiment, build, describe
@@ -29,6 +29,9 @@ from mnemos.study.results.items import FILE as ITEMS
 from mnemos.study.results.items import item_scores, write_items
 from mnemos.study.steps import explained
 from mnemos.study.stopping import terminable
+from mnemos.study.streams.run import carry_out_stream
+from mnemos.study.streams.run import plan_lines as stream_lines
+from mnemos.study.streams.settings import is_stream, resolved_stream
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,10 @@ def run(
     (see `study.engines.pool`). engine: a name of ENGINES, or an `Engine` of your own. Raises a
     MnemosError that names value, bound and cure; UsageError before anything is loaded when the study cannot be meant.
     """
-    loaded, folder = load_study(study, overrides)
+    raw, folder = raw_study(study, overrides)
+    if is_stream(raw):
+        return Record(*carry_out_stream(resolved_stream(raw, folder), out=out, quiet=quiet))
+    loaded = resolved_study(raw, folder)
 
     def look(experiment: Experiment) -> list[str]:
         return refuse_unreached(loaded, experiment.root, overrides)
@@ -141,7 +147,10 @@ def plan_lines(study: str | Path | Mapping[str, Any], overrides: Mapping[str, An
     offline, is said, and its steps' keys are then not those of a run."""
     from mnemos.weights.checkpoint import unresolved_hub_ids
 
-    loaded, folder = load_study(study, overrides)
+    raw, folder = raw_study(study, overrides)
+    if is_stream(raw):
+        return stream_lines(resolved_stream(raw, folder))
+    loaded = resolved_study(raw, folder)
     with unresolved_hub_ids() as unresolved:
         experiment = build(loaded, folder, resolved(Path("runs") / str(loaded.name)))
         notes = refuse_unreached(loaded, experiment.root, overrides)

@@ -1,0 +1,207 @@
+"""results.json of a study of streams: the same layout as of a training, and the part `stream` for its section."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from mnemos.measure.compare import Comparison, judge
+from mnemos.measure.flips import LONGEST
+from mnemos.measure.uncertainty import mean_interval
+from mnemos.stream import gains
+from mnemos.stream.agents import row, settings_of
+from mnemos.stream.journal import Step
+from mnemos.stream.prompts import prompt_hash
+from mnemos.study.streams.run import Arms, Opened
+from mnemos.study.streams.settings import REFERENCE
+
+FORMAT = 1
+EACH = 3
+"""Answers that are shown of each kind: largest losses, largest gains, others."""
+
+
+def assemble(opened: Opened, arms: Arms, asked: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The record of a finished study. Deterministic but for `created` and seconds."""
+    study, task = opened.study, opened.examiner.name
+    steps = {arm: [one.journal.steps() for one in many] for arm, many in arms.stateful.items()}
+    compared = [_comparison(opened, arm, steps[REFERENCE], own) for arm, own in steps.items()]
+    return {
+        "format": FORMAT,
+        "study": study.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "kind": "stream",
+        "manifest": _manifest(opened),
+        "before": {task: _side(steps[REFERENCE][0])},
+        "arms": [_arm(opened, arm, own) for arm, own in steps.items()],
+        "comparisons": [one.as_dict() for one in compared],
+        "flips": [flip for arm in steps if arm != REFERENCE for flip in _flips(opened, arm, steps)],
+        "stream": {
+            "task": task,
+            "items": len(opened.questions),
+            "window": gains.WINDOW,
+            "tokens_are_estimated": opened.answering.estimated,
+            "arms": [_gained(opened, arms, arm, steps[arm]) for arm in steps],
+        },
+        **({"help": dict(asked)} if asked else {}),
+    }
+
+
+def _manifest(opened: Opened) -> dict[str, Any]:
+    study, examiner = opened.study, opened.examiner
+    return {
+        "model": {"name": opened.models[0].name, "fingerprint": opened.models[0].fingerprint},
+        "models": [{"name": model.name, "fingerprint": model.fingerprint} for model in opened.models],
+        "seeds": list(study.orders),
+        "suites": [
+            {
+                "name": examiner.name,
+                "role": "new",
+                "kind": "stream",
+                "unit": "points",
+                "better": "higher",
+                "items": len(examiner.questions),
+                "tolerance": study.tolerance,
+                "fingerprint": examiner.fingerprint,
+                "settings": {**study.decoding.model_dump(), "max_new_tokens": examiner.max_new_tokens},
+            }
+        ],
+        "prompts": prompt_hash(opened.prompts),
+        "memory": {**study.memory.model_dump(), "search": study.memory.how},
+        "gold_seen": opened.gold is not None,
+    }
+
+
+def _side(steps: Sequence[Step]) -> dict[str, Any]:
+    values = [step.value for step in steps if step.value is not None]
+    mean = low = high = None
+    if values:
+        mean, low, high = mean_interval(values, bounded=True)
+    why = gains.missing(steps)
+    return {"mean": mean, "low": low, "high": high, "items": len(values), "missing": sum(why.values()), "reasons": why}
+
+
+def _arm(opened: Opened, arm: str, orders: Sequence[Sequence[Step]]) -> dict[str, Any]:
+    agent, settings, control = opened.study.arm(arm)
+    own = {**settings_of(agent), **settings, **{k: v for k, v in control.items() if v not in ("real", "keep", 1.0)}}
+    return {
+        "arm": arm,
+        "history": [{"method": agent, "paper": row(agent).paper, "settings": own, "off": False}],
+        "runs": [
+            {
+                "seed": seed,
+                "scores": {opened.examiner.name: _side(steps)},
+                "cost": gains.cost(steps, opened.study.prices),
+            }
+            for seed, steps in zip(opened.study.orders, orders, strict=True)
+        ],
+    }
+
+
+def _comparison(
+    opened: Opened, arm: str, reference: Sequence[Sequence[Step]], own: Sequence[Sequence[Step]]
+) -> Comparison:
+    """The arm against zero-shot on the same items. Exactly 0 of zero-shot with itself."""
+    study = opened.study
+    greedy = not study.decoding.temperature
+    found = gains.gain(own, reference[:1] if greedy else reference)
+    margin = study.tolerance / 100
+    same = arm == REFERENCE
+    low, high = (0.0, 0.0) if same else (found.low, found.high)
+    return Comparison(
+        arm=arm,
+        suite=opened.examiner.name,
+        role="new",
+        seeds=found.orders,
+        items=found.items,
+        missing=found.missing,
+        before=found.reset,
+        after=found.stateful,
+        delta=0.0 if same and found.gain is not None else found.gain,
+        low=low,
+        high=high,
+        verdict=judge(low, high, 1.0 if same else found.p, margin=margin, better="higher"),
+        minimum_detectable=found.minimum_detectable,
+        p=found.p,
+        p_holm=found.p,
+        tolerance=study.tolerance,
+        unit="points",
+        better="higher",
+        method="the reference itself" if same else "paired by item over orders",
+        scale=100.0,
+        claim="about this way of training" if found.orders > 1 else "about this checkpoint",
+    )
+
+
+def _gained(opened: Opened, arms: Arms, arm: str, steps: Sequence[Sequence[Step]]) -> dict[str, Any]:
+    """Gain over the same agent reset before every item, curve, forgetting and cost."""
+    agent, _, control = opened.study.arm(arm)
+    reset = [one.journal.steps() for one in arms.reset[arm]]
+    steady = row(agent).steady
+    found = gains.gain(steps, reset)
+    kept = asdict(found)
+    if steady:
+        # It learns nothing: the reset agent is this one, and no interval is needed to say so.
+        kept |= {"gain": 0.0, "low": 0.0, "high": 0.0, "p": 1.0, "normalised": 0.0}
+    panels = [(own, one.journal.panels()) for own, one in zip(steps, arms.stateful[arm], strict=True)]
+    prices = opened.study.prices
+    return {
+        "arm": arm,
+        "agent": agent,
+        "steady": steady,
+        "sees_gold": row(agent).sees_gold,
+        "coin": control["feedback"] == "coin",
+        **kept,
+        "pays_off": None if steady else gains.pays_off(steps, reset),
+        "curve": gains.curve(steps),
+        "forgetting": gains.forgetting(panels),
+        "cost": _mean([gains.cost(own, prices) for own in steps]),
+        "models": _turns(steps),
+    }
+
+
+def _mean(costs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: math.fsum(one[key] for one in costs) / len(costs) for key in costs[0]} if costs else {}
+
+
+def _turns(orders: Sequence[Sequence[Step]]) -> dict[str, int]:
+    """How often each of several models answered."""
+    out: dict[str, int] = {}
+    for step in (step for own in orders for step in own if step.model is not None):
+        out[str(step.model)] = out.get(str(step.model), 0) + 1
+    return out
+
+
+def _flips(opened: Opened, arm: str, steps: Mapping[str, Sequence[Sequence[Step]]]) -> list[dict[str, Any]]:
+    """Answers of zero-shot and of the arm's first order, by rule: losses, gains, and random others. The gold answers
+    stay where they are, in the grading process."""
+    before = {step.item: step for step in steps[REFERENCE][0]}
+    order = list(steps[arm][0])
+    random.Random(f"{opened.study.orders[0]}/{arm}").shuffle(order)
+    changes = [
+        (one.value - base.value, one)
+        for one in order
+        if (base := before.get(one.item)) is not None and one.value is not None and base.value is not None
+    ]
+    losses = [one for change, one in sorted(changes, key=lambda pair: pair[0]) if change < 0][:EACH]
+    won = [one for change, one in sorted(changes, key=lambda pair: -pair[0]) if change > 0][:EACH]
+    picked = {one.item for one in (*losses, *won)}
+    rest = [one for _, one in changes if one.item not in picked][:EACH]
+    return [
+        {
+            "arm": arm,
+            "seed": opened.study.orders[0],
+            "suite": opened.examiner.name,
+            "item": one.item,
+            "prompt": opened.questions[one.item].text[:LONGEST],
+            "gold": "",
+            "before": {"text": before[one.item].answer[:LONGEST], "score": before[one.item].value},
+            "after": {"text": one.answer[:LONGEST], "score": one.value},
+            "why": why,
+        }
+        for why, some in (("largest loss", losses), ("largest gain", won), ("random", rest))
+        for one in some
+    ]
