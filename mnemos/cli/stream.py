@@ -112,6 +112,47 @@ def memory_command(
         say("no memories")
 
 
+@app.command("serve")
+def serve_command(
+    model: Annotated[str, typer.Option("--model", help="Directory, hub id, or http://host:port/v1#name.")],
+    memory: Annotated[Path, typer.Option("--memory", help="The file of memories; made where it is not there.")],
+    agent: Annotated[
+        str, typer.Option("--agent", help="Who answers; mnemos stream agents lists them.")
+    ] = "self-stream-icl",
+    set_: SetOption = None,
+    encoder: Annotated[
+        str, typer.Option("--encoder", help="none, model, or a sentence-transformers directory.")
+    ] = "none",
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes any.")] = 8321,
+    token: Annotated[
+        str | None,
+        typer.Option("--token", envvar="MNEMOS_TOKEN", help="What clients must send; made and printed unless given."),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Of an answer.")] = 512,
+    max_prompt_tokens: Annotated[int | None, typer.Option("--max-prompt-tokens", min=64, help="Of a prompt.")] = None,
+    temperature: Annotated[float, typer.Option("--temperature", min=0, max=10, help="0 is greedy.")] = 0.0,
+) -> None:
+    """An OpenAI-compatible server that answers with a memory, and learns from POST /v1/feedback."""
+    from mnemos.study.commands.serve_stream import serve
+    from mnemos.study.config import parse_override
+
+    serve(
+        model,
+        memory,
+        agent,
+        dict(parse_override(pair) for pair in set_ or []),
+        encoder=encoder,
+        host=host,
+        port=port,
+        token=token,
+        max_new_tokens=max_new_tokens,
+        max_prompt_tokens=max_prompt_tokens,
+        temperature=temperature,
+        say=say,
+    )
+
+
 def register(main: typer.Typer) -> None:
     """Add the commands to the command line."""
     main.add_typer(app, name="stream")

@@ -46,8 +46,8 @@ def _log_sum(values: Sequence[float]) -> float:
 
 def verbalised(text: str) -> float | None:
     """The first probability in the text; None where there is none."""
-    found = _PROBABILITY.search(text)
-    return None if found is None else float(found[0])
+    values = (float(found[0]) for found in _PROBABILITY.finditer(text))
+    return next((value for value in values if value <= 1), None)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -41,7 +42,11 @@ class Examiner:
         self.settings, self.reveal, self.patience = settings, reveal, patience
         self._process: subprocess.Popen[bytes] | None = None
         self._rest = b""
-        opened = self._open()
+        try:
+            opened = self._open()
+        except BaseException:
+            self.close()
+            raise
         self.name: str = opened["name"]
         self.questions = {row["id"]: Question(**row) for row in opened["questions"]}
         self.fingerprint: str = opened["fingerprint"]
@@ -64,7 +69,8 @@ class Examiner:
             process.wait()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
-                    pipe.close()
+                    with contextlib.suppress(BrokenPipeError):  # what it did not read any more
+                        pipe.close()
 
     def grade(self, pairs: Sequence[tuple[str, str]]) -> list[Graded]:
         """What each answer (item, text) is worth. A verifier that hangs loses its process; feedback is then missing

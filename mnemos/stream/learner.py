@@ -77,8 +77,8 @@ class Shot:
 @dataclass(frozen=True, slots=True)
 class Ask:
     """Write an answer to a prompt. template: with places {name} (`stream.prompts`). shots: texts for the place {shots},
-    the most similar last; where all do not fit, those in front are left out. model: which, where there are several.
-    Gives `Written`."""
+    the most similar last; where all do not fit, those in front are left out. bare: the template without any shot.
+    model: which, where there are several. before: turns in front, of a conversation. Gives `Written`."""
 
     template: str
     fields: Mapping[str, str]
@@ -86,13 +86,14 @@ class Ask:
     bare: str = ""
     model: int = 0
     max_new_tokens: int | None = None
+    before: tuple[Turn, ...] = ()
 
     def prompt(self, dropped: int = 0) -> Prompt:
         """The chat without the first `dropped` shots; without any, `bare` is the template where there is one."""
         kept = self.shots[dropped:]
         template = self.bare if self.bare and not kept else self.template
         text = filled(template, {**self.fields, "shots": "\n\n\n".join(kept)})
-        return Prompt((Turn("user", text),))
+        return Prompt((*self.before, Turn("user", text)))
 
 
 @dataclass(frozen=True, slots=True)

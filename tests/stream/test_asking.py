@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mnemos.stream.asking import NO, YES, curve, online, verbalised, yes_score
@@ -20,6 +20,7 @@ def brute(order: list[int], d: list[float]) -> list[float]:
     return [sum(d[i] for i in order[:m]) / len(d) for m in range(len(d) + 1)]
 
 
+@settings(deadline=None)
 @given(SIDES)
 def test_ties_are_averaged_over_every_order(rows: list[tuple[float, bool, bool]]) -> None:
     scores = [a for a, _, _ in rows]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnemos.core.errors import DataError
@@ -71,6 +71,7 @@ def test_streams_of_one_file_do_not_move_each_other_s_words(tmp_path: Path) -> N
     assert memory.lexical("red apples", 3) == alone
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 12), st.integers(0, 1000))
 def test_exact_search_is_numpy_s(rows: int, k: int, seed: int) -> None:
     draw = np.random.default_rng(seed)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnemos.core.errors import DataError, MnemosError, UsageError
@@ -119,6 +119,7 @@ def test_arguments_are_compared(ours: Any, theirs: Any, equal: bool) -> None:
     assert same(ours, theirs) is equal
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_whatever_a_model_writes_is_read(text: str) -> None:
     for parse in (parse_call, parse_sql):

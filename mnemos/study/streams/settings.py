@@ -117,7 +117,7 @@ class StreamStudy(Settings):
 
 def is_stream(raw: Mapping[str, Any]) -> bool:
     """Whether the keys of a study file are those of a stream."""
-    return "stream" in raw and "teach" not in raw
+    return "stream" in raw
 
 
 def resolved_stream(raw: Mapping[str, Any], folder: Path) -> StreamStudy:

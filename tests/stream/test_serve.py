@@ -1,0 +1,265 @@
+"""The drop-in server over a real socket: the openai client, a model server behind it, hostile requests, kills."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnemos.core.errors import RunError, UsageError
+from mnemos.core.nouns import LanguageModel
+from mnemos.models.load import handle
+from mnemos.stream.agents import make
+from mnemos.stream.models import Models
+from mnemos.stream.serve import MOST_BODY, make_server, one_server
+from mnemos.stream.service import Service
+from mnemos.stream.store import Store
+from mnemos.study.commands.serve_stream import serve
+from mnemos.study.commands.stream import MemoryFile
+from tests.stream.rule_server import rule_server
+from tests.stream.worlds import PROMPTS, RuleModel
+
+TOKEN = "a-token-of-tests"
+ASK = "Question: colour of town {} in country c{}?\nAnswer:"
+
+
+@contextmanager
+def served(path: Path, model: LanguageModel, agent: str = "self-stream-icl") -> Iterator[int]:
+    """Within it, the port of a server."""
+    service = Service(Store(path), make(agent, PROMPTS, {}), Models([model], max_new_tokens=8))
+    server = make_server(service, host="127.0.0.1", port=0, token=TOKEN, model="rule")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+        service.close()
+
+
+def call(port: int, place: str, body: Any, token: str = TOKEN, **headers: str) -> tuple[int, dict[str, Any]]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    connection.request("POST", f"/v1/{place}", data, {"Authorization": f"Bearer {token}", **headers})
+    reply = connection.getresponse()
+    found = json.loads(reply.read())
+    connection.close()
+    return reply.status, found
+
+
+def ask(port: int, text: str, **more: Any) -> dict[str, Any]:
+    status, found = call(port, "chat/completions", {"messages": [{"role": "user", "content": text}], **more})
+    assert status == 200, found
+    return found
+
+
+def test_the_openai_client_asks_thumbs_and_is_answered_with_memory(tmp_path: Path) -> None:
+    openai = pytest.importorskip("openai")
+    with rule_server(RuleModel(lambda _: "blue")) as behind, served(tmp_path / "m.db", handle(behind).load()) as port:
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=TOKEN, max_retries=0)
+        first = client.chat.completions.create(
+            model="rule", messages=[{"role": "user", "content": ASK.format(1, 2)}], user="ann"
+        )
+        assert first.choices[0].message.content == "blue"
+        assert first.usage.total_tokens > 0
+        posted = client.post("/feedback", body={"id": first.id, "value": 1}, cast_to=object)
+        assert posted["learned"] == 1  # type: ignore[index]
+        stream = client.chat.completions.create(
+            model="rule",
+            stream=True,
+            stream_options={"include_usage": True},
+            messages=[{"role": "system", "content": "Be short."}, {"role": "user", "content": ASK.format(9, 2)}],
+        )
+        chunks = list(stream)
+        assert "".join(one.choices[0].delta.content or "" for one in chunks if one.choices) == "blue"
+        assert chunks[-2].choices[0].finish_reason == "stop"
+        assert chunks[-1].usage.completion_tokens > 0
+        assert [one.id for one in client.models.list().data] == ["rule"]
+        with pytest.raises(openai.AuthenticationError):
+            openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="wrong", max_retries=0).models.list()
+
+
+def test_what_was_right_is_shown_again_and_earlier_turns_stay(tmp_path: Path) -> None:
+    model = RuleModel(lambda _: "blue")
+    with served(tmp_path / "m.db", model) as port:
+        found = ask(port, ASK.format(1, 2))
+        assert call(port, "feedback", {"id": found["id"], "value": 1})[1]["learned"] == 1
+        wrong = ask(port, ASK.format(3, 3))
+        assert call(port, "feedback", {"id": wrong["id"], "value": 0})[1]["learned"] == 0
+        turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+        call(port, "chat/completions", {"messages": [*turns, {"role": "user", "content": ASK.format(7, 2)}]})
+    assert "town 1 in country c2?\nAnswer: blue" in model.asked[-1] or model.asked[-1] == "hi"
+
+
+def test_feedback_for_unknown_ids_twice_and_of_other_values(tmp_path: Path) -> None:
+    with served(tmp_path / "m.db", RuleModel()) as port:
+        name = ask(port, ASK.format(1, 1))["id"]
+        assert call(port, "feedback", {"id": "chatcmpl-none", "value": 1})[0] == 404
+        assert call(port, "feedback", {"id": name, "value": 1})[1]["learned"] == 1
+        assert call(port, "feedback", {"id": name, "value": 1})[1]["already"]
+        assert call(port, "feedback", {"id": name, "value": 0})[0] == 409
+        for bad in ({"id": 3, "value": 1}, {"id": name, "value": 2}, {"id": name, "value": True}, {"id": name}):
+            assert call(port, "feedback", bad)[0] == 400
+    assert len(MemoryFile(tmp_path / "m.db").rows()) == 1
+
+
+def test_poison_is_deleted_by_its_source_while_the_server_runs(tmp_path: Path) -> None:
+    model = RuleModel(lambda _: "green")
+    with served(tmp_path / "m.db", model) as port:
+        for who, town in (("mallory", 1), ("ann", 2)):
+            name = ask(port, ASK.format(town, 1))["id"]
+            call(port, "feedback", {"id": name, "value": 1, "source": who})
+        file = MemoryFile(tmp_path / "m.db")
+        assert file.delete([row["id"] for row in file.rows(source="mallory")]) == 1
+        ask(port, ASK.format(3, 1))
+        assert "town 2 " in model.asked[-1]
+        assert "town 1 " not in model.asked[-1]
+
+
+def test_concurrent_requests_lose_nothing(tmp_path: Path) -> None:
+    done: list[str] = []
+    with served(tmp_path / "m.db", RuleModel()) as port:
+
+        def client(number: int) -> None:
+            for turn in range(3):
+                name = ask(port, ASK.format(number * 10 + turn, number))["id"]
+                status, found = call(port, "feedback", {"id": name, "value": 1, "source": f"c{number}"})
+                assert (status, found["learned"]) == (200, 1)
+                done.append(name)
+
+        threads = [threading.Thread(target=client, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    rows = MemoryFile(tmp_path / "m.db").rows()
+    assert sorted(row["item"] for row in rows) == sorted(done)
+    assert sorted(row["step"] for row in rows) == list(range(18))
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"{", 400),
+        (b"[1]", 400),
+        ({}, 400),
+        ({"messages": []}, 400),
+        ({"messages": [{"role": "user", "content": ""}]}, 400),
+        ({"messages": [{"role": "assistant", "content": "x"}]}, 400),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400),
+        ({"messages": [{"role": "root", "content": "x"}]}, 400),
+        ({"messages": [{"role": "user", "content": "x"}], "n": 3}, 400),
+        ({"messages": [{"role": "user", "content": "x"}], "tools": [{}]}, 400),
+        ({"messages": [{"role": "user", "content": "x"}], "max_tokens": -1}, 400),
+        ({"messages": [{"role": "user", "content": "x"}], "user": "a\nb"}, 400),
+        (b"[" * 100_000, 400),
+    ],
+)
+def test_requests_that_cannot_be_meant(tmp_path: Path, body: Any, status: int) -> None:
+    with served(tmp_path / "m.db", RuleModel()) as port:
+        found = call(port, "chat/completions", body)
+        assert found[0] == status
+        assert found[1]["error"]["message"]
+        assert call(port, "nowhere", {})[0] == 404
+        assert call(port, "feedback", {}, token="guess")[0] == 401
+        ask(port, ASK.format(1, 1))  # it still answers
+
+
+def test_bodies_are_bounded_and_silence_is_cut(tmp_path: Path) -> None:
+    with served(tmp_path / "m.db", RuleModel()) as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as raw:
+            head = f"POST /v1/feedback HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\n"
+            raw.sendall(f"{head}Content-Length: {MOST_BODY + 1}\r\n\r\n".encode())
+            assert b" 413 " in raw.recv(1000)
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as raw:
+            raw.sendall(f"POST /v1/feedback HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
+            assert b" 411 " in raw.recv(1000)
+
+
+def test_a_model_server_that_fails_is_told_and_the_next_request_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fails(RuleModel):
+        fails = True
+
+        def generate(self, asked: Any, decoding: Any) -> Any:
+            if self.fails:
+                raise RunError("http://model/v1", "did not answer in 1 second", "start it")
+            return super().generate(asked, decoding)
+
+    model = Fails()
+    with served(tmp_path / "m.db", model) as port:
+        message = {"messages": [{"role": "user", "content": ASK.format(1, 1)}]}
+        status, found = call(port, "chat/completions", message)
+        assert status == 502
+        assert "did not answer" in found["error"]["message"]
+        model.fails = False
+        ask(port, ASK.format(1, 1))
+
+
+def test_one_server_a_file_and_agents_that_cannot_serve(tmp_path: Path) -> None:
+    with one_server(tmp_path / "m.db"):
+        code = f"from mnemos.stream.serve import one_server\nfrom pathlib import Path\n" \
+               f"with one_server(Path({str(tmp_path / 'm.db')!r})): pass"  # fmt: skip
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert "served by another process" in done.stderr
+    how: dict[str, Any] = {
+        "encoder": "none", "host": "127.0.0.1", "port": 0, "max_new_tokens": 8, "max_prompt_tokens": None,
+        "temperature": 0.0, "say": print,
+    }  # fmt: skip
+    for agent in ("oracle-memory", "coin-feedback"):
+        with pytest.raises(UsageError, match="is a control"):
+            serve("http://127.0.0.1:1/v1#x", tmp_path / "m.db", agent, {}, token=None, **how)
+    with pytest.raises(UsageError, match="fewer than 8"):
+        serve("http://127.0.0.1:1/v1#x", tmp_path / "m.db", "zero-shot", {}, token="short", **how)
+
+
+def test_killed_at_any_moment_nothing_that_was_acknowledged_is_lost(tmp_path: Path) -> None:
+    path, moment = tmp_path / "m.db", random.Random(3)
+    answered: list[str] = []
+    thumbed: list[str] = []
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with rule_server() as behind:
+        command = [sys.executable, "-m", "mnemos", "stream", "serve", "--model", behind, "--memory", str(path)]
+        for _ in range(3):
+            process = subprocess.Popen(
+                [*command, "--port", "0", "--token", TOKEN], env=environment, stdout=subprocess.PIPE, text=True
+            )
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(2)]
+            port = int(lines[1].rpartition(":")[2].partition("/")[0])
+            killer = threading.Timer(0.3 + moment.random(), process.send_signal, [signal.SIGKILL])
+            killer.start()
+            try:
+                while time.monotonic():
+                    town = len(answered)
+                    answered.append(ask(port, ASK.format(town, town % 4))["id"])
+                    assert call(port, "feedback", {"id": answered[-1], "value": 1, "source": "x"})[0] == 200
+                    thumbed.append(answered[-1])
+            except (OSError, http.client.HTTPException):
+                pass
+            process.wait()
+            process.stdout.close()
+            killer.cancel()
+    assert len(thumbed) > 3
+    store = Store(path, create=False)
+    kept = {str(row[0]): row[1] for row in store.rows("select id, value from answers")}
+    assert set(answered) <= set(kept)
+    remembered = [row["item"] for row in MemoryFile(path).rows()]
+    assert set(thumbed) <= set(remembered)
+    assert len(remembered) == len(set(remembered)) == sum(value == 1 for value in kept.values())
