@@ -153,7 +153,7 @@ def test_bad_rows_are_refused_by_line(tmp_path: Path) -> None:
 
 def test_tasks_and_files_that_are_not_there_are_named() -> None:
     assert set(names()) == {*REAL, "jsonl"}
-    for settings, words in (
+    for asked, words in (
         (TaskSettings(name="sqll"), "did you mean 'sql'"),
         (TaskSettings(name="./nowhere.py"), "does not exist"),
         (TaskSettings(data="/nowhere.jsonl"), "does not exist"),
@@ -161,7 +161,7 @@ def test_tasks_and_files_that_are_not_there_are_named() -> None:
         (TaskSettings(data="x", verifier="exakt"), "did you mean 'exact'"),
     ):
         with pytest.raises(UsageError, match=words):
-            open_task(settings)
+            open_task(asked)
 
 
 OWN = """
