@@ -111,7 +111,8 @@ def _needed(shares: Floats, gains: Floats, wanted: float, count: int) -> int | N
     # Linear within a block.
     rise = gains[place] - gains[place - 1]
     part = (wanted - gains[place - 1]) / rise if rise > 0 else 1.0
-    return math.ceil((shares[place - 1] + part * (shares[place] - shares[place - 1])) * count - 1e-9)
+    share = float(shares[place - 1] + part * (shares[place] - shares[place - 1]))
+    return math.ceil(share * count - 1e-9)
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class Journal:
     def steps(self) -> list[Step]:
         """All steps in their order."""
         rows: list[Any] = self.store.rows("select * from steps where stream = ? order by step", self.number)
-        return [Step(*row[1:13], tuple(json.loads(row[13])), row[14], row[15]) for row in rows]
+        return [Step(*[*row[1:13], tuple(json.loads(row[13])), *row[14:16]]) for row in rows]
 
     def panels(self) -> list[Asked]:
         """All panels, by step, in the order in which they were asked."""

@@ -116,6 +116,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(502, _error(str(error), "server_error"))
         except (ConnectionError, TimeoutError):
             self.close_connection = True
+        except Exception as error:  # one request must not end as a closed connection without a word
+            self._reply(500, _error(f"the request failed: {type(error).__name__}", "server_error"))
         finally:
             self.room.release()
 

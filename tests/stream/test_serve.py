@@ -94,8 +94,16 @@ def test_the_openai_client_asks_thumbs_and_is_answered_with_memory(tmp_path: Pat
             openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="wrong", max_retries=0).models.list()
 
 
+class Turned(RuleModel):
+    """Keeps how many turns each prompt had."""
+
+    def generate(self, asked: Any, decoding: Any) -> Any:
+        self.turns = [len(one.turns) for one in asked]
+        return super().generate(asked, decoding)
+
+
 def test_what_was_right_is_shown_again_and_earlier_turns_stay(tmp_path: Path) -> None:
-    model = RuleModel(lambda _: "blue")
+    model = Turned(lambda _: "blue")
     with served(tmp_path / "m.db", model) as port:
         found = ask(port, ASK.format(1, 2))
         assert call(port, "feedback", {"id": found["id"], "value": 1})[1]["learned"] == 1
@@ -103,7 +111,8 @@ def test_what_was_right_is_shown_again_and_earlier_turns_stay(tmp_path: Path) ->
         assert call(port, "feedback", {"id": wrong["id"], "value": 0})[1]["learned"] == 0
         turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
         call(port, "chat/completions", {"messages": [*turns, {"role": "user", "content": ASK.format(7, 2)}]})
-    assert "town 1 in country c2?\nAnswer: blue" in model.asked[-1] or model.asked[-1] == "hi"
+    assert "town 1 in country c2?\nAnswer: blue" in model.asked[-1]
+    assert model.turns[-1] == 3
 
 
 def test_feedback_for_unknown_ids_twice_and_of_other_values(tmp_path: Path) -> None:
@@ -195,9 +204,11 @@ def test_a_model_server_that_fails_is_told_and_the_next_request_is_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Fails(RuleModel):
-        fails = True
+        fails: str | None = "told"
 
         def generate(self, asked: Any, decoding: Any) -> Any:
+            if self.fails == "odd":
+                raise ValueError("a prompt of somebody")
             if self.fails:
                 raise RunError("http://model/v1", "did not answer in 1 second", "start it")
             return super().generate(asked, decoding)
@@ -208,7 +219,10 @@ def test_a_model_server_that_fails_is_told_and_the_next_request_is_answered(
         status, found = call(port, "chat/completions", message)
         assert status == 502
         assert "did not answer" in found["error"]["message"]
-        model.fails = False
+        model.fails = "odd"
+        status, found = call(port, "chat/completions", message)
+        assert (status, found["error"]["message"]) == (500, "the request failed: ValueError")
+        model.fails = None
         ask(port, ASK.format(1, 1))
 
 

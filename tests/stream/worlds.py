@@ -47,7 +47,7 @@ class RuleModel:
 
     def generate(self, asked: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         self.batches.append(len(asked))
-        return [Generation(self._answer(one.turns[0].text), (), True) for one in asked]
+        return [Generation(self._answer(one.turns[-1].text), (), True) for one in asked]
 
     def _answer(self, text: str) -> str:
         self.asked.append(text)
