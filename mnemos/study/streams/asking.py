@@ -13,7 +13,7 @@ from mnemos.core.progress import doing
 from mnemos.measure.uncertainty import paired
 from mnemos.stream.asking import NO, YES, curve, online, verbalised, yes_score
 from mnemos.stream.learner import Ask
-from mnemos.study.streams.run import Arms, Opened
+from mnemos.study.streams.opened import Arms, Opened
 from mnemos.study.streams.settings import REFERENCE
 
 PROMPTS = {

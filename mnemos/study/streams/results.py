@@ -16,7 +16,7 @@ from mnemos.stream import gains
 from mnemos.stream.agents import row, settings_of
 from mnemos.stream.journal import Step
 from mnemos.stream.prompts import prompt_hash
-from mnemos.study.streams.run import Arms, Opened
+from mnemos.study.streams.opened import Arms, Opened
 from mnemos.study.streams.settings import REFERENCE
 
 FORMAT = 1
