@@ -91,10 +91,10 @@ def _pooling(folder: Path) -> tuple[str, int | None]:
     if settings.is_file():
         most = read_json(settings).get("max_seq_length")
     for path in sorted(folder.glob("*_Pooling/config.json")):
-        said = read_json(path)
-        if said.get("pooling_mode_cls_token"):
+        read = read_json(path)
+        if read.get("pooling_mode_cls_token"):
             return "cls", most
-        if not said.get("pooling_mode_mean_tokens"):
+        if not read.get("pooling_mode_mean_tokens"):
             raise ModelError(f"{path}", "asks for a pooling other than mean or cls", "use another encoder")
     return "mean", most
 

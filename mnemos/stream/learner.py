@@ -78,7 +78,7 @@ class Shot:
 class Ask:
     """Write an answer to a prompt. template: with places {name} (`stream.prompts`). shots: texts for the place {shots},
     the most similar last; where all do not fit, those in front are left out. bare: the template without any shot.
-    model: which, where there are several. before: turns in front, of a conversation. Gives `Written`."""
+    model: which, where there are several. before: turns in front, of a conversation. Gives `Generated`."""
 
     template: str
     fields: Mapping[str, str]
@@ -97,7 +97,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class Generated:
     """What a model wrote. dropped: how many shots did not fit into its window."""
 
     text: str

@@ -14,7 +14,7 @@ from typing import Any
 
 from mnemos.core.errors import UsageError
 from mnemos.core.nouns import Decoding, Generation, LanguageModel, Prompt
-from mnemos.stream.learner import Ask, Written
+from mnemos.stream.learner import Ask, Generated
 
 SERVER_TOKENS = 8192
 """Tokens of a prompt and its answer on a server that does not say what it takes, unless the study does."""
@@ -27,7 +27,7 @@ TOO_LONG = "the question alone is longer than the model's window"
 class Served:
     """An answer and what it cost. seconds: its share of the batch. failed: why there is none."""
 
-    written: Written
+    written: Generated
     prompt_tokens: int
     tokens: int
     seconds: float
@@ -83,7 +83,7 @@ class Models:
         self, model: LanguageModel, fitted: tuple[Prompt, int, int, bool], generation: Generation, seconds: float
     ) -> Served:
         _, dropped, tokens, fits = fitted
-        written = Written(generation.text, generation.finished, dropped)
+        written = Generated(generation.text, generation.finished, dropped)
         own = len(generation.ids) if hasattr(model, "renderer") else guessed(generation.text)
         return Served(written, tokens, own, seconds, None if fits else TOO_LONG)
 

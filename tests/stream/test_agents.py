@@ -13,6 +13,7 @@ from mnemos.stream.agents.playbook import alike, counted, merged, pruned, writte
 from mnemos.stream.learner import (
     Ask,
     Feedback,
+    Generated,
     GoldShots,
     Question,
     Recall,
@@ -20,7 +21,6 @@ from mnemos.stream.learner import (
     Reply,
     Reveal,
     Shot,
-    Written,
     drive,
 )
 from mnemos.stream.prompts import filled, load, prompt_hash, shipped
@@ -38,9 +38,9 @@ class World:
         self.texts, self.dropped, self.shots, self.asked = list(texts), dropped, shots, list[Any]()
 
     def give(self) -> dict[type, Any]:
-        def ask(request: Ask) -> Written:
+        def ask(request: Ask) -> Generated:
             self.asked.append(request)
-            return Written(self.texts.pop(0), True, self.dropped)
+            return Generated(self.texts.pop(0), True, self.dropped)
 
         def recall(request: Any) -> tuple[Shot, ...]:
             self.asked.append(request)
