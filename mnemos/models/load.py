@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnemos.core.errors import ModelError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.plan import ModelHandle
-from mnemos.models.precision import compute_dtype
+from mnemos.models.precision import HALVES, compute_dtype, stacked
 from mnemos.weights.adapter import adapter_base
 from mnemos.weights.checkpoint import explained, named, resolve, tokenizer_of, usable_config
 from mnemos.weights.configuration import check_config
@@ -24,6 +24,7 @@ from mnemos.weights.files import (
     ADAPTER_CONFIG,
     check_weights,
 )
+from mnemos.weights.precision import SINGLE
 from mnemos.weights.tied import OUTPUT_NAMES, check_tied
 
 if TYPE_CHECKING:
@@ -112,9 +113,10 @@ def load_model(
     dtype: name of a torch dtype. merge: whether the adapters of an adapter directory are added
     into the base's weights (True; tied embeddings are untied where `weights.adapter` says so) or stay a
     peft wrapper that `disable_adapter()` turns off (False). None merges in float32 only, because in
-    16 bits a small update is lost in rounding. headers_only: a model without numbers (torch's meta
-    device), made of configurations and headers in a moment, to refuse what they can tell. load_in_4bit: its
-    linear layers in 4 bits (NF4, by bitsandbytes), computing in `dtype`; ModelError for an adapter's directory.
+    16 bits a small update is lost in rounding; what is merged all the same is added in float32, then cast.
+    headers_only: a model without numbers (torch's meta device), made of configurations and headers in a
+    moment, to refuse what they can tell. load_in_4bit: its linear layers in 4 bits (NF4, by bitsandbytes),
+    computing in `dtype`; ModelError for an adapter's directory.
     Raises ModelError for everything that the module's docstring lists.
     """
     how = _How(dtype, trust_remote_code, allow_pickle, reward, new_head, headers_only, load_in_4bit)
@@ -154,10 +156,20 @@ def _loaded(path: str, how: _How, merge: bool) -> Any:
         )
     under = adapter_base(folder)
     check_adapter(folder)
-    base = _loaded(under, how, merge=True)  # an adapter under it is part of what it was trained on
+    # In 16 bits a small update is lost where it is added to a large weight, so what is merged is merged in float32,
+    # and the sum is cast: an adapter under this one is part of what it was trained on, and always merged.
+    exact = replace(how, dtype=SINGLE) if how.dtype in HALVES else how
+    consent = {"allow_pickle": how.allow_pickle, "trust_remote_code": how.trust_remote_code}
+    base = _loaded(under, exact if merge or stacked(folder, **consent) else how, merge=True)
     with explained(folder, "the adapter does not fit its base", "check base_model_name_or_path"):
-        adapted = attached(base, folder)
-    return merged(adapted, folder) if merge else adapted
+        adapted = attached(base if merge else base.to(_torch_dtype(how)), folder)
+    return merged(adapted, folder).to(_torch_dtype(how)) if merge else adapted
+
+
+def _torch_dtype(how: _How) -> Any:
+    import torch
+
+    return getattr(torch, how.dtype)
 
 
 def parameters_of(handle: ModelHandle) -> int:
@@ -196,7 +208,7 @@ def _from_pretrained(folder: Path, how: _How) -> Any:
             **({"num_labels": 1} if how.reward else {}),
             **({"device_map": "meta"} if how.headers_only else {}),
             **(_in_4bit(how.dtype) if how.load_in_4bit else {}),
-            dtype=getattr(torch, how.dtype),
+            dtype=_torch_dtype(how),
             trust_remote_code=how.trust_remote_code,
             # None lets transformers take a pickle where there is nothing else.
             use_safetensors=None if how.allow_pickle else True,

@@ -24,7 +24,9 @@ from mnemos.core.errors import ModelError
 from mnemos.core.files import read_json, write_json
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.plan import ModelHandle
+from mnemos.weights.adapter import adapter_base
 from mnemos.weights.checkpoint import resolve
+from mnemos.weights.files import ADAPTER_CONFIG
 from mnemos.weights.precision import SINGLE, stored_precision
 
 HALF = "bfloat16"
@@ -39,16 +41,25 @@ SIZES = {"cpu": (64, 512, 1024), "cuda": (4096, 2048, 8192)}
 
 def compute_dtype(model: ModelHandle) -> str:
     """The name of the torch dtype that a model computes in: its `torch_dtype` where one was asked for; float32 where it
-    came in float32, whose digits nobody gave up yet; else the faster one of this machine's device."""
+    came in float32, whose digits nobody gave up yet; else the faster one of this machine's device. An adapter on an
+    adapter computes in float32: the lower one is added to its base, and 16 bits would lose much of what it changed."""
     asked: str | None = getattr(model, "torch_dtype", None)
     if asked:
         return asked
     consent = {name: bool(getattr(model, name, False)) for name in ("trust_remote_code", "allow_pickle")}
     try:
-        own = stored_precision(resolve(model.path, **consent)).own
+        folder = resolve(model.path, **consent)
+        own, chain = stored_precision(folder).own, stacked(folder, **consent)
     except ModelError:  # it is not there yet, or cannot be loaded, which loading says better
         return SINGLE
-    return fast_dtype() if own in HALVES else SINGLE
+    return fast_dtype() if own in HALVES and not chain else SINGLE
+
+
+def stacked(folder: Path, **consent: bool) -> bool:
+    """Whether a directory is an adapter that was trained on another adapter. consent: as `resolve` takes it."""
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return False
+    return (resolve(adapter_base(folder), **consent) / ADAPTER_CONFIG).is_file()
 
 
 @lru_cache(maxsize=1)

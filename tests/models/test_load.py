@@ -34,6 +34,7 @@ from mnemos.weights.expression import parse
 from mnemos.weights.files import check_weights, read_config, weight_files
 from mnemos.weights.write import combine
 from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
+from tests.weights.test_precision import cast
 
 PEFT = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
@@ -344,6 +345,49 @@ def test_an_adapter_directory_is_its_base_with_the_adapter(folder: Path, tmp_pat
     before = Checkpoint(str(adapter)).fingerprint
     change(folder / "config.json", something="else")
     assert Checkpoint(str(adapter)).fingerprint != before
+
+
+@PEFT
+def test_an_adapter_on_an_adapter_loses_nothing_of_the_lower_one_in_16_bits(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnemos.models.precision.fast_dtype", lambda: "bfloat16")
+    cast(folder, torch.bfloat16)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    plain = load_model(str(folder))
+    lower, upper = (adapter_of(plain, tmp_path / name, seed) for seed, name in enumerate(("lower", "upper")))
+    point_at(lower, folder)
+    point_at(upper, lower)
+    wanted = load_model(str(upper))(input_ids=ids).logits
+    # As it is measured: in float32, whatever the machine computes faster; the lower adapter is all there.
+    found = Checkpoint(str(upper)).load().model
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found(input_ids=ids).logits, wanted)
+    # As it was asked for: an upper adapter beside the sum, cast once.
+    asked = load_model(str(upper), dtype="bfloat16")
+    assert hasattr(asked, "disable_adapter")
+    with asked.disable_adapter():
+        below = asked(input_ids=ids).logits.float()
+    exact = load_model(str(lower))
+    assert torch.equal(below, exact.to(torch.bfloat16)(input_ids=ids).logits.float())
+    whole = load_model(str(upper), dtype="bfloat16", merge=True)
+    assert whole.dtype == torch.bfloat16
+    assert torch.equal(whole(input_ids=ids).logits, load_model(str(upper)).to(torch.bfloat16)(input_ids=ids).logits)
+
+
+def adapter_of(model: Any, place: Path, seed: int) -> Path:
+    """A LoRA of random numbers for a model, saved; the model is left as it was."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    wrapped = get_peft_model(model, LoraConfig(target_modules=["q_proj", "up_proj"], init_lora_weights=False))
+    wrapped.save_pretrained(place)
+    wrapped.unload()
+    return place
+
+
+def point_at(adapter: Path, base: Path) -> None:
+    change(adapter / "adapter_config.json", base_model_name_or_path=str(base))
 
 
 @PEFT
