@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,6 +90,71 @@ def probe_command(
     settings = _settings(judge, prompt, set_)
     findings, self_liking = probe_judge(settings, out, data=data, limit=limit, human=human, own=own)
     say("\n".join([*lines(findings, self_liking), str(out)]))
+
+
+RunsOption = Annotated[
+    Path | None, typer.Option("--runs", help="Folder below which the runs of votes without answers are.")
+]
+FilesArgument = Annotated[
+    list[Path], typer.Argument(help="Votes (SQLite or JSONL), or rows with answers and verdicts.")
+]
+
+
+@app.command("vote")
+def vote_command(
+    judge: JudgeOption,
+    suite: Annotated[str, typer.Option("--suite", help="The suite that was answered: a file, or a shipped one.")],
+    answers: Annotated[
+        list[str], typer.Option("--answers", metavar="NAME=FILE", help="A model's name and its answers; repeatable.")
+    ],
+    prompt: PromptOption = None,
+    out: Annotated[Path, typer.Option("--out", help="File of the verdicts, with answers.")] = Path("verdicts.jsonl"),
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first items.")] = None,
+    set_: SetOption = None,
+) -> None:
+    """Let a judge vote on every two models' answers, as one more rater."""
+    from mnemos.core.errors import UsageError
+    from mnemos.study.commands.judge import pair_judge
+    from mnemos.study.commands.judge_rows import judge_votes
+
+    named = dict(one.partition("=")[::2] for one in answers)
+    if len(named) < 2 or not all(named.values()):
+        raise UsageError(
+            "--answers", "needs two models or more, each as NAME=FILE", "before=runs/x/before/answers/s.jsonl"
+        )
+    places = {name: Path(place) for name, place in named.items()}
+    counts = judge_votes(pair_judge(_settings(judge, prompt, set_)), suite, places, out, limit=limit)
+    say("\n".join([_counted(counts), str(out)]))
+
+
+@app.command("table")
+def table_command(files: FilesArgument, runs: RunsOption = None) -> None:
+    """Models by strength from votes and verdicts (Bradley-Terry), and their win rates at equal length."""
+    from mnemos.study.commands.judge_rows import table
+
+    say("\n".join(table(files, runs)))
+
+
+class _Form(StrEnum):
+    pairs = "pairs"
+    kto = "kto"
+
+
+@app.command("export")
+def export_command(
+    files: FilesArgument,
+    format_: Annotated[_Form, typer.Option("--format", help="pairs: chosen and rejected; kto: answers with a thumb.")],
+    out: Annotated[Path, typer.Option("--out", help="File of the rows.")] = Path("preferences.jsonl"),
+    runs: RunsOption = None,
+) -> None:
+    """Votes and verdicts as rows to learn from."""
+    from mnemos.study.commands.judge_rows import export
+
+    say("\n".join([_counted(export(files, runs, out, format_.value)), str(out)]))
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return "; ".join(f"{name}: {number:,}" for name, number in counts.items())
 
 
 def register(main: typer.Typer) -> None:

@@ -92,7 +92,7 @@ def build(study: Study, folder: Path, root: Path) -> Experiment:
     from mnemos.models.load import Checkpoint
 
     before = Checkpoint(study.model, study.trust_remote_code, study.allow_pickle, study.chat, study.torch_dtype)
-    suites, roles, task_suites = _suites(study, folder)
+    suites, roles, task_suites = suites_of(study, folder)
     before_step = MeasureStep(before, suites, "before: measure")
     builder = _Builder(study, root, before, suites, task_suites, before_step, _trajectory(study, suites))
     orders = range(len(study.task_orders))
@@ -227,7 +227,7 @@ def source_of(task: Task) -> Source:
     )
 
 
-def _suites(study: Study, folder: Path) -> tuple[tuple[Suite, ...], dict[str, str], dict[str, tuple[str, ...]]]:
+def suites_of(study: Study, folder: Path) -> tuple[tuple[Suite, ...], dict[str, str], dict[str, tuple[str, ...]]]:
     """All suites, name -> role, and task -> names of its suites."""
     from mnemos.measure.suite import load_suites
 
