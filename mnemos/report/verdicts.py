@@ -203,29 +203,28 @@ def _learned(changes: Sequence[Change]) -> str:
 
 
 def _fate(changes: Sequence[Change]) -> list[str]:
-    """Clauses on the old suites, losses first, the largest first."""
+    """Clauses on the old suites, losses first, the largest first; each suite stands in one of them."""
     if not changes:
         return []
     groups = {verdict: [change for change in changes if change.verdict == verdict] for verdict in TONES}
+    # Cannot be told either, but what shows alone is said where it is looked for: behind the losses.
+    suspected = [change for change in groups["cannot tell"] if change.suspected]
+    open_ = [change for change in groups["cannot tell"] if not change.suspected]
     clauses = []
     if groups["lost"]:
-        clauses += [f"lost {_amounts(_by_size(groups['lost']))}", *_unproven(changes)]
-    elif groups["cannot tell"]:
-        clauses += _unproven(changes) or ["no loss proven"]
+        clauses.append(f"lost {_amounts(_by_size(groups['lost']))}")
+    if suspected:
+        clauses.append(f"may have lost {_amounts(_by_size(suspected))} (not proven beside the other suites)")
+    elif open_ and not groups["lost"]:
+        clauses.append("no loss proven")
     if groups["gained"]:
         clauses.append(f"gained {_amounts(_by_size(groups['gained']))}")
     if groups["kept"]:
         everything = len(groups["kept"]) == len(changes) > 1
         clauses.append(f"kept {every(len(changes))} old suites" if everything else f"kept {_names(groups['kept'])}")
-    if groups["cannot tell"]:
-        clauses.append(f"cannot tell {_names(groups['cannot tell'])}")
+    if open_:
+        clauses.append(f"cannot tell {_names(open_)}")
     return clauses
-
-
-def _unproven(changes: Sequence[Change]) -> list[str]:
-    """Losses that each show by themselves and not once corrected, as one clause or none."""
-    some = [change for change in changes if change.suspected]
-    return [f"may have lost {_amounts(_by_size(some))} (not proven beside the other suites)"] if some else []
 
 
 def _names(changes: Sequence[Change], word: str = "and") -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from typing import Any
@@ -129,6 +130,28 @@ def test_a_loss_shown_alone_is_not_said_to_be_no_loss() -> None:
     lost = {**row, "suite": "sums", "verdict": "lost", "p_holm": 0.01}
     text = sentence(read({"comparisons": [lost, *rows]}).arms[0])
     assert text.startswith("lost sums 70.0 points; may have lost json 70.0 points (not proven beside the other suites)")
+
+
+FATES: dict[str, dict[str, Any]] = {
+    "lost": {"verdict": "lost", "delta": -0.5, "low": -0.6, "high": -0.4},
+    "gained": {"verdict": "gained", "delta": 0.5, "low": 0.4, "high": 0.6},
+    "kept": {"verdict": "kept", "delta": 0.0, "low": -0.01, "high": 0.01},
+    "open": {"verdict": "cannot tell", "delta": 0.0, "low": -0.3, "high": 0.3},
+    "suspected": {"verdict": "cannot tell", "delta": -0.2, "low": -0.3, "high": -0.1},
+}
+
+
+@pytest.mark.parametrize("fates", list(itertools.combinations_with_replacement(FATES, 3)), ids=",".join)
+def test_a_suite_stands_under_one_heading_of_an_arm(fates: tuple[str, ...]) -> None:
+    rows = [{"arm": "a", "suite": f"s{i}", "role": "old", **FATES[fate]} for i, fate in enumerate(fates)]
+    text = sentence(read({"comparisons": rows}).arms[0])
+    if text == "kept all 3 old suites":
+        return
+    for i, fate in enumerate(fates):
+        (clause,) = (clause for clause in text.split("; ") if f"s{i}" in clause)
+        heading = {"open": "cannot tell", "suspected": "may have lost"}.get(fate, fate)
+        assert clause.startswith(heading), text
+        assert clause.count(f"s{i}") == 1, text
 
 
 def test_a_studys_headline_does_not_say_no_loss_where_one_shows_alone() -> None:
