@@ -219,22 +219,28 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         """Runs between gradients and update: a step that went wrong changes no weight."""
         if not math.isfinite(loss) or not math.isfinite(norm):
             what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient norm is {norm}"
-            raise ModelError(f"step {self.state.global_step + 1}: {what}", *self._overflow())
+            why, cure = self._cause()
+            raise ModelError(
+                f"step {self.state.global_step + 1}: {what}",
+                f"must be finite ({why})",
+                f"{cure}; nothing was saved after it",
+            )
         self.window.append(loss)
         self.start.step_done()
 
-    def _overflow(self) -> tuple[str, str]:
-        """Bound and cure of a step that is not finite."""
-        # Whatever the learning rate, a logit beyond 65,504 is infinite in float16; bfloat16 and float32 reach 3.4e38.
+    def _cause(self) -> tuple[str, str]:
+        """Why numbers of a step are not finite, and the cure."""
+        # Whatever the learning rate, a number beyond 65,504 is infinite in float16; bfloat16 and float32 reach
+        # 3.4e38.
         if self.accelerator.mixed_precision == "fp16" or holds(self.model, torch.float16):
             most = torch.finfo(torch.float16).max
             return (
-                f"must be finite, and float16, which this model is computed in, holds no number above {most:,.0f}",
-                "compute in bfloat16 or float32, which do; nothing was saved after it",
+                f"float16, which this model is computed in, holds no number above {most:,.0f}",
+                "compute in bfloat16 or float32, which do",
             )
         return (
-            f"must be finite (learning_rate {self.args.learning_rate:g})",
-            "lower train.learning_rate, raise train.warmup_ratio, or turn bf16 off; nothing was saved after it",
+            f"learning_rate {self.args.learning_rate:g}",
+            "lower train.learning_rate, raise train.warmup_ratio, or turn bf16 off",
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -270,11 +276,11 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         if not int(bad):
             return
         name, count = (found[0], found[2]) if found is not None else ("a tensor of another process", 0)
+        why, cure = self._cause()
         raise ModelError(
             f"step {self.state.global_step}: {name} after the update",
-            f"{int(bad):,}{f' of {count:,}' if count else ''} values are not finite "
-            f"(learning_rate {self.args.learning_rate:g})",
-            "lower train.learning_rate, or raise train.warmup_ratio; nothing was saved of it",
+            f"{int(bad):,}{f' of {count:,}' if count else ''} values are not finite ({why})",
+            f"{cure}; nothing was saved of it",
         )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

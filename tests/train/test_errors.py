@@ -230,6 +230,28 @@ def test_weights_that_an_update_broke_are_not_saved(llama: Path, tmp_path: Path,
     assert len(list(tmp_path.glob("moments/*.safetensors"))) == (1 if moments and step > 2 else 0)
 
 
+@dataclass(frozen=True)
+class Halved:
+    """Adapters on a base that is held in float16."""
+
+    learning_rate: float | None = None
+
+    def prepare(self, model: Any) -> Any:
+        adapted = Lora().prepare(model)
+        for parameter in adapted.parameters():
+            parameter.data = parameter.data if parameter.requires_grad else parameter.data.half()
+        return adapted
+
+
+def test_weights_that_float16_broke_are_not_blamed_on_the_learning_rate(llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"step 1: \S+ after the update: [0-9,]+ of [0-9,]+ values") as caught:
+        train(plan(llama, trainable=Halved(), max_steps=1), tmp_path, quiet=True, callbacks=[Poison(1)])
+    assert "float16, which this model is computed in, holds no number above 65,504" in caught.value.bound
+    assert "compute in bfloat16 or float32" in caught.value.cure
+    assert "learning_rate" not in str(caught.value)
+    assert not (tmp_path / "model").exists()
+
+
 def test_a_broken_update_leaves_no_checkpoint_to_continue_from(llama: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"step 2: .* after the update"):
         train(plan(llama, max_steps=4, save_steps=1), tmp_path, quiet=True, callbacks=[Poison(2)])
