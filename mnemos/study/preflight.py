@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from mnemos.core.errors import ModelError, RunError, UsageError, nearest
 from mnemos.core.fingerprint import fingerprint
-from mnemos.core.plan import BinaryFeedback, Plan, PreferencePairs, TeacherForcing
+from mnemos.core.plan import Plan
 from mnemos.sources.generated import generated_in, inside
 from mnemos.sources.read import FileSource
 from mnemos.sources.render import RAW_ROLES
@@ -135,6 +135,7 @@ def _check_rows(experiment: Experiment, renderer: Any) -> None:
     met where they are read. Answers that the chat template rewrites are an error only where a training that learns
     them refuses them."""
     from mnemos.sources.rewritten import as_learned
+    from mnemos.train import draws
 
     study = experiment.study
     tasks = [*study.tasks, *(study.task_of(arm, task) for arm in study.arm_data for task in study.tasks)]
@@ -145,10 +146,7 @@ def _check_rows(experiment: Experiment, renderer: Any) -> None:
         found = [one for one in inside(plan.examples) if isinstance(one, FileSource)]
         found = [] if generated_in(plan.examples) else found
         sources |= {fingerprint(one): one for one in found}
-        if (
-            isinstance(plan.draw, TeacherForcing | PreferencePairs | BinaryFeedback)
-            and plan.train.rewritten_turns == "refuse"
-        ):
+        if draws.known(plan.draw).in_data and plan.train.rewritten_turns == "refuse":
             refused |= {fingerprint(one) for one in found}
     for name, source in sources.items():
         for example in itertools.islice(source, FIRST_ROWS):

@@ -273,7 +273,7 @@ def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet:
 def _longest(plan: Plan, prepared: Prepared) -> int:
     """Tokens of the longest example that may pass through the model, rows of other sources included."""
     values: tuple[Any, ...] = (*plan.objective, *plan.gradient)
-    if hasattr(plan.draw, "max_new_tokens"):
+    if not draws.known(plan.draw).in_data:
         # Answers that are not written yet may fill a row up.
         return plan.train.max_length
     more = any(hasattr(value, "begin") and value.old is not None for value in values)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.errors import MnemosError, ModelError, UsageError
-from mnemos.core.plan import Plan, TeacherForcing
+from mnemos.core.plan import Plan
+from mnemos.train import draws
 from mnemos.train.save import consent
 from mnemos.train.trackers import PACKAGES
 
@@ -27,7 +28,7 @@ def check_training(plan: Plan) -> None:
             raise UsageError(f"train.{setting}", f"needs the package {package}", f"pip install {package}")
     if in_4bit(plan):
         _check_4bit(plan)
-    if plan.train.eval_strategy != "no" and not isinstance(plan.draw, TeacherForcing):
+    if plan.train.eval_strategy != "no" and not draws.known(plan.draw).likelihood:
         raise UsageError(
             f"train.eval_strategy = {plan.train.eval_strategy}",
             "evaluates the likelihood of held-out answers, and this arm does not learn by it",

@@ -19,7 +19,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mnemos.core.plan import Plan, TeacherForcing
+from mnemos.core.plan import Plan
+from mnemos.train import draws
 
 LORA_FACTOR = 10.0
 """How many times the full rate an adapter of low rank takes."""
@@ -68,7 +69,7 @@ def unusual(plan: Plan, parameters: int) -> str | None:
     low, high = row.low * factor, row.high * factor
     if rate > high:
         side = "above"
-    elif rate < low and isinstance(plan.draw, TeacherForcing):
+    elif rate < low and draws.known(plan.draw).likelihood:
         side = "below"
     else:
         return None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mnemos.core.plan import BinaryFeedback, Plan, PreferencePairs, TeacherForcing
+from mnemos.core.plan import Plan
 from mnemos.core.settings import EVALUATION
+from mnemos.train import draws
 
 ASIDE = ("save_steps", "logging_steps", "report_to")
 """Settings that decide nothing about the trained model."""
@@ -36,8 +37,8 @@ def used(plan: Plan) -> dict[str, Any]:
     if str(train.optim) in NO_MOMENTS:
         for name in ("adam_beta1", "adam_beta2", "adam_epsilon"):
             del values[name]
-    if isinstance(plan.draw, TeacherForcing | PreferencePairs | BinaryFeedback):
-        del values["generation_backend"]  # every answer is in the data
+    if draws.known(plan.draw).in_data:
+        del values["generation_backend"]
     if train.eval_strategy == "no":
         for name in EVALUATION:
             del values[name]

@@ -17,8 +17,8 @@ from mnemos.recipes.reproductions.preference import items, pairs, real, style
 from mnemos.recipes.worlds.requests import HELP, REFUSALS
 from mnemos.sources.read import read
 from mnemos.sources.render import Renderer
-from mnemos.train.draws.preference import prepare as prepare_answers
 from mnemos.weights.checkpoint import load_tokenizer
+from tests.train.making import prepare_answers
 
 
 def test_pairs_prefer_one_wording_of_each_kind() -> None:

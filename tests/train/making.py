@@ -18,6 +18,8 @@ from mnemos.core.settings import TrainSettings
 from mnemos.methods.draw.credit import Generalised
 from mnemos.methods.draw.policy import ClippedPolicy, TaughtLikelihood, ValueLoss
 from mnemos.models.load import Checkpoint
+from mnemos.train import draws
+from mnemos.train.rows import Prepared
 from tests.tiny import TEXT
 
 
@@ -33,6 +35,12 @@ class Few:
 
     def __iter__(self) -> Iterator[Example]:
         return iter(self.examples)
+
+
+def prepare_answers(plan: Plan, renderer: Any) -> Prepared:
+    """Rows as the module of the plan's draw makes them."""
+    prepared: Prepared = draws.find(plan.draw).prepare(plan, renderer)
+    return prepared
 
 
 def pairs(count: int = 13) -> Few:

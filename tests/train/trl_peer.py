@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from mnemos.core.nouns import Tokens
 from mnemos.core.plan import Plan
 from mnemos.sources.render import Renderer
-from mnemos.train.draws.preference import prepare as prepare_answers
+from tests.train.making import prepare_answers
 
 
 def _halves(tokens: Tokens) -> tuple[list[int], list[int]]:

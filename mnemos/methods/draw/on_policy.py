@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -10,9 +9,10 @@ from pydantic import Field
 
 from mnemos.core.errors import UsageError
 from mnemos.core.method import method
-from mnemos.core.plan import Likelihood, ModelHandle, Plan, SelfTaught, StepView, TeacherForcing
+from mnemos.core.plan import ModelHandle, Plan, SelfTaught, StepView
 from mnemos.core.rollouts import Rollouts
 from mnemos.core.settings import ModelRef
+from mnemos.methods.draw.learned import learned_by
 from mnemos.methods.draw.policy import on_rollouts, own
 from mnemos.methods.objective.divergence import Direction, divergence
 
@@ -88,16 +88,8 @@ def self_distillation(
     """
     if max_new_tokens == 0:
         return plan
-    if not isinstance(plan.draw, TeacherForcing) or Likelihood() not in plan.objective:
-        raise UsageError(
-            f"self_distillation after {type(plan.draw).__name__}, {type(plan.objective[0]).__name__}",
-            "another method of this arm says how answers are learned",
-            "keep one of them, or make two arms",
-        )
-    divergence = TeacherDivergence(direction)
-    objective = tuple(divergence if term == Likelihood() else term for term in plan.objective)
     draw = SelfTaught(max_new_tokens, temperature, teacher_rate, SHOWN)
-    return dataclasses.replace(plan, draw=draw, objective=objective)
+    return learned_by(plan, "self_distillation", draw, TeacherDivergence(direction))
 
 
 @dataclass(frozen=True)

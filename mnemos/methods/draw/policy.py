@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from mnemos.core.errors import UsageError
 from mnemos.core.method import method
 from mnemos.core.outputs import log_prob
-from mnemos.core.plan import Likelihood, Plan, StepView, TeacherForcing, Term
+from mnemos.core.plan import Plan, StepView, Term
 from mnemos.core.rollouts import AdvantageEstimator, Rollouts, RolloutView
 from mnemos.methods.draw.credit import Generalised, GroupNormalised, LeaveOneOut, RunningMean
+from mnemos.methods.draw.learned import learned_by
 from mnemos.rewards.by_name import RewardSettings, make
 
 if TYPE_CHECKING:
@@ -142,18 +141,7 @@ def on_rollouts(plan: Plan, name: str, draw: Rollouts, *terms: Term) -> Plan:
 
     Raises UsageError where another method has said who writes answers or how they are learned.
     """
-    if not isinstance(plan.draw, TeacherForcing) or Likelihood() not in plan.objective:
-        raise UsageError(
-            f"{name} after {type(plan.draw).__name__}, {type(plan.objective[0]).__name__}",
-            "another method of this arm says how answers are learned",
-            "keep one of them, or make two arms",
-        )
-    # In its place, so that terms of earlier methods (a penalty, say) stay around it.
-    place = plan.objective.index(Likelihood())
-    added: tuple[Term, ...] = (*terms, TaughtLikelihood())
-    return dataclasses.replace(
-        plan, draw=draw, objective=(*plan.objective[:place], *added, *plan.objective[place + 1 :])
-    )
+    return learned_by(plan, name, draw, *terms, TaughtLikelihood())
 
 
 class RolloutSettings(BaseModel):

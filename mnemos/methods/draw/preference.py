@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -13,14 +12,13 @@ from mnemos.core.plan import (
     CHOSEN,
     ORDINARY,
     BinaryFeedback,
-    Likelihood,
     ModelHandle,
     Plan,
     PreferencePairs,
-    TeacherForcing,
     Term,
 )
 from mnemos.core.settings import ModelRef
+from mnemos.methods.draw.learned import learned_by
 from mnemos.methods.objective.answers import (
     SMOOTHED,
     BinaryFeedbackLoss,
@@ -47,15 +45,7 @@ Weight = Annotated[float, Field(ge=0)]
 
 def _learning(plan: Plan, name: str, draw: Any, terms: tuple[Term, ...], ordinary: float) -> Plan:
     """The plan with its likelihood replaced by terms on whole answers."""
-    if not isinstance(plan.draw, TeacherForcing) or Likelihood() not in plan.objective:
-        raise UsageError(
-            f"{name} after {type(plan.draw).__name__}, {type(plan.objective[0]).__name__}",
-            "another method of this arm says how answers are learned",
-            "keep one of them, or make two arms",
-        )
-    added: tuple[Term, ...] = (*terms, PartLikelihood(ORDINARY, ordinary))
-    objective = tuple(new for term in plan.objective for new in (added if term == Likelihood() else (term,)))
-    return dataclasses.replace(plan, draw=draw, objective=objective)
+    return learned_by(plan, name, draw, *terms, PartLikelihood(ORDINARY, ordinary))
 
 
 def _reference(name: str, path: str | None) -> ModelHandle | None:

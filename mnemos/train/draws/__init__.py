@@ -2,30 +2,51 @@
 
 A module has two names. ``prepare(plan, renderer) -> Prepared`` makes rows of the plan's examples before
 training. ``Batches`` is a class of `batches.Batches`: what becomes of these rows at each optimiser step.
-The trainer is composed with it and knows no draw by name.
+The trainer is composed with it and knows no draw by name; what else must be known of a draw stands in its row.
 """
 
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from typing import Any
 
 from mnemos.core.errors import UsageError
 from mnemos.core.plan import BinaryFeedback, PreferencePairs, SelfTaught, TeacherForcing
 from mnemos.core.rollouts import Rollouts
 
-DRAWS: dict[type, str] = {
-    TeacherForcing: "mnemos.train.draws.teacher_forcing",
-    PreferencePairs: "mnemos.train.draws.preference",
-    BinaryFeedback: "mnemos.train.draws.preference",
-    SelfTaught: "mnemos.train.draws.self_distillation",
-    Rollouts: "mnemos.train.draws.policy",
+
+@dataclass(frozen=True)
+class Draw:
+    """What is known of a kind of `Plan.draw` before its module is imported.
+
+    module: imported when a stage is trained that way. in_data: all answers are in the data, none is written while
+    training. likelihood: what is learned is the data's own answers, one by one, so that held-out rows of them can be
+    evaluated and rates that are usual for it apply.
+    """
+
+    module: str
+    in_data: bool = False
+    likelihood: bool = False
+
+
+DRAWS: dict[type, Draw] = {
+    TeacherForcing: Draw("mnemos.train.draws.teacher_forcing", in_data=True, likelihood=True),
+    PreferencePairs: Draw("mnemos.train.draws.preference", in_data=True),
+    BinaryFeedback: Draw("mnemos.train.draws.feedback", in_data=True),
+    SelfTaught: Draw("mnemos.train.draws.self_distillation"),
+    Rollouts: Draw("mnemos.train.draws.policy"),
 }
-"""Class of `Plan.draw` -> its module, imported when a stage is trained that way."""
+"""Class of `Plan.draw` -> what is known of it."""
+
+
+def known(draw: Any) -> Draw:
+    """The row of a plan's draw; UsageError where DRAWS has none of its class."""
+    if type(draw) not in DRAWS:
+        raise UsageError(f"draw = {draw!r}", "is not learned here", "leave the answers to the data")
+    return DRAWS[type(draw)]
 
 
 def find(draw: Any) -> Any:
-    """The module of a plan's draw; UsageError where no row of DRAWS has its class."""
-    if type(draw) not in DRAWS:
-        raise UsageError(f"draw = {draw!r}", "is not learned here", "leave the answers to the data")
-    return importlib.import_module(DRAWS[type(draw)])
+    """The module of a plan's draw; UsageError as `known`."""
+    return importlib.import_module(known(draw).module)

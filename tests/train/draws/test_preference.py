@@ -21,11 +21,10 @@ from mnemos.methods.draw.preference import dpo, kto, orpo, simpo
 from mnemos.methods.objective.divergence import kl_to_before
 from mnemos.methods.weigh.tokens import token_mask
 from mnemos.sources.render import Renderer
-from mnemos.train.draws.preference import MISMATCHED
-from mnemos.train.draws.preference import prepare as prepare_answers
+from mnemos.train.draws.answers import MISMATCHED
 from mnemos.train.likelihood import train
 from tests.tiny import TEXT, save_tiny, tiny_tokenizer
-from tests.train.making import Few, Lora, plan, thumbs, weights
+from tests.train.making import Few, Lora, plan, prepare_answers, thumbs, weights
 from tests.train.making import preferences as pairs
 from tests.train.trl_peer import trained_by_trl
 
