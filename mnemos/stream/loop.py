@@ -11,7 +11,7 @@ the stream continues behind the last commit, with the same requests and so with 
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -71,7 +71,8 @@ class Panel:
 class Stream:
     """One arm in one order. order: ids of items. learn_until: share of the stream in which it learns; 0 is the agent
     reset before every item. feedback: real, or a coin whose rate is that of the real feedback so far. seed: of
-    everything that is drawn. gold: an examiner that may reveal, for arms that say so."""
+    everything that is drawn. gold: an examiner that may reveal, for arms that say so. pause: says after a
+    step whether `run` shall return before the next one."""
 
     name: str
     make: Any
@@ -83,6 +84,7 @@ class Stream:
     seed: int = 0
     panel: Panel = field(default_factory=Panel)
     gold: Examiner | None = None
+    pause: Callable[[Step], bool] | None = None
 
     @property
     def learns(self) -> int:
@@ -166,10 +168,12 @@ class _Living:
         if all(asked.step != self.at for asked in self.stream.journal.panels()):
             yield from self._due_panel()
         while self.at < len(self.stream.order):
-            yield from self._step(self.questions[self.stream.order[self.at]])
+            step = yield from self._step(self.questions[self.stream.order[self.at]])
             yield from self._due_panel()
+            if self.stream.pause is not None and self.stream.pause(step):
+                return
 
-    def _step(self, question: Question) -> Life:
+    def _step(self, question: Question) -> Generator[Any, Any, Step]:
         stream, learns = self.stream, self.at < self.stream.learns
         if stream.learn_until == 0:
             self.agent = stream.make()  # reset before every item, whatever `answer` may have left behind
@@ -194,6 +198,7 @@ class _Living:
             self.right, self.judged = self.right + real.value, self.judged + 1
         self.at += 1
         self.count.to(self.count.done + 1)
+        return step
 
     def _heard(self, real: Feedback) -> Feedback:
         """What the learner hears: the feedback, or a coin that comes up right as often as it was so far (Laplace's

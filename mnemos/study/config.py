@@ -242,7 +242,7 @@ def _resolved(study: Study, folder: Path) -> Study:
     _check_orders(study, names)
     _refuse_size(study, len(arms))
     arm_data = _arm_data(study, list(arms), names, folder)
-    roles = SuiteRoles(new=_suites(study.suites.new, folder), old=_suites(study.suites.old, folder))
+    roles = SuiteRoles(new=suite_specs(study.suites.new, folder), old=suite_specs(study.suites.old, folder))
     if not any([roles.new, roles.old, *(task.suites for task in tasks)]):
         raise UsageError(
             "suites", "names no suite, so nothing could be measured", "write suites: {new: [...], old: [...]}"
@@ -319,7 +319,7 @@ def _task(task: Task, number: int, folder: Path, sequence: bool) -> Task:
     if sequence and not task.suites:
         raise UsageError(f"teach.{number}.suites = []", "each task of a sequence needs its own suite", "name one")
     name = task.name or data_name(task.data, f"task-{number}")
-    return task.model_copy(update={"data": data, "name": name, "suites": _suites(task.suites, folder)})
+    return task.model_copy(update={"data": data, "name": name, "suites": suite_specs(task.suites, folder)})
 
 
 def _arm(arm: str, steps: ArmSteps, folder: Path) -> ArmSteps:
@@ -335,7 +335,8 @@ def _arm(arm: str, steps: ArmSteps, folder: Path) -> ArmSteps:
     return out
 
 
-def _suites(specs: Sequence[Any], folder: Path) -> list[Any]:
+def suite_specs(specs: Sequence[Any], folder: Path) -> list[Any]:
+    """Suites as a study names them, with every file in them made absolute."""
     out = []
     for spec in specs:
         if isinstance(spec, str) and spec.endswith((".yaml", ".yml", ".json")):

@@ -9,7 +9,7 @@ from typing import Any
 
 from mnemos.report.facts import Facts
 from mnemos.report.section import Figure, Table
-from mnemos.report.svg import Scale, Sheet, arm_colour, arm_shape, both, draw, fit, tick_text
+from mnemos.report.svg import Drawing, Scale, Sheet, arm_colour, arm_shape, both, draw, fit, tick_text
 from mnemos.report.words import amount, clean, duration, figure, interval, number, scaled, typeset
 
 KEY = "stream"
@@ -203,8 +203,19 @@ def figures(facts: Facts, record: Stream) -> Sequence[Figure]:
         )
         for agent in record.agents
     )
-    drawing = both(partial(_plot, record), KEY)
-    return (Figure(drawing, lines=lines),) if drawing else ()
+    spent = tuple(
+        (name, f"{tokens} prompt tokens, {written} written, {calls} calls", f"{seconds}, {memories} memories{money}")
+        for name, calls, tokens, written, seconds, memories, money in _spent(record)
+    )
+    return (
+        Figure(both(partial(_plot, record), KEY), lines=lines),
+        Figure(Drawing("", ""), title="Cost of one stream", lines=spent),
+    )
+
+
+def _spent(record: Stream) -> list[tuple[str, ...]]:
+    rows = [_costs(agent) for agent in record.agents]
+    return [(*row[:6], f", {row[6]} dollars" if row[6] else "") for row in rows]
 
 
 def _plot(record: Stream, *, width: float, name: str) -> str:

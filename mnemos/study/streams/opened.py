@@ -13,7 +13,7 @@ from mnemos.core.nouns import LanguageModel
 from mnemos.core.progress import doing, note
 from mnemos.models.load import handle
 from mnemos.stream import encoders
-from mnemos.stream.agents import make, row
+from mnemos.stream.agents import CONTROLS, make, row
 from mnemos.stream.examiner import Examiner
 from mnemos.stream.journal import Journal
 from mnemos.stream.learner import Question
@@ -23,6 +23,7 @@ from mnemos.stream.models import Models
 from mnemos.stream.orders import permutation, same_words, without_duplicates
 from mnemos.stream.prompts import load, prompt_hash
 from mnemos.stream.store import Store
+from mnemos.stream.weights import Weights
 from mnemos.study.streams.settings import StreamStudy
 
 FILE = "stream.db"
@@ -31,10 +32,11 @@ FILE = "stream.db"
 @dataclass
 class Arms:
     """All streams of a study. stateful: arm -> one for each order. reset: arm -> of the same agent reset before every
-    item, one for all orders with greedy decoding, else one for each."""
+    item, one for all orders with greedy decoding, else one for each. weights: of arms whose weights change."""
 
     stateful: dict[str, list[Stream]] = field(default_factory=dict)
     reset: dict[str, list[Stream]] = field(default_factory=dict)
+    weights: dict[str, list[Weights]] = field(default_factory=dict)
 
     @property
     def every(self) -> list[Stream]:
@@ -127,8 +129,19 @@ def _items(opened: Opened, distinct: bool) -> list[str]:
     return without_duplicates(order, dict(zip(order, vectors, strict=True)))
 
 
+def stream_of(opened: Opened, arm: str, seed: int, more: Any) -> Stream:
+    """The stream of an arm whose weights change. more: what decides its steps beside what decides every arm's."""
+    return _stream(opened, arm, _items(opened, False), seed, CONTROLS, more=more)
+
+
 def _stream(
-    opened: Opened, arm: str, items: Sequence[str], seed: int, control: Mapping[str, Any], called: str | None = None
+    opened: Opened,
+    arm: str,
+    items: Sequence[str],
+    seed: int,
+    control: Mapping[str, Any],
+    called: str | None = None,
+    more: Any = None,
 ) -> Stream:
     study = opened.study
     agent, settings, _ = study.arm(arm)
@@ -145,6 +158,7 @@ def _stream(
             "panel": [panel.items, panel.every],
             "items": list(items),
             "order": seed,
+            **({} if more is None else {"more": more}),
         }
     )
     name = f"{called or arm}, order {seed}"

@@ -16,6 +16,7 @@ from mnemos.stream import gains
 from mnemos.stream.agents import row, settings_of
 from mnemos.stream.journal import Step
 from mnemos.stream.prompts import prompt_hash
+from mnemos.stream.weights import Update
 from mnemos.study.streams.opened import Arms, Opened
 from mnemos.study.streams.settings import REFERENCE
 
@@ -46,6 +47,7 @@ def assemble(opened: Opened, arms: Arms, asked: Mapping[str, Any] | None) -> dic
             "tokens_are_estimated": opened.answering.estimated,
             "arms": [_gained(opened, arms, arm, steps[arm]) for arm in steps],
         },
+        **_updates(arms),
         **({"help": dict(asked)} if asked else {}),
     }
 
@@ -86,10 +88,18 @@ def _side(steps: Sequence[Step]) -> dict[str, Any]:
 
 def _arm(opened: Opened, arm: str, orders: Sequence[Sequence[Step]]) -> dict[str, Any]:
     agent, settings, control = opened.study.arm(arm)
+    if arm in opened.study.weights:
+        own = opened.study.weights[arm].model_dump(mode="json")
+        return _entry(opened, arm, {"method": "weights", "paper": "", "settings": own, "off": False}, orders)
     own = {**settings_of(agent), **settings, **{k: v for k, v in control.items() if v not in ("real", "keep", 1.0)}}
+    step = {"method": agent, "paper": row(agent).paper, "settings": own, "off": False}
+    return _entry(opened, arm, step, orders)
+
+
+def _entry(opened: Opened, arm: str, method: Mapping[str, Any], orders: Sequence[Sequence[Step]]) -> dict[str, Any]:
     return {
         "arm": arm,
-        "history": [{"method": agent, "paper": row(agent).paper, "settings": own, "off": False}],
+        "history": [dict(method)],
         "runs": [
             {
                 "seed": seed,
@@ -140,7 +150,8 @@ def _gained(opened: Opened, arms: Arms, arm: str, steps: Sequence[Sequence[Step]
     """Gain over the same agent reset before every item, curve, forgetting and cost."""
     agent, _, control = opened.study.arm(arm)
     reset = [one.journal.steps() for one in arms.reset[arm]]
-    steady = row(agent).steady
+    steady = row(agent).steady and arm not in arms.weights
+    reset = reset if opened.study.decoding.temperature else reset[:1]
     found = gains.gain(steps, reset)
     kept = asdict(found)
     if steady:
@@ -161,6 +172,25 @@ def _gained(opened: Opened, arms: Arms, arm: str, steps: Sequence[Sequence[Step]
         "cost": _mean([gains.cost(own, prices) for own in steps]),
         "models": _turns(steps),
     }
+
+
+def _updates(arms: Arms) -> dict[str, Any]:
+    """Every update of the weights with what the guard saw; `updates` of results.json."""
+    if not arms.weights:
+        return {}
+    return {
+        "updates": [
+            {"arm": name, "order": one.stream.seed, "guard": one.settings.guard, **_update(update)}
+            for name, many in arms.weights.items()
+            for one in many
+            for update in one.updates()
+        ]
+    }
+
+
+def _update(update: Update) -> dict[str, Any]:
+    """Without the place of its weights, which says where this machine keeps them."""
+    return {key: value for key, value in asdict(update).items() if key != "path"}
 
 
 def _mean(costs: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -18,9 +18,9 @@ from mnemos.study.lock import locked
 from mnemos.study.progress import LOG, Log, logged, phase
 from mnemos.study.stopping import terminable
 from mnemos.study.streams.asking import ask_for_help
-from mnemos.study.streams.opened import open_study, streams_of
+from mnemos.study.streams.opened import Arms, Opened, open_study, streams_of
 from mnemos.study.streams.results import assemble
-from mnemos.study.streams.settings import StreamStudy
+from mnemos.study.streams.settings import REFERENCE, StreamStudy
 
 
 def carry_out_stream(
@@ -41,6 +41,7 @@ def carry_out_stream(
             run_streams(
                 arms.every, opened.questions, opened.examiner, opened.answering, opened.encoder, together=study.lockstep
             )
+            _run_weights(opened, arms, root)
         asked = None
         if study.help is not None:
             with phase("asking for help", silent=quiet, log=log):
@@ -51,6 +52,21 @@ def carry_out_stream(
             write_json(root / "results.json", results)
             write_text(root / "report.html", render(results, "html"))
     return results, root
+
+
+def _run_weights(opened: Opened, arms: Arms, root: Path) -> None:
+    """Bring the arms whose weights change to their ends, one after the other: each has a model of its own."""
+    if not opened.study.weights:
+        return
+    from mnemos.study.streams.training import weights_of
+
+    arms.weights = weights_of(opened, root)
+    for name, many in arms.weights.items():
+        for one in many:
+            one.run(opened.examiner)
+        arms.stateful[name] = [one.stream for one in many]
+        # Reset before every item, its weights are those of the beginning: zero-shot.
+        arms.reset[name] = arms.stateful[REFERENCE]
 
 
 def plan_lines(study: StreamStudy) -> list[str]:
@@ -65,9 +81,12 @@ def plan_lines(study: StreamStudy) -> list[str]:
         words = ", ".join(f"{key} = {value}" for key, value in beside.items())
         lines.append(f"arm     {name}: {agent}{f' ({words})' if words else ''}; {row(agent).summary}")
         resets += not row(agent).steady
+    for name, weights in study.weights.items():
+        guard = "guarded by the suites" if weights.guard else "not guarded"
+        lines.append(f"weights {name}: trained after every {weights.every} right answers, {guard}")
     orders = len(study.orders)
     sides = resets * (orders if study.decoding.temperature else 1)
-    steps = count * (len(study.arms) * orders + sides)
+    steps = count * ((len(study.arms) + len(study.weights)) * orders + sides)
     lines.append(f"orders  {', '.join(map(str, study.orders))}")
     lines.append(f"steps   {steps:,} at most, {sides} of the streams reset before every question")
     return lines

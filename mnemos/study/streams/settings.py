@@ -17,6 +17,8 @@ from mnemos.stream.agents import AGENTS, CONTROLS, make, row
 from mnemos.stream.prompts import load
 from mnemos.stream.task import TaskSettings
 from mnemos.stream.tasks import check_name as check_task
+from mnemos.stream.weights import WeightSettings
+from mnemos.study.config import suite_specs
 
 REFERENCE = "zero-shot"
 """The arm that every study has: the bare question."""
@@ -83,6 +85,10 @@ class StreamStudy(Settings):
     arms: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Agents by name of the arm: an agent's name, or a mapping with agent, its settings, and feedback (real or coin),
     learn_until (share of the stream) and duplicates (keep or drop). zero-shot is always added."""
+    weights: dict[str, WeightSettings] = Field(default_factory=dict)
+    """Arms whose weights change, by name: zero-shot that is trained on its own right answers along the way."""
+    suites: list[Any] = Field(default_factory=list)
+    """What arms under weights must not lose: names of suites, YAML files or inline suites."""
     controls: bool = False
     """Add the five controls, random-correct, oracle-memory, frozen-at-half, coin-feedback and duplicate-free."""
     orders: list[Seed] = Field(default_factory=lambda: [0, 1, 2], min_length=1, max_length=MOST_ORDERS)
@@ -107,7 +113,9 @@ class StreamStudy(Settings):
     """The study's name; the file's stem unless given."""
 
     def arm(self, name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        """(agent, its settings, what the loop does to it) of an arm."""
+        """(agent, its settings, what the loop does to it) of an arm. One whose weights change is zero-shot."""
+        if name in self.weights:
+            return REFERENCE, {}, dict(CONTROLS)
         given = dict(self.arms[name])
         agent = given.pop("agent")
         control = {**CONTROLS, **row(agent).control}
@@ -141,8 +149,18 @@ def resolved_stream(raw: Mapping[str, Any], folder: Path) -> StreamStudy:
         raise UsageError(
             f"arms = {arms!r}", "must be a mapping of names and agents", "write arms: {icl: self-stream-icl}"
         )
+    if values.get("weights"):
+        values["weights"] = _weights(values["weights"])
+    values["suites"] = suite_specs(values.get("suites") or [], folder)
     values["arms"] = _arms(arms, bool(values.get("controls")))
     study: StreamStudy = validated(StreamStudy, values, where="study")
+    refuse_clash([*study.arms, *study.weights], "arms")
+    if any(one.guard for one in study.weights.values()) and not study.suites:
+        raise UsageError(
+            "weights", "are guarded by old suites, and suites names none", "name some, or set guard: false"
+        )
+    if study.weights and study.model.startswith(("http://", "https://", "vllm:")):
+        raise UsageError(f"model = {study.model}", "has no weights to train here", "name a directory, or no weights")
     if len(set(study.orders)) != len(study.orders):
         raise UsageError(f"orders = {study.orders}", "must differ from each other", "leave each seed once")
     prompts = load(None if study.prompts is None else resolve_path(study.prompts, folder))
@@ -172,6 +190,14 @@ def _task(values: Any, folder: Path) -> TaskSettings:
     task = task.model_copy(update=update)
     check_task(task.name)
     return task
+
+
+def _weights(arms: Any) -> dict[str, WeightSettings]:
+    if not isinstance(arms, Mapping):
+        raise UsageError(f"weights = {arms!r}", "must be a mapping of arms", "write weights: {sft: {every: 20}}")
+    for name in arms:
+        check_name(str(name), "weights: name")
+    return {str(name): validated(WeightSettings, one or {}, where=f"weights.{name}") for name, one in arms.items()}
 
 
 def _arms(arms: Mapping[str, Any], controls: bool) -> dict[str, dict[str, Any]]:
