@@ -39,6 +39,10 @@ TABLE = (
 )
 
 
+def _lora() -> list[dict[str, dict[str, Any] | None]]:
+    return [{"lora": {"rank": 16}}]
+
+
 class WeightSettings(Settings):
     """An arm whose weights change."""
 
@@ -49,7 +53,7 @@ class WeightSettings(Settings):
     guard: bool = True
     """Roll an update back where an old suite is proven lost against the model before the stream. False keeps it, and
     says what was lost all the same."""
-    methods: list[dict[str, dict[str, Any] | None]] = Field(default_factory=lambda: [{"lora": {"rank": 16}}])
+    methods: list[dict[str, dict[str, Any] | None]] = Field(default_factory=_lora)
     """Methods of training, as those of an arm; LoRA unless given."""
     train: dict[str, Any] = Field(default_factory=dict)
     """Settings of training, as `train` of a study."""
