@@ -1,4 +1,4 @@
-"""`mnemos data`: what lies in training data."""
+"""`mnemos data`: what lies in training data, and what filters make of it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from mnemos.cli.options import Group
+from mnemos.cli.options import Group, JsonOption, SetOption
+from mnemos.cli.output import say, say_json
 
-app = typer.Typer(cls=Group, help="Look at training data.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Look at training data; filter pages.", no_args_is_help=True)
 
 
 @app.command("show")
@@ -33,6 +34,55 @@ def data_show_command(
     renderer = Renderer(load_tokenizer(model_location(model, here)))
     source = read(data_location(location, here), format=format)
     Console(soft_wrap=True).print(show(source, renderer, count=count, max_length=max_length))
+
+
+@app.command("filter")
+def data_filter_command(
+    location: Annotated[str, typer.Argument(metavar="PAGES", help="Pages: a file, folder or hub id.")],
+    preset: Annotated[str, typer.Option("--preset", help="fineweb, dclm or none.")] = "fineweb",
+    filters: Annotated[list[str] | None, typer.Option("--filter", help="One more filter by name; repeatable.")] = None,
+    set_: SetOption = None,
+    language: Annotated[str | None, typer.Option("--language", help="Keep pages in this language, such as en.")] = None,
+    dedup: Annotated[
+        list[str] | None, typer.Option("--dedup", help="exact, paragraphs or minhash; repeatable.")
+    ] = None,
+    against: Annotated[
+        list[str] | None, typer.Option("--against", help="Items of a suite that must not be in the text; repeatable.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", help="Text: pages unlike it are dropped by perplexity.")
+    ] = None,
+    labelled: Annotated[
+        str | None, typer.Option("--labelled", help="Rows with text and label that a classifier learns from.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option("--label", help="Column of human labels (0 or 1) to compare filters with.")
+    ] = None,
+    text: Annotated[str, typer.Option("--text-column", help="The column that holds the page.")] = "text",
+    url: Annotated[str, typer.Option("--url-column", help="The column that holds where it came from.")] = "url",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Read only so many rows.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Directory of what is kept, dropped and counted.")] = Path(
+        "filtered"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Pre-training pages through published filters and deduplication: each drop has a reason, each filter its share."""
+    from mnemos.study.commands.filter import Asked, filter_pages, lines
+    from mnemos.study.config import parse_override
+    from mnemos.study.paths import data_location
+
+    here = Path.cwd()
+    asked = Asked(
+        (preset, *(filters or ())), dict(parse_override(pair) for pair in set_ or []), language, tuple(dedup or ()),
+        tuple(data_location(one, here) for one in against or ()),
+        data_location(reference, here) if reference else None, data_location(labelled, here) if labelled else None,
+        text, url, label, limit,
+    )  # fmt: skip
+    record = filter_pages(data_location(location, here), out, asked)
+    if as_json:
+        say_json(record)
+    else:
+        say("\n".join([*lines(record), str(out / "filter.html")]))
 
 
 def register(main: typer.Typer) -> None:

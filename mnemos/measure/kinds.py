@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Literal
 
 from mnemos.core.errors import DataError, UsageError
@@ -17,6 +16,7 @@ from mnemos.measure.items import Item
 from mnemos.measure.trying import tried
 from mnemos.rewards import checks
 from mnemos.rewards import verifiers as verify
+from mnemos.sources.language import language_identifier
 from mnemos.sources.similarity import repeated_4grams
 
 Ask = Literal["generate", "compare", "choose", "nats", "divergence", "text_divergence", "harness"]
@@ -180,18 +180,6 @@ def _repetition(settings: Any, item: Item, answer: Answer) -> Value:
 
 LETTERS = 12
 """UTF-8 bytes of letters below which a language is not guessed: 12 Latin letters, 4 Chinese ones."""
-
-
-@lru_cache(maxsize=8)
-def language_identifier(among: tuple[str, ...]) -> Any:
-    """What tells languages apart: `classify(text)` gives (ISO 639-1 code, probability). among: only these; all without
-    any."""
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    if among:
-        identifier.set_languages(sorted(among))
-    return identifier
 
 
 def identified(text: str, among: tuple[str, ...] = ()) -> str | None:

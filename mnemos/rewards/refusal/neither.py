@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
-from typing import Any
 
+from mnemos.sources.language import language_identifier
 from mnemos.sources.words import words
 
 _CODES = (
@@ -107,18 +107,9 @@ def _echo(tokens: list[str], asked: list[str]) -> bool:
     return within or around or repeated
 
 
-@lru_cache(maxsize=1)
-def _identifier() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    identifier.set_languages(sorted(MAJOR))
-    return identifier
-
-
 @lru_cache(maxsize=4096)
 def _languages(text: str) -> dict[str, float]:
-    return {str(code): float(probability) for code, probability in _identifier().rank(text)}
+    return {str(code): float(probability) for code, probability in language_identifier(tuple(sorted(MAJOR))).rank(text)}
 
 
 def _prose(text: str) -> str:

@@ -283,8 +283,8 @@ def renyi(counts: Ids, vocabulary: int, alpha: float = ALPHA) -> float:
         return math.nan
     p = there / there.sum()
     if abs(alpha - 1) < 1e-9:
-        return float(-(p * np.log2(p)).sum() / math.log2(vocabulary))
-    return float(np.log2((p**alpha).sum()) / (1 - alpha) / math.log2(vocabulary))
+        return abs(float((p * np.log2(p)).sum())) / math.log2(vocabulary)
+    return abs(float(np.log2((p**alpha).sum()) / (1 - alpha))) / math.log2(vocabulary)
 
 
 def shortest_loss(tokenizer: Any, texts: Iterable[str]) -> tuple[str, str] | None:

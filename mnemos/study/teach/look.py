@@ -218,8 +218,8 @@ def _known(one: Ability) -> bool:
 
 def _languages(examples: Sequence[Any]) -> list[str]:
     """Languages of the rows' questions, by the identifier that the language suites use."""
-    from mnemos.measure.kinds import language_identifier
     from mnemos.measure.probe import languages
+    from mnemos.sources.language import language_identifier
 
     identifier, found = language_identifier(languages()), []
     for example in examples[:READ]:

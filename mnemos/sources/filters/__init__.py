@@ -1,0 +1,1 @@
+"""Filters of pre-training pages: published rules, each drop with its reason, and presets of them."""

@@ -1,0 +1,97 @@
+"""`mnemos data filter`: what is kept, dropped with reasons, and compared with people's labels."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from mnemos.cli import app
+from mnemos.core.errors import DataError, UsageError
+from tests.sources.test_filters import CHINESE, GOOD, NAMES
+
+
+def invoke(*words: str | Path) -> str:
+    done = CliRunner().invoke(app, ["data", "filter", *map(str, words)], catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.output
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in gzip.open(path, "rt", encoding="utf-8")]
+
+
+def _page(seed: int) -> str:
+    """Sentences of their own, in the story's words."""
+    rng = random.Random(seed)
+    words = GOOD.replace(".", "").replace(",", "").split()
+    return "\n".join(f"The {' '.join(rng.sample(words, 14))} and that of it." for _ in range(9))
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> Path:
+    good = [_page(n) for n in range(20)]
+    made = [{"text": text, "url": f"https://a.org/{n}", "label": 1} for n, text in enumerate(good)]
+    made += [{"text": f"spam eggs {name} " * 40, "url": "https://b.org", "label": 0} for name in NAMES * 2]
+    made += [{"text": good[0], "url": "https://c.org", "label": 1}]
+    mail = GOOD + "\nThe mail is a.b@c.org, as you have seen that."
+    odd = [good[1] + "\nAnd more was seen in it.", CHINESE, 7, mail, GOOD + "\nAnd that is it."]
+    made += [{"text": text} for text in odd]
+    path = tmp_path / "pages.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in made) + '{"text": \n', encoding="utf-8")
+    return path
+
+
+def test_pages_are_kept_dropped_and_counted(tmp_path: Path, pages: Path) -> None:
+    out = tmp_path / "out"
+    words = invoke(pages, "--dedup", "exact", "--dedup", "minhash", "--label", "label", "--out", out)
+    kept, dropped = rows(out / "pages.jsonl.gz"), rows(out / "dropped.jsonl.gz")
+    record = json.loads((out / "filter.json").read_text())
+    assert record["kept"] == len(kept)
+    assert record["pages"] == len(kept) + len(dropped) == 45
+    assert sum(record["reasons"].values()) == len(dropped)
+    assert all(": " in row["dropped"] for row in dropped)
+    assert record["reasons"]["dedup: an exact copy"] == 1
+    assert record["reasons"]["dedup: a near-duplicate"] >= 1
+    assert sum(record["bad_rows"].values()) == 2
+    assert "email@example.com" in kept[-1]["text"]
+    first = record["by"]["domain"][0]
+    assert (first["name"], first["pages"]) == ("a.org", 20)
+    assert first["kept"] == sum(row.get("url", "").startswith("https://a.org") for row in kept)
+    area, low, high = record["audit"]["agreement"]["gopher_repetition"]
+    assert area == 1.0
+    assert low < area <= high
+    assert "classifier, 5-fold" in record["audit"]["agreement"]
+    assert "of what the row drops" in words
+    assert "<svg" in (out / "filter.html").read_text()
+    assert not (out / "filtered.jsonl.gz").exists()
+
+
+def test_contamination_perplexity_and_a_classifier(tmp_path: Path, pages: Path) -> None:
+    suite = tmp_path / "suite.jsonl"
+    suite.write_text(json.dumps({"prompt": GOOD.split("\n")[3], "completion": "x"}) + "\n")
+    words = invoke(pages, "--preset", "none", "--against", suite, "--out", tmp_path / "a")
+    assert "contamination: holds words of a suite" in words
+    reference = tmp_path / "reference.jsonl"
+    reference.write_text(json.dumps({"text": GOOD}) + "\n")
+    words = invoke(pages, "--preset", "none", "--reference", reference, "--out", tmp_path / "b")
+    assert "perplexity: too surprising" in words
+    words = invoke(pages, "--preset", "none", "--labelled", pages, "--out", tmp_path / "c")
+    assert "classifier: score below 0.5" in words
+
+
+def test_what_leaves_nothing_or_cannot_be_meant_is_refused(tmp_path: Path, pages: Path) -> None:
+    with pytest.raises(DataError, match="leaves no page"):
+        invoke(pages, "--language", "sw", "--out", tmp_path / "a")
+    with pytest.raises(UsageError, match="is there already"):
+        invoke(pages, "--out", tmp_path / "a")
+    with pytest.raises(UsageError, match="did you mean 'minhash'"):
+        invoke(pages, "--dedup", "minhas", "--out", tmp_path / "b")
+    with pytest.raises(UsageError, match="did you mean 'fineweb'"):
+        invoke(pages, "--preset", "fineweeb", "--out", tmp_path / "b")
+    assert not (tmp_path / "b").exists()
