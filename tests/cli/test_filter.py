@@ -64,7 +64,7 @@ def test_pages_are_kept_dropped_and_counted(tmp_path: Path, pages: Path) -> None
     assert (first["name"], first["pages"]) == ("a.org", 20)
     assert first["kept"] == sum(row.get("url", "").startswith("https://a.org") for row in kept)
     area, low, high = record["audit"]["agreement"]["gopher_repetition"]
-    assert area == 1.0
+    assert area > 0.8
     assert low < area <= high
     assert "classifier, 5-fold" in record["audit"]["agreement"]
     assert "of what the row drops" in words
