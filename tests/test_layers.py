@@ -30,6 +30,7 @@ LAYERS = (
     "report",
     "study",
     "recipes",
+    "serve",
     "cli",
 )
 """A module imports only from its own layer and from those before it."""

@@ -19,6 +19,7 @@ from mnemos.cli import (
     reproduce,
     reward,
     runs,
+    serve,
     stream,
     study,
     suites,
@@ -91,6 +92,7 @@ for _group in (
     reward,
     judge,
     runs,
+    serve,
 ):
     _group.register(app)
 

@@ -67,8 +67,8 @@ def _entry(
         "seed": seed,
         "suite": suite.name,
         "item": item.id,
-        "prompt": _short(_prompt(item.prompt)),
-        "gold": _short(_gold(item)),
+        "prompt": _short(prompt_words(item.prompt)),
+        "gold": _short(gold_words(item)),
         "before": sides[0],
         "after": sides[1],
         "why": why,
@@ -80,7 +80,8 @@ def _side(answer: Answer, score: Score) -> dict[str, Any]:
     return {"text": None if answer.text is None else _short(answer.text), "score": value}
 
 
-def _prompt(prompt: Prompt | None) -> str:
+def prompt_words(prompt: Prompt | None) -> str:
+    """What was asked, turn by turn; empty for a text to be predicted."""
     if prompt is None:
         return ""
     if len(prompt.turns) == 1:
@@ -88,7 +89,8 @@ def _prompt(prompt: Prompt | None) -> str:
     return "\n".join(f"{turn.role}: {turn.in_words()}" for turn in prompt.turns)
 
 
-def _gold(item: Item) -> str:
+def gold_words(item: Item) -> str:
+    """What counts as right, where an item says it."""
     if item.options:
         return " | ".join(item.options[index] for index in item.true)
     return " | ".join(item.answers) or item.expect or ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -83,6 +83,25 @@ class LocalModel:
             kept = decoding.cut(text)
             out.append(Generation(kept, tuple(ids), end is not None or kept != text))
         return out
+
+    @torch.inference_mode()
+    def stream(self, prompt: Prompt, decoding: Decoding, watch: Callable[[str], bool]) -> Generation:
+        """One answer, shown while it is written: what `generate` gives for this prompt alone.
+
+        watch: takes the whole text so far after each token that does not end the answer, and ends it by True; an
+        answer that is ended so is unfinished. Trap: the text may end within a letter of several tokens, shown as
+        U+FFFD until the rest is there. See `generate` for a prompt that fills the context.
+        """
+        stopped = self._ended(decoding.stop)
+
+        def ended(ids: Sequence[int]) -> bool:
+            return watch(self.renderer.decode(ids)) or (stopped is not None and stopped(ids))
+
+        rows = [self.renderer.prompt_ids(prompt)]
+        [(found, end)] = decode.write(self.model, rows, self.stop_ids, decoding, self.batch_tokens, ended)
+        text = self.renderer.decode(found)
+        kept = decoding.cut(text)
+        return Generation(kept, tuple(found), end is not None or kept != text)
 
     def _ended(self, stop: Sequence[str]) -> decode.Ended | None:
         """Whether a text of `stop` stands in what is written, asked after every token."""

@@ -70,10 +70,10 @@ def page(facts: Facts) -> str:
     environment.filters["typeset"] = typeset
     template = environment.from_string(here.joinpath("page.html").read_text(encoding="utf-8"))
     css = here.joinpath("page.css").read_text(encoding="utf-8")
-    return template.render(**_context(facts), css=Markup(_colours() + css)).strip() + "\n"
+    return template.render(**_context(facts), css=Markup(colours() + css)).strip() + "\n"
 
 
-def _colours() -> str:
+def colours() -> str:
     """The palette as CSS variables: one source for the figures and the page."""
     light, dark = ("".join(f"--{name}:{pair[k]};" for name, pair in PALETTE.items()) for k in (0, 1))
     return (
@@ -109,7 +109,7 @@ def _context(facts: Facts) -> dict[str, Any]:
         ],
         "measured": [arm for arm in facts.arms if arm.changes],
         "glance": [(_role(role), _glance(facts, role)) for role in facts.roles],
-        "turned": _turned(facts) if sum(bool(arm.changes) for arm in facts.arms) > MANY else None,
+        "turned": overview(facts) if sum(bool(arm.changes) for arm in facts.arms) > MANY else None,
         "costs": list(dict.fromkeys(name for arm in facts.arms for name, _ in cost_words(arm))),
         "plane": _drawing(plots.learning_forgetting(facts)) if points else None,
         "plane_notes": notes,
@@ -211,7 +211,7 @@ def _glance(facts: Facts, role: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _turned(facts: Facts) -> dict[str, Any]:
+def overview(facts: Facts) -> dict[str, Any]:
     """The overview with arms down and suites across, for more arms than columns can hold."""
     suites = [suite for suite in facts.suites if any(change.suite == suite.name for change in facts.changes)]
     rows = []
