@@ -15,7 +15,7 @@ def serve_command(
     directory: Annotated[Path, typer.Argument(metavar="RUNS", help="The folder that runs lie in, or one run.")] = Path(
         "runs"
     ),
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8642,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port of 127.0.0.1; 0: a free one.")] = 8642,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Draws the orders in which votes are asked for.")] = 0,
 ) -> None:
     """Show a page of your runs: progress, answers side by side, blind votes, a chat. For this machine alone.

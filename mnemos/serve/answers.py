@@ -9,7 +9,7 @@ from mnemos.core.errors import UsageError
 from mnemos.serve import places
 from mnemos.serve.difference import Part, marked
 from mnemos.serve.index import CONDITIONS, Filter, Pair, Shown
-from mnemos.serve.look import cut
+from mnemos.serve.look import LONGEST, cut
 from mnemos.serve.prompts import Asked
 from mnemos.serve.runs import numbered
 
@@ -88,7 +88,12 @@ def card(pair: Pair, asked: Asked) -> dict[str, Any]:
     texts = [cut(side.text) for side in (pair.first, pair.second)]
     parts: tuple[list[Part], list[Part]] = marked(texts[0][0], texts[1][0])
     shown = [
-        {"parts": own, "more": side.length - len((side.text or "")[:4000]), "score": _score(side), "none": side.text is None}
+        {
+            "parts": own,
+            "more": side.length - min(side.length, LONGEST),
+            "score": _score(side),
+            "none": side.text is None,
+        }
         for own, side in zip(parts, (pair.first, pair.second), strict=True)
     ]
     return {"item": pair.item, "prompt": cut(prompt), "gold": cut(gold), "sides": shown, "change": _change(pair, asked)}

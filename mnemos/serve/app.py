@@ -25,7 +25,7 @@ from mnemos.serve.chat import Chat, Loader, load, models_in, question, read_body
 from mnemos.serve.guard import MOST_FIELDS, REPORT_POLICY, Guard, Keys
 from mnemos.serve.index import Index
 from mnemos.serve.live import live, version
-from mnemos.serve.places import Absent, Run
+from mnemos.serve.places import AbsentError, Run
 from mnemos.serve.prompts import Prompts
 from mnemos.serve.runs import run_page, runs_page
 from mnemos.serve.summary import RESULTS, Results, results_of
@@ -93,12 +93,10 @@ class Page:
         rater = voting.rater_named(form.get("rater", ""))
         names = [form.get(name, "") for name in ("a", "b")]
         suite, item = form.get("suite", ""), form.get("item", "")
-        files = [
-            self.index.file(places.answers_file(places.side_named(self.root, run, name), suite)) for name in names
-        ]
+        files = [self.index.file(places.answers_file(places.side_named(self.root, run, name), suite)) for name in names]
         contest = voting.Contest.of(run.id, self.index.about(files[0])[0], *names)
         if len(self.index.pairs(*files, [item])) != 1:
-            raise Absent(f"item {item[:200]!r}", "was not answered by both", "vote on what is shown")
+            raise AbsentError(f"item {item[:200]!r}", "was not answered by both", "vote on what is shown")
         first = voting.shown_first(contest, item, rater, self.seed)
         verdict = voting.verdict_of(form.get("choice", ""), first)
         # A form writes line ends its own way.
@@ -112,7 +110,7 @@ class Page:
         """A question to one or two models, answered by a stream of lines."""
         body = read_body(await request.body())
         if not self.keys.signs(request.headers.get("x-form-token", "")):
-            raise Forged
+            raise ForgedError
         name = body.get("run")
         run = places.run_named(self.root, name if isinstance(name, str) else "")
         asked = await run_in_threadpool(question, self.root, run, body)
@@ -149,14 +147,14 @@ class Page:
         return " ".join([*found, *(version(one.path) for one in shown), *(live(one.path).state for one in shown)])
 
     async def form(self, request: Request) -> dict[str, str]:
-        """The fields of a form that was sent. Raises Forged where it did not stand in a page of this server."""
+        """The fields of a form that was sent. Raises ForgedError where it did not stand in a page of this server."""
         try:
             fields = parse_qs((await request.body()).decode("utf-8"), max_num_fields=MOST_FIELDS, strict_parsing=False)
         except ValueError as error:
             raise UsageError("the form", f"cannot be read ({error})", "send it from the page") from None
         found = {name: values[0] for name, values in fields.items()}
         if not self.keys.signs(found.get("form", "")):
-            raise Forged
+            raise ForgedError
         return found
 
     # what goes wrong --------------------------------------------------------------------------
@@ -165,19 +163,21 @@ class Page:
         """A page that says what went wrong."""
         assert isinstance(error, MnemosError)
         twice = isinstance(error, DataError) and "has voted on" in error.bound
-        status = 404 if isinstance(error, Absent) else 409 if twice else 400
+        status = 404 if isinstance(error, AbsentError) else 409 if twice else 400
         if request.url.path == "/ask":
             return PlainTextResponse(f"{error}\n", status)
         again = str(request.url.path) if request.method == "GET" else ""
         return self.show("error.html", status, error=error, again=again, twice=twice)
 
 
-class Forged(Exception):
+class ForgedError(Exception):
     """A request that no page of this server made."""
 
 
 def _forged(request: Request, error: Exception) -> Response:
-    return PlainTextResponse("This form is not from a page of this server, or from one of an earlier start: load it again.\n", 403)
+    return PlainTextResponse(
+        "This form is not from a page of this server, or from one of an earlier start: load it again.\n", 403
+    )
 
 
 def _gone(request: Request, error: Exception) -> Response:
@@ -218,7 +218,7 @@ def application(root: Path, keys: Keys, *, cache: Path, seed: int = 0, loader: L
         Route("/events", page.events),
         Route("/static/{name}", _static),
     ]
-    handlers: dict[Any, Any] = {MnemosError: page.explained, Forged: _forged, ClientDisconnect: _gone}
+    handlers: dict[Any, Any] = {MnemosError: page.explained, ForgedError: _forged, ClientDisconnect: _gone}
     made = Starlette(routes=routes, exception_handlers=handlers)
     made.state.page = page
     return Guard(made, keys)

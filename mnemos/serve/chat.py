@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from mnemos.core.errors import MnemosError, UsageError
 from mnemos.core.nouns import Decoding, Generation, Prompt, Turn
-from mnemos.serve.places import Absent, Run, Side, side_named, sides
+from mnemos.serve.places import AbsentError, Run, Side, side_named, sides
 from mnemos.serve.prompts import model_of
 
 MOST_TOKENS = 2048
@@ -70,7 +70,8 @@ def _directory(run: Run, side: Side) -> Path | None:
 
 
 def question(root: Path, run: Run, body: Mapping[str, Any]) -> Question:
-    """The question of a request. Raises UsageError for one that cannot be meant, Absent for a model that is not there."""
+    """The question of a request. Raises UsageError for one that cannot be meant, AbsentError for a model that
+    is not there."""
     asked = body.get("sides")
     if not isinstance(asked, list) or not 1 <= len(asked) <= HELD:
         raise UsageError("sides", f"must be a list of one to {HELD}", "send one entry a model")
@@ -81,7 +82,7 @@ def question(root: Path, run: Run, body: Mapping[str, Any]) -> Question:
         side = side_named(root, run, one["model"])
         place = _directory(run, side)
         if place is None:
-            raise Absent(f"model {side.name!r}", "is not on this machine any more", "run the study again")
+            raise AbsentError(f"model {side.name!r}", "is not on this machine any more", "run the study again")
         models.append(place)
         turns.append(_turns(one.get("turns")))
     settings = {

@@ -46,7 +46,7 @@ HEADERS = {
 UNKNOWN = "This address needs the token that `mnemos serve` printed. Open the whole address that it printed.\n"
 
 
-class TooLarge(Exception):
+class TooLargeError(Exception):
     """A body beyond MOST_BODY."""
 
 
@@ -92,7 +92,7 @@ class Guard:
             return
         try:
             await self.app(scope, _bounded(receive), sender)
-        except TooLarge:
+        except TooLargeError:
             words = f"A request may hold {MOST_BODY >> 10} KiB.\n"
             await PlainTextResponse(words, 413)(scope, receive, sender)
 
@@ -154,7 +154,7 @@ def _bounded(receive: Receive) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > MOST_BODY:
-            raise TooLarge
+            raise TooLargeError
         return message
 
     return bounded

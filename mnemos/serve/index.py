@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from mnemos.core.errors import RunError
-from mnemos.serve.places import Absent
+from mnemos.serve.places import AbsentError
 
 MOST_LINE = 16 << 20
 """Bytes of one line of answers."""
@@ -103,10 +103,10 @@ class Index:
             yield connection
 
     def file(self, path: Path) -> int:
-        """The number of a file of answers, which is read first where that is needed. Raises Absent where it is gone."""
+        """The number of a file of answers, which is read first where needed. Raises AbsentError where it is gone."""
         stamp = stamp_of(path)
         if stamp is None:
-            raise Absent(f"{path}", "is not there", "the run may have been removed meanwhile")
+            raise AbsentError(f"{path}", "is not there", "the run may have been removed meanwhile")
         with self._open() as connection:
             found = connection.execute("SELECT id FROM files WHERE path = ? AND stamp = ?", [str(path), stamp])
             row = found.fetchone()
@@ -196,7 +196,9 @@ class Index:
     def keep(self, path: Path, stamp: str, value: Any) -> None:
         """Keep a value that was found in a file."""
         with self._open() as connection, connection:
-            connection.execute("INSERT OR REPLACE INTO summaries VALUES (?, ?, ?)", [str(path), stamp, json.dumps(value)])
+            connection.execute(
+                "INSERT OR REPLACE INTO summaries VALUES (?, ?, ?)", [str(path), stamp, json.dumps(value)]
+            )
 
 
 def stamp_of(path: Path) -> str | None:

@@ -48,7 +48,9 @@ def curve(points: Any, width: int = 240, height: int = 44) -> str:
     x0, x1 = min(x for x, _ in points), max(x for x, _ in points)
     y0, y1 = min(y for _, y in points), max(y for _, y in points)
     across, up = (x1 - x0) or 1, (y1 - y0) or 1
-    return " ".join(f"{(x - x0) / across * width:.1f},{height - 2 - (y - y0) / up * (height - 4):.1f}" for x, y in points)
+    return " ".join(
+        f"{(x - x0) / across * width:.1f},{height - 2 - (y - y0) / up * (height - 4):.1f}" for x, y in points
+    )
 
 
 @lru_cache(maxsize=1)

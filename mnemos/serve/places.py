@@ -32,7 +32,7 @@ MOST_FOLDERS = 20_000
 _TITLE = re.compile(r"(?P<arm>.+), seed (?P<seed>\d+): measure", re.DOTALL)
 
 
-class Absent(MnemosError):
+class AbsentError(MnemosError):
     """What was asked for is not there, or not any more."""
 
 
@@ -63,7 +63,7 @@ def runs(root: Path) -> list[Run]:
 
 
 def run_named(root: Path, name: str) -> Run:
-    """The run of that id. Raises Absent for every other name."""
+    """The run of that id. Raises AbsentError for any other."""
     parts = name.split("/")
     if "\0" not in name and len(name) < 1000 and (name == "." or not {"", ".", ".."} & set(parts)):
         try:
@@ -74,7 +74,9 @@ def run_named(root: Path, name: str) -> Run:
             found = None
         if found is not None:
             return found
-    raise Absent(f"run {name[:200]!r}", "is not below the folder that is served", "it may have been removed meanwhile")
+    raise AbsentError(
+        f"run {name[:200]!r}", "is not below the folder that is served", "it may have been removed meanwhile"
+    )
 
 
 def _folders(root: Path) -> Iterator[Path]:
@@ -122,11 +124,13 @@ def sides(root: Path, run: Run) -> list[Side]:
 
 
 def side_named(root: Path, run: Run, name: str) -> Side:
-    """One of them. Raises Absent for another name."""
+    """One of them. Raises AbsentError for another name."""
     for side in sides(root, run):
         if side.name == name:
             return side
-    raise Absent(f"model {name[:200]!r}", f"has no answers in run {run.id!r}", "choose one of those that are listed")
+    raise AbsentError(
+        f"model {name[:200]!r}", f"has no answers in run {run.id!r}", "choose one of those that are listed"
+    )
 
 
 def suites(side: Side) -> list[str]:
@@ -138,9 +142,11 @@ def suites(side: Side) -> list[str]:
 
 
 def answers_file(side: Side, suite: str) -> Path:
-    """The file of one suite's answers. Raises Absent for a name that is not in `suites`."""
+    """The file of one suite's answers. Raises AbsentError for a name that is not in `suites`."""
     if suite not in suites(side):
-        raise Absent(f"suite {suite[:200]!r}", f"has no answers of {side.name!r}", "choose one of those that are listed")
+        raise AbsentError(
+            f"suite {suite[:200]!r}", f"has no answers of {side.name!r}", "choose one of those that are listed"
+        )
     return side.answers / f"{suite}.jsonl"
 
 

@@ -11,22 +11,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mnemos.core.errors import MnemosError
+from mnemos.core.yaml_text import read_yaml
 from mnemos.measure.flips import gold_words, prompt_words
+from mnemos.measure.suite import Suite, load_suites
 from mnemos.serve.index import stamp_of
 from mnemos.serve.places import RESULTS, Run
 from mnemos.serve.summary import results_of
-
-if TYPE_CHECKING:
-    from mnemos.measure.suite import Suite
+from mnemos.study.config import load_study
+from mnemos.study.experiment import suites_of
 
 
 @dataclass(frozen=True)
 class Asked:
-    """items: id -> (prompt, reference). better: which way its score is better. generates: whether answers are texts that
-    a model wrote. note: why there are no prompts, or what is to be known of them."""
+    """items: id -> (prompt, reference). better: which way its score is better. generates: whether answers are texts
+    that a model wrote. note: why there are no prompts, or what is to be known of them."""
 
     items: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     better: str = "higher"
@@ -86,10 +87,6 @@ def _entries(run: Run) -> dict[str, Mapping[str, Any]]:
 
 
 def _suites(run: Run, entries: Mapping[str, Mapping[str, Any]]) -> Sequence[Suite]:
-    from mnemos.measure.suite import load_suites
-    from mnemos.study.config import load_study
-    from mnemos.study.experiment import suites_of
-
     if (run.path / "study.yaml").is_file():
         study, folder = load_study(run.path / "study.yaml")
         return suites_of(study, folder)[0]
@@ -123,8 +120,6 @@ def model_of(run: Run, name: str) -> Path | None:
 
 
 def _named_model(run: Run) -> str | None:
-    from mnemos.core.yaml_text import read_yaml
-
     try:
         found = read_yaml(run.path / "study.yaml")
     except (MnemosError, OSError):

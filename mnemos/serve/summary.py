@@ -1,5 +1,5 @@
-"""What a run comes to in a line, and its results as facts. A results.json that cannot be read is named, and no other run
-is kept from being shown."""
+"""What a run comes to in a line, and its results as facts. A results.json that cannot be read is named, and no other
+run is kept from being shown."""
 
 from __future__ import annotations
 

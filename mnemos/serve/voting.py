@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mnemos.core.errors import UsageError
 from mnemos.measure.proportions import wilson
-from mnemos.measure.votes import Side, Vote, VoteStore, VoteVerdict
+from mnemos.measure.votes import Side, Vote, VoteStore, VoteVerdict, read_table
 from mnemos.serve.index import shuffled
 
 FILE = "votes.sqlite"
@@ -91,8 +91,6 @@ class Votes:
         """Votes on two models, or all of them; where: further columns and their values."""
         if not self.path.is_file():
             return []
-        from mnemos.measure.votes import read_table
-
         if contest is not None:
             where |= {
                 "run": contest.run,
