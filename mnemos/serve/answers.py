@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from mnemos.core.errors import UsageError
 from mnemos.serve import places
@@ -35,7 +35,7 @@ def answers_page(page: Page, query: Mapping[str, str]) -> tuple[str, Mapping[str
     sides = places.sides(page.root, run)
     names = [side.name for side in sides]
     a, b = chosen_pair(names, query)
-    suites = places.suites(next(side for side in sides if side.name == a)) if a else []
+    suites = places.suites(places.side_named(page.root, run, a)) if a else []
     suite = query.get("suite") or (suites[0] if suites else "")
     show = query.get("show", "all")
     if show not in CONDITIONS:
@@ -52,7 +52,7 @@ def answers_page(page: Page, query: Mapping[str, str]) -> tuple[str, Mapping[str
     asked = page.prompts.of(run, name)
     number = numbered(query, 1 << 30, PER_PAGE)[0]
     total, items = page.index.items(
-        *files, show=cast(Filter, show), text=text, better=asked.better, seed=seed,
+        *files, show=show, text=text, better=asked.better, seed=seed,
         most=PER_PAGE, skip=(number - 1) * PER_PAGE,
     )  # fmt: skip
     pages = max(1, -(-total // PER_PAGE))

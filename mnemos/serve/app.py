@@ -20,15 +20,15 @@ from mnemos.core.errors import DataError, MnemosError, UsageError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.measure.votes import Vote
 from mnemos.serve import look, places, voting
-from mnemos.serve.answers import answers_page
+from mnemos.serve.answers import answers_page, files_of
 from mnemos.serve.chat import Chat, Loader, load, models_in, question, read_body
-from mnemos.serve.guard import MOST_FIELDS, REPORT_POLICY, Guard, Keys
+from mnemos.serve.guard import MOST_FIELDS, REPORT_POLICY, TOO_LARGE, Guard, Keys, TooLargeError
 from mnemos.serve.index import Index
 from mnemos.serve.live import live, version
-from mnemos.serve.places import AbsentError, Run
+from mnemos.serve.places import RESULTS, AbsentError, Run
 from mnemos.serve.prompts import Prompts
 from mnemos.serve.runs import run_page, runs_page
-from mnemos.serve.summary import RESULTS, Results, results_of
+from mnemos.serve.summary import Results, results_of
 from mnemos.serve.vote import start_page, tally_page, vote_page
 
 EVERY = 0.5
@@ -93,7 +93,7 @@ class Page:
         rater = voting.rater_named(form.get("rater", ""))
         names = [form.get(name, "") for name in ("a", "b")]
         suite, item = form.get("suite", ""), form.get("item", "")
-        files = [self.index.file(places.answers_file(places.side_named(self.root, run, name), suite)) for name in names]
+        files = files_of(self, run, names[0], names[1], suite)
         contest = voting.Contest.of(run.id, self.index.about(files[0])[0], *names)
         if len(self.index.pairs(*files, [item])) != 1:
             raise AbsentError(f"item {item[:200]!r}", "was not answered by both", "vote on what is shown")
@@ -180,6 +180,10 @@ def _forged(request: Request, error: Exception) -> Response:
     )
 
 
+def _too_large(request: Request, error: Exception) -> Response:
+    return PlainTextResponse(TOO_LARGE, 413)
+
+
 def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=400)
 
@@ -218,7 +222,12 @@ def application(root: Path, keys: Keys, *, cache: Path, seed: int = 0, loader: L
         Route("/events", page.events),
         Route("/static/{name}", _static),
     ]
-    handlers: dict[Any, Any] = {MnemosError: page.explained, ForgedError: _forged, ClientDisconnect: _gone}
+    handlers: dict[Any, Any] = {
+        MnemosError: page.explained,
+        ForgedError: _forged,
+        TooLargeError: _too_large,
+        ClientDisconnect: _gone,
+    }
     made = Starlette(routes=routes, exception_handlers=handlers)
     made.state.page = page
     return Guard(made, keys)

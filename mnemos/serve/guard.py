@@ -43,11 +43,12 @@ HEADERS = {
     "cache-control": "no-store",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
+TOO_LARGE = f"A request may hold {MOST_BODY >> 10} KiB.\n"
 UNKNOWN = "This address needs the token that `mnemos serve` printed. Open the whole address that it printed.\n"
 
 
 class TooLargeError(Exception):
-    """A body beyond MOST_BODY."""
+    """A body beyond MOST_BODY; the application answers it."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,7 @@ class Guard:
         if answer is not None:
             await answer(scope, receive, sender)
             return
-        try:
-            await self.app(scope, _bounded(receive), sender)
-        except TooLargeError:
-            words = f"A request may hold {MOST_BODY >> 10} KiB.\n"
-            await PlainTextResponse(words, 413)(scope, receive, sender)
+        await self.app(scope, _bounded(receive), sender)
 
     def _refusal(self, scope: Scope, headers: Mapping[str, str]) -> PlainTextResponse | RedirectResponse | None:
         host = headers.get("host", "")
@@ -102,7 +99,7 @@ class Guard:
             return PlainTextResponse("This server answers to its own address alone.\n", 400)
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > MOST_BODY:
-            return PlainTextResponse(f"A request may hold {MOST_BODY >> 10} KiB.\n", 413)
+            return PlainTextResponse(TOO_LARGE, 413)
         if scope["path"].startswith("/static/"):
             return None  # holds nothing of anybody's
         if self._known(headers):

@@ -60,6 +60,7 @@ def serve(root: Path, *, port: int = PORT, seed: int = 0, say: Callable[[str], N
         lifespan="off",
         # Headers of the page's own; and pages that watch a run would hold the server back for ever.
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=1,
         ws="none",
     )

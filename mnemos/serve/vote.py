@@ -62,7 +62,7 @@ def vote_page(page: Page, query: Mapping[str, str]) -> tuple[str, Mapping[str, A
 def tally_page(page: Page, query: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
     """What all votes on a run, or on all runs, come to so far, and how raters agree."""
     run = page.run(query) if query.get("run") else None
-    votes = page.votes.of(**({"run": run.id} if run else {}))
+    votes = page.votes.of(None, **({"run": run.id} if run else {}))
     return "votes.html", {
         "run": run,
         "here": "votes",

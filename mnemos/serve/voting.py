@@ -144,7 +144,7 @@ def _tally(contest: Contest, votes: Sequence[Vote]) -> Tally:
     leads = [counts["b"] - counts["a"] for counts in by_item.values()]
     won, decided = sum(lead > 0 for lead in leads), sum(lead != 0 for lead in leads)
     share = (won / decided, *wilson(won / decided, decided)) if decided else None
-    wins = Counter(vote.verdict for vote in votes)
+    wins: Counter[str] = Counter(vote.verdict for vote in votes)
     return Tally(contest, len(votes), len(by_item), len({vote.rater for vote in votes}), wins, decided, share)
 
 

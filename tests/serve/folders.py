@@ -33,9 +33,9 @@ def measured(rows: Sequence[Row], suite: str = SUITE) -> dict[str, Measured]:
 def results(name: str, *, items: int = 4, verdict: str = "gained") -> dict[str, Any]:
     """The smallest results.json that a report can be made of."""
     row = {
-        "arm": "plain", "suite": SUITE, "role": "new", "unit": "points", "better": "higher",
-        "before": 0.25, "after": 0.75, "delta": 0.5, "low": 0.2, "high": 0.8, "verdict": verdict, "items": items, "missing": 0, "p": 0.01,
-        "p_holm": 0.01, "seeds": [0],
+        "arm": "plain", "suite": SUITE, "role": "new", "unit": "points", "better": "higher", "before": 0.25,
+        "after": 0.75, "delta": 0.5, "low": 0.2, "high": 0.8, "verdict": verdict, "items": items, "missing": 0,
+        "p": 0.01, "p_holm": 0.01, "seeds": [0],
     }  # fmt: skip
     run = {
         "seed": 0,
