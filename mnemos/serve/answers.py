@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mnemos.core.errors import UsageError
 from mnemos.serve import places
 from mnemos.serve.difference import Part, marked
 from mnemos.serve.index import CONDITIONS, Filter, Pair, Shown
 from mnemos.serve.look import LONGEST, cut
+from mnemos.serve.places import Run
 from mnemos.serve.prompts import Asked
 from mnemos.serve.runs import numbered
-
-if TYPE_CHECKING:
-    from mnemos.serve.app import Page
-    from mnemos.serve.places import Run
+from mnemos.serve.served import Served
 
 PER_PAGE = 20
 WORDS: dict[Filter, str] = {
@@ -29,13 +27,13 @@ WORDS: dict[Filter, str] = {
 MOST_SEARCHED = 200
 
 
-def answers_page(page: Page, query: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
+def answers_page(served: Served, query: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
     """A page of items."""
-    run = page.run(query)
-    sides = places.sides(page.root, run)
+    run = served.run(query)
+    sides = places.sides(served.root, run)
     names = [side.name for side in sides]
     a, b = chosen_pair(names, query)
-    suites = places.suites(places.side_named(page.root, run, a)) if a else []
+    suites = places.suites(places.side_named(served.root, run, a)) if a else []
     suite = query.get("suite") or (suites[0] if suites else "")
     show = query.get("show", "all")
     if show not in CONDITIONS:
@@ -47,18 +45,18 @@ def answers_page(page: Page, query: Mapping[str, str]) -> tuple[str, Mapping[str
     }  # fmt: skip
     if not suite:
         return "answers.html", {**values, "items": [], "total": 0, "number": 1, "pages": 1, "notes": []}
-    files = files_of(page, run, a, b, suite)
-    name, bad = page.index.about(files[0])
-    asked = page.prompts.of(run, name)
+    files = files_of(served, run, a, b, suite)
+    name, bad = served.index.about(files[0])
+    asked = served.prompts.of(run, name)
     number = numbered(query, 1 << 30, PER_PAGE)[0]
-    total, items = page.index.items(
+    total, items = served.index.items(
         *files, show=show, text=text, better=asked.better, seed=seed,
         most=PER_PAGE, skip=(number - 1) * PER_PAGE,
     )  # fmt: skip
     pages = max(1, -(-total // PER_PAGE))
     notes = [asked.note] if asked.note else []
     notes += [f"{count:,} lines of a file of answers were left out: {why}." for why, count in bad.items()]
-    cards = [card(pair, asked) for pair in page.index.pairs(*files, items)]
+    cards = [card(pair, asked) for pair in served.index.pairs(*files, items)]
     # `items` would be the mapping's own method in a template.
     return "answers.html", {
         **values, "items": cards, "total": total, "number": min(number, pages), "pages": pages, "notes": notes,
@@ -74,10 +72,10 @@ def chosen_pair(names: Sequence[str], query: Mapping[str, str]) -> tuple[str, st
     return a, b
 
 
-def files_of(page: Page, run: Run, a: str, b: str, suite: str) -> tuple[int, int]:
+def files_of(served: Served, run: Run, a: str, b: str, suite: str) -> tuple[int, int]:
     """The two files of answers, by their number in the index."""
     first, second = (
-        page.index.file(places.answers_file(places.side_named(page.root, run, name), suite)) for name in (a, b)
+        served.index.file(places.answers_file(places.side_named(served.root, run, name), suite)) for name in (a, b)
     )
     return first, second
 

@@ -23,12 +23,11 @@ from mnemos.serve import look, places, voting
 from mnemos.serve.answers import answers_page, files_of
 from mnemos.serve.chat import Chat, Loader, load, models_in, question, read_body
 from mnemos.serve.guard import MOST_FIELDS, REPORT_POLICY, TOO_LARGE, Guard, Keys, TooLargeError
-from mnemos.serve.index import Index
 from mnemos.serve.live import live, version
 from mnemos.serve.places import RESULTS, AbsentError, Run
-from mnemos.serve.prompts import Prompts
 from mnemos.serve.runs import run_page, runs_page
-from mnemos.serve.summary import Results, results_of
+from mnemos.serve.served import Served
+from mnemos.serve.summary import results_of
 from mnemos.serve.vote import start_page, tally_page, vote_page
 
 EVERY = 0.5
@@ -44,33 +43,25 @@ Shown = Mapping[str, Any]
 
 
 class Page:
-    """What lies behind every address. root: the served folder. seed: draws the orders of votes."""
+    """What lies behind every address."""
 
-    def __init__(self, root: Path, keys: Keys, *, cache: Path, seed: int = 0, loader: Loader = load) -> None:
-        self.root, self.keys, self.seed = places.served_folder(root), keys, seed
-        self.index = Index(cache / f"answers-{fingerprint(str(self.root))}.sqlite")
-        self.results = Results(self.index)
-        self.prompts = Prompts()
-        self.votes = voting.Votes(self.root)
+    def __init__(self, served: Served, keys: Keys, loader: Loader = load) -> None:
+        self.served, self.keys = served, keys
         self.chat = Chat(loader)
         self.streams = 0
 
     # what is asked for ----------------------------------------------------------------------
 
-    def run(self, query: Mapping[str, str]) -> Run:
-        """The run that an address names."""
-        return places.run_named(self.root, query.get("run", ""))
-
     def show(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """A page. run: the run that it is about, where there is one."""
-        about = {"run": None, "here": "", "form": self.keys.form, "folder": self.root.name, **values}
+        about = {"run": None, "here": "", "form": self.keys.form, "folder": self.served.root.name, **values}
         return HTMLResponse(look.environment().get_template(template).render(about), status)
 
-    def page(self, build: Callable[[Page, Mapping[str, str]], tuple[str, Shown]]) -> Callable[[Request], Response]:
+    def page(self, build: Callable[[Served, Mapping[str, str]], tuple[str, Shown]]) -> Callable[[Request], Response]:
         """An address that shows what `build` makes of its query: a template and its values."""
 
         def answer(request: Request) -> Response:
-            template, values = build(self, dict(request.query_params))
+            template, values = build(self.served, dict(request.query_params))
             return self.show(template, **values)
 
         return answer
@@ -79,7 +70,7 @@ class Page:
         """The report of a run, made of its results again: no file of the run is handed to the browser as it is."""
         from mnemos.report import render
 
-        run = self.run(request.query_params)
+        run = self.served.run(request.query_params)
         text = render(results_of(run.path / RESULTS), "html")
         return HTMLResponse(text, headers={"content-security-policy": REPORT_POLICY})
 
@@ -89,19 +80,19 @@ class Page:
         return await run_in_threadpool(self._vote, form)
 
     def _vote(self, form: Mapping[str, str]) -> Response:
-        run = self.run(form)
+        run = self.served.run(form)
         rater = voting.rater_named(form.get("rater", ""))
         names = [form.get(name, "") for name in ("a", "b")]
         suite, item = form.get("suite", ""), form.get("item", "")
-        files = files_of(self, run, names[0], names[1], suite)
-        contest = voting.Contest.of(run.id, self.index.about(files[0])[0], *names)
-        if len(self.index.pairs(*files, [item])) != 1:
+        files = files_of(self.served, run, names[0], names[1], suite)
+        contest = voting.Contest.of(run.id, self.served.index.about(files[0])[0], *names)
+        if len(self.served.index.pairs(*files, [item])) != 1:
             raise AbsentError(f"item {item[:200]!r}", "was not answered by both", "vote on what is shown")
-        first = voting.shown_first(contest, item, rater, self.seed)
+        first = voting.shown_first(contest, item, rater, self.served.seed)
         verdict = voting.verdict_of(form.get("choice", ""), first)
         # A form writes line ends its own way.
         reason = form.get("reason", "").replace("\r\n", "\n").strip()
-        self.votes.add(
+        self.served.votes.add(
             Vote(contest.run, contest.suite, item, contest.model_a, contest.model_b, first, verdict, reason, rater)
         )
         return RedirectResponse(look.link("/vote", run=run.id, suite=suite, a=names[0], b=names[1], rater=rater), 303)
@@ -112,13 +103,13 @@ class Page:
         if not self.keys.signs(request.headers.get("x-form-token", "")):
             raise ForgedError
         name = body.get("run")
-        run = places.run_named(self.root, name if isinstance(name, str) else "")
-        asked = await run_in_threadpool(question, self.root, run, body)
+        run = places.run_named(self.served.root, name if isinstance(name, str) else "")
+        asked = await run_in_threadpool(question, self.served.root, run, body)
         return StreamingResponse(await self.chat.answer(asked), media_type="application/x-ndjson")
 
     async def events(self, request: Request) -> Response:
         """Server-sent events: one whenever a run's files, or the votes, have changed."""
-        run = self.run(request.query_params) if "run" in request.query_params else None
+        run = self.served.run(request.query_params) if "run" in request.query_params else None
         if self.streams >= MOST_STREAMS:
             return PlainTextResponse("Too many pages are watching; close some.\n", 503)
         return StreamingResponse(self._changes(run), media_type="text/event-stream")
@@ -142,8 +133,10 @@ class Page:
             self.streams -= 1
 
     def _version(self, run: Run | None) -> str:
-        found = [f"{votes}" for votes in (_stamp(self.votes.path), _stamp(Path(f"{self.votes.path}-wal")))]
-        shown = [run] if run is not None else places.runs(self.root)[:50]
+        found = [
+            f"{votes}" for votes in (_stamp(self.served.votes.path), _stamp(Path(f"{self.served.votes.path}-wal")))
+        ]
+        shown = [run] if run is not None else places.runs(self.served.root)[:50]
         return " ".join([*found, *(version(one.path) for one in shown), *(live(one.path).state for one in shown)])
 
     async def form(self, request: Request) -> dict[str, str]:
@@ -207,7 +200,7 @@ def application(root: Path, keys: Keys, *, cache: Path, seed: int = 0, loader: L
     """The application for one folder of runs. cache: where the index lies. loader: gives the models of the chat.
 
     Raises UsageError where `root` is no folder."""
-    page = Page(root, keys, cache=cache, seed=seed, loader=loader)
+    page = Page(Served(root, cache=cache, seed=seed), keys, loader)
     routes = [
         Route("/", page.page(runs_page)),
         Route("/run", page.page(run_page)),
@@ -233,9 +226,9 @@ def application(root: Path, keys: Keys, *, cache: Path, seed: int = 0, loader: L
     return Guard(made, keys)
 
 
-def chat_page(page: Page, query: Mapping[str, str]) -> tuple[str, Shown]:
+def chat_page(served: Served, query: Mapping[str, str]) -> tuple[str, Shown]:
     """Two models of a run, and a box to ask them in."""
-    run = page.run(query)
-    models = list(models_in(page.root, run))
+    run = served.run(query)
+    models = list(models_in(served.root, run))
     chosen = [query.get("a", ""), query.get("b", "")]
     return "chat.html", {"run": run, "here": "chat", "models": models, "chosen": chosen}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mnemos.core.errors import MnemosError
 from mnemos.report.facts import Facts
@@ -14,35 +14,33 @@ from mnemos.report.verdicts import cost_words, sentence, tone
 from mnemos.report.words import clean, typeset
 from mnemos.serve import places
 from mnemos.serve.live import live
-
-if TYPE_CHECKING:
-    from mnemos.serve.app import Page
+from mnemos.serve.served import Served
 
 PER_PAGE = 50
 MOST_CURVES = 60
 """Curves of the loss that are drawn."""
 
 
-def runs_page(page: Page, query: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
+def runs_page(served: Served, query: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
     """Every run, the one that changed last first."""
-    found = places.runs(page.root)
+    found = places.runs(served.root)
     wanted = query.get("q", "").strip()
     if wanted:
         found = [run for run in found if wanted.casefold() in run.id.casefold()]
     number, pages = numbered(query, len(found), PER_PAGE)
     shown = found[(number - 1) * PER_PAGE : number * PER_PAGE]
     now = time.time()
-    lines = [(page.results.line(run), max(0.0, now - run.changed)) for run in shown]
+    lines = [(served.results.line(run), max(0.0, now - run.changed)) for run in shown]
     values = {"lines": lines, "total": len(found), "wanted": wanted, "number": number, "pages": pages}
     return "runs.html", {**values, "here": "runs"}
 
 
-def run_page(page: Page, query: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
+def run_page(served: Served, query: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
     """One run."""
-    run = page.run(query)
+    run = served.run(query)
     facts, broken = None, ""
     try:
-        facts = page.results.facts(run)
+        facts = served.results.facts(run)
     except MnemosError as error:
         broken = f"{error.bound or error}"
     arms = _arms(facts) if facts else None
@@ -54,7 +52,7 @@ def run_page(page: Page, query: Mapping[str, str]) -> tuple[str, Mapping[str, An
         "headline": headline(facts) if facts else "",
         "created": facts.created if facts else "",
         "arms": arms,
-        "sides": [side.name for side in places.sides(page.root, run)],
+        "sides": [side.name for side in places.sides(served.root, run)],
         "curves": _curves(facts) if facts else [],
     }
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mnemos.serve import places, voting
 from mnemos.serve.answers import chosen_pair, files_of
 from mnemos.serve.look import cut, link
+from mnemos.serve.served import Served
 from mnemos.serve.voting import Contest
-
-if TYPE_CHECKING:
-    from mnemos.serve.app import Page
 
 EVERY_ITEM = 1 << 40
 
 
-def start_page(page: Page, query: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
+def start_page(served: Served, query: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
     """Who votes, on which two models and which suite."""
-    run = page.run(query)
-    sides = places.sides(page.root, run)
+    run = served.run(query)
+    sides = places.sides(served.root, run)
     names = [side.name for side in sides]
     a, b = chosen_pair(names, query)
     suites = places.suites(next((side for side in sides if side.name == a), sides[0])) if sides else []
@@ -27,20 +25,20 @@ def start_page(page: Page, query: Mapping[str, str]) -> tuple[str, Mapping[str, 
     return "start.html", {"run": run, "here": "vote", **values, "rater": query.get("rater", "")}
 
 
-def vote_page(page: Page, query: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
+def vote_page(served: Served, query: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
     """The next pair of answers that the rater has not voted on."""
     if not all(query.get(name) for name in ("a", "b", "suite", "rater")):
-        return start_page(page, query)
-    run = page.run(query)
+        return start_page(served, query)
+    run = served.run(query)
     a, b, suite = query["a"], query["b"], query["suite"]
     rater = voting.rater_named(query["rater"])
-    files = files_of(page, run, a, b, suite)
-    name = page.index.about(files[0])[0]
+    files = files_of(served, run, a, b, suite)
+    name = served.index.about(files[0])[0]
     contest = Contest.of(run.id, name, a, b)
-    voted = {vote.item for vote in page.votes.of(contest, rater=rater)} if a != b else set()
+    voted = {vote.item for vote in served.votes.of(contest, rater=rater)} if a != b else set()
     # Equal texts, and scores without a text, are nothing to choose between.
-    _, differing = page.index.items(*files, show="differs", most=EVERY_ITEM)
-    order = voting.in_order(differing, page.seed)
+    _, differing = served.index.items(*files, show="differs", most=EVERY_ITEM)
+    order = voting.in_order(differing, served.seed)
     item = next((one for one in order if one not in voted), None)
     values: dict[str, Any] = {
         "run": run, "here": "vote", "a": a, "b": b, "suite": suite, "rater": rater, "item": item,
@@ -49,20 +47,20 @@ def vote_page(page: Page, query: Mapping[str, str]) -> tuple[str, Mapping[str, A
     }  # fmt: skip
     if item is None:
         return "vote.html", {**values, "prompt": ("", 0), "gold": ("", 0), "texts": []}
-    [pair] = page.index.pairs(*files, [item])
+    [pair] = served.index.pairs(*files, [item])
     by_name = {a: pair.first.text, b: pair.second.text}
-    first = voting.shown_first(contest, item, rater, page.seed)
+    first = voting.shown_first(contest, item, rater, served.seed)
     order_shown = (contest.model_a, contest.model_b) if first == "a" else (contest.model_b, contest.model_a)
-    prompt, gold = page.prompts.of(run, name).items.get(item, ("", ""))
+    prompt, gold = served.prompts.of(run, name).items.get(item, ("", ""))
     return "vote.html", {
         **values, "prompt": cut(prompt), "gold": cut(gold), "texts": [cut(by_name[one], 20_000) for one in order_shown],
     }  # fmt: skip
 
 
-def tally_page(page: Page, query: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
+def tally_page(served: Served, query: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
     """What all votes on a run, or on all runs, come to so far, and how raters agree."""
-    run = page.run(query) if query.get("run") else None
-    votes = page.votes.of(None, **({"run": run.id} if run else {}))
+    run = served.run(query) if query.get("run") else None
+    votes = served.votes.of(None, **({"run": run.id} if run else {}))
     return "votes.html", {
         "run": run,
         "here": "votes",
