@@ -117,17 +117,17 @@ class Page:
     async def _changes(self, run: Run | None) -> AsyncIterator[str]:
         self.streams += 1
         try:
-            last, said = "", time.monotonic()
+            last, spoke = "", time.monotonic()
             yield "retry: 2000\n\n"
             while True:
                 now = await run_in_threadpool(self._version, run)
                 if now != last:
                     yield f"event: changed\ndata: {fingerprint(now)}\n\n"
-                    last, said = now, time.monotonic()
-                elif time.monotonic() - said > BEAT:
+                    last, spoke = now, time.monotonic()
+                elif time.monotonic() - spoke > BEAT:
                     # Also what looks at a run whose process is gone without a word: its page is made again.
                     yield "event: beat\ndata: -\n\n"
-                    said = time.monotonic()
+                    spoke = time.monotonic()
                 await asyncio.sleep(EVERY)
         finally:
             self.streams -= 1

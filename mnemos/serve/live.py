@@ -56,14 +56,14 @@ class Step:
 @dataclass(frozen=True)
 class Live:
     """How far a run is. words: what it says itself at its end. done of total: steps, those reused included. left: of
-    the run. said: seconds since its last line. memory: bytes that its processes hold; None where that is not known."""
+    the run. quiet: seconds since its last line. memory: bytes that its processes hold; None where that is not known."""
 
     state: State = "unknown"
     words: str = ""
     done: int = 0
     total: int = 0
     left: str = ""
-    said: float | None = None
+    quiet: float | None = None
     memory: int | None = None
     steps: tuple[Step, ...] = field(default=())
 
@@ -80,11 +80,11 @@ def live(path: Path) -> Live:
     if found.state != "unknown" or not lines:
         return found
     pid = _owner(path)
-    said = max(0.0, time.time() - lines[-1][0])
+    quiet = max(0.0, time.time() - lines[-1][0])
     if pid is None or not _alive(pid):
-        return replace(found, state="ended", words="its process is gone; the same command continues it", said=said)
-    state: State = "silent" if said > SILENT else "running"
-    return replace(found, state=state, said=said, memory=memory_of(pid))
+        return replace(found, state="ended", words="its process is gone; the same command continues it", quiet=quiet)
+    state: State = "silent" if quiet > SILENT else "running"
+    return replace(found, state=state, quiet=quiet, memory=memory_of(pid))
 
 
 def version(path: Path) -> str:

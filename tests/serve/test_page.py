@@ -504,10 +504,10 @@ def test_two_models_answer_side_by_side(own: Served) -> None:
         answer = client.post("/ask", json=asked(own))
     lines = [json.loads(line) for line in answer.text.splitlines()]
     for side in (0, 1):
-        said = "".join(line["text"] for line in lines if line["side"] == side and "text" in line)
+        written = "".join(line["text"] for line in lines if line["side"] == side and "text" in line)
         [end] = [line for line in lines if line["side"] == side and "end" in line]
-        assert said.split() == [f"hello-{n}" for n in range(5)]
-        assert (end["end"], end["whole"], end["tokens"]) == ("finished", said, 5)
+        assert written.split() == [f"hello-{n}" for n in range(5)]
+        assert (end["end"], end["whole"], end["tokens"]) == ("finished", written, 5)
 
 
 def test_who_stops_listening_stops_the_models(tmp_path: Path) -> None:
