@@ -162,8 +162,19 @@ def _loaded(path: str, how: _How, merge: bool) -> Any:
     consent = {"allow_pickle": how.allow_pickle, "trust_remote_code": how.trust_remote_code}
     base = _loaded(under, exact if merge or stacked(folder, **consent) else how, merge=True)
     with explained(folder, "the adapter does not fit its base", "check base_model_name_or_path"):
-        adapted = attached(base if merge else base.to(_torch_dtype(how)), folder)
-    return merged(adapted, folder).to(_torch_dtype(how)) if merge else adapted
+        adapted = attached(base if merge else _cast(base, how), folder)
+    return _cast(merged(adapted, folder), how) if merge else adapted
+
+
+def _cast(model: Any, how: _How) -> Any:
+    """The model with its weights in the dtype asked for, as if it had been loaded so: what no file holds, such as the
+    frequencies of rotary positions, keeps its own dtype, which `model.to` would round."""
+    wanted = _torch_dtype(how)
+    stored = set(model.state_dict())
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if name in stored and value.is_floating_point():
+            value.data = value.data.to(wanted)
+    return model
 
 
 def _torch_dtype(how: _How) -> Any:

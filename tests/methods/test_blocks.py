@@ -36,6 +36,18 @@ def test_untrained_it_computes_the_same_and_only_new_blocks_move(family: str) ->
     assert sum(v.numel() for v in model.parameters()) - sum(v.numel() for v in before.parameters()) == new
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_in_16_bits_keeps_what_no_file_holds_in_float32(family: str, tmp_path: Path) -> None:
+    """Rounded frequencies of rotary positions once moved the logits by a hundredth."""
+    build(family).save_pretrained(tmp_path)
+    before = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
+    trainable = block_expansion(base_plan(), every=2).trainable
+    assert isinstance(trainable, Trainable)
+    model = trainable.prepare(before)
+    torch.testing.assert_close(logits(model), logits(before), rtol=0, atol=0)
+    assert {v.dtype for v in model.parameters()} == {torch.bfloat16}
+
+
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
 def test_a_moved_block_is_saved_and_loaded_whole(family: str, tmp_path: Path) -> None:
     model = grown(family)

@@ -52,7 +52,11 @@ class Expanded:
         grown.load_state_dict(state)
         grown.tie_weights()
         grown.generation_config = model.generation_config
-        grown.to(next(model.parameters()).dtype).train(model.training)
+        # Weight by weight: `grown.to(dtype)` would also round what no file holds, such as the frequencies of rotary
+        # positions, which stay in float32 whatever the weights are in.
+        for name, value in grown.named_parameters():
+            value.data = value.data.to(state[name].dtype)
+        grown.train(model.training)
         _check(model, grown)
         # With the dot behind the number: layer 1 is not layer 10.
         new = tuple(f"{layers}.{index}." for index, (_, added) in enumerate(sources) if added)
