@@ -10,6 +10,7 @@ the other two models' answers (and on their cues). The data are not part of the 
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -129,6 +130,7 @@ def page_table(result: dict[str, Any]) -> str:
 
 def main() -> int:
     """Run it, save it, and put the table into the page."""
+    argparse.ArgumentParser(prog="python -m benchmarks.refusals", description=main.__doc__).parse_args()
     for result in run():
         save(result)
         written = {"details": result.details}

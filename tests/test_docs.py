@@ -1,4 +1,5 @@
-"""Pages: every command parses and names what is there, links lead somewhere, lines fit a screen."""
+"""Pages: every command parses and names what is there, links lead somewhere, lines fit a screen. Commands are carried
+out by test_docs_run.py."""
 
 from __future__ import annotations
 
@@ -9,28 +10,11 @@ from typing import Any
 
 import pytest
 import typer
-from typer.testing import CliRunner
 
 from mnemos.cli import app
+from tests.pages import PAGES, ROOT, commands
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 WIDEST = 120
-
-
-def blocks(page: Path) -> list[str]:
-    """Lines of code blocks, without prompts and comments."""
-    found = re.findall(r"```\w*\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
-    return [re.split(r"\s{2,}#", line)[0].removeprefix("$ ").strip() for block in found for line in block.splitlines()]
-
-
-def commands(page: Path) -> list[str]:
-    """Whole commands: lines of code blocks, and spans of code in the text that are more than a verb's name."""
-    text = page.read_text(encoding="utf-8")
-    outside = re.sub(r"```\w*\n.*?```", "", text, flags=re.S)
-    spans = [" ".join(span.split()) for span in re.findall(r"`(mnemos [^`]+)`", outside)]
-    return [line for line in [*blocks(page), *spans] if re.match(r"mnemos [a-z]", line)]
-
 
 ALL = [(page, line) for page in PAGES for line in commands(page)]
 
@@ -59,29 +43,6 @@ def test_a_wrong_command_is_found(line: str) -> None:
     with pytest.raises(Exception, match=r"(?i)no such|not a valid|missing|a valid") as caught:
         parsed(line)
     assert getattr(caught.value, "exit_code", None) == 2, caught.value
-
-
-STAND_INS = {
-    "models/llama-zh": "mnemos:patients/chat",
-    "models/llama-chat": "mnemos:patients/chat",
-    "models/llama": "mnemos:patients/base",
-    "base=…": "base=mnemos:patients/base",
-    "…": "mnemos:patients/chat",
-}
-"""The models that pages name, longer names first, and what a test has in their place."""
-QUICK = re.compile("mnemos (merge|vector|methods|suites|schema)")
-BLOCKS = [line for page in PAGES[1:] for line in blocks(page) if QUICK.match(line)]
-
-
-@pytest.mark.parametrize("line", BLOCKS)
-def test_arithmetic_and_listings_of_pages_run(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What trains is run by the tests of the README and of the shipped studies."""
-    monkeypatch.chdir(tmp_path)
-    for name, stand_in in STAND_INS.items():
-        line = line.replace(name, stand_in)
-    done = CliRunner().invoke(app, shlex.split(line)[1:])
-    assert done.exit_code == 0, (done.output, done.exception)
-    assert done.output.strip()
 
 
 def test_shipped_studies_and_reproductions_that_pages_name_are_there() -> None:
