@@ -20,6 +20,8 @@ from mnemos.stream.task import TaskSettings
 
 PATIENCE = 120.0
 """Seconds that a verifier has for one batch; then its process is ended and the feedback is missing."""
+BATCH = 16
+"""Answers that have that time together; larger batches have more."""
 MOST_REPLY = 1 << 30
 """Bytes of one line that are read."""
 
@@ -121,7 +123,8 @@ class Examiner:
 
     def _ask(self, what: str, of: Any) -> Any:
         """What the process says; None where it takes too long, and then a new one is there."""
-        found = self._exchange({"do": what, "of": of}, self.patience)
+        # A large batch of programs to be run takes its time without being stuck.
+        found = self._exchange({"do": what, "of": of}, self.patience * max(1.0, len(of) / BATCH))
         if found is None:
             self.close()
             self._open()

@@ -274,6 +274,11 @@ def _serve(lives: Sequence[_Living], examiner: Examiner, models: Models, encoder
                 progressed = _serve_grades(active, examiner)
         active = [one for one in active if one.waits is not None]
         asking = [one for one in active if isinstance(one.waits, Ask)]
+        if active and not asking:
+            kind = type(active[0].waits).__name__
+            raise RunError(
+                f"stream {active[0].stream.name}", f"asked for {kind}, which is no request", "see learner.py"
+            )
         if asking:
             found = models.answer([(one.waits, one.stream.seed) for one in asking])
             for one, served in zip(asking, found, strict=True):

@@ -168,6 +168,8 @@ class Memory:
         by_id = {row[0]: row for row in rows}
         out = []
         for number, score in found:
+            if number not in by_id:
+                continue  # deleted meanwhile by `mnemos stream memory`
             _, text, answer, correct, step = by_id[number]
             flag = None if correct is None else bool(correct)
             out.append(Shot(int(str(step)), str(text), str(answer), flag, score))

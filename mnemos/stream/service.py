@@ -154,8 +154,8 @@ class Service:
         if isinstance(request, Reveal):
             raise UsageError("the agent", "asks for a gold answer, which nobody has here", "serve another agent")
         assert isinstance(request, Recall)
-        vector = self.encoder.encode([request.key])[0] if self.encoder is not None else None
         with self._lock:
+            vector = self.encoder.encode([request.key])[0] if self.encoder is not None else None
             self._reload()
             return self.memory.recall(request, vector, np.random.default_rng([self._step]))
 

@@ -163,3 +163,12 @@ def test_mistakes_are_named(tmp_path: Path, change: dict[str, Any], words: str) 
 def test_a_training_is_no_stream(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no stream"):
         load({"model": "x", "teach": {"data": "y"}})
+
+
+def test_help_that_cannot_be_had_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    path = study(tmp_path, "http://127.0.0.1:1/v1#none", help={"ways": ["executed"]})
+    with pytest.raises(UsageError, match="runs none"):
+        stream(path, out=tmp_path / "run", quiet=True)
+    write_rows(tmp_path / "rows.jsonl", 100)
+    with pytest.raises(UsageError, match="has none"):
+        stream(path, out=tmp_path / "run", quiet=True)

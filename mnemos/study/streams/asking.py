@@ -12,9 +12,10 @@ from mnemos.core.nouns import Prompt, Turn
 from mnemos.core.progress import doing
 from mnemos.measure.uncertainty import paired
 from mnemos.stream.asking import NO, YES, curve, online, verbalised, yes_score
+from mnemos.stream.examiner import Examiner
 from mnemos.stream.learner import Ask
 from mnemos.study.streams.opened import Arms, Opened
-from mnemos.study.streams.settings import REFERENCE
+from mnemos.study.streams.settings import REFERENCE, StreamStudy
 
 PROMPTS = {
     "direct": "help-direct",
@@ -26,17 +27,23 @@ MOST_POINTS = 200
 """Points of a curve that are kept for the report."""
 
 
-def ask_for_help(opened: Opened, arms: Arms) -> dict[str, Any]:
-    """The `help` of results.json. Raises UsageError for a task without hints, and where answers are not run and should
-    be shown as run."""
-    study, examiner = opened.study, opened.examiner
-    assert study.help is not None
+def check_help(study: StreamStudy, examiner: Examiner) -> None:
+    """Raise UsageError for a task without hints, and where answers are not run and should be shown as run; before
+    anything is streamed."""
+    if study.help is None:
+        return
     if not examiner.hinted:
         raise UsageError("help", f"needs hints, and task {examiner.name} has none", "give rows a hint, or leave it out")
     if not examiner.runs and {"executed", "verbalised"} & set(study.help.ways):
         raise UsageError(
             "help.ways", f"show what an answer gives, and task {examiner.name} runs none", "leave these out"
         )
+
+
+def ask_for_help(opened: Opened, arms: Arms) -> dict[str, Any]:
+    """The `help` of results.json, from the zero-shot answers of the first order."""
+    study, examiner = opened.study, opened.examiner
+    assert study.help is not None
     first = {step.item: step for step in arms.stateful[REFERENCE][0].journal.steps()}
     items = [name for name in arms.stateful[REFERENCE][0].order if first[name].value is not None]
     doing("answering with hints")

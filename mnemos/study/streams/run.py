@@ -17,7 +17,7 @@ from mnemos.stream.loop import run as run_streams
 from mnemos.study.lock import locked
 from mnemos.study.progress import LOG, Log, logged, phase
 from mnemos.study.stopping import terminable
-from mnemos.study.streams.asking import ask_for_help
+from mnemos.study.streams.asking import ask_for_help, check_help
 from mnemos.study.streams.opened import Arms, Opened, open_study, streams_of
 from mnemos.study.streams.results import assemble
 from mnemos.study.streams.settings import REFERENCE, StreamStudy
@@ -36,12 +36,14 @@ def carry_out_stream(
         with phase("streaming", silent=quiet, log=log):
             doing("opening the task")
             opened = open_study(study, root, stack)
+            check_help(study, opened.examiner)
             arms = streams_of(opened)
+            _prepare_weights(opened, arms, root)
             doing("streaming")
             run_streams(
                 arms.every, opened.questions, opened.examiner, opened.answering, opened.encoder, together=study.lockstep
             )
-            _run_weights(opened, arms, root)
+            _run_weights(opened, arms)
         asked = None
         if study.help is not None:
             with phase("asking for help", silent=quiet, log=log):
@@ -54,13 +56,16 @@ def carry_out_stream(
     return results, root
 
 
-def _run_weights(opened: Opened, arms: Arms, root: Path) -> None:
-    """Bring the arms whose weights change to their ends, one after the other: each has a model of its own."""
-    if not opened.study.weights:
-        return
-    from mnemos.study.streams.training import weights_of
+def _prepare_weights(opened: Opened, arms: Arms, root: Path) -> None:
+    """Refuse what cannot be trained or measured before anything is streamed."""
+    if opened.study.weights:
+        from mnemos.study.streams.training import weights_of  # loads what trains
 
-    arms.weights = weights_of(opened, root)
+        arms.weights = weights_of(opened, root)
+
+
+def _run_weights(opened: Opened, arms: Arms) -> None:
+    """Bring the arms whose weights change to their ends, one after the other: each has a model of its own."""
     for name, many in arms.weights.items():
         for one in many:
             one.run(opened.examiner)

@@ -33,7 +33,6 @@ class StageTrainer:
 
     def train(self, rows: Sequence[Example], before: ModelHandle, folder: Path) -> ModelHandle:
         """One stage on the rows."""
-        import mnemos.methods  # noqa: F401  fills the registry
         from mnemos.train.likelihood import train
 
         train(self.plan(rows, before), folder, quiet=True, title="update")
@@ -41,6 +40,8 @@ class StageTrainer:
 
     def plan(self, rows: Sequence[Example], before: ModelHandle) -> Plan:
         """What `train` does, as a plan. UsageError for methods and settings that cannot be meant."""
+        import mnemos.methods  # noqa: F401  fills the registry
+
         settings: TrainSettings = validated(TrainSettings, {**DEFAULTS, **self.settings.train}, where="weights: train")
         plan = Plan(Rows(tuple(rows), "right answers"), before, "stream", self.seed, settings)
         return apply(plan, self.settings.methods)
