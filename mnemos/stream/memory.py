@@ -60,14 +60,17 @@ class Memory:
             "select id, correct, vector from memories where stream = ? order by id", self.stream
         )
         self._ids: list[int] = []
-        self._correct: list[int] = []
+        # int8[capacity]: 1 correct, 0 not, -1 not judged; it doubles, so that a stream's cost grows linearly.
+        self._flags = np.empty(64, np.int8)
         self.index: Index | None = None
         for number, correct, vector in rows:
             self._add(number, correct, np.frombuffer(vector, np.float32) if vector else None)
 
     def _add(self, number: int, correct: object, vector: Floats | None) -> None:
+        if len(self._ids) == len(self._flags):
+            self._flags = np.concatenate([self._flags, np.empty_like(self._flags)])
+        self._flags[len(self._ids)] = -1 if correct is None else int(bool(correct))
         self._ids.append(number)
-        self._correct.append(-1 if correct is None else int(bool(correct)))
         if vector is not None:
             if self.index is None:
                 self.index = Index(len(vector))
@@ -109,7 +112,8 @@ class Memory:
     def recall(self, request: Recall, vector: Floats | None, draw: np.random.Generator) -> tuple[Shot, ...]:
         """What a learner asked for, the best last. vector: of the key, where there is an encoder. draw: for random
         ones."""
-        allowed = np.array([self._allows(flag, request.which) for flag in self._correct], dtype=bool)
+        flags = self._flags[: len(self._ids)]
+        allowed = np.ones(len(flags), bool) if request.which == "all" else flags == (request.which == "correct")
         if request.k < 1 or not allowed.any():
             return ()
         if request.how == "similar":
@@ -120,10 +124,6 @@ class Memory:
                 places = draw.permutation(places)
             found = [(self._ids[place], 0.0) for place in places[-request.k :][::-1]]
         return self._shots(found[::-1])
-
-    @staticmethod
-    def _allows(flag: int, which: str) -> bool:
-        return which == "all" or flag == (1 if which == "correct" else 0)
 
     def _similar(
         self, key: str, vector: Floats | None, k: int, allowed: npt.NDArray[np.bool_]
@@ -154,7 +154,7 @@ class Memory:
             k if allowed is None or allowed.all() else max(k, len(self._ids)),
         )
         text = [(int(str(number)), float(str(score))) for number, score in rows]
-        if allowed is not None:
+        if allowed is not None and not allowed.all():
             known = {number for number, flag in zip(self._ids, allowed, strict=True) if flag}
             text = [pair for pair in text if pair[0] in known]
         return text[:k]

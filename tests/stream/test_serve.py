@@ -243,6 +243,15 @@ def test_one_server_a_file_and_agents_that_cannot_serve(tmp_path: Path) -> None:
         serve("http://127.0.0.1:1/v1#x", tmp_path / "m.db", "zero-shot", {}, token="short", **how)
 
 
+def kill(process: Any, thumbed: list[str], wanted: int, delay: float) -> None:
+    """SIGKILL a random while after so many thumbs were acknowledged, in the middle of whatever is going on."""
+    end = time.monotonic() + 120
+    while len(thumbed) < wanted and time.monotonic() < end:
+        time.sleep(0.001)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+
+
 def test_killed_at_any_moment_nothing_that_was_acknowledged_is_lost(tmp_path: Path) -> None:
     path, moment = tmp_path / "m.db", random.Random(3)
     answered: list[str] = []
@@ -257,7 +266,7 @@ def test_killed_at_any_moment_nothing_that_was_acknowledged_is_lost(tmp_path: Pa
             assert process.stdout is not None
             lines = [process.stdout.readline() for _ in range(2)]
             port = int(lines[1].rpartition(":")[2].partition("/")[0])
-            killer = threading.Timer(0.3 + moment.random(), process.send_signal, [signal.SIGKILL])
+            killer = threading.Thread(target=kill, args=(process, thumbed, len(thumbed) + 2, 0.1 * moment.random()))
             killer.start()
             try:
                 while time.monotonic():
@@ -269,7 +278,7 @@ def test_killed_at_any_moment_nothing_that_was_acknowledged_is_lost(tmp_path: Pa
                 pass
             process.wait()
             process.stdout.close()
-            killer.cancel()
+            killer.join()
     assert len(thumbed) > 3
     store = Store(path, create=False)
     kept = {str(row[0]): row[1] for row in store.rows("select id, value from answers")}
