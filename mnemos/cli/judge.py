@@ -128,11 +128,29 @@ def vote_command(
 
 
 @app.command("table")
-def table_command(files: FilesArgument, runs: RunsOption = None) -> None:
+def table_command(
+    files: FilesArgument,
+    runs: RunsOption = None,
+    calibration: Annotated[
+        Path | None, typer.Option("--calibration", help="Of the judge whose verdicts these are: takes its errors off.")
+    ] = None,
+) -> None:
     """Models by strength from votes and verdicts (Bradley-Terry), and their win rates at equal length."""
     from mnemos.study.commands.judge_rows import table
 
-    say("\n".join(table(files, runs)))
+    say("\n".join(table(files, runs, calibration)))
+
+
+@app.command("categories")
+def categories_command(
+    suite: Annotated[str, typer.Option("--suite", help="The judged suite: a file, or a shipped one.")],
+    before: Annotated[Path, typer.Option("--before", help="A run's answers to it before.")],
+    after: Annotated[Path, typer.Option("--after", help="A run's answers to it after.")],
+) -> None:
+    """Kept scores of a judged suite by category, before and after, with intervals; asks nobody."""
+    from mnemos.study.commands.judge_rows import categories
+
+    say("\n".join(categories(suite, before, after)))
 
 
 class _Form(StrEnum):

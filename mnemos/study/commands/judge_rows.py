@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,14 +13,17 @@ from typing import Any, Literal
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.files import write_jsonl
 from mnemos.core.fingerprint import file_fingerprint
-from mnemos.core.nouns import Example, Turn
+from mnemos.core.nouns import Example, Score, Turn
 from mnemos.measure import arena
-from mnemos.measure.ask import file_name
+from mnemos.measure.ask import file_name, load_measured
+from mnemos.measure.calibration import read_calibration
+from mnemos.measure.correction import rogan_gladen
 from mnemos.measure.human import OF_VOTE, Pair, read_pairs
 from mnemos.measure.human import row_of as pair_row
 from mnemos.measure.items import Item, read_rows
-from mnemos.measure.judged import answers_in
-from mnemos.measure.suite import load_suites
+from mnemos.measure.judged import answers_in, by_category
+from mnemos.measure.suite import Suite, load_suites
+from mnemos.measure.uncertainty import paired
 from mnemos.measure.votes import Vote, read_votes
 from mnemos.rewards.judge import Judge
 from mnemos.rewards.panel import Panel
@@ -126,7 +129,12 @@ def judge_votes(
         if verdict.reason is not None:
             counts[f"left out: {verdict.reason}"] += 1
             continue
-        extra = {"verdict": verdict.decision, "p_first": verdict.first, "rater": made.describe()}
+        extra = {
+            "verdict": verdict.decision,
+            "p_first": verdict.first,
+            "rater": made.describe(),
+            "judge": made.fingerprint,
+        }
         rows.append(pair_row(pair, **extra, suite=suite.name, cluster=pair.cluster))
         counts[verdict.decision] += 1
     write_jsonl(out, rows)
@@ -136,8 +144,9 @@ def judge_votes(
 # a table of models --------------------------------------------------------------------------------
 
 
-def table(paths: Iterable[Path], runs: Path | None) -> list[str]:
-    """Bradley-Terry over every model of the files, and beside each two their win rate at equal length."""
+def table(paths: Sequence[Path], runs: Path | None, calibration: Path | None = None) -> list[str]:
+    """Bradley-Terry over every model of the files, and beside each two their win rate at equal length. calibration:
+    of the judge whose verdicts the files hold; wins are then also told with its errors taken off."""
     pairs = [pair for path in paths for pair in pairs_in(path, runs)]
     duels = arena.duels_of(pairs)
     if not duels:
@@ -153,7 +162,65 @@ def table(paths: Iterable[Path], runs: Path | None) -> list[str]:
             f"{a} beside {b}: wins {100 * found.raw:.1f} %, at equal length {100 * found.rate:.1f} %{interval} "
             f"({len(several)} verdicts)"
         )
+    return out if calibration is None else [*out, *_corrected(duels, paths, calibration)]
+
+
+def _corrected(duels: Sequence[arena.Duel], paths: Sequence[Path], calibration: Path) -> list[str]:
+    """Each model's share of wins by the judge, and corrected by the rates that were found for that model."""
+    judges = {str(row.values.get("judge")) for path in paths for row in read_rows(path)}
+    if len(judges) != 1:
+        raise UsageError(
+            f"{len(judges)} judges", "stand in the files, and a calibration is of one", "give one judge's file"
+        )
+    found = read_calibration(calibration, judges.pop())
+    out = []
+    for name in sorted({name for duel in duels for name in duel.models}):
+        own = [duel.first if duel.models[0] == name else 1 - duel.first for duel in duels if name in duel.models]
+        if name not in found:
+            out.append(f"{name}: not corrected, since the calibration has no labelled answer of it")
+            continue
+        one = rogan_gladen(sum(value == 1.0 for value in own) / len(own), len(own), found[name])
+        naive = f"{100 * one.naive:.1f} % [{100 * one.naive_low:.1f}, {100 * one.naive_high:.1f}]"
+        value = f"{100 * one.value:.1f} % [{100 * one.low:.1f}, {100 * one.high:.1f}]"
+        out.append(f"{name}: wins by the judge {naive}, corrected {value if one.reason is None else one.reason}")
     return out
+
+
+# tables by category --------------------------------------------------------------------------------
+
+
+def categories(suite_name: str, before: Path, after: Path) -> list[str]:
+    """What a judged suite's kept scores say by category of the items, before and after; asks nobody. before, after: the
+    files of answers that were measured."""
+    (suite,) = load_suites([suite_name], Path())[:1]
+    sides = [_scores(suite, path) for path in (before, after)]
+    rows = {**by_category(suite.items, sides[0]), "all": sides[0]}
+    if len(rows) == 1:
+        raise UsageError(f"suite {suite.name!r}", "has no item with a category", "category: in its items")
+    own = {**by_category(suite.items, sides[1]), "all": sides[1]}
+    out = ["| category | items | before | after | change |", "|---|---:|---:|---:|---|"]
+    for name, first in rows.items():
+        kept = [(a, b) for a, b in zip(first, own[name], strict=True) if a.reason is None and b.reason is None]
+        if not kept:
+            out.append(f"| {name} | 0 | - | - | no score on both sides |")
+            continue
+        x, y = [a.value for a, _ in kept], [b.value for _, b in kept]
+        found = paired(x, [y], clusters=[a.cluster for a, _ in kept], power=False)
+        change = f"{100 * found.delta:+.1f} [{100 * (found.low or 0):+.1f}, {100 * (found.high or 0):+.1f}]"
+        means = (100 * sum(side) / len(side) for side in (x, y))
+        out.append(f"| {name} | {len(kept)} | {' | '.join(f'{mean:.1f}' for mean in means)} | {change} |")
+    return out
+
+
+def _scores(suite: Suite, path: Path) -> list[Score]:
+    if not path.is_file():
+        raise UsageError(f"answers {path}", "is not a file", "name a run's answers/<suite>.jsonl")
+    measured = load_measured(path.parent).get(suite.name)
+    by_item = {} if measured is None else {score.item: score for score in measured.scores}
+    absent = [item.id for item in suite.items if item.id not in by_item]
+    if absent:
+        raise DataError(f"{path}", f"has no score of item {absent[0]!r} of suite {suite.name!r}", "measure the suite")
+    return [by_item[item.id] for item in suite.items]
 
 
 # rows to learn from ---------------------------------------------------------------------------------

@@ -11,12 +11,14 @@ import pytest
 from typer.testing import CliRunner
 
 from mnemos.cli import app
-from mnemos.core.errors import DataError, UsageError
+from mnemos.core.errors import DataError, NotComparable, UsageError
 from mnemos.core.files import read_jsonl, write_jsonl
+from mnemos.core.nouns import Answer, Score
+from mnemos.measure.ask import Measured, save_measured
 from mnemos.measure.human import read_pairs
 from mnemos.measure.votes import VoteStore, write_votes
 from mnemos.sources.read import read
-from mnemos.study.commands.judge_rows import answered, export, judge_votes, pairs_in, table
+from mnemos.study.commands.judge_rows import answered, categories, export, judge_votes, pairs_in, table
 from tests.measure.test_votes import VOTE
 from tests.rewards.test_judge import Fake, judge
 
@@ -122,6 +124,44 @@ def test_a_judge_votes_like_a_rater_and_a_table_stands(tmp_path: Path, runs: Pat
     assert exported["rows"] == 3
     with pytest.raises(DataError, match="two models answered"):
         judge_votes(judge(Fake()), str(run / "suite.yaml"), {"a": places["arm"]}, out)
+
+
+def test_wins_are_corrected_by_the_same_judge_alone(tmp_path: Path, runs: Path) -> None:
+    run, out = runs / "study", tmp_path / "verdicts.jsonl"
+    places = {"before": run / "before/answers/chat.jsonl", "arm": run / "arms/replay/seed-0/answers/chat.jsonl"}
+    made = judge(Fake(taste=1.0))
+    judge_votes(made, str(run / "suite.yaml"), places, out)
+    rates = {"sensitivity": 0.9, "right": 50, "specificity": 0.8, "wrong": 50}
+    file = tmp_path / "c.json"
+    record = {"judge": {"name": "it", "fingerprint": made.fingerprint}, "models": {"arm": {"rates": rates}}}
+    file.write_text(json.dumps(record))
+    found = table([out], None, file)
+    assert any(line.startswith("arm: wins by the judge 100.0 %") and "corrected 100.0 %" in line for line in found)
+    assert any(line.startswith("before: not corrected") for line in found)
+    record["judge"] = {"name": "other", "fingerprint": "0"}
+    file.write_text(json.dumps(record))
+    with pytest.raises(NotComparable, match="is of other"):
+        table([out], None, file)
+
+
+def test_scores_by_category(tmp_path: Path) -> None:
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("{name: chat, kind: generated, chat: true, data: items.jsonl}")
+    items = [{"id": n, "prompt": f"q{n}", "answer": "x", "category": "ab"[n % 2]} for n in range(40)]
+    write_jsonl(tmp_path / "items.jsonl", items)
+    for side in (0, 1):
+        scores = [Score("chat", str(n), float(n % 2 == 0 or side == 1)) for n in range(40)]
+        answers = [Answer("chat", str(n), "x") for n in range(40)]
+        save_measured(tmp_path / str(side), {"chat": Measured("chat", answers, scores)})
+    lines = categories(str(suite), tmp_path / "0/chat.jsonl", tmp_path / "1/chat.jsonl")
+    assert lines[2].startswith("| a | 20 | 100.0 | 100.0 | +0.0 [")
+    assert lines[3].startswith("| b | 20 | 0.0 | 100.0 | +100.0 [")
+    assert lines[4].startswith("| all | 40 | 50.0 | 100.0 | +50.0 [")
+    with pytest.raises(UsageError, match="is not a file"):
+        categories(str(suite), tmp_path / "absent", tmp_path / "1/chat.jsonl")
+    suite.write_text("{name: chat, kind: generated, items: [{id: 0, prompt: q, answer: x}]}")
+    with pytest.raises(UsageError, match="no item with a category"):
+        categories(str(suite), tmp_path / "0/chat.jsonl", tmp_path / "1/chat.jsonl")
 
 
 def test_the_verbs(tmp_path: Path, runs: Path) -> None:
