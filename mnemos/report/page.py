@@ -87,6 +87,7 @@ def _context(facts: Facts) -> dict[str, Any]:
     points, notes = plane(facts)
     return {
         "facts": facts,
+        "streamed": facts.kind == "stream",
         "headline": headline(facts),
         "lede": _lede(facts),
         "claim": claim_words(facts),
