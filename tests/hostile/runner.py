@@ -88,7 +88,7 @@ class Warm:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()
-        self.process.wait(30)
+        self.process.wait(WALL)
         self.process.stdout.close()
 
     def run(self, case: Case, **names: str) -> None:

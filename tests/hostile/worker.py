@@ -123,6 +123,7 @@ def main() -> None:
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), file=answers)
     answers.close()
+    os._exit(0)  # an interpreter that has imported everything takes seconds to clean up, on a busy machine minutes
 
 
 if __name__ == "__main__":
