@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,17 @@ import typer
 
 from mnemos.cli.options import Group, JsonOption, SetOption
 from mnemos.cli.output import say, say_json
+from mnemos.core.errors import UsageError
 
 app = typer.Typer(cls=Group, help="Look at training data; filter pages.", no_args_is_help=True)
+
+
+class Ordering(StrEnum):
+    """In which order texts are written."""
+
+    random = "random"
+    length = "length"
+    in_context = "in-context"
 
 
 @app.command("show")
@@ -83,6 +93,54 @@ def data_filter_command(
         say_json(record)
     else:
         say("\n".join([*lines(record), str(out / "filter.html")]))
+
+
+@app.command("mix")
+def data_mix_command(
+    sources: Annotated[list[str], typer.Argument(metavar="NAME=FILE...", help="Texts by name.")],
+    total: Annotated[float | None, typer.Option("--total", help="Tokens, or characters, in the mixture.")] = None,
+    weight: Annotated[
+        list[str] | None, typer.Option("--weight", metavar="NAME=NUMBER", help="Weight of a source; repeatable.")
+    ] = None,
+    temperature: Annotated[float, typer.Option("--temperature", help="Weights are size^(1/T).")] = 1.0,
+    max_epochs: Annotated[float, typer.Option("--max-epochs", help="How often a source may be read.")] = 4.0,
+    tokenizer: Annotated[str | None, typer.Option("--tokenizer", help="Count its tokens, not characters.")] = None,
+    order: Annotated[Ordering, typer.Option("--order", help="random, length or in-context.")] = Ordering.random,
+    seed: Annotated[int, typer.Option("--seed", help="Of draw and order.")] = 0,
+    out: Annotated[Path, typer.Option("--out", help="The file to write; .gz packs it.")] = Path("mixed.jsonl"),
+    as_json: JsonOption = False,
+) -> None:
+    """One file from several sources: by weight, temperature and caps, with the epochs of each, in an order."""
+    from mnemos.sources.plain import texts_at
+    from mnemos.study.commands.mix import lines, mix
+    from mnemos.study.paths import data_location
+
+    here = Path.cwd()
+    places = dict(_pair(one) for one in sources)
+    weights = {name: _number(name, value) for name, value in map(_pair, weight or ())} or None
+    record = mix(
+        {name: texts_at(data_location(place, here)) for name, place in places.items()}, out, total=total,
+        weights=weights, temperature=temperature, max_epochs=max_epochs, tokenizer=tokenizer, order=order.value,
+        seed=seed,
+    )  # fmt: skip
+    if as_json:
+        say_json(record)
+    else:
+        say("\n".join(lines(record)))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise UsageError(f"{text}", "must be NAME=VALUE", "for example wiki=wiki.jsonl")
+    return name, value
+
+
+def _number(name: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise UsageError(f"--weight {name}={value}", "is no number", f"write {name}=0.5") from None
 
 
 def register(main: typer.Typer) -> None:
