@@ -111,7 +111,7 @@ EQUAL: dict[str, Any] = {
 def make(folder: Path) -> tuple[Pairs, str]:
     """Write model and tokenizer into `folder`; returns the rows and where they came from."""
     texts, source = _texts()
-    tokenizer = _tokenizer(texts)
+    tokenizer = tokenizer_of_texts(texts)
     tokenizer.save_pretrained(folder / "model")
     _model(tokenizer).save_pretrained(folder / "model")
     kept = [pair for pair in texts if sum(len(tokenizer(part)["input_ids"]) for part in pair) + 2 <= MAX_LENGTH]
@@ -146,7 +146,7 @@ def _invented() -> list[tuple[str, str]]:
     return [(prompt, completion) for prompt, completion in pairs]
 
 
-def _tokenizer(texts: list[tuple[str, str]]) -> Any:
+def tokenizer_of_texts(texts: list[tuple[str, str]]) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -216,7 +216,8 @@ def _lengths(rows: list[Tokens]) -> dict[str, Any]:
     }
 
 
-def _clock() -> Any:
+def clock() -> Any:
+    """A callback that notes when each optimiser step ended: wall, processor."""
     from transformers import TrainerCallback
 
     class Clock(TrainerCallback):
@@ -233,21 +234,21 @@ def _clock() -> Any:
     return Clock()
 
 
-def _rate(clock: Any, rows: list[Tokens], side: Side) -> float:
+def _rate(watch: Any, rows: list[Tokens], side: Side) -> float:
     """Useful tokens per second from the end of the first step to the end of the last."""
-    tokens = sum(len(row) for row in rows[BATCH : BATCH * len(clock.wall)])
-    side.processor.append(tokens / (clock.processor[-1] - clock.processor[0]))
-    return tokens / (clock.wall[-1] - clock.wall[0])
+    tokens = sum(len(row) for row in rows[BATCH : BATCH * len(watch.wall)])
+    side.processor.append(tokens / (watch.processor[-1] - watch.processor[0]))
+    return tokens / (watch.wall[-1] - watch.wall[0])
 
 
 def _ours(plan: Plan, rows: list[Tokens], folder: Path, side: Side) -> float:
     from mnemos.train.likelihood import train
 
     gc.collect()
-    clock = _clock()
-    result = train(plan, folder / "ours", quiet=True, callbacks=[clock])
+    watch = clock()
+    result = train(plan, folder / "ours", quiet=True, callbacks=[watch])
     side.losses = [loss for _, loss in result.losses]
-    return _rate(clock, rows, side)
+    return _rate(watch, rows, side)
 
 
 def _peer(folder: Path, rows: list[Tokens], side: Side, settings: dict[str, Any]) -> float:
@@ -277,20 +278,20 @@ def _peer(folder: Path, rows: list[Tokens], side: Side, settings: dict[str, Any]
         **SHARED,
         **settings,
     )
-    clock = _clock()
+    watch = clock()
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(folder / "model"),
         args=config,
         train_dataset=data,
         processing_class=AutoTokenizer.from_pretrained(folder / "model"),
-        callbacks=[clock],
+        callbacks=[watch],
     )
     from transformers import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     side.losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return _rate(clock, rows, side)
+    return _rate(watch, rows, side)
 
 
 def _accelerated() -> bool:

@@ -67,8 +67,8 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("lora", f"{', '.join(lora['targets'])}; {lora['parameters']:,} parameters at rank {lora['rank']}"),
         (
             "training",
-            f"{size(memory['full_bytes'])} for weights, gradients and Adam in float32, {size(memory['lora_bytes'])} "
-            "with LoRA; activations come on top",
+            f"about {size(memory['full_bytes'])} at its peak with AdamW in float32, {size(memory['lora_bytes'])} with "
+            f"LoRA, one row of {memory['tokens']} tokens at a time",
         ),
     ]
 

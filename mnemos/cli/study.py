@@ -31,13 +31,20 @@ def run_command(
     jobs: JobsOption = JOBS,
     engine: EngineOption = None,
     quiet: QuietOption = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="With --dry-run: train a few steps of every arm and say how long it takes.")
+    ] = False,
 ) -> None:
     """Train and measure every arm of a study; --train.learning_rate 1e-4 overrides a key."""
     overrides = overrides_of(set_, context.args, "run")
+    if probe and not dry_run:
+        from mnemos.core.errors import UsageError
+
+        raise UsageError("--probe", "says how long a run would take", "give it together with --dry-run")
     if dry_run:
         from mnemos.study.run import plan_lines
 
-        say("\n".join(plan_lines(study, overrides)))
+        say("\n".join(plan_lines(study, overrides, out=out, probe=probe)))
         return
     from mnemos.study import processes
     from mnemos.study.run import run

@@ -69,14 +69,19 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 FULL_DISK = ("No space left on device", "PytorchStreamWriter failed", ". unexpected pos ")
 """How safetensors and torch.save say that the system would not write, in words of their own."""
 
+TOO_LARGE = "File too large"
+"""How the system says that a limit on the size of files was met."""
+
 
 @contextlib.contextmanager
 def full_disk(target: Path, cure: str) -> Iterator[None]:
-    """Turn a full disk, however the writing library says it, into a RunError."""
+    """Turn a full disk, or a limit on the size of files, however the writing library says it, into a RunError."""
     try:
         yield
     except Exception as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if full or any(words in str(error) for words in FULL_DISK):
             raise RunError(f"{target}", "the disk is full", cure) from error
+        if (isinstance(error, OSError) and error.errno == errno.EFBIG) or TOO_LARGE in str(error):
+            raise RunError(f"{target}", "a file may not grow so large here (ulimit -f)", cure) from error
         raise

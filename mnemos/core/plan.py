@@ -259,6 +259,10 @@ class Term(Protocol):
     A class whose attribute `by_token` is true adds up numbers of single positions, each from that position's logits
     (its own and the references'), target, weight and columns of drawn tokens alone. Where logits would be large it
     is asked for a few positions at a time, and its gradient is taken at once.
+
+    A class whose attribute `holds` is a tuple of names keeps copies in memory beside the model in training, which an
+    estimate counts: "before" (the frozen model before the stage), "reference" (that of the draw, else the one before),
+    "start" and "fisher" (a float32 number for each parameter that moves). A checkpoint in a field is counted anyway.
     """
 
     def loss(self, view: StepView) -> torch.Tensor:
@@ -268,7 +272,8 @@ class Term(Protocol):
 
 @runtime_checkable
 class GradientRule(Protocol):
-    """Changes gradients in place after the backward pass of a whole step, before clipping."""
+    """Changes gradients in place after the backward pass of a whole step, before clipping. `holds` is as in `Term`, and
+    may name "gradient": that of other rows."""
 
     def apply(self, model: torch.nn.Module, step: int) -> None:
         """Change `.grad` of the trainable parameters. step counts optimiser steps from 0."""

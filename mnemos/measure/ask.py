@@ -20,7 +20,7 @@ from mnemos.core.nouns import Answer, Generation, LanguageModel, Prompt, Score, 
 from mnemos.core.progress import counting, doing
 from mnemos.measure.items import Item
 from mnemos.measure.judged import answers_in, facing, replies
-from mnemos.measure.kinds import KINDS, MISSING
+from mnemos.measure.kinds import KINDS, MISSING, THINKS
 from mnemos.measure.settings import PairwiseSettings
 from mnemos.measure.suite import Suite, linked
 
@@ -127,8 +127,9 @@ def _refused(suite: Suite, item: str, reason: str) -> Answer:
 
 def _generate(model: Any, suite: Suite) -> list[Answer]:
     text: list[Generation] = model.generate([item.prompt for item in suite.items], suite.decoding)
+    opens = getattr(model, "opens_thought", lambda prompt: False)
     first = [
-        Answer(suite.name, item.id, g.text, g.finished, len(g.ids), {"ids": list(g.ids)})
+        Answer(suite.name, item.id, g.text, g.finished, len(g.ids), {"ids": list(g.ids), **_opened(opens(item.prompt))})
         if g.ids or g.finished
         else _refused(suite, item.id, "prompt longer than the context")
         for item, g in zip(suite.items, text, strict=True)
@@ -169,6 +170,11 @@ def _with_turn(answer: Answer, g: Generation) -> Answer:
     return Answer(
         answer.suite, answer.item, g.text, bool(answer.finished) and g.finished, answer.tokens + len(g.ids), data
     )
+
+
+def _opened(opened: bool) -> dict[str, Any]:
+    """Said of an answer where it is so, and not where it is not: answers of most models stay as they were."""
+    return {THINKS: True} if opened else {}
 
 
 def _choose(model: Any, suite: Suite) -> list[Answer]:

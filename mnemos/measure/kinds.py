@@ -26,6 +26,8 @@ there."""
 Scorer = Callable[[Any, Sequence[Item], Sequence[Answer]], list[Value]]
 
 MISSING = "missing"
+THINKS = "thinks"
+"""In the data of an answer whose prompt ends within a thought that the chat template opens."""
 """Key of Answer.data: why the model could not be asked."""
 
 
@@ -75,10 +77,10 @@ UNCLOSED = "its thinking (<think>) does not end"
 
 def unread(answer: Answer) -> str | None:
     """Why an answer cannot be scored: the model could not be asked, or it opens a thought and never closes it. None
-    where it can. Trap: where the chat template opens the thought itself, the answer shows no sign of it."""
+    where it can. The thought may be opened by the chat template (THINKS), and the answer begin within it."""
     if MISSING in answer.data:
         return str(answer.data[MISSING])
-    text = answer.text or ""
+    text = ("<think>" if answer.data.get(THINKS) else "") + (answer.text or "")
     return UNCLOSED if text.rfind("<think>") > text.rfind("</think>") else None
 
 

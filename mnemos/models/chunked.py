@@ -82,7 +82,7 @@ def outputs_at(model: Any, flat: torch.Tensor, **inputs: Any) -> Outputs:
     return Chunked(read[0].reshape(-1, read[0].shape[-1])[flat], head, vocabulary)
 
 
-def _chunks(count: int, vocabulary: int) -> Iterator[slice]:
+def chunks(count: int, vocabulary: int) -> Iterator[slice]:
     """Equal stretches of positions, each within CHUNK_BYTES."""
     number = max(1, -(-count * vocabulary * 4 // CHUNK_BYTES))
     size = max(1, -(-count // number))
@@ -109,7 +109,7 @@ class _Precision:
 def _values(of: Loss, outputs: Chunked, states: torch.Tensor) -> torch.Tensor:
     """float[N], without gradient."""
     with torch.no_grad(), _Precision(states.device).again():
-        parts = [of(rows, Whole(outputs.head(states[rows]))) for rows in _chunks(len(states), outputs.vocabulary)]
+        parts = [of(rows, Whole(outputs.head(states[rows]))) for rows in chunks(len(states), outputs.vocabulary)]
     return torch.cat(parts)
 
 
@@ -182,7 +182,7 @@ def _gradients(
     backward = _of_linear if type(outputs.head.layer) is nn.Linear and not _hooked(outputs.head.layer) else _of_module
     with precision.again():
         # One chunk at a time: its logits are gone when the next ones are made.
-        for rows in _chunks(len(states), outputs.vocabulary):
+        for rows in chunks(len(states), outputs.vocabulary):
             into = by_states[rows] if by_states is not None else None
             values.append(backward(partial(loss, rows), outputs.head, states[rows], moving, into, sums))
     total = torch.stack(values).sum() if values else states.new_zeros((), dtype=torch.float32)

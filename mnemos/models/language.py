@@ -17,6 +17,10 @@ BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 """Tokens that share one forward pass: enough to keep the device busy, little enough to fit."""
 
 
+THOUGHT_TOKENS = 16
+"""Tokens at the end of a prompt in which a thought may be opened."""
+
+
 class LocalModel:
     """Implements core.nouns.LanguageModel on one device, in the dtype that `model` has.
 
@@ -102,6 +106,11 @@ class LocalModel:
         text = self.renderer.decode(found)
         kept = decoding.cut(text)
         return Generation(kept, tuple(found), end is not None or kept != text)
+
+    def opens_thought(self, prompt: Prompt) -> bool:
+        """Whether the chat template ends a prompt within a thought (`<think>`), so that the answer begins in it."""
+        text = self.renderer.decode(self.renderer.prompt_ids(prompt)[-THOUGHT_TOKENS:], special=True).rstrip()
+        return text.endswith("<think>")
 
     def _ended(self, stop: Sequence[str]) -> decode.Ended | None:
         """Whether a text of `stop` stands in what is written, asked after every token."""

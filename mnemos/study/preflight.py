@@ -26,7 +26,9 @@ from mnemos.sources.generated import generated_in, inside
 from mnemos.sources.read import FileSource
 from mnemos.sources.render import RAW_ROLES
 from mnemos.study.experiment import Experiment, source_of
+from mnemos.study.room import room as check_room
 from mnemos.study.steps import is_done
+from mnemos.study.timing import times
 
 if TYPE_CHECKING:
     from mnemos.measure.suite import Suite
@@ -38,10 +40,10 @@ REACH = 5.0
 """Seconds that a server has to accept a connection."""
 
 
-def preflight(experiment: Experiment, *, dry: bool = False) -> list[str]:
+def preflight(experiment: Experiment, *, dry: bool = False, probe: bool = False) -> list[str]:
     """Raise what can be known before the first step; nothing is checked where every step is done. Returns lines about
-    what is no error, but should be known: items that will be missing. dry: a server that does not answer is no error
-    yet either."""
+    what is no error, but should be known: items that will be missing; memory, disk and time. dry: a server that does
+    not answer is no error yet either. probe: with `dry`, train a few steps of every arm to say how long it takes."""
     todo = [step for step in experiment.steps if not is_done(step.key, experiment.root)]
     if not todo:
         return []
@@ -54,7 +56,11 @@ def preflight(experiment: Experiment, *, dry: bool = False) -> list[str]:
         _check_plans(plans)
     lines = _check_servers(plans, dry)
     _check_sandbox(plans)
-    return [*try_items(experiment.suites), *_rates(experiment), *lines]
+    with quieted(True):
+        room = check_room(experiment, renderer, dry=dry)
+        if dry:
+            room += times(experiment, renderer, probe=probe)
+    return [*try_items(experiment.suites), *_rates(experiment), *lines, *room]
 
 
 def try_items(suites: Iterable[Suite]) -> list[str]:

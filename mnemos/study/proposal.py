@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mnemos.core.errors import DataError, MnemosError
 from mnemos.core.nouns import Example
+from mnemos.study.room import fitting
 from mnemos.train.rates import starting_rate
 
 if TYPE_CHECKING:
@@ -22,11 +23,8 @@ if TYPE_CHECKING:
 STEP_ROWS = 16
 """Rows of one optimiser step; 8 where there are fewer than 256 to learn, so that an epoch is more than a few steps."""
 
-SHARE_OF_MEMORY = 0.6
-"""Of the memory that is free, what weights, gradients, AdamW and one micro-batch may take together."""
-
-FULL_BYTES = 16
-"""Bytes a parameter takes in full training: float32 weight, gradient and AdamW's two moments."""
+SHARE_OF_MEMORY = 0.8
+"""Of the memory that is free, what a training may take by the estimate."""
 
 EFFICIENCY = 0.5
 """Share of the speed of one large matrix product that training reaches."""
@@ -103,17 +101,25 @@ def _lengths(renderer: Any, examples: Sequence[Example]) -> tuple[int, ...]:
     return tuple(lengths)
 
 
-def propose(facts: Facts | None, rows: int, *, free_bytes: int, flops: float | None) -> Proposal:
+def propose(
+    facts: Facts | None,
+    rows: int,
+    *,
+    free_bytes: int,
+    flops: float | None,
+    needed: Callable[[int, int, bool], int] | None = None,
+) -> Proposal:
     """Training settings. facts: None where the model could not be looked at, and then a chat model of 0.3 to 3 billion
-    parameters is assumed. rows: to learn. flops: of one large matrix product a second."""
+    parameters is assumed. rows: to learn. flops: of one large matrix product a second. needed: see
+    `room.needs_for`; None where nothing is known."""
     parameters = facts.parameters if facts else 1_000_000_000
     rates = starting_rate(parameters), starting_rate(parameters, lora=True)
     wanted = STEP_ROWS if rows >= 256 else STEP_ROWS // 2
     length = _max_length(facts)
     epochs = 3
-    if facts is None:
+    if facts is None or needed is None:
         return Proposal(*rates, epochs, 1, wanted, length, False)
-    batch, checkpointing, needs = _batch(facts, wanted, length, free_bytes)
+    batch, checkpointing, needs = fitting(wanted, length, SHARE_OF_MEMORY * free_bytes, needed)
     seconds = None
     if flops and facts.lengths:
         tokens = epochs * rows * sum(facts.lengths) / len(facts.lengths)
@@ -128,36 +134,6 @@ def _max_length(facts: Facts | None) -> int:
         return 1024
     longest = sorted(facts.lengths)[min(len(facts.lengths) - 1, math.ceil(0.99 * len(facts.lengths)) - 1)]
     return int(min(facts.context, max(128, 2 ** math.ceil(math.log2(longest + 1)))))
-
-
-def _batch(facts: Facts, wanted: int, length: int, free_bytes: int) -> tuple[int, bool, int | None]:
-    """Rows of a micro-batch, whether activations are computed again, and what one row needs where it may not fit."""
-    room = SHARE_OF_MEMORY * free_bytes - FULL_BYTES * facts.parameters
-    # Activations of a layer: about 34 values of 2 bytes a token and unit of width (arXiv:2205.05198), twice that in
-    # float32. Logits: value, gradient and softmax, 4 bytes each.
-    logits = 12 * facts.vocabulary
-    kept, again = 68 * facts.layers * facts.width + logits, 4 * (facts.layers + 17) * facts.width + logits
-    for per_token, checkpointing in ((kept, False), (again, True)):
-        fits = int(room // (per_token * length))
-        if fits >= 1:
-            return 2 ** int(math.log2(min(fits, wanted, 8))), checkpointing, None
-    return 1, True, FULL_BYTES * facts.parameters + again * length
-
-
-def free_memory() -> int:
-    """Bytes that are free where training will run: of the first GPU, else of this machine."""
-    import os
-
-    import torch
-
-    if torch.cuda.is_available():
-        return int(torch.cuda.mem_get_info()[0])
-    try:
-        with open("/proc/meminfo", encoding="utf-8") as file:
-            values = dict(line.split(":", 1) for line in file)
-        return 1024 * int(values["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
-        return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 def matrix_flops(seconds: float = 0.2) -> float:

@@ -142,9 +142,17 @@ def _name_stale(root: Path) -> None:
         print(f"{stale_words(found)}: see mnemos runs clean {root}", file=sys.stderr)
 
 
-def plan_lines(study: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> list[str]:
-    """What `run` would do, line by line, without loading a model. A hub id that cannot be asked for, as
-    offline, is said, and its steps' keys are then not those of a run."""
+def plan_lines(
+    study: str | Path | Mapping[str, Any],
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    out: str | Path | None = None,
+    probe: bool = False,
+) -> list[str]:
+    """What `run` would do, line by line, without loading a model: steps, what they take of memory and disk, and time
+    where finished steps under `out` tell it. A hub id that cannot be asked for, as offline, is said, and its steps'
+    keys are then not those of a run. probe: load the model and train a few steps of every arm, to say how long each
+    takes. Raises as `run` does before the first step, a plan that cannot fit this machine included."""
     from mnemos.weights.checkpoint import unresolved_hub_ids
 
     raw, folder = raw_study(study, overrides)
@@ -152,9 +160,10 @@ def plan_lines(study: str | Path | Mapping[str, Any], overrides: Mapping[str, An
         return stream_lines(resolved_stream(raw, folder))
     loaded = resolved_study(raw, folder)
     with unresolved_hub_ids() as unresolved:
-        experiment = build(loaded, folder, resolved(Path("runs") / str(loaded.name)))
+        root = resolved(Path(out) if out is not None else Path("runs") / str(loaded.name))
+        experiment = build(loaded, folder, root)
         notes = refuse_unreached(loaded, experiment.root, overrides)
-        lines = [*describe(experiment), *notes, *preflight(experiment, dry=True)]
+        lines = [*describe(experiment), *notes, *preflight(experiment, dry=True, probe=probe)]
     return [
         *(f"hub     {name}: not resolved ({why}); step keys will differ" for name, why in unresolved.items()),
         *lines,

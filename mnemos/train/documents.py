@@ -223,7 +223,7 @@ def document_attention(
     soft caps, sinks, a window shorter than an example); `find_way` then chooses padded rows.
     """
     lengths = document_lengths or (query.shape[2],)
-    _refuse(module, attention_mask, key.shape[2] != query.shape[2], lengths, kwargs)
+    refuse_attention(module, attention_mask, key.shape[2] != query.shape[2], lengths, kwargs)
     if _flash_fits(query, key, dropout):
         return _flash(query, key, value, lengths, scaling), None
     return _one_by_one(query, key, value, lengths, dropout, scaling), None
@@ -249,7 +249,8 @@ def _one_by_one(
     return torch.cat(parts, 1)
 
 
-def _refuse(module: Any, mask: Any, crossed: bool, lengths: tuple[int, ...], kwargs: dict[str, Any]) -> None:
+def refuse_attention(module: Any, mask: Any, crossed: bool, lengths: tuple[int, ...], kwargs: dict[str, Any]) -> None:
+    """Raise NotImplementedError for what `document_attention` would compute wrongly."""
     # As in transformers, what a call says goes before what its module says.
     causal = kwargs.get("is_causal")
     if not (getattr(module, "is_causal", True) if causal is None else causal):

@@ -13,21 +13,21 @@ The idea of per-example gradients from a layer's inputs and output gradients: ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from mnemos.core.nouns import Tokens
 from mnemos.models.forward import FAILURES
-from mnemos.train.documents import MicroBatch, Way, logits, micro_batch
-from mnemos.train.schedule import join
+from mnemos.train.passes import HeadChunks, output_layer
+from mnemos.train.passes import Runner as Runner
+from mnemos.train.passes import UncoveredError as UncoveredError
 
 Sums = dict[str, torch.Tensor]
 """Parameter name -> sum over examples, float32."""
@@ -38,58 +38,6 @@ CHECKED = 2
 TOLERANCE = 1e-3
 """Largest difference between both ways, as a share of a parameter's largest value; fifty times
 that in 16 bits."""
-
-
-class UncoveredError(RuntimeError):
-    """A layer whose gradient cannot be taken apart by example."""
-
-
-@dataclass(frozen=True)
-class Runner:
-    """How examples pass through a model. move: a batch of `schedule.join` -> its device. autocast:
-    the precision of training. batch: examples of one pass. sampled: predict tokens that the model
-    draws by `seed`, instead of the examples' own."""
-
-    model: nn.Module
-    way: Way
-    move: Callable[[dict[str, Any]], dict[str, Any]]
-    autocast: Callable[[], AbstractContextManager[Any]]
-    batch: int
-    sampled: bool
-    seed: int
-
-    def forward(self, rows: Sequence[Tokens], numbers: Sequence[int]) -> tuple[dict[str, Any], torch.Tensor]:
-        """One pass: the batch, and the sum over all its examples of weight * nll. numbers: the
-        places of the rows among all, which name their draws."""
-        inputs = self.move(join([(row,) for row in rows]))
-        batch = micro_batch(inputs, self.way)
-        with self.autocast():
-            out = logits(self.model, batch, self.way).float()
-        # Fisher's information is an expectation over the model's own distribution; the tokens of the data give the
-        # empirical one.
-        targets = self._drawn(out.detach(), batch, rows, numbers) if self.sampled else batch.targets
-        nll = nn.functional.cross_entropy(out, targets, reduction="none")
-        return inputs, (nll * batch.weight).sum()
-
-    def _drawn(
-        self, out: torch.Tensor, batch: MicroBatch, rows: Sequence[Tokens], numbers: Sequence[int]
-    ) -> torch.Tensor:
-        """int64[N]: tokens from the model's own distributions; what shares a pass changes none."""
-        # float64[T]: one number for each token, named by its example and not by the pass; those of the targets are
-        # used.
-        uniform = np.concatenate(
-            [np.random.default_rng([self.seed, n]).random(len(row)) for n, row in zip(numbers, rows, strict=True)]
-        )
-        chosen = torch.from_numpy(uniform).to(out.device)[batch.place]
-        drawn = []
-        # A slice at a time: the cumulated distribution is float64[256, V].
-        for part, u in zip(torch.split(out, 256), torch.split(chosen, 256), strict=True):
-            # Inverse of the distribution function. Probabilities in float32 add up to 1 only nearly, so u is stretched
-            # to the last value, and rounding must not lead beyond the last token.
-            total = part.softmax(-1).cumsum(-1, dtype=torch.float64)
-            place = torch.searchsorted(total, (u * total[:, -1])[:, None], right=True)[:, 0]
-            drawn.append(place.clamp_max(out.shape[-1] - 1))
-        return torch.cat(drawn)
 
 
 def squared_gradients(runner: Runner, rows: Sequence[Tokens], numbers: Sequence[int], check: Sequence[Tokens]) -> Sums:
@@ -142,7 +90,7 @@ def _dtype(runner: Runner) -> torch.dtype:
 def _one_by_one(runner: Runner, rows: Sequence[Tokens], numbers: Sequence[int]) -> Sums:
     sums, moving = _zeros(runner.model), _moving(runner.model)
     for row, number in zip(rows, numbers, strict=True):
-        _, loss = runner.forward([row], [number])
+        loss = runner.forward([row], [number]).loss
         # F_i = sum over examples of (d sum(weight * nll) / d theta_i)^2, one example at a time.
         found = torch.autograd.grad(loss, list(moving.values()), allow_unused=True)
         for name, gradient in zip(moving, found, strict=True):
@@ -158,9 +106,11 @@ def _together(runner: Runner, rows: Sequence[Tokens], numbers: Sequence[int]) ->
         for start in range(0, len(order), runner.batch):
             part = order[start : start + runner.batch]
             calls.clear()
-            inputs, loss = runner.forward([rows[i] for i in part], [numbers[i] for i in part])
-            loss.backward()  # type: ignore[no-untyped-call]
-            spans = _Spans.of(inputs)
+            run = runner.forward([rows[i] for i in part], [numbers[i] for i in part], apart=True)
+            run.loss.backward()  # type: ignore[no-untyped-call]
+            spans = _Spans.of(run.inputs)
+            if run.head is not None:
+                calls.append(_Call(output_layer(runner.model), run.head.found.states[None].detach(), chunks=run.head))
             # Tied weights have several owners; their gradients are added before they are squared.
             for name, owners in uses.items():
                 _add_squares(sums[name], [(c, local) for c in calls for m, local in owners if c.module is m], spans)
@@ -169,11 +119,17 @@ def _together(runner: Runner, rows: Sequence[Tokens], numbers: Sequence[int]) ->
 
 @dataclass
 class _Call:
-    """One run of a layer: what went in, and the gradient of what came out."""
+    """One run of a layer: what went in, and the gradient of what came out; or chunks, that make it bit by bit."""
 
     module: nn.Module
     given: torch.Tensor
     gradient: torch.Tensor | None = None
+    chunks: HeadChunks | None = None
+
+    @property
+    def reached(self) -> bool:
+        """Whether a gradient came back to it."""
+        return self.gradient is not None or self.chunks is not None
 
 
 Uses = dict[str, list[tuple[nn.Module, str]]]
@@ -247,6 +203,8 @@ class _Spans:
 def _axis(call: _Call) -> int:
     """Where tokens are counted in what went in: [1, T], [1, T, D], [1, T, heads, D] or [1, heads, T, D]."""
     shape, gradient = call.given.shape, call.gradient
+    if call.chunks is not None:
+        return 1
     if len(shape) < 2 or shape[0] != 1 or gradient is None:
         raise UncoveredError(f"{type(call.module).__name__} of {tuple(shape)}")
     # Queries come as a view of [1, T, heads, D]; its strides tell which axis is which.
@@ -254,7 +212,7 @@ def _axis(call: _Call) -> int:
 
 
 def _add_squares(into: torch.Tensor, calls: list[tuple[_Call, str]], spans: _Spans) -> None:
-    reached = [(call, local, spans.find(call)) for call, local in calls if call.gradient is not None]
+    reached = [(call, local, spans.find(call)) for call, local in calls if call.reached]
     if not reached:
         return
     if into.dim() == 1:
@@ -316,11 +274,13 @@ def _by_token(call: _Call, local: str) -> torch.Tensor:
 
 def _of_example(call: _Call, local: str, place: tuple[int, int], to: torch.Tensor | None) -> torch.Tensor:
     """The gradient of a matrix from the tokens of one example, float32, added to `to`."""
+    value = getattr(call.module, local)
+    if call.chunks is not None:
+        return call.chunks.of(place, torch.zeros_like(value, dtype=torch.float32) if to is None else to)
     assert call.gradient is not None
     if _axis(call) != 1:
         raise UncoveredError(type(call.module).__name__)
     given, gradient = call.given[0, place[0] : place[1]], call.gradient[0, place[0] : place[1]]
-    value = getattr(call.module, local)
     if type(call.module) is nn.Embedding:
         out = torch.zeros_like(value, dtype=torch.float32) if to is None else to
         return out.index_add_(0, given, _unpadded(call, given, gradient))

@@ -173,11 +173,11 @@ def _trainer(plan: Plan, prepared: Prepared, batches: Any, tokenizer: Any, out: 
 
     arguments = training_arguments(plan, out / "checkpoints", title)
     computes = computes_in(plan)
-    model = load_before(plan.before, _held_in(plan, computes), load_in_4bit=in_4bit(plan))
+    model = load_before(plan.before, held_in(plan, computes), load_in_4bit=in_4bit(plan))
     check_vocabulary(model, tokenizer, plan.before.path)
     # Adapters draw their initial values here.
     set_seed(plan.seed)
-    model = _masters(plan.trainable.prepare(model))
+    model = masters(plan.trainable.prepare(model))
     # A stage may start from an adapter directory, merged; its own base is not this adapter's.
     for config in getattr(model, "peft_config", {}).values():
         config.base_model_name_or_path = plan.before.path
@@ -190,7 +190,7 @@ def _trainer(plan: Plan, prepared: Prepared, batches: Any, tokenizer: Any, out: 
         return PlanTrainer(plan, prepared, identity, model, arguments, batches)
 
 
-def _held_in(plan: Plan, computes: str) -> str:
+def held_in(plan: Plan, computes: str) -> str:
     """What the model before is loaded in: bfloat16 where it came in it and is computed in it, else float32."""
     # An adapter's product is added to its base in float32, where nothing of it is lost.
     adapter = (folder_of(plan.before) / ADAPTER_CONFIG).is_file()
@@ -198,7 +198,7 @@ def _held_in(plan: Plan, computes: str) -> str:
     return HALF if half and not adapter else SINGLE
 
 
-def _masters(model: Any) -> Any:
+def masters(model: Any) -> Any:
     """What moves is float32, so that small updates add up: the adapters on a base that stays as it is, or the model."""
     if not hasattr(model, "peft_config"):
         return model.float()

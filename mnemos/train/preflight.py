@@ -11,6 +11,7 @@ from typing import Any
 from mnemos.core.errors import MnemosError, ModelError, UsageError
 from mnemos.core.plan import Plan
 from mnemos.train import draws
+from mnemos.train.optimisers import check_optimiser
 from mnemos.train.save import consent
 from mnemos.train.trackers import PACKAGES
 
@@ -28,6 +29,7 @@ def check_training(plan: Plan) -> None:
             raise UsageError(f"train.{setting}", f"needs the package {package}", f"pip install {package}")
     if in_4bit(plan):
         _check_4bit(plan)
+    check_optimiser(plan.train.optim)
     if plan.train.eval_strategy != "no" and not draws.known(plan.draw).likelihood:
         raise UsageError(
             f"train.eval_strategy = {plan.train.eval_strategy}",

@@ -53,8 +53,10 @@ def test_a_model_is_described_from_its_files(folder: Path, monkeypatch: pytest.M
     assert found["lora"]["targets"] == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
     # rank x (inputs + outputs) of each layer: q, k, v, o, gate, up, down, twice
     assert found["lora"]["parameters"] == 2 * 16 * (64 + 48 + 48 + 64 + 96 + 96 + 96)
-    assert found["memory"]["full_bytes"] == 16 * found["parameters"]
-    assert found["memory"]["lora_bytes"] == 4 * found["parameters"] + 16 * found["lora"]["parameters"]
+    # Weights, gradients and AdamW's two moments in float32, activations and the program on top.
+    assert found["memory"]["full_bytes"] > 16 * found["parameters"]
+    assert found["memory"]["tokens"] == 512
+    assert found["memory"]["lora_bytes"] > 4 * found["parameters"] + 16 * found["lora"]["parameters"]
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,22 @@ def test_generated_takes_the_best_of_several_references_and_a_schema() -> None:
     assert values_of(FakeModel({"p": '{"n": 1}', "q": '{"n": 1}'}), s) == [1.0, 0.0]
 
 
+def test_a_thought_that_the_template_opens_must_end_too() -> None:
+    """The answer begins within the thought and shows no tag that opens it."""
+
+    class Thinker(FakeModel):
+        def opens_thought(self, prompt: Any) -> bool:
+            return True
+
+    items = [{"prompt": name, "answer": "7"} for name in ("open", "closed")]
+    asked = suite(kind="generated", match="number", items=items)
+    answers = {"open": "Seven, or 7", "closed": "Hm, 8?</think>7"}
+    scores = measure(Thinker(answers), (asked,))["s"].scores
+    assert [one.reason for one in scores] == [UNCLOSED, None]
+    assert scores[1].value == 1.0
+    assert [one.reason for one in measure(FakeModel(answers), (asked,))["s"].scores] == [None, None]
+
+
 def test_thinking_that_never_ends_is_missing_with_its_reason() -> None:
     """What would have been answered is not there; how such answers stop is measured all the same."""
     answers = {

@@ -11,8 +11,9 @@ import torch
 from scipy.special import softmax
 
 from mnemos.core.nouns import Tokens
+from mnemos.models import chunked
 from mnemos.sources.render import Renderer
-from mnemos.train import fisher
+from mnemos.train import fisher, passes
 from mnemos.train.documents import Way, find_way
 from mnemos.train.fisher import Runner, UncoveredError, squared_gradients
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -146,7 +147,7 @@ def test_tokens_are_drawn_from_the_models_own_distribution() -> None:
     batch = micro_batch(join([(row,) for row in rows[:2]]), run.way)
     with torch.no_grad():
         out = logits(model, batch, run.way)
-    got = run._drawn(out, batch, rows[:2], [5, 6])
+    got = passes._drawn(out, run._uniform(batch, rows[:2], [5, 6]))
     uniform = np.concatenate(
         [np.random.default_rng([3, n]).random(len(row)) for n, row in ((5, rows[0]), (6, rows[1]))]
     )
@@ -155,3 +156,31 @@ def test_tokens_are_drawn_from_the_models_own_distribution() -> None:
         for row, u in zip(out.numpy(), uniform[batch.place.numpy()], strict=True)
     ]
     assert got.tolist() == expected
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize("family", ["llama", "gemma", "gpt2"])
+def test_logits_in_chunks_give_the_same(family: str, sampled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tied and scaled heads; taken apart and example by example; nobody holds all logits."""
+    model, rows = made(family)
+    run = runner(model, sampled=sampled)
+    wanted = squared_gradients(run, rows, range(7), rows)
+    # Three positions a chunk, so that examples begin and end within chunks.
+    monkeypatch.setattr(chunked, "CHUNK_BYTES", 3 * 4 * model.get_input_embeddings().weight.shape[0])
+    monkeypatch.setattr(chunked.Chunked, "whole", lambda self: pytest.fail("all logits were asked for at once"))
+    taken_apart = fisher._together(run, rows, range(7))
+    alone = fisher._one_by_one(run, rows, range(7))
+    for found in (taken_apart, alone):
+        assert found.keys() == wanted.keys()
+        for name, value in wanted.items():
+            assert float((found[name] - value).abs().max()) <= 1e-6 * max(1.0, float(value.abs().max())), name
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
+def test_an_output_layer_that_is_no_plain_one_goes_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rows = made()
+    adapted = Lora().prepare(model)
+    run = runner(adapted)
+    wanted = squared_gradients(run, rows, range(7), rows)
+    monkeypatch.setattr(chunked, "CHUNK_BYTES", 3 * 4 * model.get_input_embeddings().weight.shape[0])
+    assert close(squared_gradients(run, rows, range(7), rows), wanted)

@@ -99,6 +99,8 @@ class SampledKL:
 
     by_token: ClassVar[bool] = True
 
+    holds: ClassVar[tuple[str, ...]] = ("before",)
+
     coefficient: float
 
     def loss(self, view: StepView) -> torch.Tensor:

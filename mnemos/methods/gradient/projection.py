@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -65,6 +65,8 @@ def _dot(one: torch.Tensor, other: torch.Tensor) -> float:
 @dataclass(frozen=True)
 class AveragedMemory:
     """What becomes a `Projection` when the stage begins."""
+
+    holds: ClassVar[tuple[str, ...]] = ("gradient",)
 
     old: Source
     batch: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from mnemos.core.outputs import log_prob
 from mnemos.core.plan import CHOSEN, DESIRABLE, ORDINARY, UNDESIRABLE, Answers, StepView
@@ -173,6 +173,8 @@ class PairLoss:
     """sum over pairs of `LOSSES[loss]` / rows of the step. A label is wrong by label_smoothing, or by 1 -
     its soft label where the data have such."""
 
+    holds: ClassVar[tuple[str, ...]] = ("reference",)
+
     loss_type: str
     beta: float
     label_smoothing: float
@@ -242,6 +244,8 @@ class BinaryFeedbackLoss:
     r is ln p(model) / p(reference) of the answer; z the step's `Answers.drift` for loss_type "kto", 0
     for "apo_zero_unpaired". z carries no gradient.
     """
+
+    holds: ClassVar[tuple[str, ...]] = ("reference",)
 
     loss_type: str
     beta: float

@@ -61,6 +61,7 @@ class KLToBefore:
     """
 
     by_token: ClassVar[bool] = True
+    holds: ClassVar[tuple[str, ...]] = ("before",)
 
     coefficient: float
     direction: Direction
@@ -87,6 +88,7 @@ class Distilled:
     p^(1/T) is p raised to 1/T and normalised anew."""
 
     by_token: ClassVar[bool] = True
+    holds: ClassVar[tuple[str, ...]] = ("before",)
 
     coefficient: float
     temperature: float
@@ -110,6 +112,8 @@ class Distilled:
 @dataclass(frozen=True)
 class L2ToBefore:
     """coefficient / 2 * sum_i (theta_i - theta_i at the start)^2 over the trainable parameters."""
+
+    holds: ClassVar[tuple[str, ...]] = ("start",)
 
     coefficient: float
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -46,6 +46,8 @@ class Anchored:
 @dataclass(frozen=True)
 class EWCPenalty:
     """What becomes an `Anchored` term when the stage begins."""
+
+    holds: ClassVar[tuple[str, ...]] = ("start", "fisher")
 
     coefficient: float
     old: Source

@@ -17,7 +17,8 @@ from mnemos.core.nouns import Example
 from mnemos.core.places import PATIENTS
 from mnemos.core.yaml_text import yaml_scalar
 from mnemos.study.paths import data_location, model_location, shown_path
-from mnemos.study.proposal import Facts, Proposal, duration, facts_of, free_memory, matrix_flops, propose
+from mnemos.study.proposal import Facts, Proposal, duration, facts_of, matrix_flops, propose
+from mnemos.study.room import free_here, needs_for
 from mnemos.study.starter import StarterFacts, study_text
 
 if TYPE_CHECKING:
@@ -74,7 +75,13 @@ def write_study(data: str, model: str, out: Path, *, force: bool = False, probe:
             facts = step
         else:
             found = step
-    proposal = propose(facts, len(train), free_bytes=free_memory(), flops=matrix_flops() if facts else None)
+    proposal = propose(
+        facts,
+        len(train),
+        free_bytes=free_here(),
+        flops=matrix_flops() if facts else None,
+        needed=needs_for(checkpoint) if facts else None,
+    )
     starter = StarterFacts(
         model=shown_path(checkpoint.path, out.absolute().parent),
         data=data,
@@ -154,7 +161,7 @@ def _advice(facts: Facts | None, proposal: Proposal, found: Probe | None, out: P
     if proposal.needs is not None:
         yield (
             f"memory: full fine-tuning of this model takes about {proposal.needs / 1e9:.1f} GB, and"
-            f" {free_memory() / 1e9:.1f} GB are free here: free some, or take a smaller model"
+            f" {free_here() / 1e9:.1f} GB are free here: free some, or take a smaller model"
         )
     if proposal.seconds is not None:
         yield f"time: about {duration(proposal.seconds)} for each full training, when nothing else runs"

@@ -15,7 +15,8 @@ from mnemos.core.files import read_json
 PROBED = "a probe of what the template takes"
 RANK = 16
 """Rank of the LoRA whose size is shown: the one that examples begin with."""
-ADAM_STATES = 2
+TOKENS = 512
+"""Tokens of the micro-batch by which the memory of training is shown."""
 SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn"}
 TOOL = {
     "type": "function",
@@ -129,7 +130,13 @@ def describe(path: str) -> dict[str, Any]:
         config = model.config.get_text_config()
         rows = int(model.get_input_embeddings().weight.shape[0])
         tied = _tied(model)
-        lora = _lora(model)
+        lora, adapted = _lora(model)
+        memory = {
+            "lora_bytes": _memory(adapted),
+            # Another one: the estimate takes a model's layers away.
+            "full_bytes": _memory(_opened(path)[0]),
+            "tokens": TOKENS,
+        }
     return {
         "model": path,
         **files,
@@ -147,7 +154,7 @@ def describe(path: str) -> dict[str, Any]:
         "stop_tokens": _stops(model, renderer),
         "chat_template": _template(renderer),
         "lora": lora,
-        "memory": _memory(counted, lora["parameters"]),
+        "memory": memory,
     }
 
 
@@ -236,8 +243,9 @@ def _rendered(tokenizer: Any, messages: list[dict[str, str]], **variables: Any) 
         return None
 
 
-def _lora(model: Any) -> dict[str, Any]:
-    """Which layers the method `lora` would adapt by default, and how many parameters move at rank RANK."""
+def _lora(model: Any) -> tuple[dict[str, Any], Any]:
+    """Which layers the method `lora` would adapt by default, and how many parameters move at rank RANK; the adapted
+    model."""
     from peft import LoraConfig, get_peft_model
 
     from mnemos.weights.adapter import quiet_peft
@@ -247,15 +255,21 @@ def _lora(model: Any) -> dict[str, Any]:
         adapted = get_peft_model(model, config, low_cpu_mem_usage=True)
     names = sorted({name.rsplit(".", 1)[-1] for name in adapted.targeted_module_names})
     moving = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
-    adapted.unload()
-    return {"targets": names, "rank": RANK, "parameters": moving}
+    return {"targets": names, "rank": RANK, "parameters": moving}, adapted
 
 
-def _memory(parameters: int, moving: int) -> dict[str, int]:
-    """Bytes that training needs in float32 without activations: weights, then gradients and Adam's two moments of what
-    moves. Activations come on top; they grow with batch and length."""
-    each, states = 4, 1 + ADAM_STATES
-    return {
-        "full_bytes": each * parameters * (1 + states),
-        "lora_bytes": each * (parameters + moving * (1 + states)),
-    }
+def _memory(model: Any) -> int:
+    """Bytes that training takes at its peak with AdamW, one row of TOKENS tokens at a time, beside the program itself;
+    0 where the model cannot be run without numbers."""
+    from mnemos.core.plan import AllParameters
+    from mnemos.core.settings import TrainSettings
+    from mnemos.train.estimate import needs_of
+    from mnemos.train.simulate import Shape
+
+    if not hasattr(model, "peft_config"):
+        model = AllParameters().prepare(model)
+    try:
+        needs = needs_of(model, TrainSettings(), Shape((TOKENS,), TOKENS))
+    except ModelError:
+        return 0
+    return needs.peak - needs.program

@@ -209,7 +209,7 @@ def _earlier(place: Path) -> dict[str, Any]:
 def _taught(
     asked: _Asked, plan_only: bool, engine: Engine | str | None, jobs: int, quiet: bool, say: Callable[[str], None]
 ) -> Taught:
-    from mnemos.study.teach.propose import arms_of, propose, settings
+    from mnemos.study.teach.propose import arms_of, fitted, propose, settings
     from mnemos.study.teach.race import Means, race
 
     if asked.earlier_rows:
@@ -219,7 +219,7 @@ def _taught(
     if found.known:
         return _known(asked, found, say)
     rehearsed = str(asked.rehearsed) if asked.earlier_rows else None
-    train, own = settings(found.rows, found.parameters), None
+    train, own = fitted(settings(found.rows, found.parameters), asked.model), None
     if asked.plan is not None:
         own, train = arms_of(asked.plan, found, asked.model, asked.seed)
     proposal: Proposal = propose(
@@ -359,7 +359,7 @@ def _looked(asked: _Asked, say: Callable[[str], None]) -> Look:
     from mnemos.models.load import Checkpoint
     from mnemos.sources.read import read
     from mnemos.study.teach.look import Look, look, rows_lines
-    from mnemos.study.teach.propose import settings
+    from mnemos.study.teach.propose import fitted, settings
 
     model = Checkpoint(asked.model)
     own = load_suites([*asked.suites, *asked.new, *asked.earlier], asked.here)
@@ -388,7 +388,7 @@ def _looked(asked: _Asked, say: Callable[[str], None]) -> Look:
         new=asked.new,
         earlier=asked.earlier,
         max_loss=asked.max_loss,
-        train=settings,
+        train=lambda rows, parameters: fitted(settings(rows, parameters), asked.model),
         say=say,
         here=asked.here,
     )

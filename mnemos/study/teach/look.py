@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,9 +26,6 @@ KNOWN = 0.95
 
 READ = 64
 """Rows whose answers' likelihood under the model is taken."""
-
-STEPS = 3
-"""Steps of the training that is timed; the first one is left out."""
 
 FLIPS = 0.1
 """Share of items taken to change either way, where it is said beforehand which loss would be seen."""
@@ -242,27 +238,10 @@ def _nats(loaded: Any, examples: Sequence[Any]) -> float:
 
 def _rate(rows: Rows, model: Any, settings: Mapping[str, Any]) -> float:
     """Tokens trained a second, from a few steps on the first rows."""
-    from transformers import TrainerCallback
-
     from mnemos.core.plan import Plan
     from mnemos.core.settings import TrainSettings
-    from mnemos.train.likelihood import train
+    from mnemos.train.speed import timed
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
-        """When each step ended."""
-
-        def __init__(self) -> None:
-            self.ends: list[float] = []
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.ends.append(time.monotonic())
-
-    timed = TrainSettings(**{**settings, "max_steps": STEPS, "save_steps": 0, "logging_steps": STEPS})
-    batch = timed.per_device_train_batch_size * timed.gradient_accumulation_steps
-    source = read(rows.file, limit=STEPS * batch)
-    clock = Clock()
-    with tempfile.TemporaryDirectory() as scratch:
-        plan = Plan(examples=source, before=model, task=data_name(rows.file, "rows"), seed=0, train=timed)
-        result = train(plan, Path(scratch), quiet=True, callbacks=[clock])
-    taken = (clock.ends[-1] - clock.ends[0]) / max(1, len(clock.ends) - 1)
-    return result.tokens / max(1, result.steps) / max(taken, 1e-6)
+    source, train = read(rows.file), TrainSettings(**settings)
+    plan = Plan(examples=source, before=model, task=data_name(rows.file, "rows"), seed=0, train=train)
+    return timed(plan).tokens_per_second

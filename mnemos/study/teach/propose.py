@@ -34,6 +34,9 @@ FAR = 1.5
 MEASURING = 0.3
 """Share of a budget of time that measuring may take."""
 
+ROOM = 0.8
+"""Share of the machine's memory that a training may take by the estimate."""
+
 FEWEST_ITEMS = 60
 """Items of each suite, both parts together, that are asked however small the budget."""
 
@@ -80,6 +83,22 @@ def settings(rows: Rows, parameters: int) -> dict[str, Any]:
         "warmup_ratio": 0.03,
         "max_length": min(length, 4096),
     }
+
+
+def fitted(train: dict[str, Any], model: str) -> dict[str, Any]:
+    """The same settings with smaller micro-batches, and activations computed again, where the estimate of a full
+    training does not fit this machine; rows of a step stay as many. By all of its memory, not by what is free: a
+    teaching that is continued must decide as it did."""
+    from mnemos.models.load import Checkpoint
+    from mnemos.study.room import fitting, machine_memory, needs_for
+
+    if not Path(model).exists():
+        return train  # a hub id, whose headers may not be here
+    rows = int(train["per_device_train_batch_size"])
+    needed = needs_for(Checkpoint(model))
+    batch, recompute, _ = fitting(rows, int(train["max_length"]), ROOM * machine_memory(), needed)
+    smaller = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": -(-rows // batch)}
+    return {**train, **(smaller if batch < rows else {}), **({"gradient_checkpointing": True} if recompute else {})}
 
 
 def arms(look: Look, train: Mapping[str, Any], budget: Budget, *, old_rows: str | None) -> tuple[Arm, ...]:
@@ -192,7 +211,8 @@ def propose(
     """
     chosen = arms(look, train, budget, old_rows=old_rows) if own is None else own
     tokens = look.rows.taught * look.rows.length * float(train["num_train_epochs"])
-    steps = math.ceil(look.rows.taught / train["per_device_train_batch_size"]) * math.ceil(train["num_train_epochs"])
+    rows = int(train["per_device_train_batch_size"]) * int(train.get("gradient_accumulation_steps", 1))
+    steps = math.ceil(look.rows.taught / rows) * math.ceil(train["num_train_epochs"])
     items, costs = wanted, Costs(tokens, 0.0, 0.0)
     if budget.unit == "seconds":
         # Every arm at one rung, a third of them at two more, with their half-way weights.
