@@ -11,12 +11,13 @@ import numpy as np
 
 from mnemos.core.errors import MnemosError
 from mnemos.core.fingerprint import fingerprint
-from mnemos.core.plan import Plan, TeacherForcing
+from mnemos.core.plan import Plan
 from mnemos.sources.generated import generated_in
 from mnemos.study.experiment import Experiment
 from mnemos.study.proposal import duration
 from mnemos.study.room import shape_of
 from mnemos.study.steps import TrainStep, is_done, result_of
+from mnemos.train import draws
 
 
 def times(experiment: Experiment, renderer: Any, *, probe: bool) -> list[str]:
@@ -65,7 +66,7 @@ def _probed(plan: Plan, renderer: Any) -> tuple[float, str] | None:
     """Seconds of a training by its first steps; None where its rows or its model are still to be made."""
     from mnemos.train.speed import timed
 
-    if generated_in(plan.examples) or not Path(plan.before.path).exists() or not isinstance(plan.draw, TeacherForcing):
+    if generated_in(plan.examples) or not Path(plan.before.path).exists() or not draws.known(plan.draw).in_data:
         return None
     try:
         speed = timed(plan)

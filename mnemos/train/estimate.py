@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnemos.core.machine import resident_memory
-from mnemos.core.plan import BinaryFeedback, Likelihood, Plan, PreferencePairs, SelfTaught, TeacherForcing, Term
+from mnemos.core.plan import Likelihood, Plan, SelfTaught, Term
 from mnemos.core.settings import TrainSettings
 from mnemos.models.precision import HALF
+from mnemos.train import draws
 from mnemos.train.arguments import computes_in
 from mnemos.train.optimisers import taken
 from mnemos.train.preflight import in_4bit
@@ -74,7 +75,7 @@ def training_needs(plan: Plan, shape: Shape) -> Needs:
     held = held_in(plan, computes)
     prepared = plan.trainable.prepare(_loaded(plan, held))
     asks = 0
-    if not isinstance(plan.draw, TeacherForcing | PreferencePairs | BinaryFeedback):
+    if not draws.known(plan.draw).in_data:
         from mnemos.models.needs import asking_bytes
 
         asks = asking_bytes(_loaded(plan, SINGLE), rows=512, tokens=plan.train.max_length)
