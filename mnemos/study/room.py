@@ -64,9 +64,9 @@ class Line:
         if not self.memory:
             return f"room    {self.title}: cut up over processes, so its memory is not estimated"
         parts = self.needs.parts() if self.needs is not None else {}
-        said = f" ({', '.join(f'{name} {size(value)}' for name, value in parts.items())})" if parts else ""
+        beside = f" ({', '.join(f'{name} {size(value)}' for name, value in parts.items())})" if parts else ""
         disk = f"; {size(self.disk)} of disk" if self.disk else ""
-        return f"room    {self.title}: about {size(self.memory)} of memory{said}{disk}"
+        return f"room    {self.title}: about {size(self.memory)} of memory{beside}{disk}"
 
 
 def room(experiment: Experiment, renderer: Any, *, dry: bool) -> list[str]:
@@ -82,12 +82,12 @@ def room(experiment: Experiment, renderer: Any, *, dry: bool) -> list[str]:
     for line in lines:
         if line.memory > SURE * bound:
             raise _too_large(experiment, line, bound, lengths)
-    said = [str(line) for line in lines] if dry else []
+    words = [str(line) for line in lines] if dry else []
     most = max((line.memory for line in lines), default=0)
     free = free_here()
     if most > free:
-        said.append(f"room    about {size(most)} of memory will be needed, and {size(free)} are free now")
-    return [*said, *_disk(experiment, lines, dry)]
+        words.append(f"room    about {size(most)} of memory will be needed, and {size(free)} are free now")
+    return [*words, *_disk(experiment, lines, dry)]
 
 
 def machine_memory() -> int:
