@@ -140,7 +140,7 @@ def _kind(step: Step) -> str:
 
 
 def _line(experiment: Experiment, step: Step, renderer: Any, lengths: dict[str, list[tuple[int, int]]]) -> Line:
-    from mnemos.train.estimate import parameters, training_disk, training_needs
+    from mnemos.train.estimate import parameters, program_bytes, training_disk, training_needs
 
     before = experiment.before
     if isinstance(step, TrainStep):
@@ -152,7 +152,7 @@ def _line(experiment: Experiment, step: Step, renderer: Any, lengths: dict[str, 
         return Line(step.title, needs.peak, disk.kept, disk.passing, needs)
     if isinstance(step, WeightsStep):
         # Tensor by tensor, a few copies of the largest one (`weights.write`).
-        return Line(step.title, _program() + (1 << 30), 4 * parameters(before))
+        return Line(step.title, program_bytes() + (1 << 30), 4 * parameters(before))
     if isinstance(step, MeasureStep):
         both = step.before is not None and any(suite.ask in OF_BOTH for suite in step.suites)
         return Line(step.title, _asking(before, step.suites, models=2 if both else 1))
@@ -169,6 +169,7 @@ def _asking(before: ModelHandle, suites: Sequence[Any], *, models: int) -> int:
     from mnemos.models.load import load_model
     from mnemos.models.needs import asking_bytes
     from mnemos.models.precision import compute_dtype
+    from mnemos.train.estimate import program_bytes
 
     code, pickle = (bool(getattr(before, name, False)) for name in ("trust_remote_code", "allow_pickle"))
     made = load_model(
@@ -177,16 +178,7 @@ def _asking(before: ModelHandle, suites: Sequence[Any], *, models: int) -> int:
     weights = sum(value.numel() * value.element_size() for value in made.parameters())
     rows = max((len(suite.items) for suite in suites), default=ROWS)
     new = max((int(getattr(suite.settings, "max_new_tokens", 0) or 0) for suite in suites), default=256)
-    return int(_program() + models * weights + asking_bytes(made, rows=rows, tokens=PROMPT + new))
-
-
-def _program() -> int:
-    import torch
-
-    from mnemos.core.machine import resident_memory
-    from mnemos.train.estimate import LIBRARIES
-
-    return 0 if torch.cuda.is_available() else int(resident_memory() + LIBRARIES)
+    return int(program_bytes() + models * weights + asking_bytes(made, rows=rows, tokens=PROMPT + new))
 
 
 def shape_of(plan: Plan, renderer: Any, kept: dict[str, list[tuple[int, int]]] | None = None) -> Shape:

@@ -132,9 +132,22 @@ def needs_of(
     # The step of the optimiser comes when activations are gone and gradients are whole.
     highest = max(highest, gradients + states.beside, asks)
     activations = int(ALLOCATED["cuda" if on_gpu else "cpu"] * max(0, highest - gradients))
-    program = 0 if on_gpu else resident_memory() + LIBRARIES
+    program = program_bytes()
     loading = 0 if on_gpu else weights + read + program
     return Needs(weights, gradients, states.states, activations, beside(weights, count), program, loading)
+
+
+def program_bytes() -> int:
+    """Memory of the interpreter and its libraries in training; 0 where the GPU's is looked at."""
+    import torch
+
+    from mnemos.train.memory import trim
+
+    if torch.cuda.is_available():
+        return 0
+    # What earlier work has left lying around is given back before a training, too.
+    trim()
+    return resident_memory() + LIBRARIES
 
 
 def _ends(model: Any) -> int:

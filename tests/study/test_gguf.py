@@ -87,7 +87,7 @@ def test_a_file_that_is_none_is_one_error_for_every_verb(world: Path, monkeypatc
         ("gate", "bad.gguf", "model", "--suites", "new.yaml"),
         ("merge", "a", "a=bad.gguf", "--out", "merged"),
         ("teach", "new.jsonl", "--model", "bad.gguf", "--plan-only", "--out", "taught"),
-        ("run", "study.yaml", "--model", "bad.gguf", "--dry-run"),
+        ("run", "study.yaml", "--set", "model=bad.gguf", "--dry-run"),
     ):
         error = invoked(*words).exception
         assert isinstance(error, ModelError), (words, error)
