@@ -67,5 +67,6 @@ def tally_page(served: Served, query: Mapping[str, str]) -> tuple[str, Mapping[s
         "count": len(votes),
         "tallies": voting.tallies(votes),
         "agreements": voting.agreements(votes)[:200],
+        "alpha": voting.alpha(votes),
         "reasons": [vote for vote in reversed(votes) if vote.reason][:30],
     }

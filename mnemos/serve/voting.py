@@ -7,6 +7,7 @@ again goes on where it was, and raters see a pair in orders of their own.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from itertools import combinations
 from pathlib import Path
 
 from mnemos.core.errors import UsageError
+from mnemos.measure.agreement import krippendorff_alpha
 from mnemos.measure.proportions import wilson
 from mnemos.measure.votes import Side, Vote, VoteStore, VoteVerdict, read_table
 from mnemos.serve.index import shuffled
@@ -22,6 +24,9 @@ FILE = "votes.sqlite"
 """In the served folder, beside the runs: votes cannot be made again."""
 
 MOST_RATER = 80
+MOST_RATINGS = 2_000_000
+"""Raters times pairs, of which alpha is computed."""
+
 CHOICES = ("first", "second", "tie", "both_bad")
 
 
@@ -166,3 +171,17 @@ def agreements(votes: Sequence[Vote]) -> list[Agreement]:
             )
         )
     return sorted(out, key=lambda found: (-found.items, found.raters))
+
+
+def alpha(votes: Sequence[Vote]) -> float | None:
+    """Krippendorff's alpha of all raters over the pairs that they saw, verdicts as names; None without two votes on a
+    pair or without variation, and beyond MOST_RATINGS."""
+    raters = {name: place for place, name in enumerate(dict.fromkeys(vote.rater for vote in votes))}
+    units = {pair: place for place, pair in enumerate(dict.fromkeys(vote.pair for vote in votes))}
+    if len(raters) < 2 or len(raters) * len(units) > MOST_RATINGS:
+        return None
+    ratings: list[list[str | None]] = [[None] * len(units) for _ in raters]
+    for vote in votes:
+        ratings[raters[vote.rater]][units[vote.pair]] = vote.verdict
+    found = krippendorff_alpha(ratings)
+    return found if math.isfinite(found) else None

@@ -445,6 +445,31 @@ def test_votes_are_counted_by_item_and_agreement_by_shared_items() -> None:
     assert (found["ann", "eve"].items, found["ann", "eve"].same) == (1, 1)
 
 
+def test_alpha_of_raters_is_krippendorffs() -> None:
+    """Four raters and gaps, held to the definition, pair of ratings by pair."""
+    from mnemos.measure.votes import Vote
+
+    table = ["1233214.....", "1233224.....", ".3332241241.", "12332441241."]
+    names = {"1": "a", "2": "b", "3": "tie", "4": "both_bad"}
+    votes = [
+        Vote("r", "s", str(unit), "before", "plain", "a", names[label], "", f"rater {rater}")  # type: ignore[arg-type]
+        for rater, row in enumerate(table)
+        for unit, label in enumerate(row)
+        if label != "."
+    ]
+    # By the definition, pair by pair: 1 - observed over expected disagreement.
+    units = [[row[unit] for row in table if row[unit] != "."] for unit in range(12)]
+    paired = [unit for unit in units if len(unit) > 1]
+    values = [value for unit in paired for value in unit]
+    n = len(values)
+    observed = sum(sum(x != y for x in unit for y in unit) / (len(unit) - 1) for unit in paired) / n
+    expected = sum(x != y for x in values for y in values) / (n * (n - 1))
+    found = voting.alpha(votes)
+    assert found is not None
+    assert abs(found - (1 - observed / expected)) < 1e-9
+    assert voting.alpha(votes[:1]) is None
+
+
 def test_a_folder_that_nobody_voted_in_stays_as_it_is(tmp_path: Path) -> None:
     assert voting.Votes(tmp_path).of() == []
     assert list(tmp_path.iterdir()) == []
