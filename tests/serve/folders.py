@@ -71,15 +71,15 @@ DEFAULT_AFTER: tuple[Row, ...] = (
 )
 
 
-def study_text(rows: Sequence[Row]) -> str:
-    """study.yaml with the suite's items in it."""
+def write_study(place: Path, rows: Sequence[Row]) -> None:
+    """study.yaml, and beside it the suite's items."""
     items = [
         {"id": item, "prompt": f"What is the capital of land {item}?", "answer": f"City {item}"} for item, *_ in rows
     ]
-    suite = {"name": SUITE, "kind": "generated", "items": items}
-    return json.dumps(
-        {"model": "mnemos:patients/chat", "teach": {"data": "mnemos:data/old.jsonl"}, "suites": {"new": [suite]}}
-    )
+    (place / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    suite = {"name": SUITE, "kind": "generated", "data": "items.jsonl"}
+    study = {"model": "mnemos:patients/chat", "teach": {"data": "mnemos:data/old.jsonl"}, "suites": {"new": [suite]}}
+    (place / "study.yaml").write_text(json.dumps(study))
 
 
 def make_run(
@@ -92,7 +92,7 @@ def make_run(
         (folder / "step.json").write_text(json.dumps({"key": key, "title": title}))
         (folder / "done.json").write_text(json.dumps({"title": title, "result": {}}))
     (place / "steps.json").write_text(json.dumps([BEFORE_KEY, AFTER_KEY]))
-    (place / "study.yaml").write_text(study_text(before))
+    write_study(place, before)
     if finished:
         (place / "results.json").write_text(json.dumps(results(place.name, items=len(before))))
         (place / "before").symlink_to(f"steps/{BEFORE_KEY}")
@@ -139,7 +139,7 @@ class Served:
         return httpx2.Client(
             base_url=self.address,
             headers={"authorization": f"Bearer {self.token}", **headers},
-            timeout=60,
+            timeout=300,
             trust_env=False,
         )
 
