@@ -6,7 +6,7 @@ or smaller. What is smaller, and why:
 - `mnemos reproduce NAME` and the studies of the catalogue and of self-rewarding are real-size work of up to many hours
   and run with --dry-run, but for the two reproductions of about two minutes, which run as they stand;
 - the demo and the sweep over it run on the shipped patient with all arms and suites, one seed, two steps an arm;
-- `mnemos sweep study.yaml` and `mnemos recommend` run on a tiny model (tests/study/worlds.py);
+- `mnemos sweep study.yaml` and `mnemos recommend` run on a tiny model (tests/study/worlds.py), whose ranks end at 32;
 - `mnemos teach` runs on a tiny model that knows one thing (tests/study/teach_world.py), with a learning rate at which
   it learns, and without the built-in suites, of which it can do nothing.
 
@@ -122,6 +122,7 @@ WAYS = (
     Way(r"mnemos (merge|vector) .* \S+=\S+.*", MODELS),
     Way(r"mnemos merge \"rm \+ 0.3\*\(domain - base\)\"", MODELS, "rm=… domain=… base=…"),
     # A verb that a sentence names.
+    Way(r"mnemos judge (calibrate|probe|vote|table|categories|export)", more="--help"),
     Way(r"mnemos (data show|model show|reward train|vector save|gate|init|merge|recommend|run|teach)", more="--help"),
     # Rows, pairs, rewards.
     Way(r"mnemos init rows.jsonl .*", {r"Qwen/\S+": "model"}, made=rows),
@@ -129,7 +130,7 @@ WAYS = (
     Way(r"mnemos reward judge pairs.jsonl .*", {r"http://localhost:8000/v1#\S+": "SERVER#judge"}, made=rows),
     # Studies.
     Way(r"mnemos run mnemos:full_size/rehearsal.yaml --dry-run"),
-    Way(r"mnemos sweep study.yaml .*", made=study, slow=True),
+    Way(r"mnemos sweep study.yaml .*", {"4,16,64": "4,8,16"}, made=study, slow=True),
     Way(r"mnemos recommend runs/study-sweep", made=study, after=(SWEPT,), slow=True),
     Way(r"mnemos recommend runs/study", made=study, after=("mnemos run study.yaml",), slow=True),
     Way(r"mnemos runs clean RUN", {"RUN": "runs/study"}, made=study, after=("mnemos run study.yaml",), slow=True),
@@ -157,6 +158,11 @@ ELSEWHERE = {
     r"mnemos tokenizer compare .*": ("cli/test_tokenizer.py", 'invoke("compare"'),
     r"mnemos tokenizer extend .*": ("cli/test_tokenizer.py", 'invoke("extend"'),
     r"mnemos data filter .*": ("cli/test_filter.py", '"data", "filter"'),
+    r"mnemos judge (table|export) .*": ("study/commands/test_judge_rows.py", 'call("table"'),
+    r"mnemos judge categories .*": ("study/commands/test_judge_rows.py", "categories(str(suite)"),
+    # Of these the functions behind the verb are tested, on verdicts that are given; a judge is not run.
+    r"mnemos judge calibrate .*": ("measure/test_calibration.py", "calibrate("),
+    r"mnemos judge (probe|vote) .*": ("measure/test_votes.py", "def test"),
     r"mnemos stream agents": ("study/test_streams.py", '["stream", "agents"]'),
     r"mnemos stream memory .*": ("study/test_streams.py", '["stream", "memory"'),
     r"mnemos stream serve .*": ("stream/test_serve.py", "serve("),
