@@ -174,7 +174,7 @@ def agreement(
         without_ties=_share([float(one) for one in both], [own[i] for i in no_tie]),
         ties=len(first) - len(no_tie),
         kappa=bootstrap(units, cohen_kappa, seed=seed),
-        ac1=bootstrap(units, gwet_ac1, seed=seed),
+        ac1=bootstrap(units, gwet_ac1, seed=seed, rare=False),
         alpha=bootstrap(symmetric, lambda table: alpha_of(table, labels), seed=seed),
         prevalence={
             label: (float(whole[k].sum() / whole.sum()), float(whole[:, k].sum() / whole.sum()))
@@ -201,11 +201,12 @@ def _by_cluster(tables: Floats, clusters: Sequence[str | None]) -> Floats:
     return out
 
 
-def bootstrap(units: Floats, statistic: Callable[[Floats], float], *, seed: int = 0) -> Estimate:
+def bootstrap(units: Floats, statistic: Callable[[Floats], float], *, seed: int = 0, rare: bool = True) -> Estimate:
     """statistic(sum of tables), with its percentile interval over resampled units, float[U, K, K].
 
     Resamples without a value (one label alone was drawn) are left out; where they are more than one in twenty, or the
-    units fewer than `FEWEST`, there is no interval.
+    units fewer than `FEWEST`, there is no interval. rare: nor where fewer than `FEWEST` units have another label than
+    the most common one, on which kappa and alpha hang: of 20 units with 3 such, 72 of 100 intervals cover.
     """
     value = statistic(units.sum(axis=0))
     if math.isnan(value):
@@ -213,6 +214,10 @@ def bootstrap(units: Floats, statistic: Callable[[Floats], float], *, seed: int 
     n = len(units)
     if n < FEWEST:
         return Estimate(value, reason=f"fewer than {FEWEST} independent items: no interval")
+    whole = units.sum(axis=0)
+    common = float((whole.sum(axis=0) + whole.sum(axis=1)).max() / (2 * whole.sum()))
+    if rare and (1 - common) * n < FEWEST:
+        return Estimate(value, reason=f"fewer than {FEWEST} items of the rarer labels: no interval")
     weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
     # int[B, U] @ float[U, K * K]: every resample's table in one product.
     tables = (weights @ units.reshape(n, -1)).reshape(RESAMPLES, *units.shape[1:])

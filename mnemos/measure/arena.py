@@ -128,15 +128,15 @@ def standings(duels: Sequence[Duel], *, seed: int = 0) -> list[Standing]:
     for k, name in enumerate(names):
         low, high, wins_low, wins_high = (float(one) for one in bounds[:, k])
         number = sum(name in duel.models for duel in duels)
-        rating = tuple(MIDDLE + ELO * float(one) for one in (ratings[k], low, high))
-        out.append(Standing(name, number, *rating, float(rates[k]), wins_low, wins_high))
+        rating, low, high = (MIDDLE + ELO * one for one in (float(ratings[k]), low, high))
+        out.append(Standing(name, number, rating, low, high, float(rates[k]), wins_low, wins_high))
     return sorted(out, key=lambda one: -one.rating)
 
 
 def _rates(wins: Floats) -> Floats:
     """float[M]: each model's share of what it and its opponents won; NaN where it met nobody."""
     met = wins.sum(axis=1) + wins.sum(axis=0)
-    return np.divide(wins.sum(axis=1), met, out=np.full(len(wins), math.nan), where=met > 0)
+    return np.asarray(np.divide(wins.sum(axis=1), met, out=np.full(len(wins), math.nan), where=met > 0))
 
 
 def _draws(prompts: int, seed: int) -> Floats | None:

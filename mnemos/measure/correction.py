@@ -125,8 +125,10 @@ def prediction_powered(labelled: Sequence[float], verdicts: Sequence[float], oth
         theta = mean(labelled) + t (mean(others) - mean(verdicts)),  t = cov(y, f) / ((1 + n / N) var(f)) in [0, 1]
 
     and variance t^2 var(f) / N + var(y - t f) / n, Student's t with n - 1 degrees of freedom.
-    Deviation from the papers: 1. Student's quantile for the normal one, since labels are few; 2. t is cut to [0, 1],
-    so that a judge that says nothing leaves the plain mean of the labels.
+    Deviations from the papers: 1. Student's quantile for the normal one, since labels are few; 2. t is cut to [0, 1],
+    so that a judge that says nothing leaves the plain mean of the labels; 3. the interval is that of the labels and
+    one more of 0 and one of 1, whose verdicts are the mean verdict (as Agresti and Coull add to a proportion): without
+    them 30 labels of which 28 agree cover in 78 of 100 samples, with them in 97.
     """
     y, f, u = (np.asarray(one, dtype=float) for one in (labelled, verdicts, others))
     n, more = len(y), len(u)
@@ -145,13 +147,12 @@ def prediction_powered(labelled: Sequence[float], verdicts: Sequence[float], oth
     value = min(1.0, max(0.0, value))
     if n < FEWEST:
         return Corrected(value, math.nan, math.nan, *naive, f"fewer than {FEWEST} labels: no interval", tuning)
-    variance = float((y - tuning * f).var(ddof=1)) / n + (tuning**2 * float(u.var(ddof=1)) / more if more > 1 else 0.0)
-    if variance == 0:
-        # All labels alike prove little about those that were not drawn.
-        low, high = wilson(float(y.mean()), n)
-        return Corrected(value, low, high, *naive, None, tuning)
-    half = t_quantile(n - 1) * math.sqrt(variance)
-    return Corrected(value, max(0.0, value - half), min(1.0, value + half), *naive, None, tuning)
+    ys, fs = np.append(y, (0.0, 1.0)), np.append(f, (f.mean(), f.mean()))
+    centre = float(ys.mean()) + (tuning * float(u.mean() - fs.mean()) if more else 0.0)
+    variance = float((ys - tuning * fs).var(ddof=1)) / (n + 2)
+    variance += tuning**2 * float(u.var(ddof=1)) / more if more > 1 else 0.0
+    half = t_quantile(n + 1) * math.sqrt(variance)
+    return Corrected(value, max(0.0, centre - half), min(1.0, centre + half), *naive, None, tuning)
 
 
 def divided(labels: int, p: float, found: Rates) -> tuple[int, int]:

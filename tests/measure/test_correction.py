@@ -63,9 +63,10 @@ def test_rates_are_those_of_a_table() -> None:
 def test_prediction_power_without_others_is_the_mean_of_the_labels() -> None:
     y = np.random.default_rng(0).random(40)
     found = prediction_powered(y, 1 - y, [])
-    half = stats.t.ppf(0.975, 39) * y.std(ddof=1) / math.sqrt(40)
+    more = np.append(y, (0, 1))
+    half = stats.t.ppf(0.975, 41) * more.std(ddof=1) / math.sqrt(42)
     assert found.value == pytest.approx(y.mean())
-    assert (found.low, found.high) == (pytest.approx(y.mean() - half), pytest.approx(y.mean() + half))
+    assert (found.low, found.high) == (pytest.approx(more.mean() - half), pytest.approx(more.mean() + half))
 
 
 def test_the_tuning_makes_the_variance_smallest() -> None:
