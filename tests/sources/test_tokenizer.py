@@ -24,6 +24,7 @@ from mnemos.sources.tokenizer.extend import changed, extend, refuse_changed_lang
 from mnemos.sources.tokenizer.measures import Measures, measure, renyi, shortest_loss
 from mnemos.sources.tokenizer.train import KINDS, train
 from mnemos.sources.tokenizer.wordpiece import learn, merges
+from mnemos.sources.words import words
 
 ENGLISH = ["The dog hugs the pug, and the pug hugs the dog in the sun.", "A bun and a pun are no pug: they are fun!",
            "the sun runs over the hill and the dog runs after the sun"] * 8  # fmt: skip
@@ -160,6 +161,7 @@ def test_measures_are_those_of_a_loop(kind: str, trained: dict[str, Any]) -> Non
     assert (ours.tokens, ours.round_trip, ours.unknown) == (loop.tokens, loop.round_trip, pytest.approx(loop.unknown))
     assert (ours.counts[: len(loop.counts)] == loop.counts[: len(ours.counts)]).all()
     assert ours.bytes == sum(len(text.encode()) for text in texts)
+    assert ours.words == sum(len(words(text)) for text in texts)
     assert ours.compression == pytest.approx(1 / ours.per_byte)
     assert ours.renyi == pytest.approx(renyi(loop.counts, loop.vocabulary))
     assert (shortest_loss(trained[kind], texts) is None) == (loop.round_trip == 1)

@@ -204,7 +204,6 @@ class _Tally:
         found.texts += 1
         found.characters += len(text)
         found.bytes += len(text.encode(errors="surrogatepass"))
-        found.words += len(words(text))
         if self.chunked:
             self.chunks.update(_CHUNK.findall(text))
         else:
@@ -225,6 +224,8 @@ class _Tally:
             counts = np.array([count for _, count in batch])
             flat = np.fromiter(itertools.chain.from_iterable(rows), np.int64, int(lengths.sum()))
             repeated = np.repeat(counts, lengths)
+            # No word goes over a space, so that those of chunks are those of the text.
+            self.found.words += sum(len(words(text)) * count for text, count in batch)
             self.found.counts += np.bincount(flat, repeated, len(self.found.counts)).astype(np.int64)
             self.continued += int(counts[lengths > 1].sum())
             self.all_chunks += int(counts.sum())
