@@ -40,7 +40,7 @@ ROWS = 256
 BATCHES = 512
 """Micro-batches drawn of them to find a large one."""
 
-SURE = 1.15
+SURE = 1.3
 """Times the machine's memory from which on a plan is refused: estimates lie so far from what is measured."""
 
 SMALL = 0.1
