@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -18,9 +19,12 @@ from pathlib import Path
 
 from mnemos.core.errors import DataError, MnemosError, UsageError
 from mnemos.core.files import read_json, write_text
-from mnemos.core.places import RECIPES
+from mnemos.core.places import RECIPES, resolved
 from mnemos.study.results.again import computed_again, unlike
 from mnemos.study.results.items import FILE, read_items
+
+SHIPPED = re.compile(r"/[^\"\s]*/mnemos/recipes/")
+"""Where any checkout's recipes lie."""
 
 SHOWN = 10
 """Differences that are printed of one file."""
@@ -41,14 +45,18 @@ def differences(results: Path) -> list[str]:
 
 
 def keep(run: Path, target: Path) -> None:
-    """Copy a run's results and scores: on one line, without answers (`flips`), and with what ships with the package
-    named as people write it. Raises UsageError for a directory without them."""
+    """Copy a run's results and scores: on one line, without answers (`flips`), and without the places of one machine:
+    what ships with a package, this one or another checkout's, is named as people write it, what lies in the run or
+    beside it from there on. Raises UsageError for a directory without them."""
     for name in ("results.json", FILE):
         if not (run / name).is_file():
             raise UsageError(f"{run}", f"holds no {name}", "name the directory of a finished run")
     results = {key: part for key, part in read_json(run / "results.json").items() if key != "flips"}
     text = json.dumps(results, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    write_text(target, text.replace(f"{RECIPES}/", "mnemos:") + "\n")
+    text = SHIPPED.sub("mnemos:", text.replace(f"{RECIPES}/", "mnemos:"))
+    for place in (resolved(run), resolved(run).parent):
+        text = text.replace(f"{place}/", "")
+    write_text(target, text + "\n")
     shutil.copyfile(run / FILE, scores_beside(target))
 
 
