@@ -17,6 +17,7 @@ from typing import Any
 from mnemos.core.errors import UsageError, nearest
 from mnemos.core.files import read_json, write_text
 from mnemos.report import render
+from mnemos.report.words import figure, interval
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "runs/demo/results.json"
@@ -43,9 +44,9 @@ def ledger_table(results: Mapping[str, Any], chosen: Sequence[str] = ()) -> str:
 
 
 def _cell(row: Mapping[str, Any], points: bool) -> str:
-    scale, digits = (100, 1) if points else (1, 3)
+    scale, unit = (100, "points") if points else (1, "bits")
     low, high = sorted(scale * row[key] for key in ("low", "high"))
-    return f"{row['verdict']} {scale * row['delta']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return f"{row['verdict']} {figure(scale * row['delta'], unit, sign=True)} {interval(low, high, unit, sign=True)}"
 
 
 def change_table(results: Mapping[str, Any], chosen: Sequence[str] = ()) -> str:
