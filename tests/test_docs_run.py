@@ -163,9 +163,11 @@ ELSEWHERE = {
     # Of these the functions behind the verb are tested, on verdicts that are given; a judge is not run.
     r"mnemos judge calibrate .*": ("measure/test_calibration.py", "calibrate("),
     r"mnemos judge (probe|vote) .*": ("measure/test_votes.py", "def test"),
+    r"mnemos serve runs/( --port 0)?": ("cli/test_serve.py", '"serve", "runs/"'),
     r"mnemos stream agents": ("study/test_streams.py", '["stream", "agents"]'),
     r"mnemos stream memory .*": ("study/test_streams.py", '["stream", "memory"'),
     r"mnemos stream serve .*": ("stream/test_serve.py", "serve("),
+    r"mnemos run study.yaml --dry-run --probe": ("study/test_room.py", "probe=True"),
     r"mnemos (stream|run) (study.yaml|STUDY)( --dry-run)?": ("study/test_streams.py", "mnemos.run(study("),
 }
 """Commands -> the test of their room that carries the verb out on files of its own, and what stands in it there."""

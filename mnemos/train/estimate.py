@@ -6,13 +6,13 @@ How far estimates lie from what was measured stands in docs/running.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnemos.core.machine import resident_memory
-from mnemos.core.plan import Likelihood, Plan, SelfTaught, Term
+from mnemos.core.plan import Likelihood, Plan, Term
 from mnemos.core.settings import TrainSettings
 from mnemos.models.precision import HALF
 from mnemos.train import draws
@@ -198,21 +198,25 @@ def _beside(plan: Plan, moving: int, weights: int, *, adapters: bool) -> Iterato
     from mnemos.sources.generated import inside
 
     held = {name for one in (*plan.objective, *plan.gradient) for name in getattr(one, "holds", ())}
-    if "reference" in held and getattr(plan.draw, "reference", None) is None:
+    held.update(draws.known(plan.draw).holds)
+    named = _handles(inside(plan.draw))
+    # Where the draw names no reference model it is the model before.
+    if "reference" in held and not named:
         held.add("before")
     # With adapters the model before is the one in training with its adapters turned off.
     yield from (weights for _ in range("before" in held and not adapters))
     yield from (4 * moving for name in ("start", "fisher", "teacher") if name in held)
     # The old rows' gradient, the sum that it is added to, and the same in float32 to be projected.
     yield from (12 * moving for _ in range("gradient" in held))
-    if isinstance(plan.draw, SelfTaught) and "teacher" not in held:
-        yield 4 * moving
     own = plan.before.fingerprint
-    others = [*inside(plan.objective), *inside(plan.draw)]
-    handles = {one.path: one for one in others if hasattr(one, "path") and hasattr(one, "load")}
-    for handle in handles.values():
+    for handle in (_handles(inside(plan.objective)) | named).values():
         if Path(handle.path).is_dir() and handle.fingerprint != own:
             yield 4 * parameters(handle)
+
+
+def _handles(values: Iterable[Any]) -> dict[str, Any]:
+    """Path -> checkpoint, of those among the values."""
+    return {one.path: one for one in values if hasattr(one, "path") and hasattr(one, "load")}
 
 
 def parameters(handle: Any) -> int:

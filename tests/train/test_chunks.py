@@ -92,14 +92,14 @@ def test_the_same_training(llama: Path, other: Path, tmp_path: Path, monkeypatch
 def _largest(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Positions of every chunk that is made."""
     sizes: list[int] = []
-    original = chunked._chunks
+    original = chunked.chunks
 
     def counted(count: int, vocabulary: int) -> Any:
         for rows in original(count, vocabulary):
             sizes.append(rows.stop - rows.start)
             yield rows
 
-    monkeypatch.setattr(chunked, "_chunks", counted)
+    monkeypatch.setattr(chunked, "chunks", counted)
     return sizes
 
 

@@ -22,19 +22,20 @@ class Draw:
 
     module: imported when a stage is trained that way. in_data: all answers are in the data, none is written while
     training. likelihood: what is learned is the data's own answers, one by one, so that held-out rows of them can be
-    evaluated and rates that are usual for it apply.
+    evaluated and rates that are usual for it apply. holds: copies that it keeps in memory, as `core.plan.Term.holds`.
     """
 
     module: str
     in_data: bool = False
     likelihood: bool = False
+    holds: tuple[str, ...] = ()
 
 
 DRAWS: dict[type, Draw] = {
     TeacherForcing: Draw("mnemos.train.draws.teacher_forcing", in_data=True, likelihood=True),
     PreferencePairs: Draw("mnemos.train.draws.preference", in_data=True),
     BinaryFeedback: Draw("mnemos.train.draws.feedback", in_data=True),
-    SelfTaught: Draw("mnemos.train.draws.self_distillation"),
+    SelfTaught: Draw("mnemos.train.draws.self_distillation", holds=("teacher",)),
     Rollouts: Draw("mnemos.train.draws.policy"),
 }
 """Class of `Plan.draw` -> what is known of it."""
