@@ -123,7 +123,7 @@ WAYS = (
     Way(r"mnemos merge \"rm \+ 0.3\*\(domain - base\)\"", MODELS, "rm=… domain=… base=…"),
     # A verb that a sentence names.
     Way(r"mnemos judge (calibrate|probe|vote|table|categories|export)", more="--help"),
-    Way(r"mnemos (data show|model show|reward train|vector save|gate|init|merge|recommend|run|teach)", more="--help"),
+    Way(r"mnemos (data show|model show|reward train|runs clean|vector save|gate|init|merge|recommend|run|teach)", more="--help"),
     # Rows, pairs, rewards.
     Way(r"mnemos init rows.jsonl .*", {r"Qwen/\S+": "model"}, made=rows),
     Way(r"mnemos reward train pairs.jsonl .*", made=rows),
@@ -158,6 +158,7 @@ ELSEWHERE = {
     r"mnemos tokenizer compare .*": ("cli/test_tokenizer.py", 'invoke("compare"'),
     r"mnemos tokenizer extend .*": ("cli/test_tokenizer.py", 'invoke("extend"'),
     r"mnemos data filter .*": ("cli/test_filter.py", '"data", "filter"'),
+    r"mnemos data mix .*": ("cli/test_mix.py", '"data", "mix"'),
     r"mnemos judge (table|export) .*": ("study/commands/test_judge_rows.py", 'call("table"'),
     r"mnemos judge categories .*": ("study/commands/test_judge_rows.py", "categories(str(suite)"),
     # Of these the functions behind the verb are tested, on verdicts that are given; a judge is not run.
