@@ -123,7 +123,10 @@ WAYS = (
     Way(r"mnemos merge \"rm \+ 0.3\*\(domain - base\)\"", MODELS, "rm=… domain=… base=…"),
     # A verb that a sentence names.
     Way(r"mnemos judge (calibrate|probe|vote|table|categories|export)", more="--help"),
-    Way(r"mnemos (data show|model show|reward train|runs clean|vector save|gate|init|merge|recommend|run|teach)", more="--help"),
+    Way(
+        r"mnemos (data show|model show|reward train|runs clean|vector save|gate|init|merge|recommend|run|teach)",
+        more="--help",
+    ),
     # Rows, pairs, rewards.
     Way(r"mnemos init rows.jsonl .*", {r"Qwen/\S+": "model"}, made=rows),
     Way(r"mnemos reward train pairs.jsonl .*", made=rows),
