@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -28,10 +29,10 @@ def serve_command(
         say(f"{line}\nOpen this address in a browser on this machine; Ctrl-C ends the page.")
         sys.stdout.flush()  # piped, it is wanted before the server ends
 
-    try:
+    # Ctrl-C in the middle of a request is an exception here; between two of them the server just returns.
+    with contextlib.suppress(KeyboardInterrupt):
         serve(directory, port=port, seed=seed, say=address)
-    except KeyboardInterrupt:
-        say("The page has ended.")
+    say("The page has ended.")
 
 
 def register(main: typer.Typer) -> None:

@@ -33,7 +33,7 @@ def test_only_what_stands_between_the_marks_is_replaced() -> None:
 def test_the_short_table_is_bold_where_a_change_is_proven() -> None:
     lines = change_table(RESULTS).splitlines()
     assert lines[1] == "|---|---:|---|---|"
-    assert lines[2] == "| facts | 75.0 | **-30.0** [-40.0, -20.0] | +0.0 [-40.0, -20.0] |"
+    assert lines[2] == "| facts | 75.0 | **-30.0** [-40.0, -20.0] | 0.0 [-40.0, -20.0] |"
 
 
 def test_the_session_is_what_the_terminal_shows_first() -> None:

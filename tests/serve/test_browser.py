@@ -73,6 +73,7 @@ def test_an_arrow_is_pressed_and_a_vote_lands(page: Any, served: Served) -> None
     page.get_by_label("Suite").select_option(SUITE)
     page.get_by_role("button", name="Begin").click()
     page.get_by_text("ann: 0 of 3 voted.").wait_for()
+    page.wait_for_load_state()
     # Letters in the field are no votes.
     page.get_by_label("Why, if you like").fill("a b t x")
     page.get_by_label("Why, if you like").press("a")
@@ -80,10 +81,13 @@ def test_an_arrow_is_pressed_and_a_vote_lands(page: Any, served: Served) -> None
     page.locator("h1").click()
     page.keyboard.press("ArrowLeft")
     page.get_by_text("ann: 1 of 3 voted.").wait_for()
+    # Its text is there before its script listens to keys.
+    page.wait_for_load_state()
     [vote] = read_table(served.root / "votes.sqlite")
     assert (vote.verdict, vote.rater, vote.reason) == (vote.shown_first, "ann", "a b t xa")
     page.keyboard.press("t")
     page.get_by_text("ann: 2 of 3 voted.").wait_for()
+    page.wait_for_load_state()
     page.get_by_label("vote by single keys", exact=False).dispatch_event("click")
     page.keyboard.press("x")
     assert page.get_by_text("ann: 2 of 3 voted.").is_visible()
