@@ -44,10 +44,18 @@ def test_the_readme_has_commands() -> None:
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_of_the_readme_runs(line: str, folder: Path) -> None:
-    words = shlex.split(line)
-    words[0] = shutil.which("mnemos", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") or "mnemos"
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
-    expected = {0, 3, 4} if words[1] == "gate" else {0}
+    if "study.yaml" in line and not (folder / "study.yaml").is_file():
+        # Whoever reads from the top has written it by now; tests may be carried out in another order.
+        carried_out(next(command for command in COMMANDS if command.startswith("mnemos init ")), folder)
+    done = carried_out(line, folder)
+    expected = {0, 3, 4} if line.startswith("mnemos gate ") else {0}
     assert done.returncode in expected, f"{line}\n{done.stdout}\n{done.stderr}"
     assert done.stdout.strip()
     assert "Traceback" not in done.stderr
+
+
+def carried_out(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A command in the folder, by the `mnemos` of this Python."""
+    words = shlex.split(line)
+    words[0] = shutil.which("mnemos", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") or "mnemos"
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
