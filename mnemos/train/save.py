@@ -16,16 +16,13 @@ from mnemos.core.places import resolved
 from mnemos.core.plan import ModelHandle
 from mnemos.core.progress import note
 from mnemos.train.rounding import Rounding
+from mnemos.weights.adapter import MERGE_TOLERANCE
 from mnemos.weights.expression import parse
 from mnemos.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER, matches, read_config
 from mnemos.weights.merge import How
 from mnemos.weights.precision import SINGLE, Precision, record_precision, stored_precision
 from mnemos.weights.tensors import Weights
 from mnemos.weights.write import combine
-
-MERGE_TOLERANCE = 1e-3
-"""Largest difference between merged and adapted logits, as a share of the largest logit; fifty
-times that where the adapter itself was computed in 16 bits."""
 
 
 def load_before(before: ModelHandle, dtype: str = SINGLE, *, load_in_4bit: bool = False) -> Any:
@@ -213,6 +210,7 @@ def _check(adapter: Path, merged: Any, prompts: Any, adapted: Any) -> None:
 
     with torch.no_grad():
         logits = merged(input_ids=prompts, use_cache=False).logits
+    # Fifty times as much where the adapter itself was computed in 16 bits.
     bound = MERGE_TOLERANCE * (1 if adapted.dtype == torch.float32 else 50)
     difference = float((logits - adapted.float()).abs().max() / adapted.abs().max().clamp(min=1e-6))
     # Written so that NaN is refused too.
