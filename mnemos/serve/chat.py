@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,8 @@ MOST_TOKENS = 2048
 MOST_TURNS = 200
 HELD = 2
 """Models in memory at once: the two that are compared."""
+NOTICED_S = 2.0
+"""Seconds within which a browser's closed connection is seen."""
 
 
 class Streaming(Protocol):
@@ -114,23 +117,39 @@ def _number(body: Mapping[str, Any], name: str, default: float, low: float, high
     return kind(value)
 
 
+@dataclass(frozen=True)
+class _Running:
+    """The question that is being answered. stop: set once nobody reads any more. ended: when both sides have."""
+
+    stop: threading.Event
+    ended: asyncio.Future[Any]
+
+
+async def _read(lines: asyncio.Queue[dict[str, Any]], left: int, stop: threading.Event) -> AsyncIterator[str]:
+    try:
+        while left:
+            line = await lines.get()
+            left -= "end" in line
+            yield json.dumps(line) + "\n"
+    finally:
+        stop.set()
+
+
 class Chat:
     """The models in memory and the one question that is being answered."""
 
     def __init__(self, loader: Loader = load) -> None:
         self.loader = loader
         self._models: OrderedDict[tuple[Path, int], Streaming] = OrderedDict()
-        self._loading, self._busy = threading.Lock(), threading.Lock()
+        self._loading = threading.Lock()
         self._threads = ThreadPoolExecutor(HELD, thread_name_prefix="chat")
+        self._running: _Running | None = None
 
     async def answer(self, asked: Question) -> AsyncIterator[str]:
         """Lines of JSON: {side, text} with what came last, and {side, end, words} at each side's end. Whoever stops
-        reading stops the models. Raises UsageError while another question is being answered."""
-        if not self._busy.acquire(blocking=False):
-            raise UsageError("the chat", "is answering another question", "stop it, or wait until it has ended")
-        return self._lines(asked)
-
-    async def _lines(self, asked: Question) -> AsyncIterator[str]:
+        reading stops the models, and the next question waits until they have. Raises UsageError while another question
+        is being answered that nobody stops."""
+        await self._free()
         loop, stop = asyncio.get_running_loop(), threading.Event()
         lines: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
@@ -140,18 +159,19 @@ class Chat:
         work = [
             loop.run_in_executor(self._threads, self._one, asked, side, put, stop) for side in range(len(asked.models))
         ]
-        try:
-            left = len(work)
-            while left:
-                line = await lines.get()
-                left -= "end" in line
-                yield json.dumps(line) + "\n"
-        finally:
-            stop.set()
-            # Not before both have ended: the next question would share the models with them. The threads are waited for
-            # by a callback, since a stream that is closed may not wait itself.
-            ended = asyncio.gather(*work, return_exceptions=True)
-            ended.add_done_callback(lambda _: self._busy.release())
+        # Not free before both have ended: the next question would share the models with them. Nor does it hang on the
+        # stream, which may be closed before its first line is asked for.
+        self._running = _Running(stop, asyncio.gather(*work, return_exceptions=True))
+        return _read(lines, len(work), stop)
+
+    async def _free(self) -> None:
+        patient_until = time.monotonic() + NOTICED_S
+        while self._running is not None and not self._running.ended.done():
+            # A browser that stops and asks again may be heard in the other order: the new question comes in before the
+            # old one's connection is seen to be closed.
+            if not self._running.stop.is_set() and time.monotonic() > patient_until:
+                raise UsageError("the chat", "is answering another question", "stop it, or wait until it has ended")
+            await asyncio.wait([self._running.ended], timeout=0.05)
 
     def _one(self, asked: Question, side: int, put: Callable[[dict[str, Any]], None], stop: threading.Event) -> None:
         shown = ""

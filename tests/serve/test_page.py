@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import http.client
 import json
@@ -19,7 +20,9 @@ import pytest
 pytest.importorskip("starlette", reason="the extra [serve] is not installed")
 pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
 
+from mnemos.core.nouns import Decoding, Turn
 from mnemos.measure.votes import read_table
+from mnemos.serve.chat import Chat, Question
 from mnemos.serve.guard import MOST_BODY
 from tests.serve.folders import (
     DEFAULT_AFTER,
@@ -525,6 +528,33 @@ def test_who_stops_listening_stops_the_models(tmp_path: Path) -> None:
                 busy = client.post("/ask", json=asked(served))
                 assert (busy.status_code, "another question" in busy.text) == (400, True)
             assert all(parrot.stopped.wait(30) for parrot in parrots[:2])
+
+
+def test_the_next_question_waits_for_models_that_were_stopped(tmp_path: Path) -> None:
+    """A model may take long between two tokens: the question after a stop is no fault of who asks it."""
+    root = tmp_path / "runs"
+    make_run(root / "one")
+    chat_run(root)
+    with serving(root, tmp_path / "cache", loader=lambda path: Parrot(pause=1.5, words=4)) as served:
+        token = chat_token(served)
+        with served.client(**token) as client:
+            for _ in range(2):
+                with client.stream("POST", "/ask", json=asked(served)) as stream:
+                    assert stream.status_code == 200
+                    next(stream.iter_lines())
+            again = client.post("/ask", json=asked(served))
+            assert (again.status_code, again.text.count('"finished"')) == (200, 2)
+
+
+def test_a_stream_that_nobody_reads_leaves_the_chat_free(tmp_path: Path) -> None:
+    chat = Chat(loader=lambda path: Parrot())
+    question = Question((tmp_path,), ((Turn("user", "hello"),),), Decoding())
+
+    async def ask_twice() -> int:
+        await chat.answer(question)
+        return len([line async for line in await chat.answer(question)])
+
+    assert asyncio.run(ask_twice()) == 6
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mnemos.core.settings import TrainSettings
 from mnemos.models.load import Checkpoint
 from mnemos.sources.mix import Rows
 from mnemos.train import simulate
-from mnemos.train.estimate import needs_of, training_disk, training_needs
+from mnemos.train.estimate import Needs, needs_of, training_disk, training_needs
 from mnemos.train.simulate import Live, Shape, step_bytes
 from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
 
@@ -115,13 +116,18 @@ def test_what_a_method_keeps_beside_the_model_is_counted(tmp_path: Path) -> None
     assert adapted.gradients < plain.gradients / 4
 
 
+def _of_the_training(needs: Needs) -> int:
+    return replace(needs, program=0, loading=0).peak
+
+
 def test_settings_that_save_memory_save_it(tmp_path: Path) -> None:
     save_tiny(tmp_path / "model")
     plain = training_needs(_plan(tmp_path), SHAPE)
     small = training_needs(_plan(tmp_path, optim="adafactor"), SHAPE)
     assert small.optimiser < plain.optimiser / 4
     summed = training_needs(_plan(tmp_path, gradient_accumulation_steps=2), SHAPE)
-    assert summed.peak >= plain.peak
+    # The interpreter's own memory moves a little from one call to the next.
+    assert _of_the_training(summed) >= _of_the_training(plain)
 
 
 def test_disk_of_a_training(tmp_path: Path) -> None:
