@@ -164,9 +164,9 @@ ELSEWHERE = {
     r"mnemos data mix .*": ("cli/test_mix.py", '"data", "mix"'),
     r"mnemos judge (table|export) .*": ("study/commands/test_judge_rows.py", 'call("table"'),
     r"mnemos judge categories .*": ("study/commands/test_judge_rows.py", "categories(str(suite)"),
-    # Of these the functions behind the verb are tested, on verdicts that are given; a judge is not run.
-    r"mnemos judge calibrate .*": ("measure/test_calibration.py", "calibrate("),
-    r"mnemos judge (probe|vote) .*": ("measure/test_votes.py", "def test"),
+    r"mnemos judge calibrate .*": ("cli/test_judge.py", 'invoke("calibrate"'),
+    r"mnemos judge probe .*": ("cli/test_judge.py", 'invoke("probe"'),
+    r"mnemos judge vote .*": ("cli/test_judge.py", 'invoke("vote"'),
     r"mnemos serve runs/( --port 0)?": ("cli/test_serve.py", '"serve", "runs/"'),
     r"mnemos stream agents": ("study/test_streams.py", '["stream", "agents"]'),
     r"mnemos stream memory .*": ("study/test_streams.py", '["stream", "memory"'),
