@@ -3,7 +3,8 @@
     python -m benchmarks.readme --results docs/results/safety-benign.json --arms plain,mix-3,safeguard-0.6
 
 The README opens with what the demo prints, and its table is the ledger of a reproduction's study; docs/benchmarks.md is
-read from benchmarks/results/*.json; the demo's whole ledger stands in docs/studies.md. Nothing is typed by hand.
+read from benchmarks/results/*.json; the demo's whole ledger stands in docs/studies.md, those of the studies on a real
+model in docs/real.md. Nothing is typed by hand.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from mnemos.core.errors import UsageError, nearest
@@ -54,6 +56,29 @@ def change_table(results: Mapping[str, Any], chosen: Sequence[str] = ()) -> str:
     lines = ledger_table(results, chosen).splitlines()
     cells = [[_bold(cell.strip()) for cell in line.split("|")[1:-1]] for line in lines if " bits |" not in line]
     return "\n".join(f"| {' | '.join(row)} |" if place != 1 else lines[1] for place, row in enumerate(cells))
+
+
+def arms_table(results: Mapping[str, Any]) -> str:
+    """Arms down, suites across, for studies of many arms: changes as in `change_table`, and what a training took, the
+    mean over seeds. An arm that trains nothing of its own took what its training took."""
+    cells = {(row["suite"], row["arm"]): row for row in results["comparisons"]}
+    suites = [entry for entry in results["manifest"]["suites"] if entry["role"] != "health"]
+    names = [f"**{entry['name']}** (new)" if entry["role"] == "new" else entry["name"] for entry in suites]
+    points = {entry["name"]: entry["unit"] == "points" for entry in suites}
+    before = [cells[entry["name"], results["arms"][0]["arm"]]["before"] for entry in suites]
+    levels = [
+        figure(100 * value if points[entry["name"]] else value, "points" if points[entry["name"]] else "bits")
+        for entry, value in zip(suites, before, strict=True)
+    ]
+    lines = [f"| | {' | '.join(names)} | minutes | GB |", f"|---|{'---|' * len(names)}---:|---:|"]
+    lines.append(f"| before | {' | '.join(levels)} | | |")
+    for arm in results["arms"]:
+        shown = [_bold(_cell(cells[entry["name"], arm["arm"]], points[entry["name"]])) for entry in suites]
+        costs = [run["cost"] for run in arm["runs"]]
+        minutes = f"{mean(cost['seconds'] for cost in costs) / 60:.1f}"
+        memory = f"{max(cost['peak_memory_bytes'] for cost in costs) / 1e9:.1f}"
+        lines.append(f"| {arm['arm']} | {' | '.join(shown)} | {minutes} | {memory} |")
+    return "\n".join(lines)
 
 
 def _bold(cell: str) -> str:
@@ -100,6 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arms = [arm for arm in given.arms.split(",") if arm]
     put(ROOT / "README.md", "ledger-table", change_table(read_json(given.results), arms))
     put(ROOT / "docs" / "benchmarks.md", "bench-table", bench_table(ROOT / "benchmarks" / "results"))
+    for path in sorted((ROOT / "docs" / "results").glob("real-*.json")):
+        put(ROOT / "docs" / "real.md", path.stem, arms_table(read_json(path)))
     if DEMO.is_file():
         put(ROOT / "README.md", "session", session(read_json(DEMO)))
         put(ROOT / "docs" / "studies.md", "demo-table", ledger_table(read_json(DEMO)))

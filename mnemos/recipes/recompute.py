@@ -20,6 +20,7 @@ from pathlib import Path
 from mnemos.core.errors import DataError, MnemosError, UsageError
 from mnemos.core.files import read_json, write_text
 from mnemos.core.places import RECIPES, resolved
+from mnemos.recipes.reproduce import MODELS_VARIABLE, models_folder
 from mnemos.study.results.again import computed_again, unlike
 from mnemos.study.results.items import FILE, read_items
 
@@ -46,14 +47,15 @@ def differences(results: Path) -> list[str]:
 
 def keep(run: Path, target: Path) -> None:
     """Copy a run's results and scores: on one line, without answers (`flips`), and without the places of one machine:
-    what ships with a package, this one or another checkout's, is named as people write it, what lies in the run or
-    beside it from there on. Raises UsageError for a directory without them."""
+    what ships with a package, this one or another checkout's, and real models are named as people write them, what lies
+    in the run or beside it from there on. Raises UsageError for a directory without them."""
     for name in ("results.json", FILE):
         if not (run / name).is_file():
             raise UsageError(f"{run}", f"holds no {name}", "name the directory of a finished run")
     results = {key: part for key, part in read_json(run / "results.json").items() if key != "flips"}
     text = json.dumps(results, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     text = SHIPPED.sub("mnemos:", text.replace(f"{RECIPES}/", "mnemos:"))
+    text = text.replace(f"{models_folder()}/", f"${MODELS_VARIABLE}/")
     for place in (resolved(run), resolved(run).parent):
         text = text.replace(f"{place}/", "")
     write_text(target, text + "\n")

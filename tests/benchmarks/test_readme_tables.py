@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.readme import change_table, fill, ledger_table, session
+from benchmarks.readme import arms_table, change_table, fill, ledger_table, session
 from mnemos.core.errors import UsageError
 from tests.report.synthetic import study
 
@@ -42,3 +42,18 @@ def test_the_session_is_what_the_terminal_shows_first() -> None:
     assert lines[2].startswith("Plain training learned")
     assert any(line.startswith("lora+replay: learned") for line in lines)
     assert all(len(line) <= 100 for line in lines)
+
+
+def test_many_arms_stand_below_each_other_with_what_they_took() -> None:
+    runs = [
+        {"cost": {"seconds": 60.0, "peak_memory_bytes": 4.04e9}},
+        {"cost": {"seconds": 90.0, "peak_memory_bytes": 4e9}},
+    ]
+    results = {**RESULTS, "arms": [{**arm, "runs": runs} for arm in RESULTS["arms"]]}
+    assert arms_table(results).splitlines() == [
+        "| | facts | minutes | GB |",
+        "|---|---|---:|---:|",
+        "| before | 75.0 | | |",
+        "| plain | **-30.0** [-40.0, -20.0] | 1.2 | 4.0 |",
+        "| replay | 0.0 [-40.0, -20.0] | 1.2 | 4.0 |",
+    ]

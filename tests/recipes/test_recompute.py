@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from mnemos.core.places import RECIPES
 from mnemos.recipes.recompute import keep, scores_beside
 from mnemos.study.results.items import FILE
 
 
-def test_places_of_one_machine_are_left_out(tmp_path: Path) -> None:
+def test_places_of_one_machine_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNEMOS_MODELS", str(tmp_path / "models"))
     run = tmp_path / "runs" / "study"
     run.mkdir(parents=True)
     value = {
@@ -18,6 +21,7 @@ def test_places_of_one_machine_are_left_out(tmp_path: Path) -> None:
         "elsewhere": "chats made up by /other/checkout/mnemos/recipes/patients/chat as 20 %",
         "inside": f"made up by {run}/steps/train-1/model",
         "beside": f"{run.parent}/data/items.jsonl",
+        "model": f"{tmp_path}/models/qwen",
         "flips": ["answers"],
     }
     (run / "results.json").write_text(json.dumps(value))
@@ -29,5 +33,6 @@ def test_places_of_one_machine_are_left_out(tmp_path: Path) -> None:
         "elsewhere": "chats made up by mnemos:patients/chat as 20 %",
         "inside": "made up by steps/train-1/model",
         "beside": "data/items.jsonl",
+        "model": "$MNEMOS_MODELS/qwen",
     }
     assert scores_beside(kept).read_bytes() == b"scores"
