@@ -112,6 +112,11 @@ TEXTS: dict[tuple[str, str], list[Any]] = {
         for name in ("reinforce", "rloo", "grpo", "ppo")
     },
     ("distillation", "teacher"): ["."],
+    ("select", "per"): [None, "source"],
+    ("deita", "per"): [None, "source"],
+    ("deita", "judge"): ["self", "http://localhost:8000/v1#judge"],
+    ("deita", "complexity_prompt"): [None],
+    ("deita", "quality_prompt"): [None],
     ("replay", "data"): [None],
     ("replay", "data_format"): [None],
 }

@@ -17,6 +17,7 @@ from mnemos.sources.mix import Joined, refuse_few_old_rows
 from mnemos.study.config import Study
 from mnemos.study.sections import Task
 from mnemos.study.steps import MeasureStep, Step, StepModel, TrainStep, WeightsStep, WriteStep
+from mnemos.synthesis.selection import refuse_small_pools
 
 if TYPE_CHECKING:
     from mnemos.measure.suite import Suite
@@ -101,6 +102,7 @@ def build(study: Study, folder: Path, root: Path) -> Experiment:
     if study.is_sequence and study.joint:
         runs += [builder.joint(seed) for seed in study.seeds]
     refuse_few_old_rows(stage.plan.examples for run in runs for stage in run.stages)
+    refuse_small_pools(stage.plan.examples for run in runs for stage in run.stages)
     return Experiment(study, root, before, suites, roles, task_suites, before_step, tuple(runs), folder)
 
 
