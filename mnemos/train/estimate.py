@@ -226,6 +226,11 @@ def parameters(handle: Any) -> int:
     return parameters_of(handle)
 
 
+def saved_width(handle: Any) -> int:
+    """Bytes that a parameter of a model trained from this one takes on disk: it is saved in the dtype it came in."""
+    return BYTES.get(saved_precision(handle).own, 4) if hasattr(handle, "torch_dtype") else 4
+
+
 @dataclass(frozen=True)
 class Disk:
     """Bytes that a training leaves, and those that it takes beside them until it has ended."""
@@ -242,7 +247,7 @@ def training_disk(plan: Plan, moments: int = 0) -> Disk:
     prepared = plan.trainable.prepare(bare)
     moving = [value for value in prepared.parameters() if value.requires_grad]
     count = sum(value.numel() for value in moving)
-    each = BYTES.get(saved_precision(plan.before).own, 4) if hasattr(plan.before, "torch_dtype") else 4
+    each = saved_width(plan.before)
     adapter = hasattr(prepared, "peft_config")
     model = 4 * count if adapter else each * whole
     if adapter and (plan.train.keep_merged or plan.after):

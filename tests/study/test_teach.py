@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +71,24 @@ def test_the_plan_is_a_study_that_can_be_edited(world: Path, tmp_path: Path) -> 
     teach(world, tmp_path, plan_only=True, say=lines.append)
     assert (tmp_path / "plan.yaml").read_text() == edited
     assert any("was edited" in line for line in lines)
+
+
+def test_disk_is_counted_in_the_dtype_that_models_are_saved_in(world: Path, tmp_path: Path) -> None:
+    """A model that came in 16 bits is saved in 16: counted in 32, a race that fits would be refused."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    half = tmp_path / "half"
+    shutil.copytree(world / "model", half)
+    AutoModelForCausalLM.from_pretrained(half).to(torch.bfloat16).save_pretrained(half)
+    found: dict[str, int] = {}
+    for name, model in (("whole", world / "model"), ("half", half)):
+        lines: list[str] = []
+        teach(world, tmp_path / name, model=model, plan_only=True, say=lines.append)
+        (line,) = (line for line in lines if "of disk for" in line)
+        taken, models = re.fullmatch(r"plan    about (\S+) MB of disk for (\d+) models, .*", line).groups()  # type: ignore[union-attr]
+        found[name] = round(1000 * float(taken) / int(models))
+    assert found["half"] == pytest.approx(found["whole"] / 2, rel=0.1)
 
 
 def test_an_edited_plan_is_raced(world: Path, tmp_path: Path) -> None:

@@ -265,12 +265,15 @@ def _write_plan(asked: _Asked, found: Look, proposal: Proposal, say: Callable[[s
 
 def _refuse_full(asked: _Asked, found: Look, proposal: Proposal, say: Callable[[str], None]) -> None:
     """Say how much disk the race's models take, and raise RunError where there is less."""
+    from mnemos.models.load import Checkpoint
     from mnemos.report.words import size
+    from mnemos.train.estimate import saved_width
 
     layout = proposal.schedule
-    # In float32, each arm of each rung; at the last one also a combination, and every one of them half-way back.
+    # Each arm of each rung; at the last one also a combination, and every one of them half-way back.
     models = sum(layout.arms) + layout.arms[-1] + 2 + layout.seeds
-    needed, free = 4 * found.parameters * models, shutil.disk_usage(asked.root).free
+    each = found.parameters * saved_width(Checkpoint(asked.model))
+    needed, free = each * models, shutil.disk_usage(asked.root).free
     say(f"plan    about {size(needed)} of disk for {models} models, {size(free)} are free")
     if needed > free:
         raise RunError(
