@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -82,6 +82,8 @@ class Finding(Settings):
     """Of a finding tested on a real model: the id of the same finding as a patient of the package tests it."""
     tests: list[Ordering] = Field(min_length=1)
     """All must hold."""
+    tried: str = ""
+    """Where it does not hold here, or holds in another way than the paper's: what was tried, and what that says."""
 
 
 @dataclass(frozen=True)
@@ -306,7 +308,7 @@ def page(outcomes: Sequence[Outcome], results: Mapping[str, Mapping[str, Any]]) 
         ]
     for title, studies in _sections(outcomes):
         rows = [_row(one) for one in outcomes if one.finding.study in studies]
-        blocks += [f"## {title}", table(head, rows)]
+        blocks += [f"## {title}", table(head, rows), *_tried(one for one in outcomes if one.finding.study in studies)]
         blocks += [_stands_on(name, results[name]) for name in studies if name in results]
     return wrapped("\n\n".join(blocks) + "\n")
 
@@ -319,6 +321,12 @@ def side_by_side(outcomes: Sequence[Outcome]) -> list[list[str]]:
         for one in outcomes
         if (patient := one.finding.patient) in by_id
     ]
+
+
+def _tried(outcomes: Iterable[Outcome]) -> list[str]:
+    """One list of what was tried, if any of these was tested and has such words."""
+    told = [one.finding for one in outcomes if one.finding.tried and one.verdict != NOT_TESTED]
+    return ["\n".join(f"- {escape(finding.id)}: {finding.tried}" for finding in told)] if told else []
 
 
 def _verdict(one: Outcome) -> str:

@@ -9,29 +9,21 @@ from typing import Any
 from mnemos.core.files import read_json
 from mnemos.core.method import REGISTRY
 from mnemos.recipes.catalogue import (
-    COMMAND,
-    HEAD,
     NOT_MEASURED,
     NOTHING_ACCEPTED,
-    REGISTERED,
     ledger,
     page,
     registered,
     table_rows,
 )
-from mnemos.recipes.findings import accepted_nothing
+from mnemos.recipes.findings import accepted_nothing, read_results
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_the_page_is_up_to_date_with_the_registry() -> None:
-    """Only what follows from the registry; measured columns may be older than a method's wording."""
-    head, *rows = table_rows((DOCS / "methods.md").read_text(encoding="utf-8"))
-    assert tuple(head) == HEAD
-    found = {row[0]: row[:REGISTERED] for row in rows}
-    expected = {row[0]: [cell.strip() for cell in row] for row in registered()}
-    wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-    assert not wrong, f"write docs/methods.md again with: {COMMAND} (differs: {', '.join(wrong)})"
+def test_the_page_is_up_to_date_with_the_registry_and_the_kept_results() -> None:
+    kept = read_results(sorted((DOCS / "results").glob("*.json")))
+    assert (DOCS / "methods.md").read_text(encoding="utf-8") == page(kept), "write the pages again: make docs"
 
 
 def test_every_method_has_one_row_with_every_setting() -> None:

@@ -26,6 +26,7 @@ from mnemos.recipes.findings import (
     main,
     outcome,
     page,
+    read_results,
     side_by_side,
 )
 
@@ -372,3 +373,21 @@ def test_a_finding_on_a_real_model_stands_beside_the_patients(tmp_path: Path) ->
     registry.write_text(json.dumps(rows[1:]))
     with pytest.raises(DataError, match="real-a"):
         load_findings(registry)
+
+
+KEPT = sorted((Path(__file__).parents[2] / "docs" / "results").glob("*.json"))
+
+
+def test_what_does_not_hold_says_what_was_tried() -> None:
+    results = read_results(KEPT)
+    failed = [one for one in (outcome(finding, results) for finding in load_findings()) if one.verdict == DOES_NOT]
+    assert failed, "the kept results hold some"
+    assert [one.finding.id for one in failed if not one.finding.tried] == []
+    text = page(failed, results)
+    assert all(f"- {one.finding.id}: " in text for one in failed)
+
+
+def test_the_page_is_written_from_all_results_that_are_kept(tmp_path: Path) -> None:
+    given = [word for path in KEPT for word in ("--results", str(path))]
+    assert main([*given, "--out", str(tmp_path / "findings.md")]) == 0
+    assert (tmp_path / "findings.md").read_text() == (KEPT[0].parents[1] / "findings.md").read_text()
