@@ -325,8 +325,8 @@ def side_by_side(outcomes: Sequence[Outcome]) -> list[list[str]]:
 
 def _tried(outcomes: Iterable[Outcome]) -> list[str]:
     """One list of what was tried, if any of these was tested and has such words."""
-    told = [one.finding for one in outcomes if one.finding.tried and one.verdict != NOT_TESTED]
-    return ["\n".join(f"- {escape(finding.id)}: {finding.tried}" for finding in told)] if told else []
+    explained = [one.finding for one in outcomes if one.finding.tried and one.verdict != NOT_TESTED]
+    return ["\n".join(f"- {escape(finding.id)}: {finding.tried}" for finding in explained)] if explained else []
 
 
 def _verdict(one: Outcome) -> str:

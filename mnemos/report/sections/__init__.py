@@ -12,9 +12,20 @@ from typing import Any
 
 from mnemos.report.facts import Facts
 from mnemos.report.section import Section
-from mnemos.report.sections import help, kl_forgetting, losses, replay, sequence, stream, training, trajectory, updates
+from mnemos.report.sections import (
+    copied,
+    help,
+    kl_forgetting,
+    losses,
+    replay,
+    sequence,
+    stream,
+    training,
+    trajectory,
+    updates,
+)
 
-SECTIONS: list[Section] = [stream, updates, help, replay, sequence, trajectory, kl_forgetting, losses, training]
+SECTIONS: list[Section] = [copied, stream, updates, help, replay, sequence, trajectory, kl_forgetting, losses, training]
 """In the order in which they stand."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from mnemos.measure.ask import Measured, load_measured
 from mnemos.measure.compare import Comparison, comparisons, summary
+from mnemos.measure.copied import Taught, copied
 from mnemos.measure.flips import flips
 from mnemos.measure.manifest import manifest
 from mnemos.study.experiment import JOINT, ArmRun, Experiment, Stage, source_of
@@ -32,10 +33,12 @@ def assemble(experiment: Experiment) -> dict[str, Any]:
         arms.setdefault(run.arm, []).append(run)
     compared: list[Comparison] = []
     changed: list[dict[str, Any]] = []
+    repeated: list[dict[str, Any]] = []
     for arm, runs in arms.items():
         after = [(run, measured(run.last.measure, experiment.root)) for run in runs]
         compared += compare_arm(experiment, arm, before, replicates(experiment, after))
         changed += arm_flips(experiment, arm, before, after[0])
+        repeated += _copied(experiment, arm, before, [scored for _, scored in after])
     return {
         "format": FORMAT,
         "study": experiment.study.name,
@@ -56,6 +59,7 @@ def assemble(experiment: Experiment) -> dict[str, Any]:
         "matrix": _matrix(experiment, before, arms),
         **standing(experiment),
         **trajectory_of(experiment),
+        **({"copied": repeated} if repeated else {}),
         "flips": changed,
     }
 
@@ -83,6 +87,16 @@ def arm_flips(
 ) -> list[dict[str, Any]]:
     """Answers side by side, chosen by rule, from the arm's first run."""
     return flips(experiment.suites, before, first[1], arm=arm, seed=first[0].seed)
+
+
+def _copied(
+    experiment: Experiment, arm: str, before: Mapping[str, Measured], runs: Sequence[Mapping[str, Measured]]
+) -> list[dict[str, Any]]:
+    """Old suites that the arm answers with what it was taught."""
+    tasks = [experiment.study.task_of(arm, task) for task in experiment.study.tasks]
+    # What a method mixes in is no part of it: refusals that were replayed are refusals also where they are repeated.
+    taught = Taught(row for task in tasks for row in source_of(task))
+    return [{"arm": arm, **one} for one in copied(experiment.suites, experiment.roles, before, runs, taught)]
 
 
 def _manifest(experiment: Experiment) -> dict[str, Any]:
