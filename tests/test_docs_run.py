@@ -162,6 +162,7 @@ ELSEWHERE = {
     r"mnemos tokenizer extend .*": ("cli/test_tokenizer.py", 'invoke("extend"'),
     r"mnemos data filter .*": ("cli/test_filter.py", '"data", "filter"'),
     r"mnemos data mix .*": ("cli/test_mix.py", '"data", "mix"'),
+    r"mnemos know( .*)?": ("cli/test_know.py", 'invoke(data, "--model"'),
     r"mnemos judge (table|export) .*": ("study/commands/test_judge_rows.py", 'call("table"'),
     r"mnemos judge categories .*": ("study/commands/test_judge_rows.py", "categories(str(suite)"),
     r"mnemos judge calibrate .*": ("cli/test_judge.py", 'invoke("calibrate"'),
