@@ -139,7 +139,7 @@ def _scale(panel: Panel, layout: Layout) -> Scale:
 def _panel(sheet: Sheet, panel: Panel, layout: Layout, y: float) -> None:
     scale = _scale(panel, layout)
     sheet.line([0, layout.width], [y + 10, y + 10], colour="ink", width=1.2)
-    sheet.write(0, y + 29, f"{ROLES.get(panel.role, panel.role)}", size=13, weight="bold")
+    sheet.write(0, y + 29, _title(panel), size=13, weight="bold")
     y += TITLE
     ticks = scale.ticks(6 if layout.wide else 4)
     bottom = y + AXIS + sum(layout.header + layout.gap + layout.row * len(suite) for suite in panel.suites)
@@ -150,6 +150,10 @@ def _panel(sheet: Sheet, panel: Panel, layout: Layout, y: float) -> None:
     sheet.line([scale(0)] * 2, [y - 4, bottom - layout.gap / 2], colour="ink", width=1.2, zorder=2)
     for suite in panel.suites:
         y = _suite(sheet, suite, layout, scale, y)
+
+
+def _title(panel: Panel) -> str:
+    return ROLES.get(panel.role, panel.role)
 
 
 def _axis(sheet: Sheet, panel: Panel, layout: Layout, scale: Scale, ticks: Sequence[float], y: float) -> None:
@@ -163,7 +167,9 @@ def _axis(sheet: Sheet, panel: Panel, layout: Layout, scale: Scale, ticks: Seque
     if layout.wide:
         sheet.write(layout.width, y + 16, "verdict, change and interval", size=11, colour="muted", ha="right")
     ends = f"change in {panel.unit}: left is worse, right is better"
-    sheet.write(layout.left if layout.wide else 0, y - 15 if layout.wide else y, ends, size=11, colour="muted")
+    # On a wide page beside the panel's title, which may be longer than the names of its suites and arms.
+    beside = max(layout.left, text_width(_title(panel), 13, "bold") + 16)
+    sheet.write(beside if layout.wide else 0, y - 15 if layout.wide else y, ends, size=11, colour="muted")
 
 
 def _suite(sheet: Sheet, changes: Sequence[Change], layout: Layout, scale: Scale, y: float) -> float:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from functools import cache
+from html import unescape
 
 import pytest
 
@@ -78,6 +79,36 @@ def test_forest_has_one_mark_per_comparison() -> None:
     facts = read(synthetic.study())
     found = [m for d in plots.deltas(facts, "new", "old", "health") for m in marks(d.wide)]
     assert sorted(found) == sorted(f"change {c.arm}: {c.suite}" for c in facts.changes)
+
+
+TEXT = re.compile(
+    r'<text style="(?:font-weight: (\d+); )?font-size: ([\d.]+)px; text-anchor: (\w+);[^"]*"'
+    r' x="([-\d.]+)" y="([-\d.]+)">([^<]*)</text>'
+)
+
+
+def written(svg: str) -> list[tuple[float, float, float, str]]:
+    """(left, right, y, text) of every text."""
+    found = []
+    for weight, size, anchor, x, y, text in TEXT.findall(svg):
+        wide = text_width(unescape(text), float(size), "bold" if weight else "normal")
+        left = float(x) - wide * {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor]
+        found.append((left, left + wide, float(y), text))
+    return found
+
+
+@pytest.mark.parametrize("names", [("refusals", "plain"), ("s", "a")])
+def test_no_text_of_the_forest_stands_on_another(names: tuple[str, str]) -> None:
+    """The title of a panel may be longer than every name in it."""
+    results = synthetic.study()
+    keep = [{**row, "suite": names[0], "arm": names[1]} for row in results["comparisons"] if row["role"] == "old"][:1]
+    drawing = plots.deltas(read({**results, "comparisons": keep}), "old")[0]
+    for svg in (drawing.wide, drawing.narrow):
+        texts = written(svg)
+        assert len(texts) > 8
+        for place, (left, right, y, text) in enumerate(texts):
+            for other_left, other_right, other_y, other in texts[place + 1 :]:
+                assert abs(y - other_y) > 4 or right <= other_left or other_right <= left, (text, other)
 
 
 def test_a_missing_change_is_said_not_drawn() -> None:

@@ -67,6 +67,7 @@ def tables(facts: Facts, record: Sequence[Copied]) -> Sequence[Table]:
 def figures(facts: Facts, record: Sequence[Copied]) -> Sequence[Figure]:
     """The numbers in lines; there is nothing to draw."""
     lines = tuple(
-        (f"{one.arm}, {one.suite}", f"{one.range} of {one.items:,}", f"{one.before:,} before") for one in record
+        (f"{one.arm}, {one.suite}", f"{one.range} of {one.items:,} answers,", f"{one.before:,} before")
+        for one in record
     )
     return (Figure(Drawing("", ""), lines=lines),)
