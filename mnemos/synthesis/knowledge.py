@@ -36,10 +36,10 @@ class Asking:
     """How facts are asked.
 
     prompts: few-shot prompts a fact. shots: other facts of its relation in each. samples: answers sampled to each
-    prompt, beside a greedy one. temperature, top_k: of sampling. verifier: when an answer is right. relation, aliases:
-    columns with the kind of fact and with further right answers. raw: as text instead of a chat. early_stop: sample
-    only where no greedy answer is right, and in each half of the prompts only until one is. seed: of examples and
-    samples.
+    prompt, beside a greedy one; without any, what would be WeaklyKnown is Unknown. temperature, top_k: of sampling.
+    verifier: when an answer is right. relation, aliases: columns with the kind of fact and with further right answers.
+    raw: as text instead of a chat. early_stop: sample only where no greedy answer is right, and in each half of the
+    prompts only until one is. seed: of examples and samples.
     """
 
     prompts: int = 10
@@ -234,6 +234,8 @@ def probe(model: LanguageModel, facts: Sequence[Fact], asking: Asking) -> Probed
 
 
 def _undecided(right: Sequence[bool], sampled: Sequence[tuple[int, int]], prompt: int, asking: Asking) -> bool:
+    if not asking.samples:
+        return False
     if not asking.early_stop:
         return True
     return not any(right) and not any(hits for hits, _ in sampled[prompt % 2 :: 2])
@@ -322,13 +324,17 @@ def classified(
     """What was found of each fact, as its rows hold it; None where it could not be asked.
 
     class; greedy_right, greedy, sampled_right, sampled: counts; again: class -> probability of it in a second probing;
-    same_halves; own: the answer that most prompts give greedily, and confidence, their share.
+    same_halves; own: the answer that most prompts give greedily, confidence, their share, and own_right.
     """
     probed = probe(model, facts, asking)
     prior = priors([known for known in probed.known if known is not None])
     out: list[Record | None] = []
-    for known, texts in zip(probed.known, probed.greedy, strict=True):
-        out.append(None if known is None else _record(known, again(known, prior, asking.samples), texts))
+    for fact, known, texts in zip(facts, probed.known, probed.greedy, strict=True):
+        if known is None:
+            out.append(None)
+            continue
+        record = _record(known, again(known, prior, asking.samples), texts)
+        out.append({**record, "own_right": asking.right(fact, Generation(record["own"], (), True))})
     context.note("answers a question", probed.asked / len(facts) if facts else 0.0)
     halves = [known.same_halves for known in probed.known if known is not None and known.same_halves is not None]
     context.note("same class in both halves", sum(halves) / len(halves) if halves else float("nan"))

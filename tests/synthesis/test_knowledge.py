@@ -161,7 +161,7 @@ def test_samples_are_drawn_as_the_paper_draws_them() -> None:
 
 def written(model: Any, rows: Sequence[Example], asking: Asking = SMALL) -> tuple[list[Example], FakeContext]:
     context = FakeContext({"before": model})
-    return Classified(Rows(tuple(rows)), Handle("before"), asking).write(context), context  # type: ignore[arg-type]
+    return Classified(Rows(tuple(rows)), Handle("before"), asking).write(context), context
 
 
 def test_rows_carry_what_was_found_and_are_chosen_by_it() -> None:

@@ -10,10 +10,12 @@ from pydantic import BaseModel, Field
 from mnemos.core.method import method
 from mnemos.core.plan import Plan
 from mnemos.core.settings import Seed
+from mnemos.synthesis.aligning import Aligned, Labels
 from mnemos.synthesis.knowledge import Asking, Classified, OfClasses
 from mnemos.synthesis.slick import CLASSES
 
 Class = Literal["HighlyKnown", "MaybeKnown", "WeaklyKnown", "Unknown"]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class AskingSettings(BaseModel):
@@ -68,6 +70,10 @@ class SamplingSettings(BaseModel):
         return asked.asking(self.num_generations, self.temperature, self.top_k, self.early_stop)
 
 
+FIVE_SHOTS = AskingSettings(num_shots=5)
+"""How arXiv:2402.18243 asks."""
+
+
 @method(paper="arXiv:2405.05904", changes={"examples"}, off={"num_prompts": 0})
 def slick(
     plan: Plan,
@@ -104,3 +110,40 @@ def slick(
     # In the order of the classes: the same choice has one fingerprint.
     chosen = tuple(name for name in CLASSES if name in keep)
     return dataclasses.replace(plan, examples=OfClasses(known, chosen, rows, plan.seed + asked.seed, unknown_answer))
+
+
+@method(paper="arXiv:2402.18243", changes={"examples"}, off={"num_prompts": 0})
+def self_aligning(
+    plan: Plan,
+    asked: AskingSettings = FIVE_SHOTS,
+    *,
+    labels: Labels = "har",
+    min_confidence: Share = 0.5,
+    rows: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None,
+) -> Plan:
+    """Learn what agrees with the model before, or contradicts it: its own right answers, gold where it is wrong, or its
+    own wrong ones (HAR, INC, SELF).
+
+    labels: har (questions that the model answers right, with its own answers), inc (those that it answers wrong, with
+    the gold ones) or self (the same questions, with its own wrong answers).
+    min_confidence: share of the prompts, in [0, 1), above which the answer that most of them give is the model's own;
+    questions without one are left out.
+    rows: how many of them, drawn by seed; all unless given. inc and self of one seed draw the same questions. Arms can
+    be compared only at equal size.
+
+    The three arms ask once. Rows that cannot be asked about are counted and not learned; rows that are not new stay.
+
+    Trap: the model's own answers are likely to it from the start, so equal steps are not equal learning. Read the
+    training loss and a suite of kind kl beside accuracy.
+
+    Trap: self teaches falsehoods, to show what consistency alone does. It is a control, not a remedy.
+
+    Deviations from the paper: 1. questions are asked freely, not as multiple choice, and confidence is agreement
+    between prompts, not the probability of an option. 2. mixing with other instructions is left to the arm
+    (`replay`).
+    """
+    if asked.num_prompts == 0:
+        return plan
+    known = Classified(plan.examples, plan.before, asked.asking())
+    aligned = Aligned(known, labels, min_confidence, rows, plan.seed + asked.seed)
+    return dataclasses.replace(plan, examples=aligned)
