@@ -16,7 +16,7 @@ from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.method import apply
 from mnemos.core.nouns import Tokens
 from mnemos.core.plan import Weigh
-from mnemos.methods.weigh.tokens import PromptWeight, TokenMask, output_only, token_mask
+from mnemos.methods.weigh.tokens import PromptWeight, RoleWeights, TokenMask, output_only, token_mask
 from mnemos.models.load import Checkpoint
 from tests.laws import Handle, base_plan
 from tests.tiny import save_tiny
@@ -49,6 +49,39 @@ def test_prompt_weight_scales_prompts_only(tokens: list[tuple[float, bool]], sha
     (out,) = PromptWeight(share)([row(weights, outputs)], Handle("before"))
     expected = [w if o else np.float32(share) * np.float32(w) for w, o in tokens]
     np.testing.assert_array_equal(out.weight, np.array(expected, np.float32))
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 2, width=32), st.booleans()), min_size=2, max_size=20),
+    st.floats(0.015625, 1, width=32),
+    st.floats(0.015625, 1, width=32, exclude_max=True),
+)
+def test_only_the_ratio_of_both_weights_is_learned(
+    tokens: list[tuple[float, bool]], prompt: float, answer: float
+) -> None:
+    """The loss divides by the sum of weights: with the same ratio every token has the same share of it."""
+    given_row = row([w for w, _ in tokens], [o for _, o in tokens])
+    (step,) = output_only(base_plan(), prompt_weight=prompt, answer_weight=answer).weigh
+    assert step.by_role  # type: ignore[attr-defined]
+    (out,) = step([given_row], Handle("before"))
+    expected = [w * (answer if o else prompt) for w, o in tokens]
+    np.testing.assert_allclose(out.weight, expected, rtol=1e-6)
+    top = max(prompt, answer)
+    (other,) = RoleWeights(prompt / top, answer / top)([given_row], Handle("before"))
+    if sum(expected):
+        np.testing.assert_allclose(
+            out.weight / out.weight.sum(), other.weight / other.weight.sum(), rtol=1e-4, atol=1e-12
+        )
+
+
+def test_prompts_alone_and_nothing() -> None:
+    (step,) = output_only(base_plan(), prompt_weight=1, answer_weight=0).weigh
+    (out,) = step([row([1, 1, 1], [False, True, False])], Handle("before"))
+    assert out.weight.tolist() == [1, 0, 1]
+    with pytest.raises(UsageError, match="prompt_weight = 0 and answer_weight = 0: learn nothing"):
+        output_only(base_plan(), answer_weight=0)
+    later = apply(base_plan(), [{"output_only": {"answer_weight": 0.5}}, {"output_only": {}}])
+    assert later.weigh == (PromptWeight(0.0),)
 
 
 def test_documents_are_all_output() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from mnemos.core.errors import ModelError
+from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.method import method
 from mnemos.core.nouns import Tokens
 from mnemos.core.plan import ModelHandle, Plan
@@ -35,30 +35,64 @@ class PromptWeight:
         ]
 
 
-@method(paper="arXiv:2401.13586", changes={"weigh"}, off={"prompt_weight": 1.0})
-def output_only(plan: Plan, *, prompt_weight: Annotated[float, Field(ge=0, le=1)] = 0.0) -> Plan:
+@dataclass(frozen=True)
+class RoleWeights:
+    """Multiplies the weight of every token, by whether the model would write it itself. `PromptWeight` stands for an
+    answer_weight of 1, so that plans keep the fingerprints that they had."""
+
+    by_role: ClassVar[bool] = True
+
+    prompt_weight: float
+    answer_weight: float
+
+    def __call__(self, rows: Sequence[Tokens], before: ModelHandle) -> list[Tokens]:
+        """Row by row: answer_weight * weight[t] where output[t], prompt_weight * weight[t] elsewhere."""
+        prompt, answer = np.float32(self.prompt_weight), np.float32(self.answer_weight)
+        return [
+            dataclasses.replace(row, weight=(np.where(row.output, answer, prompt) * row.weight).astype(np.float32))
+            for row in rows
+        ]
+
+
+@method(paper="arXiv:2401.13586", changes={"weigh"}, off={"prompt_weight": 1.0, "answer_weight": 1.0})
+def output_only(
+    plan: Plan,
+    *,
+    prompt_weight: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    answer_weight: Annotated[float, Field(ge=0, le=1)] = 1.0,
+) -> Plan:
     """Learn only the tokens that the model would write itself when it is used.
 
     prompt_weight: how much each prompt token (system and user turns, tool results, the turns'
-    markers) counts beside an output token, in [0, 1]; 0 masks prompts, 1 learns them as fully as
+    markers) counts, in [0, 1]; 0 masks prompts, 1 learns them as fully as
     answers. The paper finds 0.01 to 0.1 of use where answers are shorter than prompts, and no
     effect elsewhere; learning prompts fully is instruction modelling (arXiv:2405.14394).
+    answer_weight: how much each answer token counts, in [0, 1]; 0 learns prompts alone. Weighted
+    instruction tuning (arXiv:2507.07817) sweeps both, and finds a low to moderate prompt weight beside
+    a moderate to high answer weight better than answers alone.
 
     The mask comes from how the conversation was rendered, never from searching the text, and
-    the end-of-turn token belongs to the output. Documents (kind text) are all output, so this
+    the end-of-turn token belongs to the output. Documents (kind text) are all output, so prompt_weight
     changes nothing for them.
 
-    Deviation from the paper: 1. the loss is normalised by the sum of weights of a whole step
-    (`core.plan.Likelihood`), so prompts take part of the answers' share instead of adding to it.
+    Deviations from the papers: 1. the loss is normalised by the sum of weights of a whole step
+    (`core.plan.Likelihood`), so prompts take part of the answers' share instead of adding to it. 2. for
+    the same reason only the ratio of the two weights says anything: 0.2 beside 0.4 is 0.5 beside 1. What
+    a smaller answer weight does by itself in arXiv:2507.07817, a lower learning rate does here.
 
-    Trap: the method holds once. Applied again, the later prompt_weight takes the place of the
-    earlier one instead of multiplying with it (and 1.0, being off, leaves the earlier one).
+    Trap: the method holds once. Applied again, the later weights take the place of the
+    earlier ones instead of multiplying with them (and 1.0 for both, being off, leaves the earlier ones).
+
+    Raises UsageError where both weights are 0.
     """
-    if prompt_weight == 1:
+    if prompt_weight == answer_weight == 0:
+        raise UsageError("output_only.prompt_weight = 0 and answer_weight = 0", "learn nothing", "raise one of them")
+    if prompt_weight == answer_weight == 1:
         return plan
-    weighting = PromptWeight(prompt_weight)
-    if any(isinstance(step, PromptWeight) for step in plan.weigh):
-        weigh = tuple(weighting if isinstance(step, PromptWeight) else step for step in plan.weigh)
+    weighting = PromptWeight(prompt_weight) if answer_weight == 1 else RoleWeights(prompt_weight, answer_weight)
+    ours = PromptWeight | RoleWeights
+    if any(isinstance(step, ours) for step in plan.weigh):
+        weigh = tuple(weighting if isinstance(step, ours) else step for step in plan.weigh)
     else:
         weigh = (*plan.weigh, weighting)
     return dataclasses.replace(plan, weigh=weigh)
