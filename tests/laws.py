@@ -116,6 +116,8 @@ TEXTS: dict[tuple[str, str], list[Any]] = {
         for name in ("reinforce", "rloo", "grpo", "ppo")
     },
     ("distillation", "teacher"): ["."],
+    ("self_instruct", "author"): [None, "http://localhost:8000/v1#author"],
+    ("evol_instruct", "author"): [None, "http://localhost:8000/v1#author"],
     ("select", "per"): [None, "source"],
     ("deita", "per"): [None, "source"],
     ("deita", "judge"): ["self", "http://localhost:8000/v1#judge"],

@@ -116,6 +116,11 @@ class Suite:
         return Decoding(max_new_tokens=s.max_new_tokens, temperature=s.temperature, seed=s.seed)
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """What each item asks last, or the document that it is: what no row that is learned may hold."""
+        return tuple(item.prompt.turns[-1].text if item.prompt is not None else item.text or "" for item in self.items)
+
+    @property
     def uses_chat(self) -> bool:
         """Whether any item goes through the chat template."""
         return any(item.prompt is not None and item.prompt.turns[0].role != "prompt" for item in self.items)

@@ -13,10 +13,12 @@ from mnemos.core.method import apply
 from mnemos.core.nouns import Source
 from mnemos.core.plan import Applied, ModelHandle, PastTask, Plan
 from mnemos.sources.generated import generated_in
+from mnemos.sources.held_out import HeldOut
 from mnemos.sources.mix import Joined, refuse_few_old_rows
 from mnemos.study.config import Study
 from mnemos.study.sections import Task
 from mnemos.study.steps import MeasureStep, Step, StepModel, TrainStep, WeightsStep, WriteStep
+from mnemos.synthesis.instructions import guarded
 from mnemos.synthesis.selection import refuse_small_pools
 
 if TYPE_CHECKING:
@@ -141,6 +143,11 @@ class _Builder:
         source = Joined(tuple(source_of(task) for task in self.study.tasks), name=JOINT)
         return ArmRun(JOINT, seed, (self._stage(JOINT, seed, JOINT, source, self.before, (), (), self.suites),))
 
+    @cached_property
+    def held_out(self) -> HeldOut:
+        """The items of every suite, by which the study measures."""
+        return HeldOut([(suite.name, suite.fingerprint, suite.texts) for suite in self.suites])
+
     def _asked(self, *, last: bool) -> tuple[Suite, ...]:
         """What a stage is asked: the score matrix needs every task after every stage, the
         comparisons need everything after the last one."""
@@ -167,7 +174,8 @@ class _Builder:
             past=past,
             sequence=self.study.is_sequence,
         )
-        plan = apply(plan, self._methods(arm))
+        # After the methods, none of which may know a suite: what a model makes up must hold none of their items.
+        plan = guarded(apply(plan, self._methods(arm)), self.held_out)
         title = f"{arm}, seed {seed}" + (f", {task}" if self.study.is_sequence else "")
         writes = tuple(WriteStep(one, self.root, f"{title}: write rows") for one in generated_in(plan))
         needs = tuple(step.key for stage in earlier for step in stage.steps) + tuple(step.key for step in writes)
