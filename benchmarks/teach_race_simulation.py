@@ -52,8 +52,9 @@ The test: for each pair of arms a capital is bet on the balance (gain on new sui
 the other, by a mixture of ten fixed bets; it may pass 1 / level by chance with probability `level` at most, at however
 many looks (Ville's inequality; betting after Waudby-Smith and Ramdas, doi:10.1093/jrsssb/qkad009). The level of 5 % is
 divided over opponents, old suites and rungs. Nothing is assumed about the shape of the scores, which is paid for in
-width: with 120 items an arm has to be behind by some 20 points of balance to be dropped. No test covers that curves
-cross: an arm that is behind on a ninth of the rows might have won on all of them.
+width: with 120 items an arm has to be behind by some 20 points of balance to be dropped. Only an arm whose own gain is
+proven, by the same test at 5 %, beats another one: who has learned nothing yet has lost little as well. No test covers
+that curves cross: an arm that is behind on a ninth of the rows might have won on all of them.
 
 | arms | items | ahead | best dropped | others dropped | trained | proven before | proven | let through |
 |---:|---:|---:|---:|---:|---:|---:|---:|---:|

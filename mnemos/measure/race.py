@@ -1,8 +1,9 @@
 """Racing arms: who is proven behind another one, at whichever look that is asked.
 
 Successive elimination (Even-Dar, Mannor & Mansour 2006, JMLR 7): arms are trained on a growing share of the rows, and
-after each rung every arm is dropped that another one is proven to beat. Each decision is a test by betting
-(Waudby-Smith & Ramdas 2024, doi:10.1093/jrsssb/qkad009), which assumes nothing about the shape of the scores.
+after each rung every arm is dropped that another one, which has learned, is proven to beat. Each decision is a test
+by betting (Waudby-Smith & Ramdas 2024, doi:10.1093/jrsssb/qkad009), which assumes nothing about the shape of the
+scores.
 
 What is compared is the balance of two arms, the number that also chooses the knee of a frontier: the mean gain over
 the new suites minus the mean loss over the old ones, a sum of independent bounded terms
@@ -137,8 +138,8 @@ class Rules:
 @dataclass(frozen=True)
 class Place:
     """Where an arm stands after a look. learned, forgotten, balance: means over its suites, 0.02 is two points.
-    beaten_by: arms that are proven to have the better balance. lost: old suites that are proven to lose more than
-    allowed. dropped: whether it leaves the race."""
+    beaten_by: arms that have learned and are proven to have the better balance. lost: old suites that are proven to
+    lose more than allowed. dropped: whether it leaves the race. proven: whether it is proven to have learned."""
 
     arm: str
     learned: float
@@ -147,20 +148,23 @@ class Place:
     beaten_by: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     dropped: bool = False
+    proven: bool = False
 
 
 def look(portions: Sequence[Sequence[SuiteScores]], arms: Sequence[str], rules: Rules) -> list[Place]:
     """Every arm's place after a rung, in the order of `arms`.
 
     portions: the suites with all arms' scores, once for each portion of items. Only suites in points count, over items
-    that every arm has a score for. Arms whose losses are proven too large are dropped unless that leaves none: then
-    the best of them go on, because what their losses cost is still to be told.
+    that every arm has a score for. Only an arm that has learned beats another one: who has learned nothing yet has
+    lost little as well, and would throw out whoever is on the way. Arms whose losses are proven too large are dropped
+    unless that leaves none: then the best of them go on, because what their losses cost is still to be told.
     """
     sides = [{arm: Terms.of(parts) for arm, parts in _balances(suites, arms).items()} for suites in portions]
     wanted = math.log(1 / rules.level)
+    proven = {arm: _learned(portions, arm, arms) for arm in arms}
     beaten: dict[str, list[str]] = {arm: [] for arm in arms}
     for a, b in itertools.permutations(arms, 2):
-        if _rejected([side[a] - side[b] for side in sides], wanted):
+        if proven[a] and _rejected([side[a] - side[b] for side in sides], wanted):
             beaten[b].append(a)
     lost = {arm: [name for name in _old(portions) if _lost(portions, name, arm, arms, rules, wanted)] for arm in arms}
     spared = all(lost.values())
@@ -169,13 +173,24 @@ def look(portions: Sequence[Sequence[SuiteScores]], arms: Sequence[str], rules: 
         learned, forgotten = means(portions, arms, arm)
         gone = bool(beaten[arm]) or (bool(lost[arm]) and not spared)
         out.append(
-            Place(arm, learned, forgotten, learned - forgotten, tuple(beaten[arm]), tuple(lost[arm]), dropped=gone)
+            Place(arm, learned, forgotten, learned - forgotten, tuple(beaten[arm]), tuple(lost[arm]), gone, proven[arm])
         )
     # Each arm may be beaten by one that is dropped for its losses: somebody has to be left.
     if all(place.dropped for place in out):
         best = max(out, key=lambda place: place.balance)
         out = [replace(place, dropped=place.dropped and place is not best) for place in out]
     return out
+
+
+def _learned(portions: Sequence[Sequence[SuiteScores]], arm: str, arms: Sequence[str]) -> bool:
+    """Whether the mean gain over the new suites is proven, at the level of the whole race: it only lets the tests count
+    that may drop an arm, which have levels of their own."""
+    gains = []
+    for suites in portions:
+        own = _counted(suites, "new")
+        found = [_gains(suite, arms, arm, 1.0 / len(own)) for suite in own]
+        gains.append(Terms.of([part for part in found if part is not None]))
+    return all(len(terms.value) for terms in gains) and _rejected(gains, math.log(1 / ALPHA))
 
 
 def _rejected(portions: Sequence[Terms], wanted: float, least: float = 0.0) -> bool:

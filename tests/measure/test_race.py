@@ -136,6 +136,19 @@ def test_somebody_is_left_where_the_best_lost_and_the_others_are_beaten() -> Non
     assert [place.dropped for place in places] == [False, True]
 
 
+def test_who_has_learned_nothing_beats_nobody() -> None:
+    """After few rows no arm has learned; the one that moved least has lost least, and says nothing about the others."""
+    n = 200
+    ones, zeros = np.ones(n), np.zeros(n)
+    tenth = np.tile([0.0, *[1.0] * 9], n // 10)
+    old = suite("old", "old", ones, still=ones, moving=tenth)
+    for moving, still, beaten in ((zeros, zeros, ()), (zeros, ones, ("still",)), (ones, zeros, ())):
+        suites = [suite("new", "new", zeros, still=still, moving=moving), old]
+        first, second = look([suites], ("still", "moving"), Rules(2, 3, 1, 0.5))
+        assert (first.proven, second.proven) == (bool(still.any()), bool(moving.any()))
+        assert second.beaten_by == beaten
+
+
 def test_few_items_drop_nobody() -> None:
     places = look([race_suites(4)], ARMS, Rules(3, 3, 1, 0.02))
     assert not any(place.dropped for place in places)

@@ -13,6 +13,7 @@ from mnemos.core.errors import DataError, UsageError
 from mnemos.core.files import read_jsonl
 from mnemos.measure.compare import Comparison
 from mnemos.measure.gate import gate
+from mnemos.measure.race import Place
 from mnemos.measure.split import PARTS, in_part
 from mnemos.measure.suite import load_suites
 from mnemos.study.config import resolved_study
@@ -21,6 +22,7 @@ from mnemos.study.teach.budget import Budget, Costs, parse, schedule, shown
 from mnemos.study.teach.look import Look, _shown, seen
 from mnemos.study.teach.propose import Arm, combined, half_way, propose, rank, settings, study_of
 from mnemos.study.teach.prove import judged
+from mnemos.study.teach.race import standing
 from mnemos.study.teach.rows import Rows, look_at_rows
 from mnemos.study.teach.suites import refuse_leaks, spec_of
 from tests.study.worlds import chat, write_jsonl
@@ -266,12 +268,12 @@ def test_a_small_budget_of_time_asks_fewer_items() -> None:
 
 
 def test_two_kinds_combine_and_variants_of_one_do_not() -> None:
-    kl = Arm("kl", "objective", [{"kl_to_before": {"coefficient": 0.2}}], "", {})
+    kl = Arm("kl", [{"kl_to_before": {"coefficient": 0.2}}], "", {})
     lora, gentle = (
-        Arm("lora", "trainable", [{"lora": {}}], "", {}),
-        Arm("gentle", "rate", [], "", {"learning_rate": 1e-5}),
+        Arm("lora", [{"lora": {}}], "", {}),
+        Arm("gentle", [], "", {"learning_rate": 1e-5}),
     )
-    half, plain = Arm("half-way", "weights", [{"weights": {}}], "", {}), Arm("plain", "plain", [], "", {})
+    half, plain = Arm("half-way", [{"weights": {}}], "", {}), Arm("plain", [], "", {})
     both = combined(half, lora)
     assert both is not None
     assert (both.name, both.steps) == ("lora+half-way", [{"lora": {}}, {"weights": {}}])
@@ -283,6 +285,24 @@ def test_two_kinds_combine_and_variants_of_one_do_not() -> None:
     assert half_way(half) is None
     assert half_way(kl) is not None
     assert sorted([both, plain, kl, gentle], key=rank)[0] is plain
+
+
+def test_where_nobody_has_learned_who_only_trains_less_stands_last() -> None:
+    arms = {
+        "half-way": Arm("half-way", [{"weights": {"expression": "0.5*after + 0.5*before"}}], "", {}),
+        "gentle": Arm("gentle", [], "", {"learning_rate": 1e-5}),
+        "kl": Arm("kl", [{"kl_to_before": {"coefficient": 0.2}}], "", {}),
+        "plain": Arm("plain", [], "", {}),
+    }
+    assert [arm.brakes for arm in arms.values()] == [True, True, False, False]
+    losses = {"half-way": 0.1, "gentle": 0.2, "kl": 0.3, "plain": 0.4}
+    places = [Place(arm, 0.0, loss, -loss) for arm, loss in losses.items()]
+    assert [place.arm for place in standing(places, arms)] == ["kl", "plain", "half-way", "gentle"]
+    # As soon as one has learned, the balance decides; who was dropped is gone.
+    learned = [replace(place, learned=0.5, balance=0.5 + place.balance, proven=True) for place in places]
+    assert [place.arm for place in standing(learned, arms)] == list(arms)
+    gone = [replace(place, dropped=place.arm == "kl") for place in learned]
+    assert [place.arm for place in standing(gone, arms)] == ["half-way", "gentle", "plain"]
 
 
 def test_what_can_be_shown_is_said_beforehand() -> None:

@@ -47,14 +47,26 @@ HALF_WAY: Steps = [{"weights": {"expression": "0.5*after + 0.5*before"}}]
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to teach. kind: arms of one kind are variants of each other, and two kinds can be combined. steps:
-    methods, left to right. train: own training settings. why: it was proposed."""
+    """One way to teach. steps: methods, left to right. why: it was proposed. train: own training settings."""
 
     name: str
-    kind: str
     steps: Steps
     why: str
     train: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """The fields of the plan that it changes: arms that change the same are variants of each other, and two kinds
+        can be combined."""
+        changed = {field for step in self.steps for name in step for field in find(name).changes}
+        if not changed:
+            return "rate" if self.train else "plain"
+        return "weights" if changed == {"after"} else "+".join(sorted(changed))
+
+    @property
+    def brakes(self) -> bool:
+        """Whether it is plain training, only less of it: what it keeps before anything was learned is no merit."""
+        return self.kind in ("weights", "rate")
 
 
 @dataclass(frozen=True)
@@ -105,21 +117,20 @@ def arms(look: Look, train: Mapping[str, Any], budget: Budget, *, old_rows: str 
     """The arms, each with the reason why it is among them."""
     rate = float(train["learning_rate"])
     found = [
-        Arm("plain", "plain", [], "the reference: what teaching costs without a remedy", {}),
-        Arm("half-way", "weights", HALF_WAY, "half-way back to the model before: costs no training of its own", {}),
+        Arm("plain", [], "the reference: what teaching costs without a remedy", {}),
+        Arm("half-way", HALF_WAY, "half-way back to the model before: costs no training of its own", {}),
     ]
     if old_rows is not None:
         replay: Steps = [{"replay": {"data": old_rows, "share_of_final": 0.3, "repeat": True}}]
-        found.append(Arm("replay", "rows", replay, "old rows are there to be rehearsed", {}))
+        found.append(Arm("replay", replay, "old rows are there to be rehearsed", {}))
     elif _can_write(look, budget, 4 * 0.3 / 0.7):
         magpie: Steps = [{"magpie": {"share_of_final": 0.3}}]
-        found.append(Arm("magpie", "rows", magpie, "no old rows: the model writes chats of its own to rehearse", {}))
+        found.append(Arm("magpie", magpie, "no old rows: the model writes chats of its own to rehearse", {}))
     found += [
-        Arm("kl", "objective", [{"kl_to_before": {"coefficient": 0.2}}], "stays near what the model said before", {}),
-        Arm("gentle", "rate", [], "a third of the learning rate", {"learning_rate": _round(rate / 3)}),
+        Arm("kl", [{"kl_to_before": {"coefficient": 0.2}}], "stays near what the model said before", {}),
+        Arm("gentle", [], "a third of the learning rate", {"learning_rate": _round(rate / 3)}),
         Arm(
             "lora",
-            "trainable",
             [{"lora": {"rank": 16, "learning_rate": _round(LORA_FACTOR * rate)}}],
             "an adapter: less memory, a small file",
             {},
@@ -128,10 +139,10 @@ def arms(look: Look, train: Mapping[str, Any], budget: Budget, *, old_rows: str 
     able = [name for name in _new(look) if 0.1 <= look.before[name] <= 0.9]
     if able and look.rows.match in ("normalised", "json") and _can_write(look, budget, 8):
         own: Steps = [{"self_output": {"num_generations": 8, "verifier": look.rows.match, "unsolved": "keep"}}]
-        found.append(Arm("own-words", "answers", own, "the model can do some of the task: its own right answers", {}))
+        found.append(Arm("own-words", own, "the model can do some of the task: its own right answers", {}))
     if look.nats > FAR:
         found.append(
-            Arm("token-mask", "weigh", [{"token_mask": {"masked_share": 0.22}}], "the answers are far from its own", {})
+            Arm("token-mask", [{"token_mask": {"masked_share": 0.22}}], "the answers are far from its own", {})
         )
     return tuple(found)
 
@@ -180,7 +191,7 @@ def arms_of(file: Path, look: Look, model: str, seed: int) -> tuple[tuple[Arm, .
     found = []
     for name, written in study.arms.items():
         steps = [{method: dict(given or {}) for method, given in step.items()} for step in written or []]
-        found.append(Arm(name, _kind(steps), steps, f"from {file.name}", study.arm_train.get(name, {})))
+        found.append(Arm(name, steps, f"from {file.name}", study.arm_train.get(name, {})))
     return tuple(found), train
 
 
@@ -188,12 +199,6 @@ def _names(suites: Any) -> list[set[str]]:
     return [
         {str(spec["name"] if isinstance(spec, Mapping) else spec) for spec in role} for role in (suites.new, suites.old)
     ]
-
-
-def _kind(steps: Steps) -> str:
-    """The fields of the plan that an arm changes: two arms that change the same are variants of each other."""
-    changed = {field for step in steps for name in step for field in find(name).changes}
-    return "plain" if not steps else "weights" if changed == {"after"} else "+".join(sorted(changed))
 
 
 def propose(
@@ -274,7 +279,6 @@ def combined(a: Arm, b: Arm) -> Arm | None:
     first, second = (b, a) if a.kind == "weights" else (a, b)
     return Arm(
         f"{first.name}+{second.name}",
-        f"{first.kind}+{second.kind}",
         [*first.steps, *second.steps],
         "the two best kinds together",
         {**first.train, **second.train},
@@ -287,7 +291,6 @@ def half_way(arm: Arm) -> Arm | None:
         return None
     return Arm(
         f"{arm.name}+half-way",
-        f"{arm.kind}+weights",
         [*arm.steps, *HALF_WAY],
         "costs no training of its own",
         arm.train,

@@ -141,7 +141,9 @@ def race(
         places = look([scores], names, rules)
         for line in places_lines(places, failed):
             say(line)
-        alive = sorted((p for p in places if not p.dropped), key=lambda place: -place.balance)
+        alive = standing(places, known)
+        if not last and not any(place.proven for place in places):
+            say("        nobody is proven to have learned on so few rows: nobody is behind, and who trains less waits")
         most = len(alive) if last else layout.arms[number]
         rungs.append(Rung(rows, tuple(places), tuple(place.arm for place in alive[most:]), failed))
         running = [known[place.arm] for place in alive[:most]]
@@ -149,6 +151,15 @@ def race(
         scores, [arm.name for arm in running], max_loss=max_loss / 100, ranks={a.name: rank(a) for a in running}
     )
     return Raced(known[chosen], tuple(rungs), known, trained, tuple(scores))
+
+
+def standing(places: Sequence[Place], arms: Mapping[str, Arm]) -> list[Place]:
+    """Who is left after a rung, in the order in which a small budget keeps them: by balance; where nobody is proven to
+    have learned, plain training that was only braked stands last, because of what was lost on the way to nothing only
+    like can be compared with like."""
+    silent = not any(place.proven for place in places)
+    left = (place for place in places if not place.dropped)
+    return sorted(left, key=lambda place: (silent and arms[place.arm].brakes, -place.balance))
 
 
 def _with_combinations(running: list[Arm], rungs: Sequence[Rung]) -> list[Arm]:
