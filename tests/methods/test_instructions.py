@@ -14,7 +14,7 @@ import pytest
 from mnemos.core.errors import DataError
 from mnemos.core.nouns import Decoding, Example, Generation, Prompt, Turn
 from mnemos.core.plan import Plan
-from mnemos.methods.examples.instructions import evol_instruct, self_instruct
+from mnemos.methods.examples.instructions import ALL, evol_instruct, self_instruct
 from mnemos.sources.generated import generated_in
 from mnemos.sources.held_out import HeldOut
 from mnemos.sources.mix import Rows
@@ -216,6 +216,7 @@ def test_all_six_operations_are_drawn_about_equally() -> None:
     _, context, _ = written(evol_instruct(planned(rows), rounds=1), evolver(harder))
     drawn = {name: context.counts[f"evolved: {name}"] for name in PROMPTS}
     assert sum(drawn.values()) == 600
+    assert list(PROMPTS) == list(ALL)
     assert all(70 <= count <= 130 for count in drawn.values()), drawn  # 100 expected, sd 9.1; by a fixed seed
 
 

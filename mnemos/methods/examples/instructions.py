@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -13,7 +13,7 @@ from mnemos.core.settings import AskedModelRef
 from mnemos.methods.examples.sampling import BudgetSettings, Share, TextSampling
 from mnemos.methods.examples.self_generated import model_of
 from mnemos.sources.mix import Joined
-from mnemos.synthesis.evol_instruct import PROMPTS, EvolvedRows, Evolving
+from mnemos.synthesis.evol_instruct import EvolvedRows, Evolving
 from mnemos.synthesis.instructions import MadeInstructions
 from mnemos.synthesis.self_instruct import Making, SelfInstructRows
 
@@ -21,6 +21,7 @@ BUDGET = BudgetSettings(oversample=1.0, min_usable=0.5)
 MAKING, EVOLVING = TextSampling(temperature=0.7, top_p=0.5), TextSampling(temperature=1.0, top_p=0.9)
 
 Operation = Literal["constraint", "deepen", "concretise", "reasoning", "complicate_input", "breadth"]
+ALL: tuple[Operation, ...] = get_args(Operation)
 Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -95,7 +96,7 @@ def evol_instruct(
     author: AskedModelRef | None = None,
     rounds: Annotated[int, Field(ge=0, le=64)] = 4,
     seeds: Literal["learn", "leave_out"] = "learn",
-    operations: tuple[Operation, ...] = tuple(PROMPTS),  # type: ignore[assignment]
+    operations: tuple[Operation, ...] = ALL,
     max_instruction_tokens: Tokens = 512,
     max_answer_tokens: Tokens = 1024,
     judge_gain: bool = True,
@@ -133,7 +134,7 @@ def evol_instruct(
         return plan
     evolving = Evolving(
         rounds,
-        tuple(operations) or tuple(PROMPTS),
+        tuple(operations) or ALL,
         sampling.temperature,
         sampling.top_p,
         max_instruction_tokens,
