@@ -18,19 +18,21 @@ def suites_command(
 ) -> None:
     """Built-in suites, and the kinds of suite with their settings."""
     from mnemos.core.errors import UsageError, nearest
-    from mnemos.measure.listing import built_in, kinds
+    from mnemos.measure.listing import built_in, by_name, kinds
 
     rows = kinds()
     if kind is not None:
         rows = [row for row in rows if row["name"] == kind]
         if not rows:
             raise UsageError(f"kind {kind!r}", "is not a known kind", nearest(kind, [row["name"] for row in kinds()]))
-    shipped = built_in() if kind is None else []
+    shipped, named = (built_in(), by_name()) if kind is None else ([], [])
     if as_json:
-        say_json({"suites": shipped, "kinds": rows})
+        say_json({"suites": shipped, "by_name": named, "kinds": rows})
         return
     for row in shipped:
         say(f"{row['name']:<24} {row['kind']:<14} {row['items']:>5} items")
+    for row in named:
+        say(f"{row['name']:<24} {row['kind']:<14} reads {row['data']}")
     if shipped:
         say("")
     for row in rows:

@@ -23,6 +23,7 @@ from mnemos.measure.judged import answers_in, facing, replies
 from mnemos.measure.kinds import KINDS, MISSING, THINKS
 from mnemos.measure.settings import PairwiseSettings
 from mnemos.measure.suite import Suite, linked
+from mnemos.measure.tool_calls import offered
 
 if TYPE_CHECKING:
     from mnemos.models.language import LocalModel
@@ -126,13 +127,14 @@ def _refused(suite: Suite, item: str, reason: str) -> Answer:
 
 
 def _generate(model: Any, suite: Suite) -> list[Answer]:
-    text: list[Generation] = model.generate([item.prompt for item in suite.items], suite.decoding)
+    prompts = [offered(model, item) for item in suite.items]
+    text: list[Generation] = model.generate(prompts, suite.decoding)
     opens = getattr(model, "opens_thought", lambda prompt: False)
     first = [
-        Answer(suite.name, item.id, g.text, g.finished, len(g.ids), {"ids": list(g.ids), **_opened(opens(item.prompt))})
+        Answer(suite.name, item.id, g.text, g.finished, len(g.ids), {"ids": list(g.ids), **_opened(opens(prompt))})
         if g.ids or g.finished
         else _refused(suite, item.id, "prompt longer than the context")
-        for item, g in zip(suite.items, text, strict=True)
+        for item, prompt, g in zip(suite.items, prompts, text, strict=True)
     ]
     return _followed(model, suite, first) if any(item.follow_ups for item in suite.items) else first
 
@@ -147,20 +149,23 @@ def _followed(model: Any, suite: Suite, answers: list[Answer]) -> list[Answer]:
             if len(item.follow_ups) > number and MISSING not in answer.data
         ]
         found: list[Generation] = model.generate(
-            [_dialogue(suite.items[place], answers[place], number) for place in going], suite.decoding
+            [
+                _dialogue(offered(model, suite.items[place]), suite.items[place], answers[place], number)
+                for place in going
+            ],
+            suite.decoding,
         )
         for place, g in zip(going, found, strict=True):
             answers[place] = _with_turn(answers[place], g)
     return answers
 
 
-def _dialogue(item: Item, answer: Answer, number: int) -> Prompt:
+def _dialogue(prompt: Prompt, item: Item, answer: Answer, number: int) -> Prompt:
     """The prompt of a further turn, with the model's own replies between. number: of the follow-up, from 0."""
-    assert item.prompt is not None
-    turns = list(item.prompt.turns)
+    turns = list(prompt.turns)
     for reply, asked in zip(replies(answer), item.follow_ups[: number + 1], strict=True):
         turns += [Turn("assistant", reply), Turn("user", asked)]
-    return Prompt(tuple(turns), item.prompt.variables)
+    return Prompt(tuple(turns), prompt.variables)
 
 
 def _with_turn(answer: Answer, g: Generation) -> Answer:
@@ -228,7 +233,7 @@ def _divergence(
     frozen = _frozen(suite, kept)
     # No divergence is there along an empty answer: (0, 0) stays, and the kind reports it as missing.
     usable = [index for index, answer in enumerate(frozen) if MISSING not in answer.data and answer.tokens]
-    prompts = [suite.items[index].prompt for index in usable]
+    prompts = [offered(before, suite.items[index]) for index in usable]
     try:
         values = before.divergence(model, prompts, [frozen[index].data["ids"] for index in usable])
     except NotComparable as error:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mnemos.core.errors import DataError
 from mnemos.core.nouns import Frozen, Prompt, Turn
@@ -58,6 +58,7 @@ class Item:
     of the answer. cluster: items that share it (a passage, a dialogue) are not independent. solution: a known
     right answer, which the tests of match: code are tried on; see `Suite.fingerprint`. follow_ups: further user turns,
     each asked after the model's reply to the one before. criteria: for a judge alone. category: for tables.
+    tools_in: how the tools of a suite of kind tool_calls are handed over; None elsewhere.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Item:
     follow_ups: tuple[str, ...] = field(default=(), compare=False)
     criteria: str | None = field(default=None, compare=False)
     category: str | None = field(default=None, compare=False)
+    tools_in: Literal["auto", "template", "prompt"] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -179,10 +181,13 @@ def _prompt(given: Mapping[str, Any], where: str, chat: bool, system: str | None
     if "messages" in given and "prompt" in given:
         raise DataError(f"{where}", "has both prompt and messages", "keep one")
     if "messages" in given:
-        if not isinstance(given["messages"], list):
+        value = given["messages"]
+        # A list of dialogues of which there is one, as BFCL writes it.
+        value = value[0] if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list) else value
+        if not isinstance(value, list):
             raise DataError(f"{where}: messages", "must be a list of turns", "[{role: user, content: …}]")
         try:
-            turns = conversation(given["messages"], "messages") if given["messages"] else ()
+            turns = conversation(value, "messages") if value else ()
         except RowError as problem:
             raise problem.at(where) from None
         if not turns:

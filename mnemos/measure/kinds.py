@@ -10,7 +10,7 @@ from typing import Any, Literal
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Answer, Score
 from mnemos.core.reward import Rewarded
-from mnemos.measure import judged, refusals
+from mnemos.measure import judged, refusals, tool_calls
 from mnemos.measure import settings as s
 from mnemos.measure.items import Item
 from mnemos.measure.trying import tried
@@ -147,6 +147,12 @@ def _check_generated(settings: s.GeneratedSettings, item: Item, where: str) -> N
             checks.check_reference(reference, where=where)
         else:
             verify.check_reference(settings.match, reference, where=where)
+
+
+def _tool_calls(settings: s.ToolCallsSettings, item: Item, answer: Answer) -> Value:
+    if (reason := unread(answer)) is not None:
+        return math.nan, reason
+    return tool_calls.score(settings, item, answer)
 
 
 def _refusal(settings: s.RefusalSettings, items: Sequence[Item], answers: Sequence[Answer]) -> list[Value]:
@@ -287,6 +293,14 @@ KINDS: dict[str, Kind] = {
         needs=_ASKED,
         check=_check_generated,
         tried=tried,
+    ),
+    "tool_calls": Kind(
+        s.ToolCallsSettings,
+        "generate",
+        each(_tool_calls),
+        "call the right functions with the right arguments",
+        needs=_ASKED,
+        check=tool_calls.check,
     ),
     "refusal": Kind(
         s.RefusalSettings,

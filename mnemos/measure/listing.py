@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.described import described
+from mnemos.core.errors import UsageError
+from mnemos.core.yaml_text import read_yaml
 from mnemos.measure.kinds import KINDS
-from mnemos.measure.suite import BUILT_IN, load_suites
+from mnemos.measure.suite import BENCHMARKS, BUILT_IN, JUDGED, load_suites
 
 EVERYWHERE = ("name", "kind")
 """Keys that a listing leaves out: they say which suite it is."""
@@ -17,6 +19,12 @@ def built_in() -> list[dict[str, Any]]:
     """Each shipped suite: name, kind, items, unit."""
     found = [suite for path in sorted(BUILT_IN.glob("*.yaml")) for suite in load_suites([str(path)], Path("."))]
     return [{"name": s.name, "kind": s.kind, "items": len(s.items), "unit": s.unit} for s in found]
+
+
+def by_name() -> list[dict[str, Any]]:
+    """Each suite by name whose items do not ship: name, kind, and the file that they are read from."""
+    found = [read_yaml(path, UsageError) for folder in (JUDGED, BENCHMARKS) for path in sorted(folder.glob("*.yaml"))]
+    return [{"name": one["name"], "kind": one["kind"], "data": one["data"]} for one in found]
 
 
 def kinds() -> list[dict[str, Any]]:

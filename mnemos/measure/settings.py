@@ -73,6 +73,16 @@ class GeneratedSettings(GenerateSettings):
     """With match: json, the JSON schema that every answer must satisfy; may be written `schema`."""
 
 
+class ToolCallsSettings(GenerateSettings):
+    """tool_calls: does the model call the right functions with the right arguments?"""
+
+    tools_in: Literal["auto", "template", "prompt"] = "auto"
+    """How tools are handed over: through the chat template, in words before the request, or (auto) through the
+    template where it takes tools and in words where it does not."""
+    no_call: bool = False
+    """No call is right, whatever is asked: the functions are beside the point."""
+
+
 class RefusalSettings(GenerateSettings):
     """refusal: does the model refuse what it should, and answer what it should?"""
 

@@ -40,8 +40,10 @@ from mnemos.measure.settings import (
     JudgedSettings,
     RefusalSettings,
     SuiteSettings,
+    ToolCallsSettings,
 )
 from mnemos.measure.split import in_part
+from mnemos.measure.tool_calls import IN_WORDS, as_asked
 from mnemos.models.load import Checkpoint
 
 BUILT_IN = Path(__file__).parents[1] / "recipes" / "suites"
@@ -49,6 +51,11 @@ BUILT_IN = Path(__file__).parents[1] / "recipes" / "suites"
 
 JUDGED = BUILT_IN / "judged"
 """Suites by name that need a judge, and items that do not ship: both are named by environment variables."""
+
+BENCHMARKS = BUILT_IN / "benchmarks"
+"""Public benchmarks by name, whose items do not ship: they are read from $MNEMOS_DATA."""
+
+FOLDERS = (BUILT_IN, JUDGED, BENCHMARKS)
 
 TASK_FILES = (".yaml", ".yml", ".py", ".json", ".jsonl", ".csv", ".parquet", ".txt")
 """Files of a harness task's folder whose change is noticed."""
@@ -89,6 +96,8 @@ class Suite:
             settings |= {} if database is None else {"database": file_fingerprint(database)}
             solutions = [item.solution for item in self.items] if self.settings.match == "code" else []
             settings |= {"solutions": solutions} if any(solutions) else {}
+        if isinstance(self.settings, ToolCallsSettings):
+            settings |= {"words": fingerprint(IN_WORDS)}
         if isinstance(self.settings, RefusalSettings):
             settings |= _judge_prints(self.settings)
         if isinstance(self.settings, JudgedSettings):
@@ -220,11 +229,11 @@ def _locate(name: str, base: Path) -> Path:
     path = base / Path(name).expanduser()
     if path.is_file():
         return path
-    for folder in (BUILT_IN, JUDGED):
+    for folder in FOLDERS:
         built_in = folder / f"{name.replace(':', '-')}.yaml"
         if built_in.parent == folder and built_in.is_file():
             return built_in
-    there = sorted(p.stem for folder in (BUILT_IN, JUDGED) for p in folder.glob("*.yaml"))
+    there = sorted(p.stem for folder in FOLDERS for p in folder.glob("*.yaml"))
     raise UsageError(f"suite {name!r}", f"is neither a file under {base} nor a built-in suite", nearest(name, there))
 
 
@@ -311,7 +320,7 @@ def _items(kind: Kind, settings: SuiteSettings, where: str) -> tuple[Item, ...]:
             raise DataError(f"{row.where}: id {item.id!r}", f"stands at {seen[item.id]} already", "ids must differ")
         seen[item.id] = row.where
         _check(kind, settings, item, row.where)
-        items.append(item)
+        items.append(as_asked(item, settings) if isinstance(settings, ToolCallsSettings) else item)
     if not items:
         raise DataError(where, "has no items", "a suite needs at least one")
     return _part(tuple(_limited(items, settings.limit)), settings, where)

@@ -71,6 +71,10 @@ class LocalModel:
         more = [named] if isinstance(named, int) else list(named or ())
         return frozenset(self.renderer.stop_ids) | frozenset(int(token) for token in more)
 
+    def takes_tools(self, prompt: Prompt) -> bool:
+        """Whether the chat template shows the prompt's tools to the model."""
+        return self.renderer.takes_tools(prompt)
+
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         """One answer a prompt; see `decode.write` for how sampling is seeded.

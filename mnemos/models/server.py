@@ -47,6 +47,8 @@ MOST_TOKENS = 10**9
 ROUNDING = 1e-3
 """What a server's logarithm of a probability may lie above 0."""
 
+ENDS = ("stop", "tool_calls")
+"""Reasons for which an answer ends that the model itself gave."""
 THOUGHTS = frozenset({"thinking", "reasoning", "reasoning_text"})
 """Parts of an answer that are not said to the asker, by their type."""
 
@@ -144,6 +146,10 @@ class ServerModel:
         """Of url and name; see the trap of `Server`."""
         return Server(self.url, self.model).fingerprint
 
+    def takes_tools(self, prompt: Prompt) -> bool:
+        """True: the API has a place for tools. Whether the server's template knows them is not to be seen from here."""
+        return True
+
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         """One answer a prompt. Each is sampled with a seed of its own, made of `decoding.seed`, the
         prompt and how often it came before in the call. Raises RunError when the server gives up or
@@ -176,7 +182,7 @@ class ServerModel:
         read(tokens)
         # Not sent along: servers take four at most, and some look for them in a model's thoughts.
         kept = decoding.cut(text)
-        return Generation(kept, (), choice.get("finish_reason") == "stop" or kept != text)
+        return Generation(kept, (), choice.get("finish_reason") in ENDS or kept != text)
 
     def _said(self, place: str, choice: Mapping[str, Any]) -> str:
         text = choice.get("text")
@@ -186,10 +192,23 @@ class ServerModel:
 
     def _message(self, place: str, choice: Mapping[str, Any]) -> str:
         """The text of a message, whose content is a string, a list of parts, or null where all that was
-        written is a refusal, or thoughts, which do not belong to the answer."""
+        written is a refusal, or thoughts, which do not belong to the answer. Calls of tools that the server has read
+        out of the text stand behind it, each as ``<tool_call>{"name": …, "arguments": …}</tool_call>``."""
         message = choice.get("message")
         if not isinstance(message, Mapping) or not message:
             raise self._nonsense(place, "message", message)
+        return "\n".join(filter(None, [self._content(place, message), *self._calls(place, message)]))
+
+    def _calls(self, place: str, message: Mapping[str, Any]) -> list[str]:
+        calls = message.get("tool_calls") or []
+        listed = calls if isinstance(calls, list) else [None]
+        functions = [one.get("function") if isinstance(one, Mapping) else None for one in listed]
+        if not all(isinstance(one, Mapping) and isinstance(one.get("name"), str) for one in functions):
+            raise self._nonsense(place, "tool_calls", calls)
+        written = [{"name": one["name"], "arguments": one.get("arguments")} for one in functions if one]
+        return [_whole(f"<tool_call>{json.dumps(one, ensure_ascii=False)}</tool_call>") for one in written]
+
+    def _content(self, place: str, message: Mapping[str, Any]) -> str:
         content = message.get("content")
         if isinstance(content, list):
             return _whole("".join(self._part(place, part) for part in content))

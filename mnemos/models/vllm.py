@@ -105,6 +105,10 @@ class EngineModel:
 
         return Renderer(self.tokenizer)
 
+    def takes_tools(self, prompt: Prompt) -> bool:
+        """Whether the chat template shows the prompt's tools to the model."""
+        return self.renderer.takes_tools(prompt)
+
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         """One answer a prompt, each sampled with a seed of its own as `models.server` does it. A prompt
         that leaves no room in the model's context comes back empty and unfinished."""

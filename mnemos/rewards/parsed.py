@@ -26,6 +26,7 @@ LONGEST_UNEVALUATED = 20_000
 square of the properties."""
 
 _UNEVALUATED = {"unevaluatedProperties", "unevaluatedItems"}
+_BETWEEN = re.compile(r"[\s,;]+")
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
 
@@ -42,14 +43,40 @@ def parse_json(text: str) -> Any:
     # Only where the fence is all: JSON beside prose is not what a program could read.
     inner = fences.alone(text)
     text = text if inner is None else inner
-    # Before json.loads: whether its recursion meets the limit depends on how deep the caller stands, and a score
-    # must not.
-    if _depth(text) > DEEPEST:
-        raise Unreadable(f"nested more than {DEEPEST} deep")
+    _refuse_deep(text)
     try:
         return json.loads(text, parse_constant=_refuse, parse_int=_integer, parse_float=_double)
     except RecursionError:
         raise Unreadable("nested too deep") from None
+
+
+def json_values(text: str) -> list[Any]:
+    """The JSON values that the text is, one behind another, with white space, commas or semicolons between; none of
+    an empty text. Raises as `parse_json`."""
+    _refuse_deep(text)
+    decoder = json.JSONDecoder(parse_constant=_refuse, parse_int=_integer, parse_float=_double)
+    found: list[Any] = []
+    at = _between(text, 0)
+    while at < len(text):
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except RecursionError:
+            raise Unreadable("nested too deep") from None
+        found.append(value)
+        at = _between(text, at)
+    return found
+
+
+def _between(text: str, at: int) -> int:
+    found = _BETWEEN.match(text, at)
+    return at if found is None else found.end()
+
+
+def _refuse_deep(text: str) -> None:
+    # Before it is read: whether json's recursion meets the limit depends on how deep the caller stands, and a score
+    # must not.
+    if _depth(text) > DEEPEST:
+        raise Unreadable(f"nested more than {DEEPEST} deep")
 
 
 def _depth(text: str) -> int:

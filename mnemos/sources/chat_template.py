@@ -122,14 +122,16 @@ class Template:
                 raise DataError(
                     f"{where}: chat_template_kwargs.{name}", "is no variable of the chat template", "take it out"
                 )
-        if "tools" in self.row and self.text(turns, where=where) == self.text(
-            turns, where=where, others={"tools": None}
-        ):
+        if "tools" in self.row and not self.shows_tools(turns, where):
             raise DataError(
                 f"{where}: tools",
                 "is ignored by the chat template, so they would be learned as if absent",
                 "use a model whose template knows tools, write them into the system turn, or take such rows out",
             )
+
+    def shows_tools(self, turns: Sequence[Turn], where: str) -> bool:
+        """Whether the row's tools stand in the rendered text. Raises DataError when the template refuses the turns."""
+        return self.text(turns, where=where) != self.text(turns, where=where, others={"tools": None})
 
     def knows(self, name: str) -> bool:
         """Whether the template reads a variable, or a field of messages, of this name at all."""

@@ -169,6 +169,11 @@ class Renderer:
         text = template.text(prompt.turns, generation=True, where="the prompt")
         return self._encoder.encode(text, self._spelled(template, text, prompt.turns, generation=True))[0]
 
+    def takes_tools(self, prompt: Prompt) -> bool:
+        """Whether the chat template shows the model the prompt's tools. Raises ModelError where there is no template,
+        DataError where it refuses the prompt."""
+        return self._of(prompt.variables).template.shows_tools(prompt.turns, "the prompt")
+
     def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
         """Text of token ids, without special tokens unless asked for."""
         text: str = self.tokenizer.decode(

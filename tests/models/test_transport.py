@@ -22,6 +22,7 @@ from mnemos.core.errors import MnemosError, ModelError, RunError, UsageError
 from mnemos.core.nouns import Decoding, Prompt, Turn
 from mnemos.models.server import ServerModel, server
 from mnemos.models.transport import seconds
+from mnemos.rewards.call_syntax import Call, calls_in
 
 GREEDY = Decoding(max_new_tokens=9)
 CHAT, RAW = Prompt((Turn("user", "hello"),)), Prompt((Turn("prompt", "hello"),))
@@ -186,9 +187,24 @@ def test_a_refusal_beside_no_content_is_the_answer(rude: Callable[..., Any]) -> 
     assert model.generate([CHAT], GREEDY)[0].text == "no"
 
 
+@pytest.mark.parametrize("content", [None, "I will look."])
+def test_calls_that_the_server_took_out_of_the_text_stand_behind_it(rude: Callable[..., Any], content: Any) -> None:
+    calls = [
+        {"id": str(n), "type": "function", "function": {"name": "f", "arguments": f'{{"a": {n}}}'}} for n in (1, 2)
+    ]
+    message = {"content": content, "tool_calls": calls}
+    model, _ = rude(sends(json.dumps({"choices": [{"message": message, "finish_reason": "tool_calls"}]}).encode()))
+    (answer,) = model.generate([CHAT], GREEDY)
+    assert answer.finished
+    assert answer.text.startswith(content or "<tool_call>")
+    assert calls_in(answer.text, {}) == [Call("f", {"a": 1}), Call("f", {"a": 2})]
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
+        (b'{"choices": [{"message": {"content": "a", "tool_calls": 3}}]}', "tool_calls = 3"),
+        (b'{"choices": [{"message": {"tool_calls": [{"function": {}}]}}]}', "tool_calls = "),
         (chat(17), "content = 17"),
         (chat({"text": "a"}), "content = {"),
         (chat([{"type": "image_url", "image_url": {"url": "x"}}]), "part of the content"),
