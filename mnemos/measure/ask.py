@@ -24,6 +24,7 @@ from mnemos.measure.kinds import KINDS, MISSING, THINKS
 from mnemos.measure.settings import PairwiseSettings
 from mnemos.measure.suite import Suite, linked
 from mnemos.measure.tool_calls import offered
+from mnemos.measure.token_shift import MARGINAL
 
 if TYPE_CHECKING:
     from mnemos.models.language import LocalModel
@@ -98,6 +99,8 @@ def _ask(
         return answers
     if suite.ask == "divergence":
         return _divergence(model, suite, borrowed, before, kept)
+    if suite.ask == "token_shift":
+        return _token_shift(model, suite, borrowed, before)
     if suite.ask == "text_divergence":
         return _text_divergence(model, suite, before)
     calls = {"generate": _generate, "compare": _generate, "choose": _choose, "nats": _nats}
@@ -256,6 +259,35 @@ def _text_divergence(model: Any, suite: Suite, before: Any) -> list[Answer]:
         else _refused(suite, item.id, "text empty or longer than the context, or a divergence not finite")
         for item, (kl, tokens) in zip(suite.items, found, strict=True)
     ]
+
+
+def _token_shift(model: Any, suite: Suite, borrowed: list[Answer] | None, before: Any) -> list[Answer]:
+    """The model's own answers with the rank that the model before gives to each token, and KL(model || before)."""
+    answers = _generate(model, suite) if borrowed is None else borrowed
+    usable = [index for index, answer in enumerate(answers) if MISSING not in answer.data and answer.tokens]
+    prompts = [suite.items[index].prompt for index in usable]
+    try:
+        found = (before or model).shift(model, prompts, [answers[index].data["ids"] for index in usable])
+    except NotComparable as error:
+        return [_refused(suite, answer.item, f"{error.value} {error.bound}") for answer in answers]
+    out = [
+        _rename(answer, suite.name) if MISSING in answer.data else _refused(suite, answer.item, "an empty answer")
+        for answer in answers
+    ]
+    for index, pairs in zip(usable, found, strict=True):
+        out[index] = _shifted(suite, answers[index], pairs, model.renderer.decode)
+    return out
+
+
+def _shifted(suite: Suite, answer: Answer, pairs: Sequence[tuple[int, float]], decode: Any) -> Answer:
+    if not pairs or not all(math.isfinite(nats) for _, nats in pairs):
+        return _refused(suite, answer.item, "prompt and answer longer than the context, or a divergence not finite")
+    ids = answer.data["ids"]
+    ranks = [rank for rank, _ in pairs]
+    # Shifted tokens in words, since whoever reads the answers has no tokenizer.
+    moved = [[at, decode([ids[at]], special=True), rank] for at, rank in enumerate(ranks) if rank > MARGINAL]
+    data = {"ids": ids, "ranks": ranks, "kl": [nats for _, nats in pairs], "shifted": moved}
+    return Answer(suite.name, answer.item, answer.text, answer.finished, answer.tokens, data)
 
 
 def _diverged(suite: Suite, answer: Answer, kl: float, tokens: int) -> Answer:

@@ -13,13 +13,14 @@ from mnemos.core.reward import Rewarded
 from mnemos.measure import judged, refusals, tool_calls
 from mnemos.measure import settings as s
 from mnemos.measure.items import Item
+from mnemos.measure.token_shift import shares
 from mnemos.measure.trying import tried
 from mnemos.rewards import checks
 from mnemos.rewards import verifiers as verify
 from mnemos.sources.language import language_identifier
 from mnemos.sources.similarity import repeated_4grams
 
-Ask = Literal["generate", "compare", "choose", "nats", "divergence", "text_divergence", "harness"]
+Ask = Literal["generate", "compare", "choose", "nats", "divergence", "text_divergence", "token_shift", "harness"]
 Value = tuple[float, str | None] | tuple[float, str | None, float] | tuple[float, str | None, float, str]
 """(value, reason), with a weight, and with what the answer was read as; the reason is None exactly when the value is
 there."""
@@ -373,6 +374,15 @@ KINDS: dict[str, Kind] = {
         "lower",
         0.05,
         needs=("text",),
+    ),
+    "token_shift": Kind(
+        s.GenerateSettings,
+        "token_shift",
+        each(lambda settings, item, answer: (shares(answer.data["ranks"])[2], None)),
+        "share of the answer's tokens that are not among the three likeliest of the model before",
+        better="lower",
+        needs=_ASKED,
+        borrows=True,
     ),
     "pairwise": Kind(
         s.PairwiseSettings,

@@ -175,6 +175,20 @@ class LocalModel:
             self.model, other.model, [ids[:1] for ids in rows], [ids[1:] for ids in rows], tokens, self.batch_tokens
         )
 
+    @torch.inference_mode()
+    def shift(
+        self, other: LocalModel, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]
+    ) -> list[list[tuple[int, float]]]:
+        """Per prompt, of each token of an answer that `other` wrote: its rank in this model, and KL(other || self)
+        there; see `score.shift`. Raises NotComparable when the two tokenizers differ.
+
+        Trap: prompts are rendered with the template of `other` for both. With this model's own, ranks would be those
+        behind another text than the one that was answered.
+        """
+        tokens = self._same_tokens(other)
+        rows = [other.renderer.prompt_ids(prompt) for prompt in prompts]
+        return score.shift(self.model, other.model, rows, answers, tokens, self.batch_tokens)
+
     def _same_tokens(self, other: LocalModel) -> int:
         """How many token ids the one tokenizer of both has. NotComparable where there are two."""
         if self.tokenizer.get_vocab() != other.tokenizer.get_vocab():

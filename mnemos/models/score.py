@@ -146,6 +146,66 @@ def _batch_divergence(
     return out
 
 
+def shift(
+    model: Any,
+    other: Any,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    tokens: int,
+    batch_tokens: int,
+) -> list[list[tuple[int, float]]]:
+    """Per item, of each token of an answer that `other` wrote: its rank in `model`'s next-token distribution (1: none
+    is likelier), and KL(other || model) there, in nats.
+
+    Of equally likely tokens none is likelier. No pairs where prompt and answer exceed the shorter context of the two.
+    tokens: as in `divergence`.
+    """
+    limit = min(context_length(model), context_length(other))
+    fits = [i for i, answer in enumerate(answers) if answer and len(prompts[i]) + len(answer) <= limit]
+    out: list[list[tuple[int, float]]] = [[] for _ in prompts]
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    budget = min(batch_tokens, max(1, LOGIT_BYTES // (4 * vocabulary)))
+    with counting(len(prompts)) as count:
+        done = len(prompts) - len(fits)
+        for batch in batches([len(prompts[i]) + len(answers[i]) - 1 for i in fits], budget):
+            members = [fits[k] for k in batch]
+            pairs = [(list(prompts[i]), list(answers[i])) for i in members]
+            read = sum(len(prompt) + len(answer) for prompt, answer in pairs)
+            ask = partial(_batch_shift, model, other, pairs, tokens)
+            for i, values in zip(members, kept(["shift", pairs], ask, count, read), strict=True):
+                out[i] = [(int(rank), float(nats)) for rank, nats in values]
+            done += len(members)
+            count.to(done)
+    return out
+
+
+def _batch_shift(
+    model: Any, other: Any, items: Sequence[tuple[Sequence[int], Sequence[int]]], tokens: int
+) -> list[list[tuple[int, float]]]:
+    device = model.get_input_embeddings().weight.device
+    ids = right_padded([[*prompt, *answer[:-1]] for prompt, answer in items], device)
+    spans = [(b * ids.shape[1] + len(prompt) - 1, len(answer)) for b, (prompt, answer) in enumerate(items)]
+    flat = _flat(spans, device)
+    given = torch.tensor([token for _, answer in items for token in answer], device=device)
+    ours, theirs = (outputs_at(one, flat, input_ids=ids) for one in (model, other))
+
+    def rank(logits: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
+        known = logits[..., :tokens].float()
+        return 1 + (known > known.gather(-1, written[:, None])).sum(dim=-1)
+
+    def nats(*logits: torch.Tensor) -> torch.Tensor:
+        q, p = (one[..., :tokens].float().log_softmax(dim=-1) for one in logits)
+        # KL(other || model) = sum_v p_v (ln p_v - ln q_v), p being that of the model that wrote the answer.
+        return (p.exp() * (p - q)).sum(dim=-1).clamp_min(0)
+
+    values = list(zip(ours.each(rank, given).tolist(), ours.each(nats, theirs).tolist(), strict=True))
+    out, at = [], 0
+    for _, count in spans:
+        out.append(values[at : at + count])
+        at += count
+    return out
+
+
 def _flat(spans: Sequence[tuple[int, int]], device: torch.device) -> torch.Tensor:
     """Flat positions of spans (start, count)."""
     return torch.cat([torch.arange(start, start + count, device=device) for start, count in spans])

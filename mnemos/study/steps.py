@@ -300,7 +300,7 @@ class MeasureStep(_Named):
 BEGUN = "step.json"
 """What lies in a step's directory from its beginning on: its key, and how people call it."""
 
-OF_BOTH = ("divergence", "text_divergence")
+OF_BOTH = ("divergence", "text_divergence", "token_shift")
 """Ways of asking a suite that need the model before beside the other one."""
 
 

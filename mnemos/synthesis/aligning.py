@@ -9,7 +9,7 @@ from typing import Literal
 
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Example, Source
-from mnemos.synthesis.knowledge import KEY, drawn
+from mnemos.synthesis.classified import KEY, drawn
 from mnemos.synthesis.self_generated import answered
 
 Labels = Literal["har", "inc", "self"]
@@ -28,7 +28,7 @@ def side(row: Example, min_confidence: float) -> Literal["right", "wrong", "unsu
 
 @dataclass(frozen=True)
 class Aligned:
-    """Of classified rows (`knowledge.Classified`), `number` (None: all) that are drawn by seed, and every row that is
+    """Of classified rows (`classified.Classified`), `number` (None: all) that are drawn by seed, and every row that is
     not new.
 
     labels: har: rows that the model answers right, with its own answer; inc: rows that it answers wrong, as they are;

@@ -17,7 +17,8 @@ from mnemos.core.nouns import Decoding, Generation, Prompt
 from mnemos.sources.mix import Rows
 from mnemos.sources.read import read
 from mnemos.study.commands.know import Wanted, know, weighted, weights_of
-from mnemos.synthesis.knowledge import Asking, class_in
+from mnemos.synthesis.classified import class_in
+from mnemos.synthesis.knowledge import Asking
 from mnemos.synthesis.slick import CLASSES
 from tests.study.worlds import write_jsonl
 from tests.synthesis.test_knowledge import SMALL, Knows, fact

@@ -14,7 +14,8 @@ from mnemos.core.plan import Plan
 from mnemos.methods.examples.knowledge import self_aligning, slick
 from mnemos.sources.generated import generated_in
 from mnemos.sources.mix import Rows
-from mnemos.synthesis.knowledge import Asking, Classified, OfClasses
+from mnemos.synthesis.classified import Classified, OfClasses
+from mnemos.synthesis.knowledge import Asking
 from tests import laws
 from tests.methods.contexts import FakeContext
 from tests.synthesis.test_knowledge import Knows, fact

@@ -17,7 +17,8 @@ from mnemos.core.nouns import Decoding, Example, Generation, Prompt, Turn
 from mnemos.models.language import LocalModel
 from mnemos.models.slots import Slots
 from mnemos.sources.mix import Rows
-from mnemos.synthesis.knowledge import KEY, Asking, Classified, OfClasses, facts_in, probe, prompts_for
+from mnemos.synthesis.classified import KEY, Classified, OfClasses
+from mnemos.synthesis.knowledge import Asking, facts_in, probe, prompts_for
 from mnemos.synthesis.slick import CLASSES, class_of
 from tests.laws import Handle
 from tests.methods.contexts import FakeContext

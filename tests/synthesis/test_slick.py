@@ -13,6 +13,7 @@ from mnemos.synthesis.slick import CLASSES, UNIFORM, Known, Priors, again, beta_
 HALF = st.lists(st.booleans(), min_size=1, max_size=6)
 
 
+@settings(deadline=None)
 @given(HALF, st.integers(0, 3))
 def test_a_class_is_what_the_two_probabilities_say(greedy: list[bool], right: int) -> None:
     p_greedy, p_sampled = np.mean(greedy), right / 3
@@ -25,6 +26,7 @@ def test_a_class_is_what_the_two_probabilities_say(greedy: list[bool], right: in
     assert [name for name, holds in table.items() if holds] == [class_of(greedy, right)]
 
 
+@settings(deadline=None)
 @given(HALF, st.data())
 def test_halves_are_two_probings_of_their_own(greedy: list[bool], data: st.DataObject) -> None:
     sampled = [(data.draw(st.integers(0, 2)), 2) for _ in greedy]
@@ -36,6 +38,7 @@ def test_halves_are_two_probings_of_their_own(greedy: list[bool], data: st.DataO
     assert known.same_halves == (halves[0] == halves[1])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10), st.integers(0, 160), st.floats(0.1, 5), st.floats(0.1, 5))
 def test_a_second_probing_is_a_beta_binomial(right: int, sampled: int, a: float, b: float) -> None:
     known = Known((True,) * right + (False,) * (10 - right), ((0, 16),) * 9 + ((min(sampled, 16), 16),))

@@ -11,7 +11,8 @@ from mnemos.core.method import method
 from mnemos.core.plan import Plan
 from mnemos.core.settings import Seed
 from mnemos.synthesis.aligning import Aligned, Labels
-from mnemos.synthesis.knowledge import Asking, Classified, OfClasses
+from mnemos.synthesis.classified import Classified, OfClasses
+from mnemos.synthesis.knowledge import Asking
 from mnemos.synthesis.slick import CLASSES
 
 Class = Literal["HighlyKnown", "MaybeKnown", "WeaklyKnown", "Unknown"]

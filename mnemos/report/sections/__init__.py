@@ -20,12 +20,25 @@ from mnemos.report.sections import (
     replay,
     sequence,
     stream,
+    token_shift,
     training,
     trajectory,
     updates,
 )
 
-SECTIONS: list[Section] = [copied, stream, updates, help, replay, sequence, trajectory, kl_forgetting, losses, training]
+SECTIONS: list[Section] = [
+    copied,
+    stream,
+    updates,
+    help,
+    replay,
+    sequence,
+    trajectory,
+    kl_forgetting,
+    token_shift,
+    losses,
+    training,
+]
 """In the order in which they stand."""
 
 

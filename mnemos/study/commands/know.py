@@ -20,7 +20,8 @@ from mnemos.sources.read import skipped
 from mnemos.sources.write import row_of
 from mnemos.study.lock import locked
 from mnemos.study.synthesis import JournaledContext
-from mnemos.synthesis.knowledge import KEY, Asking, Classified, class_in
+from mnemos.synthesis.classified import KEY, Classified, class_in
+from mnemos.synthesis.knowledge import Asking
 from mnemos.synthesis.slick import CLASSES, UNKNOWN, fitted_risk
 
 MOST_COPIES = 1000

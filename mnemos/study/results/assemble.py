@@ -17,6 +17,7 @@ from mnemos.study.experiment import JOINT, ArmRun, Experiment, Stage, source_of
 from mnemos.study.paths import shown_path
 from mnemos.study.results.sequence import score_matrices, score_matrix
 from mnemos.study.results.standing import Scores, replicates, standing, unit_of
+from mnemos.study.results.token_shift import token_shift_of
 from mnemos.study.results.trajectory import measuring, trajectory_of, trajectory_of_run
 from mnemos.study.steps import MeasureStep, result_of
 from mnemos.train.used import used
@@ -59,6 +60,7 @@ def assemble(experiment: Experiment) -> dict[str, Any]:
         "matrix": _matrix(experiment, before, arms),
         **standing(experiment),
         **trajectory_of(experiment),
+        **token_shift_of(experiment),
         **({"copied": repeated} if repeated else {}),
         "flips": changed,
     }
