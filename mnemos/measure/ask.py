@@ -23,8 +23,8 @@ from mnemos.measure.judged import answers_in, facing, replies
 from mnemos.measure.kinds import KINDS, MISSING, THINKS
 from mnemos.measure.settings import PairwiseSettings
 from mnemos.measure.suite import Suite, linked
-from mnemos.measure.tool_calls import offered
 from mnemos.measure.token_shift import MARGINAL
+from mnemos.measure.tool_calls import offered
 
 if TYPE_CHECKING:
     from mnemos.models.language import LocalModel
