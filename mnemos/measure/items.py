@@ -39,11 +39,13 @@ KEYS = (
     "turns",
     "criteria",
     "category",
+    "instruction_id_list",
+    "kwargs",
 )
 """What a row may hold. Other columns are left alone, unless they look like one of these misspelt."""
 
 
-NEW = ("solution", "turns", "criteria", "category")
+NEW = ("solution", "turns", "criteria", "category", "instruction_id_list", "kwargs")
 """Keys for which no other column is taken for a slip of the pen: files had columns like them before these were keys."""
 
 
@@ -264,6 +266,9 @@ def _answers(given: Mapping[str, Any], where: str) -> tuple[str, ...]:
     if "answers" in given and "answer" in given:
         raise DataError(where, "has both answer and answers", "keep one")
     value = given.get("answers", [given["answer"]] if "answer" in given else [])
+    if not value and "instruction_id_list" in given:
+        # What IFEval's rows give in place of an answer.
+        value = [[given["instruction_id_list"], given.get("kwargs")]]
     if not isinstance(value, list):
         raise DataError(f"{where}: answers = {value!r}", "must be a list", "one acceptable answer an entry")
     return tuple(json.dumps(v) if isinstance(v, dict | list) else _scalar(v, where, "answer") for v in value)

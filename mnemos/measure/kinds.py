@@ -10,7 +10,7 @@ from typing import Any, Literal
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Answer, Score
 from mnemos.core.reward import Rewarded
-from mnemos.measure import judged, refusals, tool_calls
+from mnemos.measure import ifeval, judged, refusals, tool_calls
 from mnemos.measure import settings as s
 from mnemos.measure.items import Item
 from mnemos.measure.token_shift import shares
@@ -154,6 +154,12 @@ def _tool_calls(settings: s.ToolCallsSettings, item: Item, answer: Answer) -> Va
     if (reason := unread(answer)) is not None:
         return math.nan, reason
     return tool_calls.score(settings, item, answer)
+
+
+def _ifeval(settings: s.IFEvalSettings, item: Item, answer: Answer) -> Value:
+    if (reason := unread(answer)) is not None:
+        return math.nan, reason
+    return ifeval.score(settings, item, answer)
 
 
 def _refusal(settings: s.RefusalSettings, items: Sequence[Item], answers: Sequence[Answer]) -> list[Value]:
@@ -302,6 +308,14 @@ KINDS: dict[str, Kind] = {
         "call the right functions with the right arguments",
         needs=_ASKED,
         check=tool_calls.check,
+    ),
+    "ifeval": Kind(
+        s.IFEvalSettings,
+        "generate",
+        each(_ifeval),
+        "follow every instruction that a program can check",
+        needs=_ASKED,
+        check=ifeval.check,
     ),
     "refusal": Kind(
         s.RefusalSettings,

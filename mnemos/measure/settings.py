@@ -83,6 +83,13 @@ class ToolCallsSettings(GenerateSettings):
     """No call is right, whatever is asked: the functions are beside the point."""
 
 
+class IFEvalSettings(GenerateSettings):
+    """ifeval: are all instructions of the prompt followed that a program can check?"""
+
+    reading: Literal["strict", "loose"] = "strict"
+    """strict: the answer as it stands; loose: also without its first line, its last, or asterisks."""
+
+
 class RefusalSettings(GenerateSettings):
     """refusal: does the model refuse what it should, and answer what it should?"""
 

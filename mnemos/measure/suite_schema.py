@@ -41,6 +41,8 @@ _ITEM: dict[str, dict[str, Any]] = {
     },
     "criteria": {"description": "What a good answer meets, for the judge alone: a text, or a list of them."},
     "category": {**_SCALAR, "description": "Where tables by category put the item."},
+    "instruction_id_list": {"description": "With kind ifeval: the instructions' kinds, by IFEval's names."},
+    "kwargs": {"description": "With kind ifeval: the arguments of each instruction."},
     "tools": {"description": "Functions offered to the model through its chat template, as a list or as JSON text."},
     "functions": {"description": "OpenAI's older name of tools."},
     "chat_template_kwargs": {"description": "Variables of the chat template for this item."},
