@@ -129,7 +129,7 @@ class EvolvedRows(MadeInstructions):
         for number in range(1, given.rounds + 1):
             children = self._evolved(context, tally, parents, number, exact)
             done += children.values()
-            # A parent whose child was eliminated is tried again, by another operation.
+            # A parent whose child was eliminated is tried again, by the operation of that round.
             parents = [children.get(row.id, row) for row in parents]
         context.note("share of all rewrites that stand", len(done) / wanted if wanted else 0.0)
         cure = "a larger evol_instruct.author follows such prompts better; min_acceptance: 0 takes what there is"

@@ -242,6 +242,8 @@ class Selected(NotGenerated):
         dropped = Counter(one for one in scores if isinstance(one, str))
         for reason, number in dropped.items():
             context.count(f"cannot be chosen: {reason}", number)
+        if self.score is not None:
+            _note_scores(context, [one for one in scores if not isinstance(one, str)])
         order = ranked(scores, self.keep)
         self._refuse_few(len(order), len(new), dropped)
         groups = self._groups(new, sorted(order))
@@ -311,6 +313,16 @@ def ranked(scores: Sequence[float | str], keep: Keep) -> list[int]:
     # The rank of the median is (n - 1) / 2: by distance of ranks, not of values, so that no outlier moves the middle.
     centre = (len(order) - 1) / 2
     return [order[rank] for rank in sorted(range(len(order)), key=lambda rank: (abs(rank - centre), rank))]
+
+
+def _note_scores(context: SynthesisContext, scores: Sequence[float]) -> None:
+    """A judge or a model that scores nearly all rows alike chooses by chance, and the spread shows it."""
+    mean = math.fsum(scores) / len(scores) if scores else math.nan
+    context.note("score of a row, mean", mean)
+    context.note(
+        "score of a row, standard deviation",
+        math.sqrt(math.fsum((one - mean) ** 2 for one in scores) / len(scores)) if scores else math.nan,
+    )
 
 
 def _filled(

@@ -250,6 +250,8 @@ def test_a_rows_score_is_complexity_times_quality_and_likes_are_passed_over() ->
     found, context = chosen(deita(planned(rows), judge="self", rows=3, similarity=0.6), Rating())
     assert found == ["row-0", "row-1", "row-3"]
     assert context.counts["passed over: too like a row that was chosen"] == 1
+    assert context.notes["score of a row, mean"] == pytest.approx(np.mean([30, 24, 24, 6, 4]))
+    assert context.notes["score of a row, standard deviation"] == pytest.approx(np.std([30, 24, 24, 6, 4]))
     assert chosen(deita(planned(rows), judge="self", rows=3, similarity=1), Rating())[0] == ["row-0", "row-1", "row-2"]
     with pytest.raises(DataError, match=r"(?s)deita.rows = 5: is more than the 4 .*too like .*raise deita.similarity"):
         chosen(deita(planned(rows), judge="self", rows=5, similarity=0.6), Rating())

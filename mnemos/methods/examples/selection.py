@@ -134,8 +134,8 @@ def deita(
 
     Trap: the sum over answers prefers long chats, whatever is in them; turns: mean does not.
 
-    Trap: a small judge rates nearly everything alike, and what is chosen is then chance; read the scores' spread, and
-    calibrate the judge (docs/judges.md).
+    Trap: a small judge rates nearly everything alike, and what is chosen is then chance; read the standard deviation of
+    the scores in the step's notes, and calibrate the judge (docs/judges.md).
 
     Deviations from the paper: 1. ratings come from a judge that is asked, not from two models that were taught on
     evolved rows. 2. embeddings are latent semantic ones (`sources.similarity.embed`), whose cosines are not those of
