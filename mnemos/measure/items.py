@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mnemos.core.errors import DataError
+from mnemos.core.errors import DataError, nearest
 from mnemos.core.nouns import Frozen, Prompt, Turn
 from mnemos.core.yaml_text import parse_yaml
 from mnemos.sources import files
@@ -19,6 +20,7 @@ from mnemos.sources.messages import conversation
 from mnemos.sources.tools import COLUMNS as BESIDE
 from mnemos.sources.tools import variables_of
 
+_COLUMN = re.compile(r"\{(\w+)\}")
 MAX_YAML_BYTES = 16 << 20
 """YAML is read at one go, and slowly."""
 
@@ -136,15 +138,23 @@ def _yaml(path: Path) -> list[Any]:
     return value
 
 
-def parse(row: Row, *, chat: bool, system: str | None, columns: Mapping[str, str]) -> Item:
-    """An Item from a row. columns: expected key -> the row's own column. Raises DataError with the
-    row's place for a missing, misspelt or mistyped value."""
+def parse(
+    row: Row,
+    *,
+    chat: bool,
+    system: str | None,
+    columns: Mapping[str, str],
+    templates: Mapping[str, str] | None = None,
+) -> Item:
+    """An Item from a row. columns: expected key -> the row's own column. templates: expected key -> a text with
+    columns in it. Raises DataError with the row's place for a missing, misspelt or mistyped value."""
     # A mapped column counts under its new key alone: what a data set calls `answer` may be read as the prompt.
     values = {key: value for key, value in row.values.items() if key not in columns.values()}
     for key, column in columns.items():
         if column not in row.values:
             raise DataError(f"{row.where}: column {column!r}", "is missing", f"columns: maps {key} to it")
         values[key] = row.values[column]
+    values |= {key: _filled(key, template, row) for key, template in (templates or {}).items()}
     _refuse_misspelt(values, row.where)
     given = {key: value for key, value in values.items() if key in (*KEYS, *BESIDE) and value is not None}
     try:
@@ -170,6 +180,19 @@ def parse(row: Row, *, chat: bool, system: str | None, columns: Mapping[str, str
         criteria=_criteria(given, row.where),
         category=_scalar(given["category"], row.where, "category") if _is_scalar(given.get("category")) else None,
     )
+
+
+def _filled(key: str, template: str, row: Row) -> str:
+    """The template with the row's own columns in it, each put in once: what a column holds is no template."""
+    if key not in KEYS:
+        raise DataError(f"{row.where}: templates: {key!r}", "is not a known key", nearest(key, KEYS))
+
+    def column(found: re.Match[str]) -> str:
+        if found[1] not in row.values:
+            raise DataError(f"{row.where}: column {found[1]!r}", "is missing", f"the template of {key} names it")
+        return _scalar(row.values[found[1]], row.where, found[1])
+
+    return _COLUMN.sub(column, template)
 
 
 def _refuse_misspelt(values: Mapping[str, Any], where: str) -> None:

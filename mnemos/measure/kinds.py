@@ -150,16 +150,13 @@ def _check_generated(settings: s.GeneratedSettings, item: Item, where: str) -> N
             verify.check_reference(settings.match, reference, where=where)
 
 
-def _tool_calls(settings: s.ToolCallsSettings, item: Item, answer: Answer) -> Value:
-    if (reason := unread(answer)) is not None:
-        return math.nan, reason
-    return tool_calls.score(settings, item, answer)
+def _of_answers(function: Callable[[Any, Item, Answer], Value]) -> Scorer:
+    """A scorer from a function of one item's answer, where there is one that can be read."""
+    return each(lambda settings, item, answer: _unscored(answer) or function(settings, item, answer))
 
 
-def _ifeval(settings: s.IFEvalSettings, item: Item, answer: Answer) -> Value:
-    if (reason := unread(answer)) is not None:
-        return math.nan, reason
-    return ifeval.score(settings, item, answer)
+def _unscored(answer: Answer) -> Value | None:
+    return None if (reason := unread(answer)) is None else (math.nan, reason)
 
 
 def _refusal(settings: s.RefusalSettings, items: Sequence[Item], answers: Sequence[Answer]) -> list[Value]:
@@ -304,7 +301,7 @@ KINDS: dict[str, Kind] = {
     "tool_calls": Kind(
         s.ToolCallsSettings,
         "generate",
-        each(_tool_calls),
+        _of_answers(tool_calls.score),
         "call the right functions with the right arguments",
         needs=_ASKED,
         check=tool_calls.check,
@@ -312,7 +309,7 @@ KINDS: dict[str, Kind] = {
     "ifeval": Kind(
         s.IFEvalSettings,
         "generate",
-        each(_ifeval),
+        _of_answers(ifeval.score),
         "follow every instruction that a program can check",
         needs=_ASKED,
         check=ifeval.check,

@@ -26,6 +26,8 @@ class SuiteSettings(Settings):
     """Name of another suite: look at its answers instead of asking again."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Expected key -> column of the data file, where the names differ."""
+    templates: dict[str, str] = Field(default_factory=dict)
+    """Expected key -> a text in which {name} stands for the row's column of that name; other braces are left alone."""
     limit: int | None = Field(None, ge=1, le=1_000_000_000)
     """Measure only this many items, drawn with seed 0."""
     part: Literal["development", "held_out"] | None = None

@@ -86,7 +86,7 @@ class Suite:
         classifier or of a harness task's folder; not tolerance."""
         # What decides on a verdict, or where items were found, changes no score. The items themselves are in the
         # fingerprint by content.
-        left_out = {"tolerance", "better", "data", "items", "columns", "part"}
+        left_out = {"tolerance", "better", "data", "items", "columns", "templates", "part"}
         settings = self.settings.model_dump(mode="json", exclude=left_out)
         if isinstance(self.settings, ClassifierSettings):
             settings["model"] = Checkpoint(self.settings.model).fingerprint
@@ -315,7 +315,13 @@ def _items(kind: Kind, settings: SuiteSettings, where: str) -> tuple[Item, ...]:
     items: list[Item] = []
     seen: dict[str, str] = {}
     for row in rows:
-        item = parse(row, chat=settings.chat, system=settings.system, columns=settings.columns)
+        item = parse(
+            row,
+            chat=settings.chat,
+            system=settings.system,
+            columns=settings.columns,
+            templates=settings.templates,
+        )
         if item.id in seen:
             raise DataError(f"{row.where}: id {item.id!r}", f"stands at {seen[item.id]} already", "ids must differ")
         seen[item.id] = row.where
