@@ -15,8 +15,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # Properties meet the same examples in each run, so that a gate judges the change and not its luck;
 # `make test-slow` looks for new ones.
-settings.register_profile("same", derandomize=True)
-settings.register_profile("new")
+# No deadline: how long an example takes says how busy the machine is.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("new", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 

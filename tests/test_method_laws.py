@@ -19,7 +19,7 @@ from tests import laws
 
 METHODS = [REGISTRY[name] for name in sorted(REGISTRY)]
 PAIRS = laws.disjoint(METHODS)
-few = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=15, suppress_health_check=list(HealthCheck))
 
 
 def name_of(value: Any) -> str:
