@@ -266,6 +266,16 @@ class Decoding:
         return text
 
 
+@dataclass(frozen=True, slots=True)
+class PowerDecoding(Decoding):
+    """Answers from p(x)^power, x being a whole answer (`models.power`). block: tokens by which answers are extended.
+    steps: Metropolis-Hastings steps after each block. temperature: of the proposal; 1 / power is the usual one."""
+
+    power: float = 4.0
+    block: int = 192
+    steps: int = 10
+
+
 class LanguageModel(Protocol):
     """A model that can be asked. All batch calls keep the order of their input; batching is the
     implementation's affair and never changes a result beyond float tolerance."""

@@ -52,6 +52,17 @@ class SuiteSettings(Settings):
         return self
 
 
+class PowerSettings(Settings):
+    """Power sampling (arXiv:2510.14901): answers from the model's own distribution over whole answers, sharpened."""
+
+    alpha: float = Field(4.0, gt=0, le=1000)
+    """The power of the distribution; 1 samples from the model as it is."""
+    block: int = Field(192, ge=1, le=1_000_000)
+    """Tokens by which answers are extended."""
+    steps: int = Field(10, ge=0, le=100_000)
+    """Metropolis-Hastings steps after each block; each writes half of the answer anew on average."""
+
+
 class GenerateSettings(SuiteSettings):
     """A suite whose answers are generated."""
 
@@ -61,6 +72,8 @@ class GenerateSettings(SuiteSettings):
     """0 is greedy, and then before and after differ by the model alone."""
     seed: Seed = 0
     """Seed of sampling, where temperature > 0."""
+    power: PowerSettings | None = None
+    """Sample whole answers from p^alpha; temperature is then the proposal's, 1 / alpha where it is 0."""
 
 
 class GeneratedSettings(GenerateSettings):

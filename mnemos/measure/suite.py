@@ -24,7 +24,7 @@ from mnemos.core.fingerprint import directory_fingerprint, file_fingerprint, fin
 from mnemos.core.json_text import parse_json
 from mnemos.core.method import validated
 from mnemos.core.names import refuse_clash
-from mnemos.core.nouns import Decoding
+from mnemos.core.nouns import Decoding, PowerDecoding
 from mnemos.core.places import located
 from mnemos.core.yaml_text import read_utf8, read_yaml
 from mnemos.measure.items import Item, Row, parse, read_rows, rows_of
@@ -88,6 +88,9 @@ class Suite:
         # fingerprint by content.
         left_out = {"tolerance", "better", "data", "items", "columns", "templates", "part"}
         settings = self.settings.model_dump(mode="json", exclude=left_out)
+        if settings.get("power", ...) is None:
+            # Left out where there is none, so that suites keep the name that they had.
+            del settings["power"]
         if isinstance(self.settings, ClassifierSettings):
             settings["model"] = Checkpoint(self.settings.model).fingerprint
         if isinstance(self.settings, GeneratedSettings):
@@ -122,6 +125,11 @@ class Suite:
         if not isinstance(self.settings, GenerateSettings):
             return None
         s = self.settings
+        if s.power is not None:
+            proposal = s.temperature or 1 / s.power.alpha
+            return PowerDecoding(
+                s.max_new_tokens, proposal, seed=s.seed, power=s.power.alpha, block=s.power.block, steps=s.power.steps
+            )
         return Decoding(max_new_tokens=s.max_new_tokens, temperature=s.temperature, seed=s.seed)
 
     @property

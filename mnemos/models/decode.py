@@ -64,9 +64,9 @@ def write(
         # Rows without room for a token are answered already.
         done = len(rows) - len(asked)
         count.to(done)
-        for way, members in _ways(model, asked, [len(row) + room[i] for i, row in enumerate(rows)], batch_tokens):
+        for way, members in ways_of(model, asked, [len(row) + room[i] for i, row in enumerate(rows)], batch_tokens):
             own, left, drawn = [rows[i] for i in members], [room[i] for i in members], [draws[i] for i in members]
-            job = _Job(own, left, stop, decoding, drawn, count, ended)
+            job = Job(own, left, stop, decoding, drawn, count, ended)
             how = [decoding.max_new_tokens, decoding.temperature, decoding.top_p, decoding.top_k, decoding.seed]
             asked_for = ["write", [list(row) for row in job.rows], list(job.room), sorted(stop), [*how, *decoding.stop]]
             found = kept(asked_for, lambda job=job, way=way: job.run(model, way, batch_tokens), count)  # type: ignore[misc]
@@ -82,7 +82,7 @@ Way = Literal["slots", "padded", "alone"]
 transformers; one after the other, through `model.generate`."""
 
 
-def _ways(
+def ways_of(
     model: Any, asked: Sequence[int], lengths: Sequence[int], batch_tokens: int
 ) -> Iterator[tuple[Way, list[int]]]:
     """Jobs: the way of each, and which rows. lengths: of every row with all that it may write."""
@@ -131,7 +131,7 @@ def _can_step(model: Any) -> bool:
     )
 
 
-class _Job:
+class Job:
     """Rows being decoded together. rows: prompts; room: tokens that each may still write. count: is moved by each
     token and by each row that ends."""
 
@@ -163,14 +163,15 @@ class _Job:
         self.count.to(self.count.done + 1)
         return False
 
-    def _next(self, logits: torch.Tensor, live: Sequence[int]) -> list[int]:
+    def next_tokens(self, logits: torch.Tensor, live: Sequence[int]) -> list[int]:
+        """The next token of each row in `live`. logits: float[B, V]."""
         if self.decoding.temperature == 0:
             return [int(token) for token in logits.argmax(dim=-1).tolist()]
         uniform = [draw[len(self.written[i])] for i in live if (draw := self.draws[i]) is not None]
         return pick(logits, self.decoding, torch.tensor(uniform, dtype=torch.float64, device=logits.device))
 
     def run(self, model: Any, way: Way, batch_tokens: int) -> list[Decoded]:
-        """Decode the rows. way: as `_ways` found."""
+        """Decode the rows. way: as `ways_of` found."""
         if way == "slots":
             with slots.switched(model):
                 self.over_slots(model, batch_tokens)
@@ -193,7 +194,7 @@ class _Job:
             if not at:
                 continue
             ready = [rows[k] for k in at]
-            tokens = self._next(logits if len(at) == len(rows) else logits[at], ready)
+            tokens = self.next_tokens(logits if len(at) == len(rows) else logits[at], ready)
             for row, token in zip(ready, tokens, strict=True):
                 if self._take(row, token):
                     scheduler.todo[row] = [token]
@@ -222,7 +223,7 @@ class _Job:
         cache, position = out.past_key_values, position[:, -1:]
         live = list(range(len(self.rows)))
         while True:
-            tokens = self._next(logits.float(), live)
+            tokens = self.next_tokens(logits.float(), live)
             keep = [k for k, (i, token) in enumerate(zip(live, tokens, strict=True)) if self._take(i, token)]
             if not keep:
                 return
@@ -267,7 +268,7 @@ class _Job:
             inner.generation_config = kept
 
     def _forced(self, row: int, scores: torch.Tensor) -> torch.Tensor:
-        token = self._next(scores.float(), [row])[0]
+        token = self.next_tokens(scores.float(), [row])[0]
         self._take(row, token)
         return torch.full_like(scores, -torch.inf).index_fill(1, torch.tensor([token], device=scores.device), 0.0)
 

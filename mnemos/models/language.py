@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from mnemos.core.errors import NotComparable
-from mnemos.core.nouns import Decoding, Generation, OptionScore, Prompt
-from mnemos.models import choose, decode, score
+from mnemos.core.nouns import Decoding, Generation, OptionScore, PowerDecoding, Prompt
+from mnemos.models import choose, decode, power, score
 from mnemos.sources.render import Renderer
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
@@ -84,7 +84,11 @@ class LocalModel:
         max_new_tokens is 0.
         """
         rows = [self.renderer.prompt_ids(prompt) for prompt in prompts]
-        written = decode.write(self.model, rows, self.stop_ids, decoding, self.batch_tokens, self._ended(decoding.stop))
+        if isinstance(decoding, PowerDecoding):
+            written = power.write(self.model, rows, self.stop_ids, decoding, self.batch_tokens)
+        else:
+            ended = self._ended(decoding.stop)
+            written = decode.write(self.model, rows, self.stop_ids, decoding, self.batch_tokens, ended)
         out = []
         for ids, end in written:
             text = self.renderer.decode(ids)

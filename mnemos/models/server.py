@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from mnemos.core.errors import ModelError, RunError, UsageError
 from mnemos.core.fingerprint import fingerprint
-from mnemos.core.nouns import Decoding, Generation, OptionScore, Prompt
+from mnemos.core.nouns import Decoding, Generation, OptionScore, PowerDecoding, Prompt
 from mnemos.core.progress import read
 from mnemos.models.transport import Asking, excerpt
 from mnemos.sources.render import RAW_ROLES
@@ -154,6 +154,7 @@ class ServerModel:
         """One answer a prompt. Each is sampled with a seed of its own, made of `decoding.seed`, the
         prompt and how often it came before in the call. Raises RunError when the server gives up or
         answers with something else; top_k is sent only when it is set (OpenAI's own API has none)."""
+        refuse_power(self.model, decoding)
         seen: Counter[Prompt] = Counter()
         jobs = []
         for prompt in prompts:
@@ -376,6 +377,12 @@ def _is_number(value: object) -> bool:
 
 def _text(prompt: Prompt) -> str:
     return "".join(turn.text for turn in prompt.turns)
+
+
+def refuse_power(name: str, decoding: Decoding) -> None:
+    """Raise ModelError for power sampling by an engine that tells no probabilities of the tokens that it writes."""
+    if isinstance(decoding, PowerDecoding):
+        raise ModelError(name, "cannot sample whole answers from p^alpha", "name a model that runs here")
 
 
 def prompt_seed(seed: int, prompt: Prompt, again: int) -> int:

@@ -26,7 +26,7 @@ import mnemos
 from mnemos.models import decode, language
 
 language.BATCH_TOKENS["cpu"], decode.JOB = 64, 1
-batches, run = [], decode._Job.run
+batches, run = [], decode.Job.run
 
 def slow(self, *given):
     batches.append(1)
@@ -35,7 +35,7 @@ def slow(self, *given):
         time.sleep(600)
     return run(self, *given)
 
-decode._Job.run = slow
+decode.Job.run = slow
 mnemos.run(sys.argv[1], out=sys.argv[2], quiet=True)
 """
 
@@ -73,13 +73,13 @@ def test_killed_while_measuring_and_continued_is_the_unbroken_run(
     (journal,) = out.glob("steps/measure-*/journal.jsonl")
     assert len(journal.read_text().splitlines()) == 3
     assert not list(out.glob("steps/measure-*/done.json"))
-    asked, run = [], decode._Job.run
+    asked, run = [], decode.Job.run
 
     def counted(self: Any, *given: Any) -> Any:
         asked.append([list(row) for row in self.rows])
         return run(self, *given)
 
-    monkeypatch.setattr(decode._Job, "run", counted)
+    monkeypatch.setattr(decode.Job, "run", counted)
     continued = mnemos.run(study, out=out, quiet=True)
     assert without_timings(continued.results) == without_timings(whole.results)
     for file in (tmp_path / "whole" / "steps").glob("measure-*/answers/*.jsonl"):
