@@ -22,7 +22,7 @@ from mnemos.study.teach.budget import Budget, Costs, parse, schedule, shown
 from mnemos.study.teach.look import Look, _shown, seen
 from mnemos.study.teach.propose import Arm, combined, half_way, propose, rank, settings, study_of
 from mnemos.study.teach.prove import judged
-from mnemos.study.teach.race import standing
+from mnemos.study.teach.race import Rung, standing, with_combinations
 from mnemos.study.teach.rows import Rows, look_at_rows
 from mnemos.study.teach.suites import refuse_leaks, spec_of
 from tests.study.worlds import chat, write_jsonl
@@ -303,6 +303,20 @@ def test_where_nobody_has_learned_who_only_trains_less_stands_last() -> None:
     assert [place.arm for place in standing(learned, arms)] == list(arms)
     gone = [replace(place, dropped=place.arm == "kl") for place in learned]
     assert [place.arm for place in standing(gone, arms)] == ["half-way", "gentle", "plain"]
+
+
+def test_the_second_of_a_pair_may_be_one_that_lost_too_much() -> None:
+    replay = Arm("replay", [{"replay": {"data": "old.jsonl"}}], "", {})
+    kl = Arm("kl", [{"kl_to_before": {"coefficient": 0.2}}], "", {})
+    lora = Arm("lora", [{"lora": {}}], "", {})
+    arms = {arm.name: arm for arm in (replay, kl, lora)}
+    best, lost = Place("replay", 0.1, 0.0, 0.1), Place("kl", 0.1, 0.2, -0.1, lost=("old",), dropped=True)
+    beaten = Place("lora", 0.1, 0.1, 0.0, beaten_by=("replay",), dropped=True)
+    found = with_combinations([replay], [Rung(10, (best, beaten, lost))], arms)
+    assert [arm.name for arm in found] == ["replay", "replay+kl", "replay+half-way", "replay+kl+half-way"]
+    alone = with_combinations([replay], [Rung(10, (best, beaten))], arms)
+    assert [arm.name for arm in alone] == ["replay", "replay+half-way"]
+    assert [arm.name for arm in with_combinations([replay, lora], [Rung(10, (best,))], arms)][2] == "replay+lora"
 
 
 def test_what_can_be_shown_is_said_beforehand() -> None:

@@ -130,7 +130,7 @@ def race(
     for number, share in enumerate(layout.shares, 1):
         last = number == len(layout.shares)
         if last and layout.arms[0] > 1:
-            running = _with_combinations(running, rungs)
+            running = with_combinations(running, rungs, known)
         known.update({arm.name: arm for arm in running})
         rows = look_.rows.taught if last else math.ceil(share * look_.rows.taught)
         say(f"race    rung {number} of {len(layout.shares)}: {len(running)} arms on {rows:,} rows")
@@ -162,11 +162,15 @@ def standing(places: Sequence[Place], arms: Mapping[str, Arm]) -> list[Place]:
     return sorted(left, key=lambda place: (silent and arms[place.arm].brakes, -place.balance))
 
 
-def _with_combinations(running: list[Arm], rungs: Sequence[Rung]) -> list[Arm]:
+def with_combinations(running: list[Arm], rungs: Sequence[Rung], arms: Mapping[str, Arm]) -> list[Arm]:
     """The arms of the last rung: those that are left, best first, the two best kinds together, and every one of them
-    half-way back."""
+    half-way back. An arm that was dropped for what it lost may still be the second of the two: beside one that
+    rehearses, say, it may lose less."""
     out = list(running)
-    pairs = ((a, b) for place, a in enumerate(running) for b in running[place + 1 :])
+    names = [arm.name for arm in running]
+    places = sorted(rungs[-1].places if rungs else (), key=lambda place: -place.balance)
+    others = [arms[place.arm] for place in places if place.arm not in names and not place.beaten_by]
+    pairs = ((a, b) for place, a in enumerate(running) for b in [*running[place + 1 :], *others])
     pair = next((made for a, b in pairs if rungs and (made := combined(a, b)) is not None), None)
     if pair is not None:
         out.append(pair)
