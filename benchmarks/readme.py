@@ -3,8 +3,8 @@
     python -m benchmarks.readme --results docs/results/safety-benign.json --arms plain,mix-3,safeguard-0.6
 
 The README opens with what the demo prints, and its table is the ledger of a reproduction's study; docs/benchmarks.md is
-read from benchmarks/results/*.json; the demo's whole ledger stands in docs/studies.md, those of the studies on a real
-model in docs/real.md. Nothing is typed by hand.
+read from benchmarks/results/*.json; the ledgers of the demo and of `instruct` stand in docs/studies.md, those of the
+studies on a real model in docs/real.md. Nothing is typed by hand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mnemos.report.words import figure, interval
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "runs/demo/results.json"
-ARMS = "plain,lora,self_output"
+ARMS = "plain,lora,interpolation,kl_to_before,safety_mix"
 
 
 def ledger_table(results: Mapping[str, Any], chosen: Sequence[str] = ()) -> str:
@@ -81,6 +81,38 @@ def arms_table(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def levels_table(results: Mapping[str, Any]) -> str:
+    """Arms down: points learned and forgotten with their intervals, then each suite's score afterwards; of arms that
+    learn answers of the model's own, how many of these were accepted."""
+    cells = {(row["suite"], row["arm"]): row for row in results["comparisons"]}
+    suites = [entry for entry in results["manifest"]["suites"] if entry["role"] != "health"]
+    standing = {point["arm"]: point for point in results["frontier"]["points"]}
+
+    def level(entry: Mapping[str, Any], arm: str, side: str) -> str:
+        value = cells[entry["name"], arm][side]
+        return f"{100 * value:.1f}" if entry["unit"] == "points" else f"{value:.3f}"
+
+    lines = [f"| | learned | forgot | {' | '.join(entry['name'] for entry in suites)} |"]
+    lines.append(f"|---|---|---|{'---:|' * len(suites)}")
+    first = results["arms"][0]["arm"]
+    lines.append(f"| before | | | {' | '.join(level(entry, first, 'before') for entry in suites)} |")
+    for arm in results["arms"]:
+        name = arm["arm"]
+        means = [
+            f"{100 * part['mean']:.1f} [{100 * part['low']:.1f}, {100 * part['high']:.1f}]"
+            for part in (standing[name]["learned"], standing[name]["forgotten"])
+        ]
+        rates = [
+            written["notes"]["acceptance rate"]
+            for run in arm["runs"]
+            for written in run.get("written") or ()
+            if (written.get("notes") or {}).get("acceptance rate") is not None
+        ]
+        title = f"{name} ({100 * mean(rates):.0f} % accepted)" if rates else name
+        lines.append(f"| {title} | {' | '.join([*means, *(level(entry, name, 'after') for entry in suites)])} |")
+    return "\n".join(lines)
+
+
 def _bold(cell: str) -> str:
     found = re.fullmatch(r"(gained|lost|kept|cannot tell) (\S+) (\[.*\])", cell)
     if not found:
@@ -119,12 +151,15 @@ def fill(text: str, mark: str, table: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fill the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.readme", description="Fill the README's tables.")
-    parser.add_argument("--results", type=Path, default=ROOT / "docs/results/instruct.json", help="of the first table")
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / "docs/results/real-benign.json", help="of the first table"
+    )
     parser.add_argument("--arms", default=ARMS, help="arms of the first table, by commas; all if empty")
     given = parser.parse_args(arguments)
     arms = [arm for arm in given.arms.split(",") if arm]
     put(ROOT / "README.md", "ledger-table", change_table(read_json(given.results), arms))
     put(ROOT / "docs" / "benchmarks.md", "bench-table", bench_table(ROOT / "benchmarks" / "results"))
+    put(ROOT / "docs" / "studies.md", "instruct-table", levels_table(read_json(ROOT / "docs/results/instruct.json")))
     for path in sorted((ROOT / "docs" / "results").glob("real-*.json")):
         put(ROOT / "docs" / "real.md", path.stem, arms_table(read_json(path)))
     if DEMO.is_file():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.readme import arms_table, change_table, fill, ledger_table, session
+from benchmarks.readme import ROOT, arms_table, change_table, fill, ledger_table, levels_table, session
 from mnemos.core.errors import UsageError
+from mnemos.core.files import read_json
 from tests.report.synthetic import study
 
 ROW = {"suite": "facts", "before": 0.75, "delta": -0.3, "low": -0.4, "high": -0.2, "verdict": "lost"}
@@ -57,3 +58,13 @@ def test_many_arms_stand_below_each_other_with_what_they_took() -> None:
         "| plain | **-30.0** [-40.0, -20.0] | 1.2 | 4.0 |",
         "| replay | 0.0 [-40.0, -20.0] | 1.2 | 4.0 |",
     ]
+
+
+def test_the_page_of_studies_holds_the_kept_levels() -> None:
+    results = read_json(ROOT / "docs/results/instruct.json")
+    table = levels_table(results)
+    assert len(table.splitlines()) == 3 + len(results["arms"])
+    point = next(one for one in results["frontier"]["points"] if one["arm"] == "self_output")
+    own = next(line for line in table.splitlines() if line.startswith("| self_output ("))
+    assert f"| {100 * point['learned']['mean']:.1f} [" in own
+    assert table in (ROOT / "docs/studies.md").read_text(encoding="utf-8")
