@@ -89,7 +89,7 @@ def entry(name: str, *parts: str, **more: Any) -> dict[str, Any]:
 
 def two_parts(folder: Path) -> Path:
     """A reproduction whose second part starts from what the first one made; returns the registry."""
-    train = {"learning_rate": 1e-3, "num_train_epochs": 4, "per_device_train_batch_size": 4, "save_steps": 4}
+    train = {"learning_rate": 1e-3, "num_train_epochs": 8, "per_device_train_batch_size": 4, "save_steps": 4}
     study = yaml.safe_load(make_study(folder, arms={}, train=train, health=False).read_text())
     (folder / "study.yaml").unlink()
     second = {**study, "model": "$MNEMOS_REPRODUCTION/first/arms/plain/seed-0/model"}
