@@ -27,9 +27,9 @@ there."""
 Scorer = Callable[[Any, Sequence[Item], Sequence[Answer]], list[Value]]
 
 MISSING = "missing"
+"""Key of Answer.data: why the model could not be asked."""
 THINKS = "thinks"
 """In the data of an answer whose prompt ends within a thought that the chat template opens."""
-"""Key of Answer.data: why the model could not be asked."""
 
 
 @dataclass(frozen=True)

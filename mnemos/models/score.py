@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -106,6 +106,23 @@ def divergence(
             fits.append(i)
         elif answer:
             out[i] = (math.nan, 0)
+    ask = partial(_batch_divergence, model, other, tokens=tokens)
+    for i, value in _by_batch("divergence", ask, model, prompts, answers, fits, batch_tokens):
+        out[i] = (value, len(answers[i]))
+    return out
+
+
+def _by_batch(
+    name: str,
+    ask: Callable[..., list[Any]],
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    fits: Sequence[int],
+    batch_tokens: int,
+) -> Iterator[tuple[int, Any]]:
+    """(item, what `ask` says of it) for the items that fit, asked in batches whose logits fit too, each kept under its
+    name for a run that is continued."""
     vocabulary = model.get_input_embeddings().weight.shape[0]
     budget = min(batch_tokens, max(1, LOGIT_BYTES // (4 * vocabulary)))
     with counting(len(prompts)) as count:
@@ -114,12 +131,9 @@ def divergence(
             members = [fits[k] for k in batch]
             pairs = [(list(prompts[i]), list(answers[i])) for i in members]
             read = sum(len(prompt) + len(answer) for prompt, answer in pairs)
-            ask = partial(_batch_divergence, model, other, pairs, tokens)
-            for i, value in zip(members, kept(["divergence", pairs], ask, count, read), strict=True):
-                out[i] = (value, len(answers[i]))
+            yield from zip(members, kept([name, pairs], partial(ask, pairs), count, read), strict=True)
             done += len(members)
             count.to(done)
-    return out
 
 
 def _batch_divergence(
@@ -163,19 +177,9 @@ def shift(
     limit = min(context_length(model), context_length(other))
     fits = [i for i, answer in enumerate(answers) if answer and len(prompts[i]) + len(answer) <= limit]
     out: list[list[tuple[int, float]]] = [[] for _ in prompts]
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    budget = min(batch_tokens, max(1, LOGIT_BYTES // (4 * vocabulary)))
-    with counting(len(prompts)) as count:
-        done = len(prompts) - len(fits)
-        for batch in batches([len(prompts[i]) + len(answers[i]) - 1 for i in fits], budget):
-            members = [fits[k] for k in batch]
-            pairs = [(list(prompts[i]), list(answers[i])) for i in members]
-            read = sum(len(prompt) + len(answer) for prompt, answer in pairs)
-            ask = partial(_batch_shift, model, other, pairs, tokens)
-            for i, values in zip(members, kept(["shift", pairs], ask, count, read), strict=True):
-                out[i] = [(int(rank), float(nats)) for rank, nats in values]
-            done += len(members)
-            count.to(done)
+    ask = partial(_batch_shift, model, other, tokens=tokens)
+    for i, values in _by_batch("shift", ask, model, prompts, answers, fits, batch_tokens):
+        out[i] = [(int(rank), float(nats)) for rank, nats in values]
     return out
 
 

@@ -23,6 +23,7 @@ from mnemos.core.reward import Rewarded, missing
 from mnemos.rewards import parsed
 from mnemos.rewards.numbers import last_number, same
 from mnemos.rewards.parsed import check_schema, json_equal, json_schema, parse_json
+from mnemos.sources.similarity import longest_common
 from mnemos.sources.words import bare_words, words
 
 __all__ = ["check_schema", "json_equal", "json_schema", "last_number", "parse_json"]
@@ -120,26 +121,7 @@ def rouge_l(answer: str, reference: str) -> float:
     know ASCII letters only cut other words to pieces, and give 0 for scripts without spaces.
     """
     text, meant = bare_words(answer), bare_words(reference)
-    return 2 * common(text, meant) / (len(text) + len(meant)) if text and meant else 0.0
-
-
-def common(answer: list[str], meant: list[str]) -> int:
-    """Length of the longest common subsequence, a row of the table at a time as bits of one integer (Hyyrö 2004):
-    texts of a hundred thousand words take a second."""
-    # Bit i of places[word] is set where meant[i] is the word. In `row` bit i is 0 where the table of the longest
-    # common subsequence steps up at column i, so its length is the number of zeros: what the answer has so far in
-    # common with meant.
-    places: dict[str, int] = {}
-    for i, word in enumerate(meant):
-        places[word] = places.get(word, 0) | 1 << i
-    full = (1 << len(meant)) - 1
-    row = full
-    for word in answer:
-        met = row & places.get(word, 0)
-        # The carry runs to the end of a block of ones and moves the step there down to the first match in the block,
-        # for all blocks at once.
-        row = ((row + met) | (row - met)) & full
-    return len(meant) - row.bit_count()
+    return 2 * longest_common(text, meant) / (len(text) + len(meant)) if text and meant else 0.0
 
 
 def _is_pattern(reference: str) -> str | None:

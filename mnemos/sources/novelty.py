@@ -17,32 +17,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mnemos.sources.similarity import longest_common
 from mnemos.sources.words import bare_words
 
 ROUNDING = 1e-9
-
-
-def longest_common(one: Sequence[str], other: Sequence[str]) -> int:
-    """Length of the longest common subsequence of two sequences of words.
-
-    Bit i of a number stands for word i of `one`, so that a word of `other` costs one addition, however long `one` is
-    (Hyyrö 2004): the zeros that are left are the subsequence.
-    """
-    places: dict[str, int] = {}
-    for i, word in enumerate(one):
-        places[word] = places.get(word, 0) | 1 << i
-    full = (1 << len(one)) - 1
-    row = full
-    for word in other:
-        met = row & places.get(word, 0)
-        row = (row + met | row - met) & full
-    return len(one) - row.bit_count()
-
-
-def rouge_l(one: str, other: str) -> float:
-    """ROUGE-L of two texts, in [0, 1]; 0 where either has no word."""
-    a, b = bare_words(one), bare_words(other)
-    return 2 * longest_common(a, b) / (len(a) + len(b)) if a and b else 0.0
 
 
 class NoveltyIndex:

@@ -162,3 +162,21 @@ def apportioned(sizes: Sequence[int], count: int) -> list[int]:
     for i in rest[: count - sum(quotas)]:
         quotas[i] += 1
     return quotas
+
+
+def longest_common(one: Sequence[str], other: Sequence[str]) -> int:
+    """Length of the longest common subsequence of two sequences of words, a row of the table at a time as bits of one
+    integer (Hyyrö 2004): texts of a hundred thousand words take a second."""
+    # Bit i of places[word] is set where other[i] is the word. In `row` bit i is 0 where the table of the longest common
+    # subsequence steps up at column i, so its length is the number of zeros: what `one` has so far in common with it.
+    places: dict[str, int] = {}
+    for i, word in enumerate(other):
+        places[word] = places.get(word, 0) | 1 << i
+    full = (1 << len(other)) - 1
+    row = full
+    for word in one:
+        met = row & places.get(word, 0)
+        # The carry runs to the end of a block of ones and moves the step there down to the first match in the block,
+        # for all blocks at once.
+        row = ((row + met) | (row - met)) & full
+    return len(other) - row.bit_count()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mnemos.core.errors import DataError
 from mnemos.core.reward import Rewarded, missing
 from mnemos.rewards import verifiers as verify
+from mnemos.sources.similarity import longest_common
 
 ASCII = st.text(alphabet=string.ascii_letters + string.digits + string.punctuation + "  \n", max_size=40)
 
@@ -181,7 +182,7 @@ def test_common_is_the_longest_common_subsequence(answer: list[str], meant: list
     for i, one in enumerate(answer):
         for j, other in enumerate(meant):
             table[i + 1][j + 1] = table[i][j] + 1 if one == other else max(table[i][j + 1], table[i + 1][j])
-    assert verify.common(answer, meant) == table[-1][-1]
+    assert longest_common(answer, meant) == table[-1][-1]
 
 
 def test_small_digits_do_not_join_the_number_before_them() -> None:

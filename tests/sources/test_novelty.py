@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mnemos.rewards.verifiers import rouge_l
 from mnemos.sources.held_out import HeldOut
-from mnemos.sources.novelty import NoveltyIndex, longest_common, rouge_l
+from mnemos.sources.novelty import NoveltyIndex
+from mnemos.sources.similarity import longest_common
 from mnemos.sources.words import bare_words
 
 few = settings(max_examples=40, deadline=None)
