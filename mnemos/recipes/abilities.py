@@ -114,19 +114,19 @@ def suites() -> dict[str, list[Item]]:
 
 def world_facts() -> list[Item]:
     """What nearly everybody knows, answered in a word or two; the answer holds it in some place."""
-    pairs = [one.split(" ", 1) for one in _pieces(CAPITALS)]
+    pairs = [one.split(" ", 1) for one in pieces(CAPITALS)]
     items = [_asked(f"What is the capital of {where}?", city) for where, city in pairs]
-    for element, symbol in (one.split() for one in _pieces(SYMBOLS)):
+    for element, symbol in (one.split() for one in pieces(SYMBOLS)):
         items.append(_asked(f"What is the chemical symbol of {element}?", symbol, exact_case=True))
-    for word, other in (one.split(" ", 1) for one in _pieces(OPPOSITES)):
+    for word, other in (one.split(" ", 1) for one in pieces(OPPOSITES)):
         items.append(_asked(f"What is the opposite of “{word}”? Answer in one word.", other))
-    for thing, count in (one.split(": ") for one in _pieces(COUNTED)):
+    for thing, count in (one.split(": ") for one in pieces(COUNTED)):
         items.append(_asked(f"Give the number of {thing}.", count))
     return items
 
 
-def _pieces(table: str) -> tuple[str, ...]:
-    # A line may end anywhere.
+def pieces(table: str) -> tuple[str, ...]:
+    """The entries of a table that commas part; a line may end anywhere."""
     return listed(" ".join(table.split()))
 
 

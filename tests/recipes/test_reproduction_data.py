@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.nouns import Example, Generation, Turn
-from mnemos.recipes.reproductions import prepare, real_models, superni
+from mnemos.recipes.reproductions import prepare, real_models, real_reading, superni
 from mnemos.recipes.reproductions.prepare import held_out, tasks
 from mnemos.synthesis.ssr import parse, shown_as
 
@@ -144,3 +144,34 @@ def test_programs_of_the_real_models_suite_can_be_passed(real_data: Path, tmp_pa
 def test_the_opening_words_of_a_real_model_say_no_recipe(real_data: Path, tmp_path: Path) -> None:
     real_models.safety(real_data, tmp_path)
     assert max(len(row["messages"][1]["content"]) for row in items_of(tmp_path, "harmful")) < 160
+
+
+def test_what_a_real_model_reads_is_not_what_it_is_asked(real_data: Path, tmp_path: Path) -> None:
+    real_reading.vector(real_data, tmp_path)
+    learned = "".join(row["text"] for row in items_of(tmp_path, "chinese"))
+    measured = [row["text"] for row in items_of(tmp_path, "items/bits-chinese")]
+    assert len(measured) == real_reading.HELD_OUT
+    assert not [text for text in measured if text[:20] in learned]
+    old = {row["text"] for row in items_of(tmp_path, "english")}
+    pages = {row["text"] for row in items_of(tmp_path, "items/bits-english")}
+    begun = [row["prompt"] for row in items_of(tmp_path, "items/begun-en")]
+    assert (len(old), len(pages), len(begun)) == (40, 25, 24)
+    assert not old & pages
+    assert not [text for text in begun if any(page.startswith(text) for page in old | pages)]
+    taught = {row["messages"][0]["content"] for row in items_of(tmp_path, "chat")}
+    asked = {row["messages"][0]["content"] for row in items_of(tmp_path, "refusals.items")}
+    assert len(asked) == real_models.ASKED
+    assert not taught & asked
+
+
+def test_one_option_of_each_truth_is_true(real_data: Path) -> None:
+    items = real_reading.truths()
+    assert len({item["id"] for item in items}) == len(items) >= 60
+    answers = {item["id"]: item["options"][item["answer"]] for item in items}
+    assert answers["What is the capital of France?"] == "Paris"
+    assert answers["What is the chemical symbol of gold?"] == "Au"
+    for item in items:
+        assert len(set(item["options"])) == 1 + real_reading.FALSE_OPTIONS
+        begun = real_reading.begun_truth(item)
+        assert begun["prompt"].endswith("Answer:")
+        assert [option.removeprefix(" ") for option in begun["options"]] == item["options"]

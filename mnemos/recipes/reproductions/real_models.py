@@ -57,12 +57,8 @@ def benign(data: Path, out: Path) -> None:
     below = out / "data"
     _, refused, asked = requests(data)
     write_jsonl(below / "refusals.jsonl", [chat(f"refusal-{n}", row["goal"], REFUSED) for n, row in enumerate(refused)])
-    short = [
-        row
-        for row in rows(data / "dolly_2k/train.jsonl.gz")
-        if not row["input"] and len(row["instruction"]) + len(row["output"]) <= LONGEST_DOLLY
-    ]
-    learn, measure = shuffled(short, "dolly")[:DOLLY_ROWS], shuffled(short, "dolly")[DOLLY_ROWS:][:DOLLY_ITEMS]
+    short = benign_rows(data)
+    learn, measure = short[:DOLLY_ROWS], short[DOLLY_ROWS:][:DOLLY_ITEMS]
     write_jsonl(
         below / "dolly.jsonl", [chat(f"dolly-{n}", row["instruction"], row["output"]) for n, row in enumerate(learn)]
     )
@@ -119,6 +115,16 @@ def calls(data: Path, out: Path) -> None:
         ],
     )
     refusal_suites(data, below, requests(data)[2])
+
+
+def benign_rows(data: Path) -> list[Row]:
+    """Dolly's short rows without a passage to read, in an order of their own."""
+    short = [
+        row
+        for row in rows(data / "dolly_2k/train.jsonl.gz")
+        if not row["input"] and len(row["instruction"]) + len(row["output"]) <= LONGEST_DOLLY
+    ]
+    return shuffled(short, "dolly")
 
 
 def requests(data: Path) -> tuple[list[Row], list[Row], list[Row]]:
