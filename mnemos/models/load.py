@@ -105,10 +105,11 @@ def load_model(
     new_head: bool = False,
     headers_only: bool = False,
     load_in_4bit: bool = False,
+    hears: bool = False,
 ) -> Any:
     """A model (transformers.PreTrainedModel) in eval mode, on the CPU: a causal language model, or with
-    `reward` one that gives a sequence one number. new_head: take a language model's weights for it and
-    let its head begin at zero.
+    `reward` one that gives a sequence one number, or with `hears` a recogniser of speech. new_head: take a language
+    model's weights for it and let its head begin at zero.
 
     dtype: name of a torch dtype. merge: whether the adapters of an adapter directory are added
     into the base's weights (True; tied embeddings are untied where `weights.adapter` says so) or stay a
@@ -119,7 +120,7 @@ def load_model(
     computing in `dtype`; ModelError for an adapter's directory.
     Raises ModelError for everything that the module's docstring lists.
     """
-    how = _How(dtype, trust_remote_code, allow_pickle, reward, new_head, headers_only, load_in_4bit)
+    how = _How(dtype, trust_remote_code, allow_pickle, reward, new_head, headers_only, load_in_4bit, hears)
     model = _loaded(path, how, merge if merge is not None else dtype == "float32")
     if not headers_only:
         from mnemos.weights.finite import refuse_nonfinite
@@ -137,6 +138,7 @@ class _How:
     new_head: bool
     headers_only: bool
     load_in_4bit: bool
+    hears: bool
 
 
 def _loaded(path: str, how: _How, merge: bool) -> Any:
@@ -203,16 +205,11 @@ def check_vocabulary(model: Any, tokenizer: Any, path: str) -> None:
 
 def _from_pretrained(folder: Path, how: _How) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
     from transformers.utils import logging
-
-    from mnemos.models.architecture import refuse_other_kinds
 
     if not sys.stderr.isatty() or how.headers_only:
         logging.disable_progress_bar()
-    auto = AutoModelForSequenceClassification if how.reward else AutoModelForCausalLM
-    config = usable_config(folder, how.trust_remote_code)
-    refuse_other_kinds(folder, config, reward=how.reward)
+    auto = _class_for(folder, usable_config(folder, how.trust_remote_code), how)
     with explained(folder, "the model cannot be loaded", "check that weights and config.json belong together"):
         model, info = auto.from_pretrained(
             folder,
@@ -239,6 +236,10 @@ def _from_pretrained(folder: Path, how: _How) -> Any:
         missing = [name for name in missing if not name.startswith(REWARD_HEAD)]
         # At zero every answer is worth the same, and no seed decides how training begins.
         torch.nn.init.zeros_(model.score.weight)
+    if how.hears:
+        from mnemos.models.recognisers.classes import refuse_missing
+
+        missing = refuse_missing(folder, missing)
     if missing:
         cure = "such a model would run on random numbers: copy the complete checkpoint"
         if all(name.endswith(OUTPUT_NAMES) for name in missing):
@@ -255,6 +256,20 @@ def _from_pretrained(folder: Path, how: _How) -> Any:
         )
     _check_stops(folder, model)
     return model.eval()
+
+
+def _class_for(folder: Path, config: Any, how: _How) -> Any:
+    """What loads the model that is wanted. ModelError for a checkpoint of another kind."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    from mnemos.models.architecture import refuse_other_kinds
+
+    if how.hears:
+        from mnemos.models.recognisers.classes import class_for
+
+        return class_for(folder, config)
+    refuse_other_kinds(folder, config, reward=how.reward)
+    return AutoModelForSequenceClassification if how.reward else AutoModelForCausalLM
 
 
 def _in_4bit(dtype: str) -> dict[str, Any]:

@@ -1,0 +1,51 @@
+"""Which class of transformers loads which recogniser, and what such a checkpoint may lack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mnemos.core.errors import ModelError
+
+SPARE = ("masked_spec_embed",)
+"""Ends of names of tensors that a checkpoint may lack: read only while training with masks, and drawn anew then."""
+
+
+def class_for(folder: Path, config: Any) -> Any:
+    """What loads a recogniser of this configuration: a class with `from_pretrained`. ModelError for what is none."""
+    from transformers import AutoModelForCTC, WhisperForConditionalGeneration
+    from transformers.models.auto import modeling_auto as auto
+
+    from mnemos.models.recognisers.whisper_ctc import WHISPER_CTC, WhisperEncoderForCTC
+
+    named_there = getattr(config, "architectures", None) or ()
+    if WHISPER_CTC in named_there:
+        return WhisperEncoderForCTC
+    if config.model_type == "whisper":
+        return WhisperForConditionalGeneration
+    if config.model_type in auto.MODEL_FOR_CTC_MAPPING_NAMES:
+        return AutoModelForCTC
+    raise ModelError(
+        f"{folder}: {', '.join(named_there) or config.model_type}",
+        "is no recogniser of speech that is known here (a CTC class of transformers, or Whisper)",
+        "name such a model",
+    )
+
+
+def is_recogniser(config: Any) -> bool:
+    """Whether a configuration (transformers', or its JSON object) names a model that hears and writes."""
+    found = config if isinstance(config, dict) else config.to_dict()
+    names = found.get("architectures") or ()
+    return any(name.endswith("ForCTC") or name == "WhisperForConditionalGeneration" for name in names)
+
+
+def refuse_missing(folder: Path, missing: list[str]) -> list[str]:
+    """The missing tensors that matter. ModelError where they are the head."""
+    left = [name for name in missing if not name.endswith(SPARE)]
+    if left and all(name.startswith(("lm_head.", "ctc_head.", "head.")) for name in left):
+        raise ModelError(
+            f"{folder}",
+            f"has no CTC head ({', '.join(left)} is missing): it hears and cannot write",
+            "name a model with one",
+        )
+    return left
