@@ -129,7 +129,7 @@ class Stepwise:
             # A loss that hardly falls any more has little left to teach.
             if how.least_fall and step and losses[-2] - losses[-1] < how.least_fall * abs(losses[-2]):
                 break
-            loss.backward()
+            slopes_of(loss)
             refused += not moving.step(self.rate(step))
         z = self.ears.asked(sound)
         last = float(self.objective(z, self.ears.blank, how))
@@ -186,11 +186,11 @@ class Chosen(Stepwise):
                 kept, chosen = z.detach(), step  # nothing was sure enough yet: the latest stands
             if step == how.steps or waited >= how.patience:
                 break
-            loss.backward()
+            slopes_of(loss)
             refused += not moving.step(self.rate(step))
         assert kept is not None
-        more = {"steps": step, "loss": (losses[0], losses[-1]), "chosen": chosen, "refused": refused}
-        return self.ears.heard(kept, text=self.written(kept), **more)
+        text, span = self.written(kept), (losses[0], losses[-1])
+        return self.ears.heard(kept, text, steps=step, loss=span, chosen=chosen, refused=refused)
 
     def score(self, z: Tensor, loss: float) -> float:
         """How well a step reads: the language model's nats a character, once frames are sure enough; without a language
@@ -237,15 +237,14 @@ class FastSlow:
         moving.restore(self.slow)
         first, refused = None, 0
         for _ in range(how.steps):
-            loss = self.loss(sound)
-            loss.backward()
+            before = slopes_of(self.loss(sound))
             refused += not moving.step(how.learning_rate)
-            first = float(loss.detach()) if first is None else first
+            first = before if first is None else first
         z = self.ears.asked(sound)
         last = float(objectives.suta(z, self.ears.blank, how.em_share, how.temperature))
-        found = {"steps": how.steps, "loss": None if first is None else (first, last), "refused": refused}
         reset, score = self._slowly(sound)
-        return self.ears.heard(z, reset=reset, z=score, **found)
+        loss = None if first is None else (first, last)
+        return self.ears.heard(z, steps=how.steps, loss=loss, refused=refused, reset=reset, z=score)
 
     def loss(self, sound: Sound) -> Tensor:
         """Of the model as it is now."""
@@ -274,7 +273,7 @@ class FastSlow:
         moving = self.ears.moves
         moving.restore(self.slow)
         for sound in self.buffer:
-            (self.loss(sound) / len(self.buffer)).backward()
+            slopes_of(self.loss(sound) / len(self.buffer))
         moving.step(self.how.learning_rate)
         self.slow = moving.snapshot()
 
@@ -378,8 +377,7 @@ class Awmc:
     def _towards(self, sound: Sound, labels: Tensor) -> float:
         """Half of a transcript's loss, its gradient added to what moves: each pass has dropout of its own."""
         loss = objectives.transcript_loss(self.ears.logits(sound), labels, self.ears.blank) / 2
-        loss.backward()
-        return float(loss.detach())
+        return slopes_of(loss)
 
     def state(self) -> dict[str, Any]:
         """Utterances heard, and the optimiser's counts."""
@@ -412,9 +410,9 @@ class Cea:
         first, refused = None, 0
         for _ in range(how.steps):
             loss = objectives.confidence_enhanced(self.ears.logits(sound), blank, how.em_share, how.temperature)
-            loss.backward()
+            before = slopes_of(loss)
             refused += not moving.step(how.learning_rate)
-            first = float(loss.detach()) if first is None else first
+            first = before if first is None else first
         moving.forget()
         # The convolutions stand still from here on, unless norms stand among them.
         sound = self.ears.with_front(sound) if moving.spares_front_with_norms else sound
@@ -422,7 +420,7 @@ class Cea:
             z, states = self.ears.with_states(sound)
             loss = objectives.smoothed(z, blank, how.em_share, how.temperature)
             loss = loss + how.coherence * objectives.temporal_coherence(states, objectives.heard(z, blank))
-            loss.backward()
+            slopes_of(loss)
             refused += not moving.step(how.coherent_learning_rate, norms_alone=True)
         z = self.ears.asked(sound)
         last = float(objectives.confidence_enhanced(z, blank, how.em_share, how.temperature))
@@ -439,6 +437,14 @@ class Cea:
 
     def load(self, state: Mapping[str, Any], tensors: Sequence[Tensor], sound_of: Callable[[str], Sound]) -> None:
         """Nothing to put back."""
+
+
+def slopes_of(loss: Tensor) -> float:
+    """Add the gradients of a loss to what moves; the loss."""
+    import torch
+
+    torch.autograd.backward(loss)
+    return float(loss.detach())
 
 
 def hash_of(*numbers: int) -> int:

@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mnemos.core.errors import DataError, RunError
@@ -71,7 +71,7 @@ def noted(step: Step) -> Noted | None:
 class Listening:
     """One method on one stream. order: names of utterances. clip: of a name; DataError for one that cannot be heard.
     source: the source model's transcript of a name that was heard. right: whether a transcript is right, for the
-    journal."""
+    journal. announced: whether it was written that the recogniser has collapsed."""
 
     adapter: Adapter
     order: Sequence[str]
@@ -81,7 +81,6 @@ class Listening:
     right: Callable[[str, str], bool]
     longest: float = LONGEST
     announced: bool = False
-    """Whether it was said that the recogniser has collapsed."""
 
     def run(self) -> None:
         """Bring the stream to its end."""
@@ -90,7 +89,7 @@ class Listening:
             run.execute(TABLE)
         done = self.journal.steps()
         collapse = self._remembered(done)
-        if self.adapter.carries:
+        if self.adapter.carries and len(done) < len(self.order):
             self._continue(done)
         with counting(len(self.order), "utterances") as count:
             for at in range(len(done), len(self.order)):
@@ -107,17 +106,16 @@ class Listening:
         try:
             sound = self.sound(name)
         except DataError as error:
-            return _step(at, name, "", None, str(error.bound), None, 0, 0.0)
+            return _step(at, name, "", None, error.bound, None, 0, 0.0)
         heard = self.adapter.hear(sound)
-        seconds = time.monotonic() - began
+        took = time.monotonic() - began
         found = Noted(heard, sound.seconds, self.source(name))
         why = collapse.saw(sight(found))
         if why is not None and not self.announced:
             self.announced = True
             note(f"{self.journal.name.rpartition(' [')[0]}: collapsed at utterance {at + 1:,}: {why}")
-        kept = Noted(heard, sound.seconds, found.source, why)
         value = float(self.right(name, heard.text))
-        return _step(at, name, heard.text, value, None, kept.text(), heard.steps, seconds)
+        return _step(at, name, heard.text, value, None, replace(found, collapsed=why).text(), heard.steps, took)
 
     def sound(self, name: str) -> Sound:
         """The utterance, ready to be heard. DataError for one that is too long."""
@@ -158,10 +156,8 @@ class Listening:
         start = 0
         if found:
             start = int(found[0][0])
-            like = self.adapter.ears.moving
-            assert like is not None
-            tensors = [_tensor(row[2], like.flats[0].values) for row in found]
-            self.adapter.load(json.loads(found[0][1]), tensors, self.sound)
+            like = self.adapter.ears.moves.flats[0].values
+            self.adapter.load(json.loads(found[0][1]), [_tensor(row[2], like) for row in found], self.sound)
         for step in done[start:]:
             if step.note is not None:
                 heard = self.adapter.hear(self.sound(step.item))
@@ -175,87 +171,6 @@ def sight(found: Noted) -> Sight:
     """What the rule of collapse looks at."""
     heard = found.heard
     return Sight(heard.blank, heard.text, found.source, found.seconds, heard.entropy)
-
-
-def _step(self, at: int, collapse: Collapse) -> Step:
-        name, began = self.order[at], time.monotonic()
-        try:
-            sound = self.sound(name)
-        except DataError as error:
-            return _step(at, name, "", None, str(error.bound), None, 0, 0.0)
-        heard = self.adapter.hear(sound)
-        seconds = time.monotonic() - began
-        found = Noted(heard, sound.seconds, self.source(name))
-        why = collapse.saw(sight(found))
-        if why is not None and not self.announced:
-            self.announced = True
-            note(f"{self.journal.name.rpartition(' [')[0]}: collapsed at utterance {at + 1:,}: {why}")
-        kept = Noted(heard, sound.seconds, found.source, why)
-        value = float(self.right(name, heard.text))
-        return _step(at, name, heard.text, value, None, kept.text(), heard.steps, seconds)
-
-    def sound(self, name: str) -> Sound:
-        """The utterance, ready to be heard. DataError for one that is too long."""
-        clip = self.clip(name)
-        if clip.seconds > self.longest:
-            raise DataError(f"{name}: {clip.seconds:.1f} s", f"longer than {self.longest:g} s", "cut it at pauses")
-        return self.adapter.ears.sound(name, clip)
-
-    def _remembered(self, done: Sequence[Step]) -> Collapse:
-        """The rule as it stood behind the steps that are done."""
-        collapse = Collapse()
-        for step in done:
-            found = noted(step)
-            if found is not None:
-                collapse.sights.append(sight(found))
-                self.announced = self.announced or found.collapsed is not None
-        return collapse
-
-    # what is carried ----------------------------------------------------------------------
-
-    def _due(self, at: int) -> bool:
-        size = sum(one.numel() * one.element_size() for one in self.adapter.tensors())
-        return (at + 1) % max(1, math.ceil(size / SAVED)) == 0
-
-    def _save(self, step: int) -> None:
-        """Within an open transaction: what the adapter carries behind so many steps, in place of what was there."""
-        run, number = self.journal.store.connection, self.journal.number
-        run.execute("delete from carried where stream = ?", (number,))
-        state = json.dumps(self.adapter.state())
-        rows = [(number, place, step, state, _bytes(one)) for place, one in enumerate(self.adapter.tensors())]
-        run.executemany("insert into carried values (?, ?, ?, ?, ?)", rows)
-
-    def _continue(self, done: Sequence[Step]) -> None:
-        """Bring the adapter to where it was behind the last step."""
-        found: list[Any] = self.journal.store.rows(
-            "select step, state, tensor from carried where stream = ? order by place", self.journal.number
-        )
-        start = 0
-        if found:
-            start = int(found[0][0])
-            like = self.adapter.ears.moving
-            assert like is not None
-            tensors = [_tensor(row[2], like.flats[0].values) for row in found]
-            self.adapter.load(json.loads(found[0][1]), tensors, self.sound)
-        for step in done[start:]:
-            if step.note is not None:
-                heard = self.adapter.hear(self.sound(step.item))
-                if heard.text != step.answer:
-                    bound = f"step {step.step:,} was written as {step.answer!r} and is now heard as {heard.text!r}"
-                    cure = "continue where it was begun, with the same packages and threads, or name another directory"
-                    raise RunError(f"stream {self.journal.name}", bound, cure)
-
-
-def sight(found: Noted) -> Sight:
-    """What the rule of collapse looks at."""
-    heard = found.heard
-    return Sight(heard.blank, heard.text, found.source, found.seconds, heard.entropy)
-
-
-def noted_before(journal: Journal) -> Iterator[bool]:
-    """Whether each committed step was said to be of a collapsed recogniser."""
-    for (text,) in journal.store.rows("select note from steps where stream = ?", journal.number):
-        yield text is not None and json.loads(str(text))["collapsed"] is not None
 
 
 def _step(

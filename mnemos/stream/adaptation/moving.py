@@ -51,8 +51,8 @@ class Snapshot:
     def of(tensors: Sequence[Tensor], counts: Sequence[int]) -> Snapshot:
         """From what `tensors` gave."""
         third = len(tensors) // 3
-        parts = (tuple(tensors[at * third : (at + 1) * third]) for at in range(3))
-        return Snapshot(*parts, tuple(counts))
+        values, first, second = (tuple(tensors[at * third : (at + 1) * third]) for at in range(3))
+        return Snapshot(values, first, second, tuple(counts))
 
 
 class _Flat:

@@ -77,7 +77,7 @@ def labels_of(logits: Tensor, blank: int) -> Tensor:
     """The greedy transcript as labels: best of every frame, repeats joined, blanks left out. int[S], S may be 0."""
     import torch
 
-    best = torch.unique_consecutive(logits.detach().argmax(-1))
+    best: Tensor = torch.unique_consecutive(logits.detach().argmax(-1))
     return best[best != blank]
 
 

@@ -197,7 +197,7 @@ def test_certainty() -> None:
 def test_lame_is_a_fixed_point_that_draws_neighbours_together() -> None:
     draw = np.random.default_rng(3)
     # Six frames in two groups; the last of each is unsure, and takes its group's label.
-    states = np.concatenate([draw.normal(0, 0.01, (4, 3)) + [1, 0, 0], draw.normal(0, 0.01, (4, 3)) + [0, 1, 0]])
+    states = np.repeat(np.eye(3)[:2], 4, axis=0) + draw.normal(0, 0.01, (8, 3))
     z = np.zeros((8, 3))
     z[:3, 1], z[4:7, 2], z[3, 2], z[7, 1] = 3, 3, 0.4, 0.4
     found = of.lame(torch.tensor(z), torch.tensor(states), BLANK, neighbours=3)
