@@ -1,10 +1,11 @@
-"""Rows out of files, as they stand there: JSON Lines, a JSON array, Parquet, plain text; gzipped or not.
+"""Rows out of files, as they stand there: JSON Lines, a JSON array, Parquet, CSV, plain text; gzipped or not.
 
 Streaming and repeatable. What a row means is the affair of `formats`.
 """
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import itertools
@@ -57,7 +58,9 @@ def rows_of(path: Path, label: str, stem: str) -> Iterator[Raw]:
     with opened(path, label) as stream:
         head = stream.peek(4096)[:4096]
         _refuse_odd(head, label)
-        if is_text(path):
+        if is_table(path):
+            yield from _table(stream, label, stem)
+        elif is_text(path):
             yield from _paragraphs(stream, label, stem, text_unit(path))
         elif head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[":
             with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="\n") as text:
@@ -74,7 +77,7 @@ def count_rows(path: Path, label: str) -> int:
         return int(_parquet_file(path, label).metadata.num_rows)
     with opened(path, label) as stream:
         jsonl = stream.peek(4096)[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()[:1] != b"["
-        if jsonl and not is_text(path):
+        if jsonl and not is_text(path) and not is_table(path):
             return sum(1 for line in bounded(stream) if line is None or not line.isspace())
     return sum(1 for _ in rows_of(path, label, ""))
 
@@ -82,6 +85,11 @@ def count_rows(path: Path, label: str) -> int:
 def is_text(path: Path) -> bool:
     """Whether the file is plain text by its name."""
     return path.name.removesuffix(".gz").endswith(".txt")
+
+
+def is_table(path: Path) -> bool:
+    """Whether the file is comma-separated values by its name."""
+    return path.name.removesuffix(".gz").endswith(".csv")
 
 
 def text_unit(path: Path) -> str:
@@ -180,6 +188,24 @@ def _refuse_odd(head: bytes, label: str) -> None:
         raise DataError(label, begins, "give a file with at least one row")
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(label, "is UTF-16, not UTF-8", "convert it: iconv -f utf-16 -t utf-8 IN > OUT")
+
+
+def _table(stream: IO[bytes], label: str, stem: str) -> Iterator[Raw]:
+    """Rows of comma-separated values under the names of the first line (RFC 4180). An empty cell is no value."""
+    with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
+        reader = csv.DictReader(text, strict=True)
+        try:
+            for number, row in enumerate(reader, 1):
+                where = f"{label}:{reader.line_num}"
+                if None in row or None in row.values():
+                    bound = f"has another number of cells than the {len(reader.fieldnames or ())} names of line 1"
+                    yield Raw(where, f"{stem}:{number}", RowError("ragged row", where, bound, "quote commas in cells"))
+                else:
+                    yield Raw(where, f"{stem}:{number}", {name: cell for name, cell in row.items() if cell != ""})
+        except (csv.Error, UnicodeDecodeError) as error:
+            # The reader is lost behind it: what is a row and what is not can no longer be told.
+            bound = f"cannot be read as comma-separated values ({error})"
+            raise DataError(f"{label}:{reader.line_num + 1}", bound, "save it as UTF-8 CSV") from None
 
 
 def _paragraphs(stream: IO[bytes], label: str, stem: str, unit: str) -> Iterator[Raw]:

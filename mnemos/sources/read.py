@@ -15,10 +15,11 @@ from mnemos.core.errors import DataError, UsageError, nearest
 from mnemos.core.fingerprint import file_fingerprint, fingerprint
 from mnemos.core.nouns import Example, Source
 from mnemos.sources.bad_row import RowError
-from mnemos.sources.files import SUFFIXES, Raw, count_rows, data_files, is_text, rows_of, text_unit
+from mnemos.sources.files import SUFFIXES, Raw, count_rows, data_files, is_table, is_text, rows_of, text_unit
 from mnemos.sources.formats import COLUMNS, FORMATS, detect, example_of
 from mnemos.sources.generated import inside
 from mnemos.sources.hub import HubDataset, SavedDataset, is_saved
+from mnemos.sources.speech import SPEECH, metadata_files, sounds_in, spoken
 from mnemos.sources.thumbs import ASKED, Labels, labels_of, unclear
 from mnemos.sources.tools import COLUMNS as BESIDE
 
@@ -117,10 +118,8 @@ class FileSource:
         if path.is_dir():
             if is_saved(path):
                 return (SavedDataset(path, self.split),)
-            return tuple(
-                LocalFile(file, str(file), str(file.relative_to(path)).split(".")[0])
-                for file in data_files(path, self.split)
-            )
+            found = metadata_files(path, self.split) or data_files(path, self.split)
+            return tuple(LocalFile(file, str(file), str(file.relative_to(path)).split(".")[0]) for file in found)
         if path.is_file():
             return (LocalFile(path, self.location, path.name.split(".")[0] or path.name),)
         if path.exists():
@@ -134,9 +133,21 @@ class FileSource:
 
     @property
     def fingerprint(self) -> str:
-        """Of the content of the files (a hub data set: of its commit) and every setting but `name`."""
+        """Of the content of the files (a hub data set: of its commit), of the sounds that their rows name, and every
+        setting but `name`."""
         settings = [self.asked_format, self.limit, self.on_bad, self.columns]
-        return fingerprint({"read": [part.fingerprint for part in self.parts], "settings": settings})
+        made: dict[str, Any] = {"read": [part.fingerprint for part in self.parts], "settings": settings}
+        if self._is_speech:
+            made["sounds"] = sounds_in(raw.value for raw in itertools.islice(self._raws(), self.limit))
+        return fingerprint(made)
+
+    @cached_property
+    def _is_speech(self) -> bool:
+        try:
+            rows = [raw.value for raw in self._sample if not isinstance(raw.value, RowError)]
+        except DataError:
+            return False  # whoever reads the rows says what is wrong with them
+        return self.asked_format in (None, SPEECH) and any("audio" in row for row in rows)
 
     @cached_property
     def format(self) -> str:
@@ -224,8 +235,17 @@ class FileSource:
     def _raws(self) -> Iterator[Raw]:
         """Rows with the columns under our names."""
         for part in self.parts:
+            folder = part.path.parent if isinstance(part, LocalFile) else None
+            named = isinstance(part, LocalFile) and is_table(part.path)
             for raw in part.rows():
-                yield self._renamed(raw) if self.columns and not isinstance(raw.value, RowError) else raw
+                if isinstance(raw.value, RowError):
+                    yield raw
+                    continue
+                found = self._renamed(raw) if self.columns else raw
+                if isinstance(found.value, RowError):
+                    yield found
+                else:
+                    yield Raw(found.where, found.id, spoken(found.value, folder, named, found.where))
 
     def _renamed(self, raw: Raw) -> Raw:
         theirs: Mapping[str, Any] = raw.value  # type: ignore[assignment]

@@ -85,7 +85,7 @@ PICTURES: list[tuple[dict[str, Any], str]] = [
     ({"messages": MESSAGES, "image": "a.png"}, "image"),
     ({"messages": MESSAGES, "videos": ["a.mp4"]}, "videos"),
     ({"instruction": "a", "output": "b", "audios": ["a.wav"]}, "audios"),
-    ({"text": "a", "audio": {"path": "a.wav"}}, "audio"),
+    ({"messages": MESSAGES, "audio": {"path": "a.wav"}}, "audio"),
     ({"messages": [{"role": "user", "content": "<image>\nWhat is this?"}, *NO]}, r"messages\[0\]: <image>"),
     ({"messages": [{"role": "user", "content": "What is this? <image>"}, *NO]}, r"messages\[0\]: <image>"),
     ({"instruction": "What is said?\n<audio>\nAnswer.", "output": "b"}, "instruction: <audio>"),

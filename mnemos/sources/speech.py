@@ -1,0 +1,112 @@
+"""Rows of sound and transcript: columns `audio` and `text`, or a folder with metadata.csv as `datasets` writes it.
+
+`audio` is a path, relative to the file that names it; or a mapping {path, bytes} as in Parquet files of `datasets`,
+whose bytes are put into the cache. `start` and `end` are seconds within it. `speaker` and whatever else a row holds
+stay columns of the example.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mnemos.core.cache import cache_folder
+from mnemos.core.fingerprint import file_fingerprint
+from mnemos.core.nouns import AudioPart, Turn
+from mnemos.sources.bad_row import RowError, refuse, short, text_of
+from mnemos.sources.parts import Parts, Row
+
+SPEECH = "speech"
+METADATA = ("metadata.csv", "metadata.jsonl")
+"""What names the sounds of a folder, in the column file_name."""
+TEXTS = ("transcription", "transcript", "sentence")
+"""Columns that stand for `text` where a row with a sound has none: of `datasets`, LibriSpeech's tools, Common Voice."""
+
+
+def metadata_files(folder: Path, split: str) -> list[Path]:
+    """The metadata files of a folder of sounds: those whose path says `split`, or all where none says any; empty where
+    there is none."""
+    found = sorted(path for name in METADATA for path in folder.rglob(name) if path.is_file())
+    named = [path for path in found if split in path.relative_to(folder).parts]
+    return named or [path for path in found if len(path.relative_to(folder).parts) == 1] or found
+
+
+def spoken(row: Mapping[str, Any], folder: Path | None, table: bool, where: str) -> Mapping[str, Any] | RowError:
+    """The row with its sound as a path that can be opened, and its transcript under `text`; any other row untouched.
+
+    folder: of the file that names it. table: whether the row is from a CSV file, which may name sounds by file_name.
+    """
+    value = row.get("audio", row.get("file_name") if table else None)
+    if value is None or "messages" in row:
+        return row
+    try:
+        found = {name: one for name, one in row.items() if name != "file_name"} | {"audio": _place(value, folder)}
+    except RowError as problem:
+        return problem.at(where)
+    named = next((name for name in TEXTS if name in row), None)
+    if "text" not in row and named is not None:
+        found["text"] = found.pop(named)
+    return found
+
+
+def _place(value: Any, folder: Path | None) -> str:
+    if isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes):
+        return str(_kept(value["bytes"], str(value.get("path") or "")))
+    path = value.get("path") if isinstance(value, Mapping) else value
+    if not isinstance(path, str) or not path or "\0" in path:
+        refuse("wrong type", f"audio = {short(value)}", "must be the path of a sound, or {path, bytes}", "mend audio")
+    return path if folder is None else os.path.join(folder, Path(path).expanduser())
+
+
+def _kept(data: bytes, name: str) -> Path:
+    """The file in the cache that holds these bytes."""
+    place = cache_folder() / "sounds" / f"{hashlib.sha256(data).hexdigest()[:32]}{Path(name).suffix[:8]}"
+    if not place.is_file():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # Whole or not there: two processes may write the same bytes at once.
+        temporary = place.with_name(f".{os.getpid()}-{place.name}")
+        temporary.write_bytes(data)
+        temporary.replace(place)
+    return place
+
+
+def speech(row: Row) -> Parts:
+    """What a row says: a user's turn of sound, and its transcript as the answer."""
+    text = text_of(row["text"], "text")
+    if not text.strip():
+        refuse("empty transcript", "text", "is empty", "give it text or take the row out")
+    start, end = (_seconds(row, name) for name in ("start", "end"))
+    if start is not None and end is not None and start >= end:
+        refuse("wrong stretch", f"start = {start:g}, end = {end:g}", "must rise", "give seconds within the sound")
+    part = AudioPart(text_of(row["audio"], "audio"), start, end)
+    return "messages", (Turn("user", (part,)), Turn("assistant", text)), ()
+
+
+def _seconds(row: Row, name: str) -> float | None:
+    value = row.get(name)
+    if value is None:
+        return None
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if isinstance(value, bool) or not math.isfinite(found) or found < 0:
+        refuse("wrong stretch", f"{name} = {short(value)}", "must be seconds from 0", f"mend {name}")
+    return found
+
+
+def sounds_in(rows: Iterable[Any]) -> list[str]:
+    """Fingerprints of the files that rows name, in their order; "" for one that is not there."""
+    paths = (row.get("audio") for row in rows if isinstance(row, Mapping))
+    return [_print(path) for path in paths if isinstance(path, str)]
+
+
+def _print(path: str) -> str:
+    try:
+        return file_fingerprint(path)
+    except (OSError, ValueError):
+        return ""
