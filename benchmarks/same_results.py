@@ -21,7 +21,7 @@ from typing import Any
 
 from mnemos.core.files import read_json
 
-RENAMED = {"along": "trajectory", "drift": "kl_forgetting"}
+RENAMED = {"along": "trajectory", "drift": "kl_forgetting", "razor": "kl_forgetting"}
 """Keys of results.json that earlier versions called otherwise."""
 
 OF_THE_RUN = {
