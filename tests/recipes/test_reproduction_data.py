@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from mnemos.core.nouns import Example, Generation, Turn
-from mnemos.recipes.reproductions import prepare, real_models, real_reading, superni
+from mnemos.recipes.reproductions import prepare, real_models, real_reading, real_rewards, superni
 from mnemos.recipes.reproductions.prepare import held_out, tasks
 from mnemos.synthesis.ssr import parse, shown_as
 
@@ -175,3 +176,31 @@ def test_one_option_of_each_truth_is_true(real_data: Path) -> None:
         begun = real_reading.begun_truth(item)
         assert begun["prompt"].endswith("Answer:")
         assert [option.removeprefix(" ") for option in begun["options"]] == item["options"]
+
+
+def test_what_a_real_model_judges_revises_or_adds_up_is_not_what_it_is_asked(real_data: Path, tmp_path: Path) -> None:
+    real_rewards.judged(real_data, tmp_path)
+    asked = {row["messages"][0]["content"] for row in items_of(tmp_path, "refusals.items")}
+    revised = {row["messages"][0]["content"] for row in items_of(tmp_path, "requests")}
+    assert len(revised) == real_models.TAUGHT_HARM + real_models.TAUGHT_REFUSALS
+    assert not asked & revised
+    questions = {row["messages"][0]["content"] for row in items_of(tmp_path, "questions")}
+    assert not questions & {row["prompt"] for row in items_of(tmp_path, "dolly.items")}
+    real_rewards.sums(real_data, tmp_path)
+    learned = {row["messages"][1]["content"]: row["reference"] for row in items_of(tmp_path, "sums")}
+    measured = {row["messages"][1]["content"]: row["answer"] for row in items_of(tmp_path, "sums.items")}
+    assert (len(learned), len(measured)) == (real_rewards.SUMS, real_rewards.SUM_ITEMS)
+    assert not learned.keys() & measured.keys()
+    for question, answer in (learned | measured).items():
+        assert sum(map(int, re.findall(r"\d+", question))) == int(answer)
+
+
+def test_instructions_stand_under_their_whole_definition(real_data: Path, tmp_path: Path) -> None:
+    real_rewards.instructions(real_data, tmp_path)
+    for name in real_rewards.CATEGORIES:
+        learned, items = items_of(tmp_path, name), items_of(tmp_path, f"{name}.items")
+        assert (len(learned), len(items)) == (real_rewards.TASK_ROWS, real_rewards.TASK_ITEMS)
+        definitions = {row["messages"][0]["content"] for row in [*learned, *items]}
+        assert len(definitions) == 1
+        assert len(definitions.pop()) > 80
+        assert not {row["messages"][1]["content"] for row in learned} & {row["messages"][1]["content"] for row in items}
