@@ -1,13 +1,14 @@
 # make demo and make test are all a newcomer needs; each makes .venv from the lock file first.
 PYTHON ?= python3.11
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export HF_HUB_OFFLINE ?= 1
 export HF_DATASETS_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-slow check format docs bench patient venv clean
+.PHONY: demo test test-slow check format docs bench patient venv dist clean
 
-demo: .venv/ready
+demo: .venv/demo
 	$(BIN)/mnemos run mnemos:demo.yaml --out runs/demo --jobs 2
 
 test: .venv/ready
@@ -43,13 +44,22 @@ patient: .venv/ready
 
 venv: .venv/ready
 
+# A lock for each purpose, into one environment: the demo's is a part of requirements.lock, at the same versions.
 # torch first: its exact version keeps looser ranges of other packages from bringing another build.
-.venv/ready: requirements.lock pyproject.toml
+.venv/demo: requirements-demo.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	$(PIP) "$$(grep '^torch==' requirements-demo.lock)"
+	$(PIP) -r requirements-demo.lock
+	$(PIP) --no-build-isolation --no-deps -e .
 	touch $@
 
+.venv/ready: .venv/demo requirements.lock
+	$(PIP) -r requirements.lock
+	touch $@
+
+# An sdist and a wheel in dist/, without a network.
+dist: .venv/ready
+	$(BIN)/python -c "from setuptools import build_meta as b; print(b.build_sdist('dist'), b.build_wheel('dist'))"
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs build dist site

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from mnemos.core.errors import DataError, MnemosError, ModelError, RunError, UsageError, printable, shortened
+from mnemos.core.packages import command
 
 AGAIN = "then run the same command again: finished steps are kept"
 
@@ -68,7 +69,8 @@ def explained(error: BaseException) -> MnemosError | None:
     at = f" (at {where})" if where else ""
     match error:
         case ModuleNotFoundError(name=str(package)) if package.split(".")[0] != "mnemos":
-            return UsageError(f"the package {package.split('.')[0]}", "is not installed", f"install it with pip{at}")
+            name = package.split(".")[0]
+            return UsageError(f"the package {name}", f"is not installed{at}", command(name))
         case json.JSONDecodeError():
             return DataError(where or "a JSON file", f"is not JSON: {error}", "write it again, or restore it")
         case UnicodeDecodeError():

@@ -17,6 +17,7 @@ import numpy as np
 
 from mnemos.core.errors import UsageError, nearest
 from mnemos.core.nouns import Answer, Decoding, Prompt, Turn
+from mnemos.core.packages import require
 from mnemos.measure.kinds import MISSING
 from mnemos.measure.settings import HarnessSettings
 from mnemos.measure.suite import Suite
@@ -32,7 +33,7 @@ def run_task(model: Any, suite: Suite) -> list[Answer]:
     """
     settings = suite.settings
     assert isinstance(settings, HarnessSettings)
-    _require(suite)
+    require(f"suite {suite.name!r}: kind lm_eval", "lm_eval")
     manager = tasks_of(suite)
     from lm_eval import simple_evaluate
     from lm_eval.api.model import LM
@@ -56,21 +57,12 @@ def run_task(model: Any, suite: Suite) -> list[Answer]:
     return list(_answers(suite, settings, found["samples"], asked.missing))
 
 
-def _require(suite: Suite) -> None:
-    try:
-        import lm_eval  # noqa: F401
-    except ImportError:
-        raise UsageError(
-            f"suite {suite.name!r}: kind lm_eval", "needs lm-evaluation-harness", "pip install 'mnemos[lm-eval]'"
-        ) from None
-
-
 def tasks_of(suite: Suite) -> Any:
     """The harness's TaskManager in which the suite's task is. Raises UsageError when the extra is not installed
     or the task unknown."""
     settings = suite.settings
     assert isinstance(settings, HarnessSettings)
-    _require(suite)
+    require(f"suite {suite.name!r}: kind lm_eval", "lm_eval")
     from lm_eval.tasks import TaskManager
 
     manager = None

@@ -17,9 +17,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnemos.core.errors import ModelError, UsageError
+from mnemos.core.errors import ModelError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Decoding, Generation, OptionScore, Prompt
+from mnemos.core.packages import missing
 from mnemos.models.server import prompt_seed, refuse_power
 from mnemos.weights.checkpoint import resolve
 
@@ -53,12 +54,9 @@ class Engine:
         try:
             from vllm import LLM
         except ImportError as error:
-            raise UsageError(
-                f"model {self.path!r}",
-                f"needs vLLM in this environment ({error})",
-                f"pip install vllm, or start `vllm serve {self.checkpoint.path}` elsewhere and name "
-                f"http://localhost:8000/v1#{self.checkpoint.path}",
-            ) from None
+            path = self.checkpoint.path
+            otherwise = f"start `vllm serve {path}` elsewhere and name http://localhost:8000/v1#{path}"
+            raise missing(f"model {self.path!r}", "vllm", why=error, otherwise=otherwise) from None
         try:
             engine = LLM(model=self._served(), seed=0)
         except (ValueError, RuntimeError, OSError) as error:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 from mnemos.core.cache import cache_folder
 from mnemos.core.errors import UsageError
+from mnemos.core.packages import require
 
 LOOPBACK = "127.0.0.1"
 PORT = 8642
 NEEDED = ("starlette", "uvicorn")
-
-
-def refuse_without_packages() -> None:
-    """Raise UsageError where a package of the extra is not installed."""
-    absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if absent:
-        raise UsageError("mnemos serve", f"needs {' and '.join(absent)}", 'install them: pip install "mnemos[serve]"')
 
 
 def bound(port: int) -> socket.socket:
@@ -44,7 +37,7 @@ def serve(root: Path, *, port: int = PORT, seed: int = 0, say: Callable[[str], N
     port: of 127.0.0.1, which no other machine reaches. seed: draws the orders of votes. say: takes the line with the
     address. Raises UsageError where packages are missing, the folder is none or the port is taken.
     """
-    refuse_without_packages()
+    require("mnemos serve", *NEEDED)
     import uvicorn
 
     from mnemos.serve.app import application

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from mnemos.core.errors import UsageError
 from mnemos.core.nouns import AudioPart
+from mnemos.core.packages import missing
 from mnemos.sources.bad_row import refuse
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au")
@@ -183,7 +184,5 @@ def _package(name: str) -> Any:
 
     try:
         return importlib.import_module(name)
-    except ImportError:
-        raise UsageError(
-            f"{name} is not installed", "sound is read and resampled with it", "pip install 'mnemos[speech]'"
-        ) from None
+    except ImportError as error:
+        raise missing("reading and resampling sound", name, why=error) from None

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mnemos.core.errors import UsageError
+from mnemos.core.packages import require
 
 PACKAGES = {
     "bitsandbytes": (
@@ -60,18 +61,11 @@ def package_of(optim: str) -> str | None:
 
 def check_optimiser(optim: str) -> None:
     """Raise UsageError where an optimiser's package is not here, or where it would have no GPU."""
-    from importlib.util import find_spec
-
     package = package_of(optim)
     if package is None:
         return
     what = f"train.optim = {optim}"
-    if find_spec(package) is None:
-        raise UsageError(
-            what,
-            f"needs the package {package}",
-            f"pip install {package}, or take adafactor, which keeps nearly no state and needs no package",
-        )
+    require(what, package, otherwise="take adafactor, which keeps nearly no state and needs no package")
     import torch
 
     if package == "bitsandbytes" and not torch.accelerator.is_available():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from mnemos.core.errors import MnemosError, ModelError, UsageError
+from mnemos.core.packages import require
 from mnemos.core.plan import Plan
 from mnemos.train import draws
 from mnemos.train.optimisers import check_optimiser
@@ -25,8 +25,8 @@ def check_training(plan: Plan) -> None:
         ("deepspeed", plan.train.deepspeed, "deepspeed"),
         ("generation_backend", plan.train.generation_backend == "vllm", "vllm"),
     ):
-        if value and importlib.util.find_spec(package) is None:
-            raise UsageError(f"train.{setting}", f"needs the package {package}", f"pip install {package}")
+        if value:
+            require(f"train.{setting}", package)
     if in_4bit(plan):
         _check_4bit(plan)
     check_optimiser(plan.train.optim)
@@ -54,10 +54,7 @@ def in_4bit(plan: Plan) -> bool:
 
 
 def _check_4bit(plan: Plan) -> None:
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise UsageError(
-            "load_in_4bit", "needs the package bitsandbytes", "pip install bitsandbytes, or leave load_in_4bit out"
-        )
+    require("load_in_4bit", "bitsandbytes", otherwise="leave load_in_4bit out")
     import torch
 
     if not torch.accelerator.is_available():
@@ -86,8 +83,7 @@ def _check_trackers(arguments: Any) -> None:
     for name in arguments.report_to:
         cure = f"pip install {name}, or leave it out"
         if name in PACKAGES:
-            if importlib.util.find_spec(name) is None:
-                raise UsageError(f"train.report_to: {name}", f"needs the package {name}", cure)
+            require(f"train.report_to: {name}", name, otherwise="leave it out")
             continue
         try:
             for callback in get_reporting_integration_callbacks([name]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import threading
@@ -481,7 +482,12 @@ def test_a_missing_package_is_named_with_the_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(server, "NEEDED", ("no_such_package_of_anybody",))
     with pytest.raises(UsageError, match=r"no_such_package_of_anybody") as caught:
         server.serve(tmp_path)
-    assert "mnemos[serve]" in caught.value.cure
+    assert caught.value.cure == "pip install no_such_package_of_anybody"
+    monkeypatch.undo()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="starlette and uvicorn") as caught:
+        server.serve(tmp_path)
+    assert caught.value.cure == 'pip install "mnemos[serve]"'
 
 
 def test_a_port_that_is_taken_and_a_folder_that_is_none_are_said(tmp_path: Path) -> None:

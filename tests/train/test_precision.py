@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import importlib.util
 import weakref
 from pathlib import Path
 from typing import Any
@@ -209,14 +210,12 @@ def test_arithmetic_reads_adapters_of_every_kind(half: Path, tmp_path: Path, tra
 
 def test_four_bits_need_their_library(half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_4bit = LowRank("lora", 2, 4.0, 0.0, ("q_proj",), None, load_in_4bit=True)
-    find = preflight.importlib.util.find_spec
-    monkeypatch.setattr(
-        preflight.importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name)
-    )
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name))
     with pytest.raises(UsageError, match=r"load_in_4bit.*bitsandbytes"):
         preflight.check_training(plan(half, trainable=in_4bit))
     preflight.check_training(plan(half, trainable=Lora()))
-    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     with pytest.raises(UsageError, match="needs a GPU"):
         preflight.check_training(plan(half, trainable=in_4bit))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from mnemos.core.errors import ModelError, UsageError
+from mnemos.core.packages import missing
 from mnemos.models.decode import Decoded
 
 MEMORY = 0.3
@@ -53,8 +54,8 @@ class VLLMSampler:
                 **place,
             )
         except ImportError as error:
-            cure = "pip install vllm at a version that its torch allows, or leave it out"
-            raise UsageError(f"train.generation_backend = {where}", f"needs vLLM here ({error})", cure) from None
+            # A version whose torch is not this one is an ImportError, too.
+            raise missing(f"train.generation_backend = {where}", "vllm", why=error, otherwise="leave it out") from None
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             text = " ".join(str(error).split())[:300]
             raise ModelError(
