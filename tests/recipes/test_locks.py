@@ -156,12 +156,12 @@ def test_a_licence_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
         def __missing__(self, _: str) -> None:
             return None
 
-    def told(**values: str) -> str:
+    def found(**values: str) -> str:
         monkeypatch.setattr(importlib.metadata, "metadata", lambda _: Metadata(values))
         return licence("one")
 
     monkeypatch.setattr(Metadata, "__getitem__", lambda self, key: self.get(key))
-    assert told(**{"License-Expression": "MIT", "License": "BSD"}) == "MIT"
-    assert told(classes="License :: OSI Approved :: MIT License;Topic :: x", License="x") == "MIT License"
-    assert told(classes="License :: OSI Approved", License="BSD | 3\nmany lines") == "BSD   3"
-    assert told() == "not told"
+    assert found(**{"License-Expression": "MIT", "License": "BSD"}) == "MIT"
+    assert found(classes="License :: OSI Approved :: MIT License;Topic :: x", License="x") == "MIT License"
+    assert found(classes="License :: OSI Approved", License="BSD | 3\nmany lines") == "BSD   3"
+    assert found() == "not told"
