@@ -117,7 +117,7 @@ SWEPT = "mnemos sweep study.yaml --over replay.share_of_final=0,0.01,0.03,0.1,0.
 
 WAYS = (
     # Listings and arithmetic.
-    Way(r"mnemos (methods|models|suites|schema|schema --suites|reproduce --list)"),
+    Way(r"mnemos (methods|models|suites|schema|schema --suites|reproduce --list|asr methods)"),
     Way(r"mnemos methods NAME", {"NAME": "replay"}),
     Way(r"mnemos (merge|vector) .* \S+=\S+.*", MODELS),
     Way(r"mnemos merge \"rm \+ 0.3\*\(domain - base\)\"", MODELS, "rm=… domain=… base=…"),
@@ -169,6 +169,7 @@ ELSEWHERE = {
     r"mnemos judge probe .*": ("cli/test_judge.py", 'invoke("probe"'),
     r"mnemos judge vote .*": ("cli/test_judge.py", 'invoke("vote"'),
     r"mnemos serve runs/( --port 0)?": ("cli/test_serve.py", '"serve", "runs/"'),
+    r"mnemos asr adapt .*": ("cli/test_asr.py", '"asr", "adapt", "clips"'),
     r"mnemos stream agents": ("study/test_streams.py", '["stream", "agents"]'),
     r"mnemos stream memory .*": ("study/test_streams.py", '["stream", "memory"'),
     r"mnemos stream serve .*": ("stream/test_serve.py", "serve("),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mnemos.cli import (
+    asr,
     catalogue,
     compare,
     data,
@@ -80,6 +81,7 @@ for _group in (
     teach,
     study,
     stream,
+    asr,
     compare,
     report,
     catalogue,

@@ -186,6 +186,8 @@ def differences(test: Ordering, results: Mapping[str, Any]) -> list[Difference] 
     if idle is not None:
         return f"no answer of the model's own was accepted in {idle}, so it learned gold like plain training"
     suites = {str(row["suite"]): str(row["unit"]) for row in results.get("comparisons") or ()}
+    # A contrast between arms may be of more than suites.
+    suites |= dict.fromkeys(((results.get("contrasts") or {}).get("suites") or {}).keys() - suites.keys(), "points")
     measures = (
         [test.measure]
         if test.measure in (*MEANS, REWARD)

@@ -14,6 +14,9 @@ from mnemos.core.files import read_json, write_json, write_text
 from mnemos.core.places import resolved
 from mnemos.core.progress import doing
 from mnemos.study import processes
+from mnemos.study.adaptations.run import carry_out_adaptation
+from mnemos.study.adaptations.run import plan_lines as adaptation_lines
+from mnemos.study.adaptations.settings import is_adaptation, resolved_adaptation
 from mnemos.study.commands.clean import note_steps, stale, stale_words
 from mnemos.study.config import Study, dump_study, raw_study, resolved_study
 from mnemos.study.engines import engine as engine_of
@@ -74,6 +77,8 @@ def run(
     raw, folder = raw_study(study, overrides)
     if is_stream(raw):
         return Record(*carry_out_stream(resolved_stream(raw, folder), out=out, quiet=quiet))
+    if is_adaptation(raw):
+        return Record(*carry_out_adaptation(resolved_adaptation(raw, folder), out=out, quiet=quiet))
     loaded = resolved_study(raw, folder)
 
     def look(experiment: Experiment) -> list[str]:
@@ -158,6 +163,8 @@ def plan_lines(
     raw, folder = raw_study(study, overrides)
     if is_stream(raw):
         return stream_lines(resolved_stream(raw, folder))
+    if is_adaptation(raw):
+        return adaptation_lines(resolved_adaptation(raw, folder))
     loaded = resolved_study(raw, folder)
     with unresolved_hub_ids() as unresolved:
         root = resolved(Path(out) if out is not None else Path("runs") / str(loaded.name))

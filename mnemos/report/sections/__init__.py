@@ -13,6 +13,7 @@ from typing import Any
 from mnemos.report.facts import Facts
 from mnemos.report.section import Section
 from mnemos.report.sections import (
+    adaptation,
     copied,
     help,
     kl_forgetting,
@@ -29,6 +30,7 @@ from mnemos.report.sections import (
 SECTIONS: list[Section] = [
     copied,
     stream,
+    adaptation,
     updates,
     help,
     replay,

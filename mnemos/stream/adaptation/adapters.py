@@ -53,6 +53,10 @@ class Adapter(Protocol):
         """Adapt to the utterance and write it down."""
         ...
 
+    def settle(self) -> None:
+        """Put the model in place that the next utterance would begin with: to ask it, and learn nothing."""
+        ...
+
     def state(self) -> dict[str, Any]:
         """What it knows beside its tensors."""
         ...
@@ -77,6 +81,11 @@ class Source:
     def hear(self, sound: Sound) -> Heard:
         """One pass."""
         return self.ears.heard(self.ears.asked(sound))
+
+    def settle(self) -> None:
+        """It is in place."""
+        if self.ears.moving is not None:
+            self.ears.moving.restore(self.ears.moving.source)
 
     def state(self) -> dict[str, Any]:
         """Nothing."""
@@ -142,6 +151,11 @@ class Stepwise:
             return how.learning_rate
         fall = (1 + math.cos(math.pi * step / how.steps)) / 2
         return how.final_learning_rate + (how.learning_rate - how.final_learning_rate) * fall
+
+    def settle(self) -> None:
+        """The source where it is restored before each utterance, else the model as it is."""
+        if self.how.episodic:
+            self.ears.moves.restore(self.ears.moves.source)
 
     def state(self) -> dict[str, Any]:
         """The optimiser's counts."""
@@ -309,6 +323,10 @@ class FastSlow:
                 found.append(float(self.loss(sound)))
         return found[0] - found[1]
 
+    def settle(self) -> None:
+        """The slow model, without a fast copy's steps."""
+        self.ears.moves.restore(self.slow)
+
     def state(self) -> dict[str, Any]:
         """Counts, the buffer's names, and what the resets know."""
         return {
@@ -379,6 +397,9 @@ class Awmc:
         loss = objectives.transcript_loss(self.ears.logits(sound), labels, self.ears.blank) / 2
         return slopes_of(loss)
 
+    def settle(self) -> None:
+        """The chaser, which is in place."""
+
     def state(self) -> dict[str, Any]:
         """Utterances heard, and the optimiser's counts."""
         return {"t": self.t, "counts": list(self.ears.moves.snapshot().counts)}
@@ -394,10 +415,8 @@ class Awmc:
         self.way, self.t = tuple(tensors[3 * flats :]), state["t"]
 
 
-class Cea:
+class Cea(Source):
     """CEA in two phases: confidence-enhanced entropy by norms and front, then coherence in time by the norms alone."""
-
-    carries = False
 
     def __init__(self, recogniser: CTC, settings: CeaSettings, **_: Any) -> None:
         self.how = settings
@@ -426,17 +445,6 @@ class Cea:
         last = float(objectives.confidence_enhanced(z, blank, how.em_share, how.temperature))
         steps = how.steps + how.coherent_steps
         return self.ears.heard(z, steps=steps, loss=(first or 0.0, last), refused=refused)
-
-    def state(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
-
-    def tensors(self) -> list[Tensor]:
-        """None."""
-        return []
-
-    def load(self, state: Mapping[str, Any], tensors: Sequence[Tensor], sound_of: Callable[[str], Sound]) -> None:
-        """Nothing to put back."""
 
 
 def slopes_of(loss: Tensor) -> float:

@@ -20,7 +20,7 @@ from mnemos.core.progress import counting, note
 from mnemos.stream.adaptation.adapters import Adapter
 from mnemos.stream.adaptation.collapse import Collapse, Sight
 from mnemos.stream.adaptation.ears import Heard, Sound
-from mnemos.stream.journal import Journal, Step
+from mnemos.stream.journal import Asked, Journal, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +71,8 @@ def noted(step: Step) -> Noted | None:
 class Listening:
     """One method on one stream. order: names of utterances. clip: of a name; DataError for one that cannot be heard.
     source: the source model's transcript of a name that was heard. right: whether a transcript is right, for the
-    journal. announced: whether it was written that the recogniser has collapsed."""
+    journal. panel: names that are transcribed behind the stream, without learning. announced: whether it was written
+    that the recogniser has collapsed."""
 
     adapter: Adapter
     order: Sequence[str]
@@ -80,6 +81,7 @@ class Listening:
     source: Callable[[str], str]
     right: Callable[[str, str], bool]
     longest: float = LONGEST
+    panel: Sequence[str] = ()
     announced: bool = False
 
     def run(self) -> None:
@@ -89,7 +91,8 @@ class Listening:
             run.execute(TABLE)
         done = self.journal.steps()
         collapse = self._remembered(done)
-        if self.adapter.carries and len(done) < len(self.order):
+        asked = {one.item for one in self.journal.panels()}
+        if self.adapter.carries and (len(done) < len(self.order) or asked < set(self.panel)):
             self._continue(done)
         with counting(len(self.order), "utterances") as count:
             for at in range(len(done), len(self.order)):
@@ -100,6 +103,22 @@ class Listening:
                     if self.adapter.carries and self._due(at):
                         self._save(at + 1)
             count.to(len(self.order))
+        if asked < set(self.panel):
+            self._ask()
+
+    def _ask(self) -> None:
+        """Transcribe the panel by the model that is left; nothing is learned, and one transaction keeps it."""
+        self.adapter.settle()
+        found = []
+        for name in self.panel:
+            try:
+                text = self.adapter.ears.text(self.adapter.ears.asked(self.sound(name)))
+            except DataError as error:
+                found.append(Asked(len(self.order), name, "", None, error.bound))
+                continue
+            found.append(Asked(len(self.order), name, text, float(self.right(name, text)), None))
+        with self.journal.store.transaction():
+            self.journal.write_panel(found)
 
     def _step(self, at: int, collapse: Collapse) -> Step:
         name, began = self.order[at], time.monotonic()

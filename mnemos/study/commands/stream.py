@@ -11,6 +11,9 @@ from mnemos.core.files import write_jsonl
 from mnemos.stream.agents import AGENTS, settings_of
 from mnemos.stream.memory import Memory
 from mnemos.stream.store import Store
+from mnemos.study.adaptations.run import carry_out_adaptation
+from mnemos.study.adaptations.run import plan_lines as adaptation_lines
+from mnemos.study.adaptations.settings import AdaptationStudy, is_adaptation, resolved_adaptation
 from mnemos.study.config import raw_study
 from mnemos.study.run import Record
 from mnemos.study.streams.run import carry_out_stream, plan_lines
@@ -20,9 +23,13 @@ MOST_SHOWN = 200
 """Characters of a question or answer in a listing."""
 
 
-def load(study: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> StreamStudy:
+def load(
+    study: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> StreamStudy | AdaptationStudy:
     """The study, checked. Raises UsageError for one that trains."""
     raw, folder = raw_study(study, overrides)
+    if is_adaptation(raw):
+        return resolved_adaptation(raw, folder)
     if not is_stream(raw):
         raise UsageError(f"{study}", "has no stream", "write stream: {name: TASK}, or use mnemos run for a training")
     return resolved_stream(raw, folder)
@@ -35,17 +42,21 @@ def stream(
     overrides: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> Record:
-    """Stream a task past agents and return the record. A killed one continues behind its last committed step.
+    """Stream a task past agents, or speech past recognisers that adapt, and return the record. A killed one continues
+    behind its last committed step.
 
     study: path of the YAML file, or a mapping with the same keys. out: run directory, runs/<name> unless given.
     """
-    results, root = carry_out_stream(load(study, overrides), out=out, quiet=quiet)
-    return Record(results, root)
+    loaded = load(study, overrides)
+    if isinstance(loaded, AdaptationStudy):
+        return Record(*carry_out_adaptation(loaded, out=out, quiet=quiet))
+    return Record(*carry_out_stream(loaded, out=out, quiet=quiet))
 
 
 def lines_of(study: str | Path, overrides: Mapping[str, Any] | None = None) -> list[str]:
     """What `stream` would do; loads no model."""
-    return plan_lines(load(study, overrides))
+    loaded = load(study, overrides)
+    return adaptation_lines(loaded) if isinstance(loaded, AdaptationStudy) else plan_lines(loaded)
 
 
 def agent_rows() -> list[dict[str, Any]]:

@@ -1,0 +1,166 @@
+"""What the reproduction of adapting while listening reads: real digits in strings, real noises, and a CTC head.
+
+No wav2vec 2.0 checkpoint is small enough to ship. A Whisper encoder with a linear head is a CTC model as well: its
+encoder stays as OpenAI trained it, and the head learns digits from the takes that are no test. Clean speech of four
+speakers is the source domain; the noises come later and are never trained on.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mnemos.core.errors import DataError
+from mnemos.core.files import write_jsonl
+from mnemos.core.progress import counting, doing
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+TEST_TAKES = range(5)
+"""The data set's own test part; all later takes are for training."""
+TRAINED, TESTED, OLD = 480, 100, 16
+"""Strings to train on, to stream, and of the clean domain that is asked before and after."""
+LONG, SHORT = (4, 6), (3, 3)
+"""Digits of a string to train on, and of all others: least and most."""
+PAUSE = (0.05, 0.3)
+"""Seconds between two digits."""
+NOISES = ("AirConditioner_6", "CopyMachine_2", "Neighbor_6", "VacuumCleaner_1")
+EPOCHS, BATCH, RATE = 40, 16, 3e-3
+MOST_RECORDINGS = 10_000
+
+
+def digits(data: Path, out: Path) -> None:
+    """Strings of digits, noises, and the model. data: of third parties. out: the reproduction's folder."""
+    import os
+
+    below = out / "data"
+    recordings = read_digits(data / "fsdd")
+    made = {
+        "train": strings(recordings, True, TRAINED, LONG, 0),
+        "stream": strings(recordings, False, TESTED, SHORT, 1),
+        "old": strings(recordings, False, OLD, SHORT, 2),
+    }
+    for name, rows in made.items():
+        write_rows(below, name, rows)
+    (below / "noise").mkdir(parents=True, exist_ok=True)
+    for name in NOISES:
+        path = data / "noise_ms_snsd" / "flac" / f"{name}.flac"
+        (below / "noise" / path.name).write_bytes(path.read_bytes())
+    model = Path(os.environ.get("MNEMOS_MODELS", "")) / "whisper-tiny"
+    head(model, [(clip, text) for clip, text, _ in made["train"]], below / "model")
+
+
+def read_digits(folder: Path) -> dict[tuple[str, int, int], Any]:
+    """(speaker, digit, take) -> clip, at 16 kHz."""
+    import soundfile
+
+    from mnemos.sources.audio import Clip
+
+    found: dict[tuple[str, int, int], Any] = {}
+    for archive in sorted(folder.glob("*.tar.gz")):
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if not member.isfile() or not member.name.endswith(".wav") or len(found) > MOST_RECORDINGS:
+                    continue
+                digit, speaker, take = Path(member.name).stem.split("_")
+                file = tar.extractfile(member)
+                assert file is not None
+                samples, rate = soundfile.read(io.BytesIO(file.read()), dtype="float32")
+                clip = Clip(samples, rate, id=Path(member.name).stem, speaker=speaker).at(16000)
+                found[speaker, int(digit), int(take)] = clip
+    if not found:
+        raise DataError(f"{folder}", "holds no archive of digits", "put the free spoken digit data set there")
+    return found
+
+
+def strings(
+    recordings: dict[tuple[str, int, int], Any], train: bool, count: int, sizes: tuple[int, int], seed: int
+) -> list[tuple[Any, str, str]]:
+    """(clip, text, speaker) of strings by one speaker each, speakers in turn. sizes: digits, least and most."""
+    from mnemos.sources.audio import joined
+
+    draw = np.random.default_rng(seed)
+    speakers = sorted({speaker for speaker, _, _ in recordings})
+    known = [key for key in sorted(recordings) if (key[2] in TEST_TAKES) != train]
+    out = []
+    for place in range(count):
+        speaker = speakers[place % len(speakers)]
+        own = [key for key in known if key[0] == speaker]
+        keys = [
+            own[int(at)] for at in draw.choice(len(own), size=int(draw.integers(sizes[0], sizes[1] + 1)), replace=False)
+        ]
+        clip = joined([recordings[key] for key in keys], float(draw.uniform(*PAUSE)))
+        out.append((clip, " ".join(DIGITS[key[1]] for key in keys), speaker))
+    return out
+
+
+def write_rows(below: Path, name: str, rows: Sequence[tuple[Any, str, str]]) -> None:
+    """Clips as files, and the rows that name them."""
+    from mnemos.sources.audio import write
+
+    folder = below / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for place, (clip, _, _) in enumerate(rows):
+        write(clip, folder / f"{place:04}.wav")
+    write_jsonl(
+        below / f"{name}.jsonl",
+        [
+            {"id": f"{name}-{place:04}", "audio": f"{name}/{place:04}.wav", "text": text, "speaker": speaker}
+            for place, (_, text, speaker) in enumerate(rows)
+        ],
+    )
+
+
+def head(model: Path, rows: Sequence[tuple[Any, str]], folder: Path, seed: int = 0) -> None:
+    """Give the model's encoder a head and train that alone: what stands before it is computed once for each clip."""
+    import torch
+    from transformers import AutoFeatureExtractor, WhisperModel
+
+    from mnemos.models.recognisers.ctc import nll_of
+    from mnemos.models.recognisers.load import load
+    from mnemos.models.recognisers.whisper_ctc import give_head
+
+    if not (model / "config.json").is_file():
+        raise DataError(f"{model}", "is not there", "set MNEMOS_MODELS to the folder that holds whisper-tiny")
+    doing("giving the encoder a head")
+    folder.mkdir(parents=True, exist_ok=True)
+    whisper = WhisperModel.from_pretrained(model, dtype=torch.float32)
+    give_head(whisper, AutoFeatureExtractor.from_pretrained(model), folder, seed=seed)
+    recogniser: Any = load(folder)
+    network, states = recogniser.network, list[Any]()
+    hook = network.head.register_forward_pre_hook(lambda _, given: states.append(given[0][0].clone()))
+    doing("hearing the clips that the head learns from")
+    with torch.no_grad(), counting(len(rows), "clips") as count:
+        for at, (clip, _) in enumerate(rows):
+            recogniser.logits(recogniser.features([clip]))
+            count.to(at + 1)
+    hook.remove()
+    targets = [recogniser.spell(text).ids for _, text in rows]
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        network.head.weight.normal_(0, 0.02)
+        network.head.bias.zero_()
+    optimiser = torch.optim.AdamW(network.head.parameters(), lr=RATE, weight_decay=0.0)
+    draw, total = np.random.default_rng(seed), EPOCHS * -(-len(rows) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=total)
+    doing("training the head")
+    with torch.enable_grad(), counting(total, "steps") as count:
+        for _ in range(EPOCHS):
+            order = draw.permutation(len(rows))
+            for start in range(0, len(rows), BATCH):
+                batch = [int(at) for at in order[start : start + BATCH]]
+                frames = torch.tensor([len(states[at]) for at in batch])
+                padded = torch.nn.utils.rnn.pad_sequence([states[at] for at in batch], batch_first=True)
+                found = nll_of(network.head(padded), frames, [targets[at] for at in batch], recogniser.blank)
+                loss = found.sum() / sum(len(targets[at]) for at in batch)
+                optimiser.zero_grad()
+                torch.autograd.backward(loss)
+                optimiser.step()
+                schedule.step()
+                count.loss = float(loss.detach())
+                count.to(count.done + 1)
+    network.save_pretrained(folder)

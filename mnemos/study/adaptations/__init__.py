@@ -1,0 +1,1 @@
+"""Studies of recognisers that adapt while they listen: arms are methods, orders are sequences of domains."""

@@ -1,0 +1,362 @@
+"""results.json of a study of recognisers that adapt: the layout of every study, and the part `adaptation`."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from mnemos.measure.compare import Comparison, judge
+from mnemos.measure.flips import LONGEST
+from mnemos.measure.uncertainty import Paired, holm, mean_interval, paired
+from mnemos.stream.adaptation.listen import noted, summary
+from mnemos.stream.adaptation.methods import row, settings_of
+from mnemos.study.adaptations.run import Listened, Opened
+from mnemos.study.adaptations.settings import REFERENCE
+
+FORMAT = 1
+ALL, OLD = "wer", "old-wer"
+WINDOW = 20
+"""Utterances of a moving window."""
+FEW_SPEAKERS = 8
+"""Up to so many are shown one by one."""
+RESAMPLES, SEED = 2000, 0
+EACH = 3
+GROWTH, RISE = "growth-of-gain", "rise-along"
+"""Two contrasts with the source: the relative gain in the domains of the lowest SNR less that in those of the highest;
+and the difference to the source in the later half of each sequence less that in the earlier one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One utterance of one stream by one arm, in place `at` of `length`."""
+
+    key: tuple[str, int, str]
+    domain: str
+    utterance: str
+    speaker: str
+    errors: int
+    words: int
+    at: int
+    length: int
+
+
+class Errors:
+    """Word errors of every arm, item by item; utterances that were not heard, or of no words, are in none."""
+
+    def __init__(self, opened: Opened) -> None:
+        self.opened = opened
+        self.arms = {name: list(self._items(found)) for name, found in opened.found.items()}
+        self.old = {name: list(self._panel(found)) for name, found in opened.found.items()}
+
+    def _items(self, found: Sequence[Listened]) -> Iterator[Item]:
+        for one in found:
+            for step in one.steps:
+                count = self.opened.count(step.item, step.answer)
+                if step.value is not None and count.words:
+                    domain, spoken = self.opened.speech.parts(step.item)
+                    key = one.order, one.seed, step.item
+                    place = step.step, len(one.steps)
+                    yield Item(key, domain, spoken.id, spoken.speaker, count.errors, count.words, *place)
+
+    def _panel(self, found: Sequence[Listened]) -> Iterator[Item]:
+        for one in found:
+            for asked in one.panel:
+                count = self.opened.count(asked.item, asked.answer)
+                if asked.value is not None and count.words:
+                    name = asked.item.partition("/")[2]
+                    speaker = self.opened.speech.old[name].speaker
+                    yield Item(
+                        (one.order, one.seed, asked.item), OLD, asked.item, speaker, count.errors, count.words, 0, 1
+                    )
+
+    def of(self, arm: str, suite: str) -> list[Item]:
+        """The items of a suite: all, a domain's, or the old domain's."""
+        if suite == OLD:
+            return self.old[arm]
+        return [item for item in self.arms[arm] if suite in (ALL, f"{ALL}:{item.domain}")]
+
+    @property
+    def suites(self) -> list[str]:
+        """Their names."""
+        domains = [f"{ALL}:{name}" for name in self.opened.study.adapt.domains]
+        used = {f"{ALL}:{item.domain}" for item in self.arms[REFERENCE]}
+        return [ALL, *(name for name in domains if name in used), *([OLD] if self.old[REFERENCE] else [])]
+
+
+def assemble(opened: Opened) -> dict[str, Any]:
+    """The record of a finished study. Deterministic but for `created` and seconds."""
+    errors = Errors(opened)
+    study, suites = opened.study, errors.suites
+    compared = {name: _comparisons(errors, name) for name in study.arms}
+    return {
+        "format": FORMAT,
+        "study": study.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "kind": "adaptation",
+        "manifest": _manifest(opened, errors),
+        "before": {suite: side(errors.of(REFERENCE, suite)) for suite in suites},
+        "arms": [_arm(opened, errors, name) for name in study.arms],
+        "comparisons": [one.as_dict() for many in compared.values() for one in many],
+        "contrasts": _contrasts(errors),
+        "flips": [flip for name in study.arms if name != REFERENCE for flip in _flips(opened, name)],
+        "adaptation": {
+            "window": WINDOW,
+            "longest": study.adapt.longest,
+            "arms": [_adapted(opened, errors, name) for name in study.arms],
+        },
+    }
+
+
+def side(items: Sequence[Item]) -> dict[str, Any]:
+    """{mean, low, high, items, missing, reasons} of word error rates: errors over words, both added up."""
+    if not items:
+        return {"mean": None, "low": None, "high": None, "items": 0, "missing": 0, "reasons": {}}
+    rates, words = [item.errors / item.words for item in items], [float(item.words) for item in items]
+    mean, low, high = mean_interval(rates, weights=words, clusters=[item.utterance for item in items], bounded=False)
+    return {"mean": mean, "low": low, "high": high, "items": len(items), "missing": 0, "reasons": {}}
+
+
+def difference(first: Sequence[Item], second: Sequence[Item], power: bool = False) -> Paired | None:
+    """Of two arms on the same utterances, the second less the first; utterances are clusters, since one is heard in
+    several domains. None without any on both sides."""
+    other = {item.key: item for item in second}
+    both = [(item, other[item.key]) for item in first if item.key in other]
+    if not both:
+        return None
+    words = [float(a.words) for a, _ in both]
+    return paired(
+        [a.errors / a.words for a, _ in both],
+        [[b.errors / b.words for _, b in both]],
+        weights=words,
+        clusters=[a.utterance for a, _ in both],
+        bounded=False,
+        power=power,
+    )
+
+
+def _comparisons(errors: Errors, arm: str) -> list[Comparison]:
+    """Every suite of an arm against the source model, Holm-corrected over them."""
+    study, same = errors.opened.study, arm == REFERENCE
+    found = [(suite, difference(errors.of(REFERENCE, suite), errors.of(arm, suite))) for suite in errors.suites]
+    corrected = holm([None if one is None else 1.0 if same else one.p for _, one in found])
+    out = []
+    for (suite, one), p in zip(found, corrected, strict=True):
+        low, high = (0.0, 0.0) if same else (None, None) if one is None else (one.low, one.high)
+        out.append(
+            Comparison(
+                arm=arm, suite=suite, role="old" if suite == OLD else "new", seeds=len(errors.opened.found[arm]),
+                items=len(errors.of(arm, suite)), missing=0,
+                before=None if one is None else one.before, after=None if one is None else one.after,
+                delta=None if one is None else 0.0 if same else one.delta, low=low, high=high,
+                verdict=judge(low, high, p, margin=study.tolerance / 100, better="lower"),
+                minimum_detectable=None, p=None if one is None else one.p, p_holm=p, tolerance=study.tolerance,
+                unit="points", better="lower", method="the reference itself" if same else one.method if one else "",
+                scale=100.0, claim="about this checkpoint",
+            )
+        )  # fmt: skip
+    return out
+
+
+def _contrasts(errors: Errors) -> dict[str, Any]:
+    """Every pair of arms on everything and on the old domain, and what is about an arm and the source alone."""
+    names = list(errors.arms)
+    rows: dict[str, list[list[Any]]] = {}
+    for suite in [name for name in errors.suites if name in (ALL, OLD)]:
+        for a, first in enumerate(names):
+            for b, second in enumerate(names[:a]):
+                found = difference(errors.of(second, suite), errors.of(first, suite))
+                if found is not None:
+                    rows.setdefault(suite, []).append([a, b, found.delta, found.low, found.high])
+    reference = names.index(REFERENCE)
+    for a, name in enumerate(names):
+        for what, function in ((GROWTH, growth), (RISE, rise)):
+            found_ = None if name == REFERENCE else function(errors, name)
+            if found_ is not None:
+                rows.setdefault(what, []).append([a, reference, *found_])
+    return {"arms": names, "suites": rows}
+
+
+Numbers = tuple[float, float | None, float | None]
+
+
+def growth(errors: Errors, arm: str) -> Numbers | None:
+    """The relative gain (1 - WER / WER of the source) where noise is strongest less that where it is weakest, by the
+    SNR of domains; bootstrap over utterances. None without two levels."""
+    domains = errors.opened.study.adapt.domains
+    levels = {name: one.snr for name, one in domains.items() if one.noise is not None}
+    if len(set(levels.values())) < 2:
+        return None
+    ends = min(levels.values()), max(levels.values())
+
+    def gain(pairs: Sequence[tuple[Item, Item]]) -> float:
+        source, own = (math.fsum(pair[side].errors for pair in pairs) for side in (0, 1))
+        return 1 - own / source if source else math.nan
+
+    def measured(pairs: Sequence[tuple[Item, Item]]) -> float:
+        loud, quiet = ([pair for pair in pairs if levels.get(pair[0].domain) == end] for end in ends)
+        return gain(loud) - gain(quiet)
+
+    return _bootstrapped(_pairs(errors, arm), measured)
+
+
+def rise(errors: Errors, arm: str) -> Numbers | None:
+    """How much more an arm errs than the source in the later halves of its sequences than in the earlier ones;
+    bootstrap over utterances. Trap: other domains in both halves are only partly taken out by the source."""
+
+    def measured(pairs: Sequence[tuple[Item, Item]]) -> float:
+        found = []
+        for late in (True, False):
+            half = [pair for pair in pairs if (2 * pair[0].at >= pair[0].length) == late]
+            words = math.fsum(a.words for a, _ in half)
+            found.append(math.fsum(b.errors - a.errors for a, b in half) / words if words else math.nan)
+        return found[0] - found[1]
+
+    return _bootstrapped(_pairs(errors, arm), measured)
+
+
+def _pairs(errors: Errors, arm: str) -> list[tuple[Item, Item]]:
+    own = {item.key: item for item in errors.arms[arm]}
+    return [(item, own[item.key]) for item in errors.arms[REFERENCE] if item.key in own]
+
+
+def _bootstrapped(
+    pairs: Sequence[tuple[Item, Item]], measured: Callable[[Sequence[tuple[Item, Item]]], float]
+) -> Numbers | None:
+    """The number and its 95 % percentile interval over utterances drawn with replacement."""
+    groups: dict[str, list[tuple[Item, Item]]] = {}
+    for pair in pairs:
+        groups.setdefault(pair[0].utterance, []).append(pair)
+    value = measured(pairs) if pairs else math.nan
+    if not math.isfinite(value) or len(groups) < 2:
+        return None
+    known, draw = list(groups.values()), np.random.default_rng(SEED)
+    drawn = [
+        measured([pair for at in draw.integers(0, len(known), len(known)) for pair in known[int(at)]])
+        for _ in range(RESAMPLES)
+    ]
+    kept = [one for one in drawn if math.isfinite(one)]
+    if len(kept) < 0.99 * RESAMPLES:
+        return value, None, None
+    low, high = np.quantile(kept, [0.025, 0.975])
+    return value, float(low), float(high)
+
+
+def _manifest(opened: Opened, errors: Errors) -> dict[str, Any]:
+    study, model = opened.study, opened.recogniser
+    common = {"kind": "wer", "unit": "points", "better": "lower", "tolerance": study.tolerance}
+    return {
+        "model": {"name": model.name, "fingerprint": model.fingerprint},
+        "seeds": list(study.seeds),
+        "suites": [
+            {
+                "name": suite, "role": "old" if suite == OLD else "new", **common,
+                "items": len(errors.of(REFERENCE, suite)), "fingerprint": opened.speech.fingerprint,
+                "settings": {"normaliser": "small letters, no punctuation", "orders": study.orders},
+            }
+            for suite in errors.suites
+        ],
+    }  # fmt: skip
+
+
+def _arm(opened: Opened, errors: Errors, name: str) -> dict[str, Any]:
+    method, given = opened.study.arm(name)
+    step = {
+        "method": method, "paper": row(method).paper,
+        "settings": settings_of(method, given).model_dump(mode="json"), "off": False,
+    }  # fmt: skip
+    runs = []
+    for one in opened.found[name]:
+        chosen = {
+            suite: [i for i in errors.of(name, suite) if i.key[:2] == (one.order, one.seed)] for suite in errors.suites
+        }
+        scores = {suite: side(items) for suite, items in chosen.items()}
+        cost = {"seconds": summary(one.steps)["seconds"]}
+        runs.append({"seed": one.seed, "order": [one.order], "scores": scores, "cost": cost})
+    return {"arm": name, "history": [step], "runs": runs}
+
+
+def _adapted(opened: Opened, errors: Errors, name: str) -> dict[str, Any]:
+    """Rates by domain with their differences to the source, curves, collapse, cost, speakers."""
+    found = opened.found[name]
+    method, _ = opened.study.arm(name)
+    return {
+        "arm": name,
+        "method": method,
+        "deviations": list(row(method).deviations),
+        "suites": {suite: side(errors.of(name, suite)) for suite in errors.suites},
+        "orders": [_order(opened, one) for one in found],
+        "left_out": dict(Counter(str(step.reason) for one in found for step in one.steps if step.value is None)),
+        "speakers": _speakers(errors, name),
+        "cost": dict(summary([step for one in found for step in one.steps])),
+    }
+
+
+def _order(opened: Opened, one: Listened) -> dict[str, Any]:
+    """One sequence: the rate in a moving window, where each domain begins, resets, and where it collapsed."""
+    kept = [(step, noted(step)) for step in one.steps]
+    why = next(((step.step + 1, found.collapsed) for step, found in kept if found and found.collapsed), None)
+    counts = [opened.count(step.item, step.answer) if step.value is not None else None for step in one.steps]
+    points = []
+    for end in range(min(WINDOW, len(counts)), len(counts) + 1):
+        some = [count for count in counts[max(0, end - WINDOW) : end] if count is not None]
+        words = sum(count.words for count in some)
+        if words:
+            points.append([end, sum(count.errors for count in some) / words])
+    segment = opened.study.adapt.utterances
+    return {
+        "order": one.order,
+        "seed": one.seed,
+        "curve": points,
+        "segments": [[place * segment, name] for place, name in enumerate(opened.study.orders[one.order])],
+        "resets": [step.step + 1 for step, found in kept if found and found.heard.reset],
+        "collapsed": None if why is None else {"at": why[0], "why": why[1]},
+    }
+
+
+def _speakers(errors: Errors, name: str) -> list[dict[str, Any]]:
+    """Rates speaker by speaker, where there are few: an interval over utterances says nothing of other speakers."""
+    speakers = sorted({item.speaker for item in errors.arms[name]} - {""})
+    if not 0 < len(speakers) <= FEW_SPEAKERS:
+        return []
+    out = []
+    for speaker in speakers:
+        own, source = ([i for i in errors.arms[arm] if i.speaker == speaker] for arm in (name, REFERENCE))
+        found = difference(source, own)
+        out.append(
+            {
+                "speaker": speaker, "utterances": len(own), "wer": side(own)["mean"],
+                **({} if found is None else {"delta": found.delta, "low": found.low, "high": found.high}),
+            }
+        )  # fmt: skip
+    return out
+
+
+def _flips(opened: Opened, name: str) -> list[dict[str, Any]]:
+    """Transcripts of the source and of an arm's first sequence, by rule: largest losses and gains."""
+    first, source = opened.found[name][0], opened.found[REFERENCE][0]
+    before = {step.item: step for step in source.steps}
+    moved = []
+    for step in first.steps:
+        old = before[step.item]
+        if step.value is not None and old.value is not None:
+            a, b = (opened.count(step.item, one.answer) for one in (old, step))
+            if a.words:
+                moved.append((b.errors / b.words - a.errors / a.words, step, old))
+    worse = [one for one in sorted(moved, key=lambda one: -one[0]) if one[0] > 0][:EACH]
+    better = [one for one in sorted(moved, key=lambda one: one[0]) if one[0] < 0][:EACH]
+    return [
+        {
+            "arm": name, "seed": first.seed, "suite": ALL, "item": step.item, "prompt": step.item,
+            "gold": opened.text(step.item)[:LONGEST],
+            "before": {"text": old.answer[:LONGEST], "score": None},
+            "after": {"text": step.answer[:LONGEST], "score": None}, "why": why,
+        }
+        for why, some in (("largest loss", worse), ("largest gain", better))
+        for _, step, old in some
+    ]  # fmt: skip
