@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mnemos.core.errors import DataError, MnemosError
 from mnemos.core.files import write_text
@@ -27,6 +27,10 @@ from mnemos.recipes.reproductions.registry import (
     part_path,
     study_name,
 )
+
+if TYPE_CHECKING:
+    from mnemos.study.adaptations.settings import AdaptationStudy
+    from mnemos.study.config import Study
 
 ROAD_VARIABLE, MODELS_VARIABLE = "MNEMOS_REPRODUCTION", "MNEMOS_MODELS"
 OUT = Path("runs/reproductions")
@@ -178,13 +182,26 @@ def dry_lines(
 
 
 def _part_lines(path: Path, folder: Path, overrides: Mapping[str, Any] | None) -> list[str]:
-    from mnemos.study.config import raw_study, resolved_study
+    from mnemos.study.adaptations.run import plan_lines
+    from mnemos.study.adaptations.settings import AdaptationStudy
+    from mnemos.study.config import raw_study
     from mnemos.study.experiment import build, describe
 
     raw, here = raw_study(path, overrides)
     filled, missing = with_stand_in(raw, folder)
     lines = [f"planned with {STAND_IN} in place of {name}, which does not exist yet" for name in missing]
-    return lines + describe(build(resolved_study(filled, here), here, folder / path.stem))
+    study = resolved_part(filled, here)
+    if isinstance(study, AdaptationStudy):
+        return lines + plan_lines(study)
+    return lines + describe(build(study, here, folder / path.stem))
+
+
+def resolved_part(raw: Mapping[str, Any], folder: Path) -> Study | AdaptationStudy:
+    """The study of a part, checked: one that trains, or one of recognisers that adapt."""
+    from mnemos.study.adaptations.settings import is_adaptation, resolved_adaptation
+    from mnemos.study.config import resolved_study
+
+    return resolved_adaptation(raw, folder) if is_adaptation(raw) else resolved_study(raw, folder)
 
 
 def with_stand_in(raw: Any, folder: Path, models: Path | None = None) -> tuple[Any, list[str]]:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from mnemos.core.errors import DataError
 from mnemos.core.files import write_jsonl
 from mnemos.core.progress import counting, doing
 
@@ -30,12 +29,13 @@ PAUSE = (0.05, 0.3)
 """Seconds between two digits."""
 NOISES = ("AirConditioner_6", "CopyMachine_2", "Neighbor_6", "VacuumCleaner_1")
 EPOCHS, BATCH, RATE = 40, 16, 3e-3
+SPEAKERS = ("george", "jackson", "nicolas", "theo")
 MOST_RECORDINGS = 10_000
 
 
 def digits(data: Path, out: Path) -> None:
     """Strings of digits, noises, and the model. data: of third parties. out: the reproduction's folder."""
-    import os
+    from mnemos.recipes.reproduce import models_folder
 
     below = out / "data"
     recordings = read_digits(data / "fsdd")
@@ -50,8 +50,12 @@ def digits(data: Path, out: Path) -> None:
     for name in NOISES:
         path = data / "noise_ms_snsd" / "flac" / f"{name}.flac"
         (below / "noise" / path.name).write_bytes(path.read_bytes())
-    model = Path(os.environ.get("MNEMOS_MODELS", "")) / "whisper-tiny"
-    head(model, [(clip, text) for clip, text, _ in made["train"]], below / "model")
+    whisper, model = models_folder() / "whisper-tiny", below / "model"
+    # A plan does without, and a walk has looked before whether it is there; once made, it is the same every time.
+    if whisper.is_dir() and not model.is_dir():
+        making = below / "model.making"
+        head(whisper, [(clip, text) for clip, text, _ in made["train"]], making)
+        making.rename(model)
 
 
 def read_digits(folder: Path) -> dict[tuple[str, int, int], Any]:
@@ -61,8 +65,8 @@ def read_digits(folder: Path) -> dict[tuple[str, int, int], Any]:
     from mnemos.sources.audio import Clip
 
     found: dict[tuple[str, int, int], Any] = {}
-    for archive in sorted(folder.glob("*.tar.gz")):
-        with tarfile.open(archive) as tar:
+    for name in SPEAKERS:
+        with tarfile.open(folder / f"{name}.tar.gz") as tar:
             for member in tar:
                 if not member.isfile() or not member.name.endswith(".wav") or len(found) > MOST_RECORDINGS:
                     continue
@@ -72,8 +76,6 @@ def read_digits(folder: Path) -> dict[tuple[str, int, int], Any]:
                 samples, rate = soundfile.read(io.BytesIO(file.read()), dtype="float32")
                 clip = Clip(samples, rate, id=Path(member.name).stem, speaker=speaker).at(16000)
                 found[speaker, int(digit), int(take)] = clip
-    if not found:
-        raise DataError(f"{folder}", "holds no archive of digits", "put the free spoken digit data set there")
     return found
 
 
@@ -84,15 +86,13 @@ def strings(
     from mnemos.sources.audio import joined
 
     draw = np.random.default_rng(seed)
-    speakers = sorted({speaker for speaker, _, _ in recordings})
     known = [key for key in sorted(recordings) if (key[2] in TEST_TAKES) != train]
     out = []
     for place in range(count):
-        speaker = speakers[place % len(speakers)]
+        speaker = SPEAKERS[place % len(SPEAKERS)]
         own = [key for key in known if key[0] == speaker]
-        keys = [
-            own[int(at)] for at in draw.choice(len(own), size=int(draw.integers(sizes[0], sizes[1] + 1)), replace=False)
-        ]
+        length = int(draw.integers(sizes[0], sizes[1] + 1))
+        keys = [own[int(at)] for at in draw.choice(len(own), size=length, replace=False)]
         clip = joined([recordings[key] for key in keys], float(draw.uniform(*PAUSE)))
         out.append((clip, " ".join(DIGITS[key[1]] for key in keys), speaker))
     return out
@@ -124,10 +124,7 @@ def head(model: Path, rows: Sequence[tuple[Any, str]], folder: Path, seed: int =
     from mnemos.models.recognisers.load import load
     from mnemos.models.recognisers.whisper_ctc import give_head
 
-    if not (model / "config.json").is_file():
-        raise DataError(f"{model}", "is not there", "set MNEMOS_MODELS to the folder that holds whisper-tiny")
     doing("giving the encoder a head")
-    folder.mkdir(parents=True, exist_ok=True)
     whisper = WhisperModel.from_pretrained(model, dtype=torch.float32)
     give_head(whisper, AutoFeatureExtractor.from_pretrained(model), folder, seed=seed)
     recogniser: Any = load(folder)

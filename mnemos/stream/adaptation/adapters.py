@@ -53,7 +53,7 @@ class Adapter(Protocol):
         """Adapt to the utterance and write it down."""
         ...
 
-    def settle(self) -> None:
+    def come_to_rest(self) -> None:
         """Put the model in place that the next utterance would begin with: to ask it, and learn nothing."""
         ...
 
@@ -82,7 +82,7 @@ class Source:
         """One pass."""
         return self.ears.heard(self.ears.asked(sound))
 
-    def settle(self) -> None:
+    def come_to_rest(self) -> None:
         """It is in place."""
         if self.ears.moving is not None:
             self.ears.moving.restore(self.ears.moving.source)
@@ -152,7 +152,7 @@ class Stepwise:
         fall = (1 + math.cos(math.pi * step / how.steps)) / 2
         return how.final_learning_rate + (how.learning_rate - how.final_learning_rate) * fall
 
-    def settle(self) -> None:
+    def come_to_rest(self) -> None:
         """The source where it is restored before each utterance, else the model as it is."""
         if self.how.episodic:
             self.ears.moves.restore(self.ears.moves.source)
@@ -323,7 +323,7 @@ class FastSlow:
                 found.append(float(self.loss(sound)))
         return found[0] - found[1]
 
-    def settle(self) -> None:
+    def come_to_rest(self) -> None:
         """The slow model, without a fast copy's steps."""
         self.ears.moves.restore(self.slow)
 
@@ -397,7 +397,7 @@ class Awmc:
         loss = objectives.transcript_loss(self.ears.logits(sound), labels, self.ears.blank) / 2
         return slopes_of(loss)
 
-    def settle(self) -> None:
+    def come_to_rest(self) -> None:
         """The chaser, which is in place."""
 
     def state(self) -> dict[str, Any]:

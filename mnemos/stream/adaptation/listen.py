@@ -108,7 +108,7 @@ class Listening:
 
     def _ask(self) -> None:
         """Transcribe the panel by the model that is left; nothing is learned, and one transaction keeps it."""
-        self.adapter.settle()
+        self.adapter.come_to_rest()
         found = []
         for name in self.panel:
             try:

@@ -16,7 +16,7 @@ from mnemos.measure.flips import LONGEST
 from mnemos.measure.uncertainty import Paired, holm, mean_interval, paired
 from mnemos.stream.adaptation.listen import noted, summary
 from mnemos.stream.adaptation.methods import row, settings_of
-from mnemos.study.adaptations.run import Listened, Opened
+from mnemos.study.adaptations.opened import Listened, Opened
 from mnemos.study.adaptations.settings import REFERENCE
 
 FORMAT = 1
@@ -176,9 +176,9 @@ def _contrasts(errors: Errors) -> dict[str, Any]:
     reference = names.index(REFERENCE)
     for a, name in enumerate(names):
         for what, function in ((GROWTH, growth), (RISE, rise)):
-            found_ = None if name == REFERENCE else function(errors, name)
-            if found_ is not None:
-                rows.setdefault(what, []).append([a, reference, *found_])
+            numbers = None if name == REFERENCE else function(errors, name)
+            if numbers is not None:
+                rows.setdefault(what, []).append([a, reference, *numbers])
     return {"arms": names, "suites": rows}
 
 

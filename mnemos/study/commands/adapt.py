@@ -20,7 +20,7 @@ MOST_FILES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class Transcribed:
     """One file. text: as adapted; source: by the model as it came; None where it could not be heard, and `reason` says
     why. seconds: of sound; took: of adapting and writing, without the source's pass. reset: the method began again
     behind it. collapsed: why the recogniser counts as collapsed."""
@@ -69,14 +69,14 @@ def adapted(
     language_model: str | None = None,
     longest: float = LONGEST,
     seed: int = 0,
-) -> Iterator[Written]:
+) -> Iterator[Transcribed]:
     """Hear files one after the other, and give each transcript as it is written.
 
     Raises UsageError for a method or setting that there is not, before the model is loaded. A file that cannot be heard
     is given with its reason, and the next one follows.
     """
     from mnemos.models.recognisers.load import load
-    from mnemos.study.adaptations.run import language_of
+    from mnemos.study.adaptations.opened import language_of
 
     settings_of(method, given)
     if row(method).values.get("reset") == "oracle" or (given or {}).get("reset") == "oracle":
@@ -92,22 +92,22 @@ def adapted(
         adapter.ears.close()
 
 
-def _written(path: Path, adapter: Any, longest: float, rule: Collapse) -> Written:
+def _written(path: Path, adapter: Any, longest: float, rule: Collapse) -> Transcribed:
     try:
         clip: Clip = read(path, rate=16000)
         if clip.seconds > longest:
-            return Written(str(path), None, reason=f"longer than {longest:g} s", seconds=clip.seconds)
+            return Transcribed(str(path), None, reason=f"longer than {longest:g} s", seconds=clip.seconds)
         began = time.monotonic()
         sound = adapter.ears.sound(str(path), clip)
     except RowError as error:
-        return Written(str(path), None, reason=str(error.reason))
+        return Transcribed(str(path), None, reason=str(error.reason))
     except DataError as error:
-        return Written(str(path), None, reason=error.bound)
+        return Transcribed(str(path), None, reason=error.bound)
     heard = adapter.hear(sound)
     took = time.monotonic() - began
     source = _by_source(adapter, sound)
     why = rule.saw(Sight(heard.blank, heard.text, source, sound.seconds, heard.entropy))
-    return Written(str(path), heard.text, source, None, sound.seconds, took, heard.reset, why)
+    return Transcribed(str(path), heard.text, source, None, sound.seconds, took, heard.reset, why)
 
 
 def _by_source(adapter: Any, sound: Any) -> str:
@@ -136,7 +136,7 @@ def method_rows() -> list[dict[str, Any]]:
     ]
 
 
-def last_lines(found: Sequence[Written]) -> list[str]:
+def last_lines(found: Sequence[Transcribed]) -> list[str]:
     """What came of all of them, in words."""
     heard = [one for one in found if one.text is not None]
     sound, work = sum(one.seconds for one in heard), sum(one.took for one in heard)
