@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE ?= 1
 export HF_DATASETS_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-slow check format docs bench patient venv dist clean
+.PHONY: demo test test-slow check format docs bench patient venv dist docs-site clean
 
 demo: .venv/demo
 	$(BIN)/mnemos run mnemos:demo.yaml --out runs/demo --jobs 2
@@ -56,6 +56,14 @@ venv: .venv/ready
 .venv/ready: .venv/demo requirements.lock
 	$(PIP) -r requirements.lock
 	touch $@
+
+.venv/docs: .venv/ready requirements-docs.lock
+	$(PIP) -r requirements-docs.lock
+	touch $@
+
+# The pages as a site, without a network; site/index.html opens without a server.
+docs-site: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --clean
 
 # An sdist and a wheel in dist/, without a network.
 dist: .venv/ready

@@ -137,6 +137,7 @@ WAYS = (
     Way(r"mnemos recommend runs/study-sweep", made=study, after=(SWEPT,), slow=True),
     Way(r"mnemos recommend runs/study", made=study, after=("mnemos run study.yaml",), slow=True),
     Way(r"mnemos runs clean RUN", {"RUN": "runs/study"}, made=study, after=("mnemos run study.yaml",), slow=True),
+    Way(r"mnemos run study.yaml --jobs 2", made=study, slow=True),
     Way(r"mnemos run mnemos:demo.yaml --jobs 2", more=SMALL, slow=True),
     Way(r"mnemos sweep mnemos:demo.yaml .*", more=SMALL, slow=True),
     Way(r"mnemos sweep mnemos:chat_vector.yaml .*", slow=True),
@@ -323,6 +324,33 @@ def test_the_snippet_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monk
     (code,) = snippets(ROOT / "README.md")
     exec(compile(code, "README.md", "exec"), {})
     assert (tmp_path / "runs" / "study" / "results.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_tutorial_can_be_followed_to_its_end(tmp_path: Path) -> None:
+    """Its rows, its commands, in their order, in one folder; the training is cut short."""
+    page = ROOT / "docs" / "tutorial.md"
+    (code,) = snippets(page)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    assert len((tmp_path / "data.jsonl").read_text().splitlines()) == 60
+    followed = [line for line in commands(page) if line.startswith(("mnemos data", "mnemos init", "mnemos run "))]
+    followed += [line for line in commands(page) if line == "mnemos recommend runs/study"]
+    assert len(followed) == 5
+    for line in followed:
+        short = f"{line} --set train.max_steps=2" if "--jobs" in line else line
+        done = carried_out(f"{short} --no-probe" if " init " in line else short, tmp_path, False)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    assert (tmp_path / "runs" / "study" / "report.html").is_file()
+
+
+def test_the_snippet_of_the_page_on_python_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_study(tmp_path, arms={})
+    monkeypatch.chdir(tmp_path)
+    (code,) = snippets(ROOT / "docs" / "python.md")
+    exec(compile(code, "python.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("plain ")
 
 
 @pytest.mark.slow
