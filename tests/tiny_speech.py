@@ -42,7 +42,10 @@ def tiny_ctc(path: Path, family: str = "wav2vec2", norm: str = "layer", seed: in
 
     tokens = vocabulary()
     head = {"vocab_size": len(tokens), "pad_token_id": 0, "bos_token_id": None, "eos_token_id": None}
-    masks = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}
+    # Nothing is drawn while training, so that steps can be computed again.
+    dropouts = ("hidden", "attention", "activation", "feat_proj", "final", "conformer_conv")
+    masks: dict[str, Any] = {f"{name}_dropout": 0.0 for name in dropouts} | {"layerdrop": 0.0}
+    masks |= {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}
     torch.manual_seed(seed)
     processor: Any = t.Wav2Vec2FeatureExtractor(return_attention_mask=norm == "layer")
     stable = {"do_stable_layer_norm": norm == "layer", "feat_extract_norm": norm}

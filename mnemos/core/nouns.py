@@ -142,7 +142,8 @@ class Tokens:
     counts: 0 masks, 1 teaches; the first token's weight is never used. output: bool[T], True
     on tokens that the model itself writes in use, the end-of-turn token included. part: what it is
     of a row of several, such as "chosen" and "rejected"; empty where it stands alone. soft_label: of a
-    pair's answers, how likely the chosen one is the better one, in [0, 1].
+    pair's answers, how likely the chosen one is the better one, in [0, 1]. sound: what the tokens are the transcript
+    of, where they are one.
     """
 
     ids: npt.NDArray[np.int32]
@@ -152,6 +153,7 @@ class Tokens:
     origin: str = "new"
     part: str = ""
     soft_label: float = 1.0
+    sound: AudioPart | None = None
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.weight) == len(self.output):

@@ -325,6 +325,11 @@ class TeacherForcing:
 
 
 @dataclass(frozen=True)
+class Transcripts:
+    """The answer is the one in the data, and what is asked is a sound: a recogniser learns its transcript."""
+
+
+@dataclass(frozen=True)
 class SelfTaught:
     """The answer is the model's own, drawn anew at each step; a teacher reads it who has been shown
     the one in the data.

@@ -37,21 +37,25 @@ class Way:
     """How a model is run. joined: one row without padding, attention within each example; else
     padded rows. picks: the model computes logits at chosen positions (`logits_to_keep`); else
     all are computed and picked. split: padded rows may be cut into several passes by length. chunks:
-    large logits may be made a few positions at a time, by the output layer alone."""
+    large logits may be made a few positions at a time, by the output layer alone. ears: the model hears (a
+    `hearing.Ears`), and rows pass through it with their sounds."""
 
     joined: bool
     picks: bool
     split: bool = True
     chunks: bool = True
+    ears: Any = None
 
 
 @dataclass(frozen=True)
 class Pass:
     """One forward pass. inputs: keywords of the model. predicts: the positions whose next token
-    carries weight, int64[N] of a joined row or bool[B, T] of padded ones."""
+    carries weight, int64[N] of a joined row or bool[B, T] of padded ones; of a CTC model how many frames each clip
+    has, int64[B], and counts: the tokens of each transcript."""
 
     inputs: dict[str, Any]
     predicts: torch.Tensor
+    counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,9 @@ class MicroBatch:
 
 def micro_batch(batch: dict[str, Any], way: Way) -> MicroBatch:
     """Arrange a batch of `schedule.join` for a model that is run in the given way."""
+    if way.ears is not None:
+        heard: MicroBatch = way.ears.micro_batch(batch)
+        return heard
     if way.joined:
         taught, ids = batch["taught"], batch["input_ids"]
         inputs = {
@@ -82,7 +89,7 @@ def micro_batch(batch: dict[str, Any], way: Way) -> MicroBatch:
     # references that are run joined must be put into the same.
     places = torch.split(torch.arange(batch["input_ids"].shape[1], device=ids[0].device), list(batch["lengths"]))
     groups = list(_groups(batch["lengths"], way))
-    parts = [_padded([ids[i] for i in group], [weight[i] for i in group]) for group in groups]
+    parts = [padded([ids[i] for i in group], [weight[i] for i in group]) for group in groups]
     return MicroBatch(
         tuple(part for part, _, _ in parts),
         torch.cat([targets for _, targets, _ in parts]),
@@ -104,7 +111,8 @@ def _groups(lengths: Sequence[int], way: Way) -> Iterator[list[int]]:
     yield group
 
 
-def _padded(ids: list[torch.Tensor], weight: list[torch.Tensor]) -> tuple[Pass, torch.Tensor, torch.Tensor]:
+def padded(ids: list[torch.Tensor], weight: list[torch.Tensor]) -> tuple[Pass, torch.Tensor, torch.Tensor]:
+    """Rows side by side in one pass, with the targets int64[N] and weights float32[N] of those that carry any."""
     # [B, T], padded on the right: under causal attention no token sees what comes behind it.
     rows = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
     weights = torch.nn.utils.rnn.pad_sequence(weight, batch_first=True)
@@ -134,6 +142,9 @@ def outputs(
     layer as it is run then.
     """
     run = run or model
+    if way.ears is not None:
+        heard: Outputs = way.ears.outputs(run, batch)
+        return heard
     head = head_of(model) if way.chunks and not fits_whole(len(batch.targets), _vocabulary(model)) else None
     if head is None:
         return Whole(logits(run, batch, way))

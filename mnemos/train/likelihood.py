@@ -57,9 +57,6 @@ if TYPE_CHECKING:
     from mnemos.train.rounding import Rounding
     from mnemos.train.trainer import PlanTrainer
 
-CHECKED_ROWS, CHECKED_TOKENS = 4, 64
-"""How much is read of the examples to compare merged with adapted logits."""
-
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -127,7 +124,7 @@ def train(
     with quieted(True), full_disk(out), ExitStack() as stack:
         doing("reading the rows")
         tokenizer = tokenizer_of(plan.before)
-        renderer = Renderer(tokenizer)
+        renderer = getattr(draw, "renderer", lambda plan, tokenizer: Renderer(tokenizer))(plan, tokenizer)
         prepared: Prepared = draw.prepare(plan, renderer)
         prepared.counts.update(skipped(plan.examples))
         peak.phase("load")
@@ -174,7 +171,8 @@ def _trainer(plan: Plan, prepared: Prepared, batches: Any, tokenizer: Any, out: 
     arguments = training_arguments(plan, out / "checkpoints", title)
     computes = computes_in(plan)
     model = load_before(plan.before, held_in(plan, computes), load_in_4bit=in_4bit(plan))
-    check_vocabulary(model, tokenizer, plan.before.path)
+    if not draws.known(plan.draw).hears:
+        check_vocabulary(model, tokenizer, plan.before.path)
     # Adapters draw their initial values here.
     set_seed(plan.seed)
     model = masters(plan.trainable.prepare(model))
@@ -231,7 +229,7 @@ def _evaluate(trainer: PlanTrainer, prepared: Prepared, out: Path) -> Evaluate |
 
 def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet: bool) -> None:
     from mnemos.train.counted import Counted
-    from mnemos.train.documents import find_way, plain_attention
+    from mnemos.train.documents import plain_attention
     from mnemos.train.frozen import Before
     from mnemos.train.resume import clear, latest
     from mnemos.train.stage import begin
@@ -250,7 +248,7 @@ def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet:
         # Chunks of logits need the output layer's weights whole outside the model's forward pass.
         whole = not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
         split = trainer.args.world_size == 1
-        trainer.way = find_way(trainer.model, _longest(plan, prepared), split=split, chunks=whole)
+        trainer.way = trainer.batches.way(_longest(plan, prepared), split=split, chunks=whole)
         device = trainer.args.device
         trainer.before = Before(trainer.model, lambda: load_before(plan.before), trainer.way, device)
         assert trainer.stage is not None
@@ -332,7 +330,7 @@ def _write(trainer: PlanTrainer, plan: Plan, prepared: Prepared, tokenizer: Any,
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     adapter = hasattr(model, "peft_config")
     merge = adapter and plan.train.keep_merged and not plan.after
-    prompts, adapted = _logits_to_check(model, prepared) if merge else (None, None)
+    prompts, adapted = _logits_to_check(model, trainer.batches.probe(prepared)) if merge else (None, None)
     # Beside a base in 4 bits they are not what the merged model's will be.
     adapted = None if in_4bit(plan) else adapted
     if trainer.is_fsdp_enabled:
@@ -364,17 +362,15 @@ def _complete(left: _Left, plan: Plan, tokenizer: Any) -> Rounding | None:
     return took
 
 
-def _logits_to_check(model: Any, prepared: Prepared) -> tuple[Any, Any]:
-    """A few prompts (int64[B, T]) and the trained model's logits on them (float[B, T, V])."""
+def _logits_to_check(model: Any, prompts: dict[str, Any]) -> tuple[Any, Any]:
+    """A few prompts, as the model's input, and the trained model's logits on them (float[B, T, V])."""
     import torch
 
-    rows = [row[0].ids for row in prepared.rows[:CHECKED_ROWS]]
-    # Cut to the shortest, so that nothing has to be padded.
-    width = min([CHECKED_TOKENS, *map(len, rows)])
-    prompts = torch.tensor([ids[:width].tolist() for ids in rows])
+    device = next(model.parameters()).device
     model.eval()
     with torch.no_grad():
-        logits = model(input_ids=prompts.to(next(model.parameters()).device), use_cache=False).logits
+        there = {name: one.to(device) if hasattr(one, "to") else one for name, one in prompts.items()}
+        logits = model(**there).logits
     return prompts, logits.cpu()
 
 

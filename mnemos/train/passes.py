@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from mnemos.core.nouns import Tokens
-from mnemos.core.outputs import Outputs, Whole
+from mnemos.core.outputs import Outputs, Whole, log_prob
 from mnemos.models.chunked import Chunked, Loss, chunks
 from mnemos.models.head import bare
 from mnemos.train.documents import MicroBatch, Way, micro_batch, outputs
+from mnemos.train.hearing import Heard
 from mnemos.train.schedule import join
 
 
@@ -54,9 +55,16 @@ class Runner:
 
         with self.autocast():
             found = outputs(self.model, batch, self.way, layer=_beside if apart else None)
+            if isinstance(found, Heard):
+                return Forward(inputs, self._heard(found, batch, numbers))
             if isinstance(found, Chunked):
                 return Forward(inputs, found.total(loss), HeadChunks(self, found, loss) if apart else None)
         return Forward(inputs, loss(slice(None), found))
+
+    def _heard(self, found: Heard, batch: MicroBatch, numbers: Sequence[int]) -> torch.Tensor:
+        if self.sampled:
+            return found.drawn_loss(batch.weight, [(self.seed, number) for number in numbers])
+        return -(found.each(log_prob, batch.targets) * batch.weight).sum()
 
     def _uniform(self, batch: MicroBatch, rows: Sequence[Tokens], numbers: Sequence[int]) -> torch.Tensor:
         """float64[N]: a number for each target, named by its example and not by the pass."""

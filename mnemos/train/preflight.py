@@ -101,9 +101,11 @@ def check_trainable(plan: Plan) -> None:
     from mnemos.models.load import check_vocabulary, load_model
     from mnemos.weights.checkpoint import load_tokenizer
 
-    model = load_model(plan.before.path, dtype="float32", headers_only=True, **consent(plan.before))
+    heard = draws.known(plan.draw).hears
+    model = load_model(plan.before.path, dtype="float32", headers_only=True, hears=heard, **consent(plan.before))
     tokenizer = load_tokenizer(plan.before.path, trust_remote_code=consent(plan.before)["trust_remote_code"])
-    check_vocabulary(model, tokenizer, plan.before.path)
+    if not heard:
+        check_vocabulary(model, tokenizer, plan.before.path)
     try:
         prepared = plan.trainable.prepare(model)
     except MnemosError:

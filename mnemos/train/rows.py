@@ -58,7 +58,7 @@ def prepare(plan: Plan, renderer: Any) -> Prepared:
     counts: Counter[str] = Counter()
     rendered = as_tokens(plan.examples, settings, renderer, counts)
     if not rendered:
-        why = "gives no examples" if not counts else "gives none to learn (all have a thumb down)"
+        why = "gives no examples" if not counts else f"gives none to learn ({left_out(counts) or 'all are left out'})"
         raise DataError(plan.examples.describe(), why, "check the file and the columns that it was read as")
     counts["examples"] = len(rendered) + counts["left out: a thumb down"]
     counts.update(f"origin {tokens.origin}" for tokens in rendered)
@@ -132,6 +132,9 @@ def as_tokens(source: Source, settings: TrainSettings, renderer: Any, counts: Co
     for example in source:
         if example.label is False:
             counts["left out: a thumb down"] += 1
+            continue
+        if hasattr(renderer, "learned"):
+            out += renderer.learned(example, counts)
             continue
         rows = as_learned(renderer, example, settings.rewritten_turns, counts)
         if settings.long_documents == "chunk" and example.kind == "text" and len(rows[0]) > limit:

@@ -28,8 +28,11 @@ from mnemos.weights.write import combine
 def load_before(before: ModelHandle, dtype: str = SINGLE, *, load_in_4bit: bool = False) -> Any:
     """The model before the stage, fresh, on the CPU (in 4 bits, where it will compute); adapters are merged in."""
     from mnemos.models.load import load_model
+    from mnemos.models.recognisers.classes import hears
 
-    return load_model(before.path, dtype=dtype, merge=True, load_in_4bit=load_in_4bit, **consent(before))
+    return load_model(
+        before.path, dtype=dtype, merge=True, load_in_4bit=load_in_4bit, hears=hears(before.path), **consent(before)
+    )
 
 
 def consent(before: ModelHandle) -> dict[str, bool]:
@@ -118,9 +121,11 @@ def finish(folder: Path, before: ModelHandle, tokenizer: Any) -> None:
     # A pickle that transformers leaves beside the weights: no reader needs it, and loading one runs code.
     (folder / "training_args.bin").unlink(missing_ok=True)
     tokenizer.save_pretrained(folder)
-    original = folder_of(before) / "generation_config.json"
-    if original.is_file():
-        shutil.copyfile(original, folder / original.name)
+    # With what makes features of sound, where the model hears.
+    for name in ("generation_config.json", "preprocessor_config.json"):
+        original = folder_of(before) / name
+        if original.is_file():
+            shutil.copyfile(original, folder / name)
     if (folder / "config.json").is_file():
         record_precision(folder, saved_precision(before).own)
 
@@ -138,7 +143,7 @@ def record_base(folder: Path, before: ModelHandle, out: Path) -> None:
 def merge_adapter(adapter: Path, before: ModelHandle, prompts: Any, adapted: Any, out: Path) -> Rounding:
     """Write the base with the adapter of a directory added in, tensor by tensor from the files of both, and check it.
 
-    An adapter that cannot be added so (see `weights.lora`) is merged in memory. prompts: int64[B, T]. adapted:
+    An adapter that cannot be added so (see `weights.lora`) is merged in memory. prompts: the model's input. adapted:
     float[B, T, V], the trained model's logits on them; None where it was trained on a base in 4 bits, and peft's on the
     base as it came are the reference. Returns what rounding took. Raises ModelError where the base with the adapter
     added in gives logits that differ by more than MERGE_TOLERANCE, before anything is rounded.
@@ -185,7 +190,7 @@ def _beside(model: Any, adapter: Path, prompts: Any) -> tuple[Any, Any]:
 
     adapted = attached(model, adapter)
     with torch.no_grad():
-        logits = adapted(input_ids=prompts, use_cache=False).logits
+        logits = adapted(**prompts).logits
     return adapted.unload(), logits
 
 
@@ -209,7 +214,7 @@ def _check(adapter: Path, merged: Any, prompts: Any, adapted: Any) -> None:
     import torch
 
     with torch.no_grad():
-        logits = merged(input_ids=prompts, use_cache=False).logits
+        logits = merged(**prompts).logits
     # Fifty times as much where the adapter itself was computed in 16 bits.
     bound = MERGE_TOLERANCE * (1 if adapted.dtype == torch.float32 else 50)
     difference = float((logits - adapted.float()).abs().max() / adapted.abs().max().clamp(min=1e-6))
@@ -256,6 +261,7 @@ def _tensorwise(folder: Path, scratch: Path) -> Path:
     """A checkpoint whose tensors can be read one by one: the folder itself, or in `scratch` the merged model of an
     adapter that `weights.lora` cannot add to its base."""
     from mnemos.models.load import load_model
+    from mnemos.models.recognisers.classes import hears
     from mnemos.weights.lora import open_weights
 
     if not (folder / ADAPTER_CONFIG).is_file():
@@ -265,7 +271,7 @@ def _tensorwise(folder: Path, scratch: Path) -> Path:
         return folder
     except ModelError:
         pass
-    merged = load_model(str(folder), merge=True)
+    merged = load_model(str(folder), merge=True, hears=hears(str(folder)))
     sound_generation(merged)
     own = stored_precision(folder)
     merged.save_pretrained(scratch, state_dict=Rounding(own, None).saved(merged.state_dict()))

@@ -178,8 +178,8 @@ def join(rows: Sequence[tuple[Tokens, ...]]) -> dict[str, Any]:
     input_ids, position_ids: int64[1, T], positions restart at each example. weight:
     float32[1, T], 0 on each example's first token, which nothing predicts. taught: int64[N], the
     places of non-zero weight. rehearsed: bool[1, T], True in examples that are not of the new task.
-    lengths: of the examples. Without rows (a process with no share in
-    a short step) one token of weight 0.
+    lengths: of the examples. sounds: what each is the transcript of, where any is. Without rows (a process with no
+    share in a short step) one token of weight 0.
     """
     from mnemos.sources.batches import collate
 
@@ -188,7 +188,9 @@ def join(rows: Sequence[tuple[Tokens, ...]]) -> dict[str, Any]:
     positions, lengths = batch["position_ids"], [len(tokens) for tokens in documents]
     # The last token of the example before does not predict the first of this one.
     weight = batch["weight"].masked_fill(positions == 0, 0.0)
+    sounds = tuple(tokens.sound for tokens in documents)
     return {
+        **({"sounds": sounds} if any(sounds) else {}),
         "input_ids": batch["input_ids"],
         "position_ids": positions,
         "weight": weight,

@@ -58,7 +58,7 @@ class LowRank:
                 "lower it",
             )
         config = LoraConfig(
-            task_type="CAUSAL_LM",
+            task_type=_task(model),
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
@@ -99,8 +99,13 @@ class Rescaled:
             targets += [name for name in found if name not in targets]
         # (IA)^3 rescales what comes out of keys and values, but what goes into the MLP's last layer.
         forward = [name for name in targets if name in RESCALED["feedforward"]]
-        config = IA3Config(task_type="CAUSAL_LM", target_modules=targets, feedforward_modules=forward)
+        config = IA3Config(task_type=_task(model), target_modules=targets, feedforward_modules=forward)
         return _wrapped(model, config)
+
+
+def _task(model: Any) -> str | None:
+    """What peft takes the model for: it knows of none that hears."""
+    return "CAUSAL_LM" if getattr(model, "main_input_name", "input_ids") == "input_ids" else None
 
 
 def _wrapped(model: Any, config: Any) -> Any:

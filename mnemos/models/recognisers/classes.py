@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.errors import ModelError
+from mnemos.weights.adapter import adapter_base
+from mnemos.weights.files import ADAPTER_CONFIG, CONFIGURATIONS, read_config
 
 SPARE = ("masked_spec_embed",)
 """Ends of names of tensors that a checkpoint may lack: read only while training with masks, and drawn anew then."""
@@ -35,8 +37,20 @@ def class_for(folder: Path, config: Any) -> Any:
 def is_recogniser(config: Any) -> bool:
     """Whether a configuration (transformers', or its JSON object) names a model that hears and writes."""
     found = config if isinstance(config, dict) else config.to_dict()
-    names = found.get("architectures") or ()
-    return any(name.endswith("ForCTC") or name == "WhisperForConditionalGeneration" for name in names)
+    names = found.get("architectures")
+    return isinstance(names, list) and any(
+        str(name).endswith("ForCTC") or name == "WhisperForConditionalGeneration" for name in names
+    )
+
+
+def hears(path: str) -> bool:
+    """Whether a directory (a model's, or that of an adapter on one) holds a recogniser; of a hub id that is not here
+    nothing is known, and it is taken for a language model."""
+    folder = Path(path)
+    if (folder / ADAPTER_CONFIG).is_file():
+        folder = Path(adapter_base(folder))
+    file = folder / "config.json"
+    return file.is_file() and is_recogniser(read_config(file, CONFIGURATIONS[file.name]))
 
 
 def refuse_missing(folder: Path, missing: list[str]) -> list[str]:

@@ -83,6 +83,10 @@ class CTCRecogniser(Recogniser):
                     return frames.long()
         raise ModelError(type(self.network).__name__, "does not say how many frames it makes", "use another class")
 
+    def frames_of(self, clips: Sequence[Clip]) -> torch.Tensor:
+        """int64[B]: how many frames each clip makes; asks no weight of the network."""
+        return torch.cat([self._frames(self._inputs([clip.samples])) for clip in self.heard(clips)])
+
     def logits(self, features: Features) -> torch.Tensor:
         """float[B, T, V], with gradients; what lies behind `features.frames` is padding."""
         found: torch.Tensor = self.network(**features.inputs).logits

@@ -12,9 +12,12 @@ from mnemos.core.nouns import Tokens
 from mnemos.core.outputs import Outputs
 from mnemos.core.plan import Answers, References
 from mnemos.core.rollouts import RolloutView
-from mnemos.train.documents import MicroBatch, outputs
+from mnemos.train.documents import MicroBatch, Way, find_way, outputs
 from mnemos.train.resume import Mark
 from mnemos.train.schedule import Loader
+
+PROBED_ROWS, PROBED_TOKENS = 4, 64
+"""How much is read of the examples to compare merged with adapted logits."""
 
 
 class Batches:
@@ -33,6 +36,10 @@ class Batches:
     def loader(self) -> Any:
         """What gives the micro-batches of an epoch, in the trainer's order."""
         return Loader(self.trainer.rows, self.trainer.schedule, self.trainer.args.dataloader_pin_memory)
+
+    def way(self, longest: int, *, split: bool, chunks: bool) -> Way:
+        """How micro-batches pass through the model in training; see `documents.find_way`."""
+        return find_way(self.trainer.model, longest, split=split, chunks=chunks)
 
     def of_step(self, taken: list[Any]) -> list[dict[str, Any]]:
         """The micro-batches of one optimiser step, made of what the loader gave for it."""
@@ -53,6 +60,13 @@ class Batches:
     def teacher(self, inputs: dict[str, Any], batch: MicroBatch) -> Outputs | None:
         """The logits of a teacher that moves with the training; None where there is none."""
         return None
+
+    def probe(self, prepared: Any) -> dict[str, Any]:
+        """A few prompts, int64[B, T], as the model's input on the CPU: what a merged adapter is checked on."""
+        rows = [row[0].ids for row in prepared.rows[:PROBED_ROWS]]
+        # Cut to the shortest, so that nothing has to be padded.
+        width = min([PROBED_TOKENS, *map(len, rows)])
+        return {"input_ids": torch.tensor([ids[:width].tolist() for ids in rows]), "use_cache": False}
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """What is trained beside the model, without weight decay."""
