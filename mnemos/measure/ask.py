@@ -21,6 +21,7 @@ from mnemos.core.progress import counting, doing
 from mnemos.measure.items import Item
 from mnemos.measure.judged import answers_in, facing, replies
 from mnemos.measure.kinds import KINDS, MISSING, THINKS
+from mnemos.measure.recognition import transcribe
 from mnemos.measure.settings import PairwiseSettings
 from mnemos.measure.suite import Suite, linked
 from mnemos.measure.token_shift import MARGINAL
@@ -103,6 +104,10 @@ def _ask(
         return _token_shift(model, suite, borrowed, before)
     if suite.ask == "text_divergence":
         return _text_divergence(model, suite, before)
+    if suite.ask == "transcribe":
+        return transcribe(model, suite, lambda item, reason: _refused(suite, item, reason))
+    if not hasattr(model, "generate"):
+        raise UsageError(f"suite {suite.name!r}", f"asks {model.name} to write, and it only hears", "measure it by wer")
     calls = {"generate": _generate, "compare": _generate, "choose": _choose, "nats": _nats}
     answers = calls[suite.ask](model, suite) if borrowed is None else [_rename(one, suite.name) for one in borrowed]
     return _facing(suite, answers, before, kept) if suite.ask == "compare" else answers

@@ -33,7 +33,7 @@ def flips(
     for suite in suites:
         if (
             suite.of is None
-            and suite.ask in ("generate", "compare", "choose")
+            and suite.ask in ("generate", "compare", "choose", "transcribe")
             and suite.name in before
             and suite.name in after
         ):
@@ -67,7 +67,7 @@ def _entry(
         "seed": seed,
         "suite": suite.name,
         "item": item.id,
-        "prompt": _short(prompt_words(item.prompt)),
+        "prompt": _short(item.sound.path if item.sound is not None else prompt_words(item.prompt)),
         "gold": _short(gold_words(item)),
         "before": sides[0],
         "after": sides[1],

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mnemos.core.errors import DataError, nearest
-from mnemos.core.nouns import Frozen, Prompt, Turn
+from mnemos.core.nouns import AudioPart, Frozen, Prompt, Turn
 from mnemos.core.yaml_text import parse_yaml
 from mnemos.sources import files
 from mnemos.sources.bad_row import RowError
@@ -62,7 +62,8 @@ class Item:
     of the answer. cluster: items that share it (a passage, a dialogue) are not independent. solution: a known
     right answer, which the tests of match: code are tried on; see `Suite.fingerprint`. follow_ups: further user turns,
     each asked after the model's reply to the one before. criteria: for a judge alone. category: for tables.
-    tools_in: how the tools of a suite of kind tool_calls are handed over; None elsewhere.
+    tools_in: how the tools of a suite of kind tool_calls are handed over; None elsewhere. sound: what is heard, by
+    its file; see `Suite.fingerprint`.
     """
 
     id: str
@@ -80,6 +81,7 @@ class Item:
     criteria: str | None = field(default=None, compare=False)
     category: str | None = field(default=None, compare=False)
     tools_in: Literal["auto", "template", "prompt"] | None = field(default=None, compare=False)
+    sound: AudioPart | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Answer, Score
 from mnemos.core.reward import Rewarded
-from mnemos.measure import ifeval, judged, refusals, tool_calls
+from mnemos.measure import ifeval, judged, recognition, refusals, tool_calls
 from mnemos.measure import settings as s
 from mnemos.measure.items import Item
 from mnemos.measure.token_shift import shares
@@ -20,7 +20,9 @@ from mnemos.rewards import verifiers as verify
 from mnemos.sources.language import language_identifier
 from mnemos.sources.similarity import repeated_4grams
 
-Ask = Literal["generate", "compare", "choose", "nats", "divergence", "text_divergence", "token_shift", "harness"]
+Ask = Literal[
+    "generate", "compare", "choose", "nats", "divergence", "text_divergence", "token_shift", "transcribe", "harness"
+]
 Value = tuple[float, str | None] | tuple[float, str | None, float] | tuple[float, str | None, float, str]
 """(value, reason), with a weight, and with what the answer was read as; the reason is None exactly when the value is
 there."""
@@ -419,6 +421,26 @@ KINDS: dict[str, Kind] = {
         _judged(judged.graded),
         "a judge rates by criteria of each item, which the model never sees",
         needs=("prompt", "criteria"),
+    ),
+    "wer": Kind(
+        s.TranscribeSettings,
+        "transcribe",
+        each(recognition.score),
+        "word error rate of a recogniser: errors over reference words",
+        "WER",
+        "lower",
+        0.02,
+        check=recognition.check,
+    ),
+    "cer": Kind(
+        s.TranscribeSettings,
+        "transcribe",
+        each(recognition.score),
+        "character error rate of a recogniser",
+        "CER",
+        "lower",
+        0.01,
+        check=recognition.check,
     ),
     "lm_eval": Kind(s.HarnessSettings, "harness", _harness, "a task of lm-evaluation-harness"),
 }

@@ -168,6 +168,15 @@ class LikelihoodSettings(SuiteSettings):
     """bits_per_byte, text_kl: how well the model predicts a text, or how far its predictions moved."""
 
 
+class TranscribeSettings(SuiteSettings):
+    """wer, cer: what a recogniser writes of sounds, against their transcripts."""
+
+    normaliser: Literal["none", "basic", "english"] = "basic"
+    """What both texts go through before: basic is lower case without marks, english also writes numbers as digits."""
+    beam: int = Field(1, ge=1, le=100)
+    """Hypotheses held at a time while writing; 1 is greedy."""
+
+
 class ClassifierSettings(GenerateSettings):
     """classifier: a text-classification model judges each answer."""
 

@@ -27,6 +27,7 @@ from mnemos.core.names import refuse_clash
 from mnemos.core.nouns import Decoding, PowerDecoding
 from mnemos.core.places import located
 from mnemos.core.yaml_text import read_utf8, read_yaml
+from mnemos.measure import recognition
 from mnemos.measure.items import Item, Row, parse, read_rows, rows_of
 from mnemos.measure.judged import check as check_judged
 from mnemos.measure.judged import prints as judge_prints
@@ -41,6 +42,7 @@ from mnemos.measure.settings import (
     RefusalSettings,
     SuiteSettings,
     ToolCallsSettings,
+    TranscribeSettings,
 )
 from mnemos.measure.split import in_part
 from mnemos.measure.tool_calls import IN_WORDS, as_asked
@@ -101,6 +103,8 @@ class Suite:
             settings |= {"solutions": solutions} if any(solutions) else {}
         if isinstance(self.settings, ToolCallsSettings):
             settings |= {"words": fingerprint(IN_WORDS)}
+        if isinstance(self.settings, TranscribeSettings):
+            settings |= {"sounds": recognition.prints(self.items)}
         if isinstance(self.settings, RefusalSettings):
             settings |= _judge_prints(self.settings)
         if isinstance(self.settings, JudgedSettings):
@@ -111,7 +115,7 @@ class Suite:
 
     @property
     def ask(self) -> str:
-        """Which call of the model answers it: generate, choose, nats, divergence, text_divergence or harness."""
+        """Which call of the model answers it: generate, choose, nats, transcribe, harness, …"""
         return KINDS[self.kind].ask
 
     @cached_property
@@ -269,7 +273,7 @@ def _suite(raw: Mapping[str, Any], folder: Path) -> Suite:
     return Suite(
         name=settings.name,
         kind=kind_name,
-        items=_items(kind, settings, where),
+        items=_items(kind, settings, where, folder),
         settings=settings,
         tolerance=kind.tolerance if settings.tolerance is None else settings.tolerance,
         better=cast(Literal["higher", "lower"], settings.better or kind.better),
@@ -313,7 +317,12 @@ def _check_harness(settings: HarnessSettings) -> None:
         )
 
 
-def _items(kind: Kind, settings: SuiteSettings, where: str) -> tuple[Item, ...]:
+def _items(kind: Kind, settings: SuiteSettings, where: str, folder: Path) -> tuple[Item, ...]:
+    if kind.ask == "transcribe":
+        found = recognition.items_at(settings, folder, where)
+        for item, place in found:
+            _check(kind, settings, item, place)
+        return _part(tuple(_limited([item for item, _ in found], settings.limit)), settings, where)
     if settings.data is not None:
         rows: Iterable[Row] = read_rows(Path(settings.data))
     elif settings.items is not None:

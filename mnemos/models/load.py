@@ -61,10 +61,16 @@ class Checkpoint:
         return name if self.torch_dtype is None else fingerprint([name, self.torch_dtype])
 
     def load(self) -> LocalModel:
-        """The model ready to be asked, on the GPU if there is one, in the dtype that it computes in."""
+        """The model ready to be asked, on the GPU if there is one, in the dtype that it computes in; of a recogniser,
+        a `models.recognisers.base.Recogniser`, which is asked otherwise."""
         import torch
 
         from mnemos.models.language import LocalModel
+        from mnemos.models.recognisers.classes import hears
+
+        if hears(self.path):
+            ears: Any = self._ears()
+            return ears  # type: ignore[no-any-return]
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = compute_dtype(self)
@@ -73,6 +79,19 @@ class Checkpoint:
         model = load_model(self.path, dtype=dtype, **consent)
         check_vocabulary(model, tokenizer, self.path)
         return LocalModel(model, tokenizer, self.path, self.fingerprint, device=device)
+
+    def _ears(self) -> Any:
+        from mnemos.models.recognisers.wrap import wrapped
+
+        network = load_model(self.path, hears=True, merge=True, allow_pickle=self.allow_pickle)
+        network.to("cuda" if _on_gpu() else "cpu")
+        return wrapped(network, self.path, self.fingerprint)
+
+
+def _on_gpu() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def handle(reference: str) -> ModelHandle:
@@ -188,7 +207,10 @@ def _torch_dtype(how: _How) -> Any:
 def parameters_of(handle: ModelHandle) -> int:
     """How many parameters a checkpoint has, tied ones once, from configuration and headers. Raises as `load_model`."""
     code, pickle = (bool(getattr(handle, name, False)) for name in ("trust_remote_code", "allow_pickle"))
-    model = load_model(handle.path, headers_only=True, trust_remote_code=code, allow_pickle=pickle)
+    from mnemos.models.recognisers.classes import hears
+
+    heard = hears(handle.path)
+    model = load_model(handle.path, headers_only=True, hears=heard, trust_remote_code=code, allow_pickle=pickle)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -237,9 +259,10 @@ def _from_pretrained(folder: Path, how: _How) -> Any:
         # At zero every answer is worth the same, and no seed decides how training begins.
         torch.nn.init.zeros_(model.score.weight)
     if how.hears:
-        from mnemos.models.recognisers.classes import refuse_missing
+        from mnemos.models.recognisers.classes import refuse_missing, without_embeddings
 
         missing = refuse_missing(folder, missing)
+        without_embeddings(model)
     if missing:
         cure = "such a model would run on random numbers: copy the complete checkpoint"
         if all(name.endswith(OUTPUT_NAMES) for name in missing):
@@ -263,12 +286,16 @@ def _class_for(folder: Path, config: Any, how: _How) -> Any:
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     from mnemos.models.architecture import refuse_other_kinds
+    from mnemos.models.recognisers.classes import is_recogniser
 
     if how.hears:
         from mnemos.models.recognisers.classes import class_for
 
         return class_for(folder, config)
     refuse_other_kinds(folder, config, reward=how.reward)
+    if is_recogniser(config):
+        cure = "teach it rows of audio and text, and measure it by suites of kind wer"
+        raise ModelError(f"{folder}", "is a recogniser of speech and answers no texts", cure)
     return AutoModelForSequenceClassification if how.reward else AutoModelForCausalLM
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from mnemos.core.errors import UsageError, nearest
 from mnemos.core.method import apply
 from mnemos.core.nouns import Source
-from mnemos.core.plan import Applied, ModelHandle, PastTask, Plan
+from mnemos.core.plan import Applied, ModelHandle, PastTask, Plan, TeacherForcing, Transcripts
+from mnemos.models.recognisers.classes import hears
 from mnemos.sources.generated import generated_in
 from mnemos.sources.held_out import HeldOut
 from mnemos.sources.mix import Joined, refuse_few_old_rows
@@ -144,6 +145,11 @@ class _Builder:
         return ArmRun(JOINT, seed, (self._stage(JOINT, seed, JOINT, source, self.before, (), (), self.suites),))
 
     @cached_property
+    def hears(self) -> bool:
+        """Whether what is taught is a recogniser of speech."""
+        return hears(self.before.path)
+
+    @cached_property
     def held_out(self) -> HeldOut:
         """The items of every suite, by which the study measures."""
         return HeldOut([(suite.name, suite.fingerprint, suite.texts) for suite in self.suites])
@@ -166,6 +172,7 @@ class _Builder:
         asked: tuple[Suite, ...],
     ) -> Stage:
         plan = Plan(
+            draw=Transcripts() if self.hears else TeacherForcing(),
             examples=source,
             before=handle,
             task=task,

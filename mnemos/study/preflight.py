@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from mnemos.core.errors import ModelError, RunError, UsageError, nearest
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.plan import Plan
+from mnemos.models.recognisers.classes import hears
 from mnemos.sources.generated import generated_in, inside
 from mnemos.sources.read import FileSource
 from mnemos.sources.render import RAW_ROLES
@@ -91,8 +92,9 @@ def check_model(handle: Any, renderer: Any) -> None:
     from mnemos.models.load import check_vocabulary, load_model
 
     consent = {"trust_remote_code": handle.trust_remote_code, "allow_pickle": handle.allow_pickle}
-    model = load_model(handle.path, headers_only=True, **consent)
-    check_vocabulary(model, renderer.tokenizer, handle.path)
+    model = load_model(handle.path, headers_only=True, hears=hears(handle.path), **consent)
+    if not hears(handle.path):
+        check_vocabulary(model, renderer.tokenizer, handle.path)
 
 
 def _need_template(renderer: Any, who: str) -> None:
@@ -126,12 +128,12 @@ def _check_classifier(suite: Suite) -> None:
 
 
 def _renderer(experiment: Experiment) -> Any:
-    """The renderer of the model before; None for a hub id, whose files may not be here yet."""
+    """The renderer of the model before; None for a hub id, whose files may not be here yet, and for a recogniser."""
     from mnemos.sources.render import Renderer
     from mnemos.weights.checkpoint import tokenizer_of
 
     before = experiment.before
-    if not Path(before.path).exists():
+    if not Path(before.path).exists() or hears(before.path):
         return None
     return Renderer(tokenizer_of(before))
 

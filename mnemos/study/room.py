@@ -23,6 +23,7 @@ from mnemos.core.machine import free_memory, total_memory
 from mnemos.core.nouns import Source, Tokens
 from mnemos.core.plan import ModelHandle, Plan
 from mnemos.core.settings import TrainSettings
+from mnemos.models.recognisers.classes import hears
 from mnemos.report.words import size
 from mnemos.sources.generated import generated_in, inside
 from mnemos.sources.mix import Rows
@@ -72,8 +73,8 @@ class Line:
 def room(experiment: Experiment, renderer: Any, *, dry: bool) -> list[str]:
     """Lines about memory and disk of what is not done yet; dry: all of them, otherwise only what should be known.
     Raises UsageError where a step cannot fit this machine's memory, or the disk."""
-    if not Path(experiment.before.path).exists():
-        return []  # a hub id whose headers may not be here
+    if not Path(experiment.before.path).exists() or hears(experiment.before.path):
+        return []  # a hub id whose headers may not be here; a recogniser, whose memory hangs on sounds
     if not dry and _plainly_small(experiment):
         return []
     lengths: dict[str, list[tuple[int, int]]] = {}

@@ -283,7 +283,8 @@ class MeasureStep(_Named):
             self._show(directory / first_look.FILE, earlier, measured)
         return {
             "suites": [suite.name for suite in self.suites],
-            "renderer": model.renderer.template_fingerprint,
+            # A recogniser is put no chats.
+            "renderer": model.renderer.template_fingerprint if hasattr(model, "renderer") else None,
             "seconds": time.monotonic() - began,
         }
 

@@ -102,7 +102,7 @@ class TranscriptRenderer:
     def _prefix(self) -> tuple[int, ...]:
         # One token stands before a CTC target too: nothing predicts a row's first token, so it is never learned.
         own = getattr(self.recogniser, "prefix", None)
-        return (self.recogniser.blank,) if own is None else own  # type: ignore[attr-defined,no-any-return]
+        return (self.recogniser.blank,) if own is None else own  # type: ignore[attr-defined]
 
     def _tokens(self, example: Example, sound: AudioPart, ids: Sequence[int]) -> Tokens:
         taught = np.array([0] * len(self._prefix) + [1] * len(ids))

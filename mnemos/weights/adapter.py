@@ -10,6 +10,7 @@ leaves them tied.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -128,23 +129,45 @@ def merged(adapted: Any, folder: Path) -> Any:
     return plain
 
 
-def _probe(model: Any) -> Any:
+def _probe(model: Any) -> dict[str, Any]:
+    """A few tokens, or half a second of a tone where the model hears, as its input."""
     import torch
 
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if inner.main_input_name != "input_ids":
+        return _tone(inner)
     weight = model.get_input_embeddings().weight
     # Steps of a prime spread the few tokens over the vocabulary, whatever its size.
     ids = (torch.arange(CHECKED_TOKENS, device=weight.device) * 7919).remainder(weight.shape[0])
-    return ids.unsqueeze(0)
+    return {"input_ids": ids.unsqueeze(0), "use_cache": False}
 
 
-def _outputs(model: Any, ids: Any) -> Any:
+def _tone(model: Any) -> dict[str, Any]:
+    import torch
+
+    config, name = model.config, model.main_input_name
+    shape: tuple[int, ...] = (1, 8000)
+    if name != "input_values":
+        bins = getattr(getattr(config, "encoder_config", config), "num_mel_bins", None)
+        width = bins or config.feature_projection_input_dim
+        # Whisper reads spectra bin by bin and all of its window, the others place by place.
+        shape = (1, width, 2 * config.max_source_positions) if config.model_type == "whisper" else (1, 64, width)
+    device = next(model.parameters()).device
+    count = math.prod(shape)
+    tone: dict[str, Any] = {name: torch.sin(torch.arange(count, device=device) * 0.7).view(shape)}
+    if getattr(config, "is_encoder_decoder", False):
+        tone["decoder_input_ids"] = torch.full((1, 4), config.decoder_start_token_id, device=device)
+    return tone
+
+
+def _outputs(model: Any, probe: dict[str, Any]) -> Any:
     import torch
 
     with torch.no_grad():
-        if model.get_output_embeddings() is None:
+        if "input_ids" in probe and model.get_output_embeddings() is None:
             # A head for sequences looks for padding to find the last token; the trunk says as much.
             model = (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
-        out = model(input_ids=ids, use_cache=False)
+        out = model(**probe)
     return out[0].float()
 
 

@@ -41,7 +41,7 @@ def _part(name: str) -> frozenset[Part]:
 def tied_weight(model: Any) -> Any:
     """The weight shared by input embeddings and output layer, or None."""
     head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
-    if head is None or head.weight is not embeddings.weight:
+    if head is None or embeddings is None or head.weight is not embeddings.weight:
         return None
     return head.weight
 

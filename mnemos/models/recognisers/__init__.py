@@ -6,6 +6,7 @@
     sequence      Whisper, which writes token by token
     decoding      from log-probabilities to tokens: greedy, and a prefix beam with a language model
     load          a directory -> the recogniser that it holds
+    wrap          a network that is loaded or in training -> the recogniser around it
     classes       which class of transformers loads which architecture
 
 What a method that adapts while it listens needs::

@@ -53,6 +53,20 @@ def hears(path: str) -> bool:
     return file.is_file() and is_recogniser(read_config(file, CONFIGURATIONS[file.name]))
 
 
+def without_embeddings(network: Any) -> Any:
+    """The network, which says that it has no embeddings of tokens where transformers raises instead: adapters and
+    whatever looks for tied weights ask every model."""
+    try:
+        network.get_input_embeddings()
+    except NotImplementedError:
+        network.get_input_embeddings = _none
+    return network
+
+
+def _none() -> None:
+    return None
+
+
 def refuse_missing(folder: Path, missing: list[str]) -> list[str]:
     """The missing tensors that matter. ModelError where they are the head."""
     left = [name for name in missing if not name.endswith(SPARE)]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from mnemos.models.recognisers.base import Recogniser
-from mnemos.weights.checkpoint import explained, load_tokenizer, named, resolve
+from mnemos.models.recognisers.wrap import wrapped as wrapped
+from mnemos.weights.checkpoint import named
 
 
 def load(path: str | Path, *, device: str | None = None) -> Recogniser:
@@ -22,18 +22,3 @@ def load(path: str | Path, *, device: str | None = None) -> Recogniser:
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     network = load_model(str(path), hears=True).to(where)
     return wrapped(network, str(path), named(str(path)))
-
-
-def wrapped(network: Any, path: str, fingerprint: str = "") -> Recogniser:
-    """The recogniser around a network that was loaded, or trained, from `path`."""
-    from transformers import AutoFeatureExtractor
-
-    from mnemos.models.recognisers.ctc import CTCRecogniser
-    from mnemos.models.recognisers.sequence import SequenceRecogniser
-
-    folder = resolve(path, allow_pickle=False, trust_remote_code=False)
-    cure = "copy preprocessor_config.json of the original model"
-    with explained(folder, "what makes features of sound cannot be read", cure):
-        processor = AutoFeatureExtractor.from_pretrained(folder)
-    kind = SequenceRecogniser if getattr(network.config, "is_encoder_decoder", False) else CTCRecogniser
-    return kind(network, processor, load_tokenizer(path), path, fingerprint)

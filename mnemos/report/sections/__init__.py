@@ -18,6 +18,7 @@ from mnemos.report.sections import (
     help,
     kl_forgetting,
     losses,
+    recognition,
     replay,
     sequence,
     stream,
@@ -38,6 +39,7 @@ SECTIONS: list[Section] = [
     trajectory,
     kl_forgetting,
     token_shift,
+    recognition,
     losses,
     training,
 ]

@@ -22,7 +22,7 @@ PROBED = 2
 def renderer(plan: Plan, tokenizer: Any) -> TranscriptRenderer:
     """What makes rows of the plan's examples: the model before, without its weights."""
     from mnemos.models.load import load_model
-    from mnemos.models.recognisers.load import wrapped
+    from mnemos.models.recognisers.wrap import wrapped
 
     network = load_model(plan.before.path, headers_only=True, hears=True)
     recogniser = wrapped(network, plan.before.path)
@@ -47,7 +47,7 @@ class Batches(batches.Batches):
 
     def way(self, longest: int, *, split: bool, chunks: bool) -> Way:
         """Sounds in, padded or by length."""
-        from mnemos.models.recognisers.load import wrapped
+        from mnemos.models.recognisers.wrap import wrapped
 
         if self.trainer.args.world_size > 1:
             raise UsageError(
