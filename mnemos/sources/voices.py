@@ -73,13 +73,13 @@ class Voices:
         drawn = random.Random(f"{seed}\0{voice}\0{text}")
         filled = {"voice": voice, "rate": str(drawn.randint(*self.rate)), "pitch": str(drawn.randint(*self.pitch))}
         # What the program is not told cannot matter.
-        told = {name: value for name, value in filled.items() if f"{{{name}}}" in self.command}
-        place = cache_folder() / "spoken" / f"{fingerprint([self.command, told, text])}.wav"
+        given = {name: value for name, value in filled.items() if f"{{{name}}}" in self.command}
+        place = cache_folder() / "spoken" / f"{fingerprint([self.command, given, text])}.wav"
         if not place.is_file():
-            self._speak(text, told, place)
+            self._speak(text, given, place)
         return place
 
-    def _speak(self, text: str, told: dict[str, str], place: Path) -> None:
+    def _speak(self, text: str, given: dict[str, str], place: Path) -> None:
         if not text.strip() or len(text) > LONGEST or "\0" in text:
             raise DataError(f"{text[:60]!r}", f"must have 1 to {LONGEST:,} characters to be spoken", "cut it")
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ class Voices:
             out = Path(folder) / "said.wav"
             # A text that begins like a setting must not be taken for one.
             safe = f" {text}" if text.startswith("-") else text
-            words = [word.format(**told, out=out, text=safe) for word in shlex.split(self.command)]
+            words = [word.format(**given, out=out, text=safe) for word in shlex.split(self.command)]
             _run(words, None if "{text}" in self.command else text)
             try:
                 clip = audio.read(out, bounds=audio.Bounds(0.0, audio.MOST_SECONDS))
