@@ -26,23 +26,39 @@ class Ordering(StrEnum):
 @app.command("show")
 def data_show_command(
     location: Annotated[str, typer.Argument(metavar="FILE", help="Rows: a file, a dataset directory or a hub id.")],
-    model: Annotated[str, typer.Option("--model", help="Whose tokenizer and chat template render the rows.")],
+    model: Annotated[
+        str | None, typer.Option("--model", help="Whose tokenizer and chat template render the rows; sounds need none.")
+    ] = None,
     count: Annotated[int, typer.Option("--count", help="How many examples to print.", min=1)] = 1,
     format: Annotated[str | None, typer.Option("--format", help="Name the format instead of detecting it.")] = None,
     max_length: Annotated[int, typer.Option("--max-length", help="Count examples longer than this.", min=2)] = 1024,
+    svg: Annotated[Path | None, typer.Option("--svg", help="Of sounds: write their waves there, as a drawing.")] = None,
 ) -> None:
-    """Print examples coloured by how much each token counts in the loss."""
+    """Print examples coloured by how much each token counts in the loss; of rows of sound, waves and what they are."""
     from rich.console import Console
 
+    from mnemos.core.files import write_text
+    from mnemos.sources import show_sound
     from mnemos.sources.read import read
     from mnemos.sources.render import Renderer
     from mnemos.sources.show import show
+    from mnemos.sources.speech import SPEECH
     from mnemos.study.paths import data_location, model_location
     from mnemos.weights.checkpoint import load_tokenizer
 
     here = Path.cwd()
-    renderer = Renderer(load_tokenizer(model_location(model, here)))
     source = read(data_location(location, here), format=format)
+    if source.format == SPEECH:
+        Console(soft_wrap=True).print(show_sound.show(source, count))
+        if svg is not None:
+            write_text(svg, show_sound.svg(source, count))
+            say(str(svg))
+        return
+    if svg is not None:
+        raise UsageError(f"--svg {svg}", f"draws sounds, and {location} holds text", "leave it out")
+    if model is None:
+        raise UsageError("--model", "is missing: it says whose tokenizer and chat template render text", "name a model")
+    renderer = Renderer(load_tokenizer(model_location(model, here)))
     Console(soft_wrap=True).print(show(source, renderer, count=count, max_length=max_length))
 
 

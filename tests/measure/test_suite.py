@@ -245,7 +245,7 @@ def test_limit_is_a_fixed_draw() -> None:
 def test_every_kind_says_what_it_is() -> None:
     for name, kind in KINDS.items():
         assert kind.summary, name
-        assert kind.unit in ("points", "bits", "nats")
+        assert kind.unit in ("points", "bits", "nats", "WER", "CER")
         assert (kind.settings.__doc__ or "").strip()
         for key, info in kind.settings.model_fields.items():
             assert info.description, f"{name}.{key}"
