@@ -47,11 +47,19 @@ def study(**more: Any) -> dict[str, Any]:
         "data": "stream.jsonl", "old": "old.jsonl", "utterances": 4,
         "domains": {
             "clean": {}, "quiet": {"noise": "noise.wav", "snr": 10}, "loud": {"noise": "noise.wav", "snr": 0},
-            "white": {"gaussian": 0.01},
+            "white": {"gaussian": 0.01}, "loud too": {"noise": "noise.wav", "snr": 0},
         },
     }  # fmt: skip
     csuta = {"method": "csuta", "learning_rate": 1e-3}
-    return {"model": "model", "name": "ears", "adapt": speech, "arms": {"suta": {"steps": 2}, "on": csuta}, **more}
+    orders = {"all": ["clean", "quiet", "loud", "white"]}
+    return {
+        "model": "model",
+        "name": "ears",
+        "adapt": speech,
+        "orders": orders,
+        "arms": {"suta": {"steps": 2}, "on": csuta},
+        **more,
+    }
 
 
 def test_from_rows_to_a_report(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +68,9 @@ def test_from_rows_to_a_report(world: Path, tmp_path: Path, monkeypatch: pytest.
     results = found.results
     assert [one["arm"] for one in results["arms"]] == ["source", "suta", "on"]
     rows = {(row["arm"], row["suite"]): row for row in results["comparisons"]}
-    assert {suite for _, suite in rows} == {"wer", "wer:clean", "wer:quiet", "wer:loud", "wer:white", "old-wer"}
+    domains = {"wer:clean", "wer:quiet", "wer:loud", "wer:white"}
+    assert {suite for _, suite in rows} == {"wer", "wer:0 dB", "old-wer", *domains}
+    assert rows["on", "wer:0 dB"]["after"] == rows["on", "wer:loud"]["after"]
     assert all(row["delta"] == row["low"] == row["high"] == 0 for (arm, _), row in rows.items() if arm == "source")
     # Restored before each utterance, it knows the old domain as before.
     assert rows["suta", "old-wer"]["delta"] == 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +161,34 @@ def head(model: Path, rows: Sequence[tuple[Any, str]], folder: Path, seed: int =
                 count.loss = float(loss.detach())
                 count.to(count.done + 1)
     network.save_pretrained(folder)
+
+
+def page_table(results: Mapping[str, Any]) -> str:
+    """The table of docs/speech.md: word error rates in %, each with its 95 % interval where one can be had, and below
+    the difference to the source."""
+    from mnemos.report.markdown import table
+    from mnemos.report.words import figure, interval
+
+    suites = [one["name"] for one in results["manifest"]["suites"]]
+    shown = [name for name in suites if name in ("wer", "old-wer", "wer:clean") or name.endswith(" dB")]
+    rows = {(row["arm"], row["suite"]): row for row in results["comparisons"]}
+    heads = {"wer": "all", "old-wer": "clean, after all"}
+    out = []
+    for one in results["adaptation"]["arms"]:
+        cells = []
+        for suite in shown:
+            rate, row = one["suites"][suite], rows[one["arm"], suite]
+            text = f"{figure(_points(rate['mean']), 'points')} {_around(interval, rate)}".rstrip()
+            if one["arm"] != "source":
+                text += f"<br>{figure(_points(row['delta']), 'points', sign=True)} {_around(interval, row)}".rstrip()
+            cells.append(text)
+        out.append([one["arm"], *cells, f"{one['cost']['real_time_factor']:.2f}"])
+    return table(("", *(heads.get(name, name.removeprefix("wer:")) for name in shown), "real-time factor"), out)
+
+
+def _points(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+def _around(interval: Callable[..., str], entry: Mapping[str, Any]) -> str:
+    return interval(_points(entry["low"]), _points(entry["high"]), "points", sign="delta" in entry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,7 @@ from mnemos.measure.uncertainty import Paired, holm, mean_interval, paired
 from mnemos.stream.adaptation.listen import noted, summary
 from mnemos.stream.adaptation.methods import row, settings_of
 from mnemos.study.adaptations.opened import Listened, Opened
-from mnemos.study.adaptations.settings import REFERENCE
+from mnemos.study.adaptations.settings import REFERENCE, Domain
 
 FORMAT = 1
 ALL, OLD = "wer", "old-wer"
@@ -51,6 +51,7 @@ class Errors:
 
     def __init__(self, opened: Opened) -> None:
         self.opened = opened
+        self.levels = levels(opened.study.adapt.domains)
         self.arms = {name: list(self._items(found)) for name, found in opened.found.items()}
         self.old = {name: list(self._panel(found)) for name, found in opened.found.items()}
 
@@ -79,14 +80,23 @@ class Errors:
         """The items of a suite: all, a domain's, or the old domain's."""
         if suite == OLD:
             return self.old[arm]
-        return [item for item in self.arms[arm] if suite in (ALL, f"{ALL}:{item.domain}")]
+        return [item for item in self.arms[arm] if suite in (ALL, f"{ALL}:{item.domain}", self.levels.get(item.domain))]
 
     @property
     def suites(self) -> list[str]:
-        """Their names."""
-        domains = [f"{ALL}:{name}" for name in self.opened.study.adapt.domains]
-        used = {f"{ALL}:{item.domain}" for item in self.arms[REFERENCE]}
-        return [ALL, *(name for name in domains if name in used), *([OLD] if self.old[REFERENCE] else [])]
+        """Their names: everything, levels, domains, the old domain."""
+        used = {item.domain for item in self.arms[REFERENCE]}
+        heard = [name for name in self.opened.study.adapt.domains if name in used]
+        several = dict.fromkeys(self.levels[name] for name in heard if name in self.levels)
+        return [ALL, *several, *(f"{ALL}:{name}" for name in heard), *([OLD] if self.old[REFERENCE] else [])]
+
+
+def levels(domains: Mapping[str, Domain]) -> dict[str, str]:
+    """Domain -> the suite of all domains of its SNR, where there are several."""
+    snr = {name: one.snr for name, one in domains.items() if one.noise is not None}
+    shared = Counter(snr.values())
+    named = {name: f"{ALL}:{value:g} dB" for name, value in snr.items() if shared[value] > 1}
+    return {name: suite for name, suite in named.items() if suite.partition(":")[2] not in domains}
 
 
 def assemble(opened: Opened) -> dict[str, Any]:
@@ -189,17 +199,17 @@ def growth(errors: Errors, arm: str) -> Numbers | None:
     """The relative gain (1 - WER / WER of the source) where noise is strongest less that where it is weakest, by the
     SNR of domains; bootstrap over utterances. None without two levels."""
     domains = errors.opened.study.adapt.domains
-    levels = {name: one.snr for name, one in domains.items() if one.noise is not None}
-    if len(set(levels.values())) < 2:
+    snr = {name: one.snr for name, one in domains.items() if one.noise is not None}
+    if len(set(snr.values())) < 2:
         return None
-    ends = min(levels.values()), max(levels.values())
+    ends = min(snr.values()), max(snr.values())
 
     def gain(pairs: Sequence[tuple[Item, Item]]) -> float:
         source, own = (math.fsum(pair[side].errors for pair in pairs) for side in (0, 1))
         return 1 - own / source if source else math.nan
 
     def measured(pairs: Sequence[tuple[Item, Item]]) -> float:
-        loud, quiet = ([pair for pair in pairs if levels.get(pair[0].domain) == end] for end in ends)
+        loud, quiet = ([pair for pair in pairs if snr.get(pair[0].domain) == end] for end in ends)
         return gain(loud) - gain(quiet)
 
     return _bootstrapped(_pairs(errors, arm), measured)
