@@ -23,7 +23,7 @@ from mnemos.stream.adaptation import objectives
 from mnemos.stream.adaptation.methods import make
 
 STEPS, RATE = 10, 2e-5
-REPETITIONS = 3
+REPETITIONS = 5
 
 
 class Ears:
@@ -66,7 +66,7 @@ class Ears:
         return [" ".join(str(int(label)) for label in objectives.labels_of(one, self.blank)) for one in logits]
 
 
-def run(items: int = 4) -> Iterator[Result]:
+def run(items: int = 2) -> Iterator[Result]:
     """items: clips of a second."""
     import torch
 

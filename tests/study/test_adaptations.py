@@ -73,7 +73,10 @@ def test_from_rows_to_a_report(world: Path, tmp_path: Path, monkeypatch: pytest.
     assert rows["on", "wer:0 dB"]["after"] == rows["on", "wer:loud"]["after"]
     assert all(row["delta"] == row["low"] == row["high"] == 0 for (arm, _), row in rows.items() if arm == "source")
     # Restored before each utterance, it knows the old domain as before.
-    assert rows["suta", "old-wer"]["delta"] == 0
+    restored = rows["suta", "old-wer"]
+    assert restored["delta"] == restored["low"] == restored["high"] == 0
+    assert restored["verdict"] == "kept"
+    assert rows["on", "old-wer"]["method"] != restored["method"]
     assert rows["on", "wer"]["items"] == 16
     arms = {one["arm"]: one for one in results["adaptation"]["arms"]}
     assert arms["on"]["cost"]["steps"] == 16

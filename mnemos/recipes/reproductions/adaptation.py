@@ -182,8 +182,8 @@ def page_table(results: Mapping[str, Any]) -> str:
             if one["arm"] != "source":
                 text += f"<br>{figure(_points(row['delta']), 'points', sign=True)} {_around(interval, row)}".rstrip()
             cells.append(text)
-        out.append([one["arm"], *cells, f"{one['cost']['real_time_factor']:.2f}"])
-    return table(("", *(heads.get(name, name.removeprefix("wer:")) for name in shown), "real-time factor"), out)
+        out.append([one["arm"], *cells])
+    return table(("", *(heads.get(name, name.removeprefix("wer:")) for name in shown)), out)
 
 
 def _points(value: float | None) -> float | None:

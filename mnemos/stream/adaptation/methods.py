@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from mnemos.core.errors import UsageError, nearest
@@ -29,7 +30,7 @@ SUTA, DSUTA = "arXiv:2203.14222", "arXiv:2406.11064"
 
 @dataclass(frozen=True)
 class Row:
-    """A method. make: the class in `adapters` and what it is given beside the settings. settings: their type. values:
+    """A method. make: module and class, and what it is given beside the settings. settings: their type. values:
     those that differ from the type's own. deviations: from the paper, in their order."""
 
     make: tuple[str, Mapping[str, Any]]
@@ -41,11 +42,13 @@ class Row:
 
 
 def _steps(objective: str) -> tuple[str, Mapping[str, Any]]:
-    return "Stepwise", {"objective": objective}
+    return "adapters.Stepwise", {"objective": objective}
 
+
+FAST_SLOW: tuple[str, Mapping[str, Any]] = ("several.FastSlow", {})
 
 METHODS: Mapping[str, Row] = {
-    "source": Row(("Source", {}), NoSettings, "the model as it is"),
+    "source": Row(("adapters.Source", {}), NoSettings, "the model as it is"),
     "tent": Row(
         _steps("entropy"), StepSettings, "one step down the entropy of each utterance, norms alone, on and on",
         "arXiv:2006.10726", {"steps": 1, "moves": "norms", "episodic": False, "temperature": 1.0},
@@ -75,7 +78,7 @@ METHODS: Mapping[str, Row] = {
         ),
     ),
     "suta-lm": Row(
-        ("Chosen", {}), ChoiceSettings, "as suta; the transcript is that of the step that reads best",
+        ("adapters.Chosen", {}), ChoiceSettings, "as suta; the transcript is that of the step that reads best",
         "arXiv:2506.11121", {},
         (
             "without a language model the step of the lowest loss is taken",
@@ -83,27 +86,27 @@ METHODS: Mapping[str, Row] = {
             "where no step is sure enough the last one stands",
         ),
     ),
-    "dsuta": Row(("FastSlow", {}), FastSlowSettings, "a slow model, and a fast copy for each utterance", DSUTA),
+    "dsuta": Row(FAST_SLOW, FastSlowSettings, "a slow model, and a fast copy for each utterance", DSUTA),
     "dsuta-fixed": Row(
-        ("FastSlow", {}), FastSlowSettings, "as dsuta, begun again every 50 utterances", DSUTA, {"reset": "fixed"}
+        FAST_SLOW, FastSlowSettings, "as dsuta, begun again every 50 utterances", DSUTA, {"reset": "fixed"}
     ),
     "dsuta-dynamic": Row(
-        ("FastSlow", {}), FastSlowSettings, "as dsuta, begun again when its gain has gone", DSUTA,
+        FAST_SLOW, FastSlowSettings, "as dsuta, begun again when its gain has gone", DSUTA,
         {"reset": "dynamic"},
         ("where all losses of the domain gained equally, any other gain counts as far off",),
     ),
     "dsuta-oracle": Row(
-        ("FastSlow", {}), FastSlowSettings, "as dsuta, begun again at each border of domains, which it is told", DSUTA,
+        FAST_SLOW, FastSlowSettings, "as dsuta, begun again at each border of domains, which it is told", DSUTA,
         {"reset": "oracle"},
         ("a border within a buffer resets at the end of that buffer; published borders are multiples of it",),
     ),
     "awmc": Row(
-        ("Awmc", {}), AwmcSettings, "a chaser that learns the transcripts of a frozen anchor and of a slow leader",
-        DSUTA, {},
+        ("several.Awmc", {}), AwmcSettings,
+        "a chaser that learns the transcripts of a frozen anchor and of a slow leader", DSUTA, {},
         ("an empty transcript is a target of no labels; the re-run takes one blank",),
     ),
     "cea": Row(
-        ("Cea", {}), CeaSettings, "unsure frames count more; then neighbouring frames are drawn together",
+        ("adapters.Cea", {}), CeaSettings, "unsure frames count more; then neighbouring frames are drawn together",
         "arXiv:2310.09505", {},
         (
             "coherence is that of the last hidden states: of the convolutions, as in a re-run, it has no gradient for "
@@ -111,8 +114,8 @@ METHODS: Mapping[str, Row] = {
         ),
     ),
     "lame": Row(
-        ("Lame", {}), LameSettings, "frames of an utterance agree with their nearest neighbours; no weight moves",
-        "arXiv:2201.05718", {},
+        ("adapters.Lame", {}), LameSettings,
+        "frames of an utterance agree with their nearest neighbours; no weight moves", "arXiv:2201.05718", {},
         ("the samples are the frames of one utterance that are not blank, as in a re-run for speech",),
     ),
 }  # fmt: skip
@@ -133,6 +136,11 @@ def settings_of(name: str, given: Mapping[str, Any] | None = None) -> Settings:
     return made
 
 
+def carries(name: str, given: Mapping[str, Any] | None = None) -> bool:
+    """Whether anything is left of an utterance when the next one comes; else the source stands behind a stream."""
+    return row(name).make[0].startswith("several.") or not getattr(settings_of(name, given), "episodic", True)
+
+
 def make(
     name: str,
     recogniser: Any,
@@ -147,8 +155,8 @@ def make(
     borders: utterances heard when each domain ends, for the oracle. seed: of dropout. language: ln p of a text, for
     suta-lm. The recogniser is the adapter's until its ears are closed; then it is as it came.
     """
-    from mnemos.stream.adaptation import adapters
-
-    cls, more = row(name).make
+    place, more = row(name).make
+    module, _, cls = place.partition(".")
     how = settings_of(name, given)
-    return getattr(adapters, cls)(recogniser, how, borders=borders, seed=seed, language=language, **more)
+    found = getattr(import_module(f"{__package__}.{module}"), cls)
+    return found(recogniser, how, borders=borders, seed=seed, language=language, **more)

@@ -15,7 +15,7 @@ from mnemos.measure.compare import Comparison, judge
 from mnemos.measure.flips import LONGEST
 from mnemos.measure.uncertainty import Paired, holm, mean_interval, paired
 from mnemos.stream.adaptation.listen import noted, summary
-from mnemos.stream.adaptation.methods import row, settings_of
+from mnemos.stream.adaptation.methods import carries, row, settings_of
 from mnemos.study.adaptations.opened import Listened, Opened
 from mnemos.study.adaptations.settings import REFERENCE, Domain
 
@@ -152,25 +152,37 @@ def difference(first: Sequence[Item], second: Sequence[Item], power: bool = Fals
 
 def _comparisons(errors: Errors, arm: str) -> list[Comparison]:
     """Every suite of an arm against the source model, Holm-corrected over them."""
-    study, same = errors.opened.study, arm == REFERENCE
-    found = [(suite, difference(errors.of(REFERENCE, suite), errors.of(arm, suite))) for suite in errors.suites]
-    corrected = holm([None if one is None else 1.0 if same else one.p for _, one in found])
-    out = []
-    for (suite, one), p in zip(found, corrected, strict=True):
-        low, high = (0.0, 0.0) if same else (None, None) if one is None else (one.low, one.high)
-        out.append(
-            Comparison(
-                arm=arm, suite=suite, role="old" if suite == OLD else "new", seeds=len(errors.opened.found[arm]),
-                items=len(errors.of(arm, suite)), missing=0,
-                before=None if one is None else one.before, after=None if one is None else one.after,
-                delta=None if one is None else 0.0 if same else one.delta, low=low, high=high,
-                verdict=judge(low, high, p, margin=study.tolerance / 100, better="lower"),
-                minimum_detectable=None, p=None if one is None else one.p, p_holm=p, tolerance=study.tolerance,
-                unit="points", better="lower", method="the reference itself" if same else one.method if one else "",
-                scale=100.0, claim="about this checkpoint",
-            )
-        )  # fmt: skip
-    return out
+    restored = not carries(*errors.opened.study.arm(arm))
+    found, exact = list[tuple[str, Paired | None]](), set[str]()
+    for suite in errors.suites:
+        own, reference = errors.of(arm, suite), errors.of(REFERENCE, suite)
+        if arm == REFERENCE or (suite == OLD and restored and own == reference):
+            exact.add(suite)
+        found.append((suite, difference(reference, own)))
+    p = [None if one is None else 1.0 if suite in exact else one.p for suite, one in found]
+    return [
+        _comparison(errors, arm, suite, one, (own_p, corrected), suite in exact)
+        for (suite, one), own_p, corrected in zip(found, p, holm(p), strict=True)
+    ]
+
+
+def _comparison(
+    errors: Errors, arm: str, suite: str, found: Paired | None, p: tuple[float | None, float | None], exact: bool
+) -> Comparison:
+    """exact: the same model was asked twice, so that the difference is 0 and no interval is needed to say so."""
+    tolerance = errors.opened.study.tolerance
+    low, high = (0.0, 0.0) if exact else (None, None) if found is None else (found.low, found.high)
+    same = "the reference itself" if arm == REFERENCE else "restored before each utterance: the same model"
+    return Comparison(
+        arm=arm, suite=suite, role="old" if suite == OLD else "new", seeds=len(errors.opened.found[arm]),
+        items=len(errors.of(arm, suite)), missing=0,
+        before=None if found is None else found.before, after=None if found is None else found.after,
+        delta=None if found is None else 0.0 if exact else found.delta, low=low, high=high,
+        verdict=judge(low, high, p[1], margin=tolerance / 100, better="lower"),
+        minimum_detectable=None, p=p[0], p_holm=p[1], tolerance=tolerance, unit="points", better="lower",
+        method=same if exact else "no utterance was heard on both sides" if found is None else found.method,
+        scale=100.0, claim="about this checkpoint",
+    )  # fmt: skip
 
 
 def _contrasts(errors: Errors) -> dict[str, Any]:

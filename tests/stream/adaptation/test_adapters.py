@@ -11,7 +11,7 @@ import torch
 
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.stream.adaptation import objectives as of
-from mnemos.stream.adaptation.methods import METHODS, make, settings_of
+from mnemos.stream.adaptation.methods import METHODS, carries, make, settings_of
 from tests.stream.adaptation.ears import TinyEars, clip
 from tests.stream.adaptation.test_moving import as_collected
 
@@ -79,7 +79,7 @@ def test_every_method_hears_and_gives_the_model_back(name: str) -> None:
     found = hear(adapter, range(2))
     assert all(isinstance(one.text, str) and one.refused == 0 for one in found)
     assert not ears.network.training
-    assert adapter.carries == bool(adapter.tensors())
+    assert adapter.carries == bool(adapter.tensors()) == carries(name)
     if not adapter.carries:
         # Restored before each utterance: the order does not matter.
         assert hear(adapter, [0])[0] == found[0]
