@@ -12,16 +12,21 @@ import pytest
 pytest.importorskip("soundfile", reason="sound is read with soundfile")
 
 from mnemos.core.errors import UsageError
+from mnemos.measure.recognition import Errors, errors, units
 from mnemos.measure.uncertainty import paired
 from mnemos.report import render
 from mnemos.sources.audio import read, rms, write
 from mnemos.study.adaptations.settings import resolved_adaptation
 from mnemos.study.adaptations.speech import Speech
-from mnemos.study.adaptations.words import Counted, counted
 from mnemos.study.run import plan_lines, run
 from tests.tiny_speech import sound, tiny_whisper_ctc
 
 WORDS = ("ab", "cd", "ef gh", "a", "b c")
+
+
+def counted(spoken: str, transcript: str) -> Errors:
+    how = {"normaliser": "basic", "kind": "wer"}
+    return errors(units(spoken, **how), units(transcript, **how))
 
 
 @pytest.fixture(scope="module")
@@ -104,28 +109,28 @@ def test_the_rate_is_errors_over_words_and_the_interval_that_of_paired_utterance
     store = Store(tmp_path / "stream.db")
     rows = [json.loads(line) for line in (world / "stream.jsonl").read_text(encoding="utf-8").splitlines()]
     texts = {row["id"]: row["text"] for row in rows}
-    sides: dict[str, dict[str, Counted]] = {}
+    sides: dict[str, dict[str, Errors]] = {}
     for name, mark in store.rows("select name, fingerprint from streams"):
         steps = Journal(store, str(name), str(mark)).steps()
         arm = str(name).partition(",")[0]
         sides[arm] = {step.item: counted(texts[step.item.split("/")[2]], step.answer) for step in steps}
     before, after = sides["source"], sides["on"]
-    words = [float(one.words) for one in before.values()]
+    words = [float(one.units) for one in before.values()]
     expected = paired(
-        [one.errors / one.words for one in before.values()],
-        [[after[item].errors / after[item].words for item in before]],
+        [one.total / one.units for one in before.values()],
+        [[after[item].total / after[item].units for item in before]],
         weights=words, clusters=[item.split("/")[2] for item in before], bounded=False,
     )  # fmt: skip
     row = next(row for row in results["comparisons"] if (row["arm"], row["suite"]) == ("on", "wer"))
     assert (row["delta"], row["low"], row["high"]) == (expected.delta, expected.low, expected.high)
     store.close()
-    total = sum(one.errors for one in after.values()) / sum(one.words for one in after.values())
+    total = sum(one.total for one in after.values()) / sum(one.units for one in after.values())
     assert row["after"] == pytest.approx(total)
     # Longer halves: what the later one errs more than the source, less what the earlier one does.
     half = {True: [0, 0], False: [0, 0]}
     for place, item in enumerate(before):
-        half[place >= 8][0] += after[item].errors - before[item].errors
-        half[place >= 8][1] += before[item].words
+        half[place >= 8][0] += after[item].total - before[item].total
+        half[place >= 8][1] += before[item].units
     rises = [one for one in results["contrasts"]["suites"]["rise-along"] if one[0] == 1]
     assert rises[0][2] == pytest.approx(half[True][0] / half[True][1] - half[False][0] / half[False][1])
 
@@ -182,10 +187,3 @@ def test_both_noises_at_once_are_refused(world: Path) -> None:
     made["adapt"]["domains"]["both"] = {"noise": "noise.wav", "gaussian": 0.1}
     with pytest.raises(UsageError, match="keep one"):
         resolved_adaptation(made, world)
-
-
-def test_words() -> None:
-    assert counted("And so, my fellow Americans", "and so my fellow american") == Counted(1, 5)
-    assert counted("", "noise") == Counted(1, 0)
-    assert counted("one two", "") == Counted(2, 2)
-    assert counted("don't stop", "DON'T  STOP.") == Counted(0, 2)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from mnemos.measure.recognition import errors
 
 WINDOW = 20
 """Utterances that are looked at together."""
@@ -57,14 +58,4 @@ class Collapse:
         return [one.text for one in self.sights], [one.source for one in self.sights]
 
     def _changed(self) -> int:
-        return sum(distance(one.source, one.text) for one in self.sights)
-
-
-def distance(before: Sequence[object], after: Sequence[object]) -> int:
-    """Characters of texts, or words of lists, that are inserted, deleted or replaced (Levenshtein's)."""
-    row = list(range(len(after) + 1))
-    for place, letter in enumerate(before, 1):
-        corner, row[0] = row[0], place
-        for at, other in enumerate(after, 1):
-            corner, row[at] = row[at], min(corner + (letter != other), row[at] + 1, row[at - 1] + 1)
-    return row[-1]
+        return sum(errors(one.source, one.text).total for one in self.sights)

@@ -11,12 +11,12 @@ from typing import Any
 from mnemos.core.errors import UsageError
 from mnemos.core.fingerprint import file_fingerprint
 from mnemos.core.progress import doing
+from mnemos.measure.recognition import Errors, errors, units
 from mnemos.sources.audio import Clip
 from mnemos.stream.journal import Asked, Step
 from mnemos.stream.store import Store
 from mnemos.study.adaptations.settings import AdaptationStudy
 from mnemos.study.adaptations.speech import Speech, sound_of
-from mnemos.study.adaptations.words import Counted, counted
 
 FILE = "stream.db"
 OLD = "old/"
@@ -56,9 +56,10 @@ class Opened:
             return sound_of(self.speech.old[item.removeprefix(OLD)])
         return self.speech.clip(item)
 
-    def count(self, item: str, transcript: str) -> Counted:
-        """Errors of a transcript."""
-        return counted(self.text(item), transcript)
+    def count(self, item: str, transcript: str) -> Errors:
+        """Word errors of a transcript, as suites of kind wer count them."""
+        how = {"normaliser": self.study.adapt.normaliser, "kind": "wer"}
+        return errors(units(self.text(item), **how), units(transcript, **how))
 
 
 def open_study(study: AdaptationStudy, root: Path, stack: ExitStack) -> Opened:

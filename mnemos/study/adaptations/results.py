@@ -59,21 +59,21 @@ class Errors:
         for one in found:
             for step in one.steps:
                 count = self.opened.count(step.item, step.answer)
-                if step.value is not None and count.words:
+                if step.value is not None and count.units:
                     domain, spoken = self.opened.speech.parts(step.item)
                     key = one.order, one.seed, step.item
                     place = step.step, len(one.steps)
-                    yield Item(key, domain, spoken.id, spoken.speaker, count.errors, count.words, *place)
+                    yield Item(key, domain, spoken.id, spoken.speaker, count.total, count.units, *place)
 
     def _panel(self, found: Sequence[Listened]) -> Iterator[Item]:
         for one in found:
             for asked in one.panel:
                 count = self.opened.count(asked.item, asked.answer)
-                if asked.value is not None and count.words:
+                if asked.value is not None and count.units:
                     name = asked.item.partition("/")[2]
                     speaker = self.opened.speech.old[name].speaker
                     yield Item(
-                        (one.order, one.seed, asked.item), OLD, asked.item, speaker, count.errors, count.words, 0, 1
+                        (one.order, one.seed, asked.item), OLD, asked.item, speaker, count.total, count.units, 0, 1
                     )
 
     def of(self, arm: str, suite: str) -> list[Item]:
@@ -279,7 +279,7 @@ def _manifest(opened: Opened, errors: Errors) -> dict[str, Any]:
             {
                 "name": suite, "role": "old" if suite == OLD else "new", **common,
                 "items": len(errors.of(REFERENCE, suite)), "fingerprint": opened.speech.fingerprint,
-                "settings": {"normaliser": "small letters, no punctuation", "orders": study.orders},
+                "settings": {"normaliser": study.adapt.normaliser, "orders": study.orders},
             }
             for suite in errors.suites
         ],
@@ -327,9 +327,9 @@ def _order(opened: Opened, one: Listened) -> dict[str, Any]:
     points = []
     for end in range(min(WINDOW, len(counts)), len(counts) + 1):
         some = [count for count in counts[max(0, end - WINDOW) : end] if count is not None]
-        words = sum(count.words for count in some)
+        words = sum(count.units for count in some)
         if words:
-            points.append([end, sum(count.errors for count in some) / words])
+            points.append([end, sum(count.total for count in some) / words])
     segment = opened.study.adapt.utterances
     return {
         "order": one.order,
@@ -368,8 +368,8 @@ def _flips(opened: Opened, name: str) -> list[dict[str, Any]]:
         old = before[step.item]
         if step.value is not None and old.value is not None:
             a, b = (opened.count(step.item, one.answer) for one in (old, step))
-            if a.words:
-                moved.append((b.errors / b.words - a.errors / a.words, step, old))
+            if a.units:
+                moved.append(((b.total - a.total) / a.units, step, old))
     worse = [one for one in sorted(moved, key=lambda one: -one[0]) if one[0] > 0][:EACH]
     better = [one for one in sorted(moved, key=lambda one: one[0]) if one[0] < 0][:EACH]
     return [

@@ -74,7 +74,7 @@ def _listened(opened: Opened, arm: str, order: str, seed: int) -> Listened:
         try:
             Listening(
                 adapter, items, opened.clip, journal, _source(opened, order, seed, arm),
-                lambda item, text: opened.count(item, text).errors == 0, study.adapt.longest, panel,
+                lambda item, text: opened.count(item, text).total == 0, study.adapt.longest, panel,
             ).run()  # fmt: skip
         finally:
             adapter.ears.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -53,6 +53,8 @@ class SpeechSettings(Settings):
     """In each segment of a sequence, drawn by seed."""
     longest: float = Field(default=LONGEST, gt=0, le=3600)
     """Seconds; longer utterances are counted and left out."""
+    normaliser: Literal["none", "basic", "english"] = "basic"
+    """What is done to both texts before words are compared, as in suites of kind wer."""
     language_model: FileRef | None = None
     """For suta-lm: texts of which n-grams are counted (.txt, .jsonl), or the directory of a causal language model."""
 

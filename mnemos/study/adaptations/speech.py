@@ -61,12 +61,15 @@ class Speech:
     @property
     def fingerprint(self) -> str:
         """Of everything that is heard."""
+        # What stands in the journal as right or wrong is by the normaliser; the transcripts are not.
+        how, apart = self.settings.normaliser, {"data", "old", "language_model", "normaliser"}
         noises = [one.noise for one in self.settings.domains.values() if one.noise is not None]
         return fingerprint(
             {
-                "settings": self.settings.model_dump(mode="json", exclude={"data", "old", "language_model"}),
+                "settings": self.settings.model_dump(mode="json", exclude=apart),
                 "rows": [_print(self.stream), _print(self.old)],
                 "noises": [file_fingerprint(path) for path in noises],
+                **({} if how == "basic" else {"normaliser": how}),
             }
         )
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from mnemos.stream.adaptation.collapse import WINDOW, Collapse, Sight, distance
+from mnemos.stream.adaptation.collapse import WINDOW, Collapse, Sight
 
 
 def sight(text: str = "one two", source: str = "one two", blank: bool = False, entropy: float = 0.1) -> Sight:
@@ -49,29 +46,3 @@ def test_sure_of_something_else() -> None:
 
 def test_old_utterances_leave_the_window() -> None:
     assert verdict([*[sight("", "one", True)] * WINDOW, *[sight()] * WINDOW]) is None
-
-
-WORDS = st.lists(st.sampled_from("abc"), max_size=7)
-
-
-@given(WORDS, WORDS, WORDS)
-def test_distance_is_a_distance(a: list[str], b: list[str], c: list[str]) -> None:
-    assert distance(a, b) == distance(b, a)
-    assert (distance(a, b) == 0) == (a == b)
-    assert distance(a, c) <= distance(a, b) + distance(b, c)
-    assert abs(len(a) - len(b)) <= distance(a, b) <= max(len(a), len(b))
-    # By recursion, the slow way.
-    assert distance(a, b) == slowly(tuple(a), tuple(b))
-
-
-def slowly(a: tuple[str, ...], b: tuple[str, ...]) -> int:
-    table = {(0, j): j for j in range(len(b) + 1)} | {(i, 0): i for i in range(len(a) + 1)}
-    for i, x in enumerate(a, 1):
-        for j, y in enumerate(b, 1):
-            table[i, j] = min(table[i - 1, j] + 1, table[i, j - 1] + 1, table[i - 1, j - 1] + (x != y))
-    return table[len(a), len(b)]
-
-
-def test_distance_by_hand() -> None:
-    assert distance("kitten", "sitting") == 3
-    assert distance(["one", "two", "three"], ["one", "three"]) == 1
