@@ -170,6 +170,7 @@ ELSEWHERE = {
     r"mnemos judge probe .*": ("cli/test_judge.py", 'invoke("probe"'),
     r"mnemos judge vote .*": ("cli/test_judge.py", 'invoke("vote"'),
     r"mnemos serve runs/( --port 0)?": ("cli/test_serve.py", '"serve", "runs/"'),
+    r"mnemos asr head .*": ("cli/test_asr.py", '"asr", "head"'),
     r"mnemos asr adapt .*": ("cli/test_asr.py", '"asr", "adapt", "clips"'),
     r"mnemos stream agents": ("study/test_streams.py", '["stream", "agents"]'),
     r"mnemos stream memory .*": ("study/test_streams.py", '["stream", "memory"'),

@@ -1,7 +1,8 @@
-"""`mnemos asr`: recognisers of speech that adapt while they listen."""
+"""`mnemos asr`: recognisers of speech, and how they adapt while they listen."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,8 +28,6 @@ def adapt_command(
     as_json: JsonOption = False,
 ) -> None:
     """Transcribe sounds one after the other, adapting to each; print what that changed against the model as it came."""
-    from pathlib import Path
-
     from mnemos.core.errors import printable
     from mnemos.core.places import shown
     from mnemos.study.commands.adapt import adapted, last_lines
@@ -58,6 +57,21 @@ def adapt_command(
     if not as_json:
         for line in last_lines(found):
             say(line)
+
+
+@app.command("head")
+def head_command(
+    whisper: Annotated[str, typer.Argument(help="A Whisper model: directory or hub id.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory to write.")],
+    characters: Annotated[
+        str | None, typer.Option("--characters", help="What the head can write; a to z and the apostrophe.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the head's first weights.")] = 0,
+) -> None:
+    """Give a Whisper encoder a CTC head for single characters: a model to be trained, and then one that adapts."""
+    from mnemos.study.commands.asr_head import give
+
+    say(give(whisper, out, characters=characters, seed=seed))
 
 
 @app.command("methods")

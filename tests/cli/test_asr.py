@@ -11,10 +11,11 @@ from typer.testing import CliRunner
 pytest.importorskip("soundfile", reason="sound is read with soundfile")
 
 from mnemos.cli import app
+from mnemos.core.errors import ModelError, UsageError
 from mnemos.models.recognisers.load import load
 from mnemos.sources.audio import read, write
 from mnemos.stream.adaptation.methods import METHODS
-from tests.tiny_speech import sound, tiny_whisper_ctc
+from tests.tiny_speech import sound, tiny_whisper, tiny_whisper_ctc
 
 
 def test_transcripts_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,3 +66,17 @@ def test_every_method_is_listed_with_its_deviations() -> None:
         for number, text in enumerate(row.deviations, 1):
             assert f"deviation {number}: {text}" in found.output
     assert len(json.loads(CliRunner().invoke(app, ["asr", "methods", "--json"]).output)) == len(METHODS)
+
+
+def test_a_whisper_encoder_gets_a_head(tmp_path: Path) -> None:
+    whisper, out = tiny_whisper(tmp_path / "whisper"), tmp_path / "ears"
+    line = ["asr", "head", str(whisper), "--out", str(out)]
+    found = CliRunner().invoke(app, [*line, "--characters", "abc"])
+    assert found.exit_code == 0, found.output
+    assert "a head for 3 characters" in found.output
+    ears = load(out)
+    assert ears.spell("Cab, dad").missing == ",dd"
+    assert ears.transcribe([sound(0.4)]) == load(out).transcribe([sound(0.4)])
+    assert isinstance(CliRunner().invoke(app, line).exception, UsageError)
+    again = CliRunner().invoke(app, ["asr", "head", str(out), "--out", str(tmp_path / "b")])
+    assert isinstance(again.exception, ModelError)
