@@ -56,6 +56,9 @@ EVALUATION = frozenset(
 )
 """Settings of evaluation on the way."""
 
+WSD = "warmup_stable_decay"
+"""transformers' name of the schedule that rises, stays and falls."""
+
 
 class TrainSettings(Settings):
     """How a stage is trained. Names and meanings are those of transformers.TrainingArguments
@@ -87,9 +90,12 @@ class TrainSettings(Settings):
     """Join short examples into rows of max_length; positions restart, attention stays within
     an example."""
     lr_scheduler_type: str = "linear"
-    """constant, linear, cosine, …"""
+    """constant, linear, cosine, warmup_stable_decay, …"""
     warmup_ratio: float = Field(default=0.0, ge=0, lt=1)
     """Share of the steps over which the learning rate rises."""
+    decay_ratio: float = Field(default=0.2, gt=0, le=1)
+    """With lr_scheduler_type: warmup_stable_decay, share of the steps at the end over which the rate falls to 0, in a
+    line (arXiv:2405.18392 finds a fifth enough)."""
     weight_decay: float = Field(default=0.0, ge=0, le=1_000)
     """AdamW's decoupled weight decay."""
     adam_beta1: float = Field(default=0.9, ge=0, lt=1)
@@ -154,6 +160,9 @@ class TrainSettings(Settings):
         if self.eval_strategy == "no":
             # A training without evaluation keeps the name that it had before there was any.
             values = {name: value for name, value in values.items() if name not in EVALUATION}
+        if self.lr_scheduler_type != WSD:
+            # Likewise one whose rate has no decay of its own.
+            del values["decay_ratio"]
         return fingerprint(values)
 
     @field_validator("report_to", mode="before")
@@ -167,6 +176,10 @@ class TrainSettings(Settings):
             raise ValueError("fsdp and deepspeed are both set; keep one")
         if self.eval_strategy == "no" and (self.load_best_model_at_end or self.early_stopping_patience is not None):
             raise ValueError("load_best_model_at_end and early_stopping_patience need an eval_strategy: steps or epoch")
+        if self.lr_scheduler_type == WSD and self.warmup_ratio + self.decay_ratio > 1:
+            raise ValueError(
+                f"warmup_ratio {self.warmup_ratio} and decay_ratio {self.decay_ratio} are more than all steps together"
+            )
         if self.early_stopping_patience is not None and not self.load_best_model_at_end:
             raise ValueError("early_stopping_patience needs load_best_model_at_end: true, or the last weights are kept")
         return self

@@ -155,9 +155,7 @@ def build(out: Path, recipe: Recipe | None = None, *, texts: Texts | None = None
 
 def _random_model(recipe: Recipe, texts: Texts, folder: Path) -> Path:
     """The tokenizer, and a model of random weights: where pre-training starts."""
-    import torch
-    from transformers import AutoModelForCausalLM, LlamaConfig
-
+    from mnemos.models.fresh import fresh_llama
     from mnemos.recipes.patient_tokenizer import train_tokenizer
 
     context = int(recipe.model["max_position_embeddings"])
@@ -165,17 +163,7 @@ def _random_model(recipe: Recipe, texts: Texts, folder: Path) -> Path:
     tokenizer = train_tokenizer(
         [*texts.base[::3], *texts.english["train"], *text], recipe.tokenizer.vocabulary, context
     )
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        **recipe.model,
-    )
-    torch.manual_seed(recipe.seed)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return fresh_llama(tokenizer, recipe.model, recipe.seed, folder)
 
 
 def _train_base(recipe: Recipe, texts: Texts, start: Path, out: Path, quiet: bool) -> TrainResult:

@@ -23,6 +23,17 @@ class Texts:
         return {reason: number for reason, number in self.source.counts.items() if reason != "rows"}
 
 
+HELD_OUT = 20
+"""Every so many texts one is kept to measure on."""
+
+
+def part(texts: Texts, *, held: bool) -> Iterator[str]:
+    """The texts that are kept to measure on, every twentieth, or all the others."""
+    for at, text in enumerate(texts):
+        if (at % HELD_OUT == HELD_OUT - 1) is held:
+            yield text
+
+
 def texts_at(location: str, *, column: str | None = None, limit: int | None = None) -> Texts:
     """Texts of a file, folder or hub data set. column: the one that holds the text, where it is not called `text`."""
     columns = {"text": column} if column else None

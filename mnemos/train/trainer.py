@@ -20,6 +20,7 @@ from mnemos.core.errors import ModelError
 from mnemos.core.nouns import Tokens
 from mnemos.core.outputs import Outputs
 from mnemos.core.plan import ModelHandle, Plan, References, StepView, Term
+from mnemos.core.settings import WSD
 from mnemos.models.chunked import Chunked
 from mnemos.sources.mix import is_new, new_share_start
 from mnemos.train.documents import MicroBatch, Way, micro_batch
@@ -155,6 +156,13 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             metric=self.metrics.add,
         )
         return loss_of(self.terms, view)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """transformers wants the decay of warmup_stable_decay in steps, and how many there are is known only here."""
+        if self.args.lr_scheduler_type == WSD:
+            steps = max(1, int(self.plan.train.decay_ratio * num_training_steps))
+            self.args.lr_scheduler_kwargs = {"num_decay_steps": steps, "decay_type": "linear"}
+        return super().create_scheduler(num_training_steps, optimizer)
 
     def _references(self, inputs: dict[str, Any], batch: MicroBatch) -> References:
         # Several terms may ask; each other model is run once a micro-batch.

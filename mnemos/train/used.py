@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mnemos.core.plan import Plan
-from mnemos.core.settings import EVALUATION
+from mnemos.core.settings import EVALUATION, WSD
 from mnemos.train import draws
 
 ASIDE = ("save_steps", "logging_steps", "report_to")
@@ -34,6 +34,8 @@ def used(plan: Plan) -> dict[str, Any]:
     del values["num_train_epochs" if train.max_steps > 0 else "max_steps"]
     if train.lr_scheduler_type in NO_WARMUP:
         del values["warmup_ratio"]
+    if train.lr_scheduler_type != WSD:
+        del values["decay_ratio"]
     if str(train.optim) in NO_MOMENTS:
         for name in ("adam_beta1", "adam_beta2", "adam_epsilon"):
             del values[name]

@@ -6,13 +6,13 @@ import itertools
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mnemos.core.errors import DataError, ModelError, UsageError
 from mnemos.core.files import write_json, write_text
-from mnemos.sources.plain import Texts
+from mnemos.sources.plain import Texts, part
 from mnemos.sources.tokenizer import measures, sentencepiece
 from mnemos.sources.tokenizer.extend import Extension, changed, extend, refuse_changed_language
 from mnemos.sources.tokenizer.measures import Measures
@@ -20,8 +20,6 @@ from mnemos.sources.tokenizer.train import train
 from mnemos.weights.checkpoint import load_tokenizer, usable_config
 from mnemos.weights.new_rows import INITIALISATIONS, Initialisation, neighbours, new_rows
 
-HELD_OUT = 20
-"""Every so many texts one is kept for the round trip after training."""
 COLUMNS = (
     ("fertility", "fertility"), ("tokens/char", "per_character"), ("tokens/byte", "per_byte"),
     ("bytes/token", "compression"), ("unknown", "unknown"), ("bytes", "byte_share"), ("single", "single_share"),
@@ -38,10 +36,10 @@ def train_tokenizer(
 ) -> dict[str, Any]:
     """Train on nineteen of twenty texts, try the round trip on the others; writes a Hugging Face directory, and
     tokenizer.model where asked for. Returns what was made, for people and programs."""
-    _refuse_taken(out)
-    made = train(_part(texts, held=False), kind, vocabulary, tuple(special))
+    refuse_taken(out)
+    made = train(part(texts, held=False), kind, vocabulary, tuple(special))
     skipped = texts.skipped()
-    held = list(itertools.islice(_part(texts, held=True), LOST_FROM)) or list(itertools.islice(iter(texts), 1))
+    held = list(itertools.islice(part(texts, held=True), LOST_FROM)) or list(itertools.islice(iter(texts), 1))
     lost = measures.shortest_loss(made, held)
     model = sentencepiece.encode(sentencepiece.from_tokenizer(made)) if as_sentencepiece else None
     out.mkdir(parents=True, exist_ok=True)
@@ -54,13 +52,8 @@ def train_tokenizer(
     }  # fmt: skip
 
 
-def _part(texts: Texts, *, held: bool) -> Iterator[str]:
-    for at, text in enumerate(texts):
-        if (at % HELD_OUT == HELD_OUT - 1) is held:
-            yield text
-
-
-def _refuse_taken(out: Path) -> None:
+def refuse_taken(out: Path) -> None:
+    """Raise UsageError where something lies at `out` already."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}", "is there already", "name another place with --out, or remove it")
 
@@ -206,7 +199,7 @@ def extend_model(
     """
     if how not in INITIALISATIONS:
         raise UsageError(f"init = {how!r}", f"must be one of {', '.join(INITIALISATIONS)}", "sub-pieces is usual")
-    _refuse_taken(out)
+    refuse_taken(out)
     before = open_tokenizer(model)
     made = extend(before, texts, pieces, scripts)
     number, every, shortest = changed(before, made.tokenizer, old) if old is not None else (0, 0, None)
