@@ -14,14 +14,16 @@ from mnemos.core.errors import UsageError
 DOTTED = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Context settings of a command that takes --some.key VALUE beside its own options."""
 
-JOBS = 1
-"""Steps at a time, unless said."""
-
 JobsOption = Annotated[
-    int, typer.Option("--jobs", min=1, max=256, help="Steps at a time, each in a process of its own.")
+    int | None,
+    typer.Option("--jobs", min=1, max=10_000, help="Steps at a time: 1; of a cluster, what it has room for."),
 ]
 EngineOption = Annotated[
-    str | None, typer.Option("--engine", help="Who executes the steps: local or pool; by --jobs unless given.")
+    str | None,
+    typer.Option("--engine", help="Who executes the steps: local, pool or ray; by the study or --jobs unless given."),
+]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", help="HOST:PORT of a Ray cluster; the one that runs here unless given.")
 ]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print every plan; load no model.")]
@@ -55,6 +57,12 @@ class Format(StrEnum):
 
 
 FormatOption = Annotated[Format, typer.Option("--format", help="text, json, md or html.")]
+
+
+def engine_of(engine: str | None, address: str | None) -> dict[str, Any] | None:
+    """What --engine and --address ask for, in the keys of a study's `engine`; None for neither."""
+    given = {"name": engine, "address": address}
+    return {key: value for key, value in given.items() if value is not None} or None
 
 
 class Plain(StrEnum):

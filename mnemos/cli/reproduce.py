@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from mnemos.cli.options import DOTTED, JOBS, DryRunOption, JobsOption, QuietOption, SetOption, overrides_of
+from mnemos.cli.options import (
+    DOTTED,
+    AddressOption,
+    DryRunOption,
+    EngineOption,
+    JobsOption,
+    QuietOption,
+    SetOption,
+    engine_of,
+    overrides_of,
+)
 from mnemos.cli.output import say
 from mnemos.core.errors import UsageError
 
@@ -24,7 +34,9 @@ def reproduce_command(
     out: Annotated[Path, typer.Option("--out", help="Each reproduction has a folder of its own in it.")] = Path(
         "runs/reproductions"
     ),
-    jobs: JobsOption = JOBS,
+    jobs: JobsOption = None,
+    engine: EngineOption = None,
+    address: AddressOption = None,
     set_: SetOption = None,
     dry_run: DryRunOption = False,
     quiet: QuietOption = False,
@@ -52,7 +64,10 @@ def reproduce_command(
             say("\n".join(dry_lines(reproduction, out, overrides=overrides, registry=registry)))
     else:
         chosen = None if all_ else names
-        raise typer.Exit(reproduce(chosen, out, overrides=overrides, jobs=jobs, quiet=quiet, registry=registry))
+        asked = engine_of(engine, address)
+        raise typer.Exit(
+            reproduce(chosen, out, overrides=overrides, engine=asked, jobs=jobs, quiet=quiet, registry=registry)
+        )
 
 
 def register(app: typer.Typer) -> None:

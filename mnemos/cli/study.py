@@ -9,13 +9,14 @@ import typer
 
 from mnemos.cli.options import (
     DOTTED,
-    JOBS,
+    AddressOption,
     DryRunOption,
     EngineOption,
     JobsOption,
     OutOption,
     QuietOption,
     SetOption,
+    engine_of,
     overrides_of,
 )
 from mnemos.cli.output import print_ledger, say
@@ -28,8 +29,9 @@ def run_command(
     out: OutOption = None,
     set_: SetOption = None,
     dry_run: DryRunOption = False,
-    jobs: JobsOption = JOBS,
+    jobs: JobsOption = None,
     engine: EngineOption = None,
+    address: AddressOption = None,
     quiet: QuietOption = False,
     probe: Annotated[
         bool, typer.Option("--probe", help="With --dry-run: train a few steps of every arm and say how long it takes.")
@@ -49,7 +51,7 @@ def run_command(
     from mnemos.study import processes
     from mnemos.study.run import run
 
-    record = run(study, out=out, overrides=overrides, engine=engine, jobs=jobs, quiet=quiet)
+    record = run(study, out=out, overrides=overrides, engine=engine_of(engine, address), jobs=jobs, quiet=quiet)
     if processes.is_main() and record.directory is not None:
         print_ledger(record.results)
         say(f"report  {shown(record.directory / 'report.html')}")
@@ -66,8 +68,9 @@ def sweep_command(
     out: OutOption = None,
     set_: SetOption = None,
     dry_run: DryRunOption = False,
-    jobs: JobsOption = JOBS,
+    jobs: JobsOption = None,
     engine: EngineOption = None,
+    address: AddressOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Vary a setting, one arm a value, and find the knee between learning and forgetting."""
@@ -80,7 +83,9 @@ def sweep_command(
     from mnemos.study import processes
     from mnemos.study.commands.sweep import sweep
 
-    record = sweep(study, over, arm=arm, out=out, overrides=overrides, engine=engine, jobs=jobs, quiet=quiet)
+    record = sweep(
+        study, over, arm=arm, out=out, overrides=overrides, engine=engine_of(engine, address), jobs=jobs, quiet=quiet
+    )
     if processes.is_main() and record.directory is not None:
         print_ledger(record.results)
         say(f"report  {shown(record.directory / 'report.html')}")

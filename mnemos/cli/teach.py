@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mnemos.cli.options import JOBS, EngineOption, JobsOption, OutOption, QuietOption
+from mnemos.cli.options import AddressOption, EngineOption, JobsOption, OutOption, QuietOption, engine_of
 from mnemos.cli.output import say
 
 
@@ -40,8 +40,9 @@ def teach_command(
         str | None, typer.Option("--push-to-hub", help="Repository that gets the model and its card, if proven.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of every training.")] = 0,
-    jobs: JobsOption = JOBS,
+    jobs: JobsOption = None,
     engine: EngineOption = None,
+    address: AddressOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Teach rows, race the remedies, and hand over a model whose gains and losses are proven.
@@ -67,7 +68,7 @@ def teach_command(
         plan_only=plan_only,
         push_to_hub=push_to_hub,
         seed=seed,
-        engine=engine,
+        engine=engine_of(engine, address),
         jobs=jobs,
         quiet=quiet,
         say=say,

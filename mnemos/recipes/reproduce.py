@@ -27,6 +27,7 @@ from mnemos.recipes.reproductions.registry import (
     part_path,
     study_name,
 )
+from mnemos.study.engines import AskedEngine
 
 if TYPE_CHECKING:
     from mnemos.study.adaptations.settings import AdaptationStudy
@@ -114,7 +115,8 @@ def walk(
     out: Path = OUT,
     *,
     overrides: Mapping[str, Any] | None = None,
-    jobs: int = 1,
+    engine: AskedEngine = None,
+    jobs: int | None = None,
     quiet: bool = False,
     registry: Path = REGISTRY,
 ) -> list[Outcome] | Absent:
@@ -137,7 +139,7 @@ def walk(
                     f"reproduction {reproduction.name}, part {number} of {len(reproduction.parts)}: {path.stem}",
                     file=sys.stderr,
                 )
-            record = run(path, out=folder / path.stem, overrides=overrides, jobs=jobs, quiet=quiet)
+            record = run(path, out=folder / path.stem, overrides=overrides, engine=engine, jobs=jobs, quiet=quiet)
             results[study_name(part, registry)] = record.results
     outcomes = [outcome(finding, results) for finding in load_findings() if finding.study in results]
     write_text(folder / "findings.md", page(outcomes, results))
@@ -233,7 +235,8 @@ def reproduce(
     out: Path = OUT,
     *,
     overrides: Mapping[str, Any] | None = None,
-    jobs: int = 1,
+    engine: AskedEngine = None,
+    jobs: int | None = None,
     quiet: bool = False,
     registry: Path = REGISTRY,
 ) -> int:
@@ -249,7 +252,9 @@ def reproduce(
     for reproduction in chosen:
         print(f"\n{reproduction.name}: {reproduction.title} (about {reproduction.minutes} minutes)", flush=True)
         try:
-            found = walk(reproduction, out, overrides=overrides, jobs=jobs, quiet=quiet, registry=registry)
+            found = walk(
+                reproduction, out, overrides=overrides, engine=engine, jobs=jobs, quiet=quiet, registry=registry
+            )
         except Exception as error:
             if names is not None:
                 raise

@@ -21,7 +21,7 @@ from mnemos.sources.chat_settings import ChatSettings
 from mnemos.study.overrides import parse_override as parse_override
 from mnemos.study.overrides import set_key
 from mnemos.study.paths import data_location, located, model_location, resolve_path
-from mnemos.study.sections import SuiteRoles, Task, Trajectory
+from mnemos.study.sections import EngineSettings, SuiteRoles, Task, Trajectory
 
 MOST_TRAININGS = 20_000
 """Stages of a whole study, each measured moment counted: more than a year's work, and minutes to plan."""
@@ -79,6 +79,8 @@ class Study(Settings):
     torch_dtype: Literal["float32", "bfloat16"] | None = None
     """What the model computes in and is saved in. Left out, it computes in whichever of the two is faster on this
     machine, and is saved in the dtype that it came in."""
+    engine: EngineSettings | str | None = None
+    """Who executes the steps, and what each of them is given: local, pool or ray, or settings with that name."""
 
     @property
     def chat(self) -> ChatSettings | None:
@@ -205,8 +207,16 @@ def _checked(raw: Mapping[str, Any]) -> Study:
             raise UsageError("teach = []", "must name at least one task", "write teach: {data: FILE}")
     elif isinstance(teach, str):
         values["teach"] = validated(Task, {"data": teach}, where="teach")
-    for key, model in (("suites", SuiteRoles), ("train", TrainSettings), ("trajectory", Trajectory)):
-        if key in values and not (key == "trajectory" and values[key] is None):
+    if isinstance(values.get("engine"), str):
+        values["engine"] = {"name": values["engine"]}
+    sections: dict[str, type[Settings]] = {
+        "suites": SuiteRoles,
+        "train": TrainSettings,
+        "trajectory": Trajectory,
+        "engine": EngineSettings,
+    }
+    for key, model in sections.items():
+        if key in values and not (key in ("trajectory", "engine") and values[key] is None):
             values[key] = validated(model, values[key] or {}, where=key)
     study: Study = validated(Study, values, where="study")
     if len(set(study.seeds)) != len(study.seeds):

@@ -13,6 +13,7 @@ import shutil
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -91,8 +92,9 @@ class Progress:
     def __init__(self, todo: Sequence[str], reused: int = 0, *, silent: bool, log: Log | None = None) -> None:
         self.todo, self.reused, self.silent, self.log = tuple(todo), reused, silent, log or Log(None)
         self.live = not silent and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        self.seconds: dict[str, list[float]] = {}
-        self._done: list[str] = []
+        self.seconds: dict[str, tuple[int, float]] = {}
+        self._done = 0
+        self._rest = Counter(map(_kind, self.todo))
         self._running: dict[str, _Running] = {}
         self._most = 1
         self._drawn: list[str] = []
@@ -138,8 +140,10 @@ class Progress:
         """Count a step that has ended."""
         with self._lock:
             one = self._running.pop(key)
-            self._done.append(key)
-            self.seconds.setdefault(_kind(key), []).append(one.seconds)
+            self._done += 1
+            self._rest[_kind(key)] -= 1
+            count, total = self.seconds.get(_kind(key), (0, 0.0))
+            self.seconds[_kind(key)] = count + 1, total + one.seconds
             if self.todo or one.seconds >= SHORT:
                 took = f"{one.seconds:.1f} s" if one.seconds < 60 else clock(one.seconds)
                 self._line(f"{self._place()}{one.title}  {took}{self._left()}")
@@ -196,17 +200,18 @@ class Progress:
             print(text, end="", file=sys.stderr, flush=True)
 
     def _place(self) -> str:
-        return f"[{len(self._done)}/{len(self.todo)}] " if self.todo else ""
+        return f"[{self._done}/{len(self.todo)}] " if self.todo else ""
 
     def _left(self) -> str:
         """How long the rest takes if steps of each kind go on to take what they took; unknown before each kind that
         is left has ended once."""
-        rest = [key for key in self.todo if key not in self._done]
-        if not rest or any(_kind(key) not in self.seconds for key in rest):
+        # Counted by kind: a run may have ten thousand steps, and this is asked whenever one ends.
+        rest = {kind: count for kind, count in self._rest.items() if count > 0}
+        if not rest or any(kind not in self.seconds for kind in rest):
             return ""
-        means = {kind: sum(took) / len(took) for kind, took in self.seconds.items()}
-        running = {key: one.seconds for key, one in self._running.items()}
-        seconds = sum(max(0.0, means[_kind(key)] - running.get(key, 0.0)) for key in rest)
+        means = {kind: total / count for kind, (count, total) in self.seconds.items()}
+        seconds = sum(count * means[kind] for kind, count in rest.items())
+        seconds -= sum(min(means[_kind(key)], one.seconds) for key, one in self._running.items() if _kind(key) in rest)
         return f", about {clock(seconds / self._most)} left of the run"
 
 

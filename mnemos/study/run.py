@@ -19,8 +19,8 @@ from mnemos.study.adaptations.run import plan_lines as adaptation_lines
 from mnemos.study.adaptations.settings import is_adaptation, resolved_adaptation
 from mnemos.study.commands.clean import note_steps, stale, stale_words
 from mnemos.study.config import Study, dump_study, raw_study, resolved_study
+from mnemos.study.engines import AskedEngine
 from mnemos.study.engines import engine as engine_of
-from mnemos.study.engines.engine import Engine
 from mnemos.study.experiment import Experiment, build, describe
 from mnemos.study.first_look import FILE as FIRST_LOOK
 from mnemos.study.lock import locked
@@ -62,8 +62,8 @@ def run(
     *,
     out: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
-    engine: Engine | str | None = None,
-    jobs: int = 1,
+    engine: AskedEngine = None,
+    jobs: int | None = None,
     quiet: bool = False,
 ) -> Record:
     """Train and measure every arm of a study and return its record.
@@ -71,7 +71,8 @@ def run(
     study: path of the YAML file, ``mnemos:demo.yaml``, or a mapping with the same keys.
     out: run directory, runs/<name> unless given; finished steps found there are reused, a killed
     run continues. overrides: dotted key -> value. jobs: steps at a time, each in a process of its own
-    (see `study.engines.pool`). engine: a name of ENGINES, or an `Engine` of your own. Raises a
+    (see `study.engines.pool`). engine: a name of ENGINES, keys of `EngineSettings` such as {"name": "ray",
+    "address": "10.0.0.1:6379"}, or an `Engine` of your own; without it, the study's. Raises a
     MnemosError that names value, bound and cure; UsageError before anything is loaded when the study cannot be meant.
     """
     raw, folder = raw_study(study, overrides)
@@ -92,15 +93,15 @@ def carry_out(
     folder: Path,
     *,
     out: str | Path | None = None,
-    engine: Engine | str | None = None,
-    jobs: int = 1,
+    engine: AskedEngine = None,
+    jobs: int | None = None,
     quiet: bool = False,
     look: Callable[[Experiment], list[str]] | None = None,
     more: Callable[[Experiment], Mapping[str, Any]] | None = None,
 ) -> Record:
     """`run` for a study that is loaded already. look: may refuse the experiment before anything is done, and returns
     lines to say. more: further keys of results.json, from the finished experiment."""
-    chosen = engine if engine is not None and not isinstance(engine, str) else engine_of(engine, jobs=jobs, quiet=quiet)
+    chosen = engine_of(engine, jobs=jobs, study=loaded.engine, quiet=quiet)
     root = resolved(Path(out) if out is not None else Path("runs") / str(loaded.name))
     silent = quiet or not processes.is_main()
     with phase("planning", silent=silent):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mnemos.core.names import Name
 from mnemos.core.settings import DataRef, Settings
@@ -47,3 +47,31 @@ class Trajectory(Settings):
     """Names of suites of this study; their role there is their role here."""
     moments: int = Field(4, ge=2, le=1000)
     """Equal stretches of each training, at whose ends its model is kept and measured: 4 adds three models."""
+
+
+class EngineSettings(Settings):
+    """Who executes the steps, and what each of them is given. No part of a result: what one engine finished, another
+    one reuses."""
+
+    name: str | None = None
+    """local, pool or ray; local for one job and pool for several unless given."""
+    jobs: int | None = Field(None, ge=1, le=10_000)
+    """Steps at a time: 1 unless given, on a cluster as many as it has room for."""
+    address: str | None = Field(None, min_length=1, max_length=255)
+    """Of a Ray cluster: HOST:PORT of its head; auto, as when it is not given, is the one that this machine is of."""
+    num_cpus: float = Field(1, gt=0, le=100_000)
+    """Cores of a step, which are its threads too unless OMP_NUM_THREADS says otherwise; below 1, steps share one."""
+    num_gpus: float = Field(0, ge=0, le=100_000)
+    """GPUs of a step; below 1, steps share one."""
+    processes: int = Field(1, ge=1, le=100_000)
+    """Processes that train together, each with num_cpus and num_gpus of its own, on one node or on several."""
+    max_retries: int = Field(3, ge=0, le=1_000)
+    """How often a step that was lost with its node is begun again."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> EngineSettings:
+        for key in ("num_cpus", "num_gpus"):
+            value = getattr(self, key)
+            if value > 1 and value != int(value):
+                raise ValueError(f"{key} = {value:g} must be whole above 1")
+        return self

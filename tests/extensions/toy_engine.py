@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mnemos.study.engines.engine import Engine
+from mnemos.study.sections import EngineSettings
 from mnemos.study.steps import Step, distinct, execute, is_done
 
 MADE: list[Backwards] = []
@@ -14,7 +15,7 @@ MADE: list[Backwards] = []
 
 @dataclass
 class Backwards:
-    jobs: int
+    jobs: int | None
     quiet: bool
     done: list[str] = field(default_factory=list)
 
@@ -27,6 +28,6 @@ class Backwards:
             waiting.remove(step)
 
 
-def make(jobs: int, quiet: bool) -> Engine:
-    MADE.append(Backwards(jobs, quiet))
+def make(settings: EngineSettings, quiet: bool) -> Engine:
+    MADE.append(Backwards(settings.jobs, quiet))
     return MADE[-1]

@@ -25,7 +25,7 @@ from mnemos.core.places import resolved
 from mnemos.core.settings import TrainSettings
 from mnemos.core.yaml_text import parse_yaml
 from mnemos.study.config import Study, raw_study, resolved_study
-from mnemos.study.engines.engine import Engine
+from mnemos.study.engines import AskedEngine
 from mnemos.study.experiment import Experiment, build, describe
 from mnemos.study.preflight import preflight
 from mnemos.study.reach import refuse_idle_axes, refuse_unreached
@@ -236,8 +236,8 @@ def sweep(
     arm: str | None = None,
     out: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
-    engine: Engine | str | None = None,
-    jobs: int = 1,
+    engine: AskedEngine = None,
+    jobs: int | None = None,
     quiet: bool = False,
 ) -> Record:
     """Train and measure one arm for each value and return the record, whose results hold `sweep`.

@@ -15,7 +15,7 @@ from mnemos.core.fingerprint import fingerprint
 from mnemos.core.names import data_name
 from mnemos.core.places import resolved
 from mnemos.study.commands.clean import note_steps
-from mnemos.study.engines.engine import Engine
+from mnemos.study.engines import AskedEngine
 from mnemos.study.lock import locked
 from mnemos.study.paths import data_location, model_location
 from mnemos.study.run import Record
@@ -107,8 +107,8 @@ def teach(
     plan_only: bool = False,
     push_to_hub: str | None = None,
     seed: int = 0,
-    engine: Engine | str | None = None,
-    jobs: int = 1,
+    engine: AskedEngine = None,
+    jobs: int | None = None,
     quiet: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Taught:
@@ -207,7 +207,7 @@ def _earlier(place: Path) -> dict[str, Any]:
 
 
 def _taught(
-    asked: _Asked, plan_only: bool, engine: Engine | str | None, jobs: int, quiet: bool, say: Callable[[str], None]
+    asked: _Asked, plan_only: bool, engine: AskedEngine, jobs: int | None, quiet: bool, say: Callable[[str], None]
 ) -> Taught:
     from mnemos.study.teach.propose import arms_of, fitted, propose, settings
     from mnemos.study.teach.race import Means, race

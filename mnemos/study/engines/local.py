@@ -9,8 +9,9 @@ from pathlib import Path
 from mnemos.core.errors import UsageError
 from mnemos.core.progress import Work, working
 from mnemos.study import processes
-from mnemos.study.engines.engine import Engine
+from mnemos.study.engines.engine import Engine, refuse_unread
 from mnemos.study.progress import LOG, Log, Progress
+from mnemos.study.sections import EngineSettings
 from mnemos.study.steps import Step, distinct, execute, is_done
 
 
@@ -39,10 +40,11 @@ class LocalEngine:
                 progress.finish(key)
 
 
-def make(jobs: int, quiet: bool) -> Engine:
-    """Raises UsageError for several jobs."""
-    if jobs != 1:
+def make(settings: EngineSettings, quiet: bool) -> Engine:
+    """Raises UsageError for several jobs, and for what is a cluster's."""
+    refuse_unread(settings, "local", "jobs")
+    if settings.jobs not in (None, 1):
         raise UsageError(
-            f"jobs = {jobs} with the engine local", "runs one step at a time", "--engine pool, or --jobs 1"
+            f"jobs = {settings.jobs} with the engine local", "runs one step at a time", "--engine pool, or --jobs 1"
         )
     return LocalEngine(quiet)

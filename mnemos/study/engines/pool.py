@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -22,9 +22,11 @@ from typing import Any
 from mnemos.core.errors import RunError, UsageError
 from mnemos.core.progress import Status, Work, working
 from mnemos.study import processes
-from mnemos.study.engines.engine import Engine
+from mnemos.study.engines.engine import Engine, refuse_unread
+from mnemos.study.engines.schedule import Schedule, bring_to_done
 from mnemos.study.progress import LOG, Log, Progress
-from mnemos.study.steps import Step, distinct, execute, is_done
+from mnemos.study.sections import EngineSettings
+from mnemos.study.steps import Step, execute
 
 MOST_JOBS = 256
 """Processes at a time: each holds a model."""
@@ -63,34 +65,38 @@ class ParallelEngine:
 
     def run(self, steps: Sequence[Step], root: Path) -> None:
         """Return when every step is done; the first failure stops all workers and is raised."""
-        waiting = {step.key: step for step in distinct(steps) if not is_done(step.key, root)}
-        reused = len(distinct(steps)) - len(waiting)
+        schedule = Schedule(steps, root)
         with (
-            Progress(tuple(waiting), reused, silent=self.quiet, log=Log(root / LOG)) as progress,
-            _workers(min(self.jobs, len(waiting)), root) as idle,
+            Progress(schedule.todo, schedule.reused, silent=self.quiet, log=Log(root / LOG)) as progress,
+            _workers(min(self.jobs, len(schedule.todo)), root) as idle,
         ):
-            busy: dict[Connection, Step] = {}
-            while waiting or busy:
-                # Anew each time: a step that has just ended may have made others ready.
-                for step in _ready(waiting, root)[: len(idle)]:
-                    worker = idle.pop()
-                    worker.send(waiting.pop(step.key))
-                    busy[worker] = step
-                    progress.start(step.key, step.title, lambda: Status("starting"))
-                ready = wait(list(busy))
-                for worker in [one for one in busy if one in ready]:
-                    heard = _heard(worker, busy[worker])
-                    if isinstance(heard, Status):
-                        progress.at(busy[worker].key, heard)
-                    elif isinstance(heard, str):
-                        progress.note(heard)
-                    else:
-                        progress.finish(busy.pop(worker).key)
-                        idle.append(worker)
+            bring_to_done(schedule, _Workers(idle), progress)
 
 
-def _ready(waiting: dict[str, Step], root: Path) -> list[Step]:
-    return [step for step in waiting.values() if all(is_done(key, root) for key in step.needs)]
+class _Workers:
+    """The processes of this machine as a workplace. idle: connections to those that do nothing."""
+
+    def __init__(self, idle: list[Connection]) -> None:
+        self.idle, self.busy = idle, dict[Connection, Step]()
+
+    def room(self) -> int:
+        return len(self.idle)
+
+    def begin(self, step: Step) -> Callable[[], Status]:
+        worker = self.idle.pop()
+        worker.send(step)
+        self.busy[worker] = step
+        return lambda: Status("starting")
+
+    def heard(self) -> Iterator[tuple[str, Status | str | None]]:
+        ready = wait(list(self.busy))
+        for worker in [one for one in self.busy if one in ready]:
+            step = self.busy[worker]
+            word = _heard(worker, step)
+            if word is None:
+                del self.busy[worker]
+                self.idle.append(worker)
+            yield step.key, word
 
 
 def _heard(worker: Connection, step: Step) -> Status | str | None:
@@ -235,6 +241,7 @@ def _watch(parent: int) -> None:
     os._exit(1)
 
 
-def make(jobs: int, quiet: bool) -> Engine:
-    """Raises UsageError for fewer than one job."""
-    return ParallelEngine(jobs, quiet)
+def make(settings: EngineSettings, quiet: bool) -> Engine:
+    """Raises UsageError for what is a cluster's."""
+    refuse_unread(settings, "pool", "jobs")
+    return ParallelEngine(settings.jobs or 1, quiet)

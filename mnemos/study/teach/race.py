@@ -18,7 +18,7 @@ from mnemos.core.errors import DataError, ModelError
 from mnemos.measure.frontier import SuiteScores
 from mnemos.measure.race import Place, Rules, choice, look
 from mnemos.study.config import load_study
-from mnemos.study.engines.engine import Engine
+from mnemos.study.engines import AskedEngine
 from mnemos.study.experiment import Experiment
 from mnemos.study.results.standing import suite_scores
 from mnemos.study.run import Record, carry_out
@@ -32,8 +32,8 @@ class Means:
     """How steps are carried out. root: the teaching's folder."""
 
     root: Path
-    engine: Engine | str | None
-    jobs: int
+    engine: AskedEngine
+    jobs: int | None
     quiet: bool
 
 

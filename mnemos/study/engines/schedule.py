@@ -1,0 +1,105 @@
+"""Which step comes next, and the loop that several engines share: hand over what is ready, hear what has happened.
+
+The loop knows neither processes nor clusters. A `Workplace` does, and `benchmarks/schedule_simulation.py` has one whose
+clock is simulated.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from mnemos.core.errors import RunError
+from mnemos.core.progress import Status
+from mnemos.study.progress import Progress
+from mnemos.study.steps import Step, distinct, is_done
+
+
+class Schedule:
+    """What is left of `steps`, in their order. Each finished step costs what stands behind it, whatever their number.
+
+    A file system is asked once, in the beginning: one that is shared may show what another machine has just finished
+    some seconds late, so from then on a step is done when its engine says so.
+    """
+
+    def __init__(self, steps: Sequence[Step], root: Path) -> None:
+        every = distinct(steps)
+        left = [step for step in every if not is_done(step.key, root)]
+        self.todo = tuple(step.key for step in left)
+        self.reused = len(every) - len(left)
+        planned = set(self.todo)
+        self._steps = dict(enumerate(left))
+        self._missing: dict[int, int] = {}
+        self._behind: dict[str, list[int]] = {}
+        for place, step in self._steps.items():
+            # What is no step of this run has to be there already, as the model of an earlier one.
+            needs = {key for key in step.needs if key in planned or not is_done(key, root)}
+            self._missing[place] = len(needs)
+            for key in needs:
+                self._behind.setdefault(key, []).append(place)
+        self._ready = [place for place, missing in self._missing.items() if missing == 0]
+        self._left = len(left)
+
+    @property
+    def over(self) -> bool:
+        """Whether every step is done."""
+        return self._left == 0
+
+    def ready(self, most: int) -> list[Step]:
+        """Up to `most` steps that may begin, the first listed first; they are the caller's now."""
+        return [self._steps[heapq.heappop(self._ready)] for _ in range(min(most, len(self._ready)))]
+
+    def finish(self, key: str) -> None:
+        """Note a step as done: what waited for it alone is ready."""
+        self._left -= 1
+        for place in self._behind.pop(key, ()):
+            self._missing[place] -= 1
+            if self._missing[place] == 0:
+                heapq.heappush(self._ready, place)
+
+    def refuse_stuck(self) -> None:
+        """Raise RunError where nothing is ready though nothing runs: a step waits for what nobody will do."""
+        if not self._ready and self._left:
+            place = next(place for place, missing in self._missing.items() if missing)
+            step = self._steps[place]
+            raise RunError(step.title, f"needs {', '.join(step.needs)}, which nobody does", "run the study again")
+
+
+class Workplace(Protocol):
+    """Where steps are worked on."""
+
+    def room(self) -> int:
+        """How many more steps may be handed over now."""
+        ...
+
+    def begin(self, step: Step) -> Callable[[], Status]:
+        """Hand a step over; returns what tells at any time how far it is."""
+        ...
+
+    def heard(self) -> Iterable[tuple[str, Status | str | None]]:
+        """Wait until something is known of a step that was begun: its key, and how far it is, a line to show, or None
+        when it is done. What a step failed with is raised."""
+        ...
+
+
+def bring_to_done(schedule: Schedule, workplace: Workplace, progress: Progress) -> None:
+    """Hand every step over once its needs are done, and return when all are; the first failure is raised."""
+    running: set[str] = set()
+    while not schedule.over:
+        # Anew each time: a step that has just ended may have made others ready.
+        for step in schedule.ready(workplace.room()):
+            progress.start(step.key, step.title, workplace.begin(step))
+            running.add(step.key)
+        if not running:
+            schedule.refuse_stuck()
+        for key, word in workplace.heard():
+            if isinstance(word, Status):
+                progress.at(key, word)
+            elif isinstance(word, str):
+                progress.note(word)
+            else:
+                running.discard(key)
+                schedule.finish(key)
+                progress.finish(key)
