@@ -11,6 +11,7 @@ import typer
 from mnemos.cli import (
     asr,
     catalogue,
+    cluster,
     compare,
     data,
     judge,
@@ -98,6 +99,7 @@ for _group in (
     reward,
     judge,
     runs,
+    cluster,
     serve,
 ):
     _group.register(app)

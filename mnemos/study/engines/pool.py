@@ -125,7 +125,7 @@ def _workers(count: int, root: Path) -> Iterator[list[Connection]]:
         for number in range(count):
             ours, theirs = spawn.Pipe()
             device = devices[number] if len(devices) >= count else None
-            arguments = (theirs, root, _threads(count), device, os.getpid())
+            arguments = (theirs, root, threads_of((os.cpu_count() or 1) // count), device, os.getpid())
             process = spawn.Process(target=_serve, args=arguments, daemon=True)
             # Before it is started: what fails from here on still closes the connection.
             started.append((process, ours))
@@ -168,10 +168,10 @@ def _no_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _threads(jobs: int) -> int:
-    """Threads of one worker: OMP_NUM_THREADS where it is set, else its share of the cores."""
+def threads_of(cores: int) -> int:
+    """Threads of a worker that has so many cores: OMP_NUM_THREADS where it is set, else these."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdigit() and int(asked) else max(1, (os.cpu_count() or 1) // jobs)
+    return int(asked) if asked.isdigit() and int(asked) else max(1, cores)
 
 
 def _devices() -> list[str]:

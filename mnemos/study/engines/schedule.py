@@ -7,6 +7,7 @@ clock is simulated.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -65,6 +66,25 @@ class Schedule:
             place = next(place for place, missing in self._missing.items() if missing)
             step = self._steps[place]
             raise RunError(step.title, f"needs {', '.join(step.needs)}, which nobody does", "run the study again")
+
+
+class Retries:
+    """How often steps were lost with their nodes. most: as often may one be begun again."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.lost: Counter[str] = Counter()
+
+    def count(self, step: Step, node: str) -> None:
+        """Note a loss; raise RunError where it was one too many."""
+        self.lost[step.key] += 1
+        if self.lost[step.key] > self.most:
+            raise RunError(
+                step.title,
+                f"was lost with its node {self.lost[step.key]} times, the last one {node}, and engine.max_retries is "
+                f"{self.most}",
+                "look at what ends these nodes, or raise engine.max_retries; finished steps are kept",
+            )
 
 
 class Workplace(Protocol):
