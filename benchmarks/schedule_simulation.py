@@ -121,7 +121,7 @@ class Simulated:
         self.number = 0
 
     def room(self) -> int:
-        return self.idle - len(self.again)
+        return max(0, self.idle - len(self.again))
 
     def begin(self, step: Any) -> Callable[[], Status]:
         self.idle -= 1

@@ -171,6 +171,8 @@ ELSEWHERE = {
     r"mnemos judge calibrate .*": ("cli/test_judge.py", 'invoke("calibrate"'),
     r"mnemos judge probe .*": ("cli/test_judge.py", 'invoke("probe"'),
     r"mnemos judge vote .*": ("cli/test_judge.py", 'invoke("vote"'),
+    r"mnemos cluster check( .*)?": ("study/engines/test_ray.py", '"cluster", "check"'),
+    r"mnemos run study.yaml --engine ray .*": ("study/engines/test_ray.py", 'words(world, nodes, "short", "ray")'),
     r"mnemos serve runs/( --port 0)?": ("cli/test_serve.py", '"serve", "runs/"'),
     r"mnemos asr head .*": ("cli/test_asr.py", '"asr", "head"'),
     r"mnemos asr adapt .*": ("cli/test_asr.py", '"asr", "adapt", "clips"'),

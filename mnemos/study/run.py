@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemos import __version__
+from mnemos.core.errors import UsageError
 from mnemos.core.files import read_json, write_json, write_text
 from mnemos.core.places import resolved
 from mnemos.core.progress import doing
@@ -77,6 +78,12 @@ def run(
     """
     raw, folder = raw_study(study, overrides)
     if is_stream(raw):
+        if engine not in (None, "local", {"name": "local"}) or jobs not in (None, 1):
+            raise UsageError(
+                "--engine and --jobs",
+                "are not for a stream, which is one process with one database of memories",
+                "leave them out, and start it on the machine that shall do it",
+            )
         return Record(*carry_out_stream(resolved_stream(raw, folder), out=out, quiet=quiet))
     if is_adaptation(raw):
         return Record(*carry_out_adaptation(resolved_adaptation(raw, folder), out=out, quiet=quiet))

@@ -61,6 +61,14 @@ def told(root: Path, attempt: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def tell(root: Path, attempt: str, nodes: list[str], status: Status) -> None:
+    """Say that this process works on an attempt, and how far it is."""
+    word = {"nodes": nodes, "pid": os.getpid(), "status": dataclasses.asdict(status)}
+    # A full disk, or a directory that is gone, is said by the step itself.
+    with contextlib.suppress(OSError):
+        _write(root / FOLDER / f"{attempt}.json", json.dumps(word))
+
+
 def status_of(word: dict[str, Any] | None) -> Status:
     """How far an attempt is, of what its worker said."""
     if word is None:
@@ -75,22 +83,16 @@ def attended(root: Path, key: str, attempt: str, nodes: list[str], work: Work) -
     those that work on it."""
     over = threading.Event()
 
-    def tell() -> None:
-        word = {"nodes": nodes, "pid": os.getpid(), "status": dataclasses.asdict(work.status())}
-        # A full disk, or a directory that is gone, is said by the step itself.
-        with contextlib.suppress(OSError):
-            _write(root / FOLDER / f"{attempt}.json", json.dumps(word))
-
     def attend() -> None:
         last = time.monotonic()
         while not over.wait(LOOK_EVERY):
             if current(root, key) not in (attempt, None):
                 os._exit(1)
             if time.monotonic() - last >= TELL_EVERY:
-                tell()
+                tell(root, attempt, nodes, work.status())
                 last = time.monotonic()
 
-    tell()
+    tell(root, attempt, nodes, work.status())
     thread = threading.Thread(target=attend, daemon=True)
     thread.start()
     try:

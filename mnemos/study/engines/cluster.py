@@ -21,7 +21,7 @@ from mnemos.study.engines import attempts, remote
 REACH = 5.0
 """Seconds that a cluster's head has to accept a connection."""
 
-LOOK = 180.0
+LOOK = 600.0
 """Seconds that a node has to say what it has: it starts an interpreter and loads torch for it."""
 
 MOST_FILES = 2_000
@@ -191,7 +191,7 @@ def looked_at(
         for ref in done:
             out[asked[ref]] = _said(ray, ref)
     for ref in left:
-        out[asked[ref]] = f"did not answer within {patience:g} seconds"
+        out[asked[ref]] = f"it did not answer within {patience:g} seconds"
         ray.cancel(ref, force=True)
     if root is not None:
         with contextlib.suppress(OSError):
@@ -214,7 +214,9 @@ def trouble(node: Node, said: Mapping[str, Any] | str, expected: Mapping[str, An
     """What keeps a node from working on this run's steps; None where nothing does."""
     if isinstance(said, str):
         return RunError(
-            f"node {node.name}", f"cannot work on this run: {said}", "install mnemos there as it is installed here"
+            f"node {node.name}",
+            f"cannot work on this run: {said}",
+            "install mnemos there as it is installed here, or take the node out of the cluster",
         )
     if not said["root"]:
         return remote.unshared(node.name, str(root))

@@ -112,6 +112,8 @@ def carry_out_together(order: remote.Order, processes: int, num_cpus: float, num
         nodes = sorted({seat.node for seat in seats} | {ray.get_runtime_context().get_node_id()})
         refs = [ranks[number].carry_out.remote(order, variables, nodes) for number, variables in told]
         return _first_result(ray, refs)
+    except ray.exceptions.RayActorError as error:
+        raise _lost_rank(error) from error
     finally:
         for rank in ranks:
             ray.kill(rank)
@@ -144,8 +146,12 @@ def _cause(ray: Any, failures: Sequence[BaseException]) -> BaseException:
     if explained:
         return explained[0]
     if lost:
-        return LostRankError("a process of this step ended without a word", str(lost[0]).splitlines()[0])
+        return _lost_rank(lost[0])
     return causes[0]
+
+
+def _lost_rank(error: BaseException) -> LostRankError:
+    return LostRankError("a process of this step", f"ended without a word: {str(error).splitlines()[0]}")
 
 
 class LostRankError(RunError):

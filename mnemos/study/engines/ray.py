@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.errors import RunError, UsageError
+from mnemos.core.places import resolved
 from mnemos.core.progress import Status
 from mnemos.study import processes
 from mnemos.study.engines import attempts, cluster, remote
 from mnemos.study.engines.cluster import Node
 from mnemos.study.engines.engine import Engine
 from mnemos.study.engines.pool import threads_of
+from mnemos.study.engines.ranks import LostRankError, carry_out_together
 from mnemos.study.engines.schedule import Retries, Schedule, bring_to_done
 from mnemos.study.progress import LOG, Log, Progress
 from mnemos.study.sections import EngineSettings
@@ -60,12 +62,14 @@ class RayEngine:
 
     def run(self, steps: Sequence[Step], root: Path) -> None:
         """Return when every step is done; the first failure cancels all tasks and is raised."""
+        root = resolved(root)  # it is sent to other machines
         schedule, log = Schedule(steps, root), Log(root / LOG)
         with Progress(schedule.todo, schedule.reused, silent=self.quiet, log=log) as progress:
             if schedule.over:
                 return
             threads = threads_of(int(self.settings.num_cpus))
             with cluster.joined(self.settings.address, cluster.passed_on(threads)) as ray:
+                progress.note("cluster: looking at its nodes")
                 files = dict.fromkeys(path for step in steps for path in step.files)
                 found = checked_nodes(ray, self.settings, root, tuple(files))
                 progress.note("cluster: " + "; ".join(node.words() for node in found))
@@ -177,6 +181,8 @@ class _Tasks:
         # Ray's word for "on the node that has least to do"; `_again` knows which loss deserves another attempt.
         options = {"max_retries": 0, "retry_exceptions": False, "scheduling_strategy": "SPREAD"}
         several = self._processes(step)
+        # Before it is submitted: one that is lost from then on may be lost with it.
+        living = frozenset(node.id for node in self._nodes())
         try:
             if several > 1:
                 task = self.ray.remote(num_cpus=0, **options)(_several)
@@ -185,7 +191,7 @@ class _Tasks:
                 ref = self.ray.remote(**size, **options)(_one).remote(order)
         except (self.ray.exceptions.ObjectStoreFullError, self.ray.exceptions.OutOfDiskError) as error:
             raise _store_full(step, len(order.step)) from error
-        one = _Running(step, attempt, time.monotonic(), frozenset(node.id for node in self._nodes()))
+        one = _Running(step, attempt, time.monotonic(), living)
         self.running[ref] = self.by_key[step.key] = one
 
     def _word(self, one: _Running) -> dict[str, Any] | None:
@@ -199,7 +205,7 @@ class _Tasks:
     def _again(self, one: _Running, error: Exception) -> str:
         """Submit a step again whose node is lost, and return what is to be said; anything else is raised."""
         exceptions, cause = self.ray.exceptions, getattr(error, "cause", None)
-        if isinstance(error, exceptions.RayTaskError) and type(cause).__name__ != "LostRankError":
+        if isinstance(error, exceptions.RayTaskError) and not isinstance(cause, LostRankError):
             if isinstance(cause, exceptions.RayError):
                 raise RunError(one.step.title, f"failed on the cluster: {cause}", "see the lines above") from error
             raise (cause or error) from None
@@ -255,8 +261,9 @@ class _Tasks:
             has = f"{free.get('CPU', 0):g} CPU, {free.get('GPU', 0):g} GPU"
             yield (
                 waiting[0].step.key,
-                f"no free resources: {len(waiting)} steps wait for {size} each, and {has} are free on the whole "
-                "cluster; they begin when others end (Ctrl-C stops, the same command continues)",
+                f"no free resources: {len(waiting)} steps have not begun, each needs {size}, and {has} are free on the "
+                "whole cluster; they begin when others end, or once their workers are started on a busy machine "
+                "(Ctrl-C stops, the same command continues)",
             )
 
 
@@ -278,8 +285,6 @@ def _one(order: remote.Order) -> list[str]:
 
 
 def _several(order: remote.Order, several: int, num_cpus: float, num_gpus: float) -> list[str]:
-    from mnemos.study.engines.ranks import carry_out_together
-
     return carry_out_together(order, several, num_cpus, num_gpus)
 
 

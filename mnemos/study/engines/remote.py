@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.errors import RunError
-from mnemos.core.progress import Work, working
+from mnemos.core.progress import Status, Work, working
 from mnemos.study.engines import attempts
 
 SHARED_AFTER = 10.0
@@ -76,8 +76,11 @@ def use_threads(count: int) -> None:
 def carry_out(order: Order, node: str, nodes: list[str], *, main: bool = True) -> list[str]:
     """Do the step and return the lines that it said. node: this one's name. main: False for a process that works on
     the step together with the one that tells how far it is."""
-    use_threads(order.threads)
     root = Path(order.root)
+    if main and root.is_dir():
+        # Before torch is loaded: from now on it has a place, and its node is known.
+        attempts.tell(root, order.attempt, nodes, Status("loading libraries"))
+    use_threads(order.threads)
     _refuse_unseen(order, root, node)
     refuse_different(node, order.expected, here())
     from mnemos.study.steps import execute

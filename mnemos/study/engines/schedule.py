@@ -17,6 +17,9 @@ from mnemos.core.progress import Status
 from mnemos.study.progress import Progress
 from mnemos.study.steps import Step, distinct, is_done
 
+WAVES = 2
+"""Steps that are ready for each place from which on the rest counts as the last wave."""
+
 
 class Schedule:
     """What is left of `steps`, in their order. Each finished step costs what stands behind it, whatever their number.
@@ -40,6 +43,11 @@ class Schedule:
             self._missing[place] = len(needs)
             for key in needs:
                 self._behind.setdefault(key, []).append(place)
+        # Steps of the longest chain that begins with each; what is behind a step is listed behind it.
+        self._chain: dict[int, int] = {}
+        for place in reversed(self._steps):
+            behind = self._behind.get(self._steps[place].key, ())
+            self._chain[place] = 1 + max((self._chain.get(one, 0) for one in behind), default=0)
         self._ready = [place for place, missing in self._missing.items() if missing == 0]
         self._left = len(left)
 
@@ -48,9 +56,19 @@ class Schedule:
         """Whether every step is done."""
         return self._left == 0
 
-    def ready(self, most: int) -> list[Step]:
-        """Up to `most` steps that may begin, the first listed first; they are the caller's now."""
-        return [self._steps[heapq.heappop(self._ready)] for _ in range(min(most, len(self._ready)))]
+    def ready(self, most: int, running: int = 0) -> list[Step]:
+        """Up to `most` steps that may begin beside those that run; they are the caller's now.
+
+        The first listed first, so that the first arms are measured while others still train. In the last WAVES it is
+        the longest chain first: a training that begins when all else is done would be waited for alone.
+        """
+        most = max(most, 0)
+        if len(self._ready) > WAVES * (most + running):
+            return [self._steps[heapq.heappop(self._ready)] for _ in range(most)]
+        self._ready.sort(key=lambda place: (-self._chain[place], place))
+        taken, self._ready = self._ready[:most], self._ready[most:]
+        heapq.heapify(self._ready)
+        return [self._steps[place] for place in taken]
 
     def finish(self, key: str) -> None:
         """Note a step as done: what waited for it alone is ready."""
@@ -109,7 +127,7 @@ def bring_to_done(schedule: Schedule, workplace: Workplace, progress: Progress) 
     running: set[str] = set()
     while not schedule.over:
         # Anew each time: a step that has just ended may have made others ready.
-        for step in schedule.ready(workplace.room()):
+        for step in schedule.ready(workplace.room(), len(running)):
             progress.start(step.key, step.title, workplace.begin(step))
             running.add(step.key)
         if not running:

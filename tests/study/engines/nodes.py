@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -110,9 +112,9 @@ class Nodes:
     def mnemos(self, *words: str, **variables: str) -> tuple[int, str]:
         return self.call("-m", "mnemos", *words, **variables)
 
-    def add(self, **variables: str) -> None:
-        """A further node of one core. variables: of its own environment."""
-        self.ask("add", variables=variables)
+    def add(self, **variables: str) -> str:
+        """A further node of one core: its id. variables: of its own environment."""
+        return str(self.ask("add", variables=variables)["id"])
 
     def add_blind(self, folder: Path) -> None:
         """A further node for which `folder` is empty: it has mounts of its own."""
@@ -121,6 +123,29 @@ class Nodes:
     def lose(self) -> None:
         """The node that was added last is gone at once, with everything that ran on it."""
         self.ask("lose")
+
+
+def ports(number: int) -> dict[str, int]:
+    """Of the agents of a node, which are alone in their namespace."""
+    names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+    return {name: 21_000 + 10 * number + place for place, name in enumerate(names)}
+
+
+def tell_ports() -> None:
+    """Let a node be told every port of its agents. Ray tells it all but one, waits fifteen seconds for the agent to say
+    that one, and then ends the node, which is too short where others work too."""
+    from ray._private import services
+
+    start = services.start_ray_process
+
+    def started(command: list[str], process_type: str, *rest: Any, **more: Any) -> Any:
+        if process_type == "raylet":
+            told = re.search(r"--listen-port=(\d+)", " ".join(command))
+            assert told is not None
+            command = [*command, f"--dashboard_agent_listen_port={told[1]}"]
+        return start(command, process_type, *rest, **more)
+
+    services.start_ray_process = started
 
 
 def processes_of(pid: int) -> list[psutil.Process]:
@@ -133,15 +158,16 @@ class _Inside:
         # Sockets lie there, whose paths may be 107 bytes long.
         self.folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))
         self.programs: dict[int, tuple[subprocess.Popen[str], Path]] = {}
-        self.added: list[Any] = []
+        self.added: list[int] = []
+        self.number = 0
         self.cluster: Any = None
         if head:
+            tell_ports()
             from ray.cluster_utils import Cluster
 
             size = {"num_cpus": num_cpus, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-            self.cluster = Cluster(
-                initialize_head=True, head_node_args={**size, "temp_dir": str(self.folder)}, shutdown_at_exit=False
-            )
+            more = {"temp_dir": str(self.folder), "no_monitor": True, "include_log_monitor": False, **ports(0)}
+            self.cluster = Cluster(initialize_head=True, head_node_args={**size, **more}, shutdown_at_exit=False)
 
     @property
     def address(self) -> str:
@@ -166,14 +192,18 @@ class _Inside:
         return {"code": code, "text": path.read_text(errors="replace")}
 
     def add(self, variables: Mapping[str, str]) -> dict[str, Any]:
-        node = self.cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20, env_vars=dict(variables))
+        self.number += 1
+        size = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_log_monitor": False}
+        node = self.cluster.add_node(**size, **ports(self.number), env_vars=dict(variables))
         self.added.append(node.all_processes["raylet"][0].process.pid)
-        return {}
+        return {"id": node.node_id}
 
     def blind(self, folder: str) -> dict[str, Any]:
-        ray = Path(sys.executable).with_name("ray")
-        start = f"{ray} start --address={self.address} --num-cpus=1 --object-store-memory={80 * 2**20} --block"
-        inside = f"mount -t tmpfs none {folder} && exec {start} --disable-usage-stats"
+        self.number += 1
+        given = {"dashboard_agent_grpc_port" if "metrics_agent" in k else k: v for k, v in ports(self.number).items()}
+        words = [sys.executable, "-m", "tests.study.engines.nodes", "join", f"--address={self.address}"]
+        words += [f"--{name.replace('_', '-')}={port}" for name, port in given.items()]
+        inside = f"mount -t tmpfs none {shlex.quote(folder)} && exec {shlex.join(words)}"
         process = subprocess.Popen(["unshare", "-m", "sh", "-c", inside], stdout=subprocess.DEVNULL)
         self.added.append(process.pid)
         script = "import ray, sys; ray.init(sys.argv[1]); print('alive', sum(n['Alive'] for n in ray.nodes()))"
@@ -191,6 +221,14 @@ class _Inside:
             process.kill()
         return {}
 
+    def text(self, pid: int) -> dict[str, Any]:
+        return {"text": self.programs[pid][1].read_text(errors="replace")}
+
+    def living(self) -> dict[str, Any]:
+        """How many nodes live, and the ids of those that are not the head."""
+        alive = [one["NodeID"] for one in self.cluster.global_state.node_table() if one["Alive"]]
+        return {"count": len(alive), "others": [one for one in alive if one != self.cluster.head_node.node_id]}
+
     def kill(self, pid: int) -> dict[str, Any]:
         psutil.Process(pid).kill()
         return {}
@@ -199,7 +237,19 @@ class _Inside:
         return {"alive": psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE}
 
 
+def join(words: list[str]) -> None:
+    """`ray start` of a further node."""
+    tell_ports()
+    from ray.scripts.scripts import main as ray
+
+    size = ["--num-cpus=1", f"--object-store-memory={80 * 2**20}", "--disable-usage-stats", "--block"]
+    sys.argv = ["ray", "start", *size, *words]
+    ray()
+
+
 def main() -> None:
+    if sys.argv[1] == "join":
+        return join(sys.argv[2:])
     inside = _Inside(sys.argv[1] == "1", int(sys.argv[2]))
     try:
         print("ANSWER " + json.dumps({"address": inside.address}), flush=True)

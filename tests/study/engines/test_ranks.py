@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 
-from mnemos.study.engines.ranks import Seat, environments
+import pytest
+
+from mnemos.core.errors import DataError
+from mnemos.study.engines.ranks import LostRankError, Seat, _cause, environments
 
 
 def test_ranks_stand_in_the_order_of_addresses_and_gpus() -> None:
@@ -32,3 +35,21 @@ def test_ranks_stand_in_the_order_of_addresses_and_gpus() -> None:
 def test_without_gpus_no_variable_hides_one() -> None:
     ((_, variables),) = environments([Seat(0, "127.0.0.1", "a", ())], 1)
     assert "CUDA_VISIBLE_DEVICES" not in variables
+
+
+def test_the_cause_is_raised_and_not_what_came_of_it() -> None:
+    """A rank that fails closes its connections, and the others say so, perhaps first."""
+    ray = pytest.importorskip("ray", reason="ray is not installed (pip install 'mnemos[ray]')")
+
+    def raised(cause: Exception) -> Exception:
+        found: Exception = ray.exceptions.RayTaskError("f", "Traceback", cause, pid=1, ip="n").as_instanceof_cause()
+        return found
+
+    closed, own, gone = (
+        raised(RuntimeError("closed by peer")),
+        raised(DataError("row 3")),
+        ray.exceptions.RayActorError(),
+    )
+    assert str(_cause(ray, [closed, gone, own])) == "row 3"
+    assert isinstance(_cause(ray, [closed, gone]), LostRankError)
+    assert str(_cause(ray, [closed])) == "closed by peer"

@@ -85,11 +85,15 @@ def test_every_step_is_begun_once_and_behind_its_needs(steps: list[Stub], places
     assert schedule.over
 
 
-def test_one_place_keeps_the_listed_order() -> None:
-    steps = [Stub("a-1"), Stub("b-1", ("a-1",)), Stub("a-2"), Stub("b-2", ("a-2",))]
+def test_steps_begin_as_they_are_listed_and_in_the_end_the_longest_chain_first() -> None:
+    steps = [Stub("before")]
+    for n in range(5):
+        steps += [Stub(f"train-{n}"), Stub(f"measure-{n}", (f"train-{n}", "before"))]
     place = Shuffled(1, 0)
     carried(steps, place)
-    assert place.begun == ["a-1", "b-1", "a-2", "b-2"]
+    assert place.begun[:7] == ["before", "train-0", "measure-0", "train-1", "measure-1", "train-2", "measure-2"]
+    # Two are ready for one place from here on.
+    assert place.begun[7:] == ["train-3", "train-4", "measure-3", "measure-4"]
 
 
 def test_finished_steps_are_not_begun_and_hold_nobody_up(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import mnemos
 from mnemos.cli import app
 from mnemos.core.errors import UsageError
 from mnemos.study.config import dump_study, load_study
@@ -70,3 +71,10 @@ def test_verbs_hand_the_options_on(verb: str, tmp_path: Path, monkeypatch: pytes
     done = CliRunner().invoke(app, [*verb.split(), "--engine", "pool", "--address", "10.0.0.1:6379"])
     assert isinstance(done.exception, UsageError)
     assert "engine.address = 10.0.0.1:6379: is nothing that the engine pool reads" in str(done.exception)
+
+
+@pytest.mark.parametrize("given", [{"engine": "ray"}, {"engine": {"address": "auto"}}, {"jobs": 4}])
+def test_a_stream_takes_no_engine(given: dict[str, Any]) -> None:
+    """They were passed over without a word."""
+    with pytest.raises(UsageError, match="are not for a stream"):
+        mnemos.run({"model": "m", "stream": "t"}, **given)

@@ -1,0 +1,219 @@
+"""Runs on a cluster of two nodes, each with a core, which lose workers, a node and their driver: the same results.
+
+Slow: a cluster takes half a minute to start, and each run several interpreters with torch.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnemos.study.engines import attempts
+from tests.study.engines.nodes import PATIENCE, ROOT, Nodes, refused
+from tests.study.worlds import make_study, without_timings
+
+WHY = refused()
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(WHY is not None, reason=str(WHY))]
+
+LONG = {"learning_rate": 1e-3, "num_train_epochs": 40, "per_device_train_batch_size": 4, "save_steps": 8}
+"""Trainings that something can happen to on the way."""
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    with Nodes() as cluster:
+        cluster.add()
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, nodes: Nodes) -> Path:
+    """A study of two arms and two seeds, and what local execution makes of it, short and long."""
+    folder = tmp_path_factory.mktemp("world")
+    make_study(folder, seeds=[0, 1])
+    (folder / "study.yaml").rename(folder / "short.yaml")
+    make_study(folder, seeds=[0, 1], train=LONG)
+    (folder / "study.yaml").rename(folder / "long.yaml")
+    for name in ("short", "long"):
+        code, text = nodes.mnemos("run", str(folder / f"{name}.yaml"), "--out", str(folder / f"local-{name}"))
+        assert code == 0, text
+    return folder
+
+
+def words(world: Path, nodes: Nodes, name: str, out: str, *more: str) -> list[str]:
+    engine = ["--engine", "ray", "--address", nodes.address]
+    return ["run", str(world / f"{name}.yaml"), "--out", str(world / out), *engine, *more]
+
+
+def results(run: Path) -> Any:
+    return without_timings(json.loads((run / "results.json").read_text()))
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    """Every trained model's bytes, by its step."""
+    files = run.glob("steps/*/model/model.safetensors")
+    return {path.parts[-3]: path.read_bytes() for path in files}
+
+
+def same(world: Path, name: str, out: str) -> None:
+    """Equal to what local execution made, to the last bit."""
+    theirs, ours = weights(world / f"local-{name}"), weights(world / out)
+    assert len(theirs) == 4
+    assert ours == theirs
+    assert results(world / out) == results(world / f"local-{name}")
+    assert not (world / out / attempts.FOLDER).exists()
+
+
+def until(found: Callable[[], Any], running: Callable[[], bool] = lambda: True) -> Any:
+    """What `found` returns once that is something."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if value := found():
+            return value
+        assert running()
+        time.sleep(0.05)
+    raise AssertionError("it did not come to that")
+
+
+def at_work(run: Path, node: str | None = None) -> Callable[[], dict[str, Any] | None]:
+    """What finds a worker's word about a training (on a node) that has a checkpoint and is not done."""
+
+    def found() -> dict[str, Any] | None:
+        for path in (run / attempts.FOLDER).glob("train-*.attempt"):
+            word = attempts.told(run, path.read_text())
+            step = run / "steps" / path.stem
+            there = word is not None and (node is None or node in word["nodes"])
+            if there and list(step.glob("checkpoints/checkpoint-*")) and not (step / "done.json").exists():
+                return word
+        return None
+
+    return found
+
+
+def test_local_pool_and_ray_give_the_same_bits(world: Path, nodes: Nodes) -> None:
+    code, text = nodes.mnemos(*words(world, nodes, "short", "ray"))
+    assert code == 0, text
+    assert text.count("1 CPU, 0 GPU") == 2
+    assert "[9/9]" in text
+    same(world, "short", "ray")
+    code, text = nodes.mnemos("run", str(world / "short.yaml"), "--out", str(world / "pool"), "--jobs", "2")
+    assert code == 0, text
+    same(world, "short", "pool")
+
+
+def test_a_killed_worker_is_named_and_the_run_goes_on_where_it_was(world: Path, nodes: Nodes) -> None:
+    run = world / "worker"
+    pid = nodes.start([sys.executable, "-m", "mnemos", *words(world, nodes, "long", "worker")])
+    word = until(at_work(run), lambda: nodes.alive(pid))
+    nodes.kill(word["pid"])
+    code, text = nodes.ended(pid)
+    assert code == 1, text
+    assert "its worker ended without a word (killed, or out of memory?)" in text
+    code, text = nodes.mnemos(*words(world, nodes, "long", "worker"))
+    assert code == 0, text
+    assert "finished steps reused" in text
+    same(world, "long", "worker")
+
+
+def test_a_killed_driver_takes_its_workers_along_and_the_same_command_continues(world: Path, nodes: Nodes) -> None:
+    run = world / "driver"
+    pid = nodes.start([sys.executable, "-m", "mnemos", *words(world, nodes, "long", "driver")])
+    word = until(at_work(run), lambda: nodes.alive(pid))
+    nodes.kill(pid)
+    until(lambda: not nodes.alive(word["pid"]))
+    code, text = nodes.mnemos(*words(world, nodes, "long", "driver"))
+    assert code == 0, text
+    assert "finished steps reused" in text
+    same(world, "long", "driver")
+
+
+def test_an_error_of_a_step_is_the_caller_s_and_the_rest_can_be_continued(world: Path, nodes: Nodes) -> None:
+    short = ["--set", "train.max_length=2", "--set", "arms={}"]
+    code, text = nodes.mnemos(*words(world, nodes, "short", "raises", *short))
+    assert code == 1, text
+    assert "Traceback" not in text
+    assert "max_length" in text or "supervised" in text
+    code, text = nodes.mnemos(*words(world, nodes, "short", "raises"))
+    assert code == 0, text
+    assert "1 finished steps reused" in text
+    same(world, "short", "raises")
+
+
+def test_no_free_resources_are_said_and_waited_for(world: Path, nodes: Nodes) -> None:
+    hog = (
+        "import ray, sys, time\nray.init(sys.argv[1])\nf = ray.remote(num_cpus=1)(time.sleep)\n"
+        "refs = [f.remote(130) for _ in range(2)]\ntime.sleep(5)\nprint('all taken', flush=True)\nray.get(refs)"
+    )
+    taken = nodes.start([sys.executable, "-c", hog, nodes.address])
+    until(lambda: "all taken" in nodes.ask("text", pid=taken)["text"], lambda: nodes.alive(taken))
+    code, text = nodes.mnemos(*words(world, nodes, "short", "waits"))
+    assert code == 0, text
+    assert "no free resources: 1 steps have not begun, each needs 1 CPU, 0 GPU, and 0 CPU, 0 GPU are free" in text
+    same(world, "short", "waits")
+
+
+def test_two_processes_train_as_under_torchrun(world: Path, nodes: Nodes) -> None:
+    more = ["--set", "engine.processes=2", "--set", "engine.name=ray", "--set", "arms={}", "--set", "seeds=[0]"]
+    code, text = nodes.mnemos(*words(world, nodes, "short", "two", *more))
+    assert code == 0, text
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29511", "-m", "mnemos"]
+    quick = ["--set", "arms={}", "--set", "seeds=[0]", "--out", str(world / "torchrun")]
+    code, text = nodes.call(*launch, "run", str(world / "short.yaml"), *quick)
+    assert code == 0, text
+    assert weights(world / "two") == weights(world / "torchrun") != {}
+    assert weights(world / "two").items() != weights(world / "local-short").items()
+
+
+def test_a_node_that_differs_is_refused(world: Path, nodes: Nodes, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.metadata as m\nf = m.version\n"
+        "m.version = lambda name: '0.0.1' if name == 'transformers' else f(name)\n"
+    )
+    nodes.add(PYTHONPATH=f"{tmp_path}:{ROOT}")
+    try:
+        code, text = nodes.mnemos("cluster", "check", "--address", nodes.address)
+        assert code == 1, text
+        assert text.count("\nnode ") == 3
+        assert text.count("NO: is not what this run was planned on: transformers 0.0.1 there") == 1
+        code, text = nodes.mnemos(*words(world, nodes, "short", "differs"))
+        assert code == 1, text
+        assert "is not what this run was planned on: transformers 0.0.1 there" in text
+        assert not (world / "differs" / "steps").exists()
+    finally:
+        nodes.lose()
+        until(lambda: nodes.ask("living")["count"] == 2)
+
+
+def test_a_node_that_does_not_see_the_directory_is_refused(world: Path, nodes: Nodes) -> None:
+    (world / "blind").mkdir()
+    nodes.add_blind(world / "blind")
+    try:
+        code, text = nodes.mnemos("cluster", "check", "--address", nodes.address, "--out", str(world / "blind"))
+        assert code == 1, text
+        assert text.count(f"NO: does not see this run's directory {world / 'blind'}") == 1
+        code, text = nodes.mnemos(*words(world, nodes, "short", "blind"))
+        assert code == 1, text
+        assert f"does not see this run's directory {world / 'blind'}" in text
+        assert not (world / "blind" / "steps").exists()
+    finally:
+        nodes.lose()
+        until(lambda: nodes.ask("living")["count"] == 2)
+
+
+def test_a_lost_node_s_steps_run_elsewhere(world: Path, nodes: Nodes) -> None:
+    """Last: the cluster has one node behind it."""
+    run = world / "node"
+    (second,) = (one for one in nodes.ask("living")["others"])
+    pid = nodes.start([sys.executable, "-m", "mnemos", *words(world, nodes, "long", "node")])
+    until(at_work(run, second), lambda: nodes.alive(pid))
+    nodes.lose()
+    code, text = nodes.ended(pid)
+    assert code == 0, text
+    assert "is lost; begun again" in text
+    same(world, "long", "node")
