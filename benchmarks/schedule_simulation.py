@@ -54,15 +54,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class Row:
-    """What was found, means over seeds. ratio: makespan over the ideal one. lost: steps lost with their nodes. most:
-    the most often that one step was, in any seed. failed: seeds whose run ended because that was too often. loop:
-    seconds of this machine a step, for the loop itself."""
+    """What was found, means over seeds. hours, ratio: makespan, also over the ideal one, of the seeds that came to
+    their end; None for none. lost: steps lost with their nodes. most: the most often that one step was, in any seed.
+    failed: seeds whose run ended because that was too often. loop: seconds of this machine a step, for the loop."""
 
     life: float | None
     kept: float | None
     ideal_hours: float
-    hours: float
-    ratio: float
+    hours: float | None
+    ratio: float | None
     lost: float
     most: int
     failed: int
@@ -182,14 +182,14 @@ def simulate(setting: Setting, seed: int) -> tuple[float, float, int, int, bool,
 def row(setting: Setting, seeds: int = SEEDS) -> Row:
     """Simulate one setting; runs that ended early count as failed, and not in the makespan."""
     found = [simulate(setting, seed) for seed in range(seeds)]
-    whole = [one for one in found if one[4]] or found
+    whole = [one for one in found if one[4]]
     bests, hours = ([one[place] / HOUR for one in whole] for place in (0, 1))
     return Row(
         setting.life,
         setting.kept,
-        ideal_hours=float(np.mean(bests)),
-        hours=float(np.mean(hours)),
-        ratio=float(np.mean([a / b for a, b in zip(hours, bests, strict=True)])),
+        ideal_hours=float(np.mean([one[0] / HOUR for one in found])),
+        hours=float(np.mean(hours)) if hours else None,
+        ratio=float(np.mean([a / b for a, b in zip(hours, bests, strict=True)])) if hours else None,
         lost=float(np.mean([one[2] for one in found])),
         most=max(one[3] for one in found),
         failed=sum(not one[4] for one in found),
@@ -198,7 +198,7 @@ def row(setting: Setting, seeds: int = SEEDS) -> Row:
 
 
 SETTINGS = [Setting(None, None), *(Setting(life, kept) for life in (168.0, 24.0, 8.0, 2.0) for kept in (10.0, None))]
-HEAD = """| a node lives | checkpoints every | ideal | takes | ratio | steps lost | most of one step | runs ended |
+HEAD = """| a node lives | checkpoints every | ideal | takes | ratio | steps lost | most of one step | given up |
 |---:|---:|---:|---:|---:|---:|---:|---:|"""
 
 
@@ -206,7 +206,9 @@ def line(found: Row) -> str:
     """One row of the table."""
     life = "for ever" if found.life is None else f"{found.life:g} h"
     kept = "–" if found.life is None else "never" if found.kept is None else f"{found.kept:g} min"
-    times = f"{found.ideal_hours:.2f} h | {found.hours:.2f} h | {found.ratio:.2f}"
+    times = f"{found.ideal_hours:.2f} h | – | –"
+    if found.hours is not None:
+        times = f"{found.ideal_hours:.2f} h | {found.hours:.2f} h | {found.ratio:.2f}"
     return f"| {life} | {kept} | {times} | {found.lost:.0f} | {found.most} | {found.failed} of {SEEDS} |"
 
 
@@ -220,6 +222,7 @@ def run(runs: int = RUNS, *, keep: bool = True) -> Iterator[Result]:
         text = PAGE.read_text(encoding="utf-8")
         PAGE.write_text(fill(text, "schedule-table", "\n".join([HEAD, *map(line, rows)])), encoding="utf-8")
     week = rows[1]
+    assert week.hours is not None
     yield Result(
         "schedule-simulation", week.hours, week.ideal_hours, "h", "lower is better", BOUND,
         {"rows": [asdict(one) for one in rows], "seconds of the loop a step": max(one.loop for one in rows)},

@@ -55,17 +55,17 @@ class EngineSettings(Settings):
 
     name: str | None = None
     """local, pool or ray; local for one job and pool for several unless given."""
-    jobs: int | None = Field(None, ge=1, le=10_000)
+    jobs: int | None = Field(default=None, ge=1, le=10_000)
     """Steps at a time: 1 unless given, on a cluster as many as it has room for."""
-    address: str | None = Field(None, min_length=1, max_length=255)
+    address: str | None = Field(default=None, min_length=1, max_length=255)
     """Of a Ray cluster: HOST:PORT of its head; auto, as when it is not given, is the one that this machine is of."""
-    num_cpus: float = Field(1, gt=0, le=100_000)
+    num_cpus: float = Field(default=1, gt=0, le=100_000)
     """Cores of a step, which are its threads too unless OMP_NUM_THREADS says otherwise; below 1, steps share one."""
-    num_gpus: float = Field(0, ge=0, le=100_000)
+    num_gpus: float = Field(default=0, ge=0, le=100_000)
     """GPUs of a step; below 1, steps share one."""
-    processes: int = Field(1, ge=1, le=100_000)
+    processes: int = Field(default=1, ge=1, le=100_000)
     """Processes that train together, each with num_cpus and num_gpus of its own, on one node or on several."""
-    max_retries: int = Field(3, ge=0, le=1_000)
+    max_retries: int = Field(default=3, ge=0, le=1_000)
     """How often a step that was lost with its node is begun again."""
 
     @model_validator(mode="after")

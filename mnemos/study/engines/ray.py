@@ -11,7 +11,7 @@ import pickle
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class RayEngine:
     Trap: steps' keys hold versions and the device where the run is planned. A node that differs is refused.
     """
 
-    settings: EngineSettings = field(default_factory=EngineSettings)
+    settings: EngineSettings
     quiet: bool = False
 
     def __post_init__(self) -> None:
@@ -124,6 +124,11 @@ class _Tasks:
     def __init__(self, ray: Any, settings: EngineSettings, root: Path, threads: int) -> None:
         self.ray, self.settings, self.root, self.threads = ray, settings, root, threads
         self.expected = remote.here()
+        # Ray's word for "on the node that has least to do"; `_again` knows which loss deserves another attempt.
+        options = {"max_retries": 0, "retry_exceptions": False, "scheduling_strategy": "SPREAD"}
+        # Once: each remote function is sent to the cluster, and each worker fetches it.
+        self.one = ray.remote(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, **options)(_one)
+        self.several = ray.remote(num_cpus=0, **options)(_several)
         self.running: dict[Any, _Running] = {}
         self.by_key: dict[str, _Running] = {}
         self.retries = Retries(settings.max_retries)
@@ -177,18 +182,14 @@ class _Tasks:
         order = remote.Order(
             pickle.dumps(step), step.title, step.key, str(self.root), attempt, self.threads, self.expected
         )
-        size: dict[str, Any] = {"num_cpus": self.settings.num_cpus, "num_gpus": self.settings.num_gpus}
-        # Ray's word for "on the node that has least to do"; `_again` knows which loss deserves another attempt.
-        options = {"max_retries": 0, "retry_exceptions": False, "scheduling_strategy": "SPREAD"}
         several = self._processes(step)
         # Before it is submitted: one that is lost from then on may be lost with it.
         living = frozenset(node.id for node in self._nodes())
         try:
             if several > 1:
-                task = self.ray.remote(num_cpus=0, **options)(_several)
-                ref = task.remote(order, several, size["num_cpus"], size["num_gpus"])
+                ref = self.several.remote(order, several, self.settings.num_cpus, self.settings.num_gpus)
             else:
-                ref = self.ray.remote(**size, **options)(_one).remote(order)
+                ref = self.one.remote(order)
         except (self.ray.exceptions.ObjectStoreFullError, self.ray.exceptions.OutOfDiskError) as error:
             raise _store_full(step, len(order.step)) from error
         one = _Running(step, attempt, time.monotonic(), living)
@@ -229,7 +230,7 @@ class _Tasks:
         """The node that went with the step; None where all that worked on it live."""
         word = attempts.told(self.root, one.attempt)
         suspects = frozenset(word["nodes"]) if word else one.nodes
-        names = {node["NodeID"]: node["NodeManagerAddress"] for node in self.ray.nodes()}
+        names: dict[str, str] = {node["NodeID"]: node["NodeManagerAddress"] for node in self.ray.nodes()}
         pings = [cluster.on_node(remote.ping, self.ray, node).remote() for node in suspects]
         until = time.monotonic() + NODE_PATIENCE
         while time.monotonic() < until:
