@@ -25,23 +25,23 @@ def check(address: str | None = None, out: str | Path | None = None) -> tuple[li
     with cluster.joined(address) as ray, _tidy(root):
         found = cluster.nodes(ray)
         gpus = any(node.resources.get("GPU", 0) for node in found)
-        said = cluster.looked_at(ray, found, root, (), gpus=gpus)
+        answers = cluster.looked_at(ray, found, root, (), gpus=gpus)
         expected = remote.here()
         lines = [f"here    {_words(expected)}, ray {ray.__version__}"]
         fine = True
         for node in found:
-            error = cluster.trouble(node, said[node.id], expected, root or Path())
-            lines += _lines(node, said[node.id], error)
+            error = cluster.trouble(node, answers[node.id], expected, root or Path())
+            lines += _lines(node, answers[node.id], error)
             fine = fine and error is None
     total = "every node can work on runs started here" if fine else "a run that needs all of these nodes is refused"
     return [*lines, f"{len(found)} nodes: {total}"], fine
 
 
-def _lines(node: cluster.Node, said: Mapping[str, Any] | str, error: MnemosError | None) -> list[str]:
+def _lines(node: cluster.Node, answer: Mapping[str, Any] | str, error: MnemosError | None) -> list[str]:
     memory = node.resources.get("memory", 0) / 2**30
     lines = [f"node    {node.words()}, {memory:.1f} GiB for tasks"]
-    if not isinstance(said, str):
-        lines.append(f"        {said['host']}: {_words(said['here'])}, ray {said['ray']}")
+    if not isinstance(answer, str):
+        lines.append(f"        {answer['host']}: {_words(answer['here'])}, ray {answer['ray']}")
     if error is not None:
         lines.append(f"        NO: {error.bound}; {error.cure}")
     return lines

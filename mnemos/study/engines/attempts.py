@@ -52,7 +52,7 @@ def current(root: Path, key: str) -> str | None:
         return None
 
 
-def told(root: Path, attempt: str) -> dict[str, Any] | None:
+def last_word(root: Path, attempt: str) -> dict[str, Any] | None:
     """What the worker of an attempt last said: `nodes`, `pid` and `status`; None before its first word."""
     try:
         found = json.loads((root / FOLDER / f"{attempt}.json").read_text(encoding="utf-8"))

@@ -210,24 +210,24 @@ def _said(ray: Any, ref: Any) -> dict[str, Any] | str:
     return found
 
 
-def trouble(node: Node, said: Mapping[str, Any] | str, expected: Mapping[str, Any], root: Path) -> MnemosError | None:
+def trouble(node: Node, answer: Mapping[str, Any] | str, expected: Mapping[str, Any], root: Path) -> MnemosError | None:
     """What keeps a node from working on this run's steps; None where nothing does."""
-    if isinstance(said, str):
+    if isinstance(answer, str):
         return RunError(
             f"node {node.name}",
-            f"cannot work on this run: {said}",
+            f"cannot work on this run: {answer}",
             "install mnemos there as it is installed here, or take the node out of the cluster",
         )
-    if not said["root"]:
+    if not answer["root"]:
         return remote.unshared(node.name, str(root))
     try:
-        remote.refuse_different(node.name, expected, said["here"])
+        remote.refuse_different(node.name, expected, answer["here"])
     except RunError as error:
         return error
-    if said["missing"]:
+    if answer["missing"]:
         return RunError(
             f"node {node.name}",
-            f"does not see {', '.join(said['missing'])}",
+            f"does not see {', '.join(answer['missing'])}",
             "keep data and models on storage that every node has at the same path",
         )
     return None

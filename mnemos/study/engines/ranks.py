@@ -108,9 +108,9 @@ def carry_out_together(order: remote.Order, processes: int, num_cpus: float, num
             ranks.append(made.remote())
         seats = ray.get([rank.seat.remote(number) for number, rank in enumerate(ranks)])
         first = environments(seats, 0)[0][0]
-        told = environments(seats, ray.get(ranks[first].free_port.remote()))
+        ranked = environments(seats, ray.get(ranks[first].free_port.remote()))
         nodes = sorted({seat.node for seat in seats} | {ray.get_runtime_context().get_node_id()})
-        refs = [ranks[number].carry_out.remote(order, variables, nodes) for number, variables in told]
+        refs = [ranks[number].carry_out.remote(order, variables, nodes) for number, variables in ranked]
         return _first_result(ray, refs)
     except ray.exceptions.RayActorError as error:
         raise _lost_rank(error) from error

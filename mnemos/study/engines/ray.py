@@ -96,10 +96,10 @@ def checked_nodes(ray: Any, settings: EngineSettings, root: Path, files: Sequenc
             f"fits on no node of the cluster ({has})" if not places else f"fits {places} times on the cluster ({has})",
             "ask for less under engine:, or add nodes",
         )
-    said = cluster.looked_at(ray, found, root, files, gpus=settings.num_gpus > 0)
+    answers = cluster.looked_at(ray, found, root, files, gpus=settings.num_gpus > 0)
     expected = remote.here()
     for node in found:
-        error = cluster.trouble(node, said[node.id], expected, root)
+        error = cluster.trouble(node, answers[node.id], expected, root)
         if error is not None:
             raise error
     return found
@@ -197,7 +197,7 @@ class _Tasks:
 
     def _word(self, one: _Running) -> dict[str, Any] | None:
         if time.monotonic() - one.last > STATUS_EVERY:
-            one.word, one.last = attempts.told(self.root, one.attempt), time.monotonic()
+            one.word, one.last = attempts.last_word(self.root, one.attempt), time.monotonic()
         return one.word
 
     def _status(self, key: str) -> Status:
@@ -228,7 +228,7 @@ class _Tasks:
 
     def _lost_node(self, one: _Running) -> str | None:
         """The node that went with the step; None where all that worked on it live."""
-        word = attempts.told(self.root, one.attempt)
+        word = attempts.last_word(self.root, one.attempt)
         suspects = frozenset(word["nodes"]) if word else one.nodes
         names: dict[str, str] = {node["NodeID"]: node["NodeManagerAddress"] for node in self.ray.nodes()}
         pings = [cluster.on_node(remote.ping, self.ray, node).remote() for node in suspects]

@@ -140,9 +140,9 @@ def tell_ports() -> None:
 
     def started(command: list[str], process_type: str, *rest: Any, **more: Any) -> Any:
         if process_type == "raylet":
-            told = re.search(r"--listen-port=(\d+)", " ".join(command))
-            assert told is not None
-            command = [*command, f"--dashboard_agent_listen_port={told[1]}"]
+            given = re.search(r"--listen-port=(\d+)", " ".join(command))
+            assert given is not None
+            command = [*command, f"--dashboard_agent_listen_port={given[1]}"]
         return start(command, process_type, *rest, **more)
 
     services.start_ray_process = started

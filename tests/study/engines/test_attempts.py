@@ -23,13 +23,13 @@ with attempts.attended(Path(sys.argv[1]), "train-1", sys.argv[2], ["n"], Work(pr
 
 def test_what_a_worker_says_is_what_the_driver_reads(tmp_path: Path) -> None:
     name = attempts.begin(tmp_path, "train-1")
-    assert attempts.status_of(attempts.told(tmp_path, name)) == Status("waiting for a place")
+    assert attempts.status_of(attempts.last_word(tmp_path, name)) == Status("waiting for a place")
     work = Work(print)
     with working(work), counting(4, "steps") as count:
         count.to(3)
         with attempts.attended(tmp_path, "train-1", name, ["node"], work):
             pass
-    word = attempts.told(tmp_path, name)
+    word = attempts.last_word(tmp_path, name)
     assert word is not None
     assert word["nodes"] == ["node"]
     assert str(attempts.status_of(word)) == "3 of 4 steps"
@@ -39,7 +39,7 @@ def test_what_a_worker_says_is_what_the_driver_reads(tmp_path: Path) -> None:
 def test_half_a_word_is_none(tmp_path: Path) -> None:
     name = attempts.begin(tmp_path, "train-1")
     (tmp_path / attempts.FOLDER / f"{name}.json").write_text('{"nodes": [')
-    assert attempts.told(tmp_path, name) is None
+    assert attempts.last_word(tmp_path, name) is None
     assert attempts.current(tmp_path, "train-2") is None
 
 

@@ -1,4 +1,4 @@
-"""What each rank of a step on several nodes is told."""
+"""What each rank of a step on several nodes is ranked."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def test_ranks_stand_in_the_order_of_addresses_and_gpus() -> None:
         Seat(3, "10.0.0.9", "a", ("9",)),
     ]
     random.Random(0).shuffle(seats)
-    told = environments(seats, 4242)
-    assert [number for number, _ in told] == [3, 1, 0, 2]
-    assert {variables["MASTER_ADDR"] for _, variables in told} == {"10.0.0.9"}
-    assert {variables["MASTER_PORT"] for _, variables in told} == {"4242"}
-    assert {variables["WORLD_SIZE"] for _, variables in told} == {"4"}
+    ranked = environments(seats, 4242)
+    assert [number for number, _ in ranked] == [3, 1, 0, 2]
+    assert {variables["MASTER_ADDR"] for _, variables in ranked} == {"10.0.0.9"}
+    assert {variables["MASTER_PORT"] for _, variables in ranked} == {"4242"}
+    assert {variables["WORLD_SIZE"] for _, variables in ranked} == {"4"}
     keys = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "CUDA_VISIBLE_DEVICES")
-    assert [tuple(variables[key] for key in keys) for _, variables in told] == [
+    assert [tuple(variables[key] for key in keys) for _, variables in ranked] == [
         ("0", "0", "2", "0", "9,10"),
         ("1", "1", "2", "0", "9,10"),
         ("2", "0", "2", "1", "0,1"),

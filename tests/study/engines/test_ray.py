@@ -86,7 +86,7 @@ def at_work(run: Path, node: str | None = None) -> Callable[[], dict[str, Any] |
 
     def found() -> dict[str, Any] | None:
         for path in (run / attempts.FOLDER).glob("train-*.attempt"):
-            word = attempts.told(run, path.read_text())
+            word = attempts.last_word(run, path.read_text())
             step = run / "steps" / path.stem
             there = word is not None and (node is None or node in word["nodes"])
             if there and list(step.glob("checkpoints/checkpoint-*")) and not (step / "done.json").exists():

@@ -202,8 +202,8 @@ def test_no_free_resources_are_said_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert not list(tasks.heard())
     monkeypatch.setattr(engine, "UNPLACED", -1.0)
     ((_, line),) = tasks.heard()
-    said = "no free resources: 2 steps have not begun, each needs 1 CPU, 0 GPU, and 0 CPU, 0 GPU are free"
-    assert line.startswith(said)
+    words = "no free resources: 2 steps have not begun, each needs 1 CPU, 0 GPU, and 0 CPU, 0 GPU are free"
+    assert line.startswith(words)
     monkeypatch.setattr(engine, "UNPLACED", 60.0)
     tasks.unplaced_after = float("inf")
     assert not list(tasks.heard())
@@ -246,7 +246,7 @@ def test_what_fits_nowhere_is_refused(settings: dict[str, Any], words: str, tmp_
         engine.checked_nodes(Scripted(), EngineSettings(**settings), tmp_path, ())
 
 
-def said(**changes: Any) -> dict[str, Any]:
+def answer(**changes: Any) -> dict[str, Any]:
     return {"here": {"torch": "2", "device": "cpu", "commit": None}, "root": True, "missing": [], **changes}
 
 
@@ -254,12 +254,12 @@ def said(**changes: Any) -> dict[str, Any]:
     ("found", "words"),
     [
         ("ModuleNotFoundError: No module named 'mnemos'", "cannot work on this run: ModuleNotFoundError"),
-        (said(root=False), "does not see this run's directory /runs/x"),
-        (said(here={"torch": "3", "device": "cpu", "commit": "b"}), "torch 3 there, 2 here"),
-        (said(here={"torch": "2", "device": "H200", "commit": "a"}), "device H200 there, cpu here.*num_gpus"),
-        (said(here={"torch": "2", "device": "cpu", "peft": "1", "commit": "a"}), "peft 1 there, None here"),
-        (said(missing=["/data/rows.jsonl"]), "does not see /data/rows.jsonl"),
-        (said(), None),
+        (answer(root=False), "does not see this run's directory /runs/x"),
+        (answer(here={"torch": "3", "device": "cpu", "commit": "b"}), "torch 3 there, 2 here"),
+        (answer(here={"torch": "2", "device": "H200", "commit": "a"}), "device H200 there, cpu here.*num_gpus"),
+        (answer(here={"torch": "2", "device": "cpu", "peft": "1", "commit": "a"}), "peft 1 there, None here"),
+        (answer(missing=["/data/rows.jsonl"]), "does not see /data/rows.jsonl"),
+        (answer(), None),
     ],
 )
 def test_what_keeps_a_node_from_working_is_named(found: Any, words: str | None) -> None:
