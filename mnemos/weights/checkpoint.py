@@ -126,6 +126,12 @@ def resolve(path: str, *, allow_pickle: bool, trust_remote_code: bool) -> Path:
     return _snapshot(path, patterns)
 
 
+def configuration_folder(hub_id: str) -> Path:
+    """The cached folder of a hub id's configuration, downloaded where it is not there; nothing else is. ModelError
+    where it cannot be had."""
+    return _snapshot(hub_id, [*CONFIG])
+
+
 def _packed(place: Path, allow_pickle: bool) -> Path | None:
     """The GGUF file that is the model at `place`, unless pickles beside it were asked for."""
     found = packed_file(place)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mnemos.core.errors import ModelError
 from mnemos.weights.adapter import adapter_base
-from mnemos.weights.files import ADAPTER_CONFIG, CONFIGURATIONS, read_config
+from mnemos.weights.checkpoint import configuration_folder
+from mnemos.weights.files import ADAPTER_CONFIG, CONFIGURATIONS, HUB_ID, read_config
 
 SPARE = ("masked_spec_embed",)
 """Ends of names of tensors that a checkpoint may lack: read only while training with masks, and drawn anew then."""
@@ -44,9 +46,15 @@ def is_recogniser(config: Any) -> bool:
 
 
 def hears(path: str) -> bool:
-    """Whether a directory (a model's, or that of an adapter on one) holds a recogniser; of a hub id that is not here
-    nothing is known, and it is taken for a language model."""
+    """Whether a directory (a model's, or that of an adapter on one) or a hub id holds a recogniser. Of a hub id whose
+    configuration can neither be found in the cache nor asked for nothing is known, and it is taken for a language
+    model."""
     folder = Path(path)
+    if not folder.exists() and HUB_ID.match(path):
+        found = _configured(path)
+        if found is None:
+            return False
+        folder = found
     if (folder / ADAPTER_CONFIG).is_file():
         folder = Path(adapter_base(folder))
     file = folder / "config.json"
@@ -65,6 +73,15 @@ def without_embeddings(network: Any) -> Any:
 
 def _none() -> None:
     return None
+
+
+@lru_cache(maxsize=64)
+def _configured(hub_id: str) -> Path | None:
+    """The folder of a hub id's configuration; asked for once in a process."""
+    try:
+        return configuration_folder(hub_id)
+    except ModelError:
+        return None
 
 
 def refuse_missing(folder: Path, missing: list[str]) -> list[str]:

@@ -188,3 +188,22 @@ def test_a_language_model_can_turn_the_beam() -> None:
     assert beam(log_probs, 0, 5)[0][0] == [1]
     likes_two = beam(log_probs, 0, 5, language_model=lambda ids: 0.0 if list(ids) == [2] else -5.0, weight=1.0)
     assert likes_two[0][0] == [2]
+
+
+def test_a_hub_id_is_known_by_its_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mnemos.core.errors import ModelError as Missing
+    from mnemos.models.recognisers import classes
+    from tests.tiny import save_tiny
+
+    there = {"lab/ears": tiny_ctc(tmp_path / "ears"), "lab/words": save_tiny(tmp_path / "words")}
+
+    def folder(hub_id: str) -> Path:
+        if hub_id not in there:
+            raise Missing(hub_id, "cannot be had")
+        return there[hub_id]
+
+    monkeypatch.setattr(classes, "configuration_folder", folder)
+    classes._configured.cache_clear()
+    assert [classes.hears(name) for name in ("lab/ears", "lab/words", "lab/unknown")] == [True, False, False]
+    assert classes.hears(str(there["lab/ears"]))
+    classes._configured.cache_clear()
