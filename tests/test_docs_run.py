@@ -134,6 +134,7 @@ WAYS = (
     # Studies.
     Way(r"mnemos run mnemos:full_size/rehearsal.yaml --dry-run"),
     Way(r"mnemos sweep study.yaml .*", {"4,16,64": "4,8,16"}, made=study, slow=True),
+    Way(r"mnemos model export runs/study .*", made=study, after=("mnemos run study.yaml",), slow=True),
     Way(r"mnemos recommend runs/study-sweep", made=study, after=(SWEPT,), slow=True),
     Way(r"mnemos recommend runs/study", made=study, after=("mnemos run study.yaml",), slow=True),
     Way(r"mnemos runs clean RUN", {"RUN": "runs/study"}, made=study, after=("mnemos run study.yaml",), slow=True),

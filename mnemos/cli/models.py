@@ -46,6 +46,26 @@ def model_show_command(
         say(f"{name:<12} {text}")
 
 
+@app.command("export")
+def model_export_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The directory of a finished study.")],
+    arm: Annotated[str, typer.Option("--arm", help="Whose model.")],
+    out: Annotated[Path, typer.Option("--out", help="The directory to write; must not be there.")],
+    seed: Annotated[int | None, typer.Option("--seed", help="Of its training; the first unless given.")] = None,
+    gguf: Annotated[
+        str | None, typer.Option("--gguf", metavar="TYPE", help="Also OUT.gguf, by llama.cpp's converter: q8_0, bf16 …")
+    ] = None,
+    push_to_hub: Annotated[
+        str | None, typer.Option("--push-to-hub", metavar="OWNER/NAME", help="Repository that gets it with its card.")
+    ] = None,
+) -> None:
+    """Write a model of a finished study on its own, with a card of its rows, methods, changes and hashes."""
+    from mnemos.study.commands.export import export
+
+    found = export(run, arm, out, seed=seed, gguf=gguf, push_to_hub=push_to_hub)
+    say("\n".join(str(one) for one in (found.model, found.gguf, found.address) if one is not None))
+
+
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     from mnemos.report.words import size
 

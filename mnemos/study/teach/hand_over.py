@@ -44,11 +44,11 @@ def hand_over(
     write_text(out / "suites.yaml", dump_yaml(old if old else study["suites"]["new"]))
     write_text(out / "report.html", proof.carried.record.report("html"))
     if (trained.parent / "adapter").is_dir() and len(run.last.steps) == 1:
-        _copied(trained.parent / "adapter", out / "adapter", _card(proof, raced, look, model, out, max_loss))
-    return _copied(trained, out / "model", _card(proof, raced, look, model, out, max_loss))
+        copied(trained.parent / "adapter", out / "adapter", _card(proof, raced, look, model, out, max_loss))
+    return copied(trained, out / "model", _card(proof, raced, look, model, out, max_loss))
 
 
-def _copied(source: Path, target: Path, card: str) -> Path:
+def copied(source: Path, target: Path, card: str) -> Path:
     """A copy of a directory, with its card, its weights by links where the disk allows, so that they lie there once."""
     fresh = target.with_name(f".{target.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
