@@ -27,6 +27,8 @@ MOST_SECONDS = 3600.0
 """Longer files are refused before they are decoded."""
 RATES = (1_000, 768_000)
 """Sample rates in Hz that a header may name; libsoxr resamples between all of them."""
+BLOCK = 1 << 16
+"""Frames that are decoded at a time."""
 CLIPPED_AT = 0.999
 """A sample of such a size counts as clipped."""
 
@@ -108,15 +110,16 @@ def read(path: str | Path, *, rate: int | None = None, part: AudioPart | None = 
     """
     soundfile = _soundfile()
     where = str(path)
+    if not Path(path).is_file():
+        # A pipe or a device is none either: opening one could wait for ever.
+        refuse("no such file", where, "there is no such file", "check the path, which is relative to the data file")
     try:
         with soundfile.SoundFile(where) as file:
             start, frames = _stretch(file, part, where, bounds)
             file.seek(start)
-            data: Samples = file.read(frames, dtype="float32", always_2d=True)
+            data = _decoded(file, frames)
             own, promised = int(file.samplerate), frames
     except (soundfile.LibsndfileError, OSError, RuntimeError, ValueError) as error:
-        if not Path(path).is_file():
-            refuse("no such file", where, "there is no such file", "check the path, which is relative to the data file")
         refuse("damaged audio", where, f"cannot be decoded ({error})", "copy or record it again")
     # Lossy formats count their last block roughly; a tenth of a second is more than any of them rounds by.
     if len(data) < promised - max(own // 10, promised // 100):
@@ -126,9 +129,22 @@ def read(path: str | Path, *, rate: int | None = None, part: AudioPart | None = 
         refuse(
             "not finite", where, "holds samples that are no finite numbers", "record it again, or mend its float data"
         )
-    clip = Clip(np.ascontiguousarray(data.mean(axis=1, dtype=np.float32)), own, where, Path(path).stem)
+    clip = Clip(data, own, where, Path(path).stem)
     bounds.check(clip, where)
     return clip if rate is None else clip.at(rate)
+
+
+def _decoded(file: Any, frames: int) -> Samples:
+    """float32[N]: as many of the next `frames` as there are, channels averaged. Block by block, so that memory follows
+    what is there and not what a header promises."""
+    blocks: list[Samples] = []
+    while frames > 0:
+        block = file.read(min(frames, BLOCK), dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        blocks.append(block.mean(axis=1, dtype=np.float32))
+        frames -= len(block)
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
 
 def _stretch(file: Any, part: AudioPart | None, where: str, bounds: Bounds) -> tuple[int, int]:

@@ -192,20 +192,31 @@ def _refuse_odd(head: bytes, label: str) -> None:
 
 def _table(stream: IO[bytes], label: str, stem: str) -> Iterator[Raw]:
     """Rows of comma-separated values under the names of the first line (RFC 4180). An empty cell is no value."""
-    with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
-        reader = csv.DictReader(text, strict=True)
+    reader = csv.DictReader(_text_lines(stream, label), strict=True)
+    try:
+        for number, row in enumerate(reader, 1):
+            where = f"{label}:{reader.line_num}"
+            if None in row or None in row.values():
+                bound = f"has another number of cells than the {len(reader.fieldnames or ())} names of line 1"
+                yield Raw(where, f"{stem}:{number}", RowError("ragged row", where, bound, "quote commas in cells"))
+            else:
+                yield Raw(where, f"{stem}:{number}", {name: cell for name, cell in row.items() if cell != ""})
+    except csv.Error as error:
+        # The reader is lost behind it: what is a row and what is not can no longer be told.
+        bound = f"cannot be read as comma-separated values ({error})"
+        raise DataError(f"{label}:{reader.line_num + 1}", bound, "save it as UTF-8 CSV") from None
+
+
+def _text_lines(stream: IO[bytes], label: str) -> Iterator[str]:
+    """Lines with their ends. Raises the error of the first one that is no text or longer than a row may be."""
+    for number, line in enumerate(bounded(stream), 1):
+        where = f"{label}:{number}"
+        if line is None:
+            raise too_long(where)
         try:
-            for number, row in enumerate(reader, 1):
-                where = f"{label}:{reader.line_num}"
-                if None in row or None in row.values():
-                    bound = f"has another number of cells than the {len(reader.fieldnames or ())} names of line 1"
-                    yield Raw(where, f"{stem}:{number}", RowError("ragged row", where, bound, "quote commas in cells"))
-                else:
-                    yield Raw(where, f"{stem}:{number}", {name: cell for name, cell in row.items() if cell != ""})
-        except (csv.Error, UnicodeDecodeError) as error:
-            # The reader is lost behind it: what is a row and what is not can no longer be told.
-            bound = f"cannot be read as comma-separated values ({error})"
-            raise DataError(f"{label}:{reader.line_num + 1}", bound, "save it as UTF-8 CSV") from None
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise not_utf8(where, error) from None
 
 
 def _paragraphs(stream: IO[bytes], label: str, stem: str, unit: str) -> Iterator[Raw]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,30 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         audio.read(tmp_path / "gone.wav")
 
 
+def test_memory_follows_what_is_there_and_not_what_a_header_promises(tmp_path: Path) -> None:
+    """A header of an hour above a second of sound, in eight channels: refused without an hour's memory."""
+    import tracemalloc
+
+    audio.write(sound(1.0), tmp_path / "a.flac")
+    data = bytearray((tmp_path / "a.flac").read_bytes())
+    # STREAMINFO: 36 bits of total samples end 26 bytes into the file (RFC 9639, section 8.2).
+    data[21] &= 0xF0
+    data[22:26] = (16_000 * 3_500).to_bytes(4, "big")
+    (tmp_path / "a.flac").write_bytes(bytes(data))
+    tracemalloc.start()
+    with pytest.raises(RowError) as met:
+        audio.read(tmp_path / "a.flac")
+    assert met.value.reason == "damaged audio"
+    assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    tracemalloc.stop()
+
+
+def test_a_pipe_is_no_sound(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.wav")
+    with pytest.raises(RowError, match="no such file"):
+        audio.read(tmp_path / "a.wav")
+
+
 def test_clipping_is_told() -> None:
     clip = sound(0.5)
     assert clip.clipped_share == 0
@@ -177,6 +202,15 @@ def test_a_folder_with_metadata(tmp_path: Path) -> None:
 def test_a_ragged_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("audio,text\na.wav,one,more\n")
     with pytest.raises(DataError, match="another number of cells"):
+        list(read(str(tmp_path / "rows.csv"), format="speech"))
+
+
+@pytest.mark.parametrize(
+    ("data", "what"), [(b"audio,text\na.wav,\xff\n", "not UTF-8"), (b'audio,text\na.wav,"one\n', "comma-separated")]
+)
+def test_a_table_that_is_none_is_refused(data: bytes, what: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes(data)
+    with pytest.raises(DataError, match=what):
         list(read(str(tmp_path / "rows.csv"), format="speech"))
 
 

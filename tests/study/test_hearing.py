@@ -53,3 +53,13 @@ def test_a_recogniser_is_taught_and_measured(tmp_path: Path) -> None:
     # Finished steps are found again: sounds that are where they were have the same names.
     again = mnemos.run(made, out=tmp_path / "run", quiet=True)
     assert again.results["recognition"] == record.results["recognition"]
+
+
+def test_two_recognisers_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNEMOS_CACHE", str(tmp_path / "cache"))
+    study(tmp_path)
+    suite = tmp_path / "suite.json"
+    suite.write_text(json.dumps({"name": "heard", "kind": "wer", "data": "rows.jsonl"}))
+    record = mnemos.compare(str(tmp_path / "ears"), str(tmp_path / "ears"), suites=[str(suite)])
+    [one] = record.comparisons
+    assert (one["suite"], one["delta"], one["verdict"]) == ("heard", 0.0, "kept")

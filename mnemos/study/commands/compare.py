@@ -82,10 +82,12 @@ def compare(
 
 
 def _renderer(handle: Any) -> Any:
+    """The model's; None for a recogniser, which is put no texts."""
+    from mnemos.models.recognisers.classes import hears
     from mnemos.sources.render import Renderer
     from mnemos.weights.checkpoint import tokenizer_of
 
-    return Renderer(tokenizer_of(handle))
+    return None if hears(handle.path) else Renderer(tokenizer_of(handle))
 
 
 def _measured(handles: Sequence[Any], suites: tuple[Any, ...], quiet: bool) -> list[dict[str, Any]]:
@@ -126,8 +128,8 @@ def _frozen(handle: Any, renderer: Any, suites: Sequence[Any], roles: Mapping[st
         suites=suites,
         roles=roles,
         seeds=[0],
-        template_fingerprint=renderer.template_fingerprint,
-        first_tokens=renderer.prompt_ids(prompt) if prompt else (),
+        template_fingerprint=renderer.template_fingerprint if renderer else None,
+        first_tokens=renderer.prompt_ids(prompt) if prompt and renderer else (),
     )
 
 
