@@ -23,7 +23,7 @@ from mnemos.stream.adaptation import objectives
 from mnemos.stream.adaptation.methods import make
 
 STEPS, RATE = 10, 2e-5
-REPETITIONS = 5
+REPETITIONS = 3
 
 
 class Ears:

@@ -7,15 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.errors import UsageError
-from mnemos.core.files import write_json
-
-FRESH = "fresh.json"
-"""Beside the weights of a model that nobody has trained: its seed and shape. Trained models do not carry it on."""
-
-
-def is_fresh(path: str) -> bool:
-    """Whether the weights of a directory are random."""
-    return (Path(path) / FRESH).is_file()
 
 
 def fresh_llama(tokenizer: Any, shape: Mapping[str, Any], seed: int, folder: Path) -> Path:
@@ -27,7 +18,6 @@ def fresh_llama(tokenizer: Any, shape: Mapping[str, Any], seed: int, folder: Pat
     import torch
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoModelForCausalLM, LlamaConfig
-    from transformers.utils import logging
 
     known = set(LlamaConfig().to_dict())
     unknown = next((key for key in shape if key not in known), None)
@@ -47,11 +37,6 @@ def fresh_llama(tokenizer: Any, shape: Mapping[str, Any], seed: int, folder: Pat
         raise UsageError(
             f"a Llama of {dict(shape)}", " ".join(str(error).split()), "hidden_size is a multiple of the heads"
         ) from None
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
     model.save_pretrained(folder)
-    if bars:
-        logging.enable_progress_bar()
     tokenizer.save_pretrained(folder)
-    write_json(folder / FRESH, {"seed": seed, "shape": dict(shape)})
     return folder

@@ -188,14 +188,11 @@ def _check_plans(plans: Iterable[Plan]) -> None:
 
 def _rates(experiment: Experiment) -> list[str]:
     """A line for each arm whose learning rate is unusual for the model's size."""
-    from mnemos.models.fresh import is_fresh
     from mnemos.models.load import parameters_of
     from mnemos.train.rates import unusual
 
     if not Path(experiment.before.path).is_dir():
         return []  # a hub id, whose headers may not be here
-    if is_fresh(experiment.before.path):
-        return []  # what is usual for fine-tuning says nothing of random weights
     parameters = parameters_of(experiment.before)
     # One line an arm: seeds and stages train at one rate.
     plans = {run.arm: run.stages[0].plan for run in reversed(experiment.runs)}

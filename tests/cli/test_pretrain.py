@@ -14,7 +14,7 @@ from mnemos.cli import app
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.files import read_json, read_jsonl
 from mnemos.core.yaml_text import read_yaml
-from mnemos.models.fresh import fresh_llama, is_fresh
+from mnemos.models.fresh import fresh_llama
 from mnemos.study.commands.pretrain import School, begins
 from tests.study.worlds import write_jsonl
 from tests.tiny import tiny_tokenizer
@@ -44,11 +44,7 @@ def test_text_becomes_a_model_and_the_same_command_goes_on(text: Path, tmp_path:
     # Uniform over the bytes is eight bits; the words alone need some 0.6.
     assert held_out["verdict"] == "gained"
     assert held_out["after"] < 3 < held_out["before"] + 2
-    assert "is above what is usual for full fine-tuning" not in found.output + found.stderr
-    assert "Writing model shards" not in found.stderr
     assert "bits per byte of held-out text: " in found.output
-    assert is_fresh(str(out / "start"))
-    assert not is_fresh(str(out / "run/arms/plain/seed-0/model"))
     assert "sample: the cat … " in found.output
     measured = {row["text"] for row in read_jsonl(out / "suites/held-out.jsonl")}
     assert len(measured) == 12

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -273,7 +274,7 @@ def _manifest(opened: Opened, errors: Errors) -> dict[str, Any]:
     study, model = opened.study, opened.recogniser
     common = {"kind": "wer", "unit": "points", "better": "lower", "tolerance": study.tolerance}
     return {
-        "model": {"name": model.name, "fingerprint": model.fingerprint},
+        "model": {"path": Path(model.name).name, "fingerprint": model.fingerprint},
         "seeds": list(study.seeds),
         "suites": [
             {

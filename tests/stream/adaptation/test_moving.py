@@ -48,7 +48,8 @@ def test_multipliers_are_those_of_the_published_collection() -> None:
 
 
 @pytest.mark.parametrize("as_published", [False, True])
-def test_steps_are_adamw_s(as_published: bool) -> None:
+def test_steps_are_adamw_s(as_published: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnemos.stream.adaptation.moving.BLOCK", 50)  # vectors of several blocks
     ours, theirs = TinyEars(), TinyEars()
     moving = Moving(ours.network, "norms+front", as_published=as_published)
     for one in theirs.network.parameters():
