@@ -45,37 +45,35 @@ class Waits:
 
 
 def engine_seconds(address: str, jobs: int) -> dict[str, list[float]]:
-    """Seconds of `jobs` nodes: of STEPS steps that do nothing, each, and of EIGHT that wait. Inside the namespace."""
+    """Seconds with `jobs` steps at a time: of STEPS that do nothing, each, and of EIGHT that wait.
+
+    Through the loop and the workplace of the engine, without its look at every node, which comes once a run.
+    """
     from benchmarks.ray_overhead import Waits as Sent  # by a name that workers can import
     from mnemos.study.engines import cluster
-    from mnemos.study.engines.ray import RayEngine
+    from mnemos.study.engines.ray import _Tasks
+    from mnemos.study.engines.schedule import Schedule, bring_to_done
+    from mnemos.study.progress import Progress
     from mnemos.study.sections import EngineSettings
 
-    engine = RayEngine(EngineSettings(name="ray", address=address, jobs=jobs), quiet=True)
+    settings = EngineSettings(name="ray", address=address, jobs=jobs)
     out: dict[str, list[float]] = {"nothing": [], "waits": []}
     with cluster.joined(address, cluster.passed_on(1)) as ray, tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        # Interpreters and torch are loaded once for all that is measured.
-        engine.run([Sent(f"warm-{n}", 1.0) for n in range(4)], root)
+
+        def took(kind: str, count: int, seconds: float) -> float:
+            schedule = Schedule([Sent(f"{kind}-{n}", seconds) for n in range(count)], root)
+            place, began = _Tasks(ray, settings, root, 1), time.monotonic()
+            with Progress(schedule.todo, silent=True) as progress:
+                bring_to_done(schedule, place, progress)
+            return time.monotonic() - began
+
+        # Interpreters and torch are loaded once for all that is measured, on both nodes.
+        took("warm", 8, 1.0)
         for repetition in range(REPETITIONS):
-            for kind, count, seconds in (("nothing", STEPS, 0.0), ("waits", EIGHT, SECONDS)):
-                steps = [Sent(f"{kind}-{repetition}-{n}", seconds) for n in range(count)]
-                began = time.monotonic()
-                engine.run(steps, root)
-                took = time.monotonic() - began
-                looks = _looks(ray, root)
-                out[kind].append((took - looks) / (count if kind == "nothing" else 1))
+            out["nothing"].append(took(f"nothing-{repetition}", STEPS, 0.0) / STEPS)
+            out["waits"].append(took(f"waits-{repetition}", EIGHT, SECONDS))
     return out
-
-
-def _looks(ray: Any, root: Path) -> float:
-    """Seconds of the look at every node, which comes once a run and not once a step."""
-    from mnemos.study.engines.ray import checked_nodes
-    from mnemos.study.sections import EngineSettings
-
-    began = time.monotonic()
-    checked_nodes(ray, EngineSettings(), root, ())
-    return time.monotonic() - began
 
 
 def run() -> Iterator[Result]:

@@ -117,6 +117,7 @@ def reached(address: str | None) -> str:
             "is that of a Ray client, and a run needs to be on a node of its cluster",
             "start mnemos there, with HOST:PORT of the head",
         )
+    named = f"--address {place}"
     if place == "auto":
         try:
             place = services.canonicalize_bootstrap_address("auto")
@@ -128,14 +129,16 @@ def reached(address: str | None) -> str:
                 "no Ray cluster runs on this machine, and none is started silently",
                 f"start one with: {START}; or give --address HOST:PORT; or --engine pool for one machine",
             )
+        # A note of Ray's on this machine, which outlives a cluster that was killed.
+        named = f"the cluster at {place}, which Ray last noted on this machine"
     host, _, port = place.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise UsageError(f"--address {place}", "must be HOST:PORT, or auto", "a head listens on port 6379 by default")
+        raise UsageError(named, "must be HOST:PORT, or auto", "a head listens on port 6379 by default")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=REACH).close()
     except OSError as error:
         raise RunError(
-            f"--address {place}",
+            named,
             f"nobody answers there ({error.strerror or error})",
             f"mend the address, or start a head there: {START}",
         ) from None

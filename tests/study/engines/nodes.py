@@ -163,10 +163,13 @@ class _Inside:
         self.cluster: Any = None
         if head:
             tell_ports()
+            from ray._private import utils
             from ray.cluster_utils import Cluster
 
             size = {"num_cpus": num_cpus, "object_store_memory": 80 * 2**20, "include_dashboard": False}
             more = {"temp_dir": str(self.folder), "no_monitor": True, "include_log_monitor": False, **ports(0)}
+            # Where `--address auto` looks, outside of this namespace too.
+            utils.write_ray_address = lambda *_: None
             self.cluster = Cluster(initialize_head=True, head_node_args={**size, **more}, shutdown_at_exit=False)
 
     @property

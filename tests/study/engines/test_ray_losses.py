@@ -293,12 +293,18 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
         cluster.reached(address)
 
 
-def test_an_address_that_nobody_answers_is_named() -> None:
+def test_an_address_that_nobody_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import services
+
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"  # bound, and nobody listens
         with pytest.raises(RunError, match=f"--address {address}: nobody answers there"):
             cluster.reached(address)
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        monkeypatch.setattr(services, "canonicalize_bootstrap_address", lambda _: address)
+        with pytest.raises(RunError, match=f"the cluster at {address}, which Ray last noted on this machine: nobody"):
+            cluster.reached(None)
         free.listen()
         assert cluster.reached(address) == address
 
