@@ -123,6 +123,7 @@ WAYS = (
     Way(r"mnemos merge \"rm \+ 0.3\*\(domain - base\)\"", MODELS, "rm=… domain=… base=…"),
     # A verb that a sentence names.
     Way(r"mnemos judge (calibrate|probe|vote|table|categories|export)", more="--help"),
+    Way(r"mnemos (stream serve|sweep)", more="--help"),
     Way(
         r"mnemos (data show|model show|reward train|runs clean|vector save|gate|init|merge|recommend|run|teach)",
         more="--help",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.errors import MnemosError, RunError, UsageError
+from mnemos.core.packages import missing
 from mnemos.study.engines import attempts, remote
 
 REACH = 5.0
@@ -60,8 +61,8 @@ def package() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
-    except ImportError:
-        raise UsageError("engine ray", "needs the package ray", "pip install 'mnemos[ray]'") from None
+    except ImportError as error:
+        raise missing("engine ray", "ray", why=error) from None
     return ray
 
 
