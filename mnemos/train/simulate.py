@@ -107,13 +107,19 @@ def step_bytes(model: Any, shape: Shape, *, half: bool, terms: Sequence[Term]) -
             value.register_post_accumulate_grad_hook(_forget)
     layers = _layers(model)
     whole = len(layers) if layers is not None else 0
-    if layers is None or whole <= 2 * FEW:
+    if layers is None or whole <= 2 * FEW or not _move_alike(layers):
         return Step(_peak(model, shape, terms), 0)
     del layers[2 * FEW :]
     more = _peak(model, shape, terms)
     del layers[FEW:]
     each = max(0, more - _peak(model, shape, terms)) // FEW
     return Step(more + each * (whole - 2 * FEW), each)
+
+
+def _move_alike(layers: nn.ModuleList) -> bool:
+    """Whether as much moves in every layer: only then do a few stand for all. Of an expanded model they might be those
+    in which nothing moves at all."""
+    return len({sum(v.numel() for v in layer.parameters() if v.requires_grad) for layer in layers}) <= 1
 
 
 def _forget(value: torch.Tensor) -> None:

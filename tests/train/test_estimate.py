@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 import mnemos.methods  # noqa: F401 - fills the catalogue
-from mnemos.core.method import apply
+from mnemos.core.method import REGISTRY, apply
 from mnemos.core.plan import Likelihood, Plan
 from mnemos.core.settings import TrainSettings
 from mnemos.models.load import Checkpoint
@@ -114,6 +114,17 @@ def test_what_a_method_keeps_beside_the_model_is_counted(tmp_path: Path) -> None
     adapted = training_needs(_plan(tmp_path, {"lora": {"rank": 4}}, {"kl_to_before": {}}), SHAPE)
     assert adapted.beside == 0
     assert adapted.gradients < plain.gradients / 4
+
+
+WHAT_MOVES = sorted(name for name, one in REGISTRY.items() if "trainable" in one.changes)
+
+
+@pytest.mark.parametrize("name", WHAT_MOVES)
+def test_what_moves_is_chosen_on_names_and_shapes_alone(name: str, tmp_path: Path) -> None:
+    """A study is planned before a weight is read, of a model with more layers than are run for all of them."""
+    save_tiny(tmp_path / "model", layers=6)
+    needs = training_needs(_plan(tmp_path, {name: dict(REGISTRY[name].example)}), SHAPE)
+    assert 0 < needs.gradients < needs.peak
 
 
 def _of_the_training(needs: Needs) -> int:

@@ -49,7 +49,12 @@ class Expanded:
                 f"the new blocks do not fit this architecture's configuration (first: {odd[0]})",
                 "its layers differ from one another in a way that is not known: use another method",
             )
-        grown.load_state_dict(state)
+        # Names and shapes alone, of which memory is estimated before a run: there is nothing to copy or to compute.
+        hollow = any(value.is_meta for value in state.values())
+        if hollow:
+            grown.to("meta")
+        else:
+            grown.load_state_dict(state)
         grown.tie_weights()
         grown.generation_config = model.generation_config
         # Weight by weight: `grown.to(dtype)` would also round what no file holds, such as the frequencies of rotary
@@ -57,7 +62,8 @@ class Expanded:
         for name, value in grown.named_parameters():
             value.data = value.data.to(state[name].dtype)
         grown.train(model.training)
-        _check(model, grown)
+        if not hollow:
+            _check(model, grown)
         # With the dot behind the number: layer 1 is not layer 10.
         new = tuple(f"{layers}.{index}." for index, (_, added) in enumerate(sources) if added)
         for name, value in grown.named_parameters():
