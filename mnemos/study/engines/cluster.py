@@ -135,15 +135,23 @@ def reached(address: str | None) -> str:
     host, _, port = place.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise UsageError(named, "must be HOST:PORT, or auto", "a head listens on port 6379 by default")
+    cure = f"mend the address, or start a head there: {START}"
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=REACH) as connection:
+            head = os.environ.get("RAY_USE_TLS") == "1" or _speaks_grpc(connection)
     except OSError as error:
-        raise RunError(
-            named,
-            f"nobody answers there ({error.strerror or error})",
-            f"mend the address, or start a head there: {START}",
-        ) from None
+        raise RunError(named, f"nobody answers there ({error.strerror or error})", cure) from None
+    if not head:
+        raise RunError(named, "something answers there that is no head of Ray", cure)
     return place
+
+
+def _speaks_grpc(connection: socket.socket) -> bool:
+    """Whether the other side begins HTTP/2 as a server of gRPC does: with a frame of settings (RFC 9113, 3.4)."""
+    settings = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+    first = connection.recv(len(settings))
+    return len(first) > 3 and first[3] == 4
 
 
 def _first_line(error: BaseException) -> str:

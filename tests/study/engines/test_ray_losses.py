@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -305,8 +306,29 @@ def test_an_address_that_nobody_answers_is_named(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(services, "canonicalize_bootstrap_address", lambda _: address)
         with pytest.raises(RunError, match=f"the cluster at {address}, which Ray last noted on this machine: nobody"):
             cluster.reached(None)
-        free.listen()
-        assert cluster.reached(address) == address
+
+
+@pytest.mark.parametrize("reply", [b"\x00\x00\x18\x04\x00\x00\x00\x00\x00", b"HTTP/1.1 400 Bad Request\r\n", b""])
+def test_what_answers_and_is_no_head_is_named(reply: bytes) -> None:
+    """Ray itself would try for minutes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def answer() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(100)
+                connection.sendall(reply)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            if reply.startswith(b"\x00"):
+                assert cluster.reached(address) == address
+            else:
+                with pytest.raises(RunError, match="something answers there that is no head of Ray"):
+                    cluster.reached(address)
+        finally:
+            thread.join()
 
 
 def test_secrets_stay_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
