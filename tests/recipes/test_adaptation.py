@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mnemos.recipes.reproductions.adaptation import DIGITS, SPEAKERS, TEST_TAKES, page_table, strings
-from mnemos.sources.audio import Clip
+from mnemos.recipes.reproductions.adaptation import DIGITS, SPEAKERS, TEST_TAKES, page_table, read_digits, strings
+from mnemos.sources.audio import Clip, write
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "docs" / "results" / "adaptation.json"
@@ -44,6 +45,23 @@ def test_strings_say_what_is_written_and_takes_are_of_one_side() -> None:
             assert len([value for value in heard if value]) == len(parts)
     again = strings(recordings(), True, 12, (3, 5), 0)
     assert [text for _, text, _ in again] == [text for _, text, _ in made[True]]
+
+
+def test_recordings_come_out_of_their_archives(tmp_path: Path) -> None:
+    pytest.importorskip("soundfile", reason="sound is read with soundfile")
+    for speaker in SPEAKERS:
+        path = tmp_path / f"7_{speaker}_3.wav"
+        write(Clip(np.linspace(-0.5, 0.5, 800, dtype=np.float32), 8000), path)
+        with tarfile.open(tmp_path / f"{speaker}.tar.gz", "w:gz") as tar:
+            tar.add(path, f"../../{path.name}")  # where it says that it belongs is not looked at
+            tar.add(tmp_path / path.name, "notes.txt")
+    found = read_digits(tmp_path)
+    assert set(found) == {(speaker, 7, 3) for speaker in SPEAKERS}
+    clip = found["theo", 7, 3]
+    assert (clip.rate, len(clip.samples), clip.speaker, clip.id, clip.path) == (16000, 1600, "theo", "7_theo_3", "")
+    (tmp_path / "theo.tar.gz").unlink()
+    with pytest.raises(FileNotFoundError):
+        read_digits(tmp_path)
 
 
 @pytest.mark.skipif(not KEPT.is_file(), reason="no results of the reproduction are kept")
