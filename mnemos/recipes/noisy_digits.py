@@ -1,6 +1,6 @@
 """A recogniser of clean digits learns noisy ones: rows and a study, of what the reproduction `adaptation` prepares.
 
-    python -m mnemos.recipes.noisy_digits runs/reproduce-adaptation/data --out noisy-digits
+    python -m mnemos.recipes.noisy_digits runs/reproductions/adaptation/data --out noisy-digits
     mnemos run noisy-digits/study.yaml
 
 Target: strings of real digits in the noise of a vacuum cleaner at 0 dB. Source: the same strings clean. Rows that are
