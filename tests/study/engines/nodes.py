@@ -72,8 +72,10 @@ class Nodes:
 
     def __exit__(self, *_: object) -> None:
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.close()
         self.process.wait(120)
+        self.process.stdout.close()
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
