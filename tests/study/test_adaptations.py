@@ -182,8 +182,15 @@ def test_what_cannot_be_meant(
         resolved_adaptation(study(**changed), world)
 
 
-def test_both_noises_at_once_are_refused(world: Path) -> None:
+@pytest.mark.parametrize(
+    ("domain", "message"),
+    [
+        ({"noise": "noise.wav", "gaussian": 0.1}, "keep one"),
+        ({"gaussian": 0.1, "snr": 3}, "there is no noise to lower"),
+    ],
+)
+def test_noises_that_contradict_each_other_are_refused(domain: dict[str, Any], message: str, world: Path) -> None:
     made = study()
-    made["adapt"]["domains"]["both"] = {"noise": "noise.wav", "gaussian": 0.1}
-    with pytest.raises(UsageError, match="keep one"):
+    made["adapt"]["domains"]["both"] = domain
+    with pytest.raises(UsageError, match=message):
         resolved_adaptation(made, world)

@@ -20,6 +20,8 @@ REFERENCE = "source"
 """The arm that every study has: the model as it is."""
 KEY = "adapt"
 MOST_DOMAINS = 200
+SNR = 5.0
+"""Decibels of speech over noise that the papers' streams have."""
 
 
 class Domain(Settings):
@@ -27,7 +29,7 @@ class Domain(Settings):
 
     noise: FileRef | None = None
     """A recording of noise, mixed in at a place drawn by the utterance."""
-    snr: float = Field(default=5.0, ge=-40, le=100)
+    snr: float = Field(default=SNR, ge=-40, le=100)
     """Decibels of speech over noise, each at -25 dB of full scale before."""
     gaussian: float | None = Field(default=None, gt=0, le=1)
     """Standard deviation of white noise added to the samples, of which 1 is full scale."""
@@ -36,6 +38,8 @@ class Domain(Settings):
     def _one_noise(self) -> Domain:
         if self.noise is not None and self.gaussian is not None:
             raise ValueError("noise and gaussian are both set; keep one")
+        if self.noise is None and self.snr != SNR:
+            raise ValueError(f"snr {self.snr:g} is set and there is no noise to lower; name a recording with noise")
         return self
 
 
