@@ -146,7 +146,7 @@ def test_an_error_of_a_step_is_the_caller_s_and_the_rest_can_be_continued(world:
 
 def test_no_free_resources_are_said_and_waited_for(world: Path, nodes: Nodes) -> None:
     hog = (
-        "import ray, sys, time\nray.init(sys.argv[1])\nf = ray.remote(num_cpus=1)(time.sleep)\n"
+        "import ray, sys, time\nray.init(sys.argv[1])\nf = ray.remote(num_cpus=1)(lambda s: time.sleep(s))\n"
         "refs = [f.remote(130) for _ in range(2)]\ntime.sleep(5)\nprint('all taken', flush=True)\nray.get(refs)"
     )
     taken = nodes.start([sys.executable, "-c", hog, nodes.address])
