@@ -153,7 +153,7 @@ def test_no_free_resources_are_said_and_waited_for(world: Path, nodes: Nodes) ->
     until(lambda: "all taken" in nodes.ask("text", pid=taken)["text"], lambda: nodes.alive(taken))
     code, text = nodes.mnemos(*words(world, nodes, "short", "waits"))
     assert code == 0, text
-    assert "no free resources: 1 steps have not begun, each needs 1 CPU, 0 GPU, and 0 CPU, 0 GPU are free" in text
+    assert "no free resources: 2 steps have not begun, each needs 1 CPU, 0 GPU, and 0 CPU, 0 GPU are free" in text
     same(world, "short", "waits")
 
 
