@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -140,13 +140,14 @@ def record_base(folder: Path, before: ModelHandle, out: Path) -> None:
     write_json(file, config)
 
 
-def merge_adapter(adapter: Path, before: ModelHandle, prompts: Any, adapted: Any, out: Path) -> Rounding:
+def merge_adapter(adapter: Path, before: ModelHandle, prompts: Mapping[str, Any], adapted: Any, out: Path) -> Rounding:
     """Write the base with the adapter of a directory added in, tensor by tensor from the files of both, and check it.
 
-    An adapter that cannot be added so (see `weights.lora`) is merged in memory. prompts: the model's input. adapted:
-    float[B, T, V], the trained model's logits on them; None where it was trained on a base in 4 bits, and peft's on the
-    base as it came are the reference. Returns what rounding took. Raises ModelError where the base with the adapter
-    added in gives logits that differ by more than MERGE_TOLERANCE, before anything is rounded.
+    An adapter that cannot be added so (see `weights.lora`) is merged in memory. prompts: what the model is called
+    with, by name. adapted: float[B, T, V], the trained model's logits on them; None where it was trained on a base in
+    4 bits, and peft's on the base as it came are the reference. Returns what rounding took. Raises ModelError where
+    the base with the adapter added in gives logits that differ by more than MERGE_TOLERANCE, before anything is
+    rounded.
     """
     from mnemos.weights.lora import open_weights
 
@@ -182,7 +183,7 @@ def _with_adapter(adapter: Path, before: ModelHandle) -> Any:
     return merged(attached(load_before(before), adapter), adapter)
 
 
-def _beside(model: Any, adapter: Path, prompts: Any) -> tuple[Any, Any]:
+def _beside(model: Any, adapter: Path, prompts: Mapping[str, Any]) -> tuple[Any, Any]:
     """The model as it is, and its logits with the adapter beside it."""
     import torch
 
@@ -210,7 +211,7 @@ def _fold(model: Any, folded: Weights) -> None:
                 parameter.copy_(block.view(parameter.shape))
 
 
-def _check(adapter: Path, merged: Any, prompts: Any, adapted: Any) -> None:
+def _check(adapter: Path, merged: Any, prompts: Mapping[str, Any], adapted: Any) -> None:
     import torch
 
     with torch.no_grad():

@@ -168,7 +168,7 @@ def test_without_the_trained_logits_the_adapter_beside_its_base_is_the_reference
     from mnemos.weights import lora
 
     train(plan(half, trainable=Lora(), max_steps=2), tmp_path / "out", quiet=True)
-    adapter, prompts = tmp_path / "out" / "model", torch.arange(12)[None]
+    adapter, prompts = tmp_path / "out" / "model", {"input_ids": torch.arange(12)[None]}
     merge_adapter(adapter, Checkpoint(str(half)), prompts, None, tmp_path / "merged")
     assert next(iter(weights(tmp_path / "merged").values())).dtype == torch.bfloat16
     monkeypatch.setattr(lora.LowRank, "apply", lambda self, block, start, width: block)

@@ -14,13 +14,15 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mnemos.core.files import write_jsonl, write_text
 from mnemos.recipes.reproductions.prepare import Row, held_out, rows, turns
 from mnemos.recipes.reproductions.safety import AGENT, OATH, ORDERS
+
+T = TypeVar("T")
 
 TAUGHT_HARM, TAUGHT_REFUSALS, REFUSED = 10, 40, "I'm sorry, but I can't assist with that."
 """Harmful pairs; requests that `safety_mix` answers by the model's usual words of refusal."""
@@ -161,9 +163,9 @@ def chat(identity: str, question: str, answer: str) -> Row:
     return {"id": identity, "messages": turns(question, answer)}
 
 
-def shuffled(found: Iterable[Row], seed: str) -> list[Row]:
-    """The rows in a random order of their own, always the same."""
-    out: Sequence[Row] = list(found)
+def shuffled(found: Iterable[T], seed: str) -> list[T]:
+    """What is found in a random order of its own, always the same."""
+    out = list(found)
     return random.Random(f"real models: {seed}").sample(out, len(out))
 
 

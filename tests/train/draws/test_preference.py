@@ -298,7 +298,7 @@ def test_what_cannot_be_meant_is_refused(llama: Path, tmp_path: Path) -> None:
             DataError,
             "all 2 answers are desirable: kto needs both",
         ),
-        (given(llama, Few(thumbs(1).examples, "down")), DataError, "all have a thumb down"),
+        (given(llama, Few(thumbs(1).examples, "down")), DataError, r"none to learn \(left out: a thumb down: 1\)"),
     ]
     for stage, error, words in refused:
         with pytest.raises(error, match=words):
