@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from mnemos.core.databases import patiently
 from mnemos.core.errors import DataError, RunError, UsageError
 from mnemos.core.files import write_jsonl
 from mnemos.measure.items import Row, read_rows
@@ -145,7 +145,7 @@ class VoteStore:
         with self._open() as connection:
             # Written ahead in a file beside it: readers never wait, and a vote that was confirmed outlives a crash.
             # Several that open a new file at once contend for this switch, which busy_timeout does not cover.
-            _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
+            patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"), WAIT)
             connection.execute("PRAGMA synchronous = FULL")
             with connection:
                 connection.execute(SCHEMA)
@@ -277,15 +277,3 @@ def _explained(path: Path) -> Iterator[None]:
                 f"{path}", "the disk is full", "free some room: votes that were confirmed are kept"
             ) from None
         raise RunError(f"{path}", f"cannot be used ({text})", "see that it is writable and on a local disk") from None
-
-
-def _patiently(act: Any) -> None:
-    end = time.monotonic() + WAIT
-    while True:
-        try:
-            act()
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > end:
-                raise
-            time.sleep(0.02)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from mnemos.core.databases import patiently
 from mnemos.core.errors import RunError
 from mnemos.serve.places import AbsentError
 
@@ -93,7 +94,7 @@ class Index:
 
     def _make(self) -> None:
         with self._open() as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
+            patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"), WAIT)
             connection.executescript(SCHEMA)
 
     @contextlib.contextmanager

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mnemos.core.databases import patiently
 from mnemos.core.errors import DataError, RunError
 
 VERSION = 1
@@ -63,7 +64,7 @@ class Store:
             raise DataError(f"{self.path}", "is a SQLite file of another program", "name another file")
         if version > VERSION:
             raise DataError(f"{self.path}", f"has layout {version}, above {VERSION}", "use the mnemos that wrote it")
-        run("pragma journal_mode=wal")
+        patiently(lambda: run("pragma journal_mode=wal"), WAIT)
         run("pragma synchronous=normal")
         if version == 0 and create:
             with self.transaction():

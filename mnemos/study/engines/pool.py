@@ -157,15 +157,25 @@ def _end(process: Any) -> None:
 @contextlib.contextmanager
 def _no_interrupt() -> Iterator[None]:
     """Ctrl-C reaches every process of a terminal. A worker that is started within this does not hear it, not
-    even while it still imports: its parent ends it. The parent itself hears it when the block is left."""
+    even while it still imports: its parent ends it. The parent itself hears it when the block is left, so that no
+    worker waits for the rest of its arguments."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    heard: list[int] = []
+    # The mask is what a worker inherits. It is this thread's alone: a signal that reaches another thread is handled in
+    # the main one all the same.
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number)) if main else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if main:
+            signal.signal(signal.SIGINT, signal.SIG_DFL if handler is None else handler)
+        if heard:
+            signal.raise_signal(signal.SIGINT)
 
 
 def threads_of(cores: int) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 
 import mnemos
 from mnemos.core.errors import DataError, UsageError
-from mnemos.study.engines.pool import ParallelEngine
+from mnemos.study.engines.pool import ParallelEngine, _no_interrupt
 from tests.study.test_run import without_timings
 from tests.study.worlds import make_study
 
@@ -79,3 +81,25 @@ def test_jobs_that_cannot_be_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="launcher of 2 processes"):
         ParallelEngine(2)
+
+
+def test_an_interrupt_waits_until_a_worker_is_started_whichever_thread_it_reaches() -> None:
+    over = threading.Event()
+    other = threading.Thread(target=over.wait)
+    other.start()
+    before, started = signal.getsignal(signal.SIGINT), []
+
+    def start() -> None:
+        with _no_interrupt():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+            started.append(True)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            start()
+    finally:
+        over.set()
+        other.join()
+    assert started
+    assert signal.getsignal(signal.SIGINT) is before
