@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mnemos.cli.options import Group, JsonOption, SetOption
-from mnemos.cli.output import say, say_json
+from mnemos.cli.output import say, say_choices, say_json
 
 app = typer.Typer(cls=Group, help="Recognisers of speech: adapt while listening.", no_args_is_help=True)
 
@@ -83,13 +83,7 @@ def methods_command(as_json: JsonOption = False) -> None:
     if as_json:
         say_json(rows)
         return
-    for row in rows:
-        paper = f" ({row['paper']})" if row["paper"] else ""
-        say(f"{row['name']:<14} {row['summary']}{paper}")
-        if row["settings"]:
-            say(f"{'':<14} {', '.join(f'{key} = {value}' for key, value in row['settings'].items())}")
-        for number, text in enumerate(row["deviations"], 1):
-            say(f"{'':<14} deviation {number}: {text}")
+    say_choices(rows, 14)
 
 
 def register(main: typer.Typer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,19 @@ def say(text: str, *, as_json: bool = False) -> None:
 def say_json(value: Any) -> None:
     """Print a value as JSON, indented."""
     say(json.dumps(value, indent=1, ensure_ascii=False), as_json=True)
+
+
+def say_choices(rows: Sequence[Mapping[str, Any]], width: int) -> None:
+    """Print what an arm can be: name, summary and paper in a line, then settings, then numbered deviations. width: of
+    the column of names."""
+    for row in rows:
+        paper = f" ({row['paper']})" if row["paper"] else ""
+        say(f"{row['name']:<{width}} {row['summary']}{paper}")
+        settings = {**row["settings"], **row.get("control", {})}
+        if settings:
+            say(f"{'':<{width}} {', '.join(f'{key} = {value}' for key, value in settings.items())}")
+        for number, text in enumerate(row.get("deviations", ()), 1):
+            say(f"{'':<{width}} deviation {number}: {text}")
 
 
 def warn(text: str) -> None:

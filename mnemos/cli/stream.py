@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mnemos.cli.options import DOTTED, DryRunOption, Group, JsonOption, OutOption, QuietOption, SetOption, overrides_of
-from mnemos.cli.output import print_ledger, say, say_json
+from mnemos.cli.output import print_ledger, say, say_choices, say_json
 from mnemos.core.places import shown
 
 
@@ -60,12 +60,7 @@ def agents_command(as_json: JsonOption = False) -> None:
     if as_json:
         say_json(rows)
         return
-    for row in rows:
-        paper = f" ({row['paper']})" if row["paper"] else ""
-        say(f"{row['name']:<17} {row['summary']}{paper}")
-        settings = {**row["settings"], **row["control"]}
-        if settings:
-            say(f"{'':<17} {', '.join(f'{key} = {value}' for key, value in settings.items())}")
+    say_choices(rows, 17)
 
 
 @app.command("memory")
