@@ -42,13 +42,13 @@ def data_show_command(
     from mnemos.sources.read import read
     from mnemos.sources.render import Renderer
     from mnemos.sources.show import show
-    from mnemos.sources.speech import SPEECH
+    from mnemos.sources.speech import HEARD, SPEECH
     from mnemos.study.paths import data_location, model_location
     from mnemos.weights.checkpoint import load_tokenizer
 
     here = Path.cwd()
     source = read(data_location(location, here), format=format)
-    if source.format == SPEECH:
+    if source.format in (SPEECH, HEARD):
         Console(soft_wrap=True).print(show_sound.show(source, count))
         if svg is not None:
             write_text(svg, show_sound.svg(source, count))

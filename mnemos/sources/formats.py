@@ -13,7 +13,7 @@ from mnemos.sources.media import refuse_media, refuse_placeholder
 from mnemos.sources.messages import conversation
 from mnemos.sources.pairs import REJECTED, beside, chosen_and_rejected
 from mnemos.sources.parts import Parts, Row, answer_turns, answered, asked, given, instruction, with_system
-from mnemos.sources.speech import SPEECH, speech
+from mnemos.sources.speech import HEARD, SPEECH, heard, speech
 from mnemos.sources.thumbs import ASKED, Labels, as_thumb, thumb_of
 from mnemos.sources.tools import COLUMNS as BESIDE
 from mnemos.sources.tools import variables_of
@@ -52,7 +52,7 @@ def example_of(raw: Raw, name: str, labels: Labels = "ask") -> Example:
             f"like {form.example}; columns with other names are given as columns: {{{min(missing)}: THEIR_NAME}}",
         )
     try:
-        refuse_media({key: value for key, value in row.items() if name != SPEECH or key != "audio"})
+        refuse_media({key: value for key, value in row.items() if name not in (SPEECH, HEARD) or key != "audio"})
         thumb = _thumb(row, name, labels)
         pair = name in ANSWERS and any(row.get(column) for column in REJECTED)
         if thumb is not None:
@@ -82,7 +82,7 @@ def _variables(row: Row, kind: Kind) -> Frozen:
 
 def _thumb(row: Row, name: str, labels: Labels) -> bool | None:
     """The thumb that makes a row of format `name` one of kind "label"; None for a row without."""
-    if name == SPEECH:
+    if name in (SPEECH, HEARD):
         return None
     if name == "text":
         # A document is no answer, so its label can only be a class, where the user says that it is a text.
@@ -236,6 +236,12 @@ FORMATS: dict[str, Format] = {
     ),
     "prompt_completion": Format(
         _columns("prompt completion"), frozenset(), _prompt_completion, '{"prompt": "…", "completion": "…"}'
+    ),
+    HEARD: Format(
+        _columns("audio question answer"),
+        frozenset({"start", "end", "system"}),
+        heard,
+        '{"audio": "clips/a.wav", "question": "Who speaks?", "answer": "A woman."}',
     ),
     SPEECH: Format(
         _columns("audio text"), frozenset({"start", "end"}), speech, '{"audio": "clips/a.wav", "text": "…"}'

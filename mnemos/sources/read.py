@@ -19,7 +19,7 @@ from mnemos.sources.files import SUFFIXES, Raw, count_rows, data_files, is_table
 from mnemos.sources.formats import COLUMNS, FORMATS, detect, example_of
 from mnemos.sources.generated import inside
 from mnemos.sources.hub import HubDataset, SavedDataset, is_saved
-from mnemos.sources.speech import SPEECH, metadata_files, sounds_in, spoken
+from mnemos.sources.speech import HEARD, SPEECH, metadata_files, sounds_in, spoken
 from mnemos.sources.thumbs import ASKED, Labels, labels_of, unclear
 from mnemos.sources.tools import COLUMNS as BESIDE
 
@@ -147,7 +147,7 @@ class FileSource:
             rows = [raw.value for raw in self._sample if not isinstance(raw.value, RowError)]
         except DataError:
             return False  # whoever reads the rows says what is wrong with them
-        return self.asked_format in (None, SPEECH) and any("audio" in row for row in rows)
+        return self.asked_format in (None, SPEECH, HEARD) and any("audio" in row for row in rows)
 
     @cached_property
     def format(self) -> str:

@@ -1,4 +1,5 @@
-"""Rows of sound and transcript: columns `audio` and `text`, or a folder with metadata.csv as `datasets` writes it.
+"""Rows of sound and transcript: columns `audio` and `text`, or a folder with metadata.csv as `datasets` writes it; and
+rows of sound, question and answer: columns `audio`, `question`, `answer`.
 
 `audio` is a path, relative to the file that names it; or a mapping {path, bytes} as in Parquet files of `datasets`,
 whose bytes are put into the cache. `start` and `end` are seconds within it. `speaker` and whatever else a row holds
@@ -16,11 +17,13 @@ from typing import Any
 
 from mnemos.core.cache import cache_folder
 from mnemos.core.fingerprint import file_fingerprint
-from mnemos.core.nouns import AudioPart, Turn
+from mnemos.core.nouns import AudioPart, TextPart, Turn
 from mnemos.sources.bad_row import RowError, refuse, short, text_of
 from mnemos.sources.parts import Parts, Row
 
 SPEECH = "speech"
+HEARD = "audio_question"
+"""The format of rows that ask something about a sound."""
 METADATA = ("metadata.csv", "metadata.jsonl")
 """What names the sounds of a folder, in the column file_name."""
 TEXTS = ("transcription", "transcript", "sentence")
@@ -47,7 +50,8 @@ def spoken(row: Mapping[str, Any], folder: Path | None, table: bool, where: str)
         found = {name: one for name, one in row.items() if name != "file_name"} | {"audio": _place(value, folder)}
     except RowError as problem:
         return problem.at(where)
-    named = next((name for name in TEXTS if name in row), None)
+    # A transcript beside a question is something that is known of the sound, and not what is to be learned.
+    named = next((name for name in TEXTS if name in row and "question" not in row), None)
     if "text" not in row and named is not None:
         found["text"] = found.pop(named)
     return found
@@ -79,11 +83,26 @@ def speech(row: Row) -> Parts:
     text = text_of(row["text"], "text")
     if not text.strip():
         refuse("empty transcript", "text", "is empty", "give it text or take the row out")
+    return "messages", (Turn("user", (sound_of(row),)), Turn("assistant", text)), ()
+
+
+def heard(row: Row) -> Parts:
+    """What a row says: a user's turn of sound and question, behind a system text where there is one, and the answer."""
+    question, answer, system = (text_of(row.get(name, ""), name) for name in ("question", "answer", "system"))
+    for name, text in (("question", question), ("answer", answer)):
+        if not text.strip():
+            refuse(f"empty {name}", name, "is empty", "give it text or take the row out")
+    asked = Turn("user", (sound_of(row), TextPart(question)))
+    before = (Turn("system", system),) if system.strip() else ()
+    return "messages", (*before, asked, Turn("assistant", answer)), ()
+
+
+def sound_of(row: Row) -> AudioPart:
+    """The sound of a row: `audio`, and the stretch of it. RowError where these cannot be meant."""
     start, end = (_seconds(row, name) for name in ("start", "end"))
     if start is not None and end is not None and start >= end:
         refuse("wrong stretch", f"start = {start:g}, end = {end:g}", "must rise", "give seconds within the sound")
-    part = AudioPart(text_of(row["audio"], "audio"), start, end)
-    return "messages", (Turn("user", (part,)), Turn("assistant", text)), ()
+    return AudioPart(text_of(row["audio"], "audio"), start, end)
 
 
 def _seconds(row: Row, name: str) -> float | None:
