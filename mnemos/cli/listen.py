@@ -1,0 +1,72 @@
+"""`mnemos listen`: language models that learn to hear."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnemos.cli.options import Group, JsonOption
+from mnemos.cli.output import say, say_json
+
+app = typer.Typer(cls=Group, help="Language models that learn to hear.", no_args_is_help=True)
+
+
+class TargetName(StrEnum):
+    """Who writes the answers."""
+
+    self = "self"
+    human = "human"
+    other = "other"
+
+
+class Questions(StrEnum):
+    """What is asked of a clip."""
+
+    attributes = "attributes"
+    captions = "captions"
+    both = "both"
+
+
+@app.command("rows")
+def rows_command(
+    clips: Annotated[Path, typer.Argument(metavar="CLIPS", help="A folder with metadata.jsonl or metadata.csv.")],
+    model: Annotated[str, typer.Option("--model", help="The language model that is to listen: directory or hub id.")],
+    target: Annotated[
+        list[TargetName] | None,
+        typer.Option("--target", help="Whose answers: self (the model's own), human (labels), other; repeatable."),
+    ] = None,
+    other: Annotated[str | None, typer.Option("--other", help="With --target other, the model that answers.")] = None,
+    questions: Annotated[
+        Questions, typer.Option("--questions", help="About attributes, for captions, or both.")
+    ] = Questions.both,
+    per_clip: Annotated[int, typer.Option("--per-clip", min=1, max=100, help="Questions on attributes a clip.")] = 4,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Of a written answer.")] = 128,
+    system: Annotated[str | None, typer.Option("--system", help="System text of all prompts; '' for none.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the questions that are drawn.")] = 0,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Use only so many clips.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Directory of the rows and their journal.")] = Path("listening"),
+    as_json: JsonOption = False,
+) -> None:
+    """Rows of clip, question and answer out of described clips: answers by the model itself, by people, by another."""
+    from mnemos.core.places import author_location
+    from mnemos.models.load import handle
+    from mnemos.study.commands.listen_rows import lines, listen_rows
+    from mnemos.synthesis.listening import SYSTEM, TARGETS, Asking
+
+    here = Path.cwd()
+    asking = Asking(questions.value, per_clip, max_new_tokens, SYSTEM if system is None else system, seed)
+    wanted = [one for one in TARGETS if one in (target or [TargetName.self])]
+    author = None if other is None else handle(author_location(other, here, "--other"))
+    record = listen_rows(clips, handle(author_location(model, here, "--model")), out, asking, wanted, author, limit)
+    if as_json:
+        say_json(record)
+    else:
+        say("\n".join(lines(record, out)))
+
+
+def register(main: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    main.add_typer(app, name="listen")
