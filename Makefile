@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE ?= 1
 export HF_DATASETS_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-slow check format docs bench patient venv dist docs-site clean
+.PHONY: demo test test-slow check format docs bench gpu patient venv dist docs-site clean
 
 demo: .venv/demo
 	$(BIN)/mnemos run mnemos:demo.yaml --out runs/demo --jobs 2
@@ -38,6 +38,11 @@ docs: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks
+
+# On a machine with an NVIDIA GPU, by its own Python: nothing is installed, and what is missing is said.
+GPU_PYTHON ?= python3
+gpu:
+	$(GPU_PYTHON) -m benchmarks.gpu
 
 patient: .venv/ready
 	$(BIN)/python -m mnemos.recipes.patient --out mnemos/recipes/patients

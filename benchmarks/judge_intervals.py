@@ -67,7 +67,7 @@ def powered_rows(rng: np.random.Generator) -> Iterator[Row]:
                     y = rng.choice([1.0, 0.5, 0.0], labels + others, p=[wins, ties, 1 - wins - ties])
                     random = np.where(rng.random(len(y)) < lean, 1.0, rng.choice([0.0, 0.5, 1.0], len(y)))
                     f = np.where(rng.random(len(y)) < noise, random, y)
-                    found = prediction_powered(y[:labels], f[:labels], f[labels:])
+                    found = prediction_powered(list(y[:labels]), list(f[:labels]), list(f[labels:]))
                     naive.append(found.naive_low <= truth <= found.naive_high)
                     if np.isnan(found.low):
                         without += 1

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,7 @@ def by_words() -> Result:
     return result("memory-search-words", seconds, WORDS, {"rows": ROWS})
 
 
-def timed(find: Callable, asked: object) -> list[float]:
+def timed(find: Callable[[Any], object], asked: Iterable[Any]) -> list[float]:
     out = []
     for one in asked:
         began = time.perf_counter()
@@ -82,6 +83,6 @@ def timed(find: Callable, asked: object) -> list[float]:
     return out
 
 
-def result(name: str, seconds: list[float], limit: float, details: dict) -> Result:
+def result(name: str, seconds: list[float], limit: float, details: dict[str, Any]) -> Result:
     more = {**details, "95th percentile": float(np.quantile(seconds, 0.95))}
     return compared(name, (seconds, [limit]), unit="s", direction="lower is better", bound=1.0, details=more)

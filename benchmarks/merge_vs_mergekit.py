@@ -31,7 +31,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
@@ -241,8 +241,8 @@ def error(places: Mapping[str, Path], task: str, out: Path, size: Size) -> dict[
     for key in sorted(shapes(size))[:: max(len(shapes(size)) // 8, 1)]:
         expected = reference(places, task, key)
         found = read(out, key)
-        size = torch.stack([expected.abs(), *(read(places[name], key).double().abs() for name in NAMES)]).amax(0)
-        ulp = torch.exp2(torch.floor(torch.log2(size.clamp(min=2.0**-126))) - 7)
+        largest = torch.stack([expected.abs(), *(read(places[name], key).double().abs() for name in NAMES)]).amax(0)
+        ulp = torch.exp2(torch.floor(torch.log2(largest.clamp(min=2.0**-126))) - 7)
         off = (found.double() - expected).abs() / ulp
         worst, total, count = max(worst, float(off.max())), total + float(off.sum()), count + off.numel()
         wrong += int((found != expected.to(torch.bfloat16)).sum())
@@ -302,7 +302,7 @@ def measure(size: Size, task: str, folder: Path, python: Path, repetitions: int)
     for place in (own, theirs):
         shutil.rmtree(place, ignore_errors=True)
     name = f"merge-{task}-{size.label.lower()}"
-    lower = "lower is better"
+    lower: Literal["lower is better"] = "lower is better"
     return [
         compared(name, walls, unit="s", direction=lower, bound=WALL[task], details=details),
         compared(f"{name}-memory", (peaks[0], peaks[1]), unit="MB", direction=lower, bound=1 / 3, details=details),

@@ -17,6 +17,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def run() -> Iterator[Result]:
         warnings.simplefilter("ignore")
         for method, settings in ARMS.items():
             sides = alternate(
-                lambda arm=[{method: settings}]: _step(Path(name), arm), lambda: _step(Path(name), []), REPETITIONS
+                partial(_step, Path(name), [{method: settings}]), partial(_step, Path(name), []), REPETITIONS
             )
             named = {
                 key: shown_path(value, Path()) if isinstance(value, str) else value for key, value in settings.items()

@@ -11,6 +11,8 @@ import gc
 import tempfile
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,25 @@ OURS: dict[str, dict[str, Any]] = {
 BOUND, BOUND_PPO = 1.2, 1.5
 
 
+@dataclass(frozen=True)
+class World:
+    """What is trained on what. model, rows: paths. answers: of a step, in groups of `group`, of at most `tokens` each.
+    bf16: computed in bfloat16, with float32 master weights."""
+
+    model: str = MODEL
+    rows: str = NEW
+    answers: int = ANSWERS
+    group: int = GROUP
+    tokens: int = TOKENS
+    steps: int = STEPS
+    bf16: bool = False
+
+    def settings(self, kind: str) -> dict[str, Any]:
+        """Those of the method."""
+        shape = {"max_new_tokens": self.tokens, **({"num_generations": self.group} if kind != "ppo" else {})}
+        return {**OURS[kind], **shape}
+
+
 def run() -> Iterator[Result]:
     """grpo and rloo beside TRL, ppo beside grpo."""
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
@@ -39,7 +60,7 @@ def run() -> Iterator[Result]:
         folder = Path(name)
         details = {"answers": ANSWERS, "group": GROUP, "tokens": TOKENS, "steps": STEPS}
         for kind in ("grpo", "rloo"):
-            sides = alternate(lambda kind=kind: ours(folder, kind), lambda kind=kind: trl(folder, kind), REPETITIONS)
+            sides = alternate(partial(ours, folder, kind), partial(trl, folder, kind), REPETITIONS)
             title = f"on-policy-{kind}-vs-trl"
             yield compared(title, sides, unit="s", direction="lower is better", bound=BOUND, details=details)
         sides = alternate(lambda: ours(folder, "ppo"), lambda: ours(folder, "grpo"), REPETITIONS)
@@ -60,7 +81,7 @@ def _marks() -> tuple[Any, list[float]]:
     return Clock(), marks
 
 
-def ours(folder: Path, kind: str) -> float:
+def ours(folder: Path, kind: str, world: World = World()) -> float:
     """Mean seconds of a step after the first."""
     from mnemos.models.load import Checkpoint
     from mnemos.sources.read import read
@@ -68,21 +89,23 @@ def ours(folder: Path, kind: str) -> float:
 
     gc.collect()
     settings = TrainSettings(
-        per_device_train_batch_size=ANSWERS,
-        max_steps=STEPS,
+        per_device_train_batch_size=world.answers,
+        max_steps=world.steps,
         learning_rate=1e-9,
         max_length=256,
-        logging_steps=STEPS,
+        bf16=world.bf16 or None,
+        logging_steps=world.steps,
         optim="adamw_torch_fused",
     )
-    plan = Plan(read(NEW, name="new"), Checkpoint(MODEL), "new", 0, settings)
+    plan = Plan(read(world.rows, name="new"), Checkpoint(world.model), "new", 0, settings)
     callback, marks = _marks()
-    train(apply(plan, [{kind: OURS[kind]}]), folder / "out", quiet=True, callbacks=[callback])
+    train(apply(plan, [{kind: world.settings(kind)}]), folder / "out", quiet=True, callbacks=[callback])
     return (marks[-1] - marks[0]) / (len(marks) - 1)
 
 
-def trl(folder: Path, kind: str) -> float:
+def trl(folder: Path, kind: str, world: World = World()) -> float:
     """The same by TRL's own trainer with its defaults otherwise."""
+    import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
@@ -91,11 +114,11 @@ def trl(folder: Path, kind: str) -> float:
     from mnemos.sources.read import read
 
     gc.collect()
-    examples = list(read(NEW, name="new"))[: ANSWERS * STEPS]
+    examples = list(read(world.rows, name="new"))[: world.answers * world.steps]
     rows = [
         {"prompt": [{"role": "user", "content": one.turns[-2].text}], "gold": one.turns[-1].text} for one in examples
     ]
-    check = verifier(REWARD["verifier"])
+    check = verifier(REWARD["verifier"]).compare
 
     def reward(completions: list[Any], gold: list[str], **_: Any) -> list[float]:
         return [check(answer[0]["content"], right) for answer, right in zip(completions, gold, strict=True)]
@@ -103,16 +126,17 @@ def trl(folder: Path, kind: str) -> float:
     config, trainer = {"grpo": (GRPOConfig, GRPOTrainer), "rloo": (RLOOConfig, RLOOTrainer)}[kind]
     args = config(
         output_dir=str(folder / "trl"),
-        per_device_train_batch_size=ANSWERS,
-        num_generations=GROUP,
-        max_completion_length=TOKENS,
+        per_device_train_batch_size=world.answers,
+        num_generations=world.group,
+        max_completion_length=world.tokens,
         beta=OURS[kind].get("beta", 0.0),
-        max_steps=STEPS,
+        max_steps=world.steps,
         learning_rate=1e-9,
-        logging_steps=STEPS,
+        logging_steps=world.steps,
         save_strategy="no",
         report_to="none",
-        bf16=False,
+        bf16=world.bf16,
+        use_cpu=not torch.accelerator.is_available(),
         gradient_checkpointing=False,
         disable_tqdm=True,
         log_level="error",
@@ -120,11 +144,11 @@ def trl(folder: Path, kind: str) -> float:
     )
     callback, marks = _marks()
     made = trainer(
-        model=AutoModelForCausalLM.from_pretrained(MODEL),
+        model=AutoModelForCausalLM.from_pretrained(world.model),
         reward_funcs=reward,
         args=args,
         train_dataset=Dataset.from_list(rows),
-        processing_class=AutoTokenizer.from_pretrained(MODEL),
+        processing_class=AutoTokenizer.from_pretrained(world.model),
         callbacks=[callback],
     )
     made.train()

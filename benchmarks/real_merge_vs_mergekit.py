@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.common import Result, alternate, compared
 from benchmarks.merge_vs_mergekit import MERGEKIT, TASKS, WALL, Run, install, ours, peer, read, reference
@@ -89,7 +89,8 @@ def _measured(task: str, places: dict[str, Path], folder: Path, python: Path) ->
     peaks = tuple([one.peak / 1e6 for one in runs[side]] for side in ("ours", "peer"))
     for place in (own, theirs):
         shutil.rmtree(place, ignore_errors=True)
-    name, lower = f"real-merge-{task}", "lower is better"
+    name = f"real-merge-{task}"
+    lower: Literal["lower is better"] = "lower is better"
     yield compared(name, walls, unit="s", direction=lower, bound=WALL[task], details=details)
     yield compared(f"{name}-memory", (peaks[0], peaks[1]), unit="MB", direction=lower, bound=MEMORY, details=details)
 

@@ -173,7 +173,7 @@ def peer(plan: Any, rows: list[Any], out: Path) -> dict[str, Any]:
         disable_tqdm=True,
         use_cpu=not torch.accelerator.is_available(),
         seed=0,
-        bf16=False,
+        bf16=bool(plan.train.bf16),
         gradient_checkpointing=False,
         max_steps=plan.train.max_steps,
         per_device_train_batch_size=plan.train.per_device_train_batch_size,

@@ -26,6 +26,7 @@ from mnemos.recipes.reproduce import data_folder
 from mnemos.rewards.refusal.classifier import train
 from mnemos.rewards.refusal.cues import without
 from mnemos.rewards.refusal.reading import CUES, is_clear, read
+from mnemos.sources.bad_row import RowError
 from mnemos.sources.files import rows_of
 
 PAGE = Path(__file__).parents[1] / "docs/suites.md"
@@ -54,7 +55,11 @@ def _rows(name: str) -> list[dict[str, Any]]:
     path = data_folder() / name
     if not path.is_file():
         raise UsageError(f"{path}", "is not there", "set MNEMOS_DATA to the folder that holds it")
-    return [dict(row.value) for row in rows_of(path, name, "")]
+    rows = [row.value for row in rows_of(path, name, "")]
+    for one in rows:
+        if isinstance(one, RowError):
+            raise one
+    return [dict(one) for one in rows if not isinstance(one, RowError)]
 
 
 def _row(model: str, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def values(results: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
     if isinstance(results, Mapping):
         for key, value in results.items():
             if key not in OF_THE_RUN and not key.startswith("peak_memory_"):
-                yield from values(value, (*where, RENAMED.get(key, key)))
+                yield from values(value, (*where, str(RENAMED.get(key, key))))
     elif isinstance(results, list):
         for place, value in enumerate(results):
             named = [str(value[key]) for key in NAMES if key in value] if isinstance(value, Mapping) else []

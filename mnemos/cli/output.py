@@ -52,6 +52,14 @@ def print_ledger(results: Mapping[str, Any]) -> None:
     show(read(results))
 
 
+def print_run(results: Mapping[str, Any], directory: Path) -> None:
+    """The ledger of a run, and where its report lies."""
+    from mnemos.core.places import shown
+
+    print_ledger(results)
+    say(f"report  {shown(directory / 'report.html')}")
+
+
 def results_of(directory: Path) -> dict[str, Any]:
     """The results.json of a run directory, or the file itself."""
     from mnemos.core.files import read_json

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mnemos.cli.options import DOTTED, DryRunOption, Group, JsonOption, OutOption, QuietOption, SetOption, overrides_of
-from mnemos.cli.output import print_ledger, say, say_choices, say_json
-from mnemos.core.places import shown
+from mnemos.cli.output import print_run, say, say_choices, say_json
 
 
 class _StudyFirst(Group):
@@ -47,8 +46,7 @@ def run_command(
         return
     record = stream(study, out=out, overrides=overrides, quiet=quiet)
     assert record.directory is not None
-    print_ledger(record.results)
-    say(f"report  {shown(record.directory / 'report.html')}")
+    print_run(record.results, record.directory)
 
 
 @app.command("agents")

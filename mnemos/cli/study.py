@@ -19,8 +19,7 @@ from mnemos.cli.options import (
     engine_of,
     overrides_of,
 )
-from mnemos.cli.output import print_ledger, say
-from mnemos.core.places import shown
+from mnemos.cli.output import print_run, say
 
 
 def run_command(
@@ -53,8 +52,7 @@ def run_command(
 
     record = run(study, out=out, overrides=overrides, engine=engine_of(engine, address), jobs=jobs, quiet=quiet)
     if processes.is_main() and record.directory is not None:
-        print_ledger(record.results)
-        say(f"report  {shown(record.directory / 'report.html')}")
+        print_run(record.results, record.directory)
 
 
 def sweep_command(
@@ -87,8 +85,7 @@ def sweep_command(
         study, over, arm=arm, out=out, overrides=overrides, engine=engine_of(engine, address), jobs=jobs, quiet=quiet
     )
     if processes.is_main() and record.directory is not None:
-        print_ledger(record.results)
-        say(f"report  {shown(record.directory / 'report.html')}")
+        print_run(record.results, record.directory)
 
 
 def init_command(

@@ -1,0 +1,1 @@
+"""What one GPU makes of mnemos and of its peers, within eight minutes and with nothing downloaded: `make gpu`."""
