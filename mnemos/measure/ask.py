@@ -18,6 +18,7 @@ from mnemos.core.fingerprint import file_fingerprint
 from mnemos.core.names import refuse_clash
 from mnemos.core.nouns import Answer, Generation, LanguageModel, Prompt, Score, Turn
 from mnemos.core.progress import counting, doing
+from mnemos.measure.heard import asked, unheard, with_sound
 from mnemos.measure.items import Item
 from mnemos.measure.judged import answers_in, facing, replies
 from mnemos.measure.kinds import KINDS, MISSING, THINKS
@@ -25,7 +26,6 @@ from mnemos.measure.recognition import transcribe
 from mnemos.measure.settings import PairwiseSettings
 from mnemos.measure.suite import Suite, linked
 from mnemos.measure.token_shift import MARGINAL
-from mnemos.measure.tool_calls import offered
 
 if TYPE_CHECKING:
     from mnemos.models.language import LocalModel
@@ -135,15 +135,18 @@ def _refused(suite: Suite, item: str, reason: str) -> Answer:
 
 
 def _generate(model: Any, suite: Suite) -> list[Answer]:
-    prompts = [offered(model, item) for item in suite.items]
+    deaf = unheard(model, suite.name, suite.items)
+    items = [item for item in suite.items if item.id not in deaf]
+    prompts = [asked(model, item) for item in items]
     text: list[Generation] = model.generate(prompts, suite.decoding)
     opens = getattr(model, "opens_thought", lambda prompt: False)
-    first = [
-        Answer(suite.name, item.id, g.text, g.finished, len(g.ids), {"ids": list(g.ids), **_opened(opens(prompt))})
+    found = {
+        item.id: Answer(suite.name, item.id, g.text, g.finished, len(g.ids), {"ids": list(g.ids), **_opened(opens(p))})
         if g.ids or g.finished
         else _refused(suite, item.id, "prompt longer than the context")
-        for item, prompt, g in zip(suite.items, prompts, text, strict=True)
-    ]
+        for item, p, g in zip(items, prompts, text, strict=True)
+    }
+    first = [found[one.id] if one.id in found else _refused(suite, one.id, deaf[one.id]) for one in suite.items]
     return _followed(model, suite, first) if any(item.follow_ups for item in suite.items) else first
 
 
@@ -158,7 +161,7 @@ def _followed(model: Any, suite: Suite, answers: list[Answer]) -> list[Answer]:
         ]
         found: list[Generation] = model.generate(
             [
-                _dialogue(offered(model, suite.items[place]), suite.items[place], answers[place], number)
+                _dialogue(asked(model, suite.items[place]), suite.items[place], answers[place], number)
                 for place in going
             ],
             suite.decoding,
@@ -171,8 +174,8 @@ def _followed(model: Any, suite: Suite, answers: list[Answer]) -> list[Answer]:
 def _dialogue(prompt: Prompt, item: Item, answer: Answer, number: int) -> Prompt:
     """The prompt of a further turn, with the model's own replies between. number: of the follow-up, from 0."""
     turns = list(prompt.turns)
-    for reply, asked in zip(replies(answer), item.follow_ups[: number + 1], strict=True):
-        turns += [Turn("assistant", reply), Turn("user", asked)]
+    for reply, question in zip(replies(answer), item.follow_ups[: number + 1], strict=True):
+        turns += [Turn("assistant", reply), Turn("user", question)]
     return Prompt(tuple(turns), prompt.variables)
 
 
@@ -241,7 +244,7 @@ def _divergence(
     frozen = _frozen(suite, kept)
     # No divergence is there along an empty answer: (0, 0) stays, and the kind reports it as missing.
     usable = [index for index, answer in enumerate(frozen) if MISSING not in answer.data and answer.tokens]
-    prompts = [offered(before, suite.items[index]) for index in usable]
+    prompts = [asked(before, suite.items[index]) for index in usable]
     try:
         values = before.divergence(model, prompts, [frozen[index].data["ids"] for index in usable])
     except NotComparable as error:
@@ -270,7 +273,8 @@ def _token_shift(model: Any, suite: Suite, borrowed: list[Answer] | None, before
     """The model's own answers with the rank that the model before gives to each token, and KL(model || before)."""
     answers = _generate(model, suite) if borrowed is None else borrowed
     usable = [index for index, answer in enumerate(answers) if MISSING not in answer.data and answer.tokens]
-    prompts = [suite.items[index].prompt for index in usable]
+    items = [suite.items[index] for index in usable]
+    prompts = [with_sound(item.prompt, item) for item in items if item.prompt is not None]
     try:
         found = (before or model).shift(model, prompts, [answers[index].data["ids"] for index in usable])
     except NotComparable as error:

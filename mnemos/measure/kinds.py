@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Answer, Score
 from mnemos.core.reward import Rewarded
-from mnemos.measure import ifeval, judged, recognition, refusals, tool_calls
+from mnemos.measure import dynamic_superb, ifeval, judged, recognition, refusals, speech_ifeval, tool_calls
 from mnemos.measure import settings as s
 from mnemos.measure.items import Item
 from mnemos.measure.token_shift import shares
@@ -41,7 +42,8 @@ class Kind:
     in points for "points", in the unit itself otherwise. needs: what each item must hold (one of
     each group). notices: what to warn of beside a verdict, from the scores before and of each run. check:
     refuses an item that cannot be scored. borrows: may look at another suite's answers (`of:`). tried: what is wrong
-    with items that only trying them shows, in words."""
+    with items that only trying them shows, in words. items: reads items with their places where rows are not those
+    that `items.parse` reads, from the settings, the suite's folder and its name for messages."""
 
     settings: type[s.SuiteSettings]
     ask: Ask
@@ -55,6 +57,7 @@ class Kind:
     notices: Callable[[Sequence[Score], Sequence[Sequence[Score]]], tuple[str, ...]] = lambda before, after: ()
     check: Callable[[Any, Item, str], None] = field(default=lambda settings, item, where: None)
     tried: Callable[[Any, Sequence[Item]], list[str]] = field(default=lambda settings, items: [])
+    items: Callable[[Any, Path, str], list[tuple[Item, str]]] | None = None
 
 
 def each(function: Callable[[Any, Item, Answer], Value]) -> Scorer:
@@ -171,10 +174,10 @@ def _refusal(settings: s.RefusalSettings, items: Sequence[Item], answers: Sequen
     return values
 
 
-def _judged(score: Callable[[Any, Sequence[Item], Sequence[Answer]], Sequence[Value]]) -> Scorer:
-    """A scorer that a judge stands behind: only what the model answered is put to it."""
+def _readable(score: Callable[[Any, Sequence[Item], Sequence[Answer]], Sequence[Value]]) -> Scorer:
+    """A scorer of all answers at once, such as one that a judge stands behind: it gets what can be read alone."""
 
-    def scored(settings: s.JudgedSettings, items: Sequence[Item], answers: Sequence[Answer]) -> list[Value]:
+    def scored(settings: s.SuiteSettings, items: Sequence[Item], answers: Sequence[Answer]) -> list[Value]:
         reasons = [unread(answer) for answer in answers]
         given = [place for place, reason in enumerate(reasons) if reason is None]
         found = iter(score(settings, [items[place] for place in given], [answers[place] for place in given]))
@@ -400,7 +403,7 @@ KINDS: dict[str, Kind] = {
     "pairwise": Kind(
         s.PairwiseSettings,
         "compare",
-        _judged(judged.pairwise),
+        _readable(judged.pairwise),
         "a judge prefers the answer to that of the model before, or of an anchor",
         tolerance=5.0,
         needs=_ASKED,
@@ -410,7 +413,7 @@ KINDS: dict[str, Kind] = {
     "graded": Kind(
         s.GradedSettings,
         "generate",
-        _judged(judged.graded),
+        _readable(judged.graded),
         "a judge rates each answer, turn by turn",
         needs=_ASKED,
         borrows=True,
@@ -418,7 +421,7 @@ KINDS: dict[str, Kind] = {
     "criteria": Kind(
         s.GradedSettings,
         "generate",
-        _judged(judged.graded),
+        _readable(judged.graded),
         "a judge rates by criteria of each item, which the model never sees",
         needs=("prompt", "criteria"),
     ),
@@ -431,6 +434,7 @@ KINDS: dict[str, Kind] = {
         "lower",
         0.02,
         check=recognition.check,
+        items=recognition.items_at,
     ),
     "cer": Kind(
         s.TranscribeSettings,
@@ -441,6 +445,25 @@ KINDS: dict[str, Kind] = {
         "lower",
         0.01,
         check=recognition.check,
+        items=recognition.items_at,
+    ),
+    "dynamic_superb": Kind(
+        s.DynamicSuperbSettings,
+        "generate",
+        _readable(dynamic_superb.scores),
+        "answer a question about a sound by its label",
+        needs=_ASKED,
+        check=dynamic_superb.check,
+        items=dynamic_superb.items_at,
+    ),
+    "speech_ifeval": Kind(
+        s.SpeechIFEvalSettings,
+        "generate",
+        _of_answers(speech_ifeval.score),
+        "follow instructions on the form of an answer about a sound",
+        needs=_ASKED,
+        check=ifeval.check,
+        items=speech_ifeval.items_at,
     ),
     "lm_eval": Kind(s.HarnessSettings, "harness", _harness, "a task of lm-evaluation-harness"),
 }

@@ -105,6 +105,51 @@ class IFEvalSettings(GenerateSettings):
     """strict: the answer as it stands; loose: also without its first line, its last, or asterisks."""
 
 
+class HeardSettings(GenerateSettings):
+    """A suite whose items are asked about a sound, by a model that hears."""
+
+    audio: Literal["heard", "silence", "shuffled", "absent"] = "heard"
+    """Which sound stands before the question: the item's own; as much silence; that of another item, by a fixed
+    permutation; or none. What is scored without the own sound is what a model guesses."""
+    audio_seed: Seed = 0
+    """Seed of the permutation."""
+
+
+class DynamicSuperbSettings(HeardSettings):
+    """dynamic_superb: is the answer about a sound the label? A folder as Dynamic-SUPERB's tasks are, or rows of our
+    own."""
+
+    dimension: Literal["content", "semantics", "paralinguistics", "degradation", "speaker", "audio"] | None = None
+    """What is asked about, for tables; that of instance.json or of each row unless given."""
+    reading: Literal["exact", "parsed", "judged"] = "parsed"
+    """exact: the answer is the label but for case and white space around it; parsed: the first option that the answer
+    names is; judged: a model says whether it means the label."""
+    judge: AskedModelRef | None = None
+    """With reading: judged, the language model that is asked."""
+
+    @model_validator(mode="after")
+    def _judge_is_asked(self) -> DynamicSuperbSettings:
+        if (self.judge is not None) != (self.reading == "judged"):
+            raise ValueError("judge: goes with reading: judged, and with no other")
+        return self
+
+
+class SpeechIFEvalSettings(HeardSettings):
+    """speech_ifeval: are instructions followed that a program can check, where the question is about a sound?"""
+
+    form: Literal["audio", "description", "text"] = "audio"
+    """What stands before the prompt: the sound; `seed`, what is known of it in a line of text; or nothing."""
+    reading: Literal["strict", "loose"] = "strict"
+    """strict: the answer as it stands, JSON without a fence of code; loose: also out of its fence, without its first
+    line, its last, or asterisks."""
+
+    @model_validator(mode="after")
+    def _one_form(self) -> SpeechIFEvalSettings:
+        if self.form != "audio" and self.audio != "heard":
+            raise ValueError(f"audio: {self.audio} goes with form: audio, not {self.form}")
+        return self
+
+
 class RefusalSettings(GenerateSettings):
     """refusal: does the model refuse what it should, and answer what it should?"""
 

@@ -35,9 +35,11 @@ from mnemos.measure.kinds import KINDS, Kind
 from mnemos.measure.refusals import VERSION, check_judge
 from mnemos.measure.settings import (
     ClassifierSettings,
+    DynamicSuperbSettings,
     GeneratedSettings,
     GenerateSettings,
     HarnessSettings,
+    HeardSettings,
     JudgedSettings,
     RefusalSettings,
     SuiteSettings,
@@ -46,7 +48,7 @@ from mnemos.measure.settings import (
 )
 from mnemos.measure.split import in_part
 from mnemos.measure.tool_calls import IN_WORDS, as_asked
-from mnemos.models.load import Checkpoint
+from mnemos.models.load import Checkpoint, handle
 
 BUILT_IN = Path(__file__).parents[1] / "recipes" / "suites"
 """Where suites that ship with mnemos live: a colon in a name is a hyphen in its file's name."""
@@ -103,8 +105,10 @@ class Suite:
             settings |= {"solutions": solutions} if any(solutions) else {}
         if isinstance(self.settings, ToolCallsSettings):
             settings |= {"words": fingerprint(IN_WORDS)}
-        if isinstance(self.settings, TranscribeSettings):
+        if isinstance(self.settings, TranscribeSettings | HeardSettings):
             settings |= {"sounds": recognition.prints(self.items)}
+        if isinstance(self.settings, DynamicSuperbSettings) and self.settings.judge is not None:
+            settings |= {"judge": handle(self.settings.judge).fingerprint}
         if isinstance(self.settings, RefusalSettings):
             settings |= _judge_prints(self.settings)
         if isinstance(self.settings, JudgedSettings):
@@ -138,8 +142,10 @@ class Suite:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What each item asks last, or the document that it is: what no row that is learned may hold."""
-        return tuple(item.prompt.turns[-1].text if item.prompt is not None else item.text or "" for item in self.items)
+        """What each item asks last, or the document that it is: what no row that is learned may hold. Empty for an item
+        that asks about a sound: the same question about another one is another item."""
+        asking = ((item.prompt if item.sound is None else None, item.text or "") for item in self.items)
+        return tuple(text if prompt is None else prompt.turns[-1].text for prompt, text in asking)
 
     @property
     def uses_chat(self) -> bool:
@@ -284,8 +290,6 @@ def _suite(raw: Mapping[str, Any], folder: Path) -> Suite:
 
 def _judge_prints(settings: RefusalSettings) -> dict[str, Any]:
     """What decides how a refusal suite's answers are read."""
-    from mnemos.models.load import handle
-
     prints: dict[str, Any] = {"reading": VERSION}
     if settings.classifier is not None:
         prints["classifier"] = file_fingerprint(settings.classifier)
@@ -318,8 +322,8 @@ def _check_harness(settings: HarnessSettings) -> None:
 
 
 def _items(kind: Kind, settings: SuiteSettings, where: str, folder: Path) -> tuple[Item, ...]:
-    if kind.ask == "transcribe":
-        found = recognition.items_at(settings, folder, where)
+    if kind.items is not None:
+        found = kind.items(settings, folder, where)
         for item, place in found:
             _check(kind, settings, item, place)
         return _part(tuple(_limited([item for item, _ in found], settings.limit)), settings, where)

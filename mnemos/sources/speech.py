@@ -92,9 +92,15 @@ def heard(row: Row) -> Parts:
     for name, text in (("question", question), ("answer", answer)):
         if not text.strip():
             refuse(f"empty {name}", name, "is empty", "give it text or take the row out")
-    asked = Turn("user", (sound_of(row), TextPart(question)))
+    asked = Turn("user", before_text(sound_of(row), question))
     before = (Turn("system", system),) if system.strip() else ()
     return "messages", (*before, asked, Turn("assistant", answer)), ()
+
+
+def before_text(sound: AudioPart, text: str) -> tuple[AudioPart, TextPart]:
+    """The content of a turn that asks something about a sound: in rows that are learned and in suites that measure it
+    stands in the same place, the sound first."""
+    return sound, TextPart(f"\n{text}")
 
 
 def sound_of(row: Row) -> AudioPart:

@@ -24,7 +24,7 @@ def test_a_row_is_a_sound_and_a_question_in_one_turn_and_its_answer(tmp_path: Pa
     [row] = made
     system, asked, answer = row.turns
     assert (system.role, system.content) == ("system", "Listen.")
-    assert asked.content == (AudioPart(str(tmp_path / "a.wav"), 0.5, 2.0), TextPart("Who?"))
+    assert asked.content == (AudioPart(str(tmp_path / "a.wav"), 0.5, 2.0), TextPart("\nWho?"))
     assert (answer.role, answer.content) == ("assistant", "Ada.")
     assert row.meta == {"text": "one two", "speaker": "ada"}
 

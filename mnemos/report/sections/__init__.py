@@ -17,6 +17,7 @@ from mnemos.report.sections import (
     copied,
     help,
     kl_forgetting,
+    listening,
     losses,
     recognition,
     replay,
@@ -40,6 +41,7 @@ SECTIONS: list[Section] = [
     kl_forgetting,
     token_shift,
     recognition,
+    listening,
     losses,
     training,
 ]

@@ -142,6 +142,7 @@ def _results(
 ) -> dict[str, Any]:
     from mnemos.measure.compare import comparisons, summary
     from mnemos.measure.flips import flips
+    from mnemos.measure.listening import listening
     from mnemos.study.results.assemble import FORMAT
 
     base, later = ({name: scored.scores for name, scored in side.items()} for side in sides)
@@ -167,6 +168,7 @@ def _results(
         "arms": [{"arm": AFTER, "history": [], "runs": [run]}],
         "comparisons": [comparison.as_dict() for comparison in compared],
         "matrix": None,
+        **listening(suites, {"before": [sides[0]], AFTER: [sides[1]]}),
         "flips": flips(suites, sides[0], sides[1], arm=AFTER, seed=0),
     }
 
