@@ -131,6 +131,7 @@ def test_a_score_that_needs_no_sound_is_said_so() -> None:
     row = {"suite": "s", "control": "c", "audio": "shuffled", "side": "plain", "value": 0.5, "other": 0.45,
            "delta": 0.05, "low": -0.1, "high": 0.2, "items": 40}  # fmt: skip
     found = section.read({"listening": {"labels": [], "controls": [row], "forms": []}}, FACTS)
+    assert found is not None
     assert section.words(FACTS, found) == [
         "plain on s: not shown to hear anything, since it scores +5.0 points against another row's sound "
         "[-10.0, +20.0]."

@@ -104,23 +104,34 @@ def read(results: Mapping[str, Any], facts: Facts) -> Listening | None:
 
 
 def _label(row: Mapping[str, Any]) -> Label:
-    words = (clean(row[name]) for name in ("suite", "side", "dimension", "audio"))
-    return Label(*words, *(float(row[name]) for name in ("exact", "parsed", "unparsable")), int(row["items"]))
+    suite, side, dimension, how = (clean(row[name]) for name in ("suite", "side", "dimension", "audio"))
+    exact, parsed, unparsable = (float(row[name]) for name in ("exact", "parsed", "unparsable"))
+    return Label(suite, side, dimension, how, exact, parsed, unparsable, int(row["items"]))
 
 
 def _control(row: Mapping[str, Any]) -> Control:
-    words = (clean(row[name]) for name in ("suite", "audio", "side"))
-    values = (float(row[name]) for name in ("value", "other", "delta"))
-    return Control(*words, *values, number(row["low"]), number(row["high"]), int(row["items"]))
+    suite, how, side = (clean(row[name]) for name in ("suite", "audio", "side"))
+    value, other, delta = (float(row[name]) for name in ("value", "other", "delta"))
+    return Control(suite, how, side, value, other, delta, number(row["low"]), number(row["high"]), int(row["items"]))
 
 
 def _form(row: Mapping[str, Any]) -> Form:
-    by = tuple((clean(name), *map(int, counts)) for name, counts in row["by"].items())
-    words = (clean(row[name]) for name in ("suite", "side", "form"))
     change = row.get("change") or {}
-    ends = (number(change.get(name)) for name in ("delta", "low", "high", "relative"))
-    rates = float(row["strict"]), float(row["loose"])
-    return Form(*words, *rates, by, int(row["items"]), clean(row.get("reference", "")), *ends)  # type: ignore[arg-type]
+    delta, low, high, relative = (number(change.get(name)) for name in ("delta", "low", "high", "relative"))
+    return Form(
+        clean(row["suite"]),
+        clean(row["side"]),
+        clean(row["form"]),
+        float(row["strict"]),
+        float(row["loose"]),
+        tuple((clean(name), int(strict), int(loose), int(of)) for name, (strict, loose, of) in row["by"].items()),
+        int(row["items"]),
+        clean(row.get("reference", "")),
+        delta,
+        low,
+        high,
+        relative,
+    )
 
 
 def words(facts: Facts, record: Listening) -> list[str]:
