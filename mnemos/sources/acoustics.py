@@ -16,7 +16,7 @@ VOICED = 0.7
 """Normalised cross-correlation from which a frame counts as voiced."""
 NEAR_BEST = 0.9
 """The shortest lag whose correlation is so close to the best one is taken: multiples of a period fit as well."""
-LEAST_FRAMES = 5
+LEAST_FRAMES, FEWEST_WORDS = 5, 3
 LISTENED_SECONDS = 30.0
 """Of a longer clip the pitch is that of its beginning."""
 
@@ -28,9 +28,10 @@ def volume_db(clip: Clip) -> float:
 
 
 def words_per_second(text: str, seconds: float) -> float | None:
-    """Words of a transcript over the clip's length, pauses included; None of no words or no length."""
+    """Words of a transcript over the clip's length, pauses included; None of fewer than three words, whose speed is no
+    more than the length of the words, and of no length."""
     words = len(text.split())
-    return words / seconds if words and seconds > 0 else None
+    return words / seconds if words >= FEWEST_WORDS and seconds > 0 else None
 
 
 def pitch_hz(clip: Clip) -> float | None:

@@ -5,8 +5,9 @@ of the clip as one line of text (`self`); people, with short labels (`human`); o
 (`other`). The three are written for the same clips and questions, and the perplexity of each under the model, given the
 line, says how far from its own words they are.
 
-Deviations from DeSTA2: 1. answers are greedy; 2. an answer without an end, an empty one, and one of whose 4-grams more
-than half repeat are left out and counted; 3. speed, pitch and volume are measured in three steps.
+Deviations from DeSTA2: 1. answers are greedy; 2. answers are left out and counted that have no end, are empty, repeat
+more than half of their 4-grams, refuse, or deny that there is a sound; 3. speed, pitch and volume are measured, in
+three steps.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from typing import Any, Literal
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Example, Turn
 from mnemos.core.plan import ModelHandle
+from mnemos.rewards.refusal.reading import is_refusal
 from mnemos.sources.described import Described
 from mnemos.sources.generated import SynthesisContext, too_few
 from mnemos.synthesis.sound_questions import ATTRIBUTES, CAPTION, CAPTIONS, seed_line
@@ -32,8 +35,11 @@ Target = Literal["self", "human", "other"]
 TARGETS: tuple[Target, ...] = ("self", "human", "other")
 Asked = Literal["attributes", "captions", "both"]
 REPETITION = 0.5
-SYSTEM = "Focus on the audio clips and the instructions."
-"""What the answers are written under, and so what rows of sound are asked under."""
+SYSTEM = "You hear the clip at the beginning of the message."
+"""What the answers are written under, and so what rows of sound are asked under: true of a line of text as of a sound,
+and without it small models answer that they cannot hear."""
+DEAF = (r"\b(?:can(?:no|')t|unable to|not able to) (?:\w+ )?(?:hear|listen)", r"\b(?:audio|clips?)\b.*\bnot provided")
+"""What an answer says that denies the sound: a model that learned it would deny what it hears."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ def write(
             tally.drop("people give no short label for a caption", len(pairs) - len(kept))
         else:
             author = other if target == "other" and other is not None else before
-            kept = answered(tally, author, pairs, asking.max_new_tokens, REPETITION)
+            kept = _willing(tally, answered(tally, author, pairs, asking.max_new_tokens, REPETITION))
         too_few(tally.dropped, len(kept), 1, what=f"rows of target {target}")
         found[target] = {row.id: row for row in kept}
         dropped[target] = dict(tally.dropped)
@@ -123,6 +129,20 @@ def write(
         for target, own in found.items()
     }
     return TargetRows(rows, perplexity, compared, dropped)
+
+
+def _willing(tally: Tally, rows: Sequence[Example]) -> list[Example]:
+    """The rows whose answer neither refuses nor denies that there is a sound."""
+    kept = []
+    for row in rows:
+        text = row.turns[-1].text
+        if is_refusal(text):
+            tally.drop("the answer refuses")
+        elif any(re.search(pattern, text, re.IGNORECASE) for pattern in DEAF):
+            tally.drop("the answer denies the sound")
+        else:
+            kept.append(row)
+    return kept
 
 
 def _check(targets: Sequence[Target], asking: Asking, other: ModelHandle | None) -> None:

@@ -48,7 +48,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     info = tarfile.TarInfo(f"{digit}_{speaker}_{take}.wav")
                     info.size = (folder / "one.wav").stat().st_size
                     tar.addfile(info, io.BytesIO((folder / "one.wav").read_bytes()))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for at, speaker in enumerate(("spk1", "spk2")):
         audio.write(sound(1.2, 100 + at), folder / "asr_speechbrain" / "wav" / f"{speaker}.wav")
         rows.append({"file": f"wav/{speaker}.wav", "kind": "speech", "text_checked": "A DOG", "speaker": speaker})

@@ -66,7 +66,8 @@ def test_volume_is_the_root_mean_square_in_decibels() -> None:
 
 def test_speed_is_words_over_seconds() -> None:
     assert words_per_second("one two  three", 1.5) == 2
-    assert words_per_second(" ", 1.5) is None
+    assert words_per_second("one two", 1.5) is None
+    assert words_per_second("one two three", 0) is None
 
 
 def folder(place: Path, rows: list[dict[str, Any]]) -> Path:
@@ -82,14 +83,14 @@ def read(place: Path, rows: list[dict[str, Any]], **more: Any) -> tuple[list[Des
 
 
 def test_a_row_is_a_clip_with_what_is_known_and_what_is_measured(tmp_path: Path) -> None:
-    row = {"file_name": "low.wav", "transcription": "one two", "gender": "male", "snr": 20, "synthetic": False,
+    row = {"file_name": "low.wav", "transcription": "one two three", "gender": "male", "snr": 20, "synthetic": False,
            "duration": 99, "pitch": "high", "room": None, "speakers": 2.0}  # fmt: skip
     [clip], counts = read(tmp_path, [row])
     assert (clip.transcript, clip.known, clip.synthetic) == (
-        "one two", {"gender": "male", "snr": "20", "speakers": "2"}, False
+        "one two three", {"gender": "male", "snr": "20", "speakers": "2"}, False
     )  # fmt: skip
     assert clip.seconds == pytest.approx(0.6)
-    assert clip.words_per_second == pytest.approx(2 / 0.6)
+    assert clip.words_per_second == pytest.approx(3 / 0.6)
     assert clip.pitch_hz == pytest.approx(110, rel=0.02)
     assert counts == {"column duration: measured instead": 1, "column pitch: measured instead": 1}
 

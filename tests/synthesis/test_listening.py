@@ -110,6 +110,15 @@ def test_answers_without_an_end_are_left_out_and_counted() -> None:
         written(["self"], lambda prompt, number: " ")
 
 
+def test_answers_that_refuse_or_deny_the_sound_are_left_out() -> None:
+    texts = ["I'm sorry, but I can't assist with that.", "I cannot really hear it.",
+             "The audio clips are not provided.", "She can hear the sea."]  # fmt: skip
+    clips = [clip(name) for name in "abcd"]
+    found, _ = written(["self"], lambda prompt, number: texts[number], clips=clips, asking=Asking("captions"))
+    assert [row["answer"] for row in found.rows["self"]] == [texts[-1]]
+    assert found.dropped["self"] == {"the answer refuses": 1, "the answer denies the sound": 2}
+
+
 def test_what_cannot_be_meant_is_refused() -> None:
     with pytest.raises(UsageError, match="no short label"):
         written(["human"], asking=Asking("captions"))
