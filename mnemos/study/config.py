@@ -66,6 +66,9 @@ class Study(Settings):
     """Training settings of single arms, by arm: they replace those under `train`."""
     arm_data: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Other rows of single arms, by arm and task name: a file or hub id in place of the task's data."""
+    beside: dict[str, ModelRef] = Field(default_factory=dict, max_length=100)
+    """Other models, by name, that are asked the same suites once and taught nothing: a reference in the report, such as
+    a recogniser and a language model in a row beside one that listens."""
     trajectory: Trajectory | None = None
     """Also measure these suites on the way: before, at the end of each stretch of the training, and after it."""
     joint: bool = True
@@ -245,6 +248,9 @@ def _resolved(study: Study, folder: Path) -> Study:
                 "are both set, and the last stretch would not end with the trained model",
                 "leave one of them out",
             )
+    for name in study.beside:
+        check_name(name, "beside: name")
+    refuse_clash(["before", *arms, *study.beside], "arms and models beside them")
     for arm in study.arm_train:
         if arm not in arms:
             raise UsageError(f"arm_train.{arm}", "is not an arm of this study", nearest(arm, arms))
@@ -260,6 +266,7 @@ def _resolved(study: Study, folder: Path) -> Study:
     return study.model_copy(
         update={
             "model": model_location(study.model, folder),
+            "beside": {name: model_location(one, folder, f"beside.{name}") for name, one in study.beside.items()},
             "chat_template": None if study.chat_template is None else str(resolve_path(study.chat_template, folder)),
             "teach": tasks if isinstance(study.teach, list) else tasks[0],
             "arms": arms,

@@ -78,11 +78,12 @@ class Experiment:
     before_step: MeasureStep
     runs: tuple[ArmRun, ...]
     folder: Path = Path()
+    beside: tuple[tuple[str, MeasureStep], ...] = ()
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """All steps, each after those it needs."""
-        out: list[Step] = [self.before_step]
+        out: list[Step] = [self.before_step, *(step for _, step in self.beside)]
         for run in self.runs:
             for stage in run.stages:
                 out += [*stage.writes, *stage.steps, stage.measure]
@@ -106,7 +107,20 @@ def build(study: Study, folder: Path, root: Path) -> Experiment:
         runs += [builder.joint(seed) for seed in study.seeds]
     refuse_few_old_rows(stage.plan.examples for run in runs for stage in run.stages)
     refuse_small_pools(stage.plan.examples for run in runs for stage in run.stages)
-    return Experiment(study, root, before, suites, roles, task_suites, before_step, tuple(runs), folder)
+    beside = tuple((name, _beside(study, name, place, suites)) for name, place in study.beside.items())
+    return Experiment(study, root, before, suites, roles, task_suites, before_step, tuple(runs), folder, beside)
+
+
+OF_ONE = ("generate", "choose", "nats", "transcribe", "harness")
+"""How suites ask that need no second model."""
+
+
+def _beside(study: Study, name: str, place: str, suites: tuple[Suite, ...]) -> MeasureStep:
+    """Another model asked what the model before is asked, but for suites that hold a model against that one."""
+    from mnemos.models.load import Checkpoint
+
+    model = Checkpoint(place, study.trust_remote_code, study.allow_pickle, study.chat, study.torch_dtype)
+    return MeasureStep(model, tuple(suite for suite in suites if suite.ask in OF_ONE), f"{name}: measure")
 
 
 def plans_of(study: Study, root: Path, arm: str, before: ModelHandle) -> tuple[Plan, ...]:
@@ -306,6 +320,7 @@ def describe(experiment: Experiment) -> list[str]:
     ]
     for suite in experiment.suites:
         lines.append(f"suite   {suite.name} ({experiment.roles[suite.name]}, {suite.kind}, {len(suite.items)} items)")
+    lines += [f"beside  {name}: {step.model.path} ({step.key})" for name, step in experiment.beside]
     for run in experiment.runs:
         several = len(study.task_orders) > 1 and run.arm != JOINT
         lines.append(f"arm     {run.arm}, seed {run.seed}" + (f", order {run.order + 1}" if several else ""))

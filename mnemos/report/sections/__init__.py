@@ -14,6 +14,7 @@ from mnemos.report.facts import Facts
 from mnemos.report.section import Section
 from mnemos.report.sections import (
     adaptation,
+    beside,
     copied,
     help,
     kl_forgetting,
@@ -42,6 +43,7 @@ SECTIONS: list[Section] = [
     token_shift,
     recognition,
     listening,
+    beside,
     losses,
     training,
 ]

@@ -15,6 +15,7 @@ from mnemos.measure.flips import flips
 from mnemos.measure.manifest import manifest
 from mnemos.study.experiment import JOINT, ArmRun, Experiment, Stage, source_of
 from mnemos.study.paths import shown_path
+from mnemos.study.results.beside import beside_of
 from mnemos.study.results.listening import listening_of
 from mnemos.study.results.recognition import recognition_of
 from mnemos.study.results.sequence import score_matrices, score_matrix
@@ -65,6 +66,7 @@ def assemble(experiment: Experiment) -> dict[str, Any]:
         **token_shift_of(experiment),
         **recognition_of(experiment),
         **listening_of(experiment),
+        **beside_of(experiment),
         **({"copied": repeated} if repeated else {}),
         "flips": changed,
     }

@@ -1,4 +1,4 @@
-"""The `listening` of results.json: what suites about sounds say beside their scores, before and after each arm."""
+"""The `listening` of results.json: what suites about sounds say beside their scores, of every side of a study."""
 
 from __future__ import annotations
 
@@ -23,4 +23,5 @@ def listening_of(experiment: Experiment) -> dict[str, Any]:
     sides = {BEFORE: answers_of([experiment.before_step.key])}
     for arm in arms_of(experiment):
         sides[arm] = answers_of([run.last.measure.key for run in experiment.runs if run.arm == arm])
+    sides |= {name: answers_of([step.key]) for name, step in experiment.beside}
     return listening(experiment.suites, sides)
