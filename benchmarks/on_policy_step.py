@@ -1,8 +1,9 @@
 """A step of learning from reward: ours beside TRL's trainer of the same algorithm, and our PPO beside our GRPO.
 
 The chat patient, the same prompts, 64 answers of at most 24 tokens a step in groups of 8, the same reward, a
-learning rate that moves nothing, so that both sides draw from one distribution. From the end of the first step
-to the end of the last; without a GPU it is processor time of one thread (`method_step_cost.clock`).
+learning rate that moves nothing, so that both sides draw from one distribution; float32 on both. From the end
+of the first step to the end of the last; without a GPU it is processor time of one thread
+(`method_step_cost.clock`).
 """
 
 from __future__ import annotations
@@ -93,11 +94,11 @@ def ours(folder: Path, kind: str, world: World = World()) -> float:
         max_steps=world.steps,
         learning_rate=1e-9,
         max_length=256,
-        bf16=world.bf16 or None,
+        bf16=world.bf16,
         logging_steps=world.steps,
         optim="adamw_torch_fused",
     )
-    plan = Plan(read(world.rows, name="new"), Checkpoint(world.model), "new", 0, settings)
+    plan = Plan(read(world.rows, name="new"), Checkpoint(world.model, torch_dtype="float32"), "new", 0, settings)
     callback, marks = _marks()
     train(apply(plan, [{kind: world.settings(kind)}]), folder / "out", quiet=True, callbacks=[callback])
     return (marks[-1] - marks[0]) / (len(marks) - 1)
@@ -144,7 +145,7 @@ def trl(folder: Path, kind: str, world: World = World()) -> float:
     )
     callback, marks = _marks()
     made = trainer(
-        model=AutoModelForCausalLM.from_pretrained(world.model),
+        model=AutoModelForCausalLM.from_pretrained(world.model, dtype=torch.float32),
         reward_funcs=reward,
         args=args,
         train_dataset=Dataset.from_list(rows),

@@ -3,7 +3,8 @@
 The shipped chat patient answers the first PROMPTS questions of the shipped old rows, greedily, at most
 NEW_TOKENS tokens each. The peer is what a plain script does: render the chat, call transformers'
 `generate` with its key-value cache, decode, next question. Both models are loaded before the clock
-starts; rendering and decoding are timed on both sides.
+starts; rendering and decoding are timed on both sides. Both compute in float32: where 16 bits are faster mnemos
+would take them, and two equal logits are then decided by how rows share a batch.
 
 rehearsal-generation   answers per second; not reported unless both sides wrote the same texts
 """
@@ -32,7 +33,7 @@ def run() -> Iterator[Result]:
     from mnemos.models.load import Checkpoint
 
     prompts = questions()
-    model = Checkpoint(str(MODEL)).load()
+    model = Checkpoint(str(MODEL), torch_dtype="float32").load()
     peer_model = Peer(str(MODEL), sorted(model.stop_ids))
     text: dict[str, list[str]] = {}
     tokens: dict[str, int] = {}
@@ -100,8 +101,7 @@ class Peer:
 
         self.tokenizer = AutoTokenizer.from_pretrained(path)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        self.model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device).eval()
+        self.model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).to(device).eval()
         self.model.generation_config = GenerationConfig(
             max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=stop, pad_token_id=stop[0]
         )
