@@ -76,6 +76,7 @@ TEXTS: dict[tuple[str, str], list[Any]] = {
     ("lora", "targets"): ["all-linear", ("q_proj", "v_proj")],
     ("dora", "targets"): ["all-linear", ("q_proj",)],
     ("orthogonal", "targets"): ["all-linear", ("q_proj",)],
+    ("mask_units", "pattern"): [r"<\|unit_\d+\|>", "<[0-9]+>"],
     ("rho1", "reference_model"): ["."],
     ("dpo", "reference_model"): [None, "."],
     ("dpo", "soft_label"): [None, "preferred"],

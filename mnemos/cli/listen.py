@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from mnemos.cli import listen_units
 from mnemos.cli.options import Group, JsonOption
 from mnemos.cli.output import say, say_json
 
 app = typer.Typer(cls=Group, help="Language models that learn to hear.", no_args_is_help=True)
+app.add_typer(listen_units.app, name="units")
 
 
 class TargetName(StrEnum):

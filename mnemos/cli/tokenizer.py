@@ -98,8 +98,14 @@ def compare_command(
 @app.command("extend")
 def extend_command(
     model: Annotated[str, typer.Option("--model", help="Whose vocabulary is extended.")],
-    text: Annotated[str, typer.Option("--text", help="Text of the new language: a file, folder or hub id.")],
-    script: Annotated[list[str], typer.Option("--script", help="Script of new pieces, such as Han; repeatable.")],
+    text: Annotated[
+        str | None, typer.Option("--text", help="Text of the new language: a file, folder or hub id.")
+    ] = None,
+    script: Annotated[
+        list[str] | None, typer.Option("--script", help="Script of new pieces, such as Han; repeatable.")
+    ] = None,
+    tokens: Annotated[Path | None, typer.Option("--tokens", help="Add the tokens in this file instead.")] = None,
+    suppress: Annotated[bool, typer.Option("--suppress", help="With --tokens: the model never writes one.")] = False,
     pieces: Annotated[int, typer.Option("--pieces", min=1, help="New pieces at most.")] = 500,
     init: Annotated[Init, typer.Option("--init", help="What new rows begin as.")] = Init.sub_pieces,
     old: Annotated[str | None, typer.Option("--old", help="Text of the old language, whose ids must stay.")] = None,
@@ -109,14 +115,24 @@ def extend_command(
     seed: Annotated[int, typer.Option("--seed", help="Of random rows.")] = 0,
     out: Annotated[Path, typer.Option("--out", help="The directory to write.")] = Path("extended"),
 ) -> None:
-    """Add pieces of a new language to a model, and rows for them."""
-    from mnemos.study.commands.tokenizer import extend_model, extended_lines
+    """Add pieces of a new language to a model, or tokens that a file names, and rows for them."""
+    from mnemos.study.commands.tokenizer import add_tokens, extend_model, extended_lines, read_tokens
     from mnemos.study.paths import model_location
 
-    record = extend_model(
-        model_location(model, Path()), _texts(text, column, limit), _texts(old, None, limit) if old else None, out,
-        pieces=pieces, scripts=script, how=init.value, allow_changed=allow_changed, seed=seed,
-    )  # fmt: skip
+    if (tokens is None) == (text is None):
+        raise UsageError("--text and --tokens", "name one of the two", "--text TEXT --script Han, or --tokens FILE")
+    place, stays = model_location(model, Path()), _texts(old, None, limit) if old else None
+    if tokens is not None:
+        if script or allow_changed:
+            raise UsageError("--script, --allow-changed", "go with --text", "leave them out beside --tokens")
+        record = add_tokens(place, read_tokens(tokens), stays, out, how=init.value, suppress=suppress, seed=seed)
+    else:
+        if suppress:
+            raise UsageError("--suppress", "goes with --tokens", "pieces of a language are there to be written")
+        record = extend_model(
+            place, _texts(str(text), column, limit), stays, out,
+            pieces=pieces, scripts=script or (), how=init.value, allow_changed=allow_changed, seed=seed,
+        )  # fmt: skip
     say("\n".join(extended_lines(record)))
 
 

@@ -128,7 +128,8 @@ class StepView:
     position n predicts `targets[n]` from the tokens before it.
 
     The micro-batch: model, the module in training; outputs, its logits; targets, int64[N]; weight, float[N];
-    rehearsed, bool[N], True in examples that are not of the new task.
+    rehearsed, bool[N], True in examples that are not of the new task; example, int64[N], which example of the
+    micro-batch each position is of, None where a view was made without.
     The step that it is a part of: normaliser, the sum of weights over the whole optimiser step (all
     micro-batches, all processes averaged as the trainer's gradients are), so that per-token sums divided by
     it add up to the step's mean; share, this micro-batch's share of the step, for terms that do not depend
@@ -151,6 +152,7 @@ class StepView:
     answers: Answers | None = None
     rollouts: RolloutView | None = None
     metric: Callable[[str, torch.Tensor | float, float], None] = no_metric
+    example: torch.Tensor | None = None
 
     @property
     def logits(self) -> torch.Tensor:
@@ -175,6 +177,7 @@ class StepView:
             # Answers are whole or not at all.
             answers=None,
             rollouts=self.rollouts.at(rows) if self.rollouts is not None else None,
+            example=self.example[rows] if self.example is not None else None,
         )
 
 

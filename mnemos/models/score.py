@@ -150,7 +150,7 @@ def _batch_divergence(
         p, q = (one[..., :tokens].float().log_softmax(dim=-1) for one in logits)
         # KL(p || q) = sum_v p_v (ln p_v - ln q_v) at each position, in nats. It is at least 0; what lies below is
         # rounding.
-        return (p.exp() * (p - q)).sum(dim=-1).clamp_min(0)
+        return _kl(p, q).clamp_min(0)
 
     values = ours.each(each, theirs).tolist()
     out, at = [], 0
@@ -200,7 +200,7 @@ def _batch_shift(
     def nats(*logits: torch.Tensor) -> torch.Tensor:
         q, p = (one[..., :tokens].float().log_softmax(dim=-1) for one in logits)
         # KL(other || model) = sum_v p_v (ln p_v - ln q_v), p being that of the model that wrote the answer.
-        return (p.exp() * (p - q)).sum(dim=-1).clamp_min(0)
+        return _kl(p, q).clamp_min(0)
 
     values = list(zip(ours.each(rank, given).tolist(), ours.each(nats, theirs).tolist(), strict=True))
     out, at = [], 0
@@ -208,6 +208,12 @@ def _batch_shift(
         out.append(values[at : at + count])
         at += count
     return out
+
+
+def _kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """float[n]: sum_v p_v (ln p_v - ln q_v) of log-probabilities float[n, V]; a token that p rules out adds 0."""
+    mass = p.exp()
+    return (mass * (p - q).masked_fill(mass == 0, 0.0)).sum(dim=-1)
 
 
 def _flat(spans: Sequence[tuple[int, int]], device: torch.device) -> torch.Tensor:

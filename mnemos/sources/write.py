@@ -85,17 +85,18 @@ def keep(path: str | os.PathLike[str], examples: Sequence[Example]) -> None:
     rows = []
     for example in examples:
         row = row_of(dataclasses.replace(example, meta={}))
-        rows.append({**row, "kind": example.kind, "origin": example.origin, "meta": _plain(example.meta)})
+        rows.append({**row, "kind": example.kind, "origin": example.origin, "meta": plain(example.meta)})
     write_jsonl(path, rows)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as JSON has it: what JSON has no word for (a date, a NaN) as text."""
     if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return str(value)
 
 

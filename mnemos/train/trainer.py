@@ -154,6 +154,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             answers=self.batches.answers(inputs, batch, references),
             rollouts=self.batches.rollouts(inputs, batch),
             metric=self.metrics.add,
+            example=examples_of(inputs, batch),
         )
         return loss_of(self.terms, view)
 
@@ -334,6 +335,13 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         """6 x tokens x parameters (arXiv:2001.08361), counted once instead of at every batch."""
         parameters: int = self.total_parameters
         return 6 * int(inputs["input_ids"].numel()) * parameters
+
+
+def examples_of(inputs: Mapping[str, Any], batch: MicroBatch) -> torch.Tensor:
+    """int64[N]: which example of a batch of `schedule.join` each target of its micro-batch is of."""
+    device = batch.place.device
+    lengths = torch.tensor(inputs["lengths"], device=device)
+    return torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)[batch.place]
 
 
 def loss_of(terms: Sequence[Term], view: StepView) -> torch.Tensor:

@@ -16,6 +16,7 @@ from mnemos.methods.draw.on_policy import TeacherDivergence
 from mnemos.methods.draw.preference import dpo, kto, orpo
 from mnemos.methods.gradient.projection import AveragedMemory
 from mnemos.methods.objective.divergence import Distilled, KLToBefore, SelectiveLikelihood
+from mnemos.methods.objective.units import TextLikelihood
 from mnemos.models import chunked
 from mnemos.models.load import Checkpoint
 from mnemos.train.likelihood import train
@@ -43,6 +44,7 @@ ARMS: dict[str, Callable[[Path, Path], Plan]] = {
         model, objective=(Likelihood(), KLToBefore(0.5, "forward"), Distilled(0.5, 2.0, "all"))
     ),
     "rho1": lambda model, other: _plan(model, objective=(SelectiveLikelihood(Checkpoint(str(other)), 0.6),)),
+    "units masked": lambda model, _: _plan(model, objective=(TextLikelihood(r"<\|(eos|pad)\|>"),)),
     "a-gem": lambda model, _: _plan(model, gradient=(AveragedMemory(texts(), 4, 0),)),
     "dpo": lambda model, _: dpo(_plan(model, examples=preferences(), weigh=()), beta=0.3, sft_weight=0.5),
     "dpo, named reference, lora": lambda model, other: dpo(

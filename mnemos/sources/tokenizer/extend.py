@@ -1,4 +1,4 @@
-"""Pieces of a new language behind an old vocabulary, the old language's ids unchanged.
+"""New pieces behind an old vocabulary, the old ids unchanged: of a new language, or tokens that are named.
 
 BPE goes on where its training ended: the new text is segmented by the old merges, and further merges are learned on
 these segments, so that they rank behind every old one and each new piece can be reached. Pieces of another script
@@ -71,6 +71,30 @@ def extend(tokenizer: Any, texts: Iterable[str], count: int, scripts: Sequence[s
     )
     made = Tokenizer.from_str(json.dumps(content, ensure_ascii=False))
     return Extension(made, tuple(pieces), tuple(range(free, free + len(pieces))), parts)
+
+
+def added(tokenizer: Any, tokens: Sequence[str]) -> Extension:
+    """A copy of a `tokenizers.Tokenizer` with tokens beside its model: each is one token wherever it is spelled.
+
+    They are not special, so that decoding keeps them, and not normalised, so that nothing that a normaliser makes of
+    another text becomes one of them, and nothing is made of them. Raises UsageError for tokens that cannot be meant:
+    none or too many, one that is named twice, is there already, or has white space around it.
+    """
+    from tokenizers import AddedToken, Tokenizer
+
+    if not 1 <= len(tokens) <= MOST_NEW:
+        raise UsageError(f"{len(tokens):,} tokens", f"must be from 1 to {MOST_NEW:,}", "name some, one a line")
+    known = tokenizer.get_vocab(with_added_tokens=True)
+    for one, times in Counter(tokens).items():
+        if not one or one != one.strip():
+            raise UsageError(f"token {one!r}", "is empty, or has white space around it", "write it without")
+        if times > 1 or one in known:
+            raise UsageError(f"token {one!r}", "is there already" if times == 1 else "is named twice", "name new ones")
+    parts = tuple(tuple(tokenizer.encode(one, add_special_tokens=False).ids) for one in tokens)
+    made = Tokenizer.from_str(tokenizer.to_str())
+    made.add_tokens([AddedToken(one, normalized=False, special=False) for one in tokens])
+    ids = made.get_vocab(with_added_tokens=True)
+    return Extension(made, tuple(tokens), tuple(ids[one] for one in tokens), parts)
 
 
 def script_filter(scripts: Sequence[str]) -> Callable[[str], bool]:

@@ -14,10 +14,11 @@ from mnemos.core.errors import DataError, ModelError, UsageError
 from mnemos.core.files import write_json, write_text
 from mnemos.sources.plain import Texts, part
 from mnemos.sources.tokenizer import measures, sentencepiece
-from mnemos.sources.tokenizer.extend import Extension, changed, extend, refuse_changed_language
+from mnemos.sources.tokenizer.extend import Extension, added, changed, extend, refuse_changed_language
 from mnemos.sources.tokenizer.measures import Measures
 from mnemos.sources.tokenizer.train import train
 from mnemos.weights.checkpoint import load_tokenizer, usable_config
+from mnemos.weights.files import CONFIGURATIONS, read_config
 from mnemos.weights.new_rows import INITIALISATIONS, Initialisation, neighbours, new_rows
 
 COLUMNS = (
@@ -27,6 +28,7 @@ COLUMNS = (
 )  # fmt: skip
 """Head of a column, and the measure in it."""
 SHARES = ("unknown", "byte_share", "single_share", "round_trip")
+MOST_TOKEN_BYTES = 1 << 20
 LOST_FROM = 2000
 """Texts among which the shortest one that does not come back is looked for."""
 
@@ -197,24 +199,71 @@ def extend_model(
 
     old: texts of the language that the model knows, whose ids must stay; refused where one changes, unless allowed.
     """
+    _check_asked(how, out)
+    before = open_tokenizer(model)
+    made = extend(before, texts, pieces, scripts)
+    record = _extended(model, before, made, texts, old, out, how, allow_changed, seed)
+    tokens = [measures.measure(one, texts).tokens for one in (before, made.tokenizer)]
+    return {**record, "tokens_before": tokens[0], "tokens_after": tokens[1]}
+
+
+def add_tokens(
+    model: str, tokens: Sequence[str], old: Texts | None, out: Path, *,
+    how: Initialisation = "mean", suppress: bool = False, seed: int = 0,
+) -> dict[str, Any]:  # fmt: skip
+    """A model with tokens beside its vocabulary (`tokenizer.extend.added`), written as a Hugging Face directory.
+
+    old: texts whose ids must stay; refused where one spells a token. suppress: what the model writes never holds one of
+    them: its generation_config.json names them under suppress_tokens, which transformers keeps to as well.
+    """
+    _check_asked(how, out)
+    if how == "focus":
+        raise UsageError("init = focus", "needs text of a language", "mean, sub-pieces and random need none")
+    before = open_tokenizer(model)
+    made = added(before, tokens)
+    record = _extended(model, before, made, None, old, out, how, False, seed)
+    if suppress:
+        file = out / "generation_config.json"
+        settings = read_config(file, CONFIGURATIONS[file.name]) if file.is_file() else {}
+        others = settings.get("suppress_tokens") or []
+        write_json(file, {**settings, "suppress_tokens": sorted({*others, *made.ids})})
+    return {**record, "suppressed": suppress}
+
+
+def read_tokens(path: Path) -> list[str]:
+    """The tokens in a file, one a line. DataError for a file that is none of text, or beyond a megabyte."""
+    if not path.is_file():
+        raise DataError(f"{path}", "there is no such file", "name a file with a token a line")
+    if path.stat().st_size > MOST_TOKEN_BYTES:
+        raise DataError(f"{path}", f"is longer than {MOST_TOKEN_BYTES:,} bytes", "name a file with a token a line")
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"{path}", "is not UTF-8", "name a file of text with a token a line") from None
+
+
+def _check_asked(how: str, out: Path) -> None:
     if how not in INITIALISATIONS:
         raise UsageError(f"init = {how!r}", f"must be one of {', '.join(INITIALISATIONS)}", "sub-pieces is usual")
     refuse_taken(out)
-    before = open_tokenizer(model)
-    made = extend(before, texts, pieces, scripts)
+
+
+def _extended(
+    model: str, before: Any, made: Extension, texts: Texts | None, old: Texts | None, out: Path, how: Initialisation,
+    allow_changed: bool, seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Write the model with its new pieces, unless they change texts that must stay; returns what is known of it."""
     number, every, shortest = changed(before, made.tokenizer, old) if old is not None else (0, 0, None)
     if not allow_changed:
         refuse_changed_language(number, every, shortest)
-    rows_before = _write_model(model, made, texts, out, how, seed)
-    tokens = [measures.measure(one, texts).tokens for one in (before, made.tokenizer)]
     return {
         "pieces": len(made.pieces), "first": list(made.pieces[:20]), "ids": [made.ids[0], made.ids[-1]],
-        "rows": rows_before, "init": how, "changed": number, "old_texts": every, "tokens_before": tokens[0],
-        "tokens_after": tokens[1], "out": str(out),
+        "rows": _write_model(model, made, texts, out, how, seed), "init": how, "changed": number, "old_texts": every,
+        "out": str(out),
     }  # fmt: skip
 
 
-def _write_model(model: str, made: Extension, texts: Texts, out: Path, how: Initialisation, seed: int) -> int:
+def _write_model(model: str, made: Extension, texts: Texts | None, out: Path, how: Initialisation, seed: int) -> int:
     """Write weights and tokenizer; returns how many rows the embedding had."""
     import numpy as np
     import torch
@@ -227,7 +276,7 @@ def _write_model(model: str, made: Extension, texts: Texts, out: Path, how: Init
     tokenizer = load_tokenizer(model)
     rows = int(loaded.get_input_embeddings().weight.shape[0])
     vectors = None
-    if how == "focus":
+    if how == "focus" and texts is not None:
         size = max(made.ids) + 1
         found = neighbours((made.tokenizer.encode(text).ids for text in texts), size, seed=seed)
         vectors = found[: made.ids[0]], found[list(made.ids)]
@@ -275,13 +324,19 @@ def _check(out: Path, made: Extension) -> None:
 
 def extended_lines(record: Mapping[str, Any]) -> list[str]:
     """What was done, for people."""
-    saved = 1 - record["tokens_after"] / max(1, record["tokens_before"])
     old = f"{record['changed']:,} of {record['old_texts']:,} old texts have other ids"
+    if "tokens_before" in record:
+        saved = 1 - record["tokens_after"] / max(1, record["tokens_before"])
+        took = (
+            f"the new texts take {record['tokens_before']:,} tokens before and {record['tokens_after']:,} after "
+            f"({100 * saved:.1f} % fewer)"
+        )
+    else:
+        took = "never written: suppress_tokens" if record["suppressed"] else "the model may write them"
     return [
         f"{record['pieces']:,} new pieces, ids {record['ids'][0]:,} to {record['ids'][1]:,}, rows by {record['init']}",
         f"first: {' '.join(json.dumps(one, ensure_ascii=False) for one in record['first'])}",
-        f"the new texts take {record['tokens_before']:,} tokens before and {record['tokens_after']:,} after "
-        f"({100 * saved:.1f} % fewer)",
+        took,
         old
         if record["old_texts"]
         else "no text of the old language was given: that its ids stay was not tried (--old)",
