@@ -163,6 +163,7 @@ ELSEWHERE = {
     r"mnemos tokenizer train .*": ("cli/test_tokenizer.py", 'invoke("train"'),
     r"mnemos tokenizer compare .*": ("cli/test_tokenizer.py", 'invoke("compare"'),
     r"mnemos tokenizer extend .*": ("cli/test_tokenizer.py", 'invoke("extend"'),
+    r"mnemos listen units (fit|encode) .*": ("cli/test_listen_units.py", '"listen", "units", "fit"'),
     r"mnemos pretrain .*": ("cli/test_pretrain.py", 'invoke(text, "--out", out'),
     r"mnemos run school/study.yaml .*": ("cli/test_pretrain.py", '["run", str(out / "study.yaml")'),
     r"mnemos data filter .*": ("cli/test_filter.py", '"data", "filter"'),

@@ -1,4 +1,5 @@
-"""Suites of kind wer and cer: what a recogniser writes of a sound, against its transcript.
+"""Suites of kind wer and cer: what a recogniser writes of a sound, against its transcript; of kind answer_wer and
+answer_cer: what a language model answers to a prompt, such as one that holds a sound's discrete units.
 
 Errors are the fewest substitutions, deletions and insertions of words (characters) that make one text of the other.
 A suite's rate is the sum of errors over all items divided by the sum of reference words: an item's score is its errors
@@ -81,9 +82,9 @@ def errors(reference: Sequence[str], written: Sequence[str]) -> Errors:
 
 
 def units(text: str, *, normaliser: str, kind: str) -> list[str]:
-    """The words of a text (kind wer) or its characters, spaces between words included (cer)."""
+    """The words of a text (kind wer, answer_wer) or its characters, spaces between words included (cer, answer_cer)."""
     words = NORMALISERS[normaliser](text).split()
-    return words if kind == "wer" else list(" ".join(words))
+    return words if kind.endswith("wer") else list(" ".join(words))
 
 
 def errors_of(settings: Any, item: Item, answer: Answer) -> Errors:
@@ -105,11 +106,17 @@ def check(settings: Any, item: Item, where: str) -> None:
     """Refuse an item without a sound, or whose transcript has no words to count errors by."""
     if item.sound is None:
         raise DataError(where, "has no audio", "audio: the path of a sound, relative to the suite's file")
+    check_answer(settings, item, where)
+
+
+def check_answer(settings: Any, item: Item, where: str) -> None:
+    """Refuse an item whose transcript has no words to count errors by, and one without, or with several."""
     for text in item.answers:
         if not units(text, normaliser=settings.normaliser, kind=settings.kind):
             raise DataError(f"{where}: {text!r}", "has no word left to count errors by", "take the item out")
-    if len(item.answers) > 1:
-        raise DataError(where, "has several transcripts", "errors are counted against one: keep it")
+    if len(item.answers) != 1:
+        found = "has several transcripts" if item.answers else "has no transcript"
+        raise DataError(where, found, "errors are counted against one: answer: the transcript")
 
 
 def items_at(settings: Any, folder: Path, where: str) -> list[tuple[Item, str]]:

@@ -222,6 +222,13 @@ class TranscribeSettings(SuiteSettings):
     """Hypotheses held at a time while writing; 1 is greedy."""
 
 
+class AnswerErrorsSettings(GenerateSettings):
+    """answer_wer, answer_cer: what a language model answers, against a transcript."""
+
+    normaliser: Literal["none", "basic", "english"] = "basic"
+    """What both texts go through before; see wer."""
+
+
 class ClassifierSettings(GenerateSettings):
     """classifier: a text-classification model judges each answer."""
 

@@ -19,6 +19,7 @@ from mnemos.measure.recognition import NORMALISERS, errors, totals
 from mnemos.measure.suite import Suite, load_suites
 from mnemos.models.load import Checkpoint
 from mnemos.sources import audio
+from tests.measure.fakes import FakeModel
 from tests.tiny_speech import sound, tiny_ctc
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=1, max_size=8)
@@ -114,6 +115,28 @@ def test_who_cannot_be_asked_is_named(tmp_path: Path) -> None:
     [text] = load_suites([{"name": "t", "kind": "generated", "items": [{"prompt": "a", "answer": "b"}]}], tmp_path)
     with pytest.raises(UsageError, match="only hears"):
         measure(Checkpoint(str(tiny_ctc(tmp_path / "m"))).load(), [text])
+
+
+def test_answers_to_prompts_are_counted_as_transcripts_are(tmp_path: Path) -> None:
+    items = [
+        {"prompt": "<|unit_1|><|unit_2|>", "completion": "one two three", "speaker": "a"},
+        {"prompt": "<|unit_3|>", "completion": "four", "speaker": "b"},
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, items)))
+    columns = {"answer": "completion", "cluster": "speaker"}
+    jiwer = pytest.importorskip("jiwer", reason="the reference is not installed")
+    answers = {"<|unit_1|><|unit_2|>": "One too tree.", "<|unit_3|>": "for you"}
+    for kind, rate in (("answer_wer", jiwer.wer), ("answer_cer", jiwer.cer)):
+        [made] = load_suites([{"name": "u", "kind": kind, "data": "rows.jsonl", "columns": columns}], tmp_path)
+        found = measure(FakeModel(answers), [made])[made.name]
+        expected = [rate("one two three", "one too tree"), rate("four", "for you")]
+        assert [one.value for one in found.scores] == pytest.approx(expected)
+        assert [one.cluster for one in found.scores] == ["a", "b"]
+        assert (made.unit, made.better) == (kind[-3:].upper(), "lower")
+    for item, why in (({"prompt": "a", "answer": "..."}, "no word left"), ({"prompt": "a"}, "has no transcript"),
+                      ({"prompt": "a", "answers": ["b", "c"]}, "has several")):  # fmt: skip
+        with pytest.raises(DataError, match=why):
+            load_suites([{"name": "u", "kind": "answer_wer", "items": [item]}], tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,14 @@ from mnemos.study.experiment import Experiment
 from mnemos.study.results.standing import arms_of
 
 BEFORE = "before"
+RATES = ("WER", "CER")
+"""Units of suites that count errors."""
 
 
 def recognition_of(experiment: Experiment) -> dict[str, Any]:
     """{recognition: {suite: {before or arm: see `measure.recognition.totals`}}}, over all runs of an arm together;
-    empty without a suite that transcribes."""
-    suites = [suite for suite in experiment.suites if suite.ask == "transcribe"]
+    empty without a suite that counts errors."""
+    suites = [suite for suite in experiment.suites if suite.unit in RATES]
     if not suites:
         return {}
     sides = {BEFORE: [experiment.before_step.key]}
