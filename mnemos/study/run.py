@@ -31,7 +31,7 @@ from mnemos.study.reach import refuse_unreached
 from mnemos.study.results.assemble import assemble
 from mnemos.study.results.items import FILE as ITEMS
 from mnemos.study.results.items import item_scores, write_items
-from mnemos.study.steps import explained
+from mnemos.study.steps import explained, surroundings
 from mnemos.study.stopping import terminable
 from mnemos.study.streams.run import carry_out_stream
 from mnemos.study.streams.run import plan_lines as stream_lines
@@ -185,8 +185,14 @@ def plan_lines(
     ]
 
 
+AROUND = {"device": "the device", "dtype": "the dtype that is fast on the device"}
+"""What stands in a step's key beside its inputs and is no version, in words."""
+
+
 def _note_changes(experiment: Experiment, quiet: bool) -> None:
-    """Say which inputs changed since the last run here: their steps are done again."""
+    """Say which inputs changed since the last run here: their steps are done again. Versions, device and dtype are in
+    every key, so that a finished run begins anew under another one of them."""
+    around = {AROUND.get(name, f"the version of {name}"): value for name, value in surroundings().items()}
     inputs = {
         "model": experiment.before.fingerprint,
         **{f"suite {suite.name}": suite.fingerprint for suite in experiment.suites},
@@ -195,12 +201,16 @@ def _note_changes(experiment: Experiment, quiet: bool) -> None:
             for run in experiment.runs
             for stage in run.stages
         },
+        **around,
     }
     path = experiment.root / "inputs.json"
     if path.exists() and not quiet:
         earlier = read_json(path)
         for name in [name for name in inputs if name in earlier and earlier[name] != inputs[name]]:
-            print(f"changed since the last run: {name}; what depends on it is done again", file=sys.stderr)
+            # A fingerprint says nothing to people, a version does.
+            then = f" ({earlier[name]} then, {inputs[name]} now)" if name in around else ""
+            what = "every step" if name in around else "what depends on it"
+            print(f"changed since the last run: {name}{then}; {what} is done again", file=sys.stderr)
     write_json(path, inputs)
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import mnemos
 from mnemos.core.errors import RunError, UsageError
+from mnemos.core.files import write_json
 from mnemos.study.config import load_study
 from mnemos.study.experiment import build, describe
 from mnemos.study.run import plan_lines
@@ -85,8 +87,12 @@ def test_changed_rows_are_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[
     study = make_study(tmp_path)
     first = mnemos.run(study, out=tmp_path / "run")
     write_jsonl(tmp_path / "old.jsonl", [chat(n, f"Add {n} and 2.", str(n + 2)) for n in range(24)])
+    noted = json.loads((tmp_path / "run" / "inputs.json").read_text())
+    write_json(tmp_path / "run" / "inputs.json", {**noted, "the version of torch": "1.0"})
     second = mnemos.run(study, out=tmp_path / "run")
-    assert "changed since the last run: rows of replay, new" in capsys.readouterr().err
+    notes = capsys.readouterr().err
+    assert "changed since the last run: rows of replay, new; what depends on it is done again" in notes
+    assert f"the version of torch (1.0 then, {torch.__version__} now); every step is done again" in notes
     losses = [[run["losses"] for arm in record.results["arms"] for run in arm["runs"]] for record in (first, second)]
     assert losses[0][0] == losses[1][0]
     assert losses[0][1] != losses[1][1]
