@@ -117,7 +117,7 @@ SWEPT = "mnemos sweep study.yaml --over replay.share_of_final=0,0.01,0.03,0.1,0.
 
 WAYS = (
     # Listings and arithmetic.
-    Way(r"mnemos (methods|models|suites|schema|schema --suites|reproduce --list|asr methods)"),
+    Way(r"mnemos (methods|models|suites|schema|schema --suites|reproduce --list|asr methods|listen bridges)"),
     Way(r"mnemos methods NAME", {"NAME": "replay"}),
     Way(r"mnemos (merge|vector) .* \S+=\S+.*", MODELS),
     Way(r"mnemos merge \"rm \+ 0.3\*\(domain - base\)\"", MODELS, "rm=… domain=… base=…"),
@@ -179,6 +179,9 @@ ELSEWHERE = {
     r"mnemos serve runs/( --port 0)?": ("cli/test_serve.py", '"serve", "runs/"'),
     r"mnemos asr head .*": ("cli/test_asr.py", '"asr", "head"'),
     r"mnemos asr adapt .*": ("cli/test_asr.py", '"asr", "adapt", "clips"'),
+    r"mnemos listen new --cascade .*": ("cli/test_listen.py", '"listen", "new", "--cascade"'),
+    r"mnemos listen new .*": ("cli/test_listen.py", '"listen", "new", "--encoder"'),
+    r"mnemos listen ask .*": ("cli/test_listen.py", '"listen", "ask"'),
     r"mnemos stream agents": ("study/test_streams.py", '["stream", "agents"]'),
     r"mnemos stream memory .*": ("study/test_streams.py", '["stream", "memory"'),
     r"mnemos stream serve .*": ("stream/test_serve.py", "serve("),

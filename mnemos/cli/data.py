@@ -38,13 +38,13 @@ def data_show_command(
     from rich.console import Console
 
     from mnemos.core.files import write_text
+    from mnemos.models.load import Checkpoint
+    from mnemos.models.renderer import renderer_of
     from mnemos.sources import show_sound
     from mnemos.sources.read import read
-    from mnemos.sources.render import Renderer
     from mnemos.sources.show import show
     from mnemos.sources.speech import HEARD, SPEECH
     from mnemos.study.paths import data_location, model_location
-    from mnemos.weights.checkpoint import load_tokenizer
 
     here = Path.cwd()
     source = read(data_location(location, here), format=format)
@@ -58,7 +58,7 @@ def data_show_command(
         raise UsageError(f"--svg {svg}", f"draws sounds, and {location} holds text", "leave it out")
     if model is None:
         raise UsageError("--model", "is missing: it says whose tokenizer and chat template render text", "name a model")
-    renderer = Renderer(load_tokenizer(model_location(model, here)))
+    renderer = renderer_of(Checkpoint(model_location(model, here)))
     Console(soft_wrap=True).print(show(source, renderer, count=count, max_length=max_length))
 
 

@@ -9,11 +9,72 @@ from typing import Annotated
 import typer
 
 from mnemos.cli import listen_units
-from mnemos.cli.options import Group, JsonOption
-from mnemos.cli.output import say, say_json
+from mnemos.cli.options import Group, JsonOption, SetOption
+from mnemos.cli.output import say, say_choices, say_json
 
 app = typer.Typer(cls=Group, help="Language models that learn to hear.", no_args_is_help=True)
 app.add_typer(listen_units.app, name="units")
+
+
+@app.command("new")
+def new_command(
+    language: Annotated[str, typer.Option("--language", help="A language model with a chat template.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory to write.")],
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", help="Whisper, wav2vec 2.0, HuBERT, WavLM or Data2Vec.")
+    ] = None,
+    bridge: Annotated[str, typer.Option("--bridge", help="mlp, conv, qformer, window_qformer or cif.")] = "mlp",
+    set_: SetOption = None,
+    recogniser: Annotated[
+        str | None, typer.Option("--recogniser", help="Whose words stand beside the sound, or with --cascade alone.")
+    ] = None,
+    cascade: Annotated[bool, typer.Option("--cascade", help="No bridge: the recogniser's words alone.")] = False,
+    window: Annotated[float, typer.Option("--window", help="Seconds that are heard at once, at most.")] = 30.0,
+    before: Annotated[str, typer.Option("--before", help="Words before a sound.")] = "",
+    behind: Annotated[str, typer.Option("--behind", help="Words behind it.")] = "",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bridge's first weights.")] = 0,
+) -> None:
+    """Put an encoder, an untrained bridge and a language model into one directory, which can be trained and asked."""
+    from mnemos.study.commands.listen import New, new
+    from mnemos.study.config import parse_override
+
+    settings = dict(parse_override(pair) for pair in set_ or [])
+    say(new(New(language, out, encoder, bridge, settings, recogniser, cascade, window, (before, behind), seed)))
+
+
+@app.command("ask")
+def ask_command(
+    model: Annotated[str, typer.Argument(help="A model that listens: a directory, or that of an adapter on one.")],
+    audio: Annotated[str, typer.Argument(help="A file of sound.")],
+    question: Annotated[str, typer.Argument(help="What is asked of it.")] = "What can you hear from the audio?",
+    system: Annotated[str | None, typer.Option("--system", help="A system prompt.")] = None,
+    transcript: Annotated[
+        str | None, typer.Option("--transcript", help="A recogniser whose words are put beside the sound.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, max=100_000, help="Of the answer.")] = 128,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what a model answers to a question about a sound."""
+    from mnemos.core.errors import printable
+    from mnemos.study.commands.listen import ask
+
+    found = ask(model, audio, question, system=system, transcript=transcript, max_tokens=max_tokens)
+    if as_json:
+        say_json({"audio": audio, "question": question, "answer": found.text, "finished": found.finished})
+        return
+    say(printable(found.text) or "(nothing)")
+
+
+@app.command("bridges")
+def bridges_command(as_json: JsonOption = False) -> None:
+    """The kinds of bridge, with their settings and where they deviate from their papers."""
+    from mnemos.study.commands.listen import bridge_rows
+
+    rows = bridge_rows()
+    if as_json:
+        say_json(rows)
+        return
+    say_choices(rows, 16)
 
 
 class TargetName(StrEnum):

@@ -138,15 +138,15 @@ class Example:
 class Tokens:
     """One rendered example.
 
-    ids: int32[T]. weight: float32[T], how much predicting token t (from those before it)
-    counts: 0 masks, 1 teaches; the first token's weight is never used. output: bool[T], True
-    on tokens that the model itself writes in use, the end-of-turn token included. part: what it is
-    of a row of several, such as "chosen" and "rejected"; empty where it stands alone. soft_label: of a
-    pair's answers, how likely the chosen one is the better one, in [0, 1]. sound: what the tokens are the transcript
-    of, where they are one.
+    ids: int32[T]; int64[T] where some stand for sounds (`sources.sound_marks`). weight: float32[T], how much
+    predicting token t (from those before it) counts: 0 masks, 1 teaches; the first token's weight is never used.
+    output: bool[T], True on tokens that the model itself writes in use, the end-of-turn token included. part: what
+    it is of a row of several, such as "chosen" and "rejected"; empty where it stands alone. soft_label: of a pair's
+    answers, how likely the chosen one is the better one, in [0, 1]. sound: what the tokens are the transcript of,
+    where they are one.
     """
 
-    ids: npt.NDArray[np.int32]
+    ids: npt.NDArray[np.integer[Any]]
     weight: npt.NDArray[np.float32]
     output: npt.NDArray[np.bool_]
     example: str

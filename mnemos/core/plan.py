@@ -305,10 +305,17 @@ class AllParameters:
     learning_rate: float | None = None
 
     def prepare(self, model: Any) -> Any:
-        """Return `model` with requires_grad on every floating-point parameter."""
-        for parameter in model.parameters():
-            parameter.requires_grad_(parameter.is_floating_point())
+        """Return `model` with requires_grad on every floating-point parameter; of a model that says itself what
+        moves where no arm does (`moves_by_default`), on those."""
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(parameter.is_floating_point() and by_default(model, name))
         return model
+
+
+def by_default(model: Any, name: str) -> bool:
+    """Whether a parameter moves where no arm says what may: all do, but those that the model itself keeps still."""
+    own: Callable[[str], bool] | None = getattr(model, "moves_by_default", None)
+    return own is None or own(name)
 
 
 @dataclass(frozen=True)

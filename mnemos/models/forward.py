@@ -32,6 +32,7 @@ def context_length(model: Any) -> int:
 def accepted_inputs(model: Any) -> frozenset[str]:
     """Names of the arguments of the model's forward, seen through a peft wrapper."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = getattr(inner, "language", inner)  # a model that listens passes on what its language model takes
     return frozenset(inspect.signature(inner.forward).parameters)
 
 

@@ -11,6 +11,7 @@ import torch
 from mnemos.core.errors import NotComparable
 from mnemos.core.nouns import Decoding, Generation, OptionScore, PowerDecoding, Prompt
 from mnemos.models import choose, decode, power, score
+from mnemos.models.head import bare
 from mnemos.sources.render import Renderer
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
@@ -62,7 +63,7 @@ class LocalModel:
     @cached_property
     def renderer(self) -> Renderer:
         """Turns prompts into this model's tokens, with its own chat template."""
-        return Renderer(self.tokenizer)
+        return Renderer(self.tokenizer, hear=getattr(bare(self.model), "speller", None))
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:

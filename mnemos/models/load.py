@@ -27,6 +27,7 @@ from mnemos.weights.files import (
     check_weights,
 )
 from mnemos.weights.precision import SINGLE
+from mnemos.weights.speech import is_speech
 from mnemos.weights.tied import OUTPUT_NAMES, check_tied
 
 if TYPE_CHECKING:
@@ -168,6 +169,8 @@ class _How:
 
 def _loaded(path: str, how: _How, merge: bool) -> Any:
     folder = resolve(path, allow_pickle=how.allow_pickle, trust_remote_code=how.trust_remote_code)
+    if is_speech(folder):
+        return _listening(folder, how)
     if not (folder / ADAPTER_CONFIG).is_file():
         check_config(folder)
         check_weights(folder, how.allow_pickle)
@@ -191,6 +194,16 @@ def _loaded(path: str, how: _How, merge: bool) -> Any:
     with explained(folder, "the adapter does not fit its base", "check base_model_name_or_path"):
         adapted = attached(base if merge else _cast(base, how), folder)
     return _cast(merged(adapted, folder), how) if merge else adapted
+
+
+def _listening(folder: Path, how: _How) -> Any:
+    """A language model that listens, whose parts are checkpoints of their own."""
+    from mnemos.models.speech.files import assembled
+
+    check_config(folder)
+    if how.reward or how.hears:
+        raise ModelError(f"{folder}", "is a language model that listens, and no model of this kind", "name another")
+    return assembled(folder, lambda place: _loaded(place, how, merge=True), empty=how.headers_only)
 
 
 def _cast(model: Any, how: _How) -> Any:

@@ -13,7 +13,7 @@ from mnemos.sources.media import refuse_media, refuse_placeholder
 from mnemos.sources.messages import conversation
 from mnemos.sources.pairs import REJECTED, beside, chosen_and_rejected
 from mnemos.sources.parts import Parts, Row, answer_turns, answered, asked, given, instruction, with_system
-from mnemos.sources.speech import HEARD, SPEECH, heard, speech
+from mnemos.sources.speech import HEARD, QUESTIONS, SPEECH, SPOKEN_ANSWERS, heard, speech
 from mnemos.sources.thumbs import ASKED, Labels, as_thumb, thumb_of
 from mnemos.sources.tools import COLUMNS as BESIDE
 from mnemos.sources.tools import variables_of
@@ -238,7 +238,7 @@ FORMATS: dict[str, Format] = {
         _columns("prompt completion"), frozenset(), _prompt_completion, '{"prompt": "…", "completion": "…"}'
     ),
     HEARD: Format(
-        _columns("audio question answer"),
+        _columns(*(f"audio {question} {answer}" for question in QUESTIONS for answer in SPOKEN_ANSWERS)),
         frozenset({"start", "end", "system"}),
         heard,
         '{"audio": "clips/a.wav", "question": "Who speaks?", "answer": "A woman."}',

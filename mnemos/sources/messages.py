@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mnemos.core.errors import nearest
-from mnemos.core.nouns import Turn, frozen
+from mnemos.core.nouns import AudioPart, Part, TextPart, Turn, frozen
 from mnemos.sources.bad_row import refuse, short, text_of
 from mnemos.sources.media import refuse_media, refuse_placeholder
+from mnemos.sources.sound_parts import is_sound, sound_part
 from mnemos.sources.tools import calls_of
 
 ROLES = {
@@ -80,10 +81,15 @@ def _turn(message: Any, where: str) -> Turn:
     if calls:
         fields["tool_calls"] = calls
         content = "" if content is None or alone else content
-    text = _content(content, where)
+    parts = _content(content, where)
+    text = parts if isinstance(parts, str) else "".join(one.text for one in parts if isinstance(one, TextPart))
     if role == "user":
         refuse_placeholder(text, where)
-    return Turn(role, text, _learn(message, role, where), _frozen(fields, where))
+    elif not isinstance(parts, str):
+        refuse(
+            "unsupported content", f"{where}: a sound in a turn of {role}", "is heard in a user's turn alone", "move it"
+        )
+    return Turn(role, parts, _learn(message, role, where), _frozen(fields, where))
 
 
 def _calls(message: Mapping[str, Any], written: Any, where: str) -> list[dict[str, Any]]:
@@ -102,14 +108,26 @@ def _frozen(fields: Mapping[str, Any], where: str) -> Any:
         refuse("wrong type", where, f"cannot be written as JSON ({error})", "use texts, numbers, lists and objects")
 
 
-def _content(content: Any, where: str) -> str:
+def _content(content: Any, where: str) -> str | tuple[Part, ...]:
     if isinstance(content, list | tuple):
+        if any(is_sound(part) for part in content):
+            return tuple(_part(part, f"{where}.content[{number}]") for number, part in enumerate(content))
         parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
         texts = [part for part in parts if isinstance(part, str)]
         if len(texts) < len(parts):
             refuse("unsupported content", f"{where}.content", "has a part that is not text", "keep text parts only")
         return "".join(texts)
     return text_of(content, f"{where}.content")
+
+
+def _part(part: Any, where: str) -> Part:
+    """A sound, or text, of a content that holds sounds."""
+    if is_sound(part):
+        return AudioPart(sound_part(part, None)["audio"])
+    text = part.get("text") if isinstance(part, Mapping) else part
+    if not isinstance(text, str):
+        refuse("unsupported content", where, "is neither text nor a sound", "keep these parts only")
+    return TextPart(text)
 
 
 def _learn(message: Mapping[str, Any], role: str, where: str) -> bool:

@@ -147,7 +147,7 @@ class FileSource:
             rows = [raw.value for raw in self._sample if not isinstance(raw.value, RowError)]
         except DataError:
             return False  # whoever reads the rows says what is wrong with them
-        return self.asked_format in (None, SPEECH, HEARD) and any("audio" in row for row in rows)
+        return self.asked_format in (None, SPEECH, HEARD, "messages") and bool(sounds_in(rows))
 
     @cached_property
     def format(self) -> str:

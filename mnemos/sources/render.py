@@ -19,8 +19,9 @@ from mnemos.core.errors import DataError, ModelError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Example, Frozen, Prompt, Tokens, Turn, frozen, thawed
 from mnemos.sources.chat_template import PROBE_CALL, Template
-from mnemos.sources.encoding import Encoder, Span, borders
+from mnemos.sources.encoding import Encoded, Encoder, Span, borders
 from mnemos.sources.opening import begun, prefix_ids, stand_in_ids
+from mnemos.sources.sound_marks import FIRST_SOUND, Hear, Placed, around, folded, placed, unfolded, unfolded_tokens
 from mnemos.sources.spans import Located, Spans
 
 RAW_ROLES = frozenset({"prompt", "completion", "text", "rendered"})
@@ -35,21 +36,22 @@ class Renderer:
     """Renders with one tokenizer and its chat template.
 
     options: variables for the template, such as ``{"enable_thinking": False}``. A template that
-    prints today's date gets a fixed one, or tokens would change overnight.
+    prints today's date gets a fixed one, or tokens would change overnight. hear: what a model that listens reads for
+    a sound; None for a model of text alone, which refuses sounds.
 
     Text that spells a special token inside a chat turn (``</s>`` in a web page) is encoded as
     plain characters: it neither ends a turn nor adds a second BOS. Raw text is taken at its word.
     Raises ModelError for a tokenizer without character offsets (a slow one).
     """
 
-    def __init__(self, tokenizer: Any, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, tokenizer: Any, options: Mapping[str, Any] | None = None, hear: Hear | None = None) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise ModelError(
                 f"tokenizer {getattr(tokenizer, 'name_or_path', '')!r} ({type(tokenizer).__name__})",
                 "gives no character offsets, so masks cannot be made",
                 "save the model with a fast tokenizer (tokenizer.json)",
             )
-        self.tokenizer = tokenizer
+        self.tokenizer, self.hear = tokenizer, hear
         self._options = dict(options or {})
         self._encoder = Encoder(tokenizer)
         self._spans: dict[Frozen, Spans] = {}
@@ -95,7 +97,7 @@ class Renderer:
             if self.tokenizer.chat_template:
                 for turns in self._probes():
                     try:
-                        tokens, ends = self._chat(turns, "a probe of the chat template")
+                        tokens, ends = self._chat(Placed(turns), "a probe of the chat template")
                     except DataError:
                         continue
                     found.update(int(tokens.ids[at]) for at in ends)
@@ -121,12 +123,22 @@ class Renderer:
         template refuses the conversation, ModelError where it or a stop token is missing.
         """
         where = place_of(example)
-        _refuse_sounds(example.turns, where)
-        if all(turn.role in RAW_ROLES for turn in example.turns):
-            tokens = self._raw(example.turns, where)
+        turns = self._placed(example.turns, where)
+        if all(turn.role in RAW_ROLES for turn in turns.turns):
+            tokens = self._raw(turns.turns, where)
         else:
-            tokens, _ = self._chat(example.turns, where, example.variables)
+            tokens, _ = self._chat(turns, where, example.variables)
+        tokens = unfolded_tokens(tokens, turns.spelled)
         return Tokens(tokens.ids, tokens.weight, tokens.output, example.id, example.origin)
+
+    def _placed(self, turns: Sequence[Turn], where: str) -> Placed:
+        """The turns with marks where sounds are. DataError for sounds that this model cannot be given."""
+        if not any(turn.sounds for turn in turns):
+            return Placed(tuple(turns))
+        if self.hear is None or any(turn.role in RAW_ROLES for turn in turns):
+            _refuse_sounds(turns, where)
+        assert self.hear is not None
+        return placed(turns, self.hear)
 
     def rewritten(self, example: Example) -> dict[int, str]:
         """Of the turns that are to be learned, those of which the chat template left out, or changed, more than white
@@ -134,20 +146,23 @@ class Renderer:
         if all(turn.role in RAW_ROLES for turn in example.turns):
             return {}
         found = self._of(example.variables)
-        located = found.locate(example.turns, place_of(example))
+        located = found.locate(self._placed(example.turns, place_of(example)).turns, place_of(example))
         return {i: located.text[slice(*located.written[i])] for i in located.rewritten if example.turns[i].learn}
 
     def render_in_use(self, example: Example) -> Tokens:
         """A chat whose last answer stands as the model would have to write it (`Spans.in_use`), with weight on it and
         its end alone. The prompt's ids are those of `prompt_ids`."""
-        turns, where = example.turns, place_of(example)
-        found = self._of(example.variables)
+        where = place_of(example)
+        made = self._placed(example.turns, where)
+        turns, found = made.turns, self._of(example.variables)
         located = found.in_use(turns, where)
         ((start, end),) = located.written.values()
         plain = self._spelled(found.template, located.text[:start], turns[:-1], generation=True, where=where)
         spelled = any(token in turns[-1].text for token in self._special)
         # An empty span cuts the text there, so that no token straddles the border.
-        tokens, _ = self._located(located, [*plain, (start, end if spelled else start)], turns)
+        marks = made.spans(located.text, where)
+        tokens, _ = self._located(located, [*plain, (start, end if spelled else start)], turns, marks=marks)
+        tokens = unfolded_tokens(tokens, made.spelled)
         return Tokens(tokens.ids, tokens.output.astype(np.float32), tokens.output, example.id, example.origin)
 
     def render_all(self, examples: Iterable[Example]) -> list[Tokens]:
@@ -158,26 +173,31 @@ class Renderer:
         """What a model is given before it answers: the chat with the generation prompt, or the raw
         text as ``tokenizer(text)`` begins it (BOS alone, or EOS, where it is empty). Rendering the
         answered example begins with the same ids wherever the template and the tokenizer allow it."""
-        _refuse_sounds(prompt.turns, "the prompt")
+        where = "the prompt"
+        made = self._placed(prompt.turns, where)
         if all(turn.role in RAW_ROLES for turn in prompt.turns):
             raw = "".join(turn.text for turn in prompt.turns)
             if any(turn.role == "rendered" for turn in prompt.turns):
                 return self._encoder.encode(raw)[0]
             return self._given(raw)
         template = self._of(prompt.variables).template
-        template.refuse_unused(prompt.turns, "the prompt")
-        text = template.text(prompt.turns, generation=True, where="the prompt")
-        return self._encoder.encode(text, self._spelled(template, text, prompt.turns, generation=True))[0]
+        template.refuse_unused(made.turns, where)
+        text = template.text(made.turns, generation=True, where=where)
+        plain = self._spelled(template, text, made.turns, generation=True)
+        return unfolded(self._encode(text, plain, made.spans(text, where))[0], made.spelled)
 
     def takes_tools(self, prompt: Prompt) -> bool:
         """Whether the chat template shows the model the prompt's tools. Raises ModelError where there is no template,
         DataError where it refuses the prompt."""
-        return self._of(prompt.variables).template.shows_tools(prompt.turns, "the prompt")
+        turns = self._placed(prompt.turns, "the prompt").turns
+        return self._of(prompt.variables).template.shows_tools(turns, "the prompt")
 
     def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
-        """Text of token ids, without special tokens unless asked for."""
+        """Text of token ids, without special tokens unless asked for; sounds have none."""
         text: str = self.tokenizer.decode(
-            [int(i) for i in ids], skip_special_tokens=not special, clean_up_tokenization_spaces=False
+            [int(i) for i in ids if i < FIRST_SOUND],
+            skip_special_tokens=not special,
+            clean_up_tokenization_spaces=False,
         )
         return text
 
@@ -218,21 +238,33 @@ class Renderer:
         """A raw prompt as in use."""
         return begun(self._prefix, self._encoder.encode(text)[0]) or stand_in_ids(self.tokenizer)
 
-    def _chat(self, turns: Sequence[Turn], where: str, variables: Frozen = ()) -> tuple[Tokens, list[int]]:
+    def _encode(self, text: str, plain: Sequence[Span], marks: Sequence[Span] = ()) -> Encoded:
+        """Ids and spans, each mark one id below 0."""
+        if not marks:
+            return self._encoder.encode(text, plain)
+        return folded(self._encoder.encode(text, around(plain, marks)), marks)
+
+    def _chat(self, made: Placed, where: str, variables: Frozen = ()) -> tuple[Tokens, list[int]]:
         """The rendered chat and the positions of its end-of-turn tokens."""
-        found = self._of(variables)
+        found, turns = self._of(variables), made.turns
         template = found.template
         located = found.locate(turns, where)
         plain = self._spelled(template, located.text, turns, where=where)
         silent = (i for i, turn in enumerate(turns) if not turn.learn and i not in located.written)
         quiet = [(located.contents or {}).get(i) or template.content(turns, i, where=where) for i in silent]
-        return self._located(located, plain, turns, quiet)
+        return self._located(located, plain, turns, quiet, made.spans(located.text, where))
 
     def _located(
-        self, located: Located, plain: Sequence[Span], turns: Sequence[Turn], quiet: Sequence[Span] = ()
+        self,
+        located: Located,
+        plain: Sequence[Span],
+        turns: Sequence[Turn],
+        quiet: Sequence[Span] = (),
+        marks: Sequence[Span] = (),
     ) -> tuple[Tokens, list[int]]:
-        """plain: where no special token is meant. quiet: where nothing is learned, beside answers that say so."""
-        ids, spans = self._encoder.encode(located.text, plain)
+        """plain: where no special token is meant. quiet: where nothing is learned, beside answers that say so. marks:
+        of sounds."""
+        ids, spans = self._encode(located.text, plain, marks)
         starts, ends = borders(spans)
         regions: list[tuple[int, int, bool]] = []
         stops: list[int] = []

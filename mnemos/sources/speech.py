@@ -1,5 +1,5 @@
 """Rows of sound and transcript: columns `audio` and `text`, or a folder with metadata.csv as `datasets` writes it; and
-rows of sound, question and answer: columns `audio`, `question`, `answer`.
+rows of sound, question and answer: columns `audio`, `question`, `answer`; and conversations that hold sounds.
 
 `audio` is a path, relative to the file that names it; or a mapping {path, bytes} as in Parquet files of `datasets`,
 whose bytes are put into the cache. `start` and `end` are seconds within it. `speaker` and whatever else a row holds
@@ -8,22 +8,22 @@ stay columns of the example.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mnemos.core.cache import cache_folder
 from mnemos.core.fingerprint import file_fingerprint
 from mnemos.core.nouns import AudioPart, TextPart, Turn
 from mnemos.sources.bad_row import RowError, refuse, short, text_of
 from mnemos.sources.parts import Parts, Row
+from mnemos.sources.sound_parts import is_sound, place_of, placed_message
 
 SPEECH = "speech"
 HEARD = "audio_question"
 """The format of rows that ask something about a sound."""
+QUESTIONS, SPOKEN_ANSWERS = ("question", "instruction"), ("answer", "label")
+"""What is asked of a sound, and the answer; Dynamic-SUPERB's names stand second."""
 METADATA = ("metadata.csv", "metadata.jsonl")
 """What names the sounds of a folder, in the column file_name."""
 TEXTS = ("transcription", "transcript", "sentence")
@@ -43,39 +43,24 @@ def spoken(row: Mapping[str, Any], folder: Path | None, table: bool, where: str)
 
     folder: of the file that names it. table: whether the row is from a CSV file, which may name sounds by file_name.
     """
+    if isinstance(row.get("messages"), list):
+        try:
+            return {**row, "messages": [placed_message(message, folder) for message in row["messages"]]}
+        except RowError as problem:
+            return problem.at(where)
     value = row.get("audio", row.get("file_name") if table else None)
     if value is None or "messages" in row:
         return row
     try:
-        found = {name: one for name, one in row.items() if name != "file_name"} | {"audio": _place(value, folder)}
+        found = {name: one for name, one in row.items() if name != "file_name"} | {"audio": place_of(value, folder)}
     except RowError as problem:
         return problem.at(where)
     # A transcript beside a question is something that is known of the sound, and not what is to be learned.
-    named = next((name for name in TEXTS if name in row and "question" not in row), None)
+    asked = any(name in row for name in QUESTIONS)
+    named = next((name for name in TEXTS if name in row and not asked), None)
     if "text" not in row and named is not None:
         found["text"] = found.pop(named)
     return found
-
-
-def _place(value: Any, folder: Path | None) -> str:
-    if isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes):
-        return str(_kept(value["bytes"], str(value.get("path") or "")))
-    path = value.get("path") if isinstance(value, Mapping) else value
-    if not isinstance(path, str) or not path or "\0" in path:
-        refuse("wrong type", f"audio = {short(value)}", "must be the path of a sound, or {path, bytes}", "mend audio")
-    return path if folder is None else os.path.join(folder, Path(path).expanduser())
-
-
-def _kept(data: bytes, name: str) -> Path:
-    """The file in the cache that holds these bytes."""
-    place = cache_folder() / "sounds" / f"{hashlib.sha256(data).hexdigest()[:32]}{Path(name).suffix[:8]}"
-    if not place.is_file():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        # Whole or not there: two processes may write the same bytes at once.
-        temporary = place.with_name(f".{os.getpid()}-{place.name}")
-        temporary.write_bytes(data)
-        temporary.replace(place)
-    return place
 
 
 def speech(row: Row) -> Parts:
@@ -88,7 +73,8 @@ def speech(row: Row) -> Parts:
 
 def heard(row: Row) -> Parts:
     """What a row says: a user's turn of sound and question, behind a system text where there is one, and the answer."""
-    question, answer, system = (text_of(row.get(name, ""), name) for name in ("question", "answer", "system"))
+    names = (*(next(name for name in pair if name in row) for pair in (QUESTIONS, SPOKEN_ANSWERS)), "system")
+    question, answer, system = (text_of(row.get(name, ""), name) for name in names)
     for name, text in (("question", question), ("answer", answer)):
         if not text.strip():
             refuse(f"empty {name}", name, "is empty", "give it text or take the row out")
@@ -126,8 +112,15 @@ def _seconds(row: Row, name: str) -> float | None:
 
 def sounds_in(rows: Iterable[Any]) -> list[str]:
     """Fingerprints of the files that rows name, in their order; "" for one that is not there."""
-    paths = (row.get("audio") for row in rows if isinstance(row, Mapping))
-    return [_print(path) for path in paths if isinstance(path, str)]
+    return [_print(path) for row in rows if isinstance(row, Mapping) for path in _paths(row)]
+
+
+def _paths(row: Mapping[str, Any]) -> list[str]:
+    found = [row.get("audio")]
+    if isinstance(row.get("messages"), list):
+        contents = [one.get("content") for one in row["messages"] if isinstance(one, Mapping)]
+        found += [part.get("audio") for one in contents if isinstance(one, list) for part in one if is_sound(part)]
+    return [path for path in found if isinstance(path, str)]
 
 
 def _print(path: str) -> str:

@@ -129,13 +129,12 @@ def _check_classifier(suite: Suite) -> None:
 
 def _renderer(experiment: Experiment) -> Any:
     """The renderer of the model before; None for a hub id, whose files may not be here yet, and for a recogniser."""
-    from mnemos.sources.render import Renderer
-    from mnemos.weights.checkpoint import tokenizer_of
+    from mnemos.models.renderer import renderer_of
 
     before = experiment.before
     if not Path(before.path).exists() or hears(before.path):
         return None
-    return Renderer(tokenizer_of(before))
+    return renderer_of(before)
 
 
 def _check_rows(experiment: Experiment, renderer: Any) -> None:

@@ -71,12 +71,11 @@ def facts_of(model: Checkpoint, examples: Sequence[Example]) -> Facts:
     """What configuration, headers and tokenizer say. Raises ModelError for what is no causal language model."""
     from mnemos.models.forward import context_length
     from mnemos.models.load import load_model
-    from mnemos.sources.render import Renderer
-    from mnemos.weights.checkpoint import tokenizer_of
+    from mnemos.models.renderer import renderer_of
 
     made = load_model(model.path, headers_only=True)
     config = made.config.get_text_config()
-    renderer = Renderer(tokenizer_of(model))
+    renderer = renderer_of(model)
     chat = bool(renderer.tokenizer.chat_template)
     return Facts(
         family=str(config.model_type),

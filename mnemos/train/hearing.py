@@ -9,7 +9,7 @@ distributions token by token have nothing to look at and are refused.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,33 +25,11 @@ from mnemos.models.recognisers.ctc import CTCRecogniser, frames_needed, nll_of
 from mnemos.models.recognisers.decoding import collapsed
 from mnemos.sources import audio
 from mnemos.sources.bad_row import RowError
+from mnemos.sources.clips import Clips
 from mnemos.train.documents import MicroBatch, Pass, padded
 
-KEPT_SAMPLES = 1 << 26
-"""Samples that stay in memory between passes over the rows (256 MB)."""
 LEAST_WRITTEN = 0.5
 """Share of a transcript's letters that the vocabulary must be able to write: below it, it is in another script."""
-
-
-class Clips:
-    """Sounds by what names them, read again when they are needed again; the latest stay in memory."""
-
-    def __init__(self, rate: int, bounds: audio.Bounds, most: int = KEPT_SAMPLES) -> None:
-        self.rate, self.bounds, self.most = rate, bounds, most
-        self._kept: OrderedDict[AudioPart, audio.Clip] = OrderedDict()
-        self._samples = 0
-
-    def __call__(self, part: AudioPart) -> audio.Clip:
-        """The clip at the recogniser's rate. Raises as `audio.read`."""
-        if part in self._kept:
-            self._kept.move_to_end(part)
-            return self._kept[part]
-        clip = audio.read(part.path, rate=self.rate, part=part, bounds=self.bounds)
-        self._kept[part] = clip
-        self._samples += len(clip.samples)
-        while self._samples > self.most and len(self._kept) > 1:
-            self._samples -= len(self._kept.popitem(last=False)[1].samples)
-        return clip
 
 
 class TranscriptRenderer:

@@ -112,8 +112,8 @@ def train(
     cannot be loaded or its loss stops being finite, UsageError for settings that transformers
     refuses, RunError when the disk is full. Ctrl-C leaves the last checkpoint complete.
     """
+    from mnemos.models.renderer import renderer_of
     from mnemos.sources.read import skipped
-    from mnemos.sources.render import Renderer
     from mnemos.train.stage import TrainedStage
     from mnemos.weights.checkpoint import tokenizer_of
 
@@ -124,7 +124,8 @@ def train(
     with quieted(True), full_disk(out), ExitStack() as stack:
         doing("reading the rows")
         tokenizer = tokenizer_of(plan.before)
-        renderer = getattr(draw, "renderer", lambda plan, tokenizer: Renderer(tokenizer))(plan, tokenizer)
+        own = getattr(draw, "renderer", None)
+        renderer = own(plan, tokenizer) if own else renderer_of(plan.before, tokenizer)
         prepared: Prepared = draw.prepare(plan, renderer)
         prepared.counts.update(skipped(plan.examples))
         peak.phase("load")

@@ -14,6 +14,7 @@ from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Example, Source, Tokens
 from mnemos.core.plan import ModelHandle, Plan, Weigh
 from mnemos.core.settings import TrainSettings
+from mnemos.sources.bad_row import RowError
 from mnemos.sources.mix import is_new, new_share_start
 
 FIRST_TOKENS = 50
@@ -136,7 +137,11 @@ def as_tokens(source: Source, settings: TrainSettings, renderer: Any, counts: Co
         if hasattr(renderer, "learned"):
             out += renderer.learned(example, counts)
             continue
-        rows = as_learned(renderer, example, settings.rewritten_turns, counts)
+        try:
+            rows = as_learned(renderer, example, settings.rewritten_turns, counts)
+        except RowError as problem:  # a sound that cannot be heard
+            counts[f"left out: {problem.reason}"] += 1
+            continue
         if settings.long_documents == "chunk" and example.kind == "text" and len(rows[0]) > limit:
             rows = chunks(rows[0], limit, renderer.tokenizer.bos_token_id)
             counts["documents cut into pieces"] += 1

@@ -121,6 +121,8 @@ def merged(adapted: Any, folder: Path) -> Any:
     was_tied = untie(model)
     with quiet_peft():
         plain = adapted.merge_and_unload().eval()
+    if hasattr(plain, "note_changed"):  # a model that refers to the files of its parts
+        plain.note_changed()
     # An adapter that touched neither, or both alike, left two equal matrices, which are one again then.
     if was_tied:
         _tie_again(plain, alike)

@@ -33,6 +33,7 @@ from mnemos.weights.files import (
     readable,
 )
 from mnemos.weights.gguf_header import packed_file
+from mnemos.weights.speech import PLACES, is_speech, speech_config
 
 
 def named(path: str, *, trust_remote_code: bool = False, allow_pickle: bool = False) -> str:
@@ -52,7 +53,19 @@ def named(path: str, *, trust_remote_code: bool = False, allow_pickle: bool = Fa
         content: dict[str, Any] = {file.name: file_fingerprint(file) for file in _files(folder, **consent)}
     if (folder / ADAPTER_CONFIG).is_file():
         content["base"] = named(adapter_base(folder), **consent)
+    elif is_speech(folder):
+        content |= _parts(folder, consent)
     return fingerprint(content)
+
+
+def _parts(folder: Path, consent: dict[str, bool]) -> dict[str, Any]:
+    """Of a model that listens: its configuration without the places of its parts, and what these are."""
+    config = read_config(folder / "config.json", CONFIGURATIONS["config.json"])
+    places = speech_config(folder).parts
+    return {
+        "config.json": fingerprint({name: value for name, value in config.items() if name not in PLACES}),
+        "parts": {name: named(place, **consent) for name, place in places.items()},
+    }
 
 
 def _files(folder: Path, *, trust_remote_code: bool, allow_pickle: bool) -> list[Path]:
@@ -87,7 +100,11 @@ def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
             template.read_bytes().decode("utf-8")
     try:
         with explained(folder, "the tokenizer cannot be read", "copy the tokenizer files of the original again"):
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            # transformers looks into config.json for the tokenizer's class, and knows no model that listens.
+            listens = (
+                {"config": usable_config(Path(speech_config(folder).language), False)} if is_speech(folder) else {}
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, **listens)
             tokenizer("A probe.", verbose=False)  # settings of the wrong kind are met in use alone
     except ModelError:
         if (folder / "config.json").is_file():

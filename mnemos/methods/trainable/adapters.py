@@ -62,7 +62,8 @@ class LowRank:
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
-            target_modules=targets,
+            target_modules=_within(model, targets),
+            modules_to_save=_beside(model),
             use_dora=self.kind == "dora",
         )
         return _wrapped(model, config)
@@ -99,8 +100,39 @@ class Rescaled:
             targets += [name for name in found if name not in targets]
         # (IA)^3 rescales what comes out of keys and values, but what goes into the MLP's last layer.
         forward = [name for name in targets if name in RESCALED["feedforward"]]
-        config = IA3Config(task_type=_task(model), target_modules=targets, feedforward_modules=forward)
+        config = IA3Config(
+            task_type=_task(model),
+            target_modules=_within(model, targets),
+            feedforward_modules=_within(model, forward),
+        )
         return _wrapped(model, config)
+
+
+LANGUAGE, BRIDGE = "language", "bridge"
+"""What the parts of a model that listens are called in it."""
+
+
+def _beside(model: Any) -> list[str] | None:
+    """What is trained whole beside adapters: the bridge of a model that listens, which no sound passes without."""
+    return [BRIDGE] if getattr(model, BRIDGE, None) is not None else None
+
+
+def _within(model: Any, targets: str | list[str]) -> str | list[str]:
+    """The targets as peft takes them; of a model that listens, those of its language model alone."""
+    if getattr(model, BRIDGE, None) is None or not targets:
+        return targets
+    names = targets if isinstance(targets, list) else _linear(getattr(model, LANGUAGE))
+    return rf"{LANGUAGE}\.(?:.*\.)?(?:{'|'.join(re.escape(name) for name in names)})"
+
+
+def _linear(model: Any) -> list[str]:
+    """Last parts of the names of all linear layers but the output layer: what peft calls all-linear."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    head = model.get_output_embeddings()
+    found = (name for name, one in model.named_modules() if isinstance(one, nn.Linear | Conv1D) and one is not head)
+    return sorted({name.rsplit(".", 1)[-1] for name in found})
 
 
 def _task(model: Any) -> str | None:

@@ -12,7 +12,7 @@ from pydantic import Field
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.method import method
 from mnemos.core.patterns import Overtime, compiled, search
-from mnemos.core.plan import AllParameters, Plan, Trainable
+from mnemos.core.plan import AllParameters, Plan, Trainable, by_default
 from mnemos.core.settings import LearningRate
 from mnemos.methods.trainable.adapters import LowRank, Rescaled, RescaledPart
 from mnemos.methods.trainable.blocks import Expanded
@@ -78,7 +78,8 @@ class Freeze:
     def prepare(self, model: Any) -> Any:
         """Set requires_grad; ModelError when nothing is left to train."""
         frozen = self.selection.names(model, "freeze")
-        return _train(model, {name for name, _ in model.named_parameters()} - frozen, f"freeze {self.selection}")
+        rest = {name for name, _ in model.named_parameters() if by_default(model, name)} - frozen
+        return _train(model, rest, f"freeze {self.selection}")
 
 
 @dataclass(frozen=True)

@@ -84,10 +84,9 @@ def compare(
 def _renderer(handle: Any) -> Any:
     """The model's; None for a recogniser, which is put no texts."""
     from mnemos.models.recognisers.classes import hears
-    from mnemos.sources.render import Renderer
-    from mnemos.weights.checkpoint import tokenizer_of
+    from mnemos.models.renderer import renderer_of
 
-    return None if hears(handle.path) else Renderer(tokenizer_of(handle))
+    return None if hears(handle.path) else renderer_of(handle)
 
 
 def _measured(handles: Sequence[Any], suites: tuple[Any, ...], quiet: bool) -> list[dict[str, Any]]:

@@ -1,0 +1,122 @@
+"""`mnemos listen`: language models that listen, made and asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mnemos.core.errors import ModelError, UsageError
+from mnemos.core.nouns import AudioPart, Decoding, Generation, Prompt, TextPart, Turn
+
+
+@dataclass(frozen=True)
+class New:
+    """What `mnemos listen new` is given. settings: of the bridge, by name. words: before and behind a sound."""
+
+    language: str
+    out: Path
+    encoder: str | None
+    bridge: str
+    settings: Mapping[str, Any]
+    recogniser: str | None = None
+    cascade: bool = False
+    window: float = 30.0
+    words: tuple[str, str] = ("", "")
+    seed: int = 0
+
+
+def new(asked: New) -> str:
+    """Write the directory, and return what it is in a line.
+
+    Raises UsageError for a place that is taken and options that cannot be meant together, ModelError for parts that do
+    not fit.
+    """
+    from mnemos.models.speech.bridges import bridge_of
+    from mnemos.models.speech.files import make
+    from mnemos.train.save import whole
+
+    if asked.out.exists():
+        raise UsageError(f"{asked.out}", "is there already", "name another place with --out, or remove it")
+    if asked.cascade and (asked.encoder is not None or asked.settings):
+        raise UsageError("--cascade", "has neither an encoder nor a bridge", "leave --encoder and --set out")
+    if asked.cascade and asked.recogniser is None:
+        raise UsageError("--cascade", "reads a recogniser's words", "name one with --recogniser")
+    if not asked.cascade and asked.encoder is None:
+        raise UsageError("--encoder", "is missing", "name an encoder, or ask for a --cascade with its --recogniser")
+    settings = None if asked.cascade else {"kind": asked.bridge, **asked.settings}
+    if settings is not None:
+        bridge_of(settings, "--bridge")
+    with whole(asked.out) as folder:
+        folder.rmdir()
+        count = make(
+            folder,
+            language=asked.language,
+            encoder=asked.encoder,
+            recogniser=asked.recogniser,
+            bridge=settings,
+            window_seconds=asked.window,
+            words=asked.words,
+            seed=asked.seed,
+        )
+    if asked.cascade:
+        return f"{asked.out}: a recogniser whose words the language model reads; nothing of it needs training"
+    return (
+        f"{asked.out}: a bridge ({asked.bridge}) of {count:,} parameters that knows nothing yet, between frozen parts"
+    )
+
+
+def ask(
+    model: str,
+    audio: str,
+    question: str,
+    *,
+    system: str | None = None,
+    transcript: str | None = None,
+    max_tokens: int = 128,
+) -> Generation:
+    """The model's answer, greedily. transcript: a recogniser's place, whose words stand beside the sound.
+
+    Raises ModelError for a model that does not listen, DataError (RowError) for a sound that cannot be heard.
+    """
+    from mnemos.models.load import Checkpoint
+    from mnemos.weights.checkpoint import resolve
+    from mnemos.weights.speech import speech_folder
+
+    if speech_folder(str(resolve(model, allow_pickle=False, trust_remote_code=False))) is None:
+        cure = "name a model that listens (mnemos listen new makes one); a recogniser writes transcripts: mnemos asr"
+        raise ModelError(model, "does not listen", cure)
+    loaded: Any = Checkpoint(model).load()
+    if transcript is not None:
+        from mnemos.models.speech.transcripts import Transcripts
+
+        loaded.renderer.hear.transcribe = Transcripts(transcript)
+    turns = [Turn("system", system)] if system else []
+    user = Turn("user", (AudioPart(audio), TextPart(f"\n{question}")))
+    found: Generation = loaded.generate([Prompt((*turns, user))], Decoding(max_new_tokens=max_tokens))[0]
+    return replace(found, text=found.text.strip())
+
+
+def bridge_rows() -> list[dict[str, Any]]:
+    """Every kind of bridge: name, summary, paper, settings with their values, deviations."""
+    from dataclasses import fields
+
+    from mnemos.models.speech.bridges import BRIDGES
+
+    rows = []
+    for name, kind in BRIDGES.items():
+        text, _, rest = " ".join((kind.__doc__ or "").split()).partition(" Deviation")
+        papers = re.findall(r"arXiv:[\d.]+\d", text)
+        numbered = re.split(r"(?:^|(?<=\.)) ?\d\. ", rest.partition(": ")[2])
+        rows.append(
+            {
+                "name": name,
+                "summary": text.partition(": ")[2].split(". ")[0],
+                "paper": papers[0] if papers else "",
+                "settings": {one.name: one.default for one in fields(kind)},
+                "deviations": [one.strip() for one in numbered if one.strip()],
+            }
+        )
+    return rows
