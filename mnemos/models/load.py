@@ -203,7 +203,8 @@ def _listening(folder: Path, how: _How) -> Any:
     check_config(folder)
     if how.reward or how.hears:
         raise ModelError(f"{folder}", "is a language model that listens, and no model of this kind", "name another")
-    return assembled(folder, lambda place: _loaded(place, how, merge=True), empty=how.headers_only)
+    ears = lambda place: Checkpoint(place)._ears()  # noqa: E731 - only called where a sound has no transcript yet
+    return assembled(folder, lambda place: _loaded(place, how, merge=True), ears, empty=how.headers_only)
 
 
 def _cast(model: Any, how: _How) -> Any:

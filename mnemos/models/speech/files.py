@@ -14,43 +14,28 @@ import torch
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.files import write_json, write_text
 from mnemos.core.places import resolved
-from mnemos.models.speech.bridges import bridge_of, refuse_width, settings_of
+from mnemos.models.speech.bridges import bridge_of, refuse_width
 from mnemos.models.speech.encoders import Encoder
 from mnemos.models.speech.features import Features
-from mnemos.models.speech.model import BRIDGE, LANGUAGE, SpeechLanguageModel
-from mnemos.models.speech.spelling import Speller
+from mnemos.models.speech.model import BRIDGE, SpeechLanguageModel
+from mnemos.models.speech.transcripts import speller_of
+from mnemos.models.speech.write import written
 from mnemos.weights.checkpoint import explained, load_tokenizer, resolve
 from mnemos.weights.files import ADAPTER_CONFIG, CONFIG, TOKENIZER, matches, weight_files
-from mnemos.weights.speech import ARCHITECTURE, MODEL_TYPE, SpeechConfig, speech_config, speech_folder
-
-MOST_BYTES = "5GB"
-"""Of one file of weights."""
+from mnemos.weights.speech import SpeechConfig, speech_config
 
 
-def hear_of(path: str) -> Speller | None:
-    """What the model at `path` reads for a sound; None of a model that reads text alone. No weights are loaded."""
-    folder = speech_folder(path)
-    return None if folder is None else speller_of(speech_config(folder))
-
-
-def speller_of(config: SpeechConfig) -> Speller:
-    """The speller of a configuration, with its recogniser's words where it has one."""
-    if config.recogniser is None:
-        return Speller(config)
-    from mnemos.models.speech.transcripts import Transcripts
-
-    return Speller(config, Transcripts(config.recogniser))
-
-
-def assembled(folder: Path, language_of: Callable[[str], Any], *, empty: bool) -> SpeechLanguageModel:
+def assembled(
+    folder: Path, language_of: Callable[[str], Any], recogniser_of: Callable[[str], Any], *, empty: bool
+) -> SpeechLanguageModel:
     """The model of a directory, in eval mode, only its bridge moving.
 
-    language_of: loads the language model at a place. empty: without numbers (torch's meta device). Raises ModelError
-    for parts and weights that do not fit together.
+    language_of, recogniser_of: load the language model, and the recogniser, at a place. empty: without numbers
+    (torch's meta device). Raises ModelError for parts and weights that do not fit together.
     """
     config = speech_config(folder)
     language = language_of(config.language).requires_grad_(False)
-    speller = speller_of(config)
+    speller = speller_of(config, recogniser_of)
     bridge, features = None, None
     if speller.bridge is not None:
         assert speller.encoder is not None
@@ -105,43 +90,6 @@ def _put_in(model: SpeechLanguageModel, stored: Mapping[str, torch.Tensor], fold
         for name, one in stored.items():
             wanted[name].copy_(one)
     model.stored = frozenset(stored)
-
-
-def write_directory(folder: Path, config: SpeechConfig, text_config: Any, state: Mapping[str, torch.Tensor]) -> None:
-    """Write config.json, which refers to the parts of `config` where they are, and the weights."""
-    from huggingface_hub import save_torch_state_dict
-
-    folder.mkdir(parents=True, exist_ok=True)
-    there = {name: _in_full(place) for name, place in config.parts.items()}
-    write_json(folder / "config.json", written(replace(
-        config, folder=folder, language=there[LANGUAGE.removesuffix(".")], encoder=there.get("encoder"),
-        recogniser=there.get("recogniser"), text=text_config.to_dict(),
-    )))  # fmt: skip
-    tensors = {name: one.detach().contiguous().cpu() for name, one in state.items()}
-    if tensors:
-        save_torch_state_dict(tensors, folder, max_shard_size=MOST_BYTES, metadata={"format": "pt"})
-
-
-def _in_full(place: str) -> str:
-    return str(resolved(Path(place))) if Path(place).is_dir() else place
-
-
-def written(config: SpeechConfig) -> dict[str, Any]:
-    """config.json's object."""
-    return {
-        "model_type": MODEL_TYPE,
-        "architectures": [ARCHITECTURE],
-        "language_model": config.language,
-        "encoder": config.encoder,
-        "recogniser": config.recogniser,
-        "bridge": None if config.bridge is None else settings_of(bridge_of(config.bridge)),
-        "window_seconds": config.window_seconds,
-        "before": config.before,
-        "behind": config.behind,
-        "audio_lora": config.audio_lora,
-        "dtype": "float32",
-        "text_config": {name: one for name, one in config.text.items() if name != "_name_or_path"},
-    }
 
 
 def make(

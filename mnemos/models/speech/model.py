@@ -177,7 +177,7 @@ class SpeechLanguageModel(PreTrainedModel):  # type: ignore[misc]
         self, save_directory: Any, state_dict: Mapping[str, torch.Tensor] | None = None, **_: Any
     ) -> None:
         """Write config.json and model.safetensors of a directory that refers to the parts where they are."""
-        from mnemos.models.speech.files import write_directory
+        from mnemos.models.speech.write import write_directory
 
         write_directory(Path(save_directory), self.speller.config, self.config, self.own_state(state_dict))
 

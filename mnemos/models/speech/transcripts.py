@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,30 +15,30 @@ import numpy as np
 from mnemos.core.cache import cache_folder
 from mnemos.core.nouns import AudioPart
 from mnemos.models.recognisers.base import Recogniser
+from mnemos.models.speech.spelling import Speller
 from mnemos.sources import audio
 from mnemos.sources.clips import Clips
 from mnemos.weights.checkpoint import named
+from mnemos.weights.speech import SpeechConfig
 
 MOST_CHARACTERS = 4000
 """Of a transcript: a recogniser that repeats itself fills its whole context."""
 
 
 class Transcripts:
-    """Words of the recogniser at a place (directory or hub id), which is loaded when a sound was never written down.
+    """Words of the recogniser at a place (directory or hub id), which `load` loads when a sound was never written down.
 
     A sound longer than the recogniser hears at once is written down piece by piece.
     """
 
-    def __init__(self, place: str) -> None:
-        self.place = place
+    def __init__(self, place: str, load: Callable[[str], Recogniser]) -> None:
+        self.place, self._load = place, load
         self._known: dict[AudioPart, str] = {}
 
     @cached_property
     def recogniser(self) -> Recogniser:
         """Loaded; ModelError for a model that is none."""
-        from mnemos.models.recognisers.load import load
-
-        return load(self.place)
+        return self._load(self.place)
 
     @cached_property
     def _folder(self) -> Path:
@@ -74,10 +76,13 @@ class Transcripts:
         return found
 
     def _pieces(self, clip: Any) -> list[Any]:
-        from dataclasses import replace
-
         most = min(self.recogniser.longest, 30.0)
         size = round(most * clip.rate)
         pieces = [clip.samples[start : start + size] for start in range(0, len(clip.samples), size)]
         least = max(1, round(self.recogniser.shortest * clip.rate))
         return [replace(clip, samples=one) for one in pieces if len(one) >= least]
+
+
+def speller_of(config: SpeechConfig, load: Callable[[str], Recogniser]) -> Speller:
+    """The speller of a configuration, with its recogniser's words where it has one. load: of a recogniser."""
+    return Speller(config, None if config.recogniser is None else Transcripts(config.recogniser, load))

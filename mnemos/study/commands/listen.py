@@ -90,9 +90,10 @@ def ask(
         raise ModelError(model, "does not listen", cure)
     loaded: Any = Checkpoint(model).load()
     if transcript is not None:
+        from mnemos.models.recognisers.load import load
         from mnemos.models.speech.transcripts import Transcripts
 
-        loaded.renderer.hear.transcribe = Transcripts(transcript)
+        loaded.renderer.hear.transcribe = Transcripts(transcript, load)
     turns = [Turn("system", system)] if system else []
     user = Turn("user", (AudioPart(audio), TextPart(f"\n{question}")))
     found: Generation = loaded.generate([Prompt((*turns, user))], Decoding(max_new_tokens=max_tokens))[0]
