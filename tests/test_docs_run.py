@@ -182,6 +182,7 @@ ELSEWHERE = {
     r"mnemos listen new --cascade .*": ("cli/test_listen.py", '"listen", "new", "--cascade"'),
     r"mnemos listen new .*": ("cli/test_listen.py", '"listen", "new", "--encoder"'),
     r"mnemos listen ask .*": ("cli/test_listen.py", '"listen", "ask"'),
+    r"mnemos listen rows .*": ("study/commands/test_listen_rows.py", '"listen", "rows"'),
     r"mnemos stream agents": ("study/test_streams.py", '["stream", "agents"]'),
     r"mnemos stream memory .*": ("study/test_streams.py", '["stream", "memory"'),
     r"mnemos stream serve .*": ("stream/test_serve.py", "serve("),
