@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -49,17 +50,21 @@ def unheard(model: Any, suite: str, items: Sequence[Item]) -> dict[str, str]:
         raise UsageError(
             f"suite {suite!r}", f"asks {model.name} about sounds, and it reads text alone", "measure a model that hears"
         )
-    found = {}
-    for item in sounding:
-        assert item.sound is not None
-        try:
-            clip = audio.read(item.sound.path, part=item.sound)
-        except RowError as problem:
-            found[item.id] = problem.reason
-            continue
-        if clip.seconds > getattr(model, "longest", audio.MOST_SECONDS):
-            found[item.id] = "longer than the model hears at once"
-    return found
+    return {item.id: reason for item in sounding if (reason := _fault(model, item)) is not None}
+
+
+def _fault(model: Any, item: Item) -> str | None:
+    """Why the model cannot be given the item's sound, in the words of whoever reads it."""
+    assert item.sound is not None
+    render = getattr(getattr(model, "renderer", None), "prompt_ids", None)
+    try:
+        if render is not None:
+            render(asked(model, item))
+            return None
+        clip = audio.read(item.sound.path, part=item.sound)
+    except RowError as problem:
+        return problem.reason
+    return "longer than the model hears at once" if clip.seconds > getattr(model, "longest", math.inf) else None
 
 
 def controlled(settings: Any, found: Sequence[tuple[Item, str]], where: str) -> list[tuple[Item, str]]:
