@@ -65,6 +65,11 @@ class LocalModel:
         """Turns prompts into this model's tokens, with its own chat template."""
         return Renderer(self.tokenizer, hear=getattr(bare(self.model), "speller", None))
 
+    @property
+    def hears(self) -> bool:
+        """Whether a prompt may hold sounds."""
+        return getattr(bare(self.model), "speller", None) is not None
+
     @cached_property
     def stop_ids(self) -> frozenset[int]:
         """Tokens that end an answer: the renderer's and those of generation_config."""

@@ -108,11 +108,21 @@ class SpeechLanguageModel(PreTrainedModel):  # type: ignore[misc]
         self, input_ids: torch.Tensor | None = None, inputs_embeds: torch.Tensor | None = None, **inputs: Any
     ) -> Any:
         """As the language model's. input_ids: int64[B, T], of text and of sounds."""
-        if inputs_embeds is None and input_ids is not None and has_sounds(input_ids):
-            inputs_embeds = self.embedded(input_ids)
+        if inputs_embeds is None and input_ids is not None:
+            if input_ids.is_meta:
+                inputs_embeds = self._without_numbers(input_ids)
+            elif has_sounds(input_ids):
+                inputs_embeds = self.embedded(input_ids)
         if inputs_embeds is None:
             return self.language(input_ids=input_ids, **inputs)
         return self.language(inputs_embeds=inputs_embeds, **inputs)
+
+    def _without_numbers(self, ids: torch.Tensor) -> torch.Tensor:
+        """float[B, T, H] on torch's meta device, where nobody can tell which ids are of sounds: for an estimate of
+        memory they are embeddings that gradients go through, as vectors of a bridge are that moves."""
+        text: torch.Tensor = self.get_input_embeddings()(ids)
+        moves = self.bridge is not None and any(one.requires_grad for one in self.bridge.parameters())
+        return text.detach().requires_grad_() if moves and not text.requires_grad else text
 
     def embedded(self, ids: torch.Tensor) -> torch.Tensor:
         """float[B, T, H]: the embeddings of ids of text and of sounds."""

@@ -1,0 +1,75 @@
+"""A study of a model that listens: planned, taught, measured by suites about sounds, and reported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("soundfile", reason="the extra [speech] is not installed")
+
+import mnemos
+from mnemos.core.errors import UsageError
+from mnemos.measure.ask import measure
+from mnemos.measure.suite import load_suites
+from mnemos.models.load import Checkpoint
+from mnemos.study.run import plan_lines
+from tests.models.speech.making import clip, tiny_listener
+
+
+def rows(folder: Path) -> None:
+    """Six clips, what is asked of them, and instructions on the form of an answer; the last clip cannot be read."""
+    asked, forms = [], []
+    for number in range(6):
+        path = clip(folder / "clips", 0.3, number)
+        label = ("male", "female")[number % 2]
+        asked.append({"audio": str(path), "instruction": "Male or female?", "label": label, "id": f"r{number}"})
+        rules = {"instruction_id_list": ["startend:quotation"], "kwargs": [{}]}
+        forms.append({"audio": str(path), "seed": label, "prompt": "Who?", "id": f"f{number}", **rules})
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, asked)))
+    (folder / "forms.jsonl").write_text("\n".join(map(json.dumps, forms)))
+    (folder / "damaged.wav").write_bytes(b"RIFF")
+    asked.append({**asked[0], "audio": str(folder / "damaged.wav"), "id": "damaged"})
+    (folder / "asked.jsonl").write_text("\n".join(map(json.dumps, asked)))
+
+
+def test_a_model_that_listens_is_planned_taught_and_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNEMOS_CACHE", str(tmp_path / "cache"))
+    rows(tmp_path)
+    tiny_listener(tmp_path / "listener")
+    labels = {"kind": "dynamic_superb", "data": str(tmp_path / "asked.jsonl"), "max_new_tokens": 2}
+    forms = {"kind": "speech_ifeval", "data": str(tmp_path / "forms.jsonl"), "max_new_tokens": 2}
+    study = {
+        "model": str(tmp_path / "listener"),
+        "teach": {"data": str(tmp_path / "rows.jsonl")},
+        "suites": {
+            "new": [{"name": "gender", **labels}, {"name": "gender-shuffled", **labels, "audio": "shuffled"}],
+            "old": [{"name": "form", **forms}, {"name": "form-described", **forms, "form": "description"}],
+        },
+        "train": {"max_steps": 1, "per_device_train_batch_size": 2, "learning_rate": 1e-3},
+        "health": False,
+        "name": "listening",
+    }
+    # What a training takes is told although nobody can hear without numbers.
+    assert any("plain, seed 0: train: about" in line for line in plan_lines(study))
+    record = mnemos.run(study, out=tmp_path / "run", quiet=True)
+    found = record.results["listening"]
+    # One file is damaged, whichever row it is put to.
+    assert [(row["suite"], row["side"], row["items"]) for row in found["labels"]] == [
+        (suite, side, 6) for suite in ("gender", "gender-shuffled") for side in ("before", "plain")
+    ]
+    assert {(row["suite"], row["audio"]) for row in found["controls"]} == {("gender", "shuffled")}
+    assert {row["suite"]: row.get("reference") for row in found["forms"]} == {
+        "form": "form-described", "form-described": None
+    }  # fmt: skip
+    [gender] = [one for one in record.comparisons if one["suite"] == "gender"]
+    assert (gender["items"], gender["missing"]) == (6, 1)
+    assert record.results["before"]["gender"]["reasons"] == {"damaged audio": 1}
+    for form in ("text", "md", "html"):
+        assert "What the sound is worth" in record.report(form)
+    # The language model alone reads, and says so before it is asked anything.
+    reader = Checkpoint(str(tmp_path / "listener-parts" / "language")).load()
+    suites = load_suites([{"name": "gender", **labels}], tmp_path)
+    with pytest.raises(UsageError, match="reads text alone"):
+        measure(reader, suites)
