@@ -228,7 +228,9 @@ def _rooms(folder: Path, part: str) -> list[audio.Clip]:
 def _worsen(
     made: Made, part: str, noises: Mapping[str, audio.Clip], rooms: Sequence[audio.Clip], draw: random.Random
 ) -> None:
-    """Half of the clips get a noise, a third of longer ones a room, and each a level; what is added is known."""
+    """Half of the clips get a noise, a third of longer ones a room, and each a level; what is added is known. In an
+    order that is drawn, so that the first few are like all."""
+    draw.shuffle(made.clips)
     for at, (clip, known) in enumerate(made.clips):
         if rooms and clip.seconds > 1:
             echo = draw.random() < 1 / 3

@@ -30,6 +30,7 @@ from mnemos.study.experiment import Experiment, source_of
 from mnemos.study.room import room as check_room
 from mnemos.study.steps import is_done
 from mnemos.study.timing import times
+from mnemos.weights.speech import speech_folder
 
 if TYPE_CHECKING:
     from mnemos.measure.suite import Suite
@@ -192,6 +193,8 @@ def _rates(experiment: Experiment) -> list[str]:
 
     if not Path(experiment.before.path).is_dir():
         return []  # a hub id, whose headers may not be here
+    if speech_folder(experiment.before.path) is not None:
+        return []  # what moves is a bridge that knows nothing yet, and no table is about these
     parameters = parameters_of(experiment.before)
     # One line an arm: seeds and stages train at one rate.
     plans = {run.arm: run.stages[0].plan for run in reversed(experiment.runs)}

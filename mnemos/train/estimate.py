@@ -247,9 +247,12 @@ def training_disk(plan: Plan, moments: int = 0) -> Disk:
     prepared = plan.trainable.prepare(bare)
     moving = [value for value in prepared.parameters() if value.requires_grad]
     count = sum(value.numel() for value in moving)
+    # A model in parts, such as one that listens, writes what moved and refers to the rest.
+    own = getattr(bare, "own_state", None)
+    written = whole if own is None else sum(value.numel() for value in own().values())
     each = saved_width(plan.before)
     adapter = hasattr(prepared, "peft_config")
-    model = 4 * count if adapter else each * whole
+    model = 4 * count if adapter else each * written
     if adapter and (plan.train.keep_merged or plan.after):
         model += each * whole
     # Two are kept, and a third is there while it is written. By the clock none is written where the disk is short.

@@ -14,7 +14,10 @@ from mnemos.core.errors import UsageError
 from mnemos.measure.ask import measure
 from mnemos.measure.suite import load_suites
 from mnemos.models.load import Checkpoint
+from mnemos.study.config import load_study
+from mnemos.study.experiment import build
 from mnemos.study.run import plan_lines
+from mnemos.train.estimate import training_disk
 from tests.models.speech.making import clip, tiny_listener
 
 
@@ -51,9 +54,15 @@ def test_a_model_that_listens_is_planned_taught_and_measured(tmp_path: Path, mon
         "health": False,
         "name": "listening",
     }
-    # What a training takes is told although nobody can hear without numbers.
-    assert any("plain, seed 0: train: about" in line for line in plan_lines(study))
+    # What a training takes is told although nobody can hear without numbers; the bridge alone is written.
+    lines = plan_lines(study)
+    assert any("plain, seed 0: train: about" in line for line in lines)
+    assert not any("learning_rate" in line for line in lines)
+    planned = training_disk(build(*load_study(study), tmp_path / "run").runs[0].last.plan).kept
     record = mnemos.run(study, out=tmp_path / "run", quiet=True)
+    [model] = (tmp_path / "run" / "steps").glob("train-*/model/model.safetensors")
+    # Beside the numbers there is a head of names.
+    assert planned <= model.stat().st_size < planned + 2000
     found = record.results["listening"]
     # One file is damaged, whichever row it is put to.
     assert [(row["suite"], row["side"], row["items"]) for row in found["labels"]] == [
