@@ -24,6 +24,8 @@ from mnemos.sources.speech import before_text
 
 RATE = 16_000
 """Hz of sounds that are made here."""
+SILENCE = 1e-4
+"""Root mean square of what stands for silence; `audio.Bounds` calls a tenth of it silent."""
 PAUSE = 0.5
 """Seconds of silence between the two sounds of a pair, as Dynamic-SUPERB's second phase joins them for models that
 hear one (arXiv:2411.05361)."""
@@ -99,13 +101,19 @@ def _print(sound: AudioPart) -> str:
 
 
 def silence_like(sound: AudioPart) -> AudioPart:
-    """As much silence, out of the cache; a sound that cannot be read stays, and is missing in the measurement."""
+    """As much silence, out of the cache: noise of 1e-4 of full scale (-80 dB), since what holds nothing but zeros is no
+    recording and is refused where sounds are read. A sound that cannot be read stays, and the measurement says why."""
     try:
         seconds = audio.read(sound.path, part=sound).seconds
     except RowError:
         return sound
     size = max(1, round(seconds * RATE))
-    return AudioPart(str(_cached(f"silence-{size}", lambda: audio.Clip(np.zeros(size, np.float32), RATE))))
+    return AudioPart(str(_cached(f"silence-{size}", lambda: audio.Clip(_hiss(size), RATE))))
+
+
+def _hiss(size: int) -> audio.Samples:
+    """float32[size]; the same for the same size."""
+    return (SILENCE * np.random.default_rng(size).standard_normal(size)).astype(np.float32)
 
 
 def joined(first: AudioPart, second: AudioPart) -> AudioPart:

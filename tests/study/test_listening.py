@@ -47,7 +47,11 @@ def test_a_model_that_listens_is_planned_taught_and_measured(tmp_path: Path, mon
         "model": str(tmp_path / "listener"),
         "teach": {"data": str(tmp_path / "rows.jsonl")},
         "suites": {
-            "new": [{"name": "gender", **labels}, {"name": "gender-shuffled", **labels, "audio": "shuffled"}],
+            "new": [
+                {"name": "gender", **labels},
+                {"name": "gender-shuffled", **labels, "audio": "shuffled"},
+                {"name": "gender-silence", **labels, "audio": "silence"},
+            ],
             "old": [{"name": "form", **forms}, {"name": "form-described", **forms, "form": "description"}],
         },
         "train": {"max_steps": 1, "per_device_train_batch_size": 2, "learning_rate": 1e-3},
@@ -66,9 +70,11 @@ def test_a_model_that_listens_is_planned_taught_and_measured(tmp_path: Path, mon
     found = record.results["listening"]
     # One file is damaged, whichever row it is put to.
     assert [(row["suite"], row["side"], row["items"]) for row in found["labels"]] == [
-        (suite, side, 6) for suite in ("gender", "gender-shuffled") for side in ("before", "plain")
+        (suite, side, 6) for suite in ("gender", "gender-shuffled", "gender-silence") for side in ("before", "plain")
     ]
-    assert {(row["suite"], row["audio"]) for row in found["controls"]} == {("gender", "shuffled")}
+    assert {(row["suite"], row["audio"]) for row in found["controls"]} == {
+        ("gender", "shuffled"), ("gender", "silence")
+    }  # fmt: skip
     assert {row["suite"]: row.get("reference") for row in found["forms"]} == {
         "form": "form-described", "form-described": None
     }  # fmt: skip
