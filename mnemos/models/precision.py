@@ -50,13 +50,13 @@ def compute_dtype(model: ModelHandle) -> str:
     consent = {name: bool(getattr(model, name, False)) for name in ("trust_remote_code", "allow_pickle")}
     try:
         folder = resolve(model.path, **consent)
-        own, chain = stored_precision(_language_of(folder, **consent)).own, stacked(folder, **consent)
+        own, chain = stored_precision(computed_folder(folder, **consent)).own, stacked(folder, **consent)
     except ModelError:  # it is not there yet, or cannot be loaded, which loading says better
         return SINGLE
     return fast_dtype() if own in HALVES and not chain else SINGLE
 
 
-def _language_of(folder: Path, **consent: bool) -> Path:
+def computed_folder(folder: Path, **consent: bool) -> Path:
     """Whose numbers decide: the language model's, where a model listens and has a small bridge of its own."""
     listens = speech_folder(str(folder))
     return folder if listens is None else resolve(speech_config(listens).language, **consent)

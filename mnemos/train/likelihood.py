@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.plan import Plan
 from mnemos.core.progress import counting, doing, note
-from mnemos.models.precision import HALF
+from mnemos.models.precision import HALF, computed_folder
 from mnemos.train import draws
 from mnemos.train.memory import Peak, trim
 from mnemos.train.preflight import in_4bit, nothing_moves
@@ -35,6 +35,7 @@ from mnemos.train.quiet import quieted
 from mnemos.train.rows import Prepared
 from mnemos.train.save import apply_after as apply_after
 from mnemos.train.save import (
+    consent,
     finish,
     folder_of,
     full_disk,
@@ -42,14 +43,13 @@ from mnemos.train.save import (
     merge_adapter,
     record_base,
     rounding,
-    saved_precision,
     sound_generation,
     whole,
 )
 from mnemos.train.trackers import FOLDER, tracked
 from mnemos.weights.adapter import quiet_peft
 from mnemos.weights.files import ADAPTER_CONFIG
-from mnemos.weights.precision import SINGLE
+from mnemos.weights.precision import SINGLE, stored_precision
 
 if TYPE_CHECKING:
     from mnemos.train.evaluation import Evaluate
@@ -193,13 +193,16 @@ def held_in(plan: Plan, computes: str) -> str:
     """What the model before is loaded in: bfloat16 where it came in it and is computed in it, else float32."""
     # An adapter's product is added to its base in float32, where nothing of it is lost.
     adapter = (folder_of(plan.before) / ADAPTER_CONFIG).is_file()
-    half = computes == HALF and (in_4bit(plan) or saved_precision(plan.before).own == HALF)
+    folder = computed_folder(folder_of(plan.before), **consent(plan.before))
+    own = getattr(plan.before, "torch_dtype", None) or stored_precision(folder).own
+    half = computes == HALF and (in_4bit(plan) or own == HALF)
     return HALF if half and not adapter else SINGLE
 
 
 def masters(model: Any) -> Any:
-    """What moves is float32, so that small updates add up: the adapters on a base that stays as it is, or the model."""
-    if not hasattr(model, "peft_config"):
+    """What moves is float32, so that small updates add up: the adapters on a base that stays as it is, the bridge (and
+    what else may move) of a model that listens, or the model."""
+    if not hasattr(model, "peft_config") and not hasattr(model, "speller"):
         return model.float()
     for parameter in model.parameters():
         if parameter.requires_grad:

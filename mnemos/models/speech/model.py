@@ -202,5 +202,5 @@ def _without_tied(language: Any, own: dict[str, torch.Tensor]) -> dict[str, torc
 
 
 def has_sounds(ids: torch.Tensor) -> bool:
-    """Whether any id stands for a sound."""
-    return bool((ids >= FIRST_SOUND).any())
+    """Whether any id stands for a sound; ids without numbers (torch's meta device) do not."""
+    return not ids.is_meta and bool((ids >= FIRST_SOUND).any())
