@@ -52,17 +52,46 @@ def ask_command(
         str | None, typer.Option("--transcript", help="A recogniser whose words are put beside the sound.")
     ] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, max=100_000, help="Of the answer.")] = 128,
+    lora_scale: Annotated[
+        float | None, typer.Option("--lora-scale", min=0, help="How much an adapter counts; 1 is as trained.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print what a model answers to a question about a sound."""
     from mnemos.core.errors import printable
     from mnemos.study.commands.listen import ask
 
-    found = ask(model, audio, question, system=system, transcript=transcript, max_tokens=max_tokens)
+    found = ask(
+        model, audio, question, system=system, transcript=transcript, max_tokens=max_tokens, lora_scale=lora_scale
+    )
     if as_json:
         say_json({"audio": audio, "question": question, "answer": found.text, "finished": found.finished})
         return
     say(printable(found.text) or "(nothing)")
+
+
+@app.command("sweep")
+def sweep_command(
+    model: Annotated[str, typer.Argument(help="The directory of an adapter that is not merged.")],
+    suite: Annotated[list[str], typer.Option("--suite", help="A built-in suite, or the YAML file of one; repeatable.")],
+    scale: Annotated[
+        list[float] | None, typer.Option("--scale", min=0, help="Of the adapter; 0, 0.25, 0.5, 0.75, 1. Repeatable.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many items of each suite.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the table there, as JSON.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a model with adapters at several scales of them: what they taught against what they cost."""
+    from mnemos.core.files import write_json
+    from mnemos.study.commands.listen import sweep, sweep_lines
+
+    found = sweep(model, suite, scale or [0.0, 0.25, 0.5, 0.75, 1.0], limit)
+    if out is not None:
+        write_json(out, found)
+    if as_json:
+        say_json(found)
+    else:
+        say("\n".join(sweep_lines(found)))
 
 
 @app.command("bridges")

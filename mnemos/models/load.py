@@ -47,6 +47,8 @@ class Checkpoint:
     trust_remote_code, allow_pickle: consent, by name, to running code that the checkpoint brings.
     chat: what a study gives to its chat template.
     torch_dtype: what it computes in; unless given, what is fast here (`models.precision`).
+    lora_scale: how much its adapters, which stay beside the weights then, count; 1 is as trained
+    (`models.adapter_scale`).
     """
 
     path: str
@@ -54,6 +56,7 @@ class Checkpoint:
     allow_pickle: bool = False
     chat: ChatSettings | None = None
     torch_dtype: str | None = None
+    lora_scale: float | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -61,7 +64,8 @@ class Checkpoint:
         the dtype that was asked for."""
         name = named(self.path, trust_remote_code=self.trust_remote_code, allow_pickle=self.allow_pickle)
         name = name if self.chat is None else fingerprint([name, self.chat.fingerprint])
-        return name if self.torch_dtype is None else fingerprint([name, self.torch_dtype])
+        name = name if self.torch_dtype is None else fingerprint([name, self.torch_dtype])
+        return name if self.lora_scale is None else fingerprint([name, "lora_scale", self.lora_scale])
 
     def load(self) -> LocalModel:
         """The model ready to be asked, on the GPU if there is one, in the dtype that it computes in; of a recogniser,
@@ -80,7 +84,11 @@ class Checkpoint:
         dtype = compute_dtype(self)
         consent = {"trust_remote_code": self.trust_remote_code, "allow_pickle": self.allow_pickle}
         tokenizer = tokenizer_of(self)
-        model = load_model(self.path, dtype=dtype, **consent)
+        model = load_model(self.path, dtype=dtype, merge=None if self.lora_scale is None else False, **consent)
+        if self.lora_scale is not None:
+            from mnemos.models.adapter_scale import scale_by
+
+            scale_by(model, self.lora_scale)
         check_vocabulary(model, tokenizer, self.path)
         return LocalModel(suppress(model, self.path), tokenizer, self.path, self.fingerprint, device=device)
 
@@ -146,12 +154,19 @@ def load_model(
     Raises ModelError for everything that the module's docstring lists.
     """
     how = _How(dtype, trust_remote_code, allow_pickle, reward, new_head, headers_only, load_in_4bit, hears, encoder)
-    model = _loaded(path, how, merge if merge is not None else dtype == "float32")
+    model = _loaded(path, how, merge if merge is not None else dtype == "float32" and not _stays(path))
     if not headers_only:
         from mnemos.weights.finite import refuse_nonfinite
 
         refuse_nonfinite(model, path)
     return model
+
+
+def _stays(path: str) -> bool:
+    """Whether an adapter's directory cannot be merged, because it counts at places of sounds alone."""
+    from mnemos.weights.adapter import at_sounds
+
+    return (Path(path) / ADAPTER_CONFIG).is_file() and at_sounds(Path(path))
 
 
 @dataclass(frozen=True)
@@ -176,7 +191,7 @@ def _loaded(path: str, how: _How, merge: bool) -> Any:
         check_weights(folder, how.allow_pickle)
         check_tied(folder)
         return _from_pretrained(folder, how)
-    from mnemos.weights.adapter import attached, check_adapter, merged
+    from mnemos.weights.adapter import at_sounds, attached, check_adapter, merged
 
     if how.load_in_4bit:
         raise ModelError(
@@ -193,6 +208,10 @@ def _loaded(path: str, how: _How, merge: bool) -> Any:
     base = _loaded(under, exact if merge or stacked(folder, **consent) else how, merge=True)
     with explained(folder, "the adapter does not fit its base", "check base_model_name_or_path"):
         adapted = attached(base if merge else _cast(base, how), folder)
+    if at_sounds(folder) and not merge:
+        from mnemos.models.adapter_scale import at_sounds_alone
+
+        at_sounds_alone(adapted)
     return _cast(merged(adapted, folder), how) if merge else adapted
 
 

@@ -251,8 +251,6 @@ def training_disk(plan: Plan, moments: int = 0) -> Disk:
     own = getattr(bare, "own_state", None)
     written = whole if own is None else sum(value.numel() for value in own().values())
     each = saved_width(plan.before)
-    if hasattr(prepared, "speller"):
-        whole = count  # a model that listens refers to what did not move
     adapter = hasattr(prepared, "peft_config")
     model = 4 * count if adapter else each * written
     if adapter and (plan.train.keep_merged or plan.after):

@@ -21,7 +21,6 @@ from typing import Any
 
 from mnemos.core.plan import Plan
 from mnemos.train import draws
-from mnemos.weights.speech import speech_folder
 
 LORA_FACTOR = 10.0
 """How many times the full rate an adapter of low rank takes."""
@@ -64,8 +63,6 @@ def unusual(plan: Plan, parameters: int) -> str | None:
     kind = _kind(plan.trainable)
     if kind is None or not str(plan.train.optim).startswith("adamw"):
         return None
-    if kind == "full" and speech_folder(plan.before.path) is not None:
-        return None  # a fresh bridge takes other rates than a language model that is trained on
     rate = plan.train.learning_rate if plan.trainable.learning_rate is None else plan.trainable.learning_rate
     factor = LORA_FACTOR if kind == "adapter" else 1.0
     row = band(parameters)

@@ -158,8 +158,6 @@ def _view(model: Any, shape: Shape, joined: bool) -> StepView:
     count = max(1, min(shape.supervised, CHUNK_BYTES // (4 * vocabulary)))
     places = torch.zeros(count, dtype=torch.int64, device=META)
     inputs = {**_inputs(shape, joined), "use_cache": False}
-    if getattr(bare(model), "bridge", None) is not None:
-        inputs["inputs_embeds"] = _bridged(model, inputs.pop("input_ids"))
     if joined:
         made = model(**inputs, logits_to_keep=places).logits[0]
     else:
@@ -187,12 +185,6 @@ def _references(model: Any, count: int, vocabulary: int) -> References:
 
     start = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
     return References(outputs, lambda _: outputs(), outputs, lambda: start)
-
-
-def _bridged(model: Any, ids: torch.Tensor) -> torch.Tensor:
-    """float[B, T, H] as a bridge makes them, so that gradients pass through every layer to the first."""
-    weight = bare(model).get_input_embeddings().weight
-    return torch.zeros(*ids.shape, weight.shape[1], dtype=weight.dtype, device=META, requires_grad=True)
 
 
 def _inputs(shape: Shape, joined: bool) -> dict[str, Any]:

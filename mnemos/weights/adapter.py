@@ -87,6 +87,23 @@ def check_adapter(folder: Path) -> None:
     refuse_integers(file)
 
 
+SOUNDS = {"mnemos_positions": "sounds"}
+"""What stands in adapter_config.json, under a key that peft keeps as it is, where adapters count at sounds alone."""
+
+
+def at_sounds(folder: Path) -> bool:
+    """Whether the adapter of a directory counts at places of sounds alone."""
+    config = read_config(folder / ADAPTER_CONFIG, "the adapter's configuration")
+    return config.get("auto_mapping") == SOUNDS
+
+
+def refuse_at_sounds(folder: Path) -> None:
+    """ModelError for an adapter that counts at places of sounds alone: no weights do what it does."""
+    if at_sounds(folder):
+        cure = "use the adapter's directory as it is (mnemos listen ask, beside:), without keep_merged or arithmetic"
+        raise ModelError(f"{folder}", "counts at places of sounds alone, so it cannot be merged", cure)
+
+
 def attached(base: Any, folder: Path) -> Any:
     """`base` (transformers.PreTrainedModel) in a peft wrapper with the adapter of a directory on it, as it
     was trained. Raises what peft raises, and ModelError for a configuration that peft would not survive;
@@ -112,6 +129,7 @@ def merged(adapted: Any, folder: Path) -> Any:
     where they differ by more than MERGE_TOLERANCE of the largest: an adapter of a kind that cannot be
     merged as peft does it.
     """
+    refuse_at_sounds(folder)
     empty = next(adapted.parameters()).is_meta
     probe = _probe(adapted)
     wanted = None if empty else _outputs(adapted, probe)

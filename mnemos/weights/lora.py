@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from mnemos.core.errors import ModelError
-from mnemos.weights.adapter import adapter_base
+from mnemos.weights.adapter import adapter_base, refuse_at_sounds
 from mnemos.weights.adapter_config import check_adapter_config
 from mnemos.weights.checkpoint import resolve
 from mnemos.weights.files import read_config
@@ -100,6 +100,7 @@ def adapt(base: Weights, folder: Path) -> Weights:
     """
     try:
         config = read_config(folder / "adapter_config.json", "the adapter's configuration")
+        refuse_at_sounds(folder)
         _refuse(folder, config)
         file = folder / "adapter_model.safetensors"
         if not file.is_file():

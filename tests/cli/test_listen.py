@@ -111,3 +111,42 @@ def test_mistakes_are_named(words: list[str], bound: str, folder: Path) -> None:
     assert isinstance(found.exception, MnemosError), found.output
     assert bound in str(found.exception)
     assert not (folder / "m").exists()
+
+
+@pytest.mark.parametrize("scales", [["--scale", "0", "--scale", "1"]])
+def test_a_sweep_over_the_scale_of_an_adapter(scales: list[str], folder: Path) -> None:
+    import torch
+
+    from mnemos.methods.trainable.adapters import LowRank
+    from mnemos.models.load import Checkpoint, load_model
+
+    run("listen", "new", "--encoder", "ears", "--language", "language", "--out", "m")
+    torch.manual_seed(0)
+    wrapped = LowRank("lora", 2, 4.0, 0.0, "all-linear", None).prepare(load_model("m"))
+    with torch.no_grad():
+        for name, parameter in wrapped.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    for config in wrapped.peft_config.values():
+        config.base_model_name_or_path = str(folder / "m")
+    wrapped.save_pretrained(folder / "adapter")
+    rows = [{"id": str(n), "text": f"The river runs past {n} mills."} for n in range(3)]
+    (folder / "text.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "text.yaml").write_text("{name: text, kind: bits_per_byte, data: text.jsonl}")
+    line = ["listen", "sweep", "adapter", "--suite", "text.yaml", *scales]
+    found = json.loads(run(*line, "--json", "--out", "table.json"))
+    assert json.loads((folder / "table.json").read_text()) == found
+    low, high = (one["mean"] for one in found["suites"]["text"]["scores"])
+
+    def bits(model: object) -> float:
+        nats = [total for total, _ in model.nats([row["text"] for row in rows])]  # type: ignore[attr-defined]
+        return float(sum(nats) / 0.6931471805599453 / sum(len(row["text"].encode()) for row in rows))
+
+    assert low == pytest.approx(bits(Checkpoint("m").load()), rel=1e-4)  # of text the bridge says nothing
+    assert high == pytest.approx(bits(Checkpoint("adapter").load()), rel=1e-4)
+    assert low != pytest.approx(high, rel=1e-3)
+    lines = run(*line).splitlines()
+    assert [row.split()[0] for row in lines] == ["scale", "0", "1"]
+    with pytest.raises(MnemosError, match="needs adapters beside"):
+        run("listen", "sweep", "m", "--suite", "text.yaml")
+    assert run("listen", "ask", "adapter", str(clip(folder)), "Who?", "--max-tokens", "2", "--lora-scale", "0.5")

@@ -13,15 +13,18 @@ import torch
 pytest.importorskip("soundfile", reason="the extra [speech] is not installed")
 
 import mnemos.methods  # noqa: F401 - fills the catalogue
-from mnemos.core.errors import DataError
+from mnemos.core.errors import DataError, ModelError, UsageError
 from mnemos.core.method import apply
 from mnemos.core.plan import Plan
 from mnemos.core.settings import TrainSettings
+from mnemos.models.adapter_scale import lora_layers, lora_scale
 from mnemos.models.load import Checkpoint, load_model
 from mnemos.models.renderer import renderer_of
 from mnemos.sources.read import read
 from mnemos.train.likelihood import train
+from mnemos.weights.lora import open_weights
 from tests.models.speech.making import clip, tiny_listener
+from tests.tiny import save_tiny
 
 QUESTIONS = ("Who speaks?", "Which word?", "How long is it?", "Is it loud?")
 ANSWERS = ("Ada.", "five", "short", "no")
@@ -234,3 +237,73 @@ def test_dynamic_superbs_names_are_known(tmp_path: Path) -> None:
     [example] = read(str(tmp_path))
     assert example.turns[0].sounds[0].path == str(tmp_path / "a.wav")
     assert (example.turns[0].text, example.turns[1].text) == ("\nWho speaks?", "Ada")
+
+
+def test_adapters_at_sounds_alone_leave_text_bit_for_bit(tmp_path: Path) -> None:
+    model, data = tiny_listener(tmp_path / "m"), rows(tmp_path / "data")
+    arm = [{"lora": {"rank": 2, "positions": "sounds"}}]
+    done = train(plan(model, data, arm, max_steps=3, learning_rate=0.1), tmp_path / "out", quiet=True)
+    before, after = load_model(str(model)), load_model(done.model)
+    assert hasattr(after, "peft_config")  # no weights do what it does
+    renderer = renderer_of(Checkpoint(done.model))
+    text = torch.tensor([renderer.tokenizer("What is two plus three?")["input_ids"]])
+    example = next(iter(read(str(data))))
+    sound = torch.from_numpy(renderer.render(example).ids).long()[None]
+    with torch.no_grad():
+        assert torch.equal(after(input_ids=text).logits, before(input_ids=text).logits)
+        heard = after(input_ids=sound).logits
+        # Without the masks, adapters would count at places of text too.
+        after.base_model.model.sounds = None
+        for layer in lora_layers(after):
+            for module in layer.lora_B.values():
+                module._forward_hooks.clear()
+        assert not torch.allclose(after(input_ids=sound).logits, heard, atol=1e-4)
+        assert not torch.equal(after(input_ids=text).logits, before(input_ids=text).logits)
+
+
+def test_adapters_at_sounds_alone_cannot_be_merged(tmp_path: Path) -> None:
+    model, data = tiny_listener(tmp_path / "m"), rows(tmp_path / "data")
+    arm = [{"lora": {"rank": 2, "positions": "sounds"}}]
+    with pytest.raises(UsageError, match="cannot be merged"):
+        plan(model, data, arm, keep_merged=True)
+    done = train(plan(model, data, arm, max_steps=1), tmp_path / "out", quiet=True)
+    with pytest.raises(ModelError, match="cannot be merged"):
+        load_model(done.model, merge=True)
+    with pytest.raises(ModelError, match="cannot be merged"):
+        open_weights("adapter", Path(done.model))
+    with pytest.raises(ModelError, match="hears nothing"):
+        train(plan(save_tiny(tmp_path / "text"), texts(tmp_path), arm), tmp_path / "wrong", quiet=True)
+
+
+def test_a_scale_of_adapters_lies_between_without_and_with(tmp_path: Path) -> None:
+    model, data = tiny_listener(tmp_path / "m"), rows(tmp_path / "data")
+    done = train(plan(model, data, [{"lora": {"rank": 2}}], max_steps=2), tmp_path / "out", quiet=True)
+    example = next(iter(read(str(data))))
+    ids = torch.from_numpy(renderer_of(Checkpoint(done.model)).render(example).ids).long()[None]
+
+    def logits(network: Any) -> torch.Tensor:
+        with torch.no_grad():
+            found: torch.Tensor = network(input_ids=ids).logits
+        return found
+
+    beside = load_model(done.model, merge=False)
+    whole = logits(beside)
+    # At 0 the language model is as it came, behind the trained bridge.
+    without = load_model(str(model))
+    without.bridge.load_state_dict(load_model(done.model).bridge.state_dict())
+    with lora_scale(beside, 0.0):
+        assert torch.allclose(logits(beside), logits(without), atol=1e-5)
+    assert torch.equal(logits(beside), whole)
+    # At one half it is what weights with half of the product give.
+    merged = load_model(done.model)
+    with torch.no_grad():
+        for name, parameter in without.named_parameters():
+            parameter.copy_((parameter + merged.state_dict()[name]) / 2)
+    half: Any = Checkpoint(done.model, lora_scale=0.5).load()
+    assert torch.allclose(logits(half.model), logits(without), atol=1e-4)
+    assert Checkpoint(done.model, lora_scale=0.5).fingerprint != Checkpoint(done.model).fingerprint
+    for wrong in (-1.0, float("nan")):
+        with pytest.raises(UsageError, match="from 0 on"), lora_scale(beside, wrong):
+            pass
+    with pytest.raises(UsageError, match="needs adapters beside"):
+        Checkpoint(str(model), lora_scale=0.5).load()

@@ -70,6 +70,39 @@ class LowRank:
 
 
 @dataclass(frozen=True)
+class AtSounds:
+    """Low-rank adapters of a model that listens, counting at places of sounds alone."""
+
+    adapters: LowRank
+
+    @property
+    def kind(self) -> str:
+        """That of the adapters."""
+        return self.adapters.kind
+
+    @property
+    def learning_rate(self) -> float | None:
+        """That of the adapters."""
+        return self.adapters.learning_rate
+
+    @property
+    def load_in_4bit(self) -> bool:
+        """Whether the base is held in 4 bits."""
+        return self.adapters.load_in_4bit
+
+    def prepare(self, model: Any) -> Any:
+        """As `LowRank.prepare`; ModelError for a model that hears nothing."""
+        from mnemos.models.adapter_scale import at_sounds_alone
+        from mnemos.weights.adapter import SOUNDS
+
+        wrapped = self.adapters.prepare(model)
+        at_sounds_alone(wrapped)
+        for config in wrapped.peft_config.values():
+            config.auto_mapping = dict(SOUNDS)
+        return wrapped
+
+
+@dataclass(frozen=True)
 class Rescaled:
     """(IA)³: one factor per channel, 1 at the start."""
 

@@ -14,7 +14,7 @@ from mnemos.core.method import method
 from mnemos.core.patterns import Overtime, compiled, search
 from mnemos.core.plan import AllParameters, Plan, Trainable, by_default
 from mnemos.core.settings import LearningRate
-from mnemos.methods.trainable.adapters import LowRank, Rescaled, RescaledPart
+from mnemos.methods.trainable.adapters import AtSounds, LowRank, Rescaled, RescaledPart
 from mnemos.methods.trainable.blocks import Expanded
 from mnemos.methods.trainable.layers import Part, known_names, layers_of, parts_of, tied_weight
 
@@ -207,6 +207,7 @@ def lora(
     targets: Targets = "all-linear",
     learning_rate: Rate = None,
     load_in_4bit: bool = False,
+    positions: Literal["all", "sounds"] = "all",
 ) -> Plan:
     """Train a low-rank product B A beside each weight matrix, which itself stays as it was.
 
@@ -218,6 +219,8 @@ def lora(
     learning_rate: peak learning rate of this arm; the study's unless given.
     load_in_4bit: hold the matrices that stay as they are in 4 bits while training (QLoRA, arXiv:2305.14314: NF4 with
     quantised constants, by bitsandbytes): an eighth of float32's memory.
+    positions: all; or sounds, of a model that listens: the product is added at places of sounds alone (the partial LoRA
+    of BLSP-Emo, arXiv:2406.03872), so that text alone is answered as before. Such an adapter cannot be merged.
 
     The trained adapter alone is kept, and read together with its base: see train.keep_merged.
 
@@ -233,7 +236,12 @@ def lora(
     Deviation from the paper: 1. all linear layers are adapted by default, not only the
     projections of queries and values.
     """
-    return low_rank(plan, "lora", rank, alpha, dropout, targets, learning_rate, load_in_4bit)
+    plan = low_rank(plan, "lora", rank, alpha, dropout, targets, learning_rate, load_in_4bit)
+    if positions == "all" or not isinstance(plan.trainable, LowRank):
+        return plan
+    if plan.train.keep_merged:
+        raise UsageError("lora.positions = sounds", "cannot be merged, as train.keep_merged asks", "leave it out")
+    return dataclasses.replace(plan, trainable=AtSounds(plan.trainable))
 
 
 @method(paper="arXiv:2402.09353", changes={"trainable"}, off={"rank": 0})

@@ -45,6 +45,9 @@ class SpeechLanguageModel(PreTrainedModel):  # type: ignore[misc]
         self.generation_config = language.generation_config
         self.language_as_loaded = True
         self.stored: frozenset[str] = frozenset()
+        self.sounds: torch.Tensor | None = None
+        """bool[B, T]: where the latest forward pass had sounds, for adapters that count there alone. It stays after
+        the pass, because layers that are computed again in the backward pass ask once more."""
         self._latest: list[tuple[Sequence[Window], torch.Tensor]] | None = None
 
     @classmethod
@@ -108,6 +111,8 @@ class SpeechLanguageModel(PreTrainedModel):  # type: ignore[misc]
         self, input_ids: torch.Tensor | None = None, inputs_embeds: torch.Tensor | None = None, **inputs: Any
     ) -> Any:
         """As the language model's. input_ids: int64[B, T], of text and of sounds."""
+        if input_ids is not None:
+            self.sounds = input_ids >= FIRST_SOUND
         if inputs_embeds is None and input_ids is not None:
             if input_ids.is_meta:
                 inputs_embeds = self._without_numbers(input_ids)
@@ -202,5 +207,5 @@ def _without_tied(language: Any, own: dict[str, torch.Tensor]) -> dict[str, torc
 
 
 def has_sounds(ids: torch.Tensor) -> bool:
-    """Whether any id stands for a sound; ids without numbers (torch's meta device) do not."""
-    return not ids.is_meta and bool((ids >= FIRST_SOUND).any())
+    """Whether any id stands for a sound."""
+    return bool((ids >= FIRST_SOUND).any())

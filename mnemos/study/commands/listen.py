@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,10 @@ def ask(
     system: str | None = None,
     transcript: str | None = None,
     max_tokens: int = 128,
+    lora_scale: float | None = None,
 ) -> Generation:
-    """The model's answer, greedily. transcript: a recogniser's place, whose words stand beside the sound.
+    """The model's answer, greedily. transcript: a recogniser's place, whose words stand beside the sound. lora_scale:
+    how much its adapters count.
 
     Raises ModelError for a model that does not listen, DataError (RowError) for a sound that cannot be heard.
     """
@@ -88,7 +90,7 @@ def ask(
     if speech_folder(str(resolve(model, allow_pickle=False, trust_remote_code=False))) is None:
         cure = "name a model that listens (mnemos listen new makes one); a recogniser writes transcripts: mnemos asr"
         raise ModelError(model, "does not listen", cure)
-    loaded: Any = Checkpoint(model).load()
+    loaded: Any = Checkpoint(model, lora_scale=lora_scale).load()
     if transcript is not None:
         from mnemos.models.recognisers.load import load
         from mnemos.models.speech.transcripts import Transcripts
@@ -98,6 +100,62 @@ def ask(
     user = Turn("user", (AudioPart(audio), TextPart(f"\n{question}")))
     found: Generation = loaded.generate([Prompt((*turns, user))], Decoding(max_new_tokens=max_tokens))[0]
     return replace(found, text=found.text.strip())
+
+
+def sweep(model: str, suites: Sequence[str], scales: Sequence[float], limit: int | None = None) -> dict[str, Any]:
+    """{model, fingerprint, scales, suites: {name: {unit, scores: one summary a scale}}}: the model, loaded once, asked
+    every suite at every scale of its adapters.
+
+    Raises UsageError for a model without adapters beside its weights (merged ones among them), for suites that need a
+    second model, and for scales that cannot be meant.
+    """
+    from mnemos.measure.ask import measure
+    from mnemos.measure.compare import summary
+    from mnemos.measure.suite import load_suites
+    from mnemos.models.adapter_scale import lora_scale
+    from mnemos.models.load import Checkpoint
+
+    asked = load_suites(list(suites), Path.cwd())
+    other = next((one for one in asked if one.ask not in ALONE), None)
+    if other is not None:
+        raise UsageError(f"suite {other.name}", "needs a second model", "leave it out, or write a study")
+    asked = tuple(replace(one, items=one.items[:limit]) for one in asked)
+    # At 1 nothing is changed, but adapters stay beside the weights.
+    loaded: Any = Checkpoint(model, lora_scale=1.0).load()
+    found: dict[str, Any] = {one.name: {"unit": one.unit, "scores": []} for one in asked}
+    for scale in dict.fromkeys(scales):
+        with lora_scale(loaded.model, scale):
+            measured = measure(loaded, asked)
+        for one in asked:
+            found[one.name]["scores"].append(summary(measured[one.name].scores, one))
+    return {
+        "model": model,
+        "fingerprint": Checkpoint(model).fingerprint,
+        "scales": list(dict.fromkeys(scales)),
+        "suites": found,
+    }
+
+
+ALONE = ("generate", "choose", "nats")
+"""How suites ask that need no second model."""
+
+
+def sweep_lines(found: Mapping[str, Any]) -> list[str]:
+    """The table of a sweep: a row a scale, a column a suite, with intervals."""
+    width = max(24, *(len(name) + 2 for name in found["suites"]))
+    lines = ["scale   " + "".join(f"{name:<{width}}" for name in found["suites"])]
+    for at, scale in enumerate(found["scales"]):
+        cells = (_cell(one["scores"][at]) for one in found["suites"].values())
+        lines.append(f"{scale:<8g}" + "".join(f"{cell:<{width}}" for cell in cells))
+    return [line.rstrip() for line in lines]
+
+
+def _cell(score: Mapping[str, Any]) -> str:
+    if score["mean"] is None:
+        return "no score"
+    missing = f", {score['missing']} missing" if score["missing"] else ""
+    between = "" if score["low"] is None else f" [{score['low']:.3f}, {score['high']:.3f}]"
+    return f"{score['mean']:.3f}{between}{missing}"
 
 
 def bridge_rows() -> list[dict[str, Any]]:
