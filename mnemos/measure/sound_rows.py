@@ -35,20 +35,22 @@ def instance_of(location: Path) -> Mapping[str, Any]:
 
 
 def files_at(location: Path, where: str) -> list[Path]:
-    """The files of rows of a task: a file itself, or the metadata of a folder, which instance.json may name."""
+    """The files of rows of a task: a file itself, or the metadata of a folder, which instance.json may name, or what a
+    copy of its data set on the hub holds: Parquet files of the test split, with the sounds in them."""
     if location.is_file() and location.name != INSTANCE:
         return [location]
     folder = location if location.is_dir() else location.parent
     instance = instance_of(location)
     named = instance.get("path")
     local = folder / named if isinstance(named, str) and named and "\0" not in named else folder
-    found = metadata_files(local if local.is_dir() else folder, SPLIT)
+    place = local if local.is_dir() else folder
+    found = metadata_files(place, SPLIT) or sorted(place.rglob(f"*{SPLIT}*.parquet"))
     if not found:
         hub = f"; {named!r} of its {INSTANCE} is no folder here" if instance else ""
         raise DataError(
             f"{where}: {location}",
-            f"holds no {' or '.join(METADATA)}{hub}",
-            "save the task's test split as a folder with metadata.csv (file_name, file, instruction, label)",
+            f"holds no {' or '.join(METADATA)}, and no Parquet file of a test split{hub}",
+            "copy the task's test split there: Parquet files, or metadata.csv (file_name, file, instruction, label)",
         )
     return found
 

@@ -100,6 +100,22 @@ def test_an_instance_names_its_folder_or_the_data_lie_beside_it(tmp_path: Path) 
         suite(tmp_path, data="b")
 
 
+def test_a_copy_of_a_data_set_of_the_hub_holds_its_sounds(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    audio.write(sound(0.3, 1), tmp_path / "1.wav")
+    data = (tmp_path / "1.wav").read_bytes()
+    rows = [{"file": f"row-{n}", "audio": {"bytes": data, "path": "a.wav"}, "instruction": QUESTION, "label": "male"}
+            for n in range(2)]  # fmt: skip
+    (tmp_path / "task" / "data").mkdir(parents=True)
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "task" / "data" / "test-00000-of-00001.parquet")
+    parquet.write_table(pyarrow.Table.from_pylist(rows[:1]), tmp_path / "task" / "data" / "train-0.parquet")
+    made = suite(tmp_path, data="task")
+    assert [item.id for item in made.items] == ["row-0", "row-1"]
+    assert heard_by(made)["row-1"].seconds == pytest.approx(0.3)
+
+
 def test_a_pair_is_joined_with_half_a_second_of_silence(tmp_path: Path) -> None:
     first, second = sound(0.3, 1), sound(0.2, 2)
     audio.write(first, tmp_path / "1.wav")
