@@ -250,7 +250,8 @@ def _resolved(study: Study, folder: Path) -> Study:
             )
     for name in study.beside:
         check_name(name, "beside: name")
-    refuse_clash(["before", *arms, *study.beside], "arms and models beside them")
+    if study.beside:
+        refuse_clash(["before", *arms, *study.beside], "arms and models beside them")
     for arm in study.arm_train:
         if arm not in arms:
             raise UsageError(f"arm_train.{arm}", "is not an arm of this study", nearest(arm, arms))
