@@ -37,7 +37,7 @@ LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Read on
 def fit_command(
     clips: ClipsArgument,
     encoder: Annotated[str, typer.Option("--encoder", help="Whisper, HuBERT, WavLM, wav2vec2, …: directory or id.")],
-    layer: Annotated[int, typer.Option("--layer", min=0, help="Its hidden layer; 0 is what the first one reads.")],
+    layer: Annotated[int, typer.Option("--layer", min=1, help="Its hidden layer; 1 is the first.")],
     clusters: Annotated[int, typer.Option("--clusters", min=2, help="Units.")] = 100,
     normalise: Annotated[
         NormaliseOption, typer.Option("--normalise", help="standard: by mean and deviation of each dimension.")

@@ -87,13 +87,14 @@ class References:
     before(): the frozen model before the stage at the micro-batch's positions, run at most once. other(handle): the
     same of any other frozen checkpoint. teacher(): the same of a teacher that moves with the training; a defect of
     the method where its draw has none. start(): name -> value at the start of the stage, for each trainable
-    parameter.
+    parameter. beside(rows): what the model before says of other rows than the micro-batch's.
     """
 
     before: Callable[[], Outputs]
     other: Callable[[ModelHandle], Outputs]
     teacher: Callable[[], Outputs]
     start: Callable[[], Mapping[str, torch.Tensor]]
+    beside: Callable[[Sequence[Tokens]], Read] | None = None
 
     def before_logits(self) -> torch.Tensor:
         """float[N, V] of the model before."""
@@ -115,7 +116,43 @@ class References:
             lambda handle: self.other(handle).at(rows),
             cache(lambda: self.teacher().at(rows)),
             self.start,
+            self.beside,
         )
+
+
+@dataclass(frozen=True)
+class Documents:
+    """The examples of a micro-batch. of: int64[N], which of them each position is of. place: int64[N], where the
+    position's target stands among all tokens, the examples behind one another. names: (origin, id) of each example.
+    output: bool[N], whether the model itself writes the target in use. ids: int64[T], all tokens. lengths: of the
+    examples, which add up to T. Rows that were made without have no names and no output."""
+
+    of: torch.Tensor
+    place: torch.Tensor
+    names: tuple[tuple[str, str], ...] = ()
+    output: torch.Tensor | None = None
+    ids: torch.Tensor | None = None
+    lengths: tuple[int, ...] = ()
+
+    def at(self, rows: Any) -> Documents:
+        """The same at some positions."""
+        output = None if self.output is None else self.output[rows]
+        return dataclasses.replace(self, of=self.of[rows], place=self.place[rows], output=output)
+
+    def tokens(self, number: int) -> torch.Tensor:
+        """int64[L]: all tokens of one example."""
+        assert self.ids is not None
+        start = sum(self.lengths[:number])
+        return self.ids[start : start + self.lengths[number]]
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a model says of rows. outputs: its logits at their targets, each row's from the first to the last, the rows
+    in the order given. states: float[N, H], what its output layer reads there; no gradient."""
+
+    outputs: Outputs
+    states: torch.Tensor
 
 
 def no_metric(name: str, total: torch.Tensor | float, count: float) -> None:
@@ -128,8 +165,9 @@ class StepView:
     position n predicts `targets[n]` from the tokens before it.
 
     The micro-batch: model, the module in training; outputs, its logits; targets, int64[N]; weight, float[N];
-    rehearsed, bool[N], True in examples that are not of the new task; example, int64[N], which example of the
-    micro-batch each position is of, None where a view was made without.
+    rehearsed, bool[N], True in examples that are not of the new task; documents, which examples these are, None where
+    a view was made without; states, float[N, H], what the output layer reads, for terms whose class says
+    `reads_states`.
     The step that it is a part of: normaliser, the sum of weights over the whole optimiser step (all
     micro-batches, all processes averaged as the trainer's gradients are), so that per-token sums divided by
     it add up to the step's mean; share, this micro-batch's share of the step, for terms that do not depend
@@ -152,7 +190,8 @@ class StepView:
     answers: Answers | None = None
     rollouts: RolloutView | None = None
     metric: Callable[[str, torch.Tensor | float, float], None] = no_metric
-    example: torch.Tensor | None = None
+    documents: Documents | None = None
+    states: torch.Tensor | None = None
 
     @property
     def logits(self) -> torch.Tensor:
@@ -177,7 +216,8 @@ class StepView:
             # Answers are whole or not at all.
             answers=None,
             rollouts=self.rollouts.at(rows) if self.rollouts is not None else None,
-            example=self.example[rows] if self.example is not None else None,
+            documents=self.documents.at(rows) if self.documents is not None else None,
+            states=self.states[rows] if self.states is not None else None,
         )
 
 

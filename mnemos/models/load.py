@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,11 +135,9 @@ def load_model(
     headers_only: bool = False,
     load_in_4bit: bool = False,
     hears: bool = False,
-    encoder: bool = False,
 ) -> Any:
     """A model (transformers.PreTrainedModel) in eval mode, on the CPU: a causal language model, or with
-    `reward` one that gives a sequence one number, or with `hears` a recogniser of speech, or with `encoder` what hears
-    within one, or without one (`recognisers.classes.encoder_class`). new_head: take a language
+    `reward` one that gives a sequence one number, or with `hears` a recogniser of speech. new_head: take a language
     model's weights for it and let its head begin at zero.
 
     dtype: name of a torch dtype. merge: whether the adapters of an adapter directory are added
@@ -153,7 +149,7 @@ def load_model(
     computing in `dtype`; ModelError for an adapter's directory.
     Raises ModelError for everything that the module's docstring lists.
     """
-    how = _How(dtype, trust_remote_code, allow_pickle, reward, new_head, headers_only, load_in_4bit, hears, encoder)
+    how = _How(dtype, trust_remote_code, allow_pickle, reward, new_head, headers_only, load_in_4bit, hears)
     model = _loaded(path, how, merge if merge is not None else dtype == "float32" and not _stays(path))
     if not headers_only:
         from mnemos.weights.finite import refuse_nonfinite
@@ -179,7 +175,6 @@ class _How:
     headers_only: bool
     load_in_4bit: bool
     hears: bool
-    encoder: bool
 
 
 def _loaded(path: str, how: _How, merge: bool) -> Any:
@@ -271,8 +266,7 @@ def _from_pretrained(folder: Path, how: _How) -> Any:
     if not sys.stderr.isatty() or how.headers_only:
         logging.disable_progress_bar()
     auto = _class_for(folder, usable_config(folder, how.trust_remote_code), how)
-    cure = "check that weights and config.json belong together"
-    with explained(folder, "the model cannot be loaded", cure), _headless(how):
+    with explained(folder, "the model cannot be loaded", "check that weights and config.json belong together"):
         model, info = auto.from_pretrained(
             folder,
             **({"num_labels": 1} if how.reward else {}),
@@ -298,7 +292,7 @@ def _from_pretrained(folder: Path, how: _How) -> Any:
         missing = [name for name in missing if not name.startswith(REWARD_HEAD)]
         # At zero every answer is worth the same, and no seed decides how training begins.
         torch.nn.init.zeros_(model.score.weight)
-    if how.hears or how.encoder:
+    if how.hears:
         from mnemos.models.recognisers.classes import refuse_missing, without_embeddings
 
         missing = refuse_missing(folder, missing)
@@ -321,20 +315,6 @@ def _from_pretrained(folder: Path, how: _How) -> Any:
     return model.eval()
 
 
-@contextmanager
-def _headless(how: _How) -> Iterator[None]:
-    """Inside: no report of a recogniser's head, which its encoder is loaded without. What is missing is refused."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    if how.encoder:
-        logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-
-
 def _class_for(folder: Path, config: Any, how: _How) -> Any:
     """What loads the model that is wanted. ModelError for a checkpoint of another kind."""
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
@@ -342,10 +322,10 @@ def _class_for(folder: Path, config: Any, how: _How) -> Any:
     from mnemos.models.architecture import refuse_other_kinds
     from mnemos.models.recognisers.classes import is_recogniser
 
-    if how.hears or how.encoder:
-        from mnemos.models.recognisers.classes import class_for, encoder_class
+    if how.hears:
+        from mnemos.models.recognisers.classes import class_for
 
-        return encoder_class(folder, config) if how.encoder else class_for(folder, config)
+        return class_for(folder, config)
     refuse_other_kinds(folder, config, reward=how.reward)
     if is_recogniser(config):
         cure = "teach it rows of audio and text, and measure it by suites of kind wer"

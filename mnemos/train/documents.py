@@ -175,9 +175,9 @@ def outputs_and_states(model: Any, batch: MicroBatch, way: Way) -> tuple[Outputs
         return found, found.states
     if len(read) != len(batch.passes):
         raise ModelError(
-            "a value head",
+            "this loss",
             f"needs the states that the output layer reads; the model showed {len(read)} of {len(batch.passes)}",
-            "use grpo, rloo or reinforce for this architecture",
+            "use another one for this architecture (for ppo: grpo, rloo or reinforce)",
         )
     # Where the model picks positions its output layer has read those alone, so states are picked as logits are.
     return found, _cat([_picked(one, part, way) for one, part in zip(read, batch.passes, strict=True)])

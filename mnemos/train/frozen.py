@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 
 from mnemos.core.errors import UsageError
-from mnemos.core.outputs import Outputs
-from mnemos.train.documents import MicroBatch, Way, find_way, micro_batch, outputs, reordered, set_way
+from mnemos.core.outputs import Outputs, Whole
+from mnemos.models.head import bare
+from mnemos.sources.sound_marks import FIRST_SOUND
+from mnemos.train.documents import (
+    MicroBatch,
+    Way,
+    find_way,
+    micro_batch,
+    outputs,
+    outputs_and_states,
+    reordered,
+    set_way,
+)
 
 
 class Before:
@@ -21,6 +33,7 @@ class Before:
 
     def __init__(self, model: Any, load: Callable[[], Any], way: Way, device: torch.device) -> None:
         self.adapted = model if _only_adapters_move(model) else None
+        self.reader = model if _text_stands_still(model) else None
         self.load, self.way, self.device = load, way, device
         self.copy: Any = None
 
@@ -36,6 +49,24 @@ class Before:
                     return outputs(self.adapted, batch, self.way, layer=self._unadapted)
             finally:
                 self.adapted.train(training)
+
+    def read(self, batch: MicroBatch) -> tuple[Outputs, torch.Tensor]:
+        """The logits for `batch.targets`, and float[N, H], what the output layer reads there; as `outputs`. Of a model
+        that listens, whose bridge moves and whose language model does not, text is read by the model itself."""
+        sounds = any(bool((one.inputs["input_ids"] >= FIRST_SOUND).any()) for one in batch.passes)
+        with torch.no_grad():
+            model = self.adapted if sounds or self.reader is None else self.reader
+            if model is None:
+                return outputs_and_states(self._copy(), batch, self.way)
+            training = model.training
+            model.eval()
+            try:
+                with model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext():
+                    found, states = outputs_and_states(model, batch, self.way)
+                    # Logits are made while the adapters are off, the output layer's among them.
+                    return (Whole(found.whole()) if hasattr(model, "disable_adapter") else found), states
+            finally:
+                model.train(training)
 
     def _unadapted(self, layer: torch.nn.Module) -> Any:
         """The output layer as it was before: it may be asked when the adapters are on again."""
@@ -78,6 +109,14 @@ class Other:
             # model's.
             own = micro_batch(inputs, self.way)
             return reordered(outputs(self.model, own, self.way), own, batch)
+
+
+def _text_stands_still(model: Any) -> bool:
+    """Whether the model listens, and what reads text in it is as it was once adapters are turned off."""
+    if not hasattr(bare(model), "bridged"):
+        return False
+    moving = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return all("bridge." in name or "lora_" in name for name in moving)
 
 
 def _only_adapters_move(model: Any) -> bool:

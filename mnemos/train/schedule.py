@@ -178,7 +178,8 @@ def join(rows: Sequence[tuple[Tokens, ...]]) -> dict[str, Any]:
     input_ids, position_ids: int64[1, T], positions restart at each example. weight:
     float32[1, T], 0 on each example's first token, which nothing predicts. taught: int64[N], the
     places of non-zero weight. rehearsed: bool[1, T], True in examples that are not of the new task.
-    lengths: of the examples. sounds: what each is the transcript of, where any is. Without rows (a process with no
+    lengths: of the examples; names: (origin, id) of each. output: bool[1, T], True on what the model itself writes.
+    sounds: what each is the transcript of, where any is. Without rows (a process with no
     share in a short step) one token of weight 0.
     """
     from mnemos.sources.batches import collate
@@ -198,6 +199,8 @@ def join(rows: Sequence[tuple[Tokens, ...]]) -> dict[str, Any]:
         "taught": weight[0].nonzero()[:, 0],
         "rehearsed": torch.from_numpy(np.repeat([not is_new(tokens.origin) for tokens in documents], lengths))[None],
         "lengths": tuple(lengths),
+        "names": tuple((tokens.origin, tokens.example) for tokens in documents),
+        "output": torch.from_numpy(np.concatenate([tokens.output for tokens in documents]))[None],
     }
 
 

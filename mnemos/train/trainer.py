@@ -19,18 +19,18 @@ from transformers import PrinterCallback, Trainer
 from mnemos.core.errors import ModelError
 from mnemos.core.nouns import Tokens
 from mnemos.core.outputs import Outputs
-from mnemos.core.plan import ModelHandle, Plan, References, StepView, Term
+from mnemos.core.plan import Documents, ModelHandle, Plan, Read, References, StepView, Term
 from mnemos.core.settings import WSD
 from mnemos.models.chunked import Chunked
 from mnemos.sources.mix import is_new, new_share_start
-from mnemos.train.documents import MicroBatch, Way, micro_batch
+from mnemos.train.documents import MicroBatch, Way, micro_batch, outputs_and_states
 from mnemos.train.draws.batches import Batches
 from mnemos.train.frozen import Before, Start
 from mnemos.train.metrics import Notes
 from mnemos.train.resume import Mark, write_mark
 from mnemos.train.rounding import Rounding
 from mnemos.train.rows import Prepared
-from mnemos.train.schedule import Ramp, Schedule
+from mnemos.train.schedule import Ramp, Schedule, join
 from mnemos.train.stage import TrainedStage, in_pieces
 from mnemos.weights.finite import holds, not_finite
 
@@ -141,9 +141,13 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         assert not return_outputs
         batch = micro_batch(inputs, self.way)
         references = self._references(inputs, batch)
+        if any(getattr(term, "reads_states", False) for term in self.terms):
+            found, states = outputs_and_states(model, batch, self.way)
+        else:
+            found, states = self.batches.forward(model, batch), None
         view = StepView(
             model=self.model,
-            outputs=self.batches.forward(model, batch),
+            outputs=found,
             targets=batch.targets,
             weight=batch.weight,
             rehearsed=inputs["rehearsed"][0, batch.place],
@@ -154,7 +158,8 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             answers=self.batches.answers(inputs, batch, references),
             rollouts=self.batches.rollouts(inputs, batch),
             metric=self.metrics.add,
-            example=examples_of(inputs, batch),
+            documents=documents_of(inputs, batch),
+            states=states,
         )
         return loss_of(self.terms, view)
 
@@ -188,7 +193,15 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             assert found is not None, f"draw = {self.plan.draw!r} has no teacher"
             return found
 
-        return References(before, other, teacher, self._at_start)
+        def beside(rows: Sequence[Tokens]) -> Read:
+            assert self.before is not None
+            own = micro_batch(self._prepare_inputs(join([(row,) for row in rows])), self.way)
+            with self.accelerator.autocast():
+                found, states = self.before.read(own)
+            order = own.place.argsort()
+            return Read(found.at(order), states[order])
+
+        return References(before, other, teacher, self._at_start, beside)
 
     def _at_start(self) -> Mapping[str, torch.Tensor]:
         if self.is_fsdp_enabled:
@@ -337,11 +350,14 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         return 6 * int(inputs["input_ids"].numel()) * parameters
 
 
-def examples_of(inputs: Mapping[str, Any], batch: MicroBatch) -> torch.Tensor:
-    """int64[N]: which example of a batch of `schedule.join` each target of its micro-batch is of."""
+def documents_of(inputs: Mapping[str, Any], batch: MicroBatch) -> Documents:
+    """Which examples of a batch of `schedule.join` the targets of its micro-batch are of."""
     device = batch.place.device
     lengths = torch.tensor(inputs["lengths"], device=device)
-    return torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)[batch.place]
+    of = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)[batch.place]
+    output = inputs.get("output")
+    written = None if output is None else output[0, batch.place]
+    return Documents(of, batch.place, inputs.get("names", ()), written, inputs["input_ids"][0], inputs["lengths"])
 
 
 def loss_of(terms: Sequence[Term], view: StepView) -> torch.Tensor:

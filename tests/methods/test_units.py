@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 
 from mnemos.core.errors import UsageError
 from mnemos.core.outputs import Whole
-from mnemos.core.plan import Likelihood, StepView, Term
+from mnemos.core.plan import Documents, Likelihood, StepView, Term
 from mnemos.methods.objective.units import TextLikelihood, mask_units, matching
 from tests.laws import base_plan
 from tests.tiny import tiny_tokenizer
@@ -33,7 +33,7 @@ def view(logits: Any, weight: Any, places: Any = slice(None), **given: Any) -> S
         share=1.0,
         rehearsed=torch.zeros(len(TARGETS[places]), dtype=torch.bool),
         references=references(),
-        example=torch.from_numpy(EXAMPLE[places]),
+        documents=Documents(torch.from_numpy(EXAMPLE[places]), torch.arange(len(TARGETS[places]))),
         **fields,
     )
 

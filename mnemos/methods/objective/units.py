@@ -48,13 +48,14 @@ class TextLikelihood:
         """Scalar; nats per unit of weight, this micro-batch's summand of the step's mean."""
         import torch
 
-        assert view.example is not None, "which example a position is of must be known"
+        assert view.documents is not None, "which example a position is of must be known"
+        of = view.documents.of
         device = view.targets.device
         ids = torch.tensor(self.ids, device=device)
         # bool[N]: whether the target is a unit; then of each example whether any of its targets is.
         taught = torch.isin(view.targets, ids)
-        count = int(view.example.max()) + 1 if len(view.example) else 0
-        sounding = torch.zeros(count, device=device).index_add(0, view.example, taught.float()) > 0
+        count = int(of.max()) + 1 if len(of) else 0
+        sounding = torch.zeros(count, device=device).index_add(0, of, taught.float()) > 0
 
         def log_prob(logits: torch.Tensor, targets: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
             wide = logits.float()
@@ -63,7 +64,7 @@ class TextLikelihood:
             wide = torch.where(text[:, None], wide + bars, wide)
             return -torch.nn.functional.cross_entropy(wide, targets, reduction="none")
 
-        each = view.outputs.each(log_prob, view.targets, ~sounding[view.example])
+        each = view.outputs.each(log_prob, view.targets, ~sounding[of])
         return (-each * view.weight).sum() / view.normaliser
 
 

@@ -36,25 +36,6 @@ def class_for(folder: Path, config: Any) -> Any:
     )
 
 
-def encoder_class(folder: Path, config: Any) -> Any:
-    """What loads a network that hears, without what it may write with: of a recogniser, or an encoder alone (HuBERT,
-    WavLM, wav2vec2, Whisper, …). ModelError for what hears nothing."""
-    from transformers import AutoModel
-    from transformers.models.auto import modeling_auto as auto
-
-    from mnemos.models.recognisers.whisper_ctc import WHISPER_CTC, WhisperEncoderForCTC
-
-    if WHISPER_CTC in (getattr(config, "architectures", None) or ()):
-        return WhisperEncoderForCTC
-    if config.model_type == "whisper" or config.model_type in auto.MODEL_FOR_CTC_MAPPING_NAMES:
-        return AutoModel
-    raise ModelError(
-        f"{folder}: {config.model_type}",
-        "is no encoder of speech that is known here (a CTC class of transformers, its encoder alone, or Whisper)",
-        "name such a model",
-    )
-
-
 def is_recogniser(config: Any) -> bool:
     """Whether a configuration (transformers', or its JSON object) names a model that hears and writes."""
     found = config if isinstance(config, dict) else config.to_dict()

@@ -10,7 +10,9 @@ second is encoded forty times faster.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -104,7 +106,8 @@ class Encoder:
         from transformers import AutoModel
 
         check_weights(self.folder, False)
-        with explained(self.folder, "the encoder cannot be loaded", "check that weights and config.json fit"):
+        cure = "check that weights and config.json fit"
+        with explained(self.folder, "the encoder cannot be loaded", cure), _headless():
             model, info = AutoModel.from_pretrained(
                 self.folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )
@@ -133,7 +136,9 @@ class Encoder:
                 layers = self._whisper(samples)
             else:
                 made = self.processor(samples, sampling_rate=self.rate, return_tensors="pt").to(self.device)
-                layers = self.network(made["input_values"], output_hidden_states=True).hidden_states[1:]
+                out = self.network(made["input_values"], output_hidden_states=True)
+                # Some families have the last entry before their last norm.
+                layers = [*out.hidden_states[1:-1], out.last_hidden_state]
         found = torch.stack([layers[tap][0] for tap in taps]).float().cpu()
         if not bool(torch.isfinite(found).all()):
             raise ModelError(f"{self.folder}", "gives states that are not finite", "its weights are damaged")
@@ -162,6 +167,21 @@ class Encoder:
             out.append(one)
         out[-1] = encoder.layer_norm(out[-1])
         return out
+
+
+@contextmanager
+def _headless() -> Iterator[None]:
+    """Inside: no report of a head or decoder that is left aside on purpose, and no bar without a terminal."""
+    from transformers.utils import logging
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def rounded(states: torch.Tensor) -> npt.NDArray[Any]:

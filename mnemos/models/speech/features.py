@@ -24,7 +24,7 @@ from mnemos.models.speech.encoders import Encoder, rounded
 from mnemos.models.speech.spelling import Window, samples_of
 from mnemos.weights.checkpoint import named
 
-FORMAT = 1
+FORMAT = 2
 """Of what is kept; another number reads nothing of an earlier one."""
 MEMORY_BYTES = 1 << 28
 """States that stay in memory between batches."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,6 @@ from mnemos.sources.bad_row import RowError
 if TYPE_CHECKING:
     from mnemos.models.units.states import LayerStates
 
-TOGETHER = 32
-"""Clips that are in memory at a time."""
 MOST_FRAMES = 10_000_000
 
 
@@ -59,32 +57,20 @@ def _heard(
     examples: Iterator[Example], states: LayerStates, left_out: Counter[str]
 ) -> Iterator[tuple[Example, Any, float]]:
     """(row, float32[T, H], seconds) of each row whose sound can be heard; the others are counted by reason."""
-    group: list[tuple[Example, audio.Clip]] = []
     for example in examples:
         sounds = [part for turn in example.turns for part in turn.sounds]
         if len(sounds) != 1:
             left_out[f"{len(sounds)} sounds in a row"] += 1
             continue
         try:
-            clip = audio.read(sounds[0].path, rate=states.ears.rate, part=sounds[0], bounds=audio.Bounds(0.0))
+            clip = audio.read(sounds[0].path, rate=states.rate, part=sounds[0], bounds=audio.Bounds(0.0))
         except RowError as problem:
             left_out[problem.reason] += 1
             continue
-        if not states.ears.shortest <= clip.seconds <= states.ears.longest:
-            short = clip.seconds < states.ears.shortest
-            left_out["too short" if short else "longer than the encoder hears at once"] += 1
+        if not states.shortest <= clip.seconds <= states.longest:
+            left_out["too short" if clip.seconds < states.shortest else "longer than the encoder hears at once"] += 1
             continue
-        group.append((example, clip))
-        if len(group) == TOGETHER:
-            yield from _group(group, states)
-            group = []
-    yield from _group(group, states)
-
-
-def _group(group: Sequence[tuple[Example, audio.Clip]], states: LayerStates) -> Iterator[tuple[Example, Any, float]]:
-    found = states([clip for _, clip in group])
-    for (example, clip), one in zip(group, found, strict=True):
-        yield example, one, clip.seconds
+        yield example, states(clip), clip.seconds
 
 
 def fit_units(
