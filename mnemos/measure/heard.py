@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -69,10 +70,21 @@ def _fault(model: Any, item: Item) -> str | None:
     return "longer than the model hears at once" if clip.seconds > getattr(model, "longest", math.inf) else None
 
 
+def clustered(found: Sequence[tuple[Item, str]]) -> list[tuple[Item, str]]:
+    """The items, those about one sound as one cluster where their rows name none: they are not independent."""
+    prints = [None if item.sound is None else _print(item.sound) for item, _ in found]
+    times = Counter(prints)
+    return [
+        (item if item.cluster or name is None or times[name] < 2 else replace(item, cluster=name), place)
+        for (item, place), name in zip(found, prints, strict=True)
+    ]
+
+
 def controlled(settings: Any, found: Sequence[tuple[Item, str]], where: str) -> list[tuple[Item, str]]:
-    """The items with the sounds that `audio` of the settings asks for."""
+    """The items in clusters, with the sounds that `audio` of the settings asks for."""
+    found = clustered(found)
     if settings.audio == "heard":
-        return list(found)
+        return found
     if settings.audio == "absent":
         return [(replace(item, sound=None), place) for item, place in found]
     if settings.audio == "silence":

@@ -91,7 +91,7 @@ def _question(suite: Suite) -> list[Any]:
 def _difference(suite: Suite, other: Suite, runs: Sequence[Mapping[str, Measured]]) -> dict[str, Any] | None:
     """Suite minus other, by item: {value, other, delta, low, high, items}; None where no item has a score in both."""
     own, theirs = (_means(one.name, runs) for one in (suite, other))
-    clusters = {item.id: item.cluster or _sound(item) for item in suite.items}
+    clusters = {item.id: item.cluster for item in suite.items}
     names = [item.id for item in suite.items if item.id in own and item.id in theirs]
     if not names:
         return None
@@ -103,11 +103,6 @@ def _difference(suite: Suite, other: Suite, runs: Sequence[Mapping[str, Measured
     )
     numbers = {"value": found.after, "other": found.before, "delta": found.delta, "low": found.low, "high": found.high}
     return {**numbers, "items": len(names)}
-
-
-def _sound(item: Any) -> str | None:
-    """Items about one sound are not independent."""
-    return None if item.sound is None else f"{item.sound.path} {item.sound.start} {item.sound.end}"
 
 
 def _means(name: str, runs: Sequence[Mapping[str, Measured]]) -> dict[str, float]:

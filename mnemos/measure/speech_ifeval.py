@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ def items_at(settings: Any, folder: Path, where: str) -> list[tuple[Item, str]]:
             prompt = f"{text_in(row, 'seed', place)}\n\n{prompt}"
         elif settings.form == "text" and row.get("text_prompt") is not None:
             prompt = text_in(row, "text_prompt", place)
-        sound = sound_in(row, place) if settings.form == "audio" else None
+        # The other forms do without, but rows about one sound are one cluster in all of them.
+        sound = sound_in(row, place) if settings.form == "audio" or row.get("audio") is not None else None
         if row.get("instruction_id_list") is None:
             raise DataError(place, "names no instructions", "instruction_id_list: [startend:quotation], kwargs: [{}]")
         system = (Turn("system", settings.system),) if settings.system else ()
@@ -62,7 +64,8 @@ def items_at(settings: Any, folder: Path, where: str) -> list[tuple[Item, str]]:
             sound=sound,
         )
         found.append((item, place))
-    return controlled(settings, found, where)
+    made = controlled(settings, found, where)
+    return made if settings.form == "audio" else [(replace(item, sound=None), place) for item, place in made]
 
 
 def readings(item: Item, text: str) -> dict[str, list[bool]]:

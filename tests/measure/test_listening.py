@@ -166,6 +166,19 @@ def test_nobody_is_given_the_own_sound_back(clips: list[int], seed: int) -> None
     assert len(set.union(*given_to.values())) == len(set(clips))
 
 
+def test_items_about_one_sound_are_one_cluster_in_every_form(tmp_path: Path) -> None:
+    folder = task(tmp_path / "t", 3)
+    (folder / "2.wav").write_bytes((folder / "0.wav").read_bytes())
+    made = suite(folder, data=".")
+    assert made.items[0].cluster == made.items[2].cluster is not None
+    assert made.items[1].cluster is None
+    rows = [{**ROW, "audio": f"{n}.wav"} for n in range(3)]
+    forms = [constraints(folder, rows, form=form) for form in ("audio", "description", "text")]
+    assert len({tuple(item.cluster for item in one.items) for one in forms}) == 1
+    assert forms[1].items[0].cluster == made.items[0].cluster
+    assert constraints(folder, [{**rows[0], "cluster": "ada"}, rows[2]]).items[0].cluster == "ada"
+
+
 def test_equal_sounds_under_two_names_are_one(tmp_path: Path) -> None:
     folder = task(tmp_path / "t", 3)
     (folder / "2.wav").write_bytes((folder / "0.wav").read_bytes())
