@@ -1,7 +1,8 @@
 """Clips with what is known of them, and suites that ask about them: real speech, real noise, synthetic voices.
 
-    python -m mnemos.recipes.listening DATA --out listening
-    mnemos listen rows listening/train --model models/chat --target self --out listening/rows
+    python -m mnemos.recipes.listening DATA --out listening --model models/listener
+    mnemos listen rows listening/train --model models/chat --target self --target human --out listening/rows
+    mnemos run listening/study.yaml
 
 DATA holds third-party sets as their index files describe them: recordings of spoken digits by four speakers (fsdd),
 Harvard sentences and impulse responses of rooms (asr_speechbrain), noises (noise_ms_snsd), and jfk.flac
@@ -25,7 +26,7 @@ from typing import Any
 
 from mnemos.core.errors import DataError
 from mnemos.core.files import write_jsonl
-from mnemos.recipes.listening_suites import suites_of
+from mnemos.recipes.listening_suites import suites_of, write_study
 from mnemos.recipes.reproductions.adaptation import DIGITS, SPEAKERS, TEST_TAKES, read_digits
 from mnemos.sources import audio
 from mnemos.sources.augment import in_room, noisy, scaled
@@ -107,7 +108,8 @@ class Made:
 
 
 def make(data: Path, out: Path, sizes: Sizes | None = None, *, seed: int = 0, synthetic: bool = True) -> list[str]:
-    """Write OUT/train and OUT/test with metadata.jsonl, and OUT/suites.yaml with its rows below OUT/suites. Returns
+    """Write OUT/train and OUT/test with metadata.jsonl, and OUT/suites.yaml and OUT/forms.yaml with
+    their rows below OUT/suites. Returns
     the names of sets that are absent. Raises DataError where all are."""
     sizes = sizes or Sizes()
     sources: dict[str, tuple[Path, Callable[[Path, Mapping[str, Made], Sizes, random.Random], None]]] = {
@@ -272,11 +274,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--copies", type=int, nargs=2, default=Sizes.copies, help="voices an order: learned, test")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
     parser.add_argument("--no-synthetic", action="store_true", help="leave the voices of espeak-ng out")
+    parser.add_argument("--model", type=Path, help="a model that listens: also write study.yaml, which teaches it")
+    parser.add_argument("--cascade", type=Path, help="with --model, a cascade to stand beside it")
     given = parser.parse_args(arguments)
     sizes = Sizes(tuple(given.takes), tuple(given.pairs), tuple(given.copies))
     for name in make(given.data, given.out, sizes, seed=given.seed, synthetic=not given.no_synthetic):
         print(f"absent, and left out: {name}")
     print(given.out / "suites.yaml")
+    if given.model is not None:
+        print(write_study(given.out, given.model, given.cascade))
 
 
 if __name__ == "__main__":

@@ -92,8 +92,9 @@ FORM_CLIPS = 10
 
 
 def suites_of(out: Path, seed: int) -> Path:
-    """Write rows about the clips of OUT/test below OUT/suites, and OUT/suites.yaml. Tasks of fewer than two labels are
-    left out."""
+    """Write rows about the clips of OUT/test below OUT/suites, and two files of suites: OUT/suites.yaml of labels,
+    which are taught, and OUT/forms.yaml of instructions, which could be followed before. Tasks of fewer than two labels
+    are left out."""
     clips = list(described(out / "test", Counter()))
     place = out / "suites"
     place.mkdir(parents=True, exist_ok=True)
@@ -113,9 +114,38 @@ def suites_of(out: Path, seed: int) -> Path:
     if rows:
         write_jsonl(place / "forms.jsonl", rows)
         forms = {"kind": "speech_ifeval", "data": "suites/forms.jsonl", "max_new_tokens": LONG, "system": SYSTEM}
-        found += [{"name": f"forms-{form}", **forms, "form": form} for form in ("audio", "description", "text")]
+        asked = [{"name": f"forms-{form}", **forms, "form": form} for form in ("audio", "description", "text")]
+        write_text(out / "forms.yaml", dump_yaml(asked))
     write_text(out / "suites.yaml", dump_yaml(found))
     return out / "suites.yaml"
+
+
+STUDY = """\
+# What does a model hear, and what has it unlearned, by who wrote the answers and what may move?
+# The rows: mnemos listen rows {folder}/train --model LM --target self --target human --out {folder}/rows
+name: listening
+model: {model}
+teach: {{data: rows/self.jsonl}}
+suites: {{new: [suites.yaml], old: [forms.yaml]}}
+arms:
+  self-lora: [{{lora: {{rank: 8, learning_rate: 2.0e-4}}}}]
+  human: []
+  human-lora: [{{lora: {{rank: 8, learning_rate: 2.0e-4}}}}]
+arm_data:
+  human: {{self: rows/human.jsonl}}
+  human-lora: {{self: rows/human.jsonl}}
+{beside}health: false
+train: {{learning_rate: 1.0e-3, num_train_epochs: 1, per_device_train_batch_size: 8}}
+seeds: [0]
+"""
+
+
+def write_study(out: Path, model: Path, cascade: Path | None) -> Path:
+    """Write OUT/study.yaml: the bridge alone and adapters, on the model's own answers and on labels. model, cascade:
+    directories that `mnemos listen new` wrote."""
+    beside = "" if cascade is None else f"beside: {{cascade: {os.path.relpath(cascade, out)}}}\n"
+    write_text(out / "study.yaml", STUDY.format(folder=out, model=os.path.relpath(model, out), beside=beside))
+    return out / "study.yaml"
 
 
 def task_rows(name: str, task: LabelTask, clips: Sequence[Described], place: Path, seed: int) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from mnemos.recipes.reproductions.adaptation import SPEAKERS
 from mnemos.rewards.instructions import check_instruction
 from mnemos.sources import audio
 from mnemos.sources.described import described
+from mnemos.study.config import raw_study, resolved_study
 from tests.tiny_speech import sound
 
 REAL = Path(os.environ.get("MNEMOS_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -115,7 +116,7 @@ def test_the_same_seed_gives_the_same_bytes(data: Path, out: Path, tmp_path: Pat
 
 def test_suites_are_read_and_their_labels_are_the_clips(out: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("MNEMOS_CACHE", str(tmp_path))
-    suites = {suite.name: suite for suite in load_suites(["suites.yaml"], out)}
+    suites = {suite.name: suite for suite in load_suites(["suites.yaml", "forms.yaml"], out)}
     assert {"digit", "who", "accent", "noise", "speakers", "digit-shuffled", "forms-audio", "forms-description",
             "forms-text"} <= set(suites)  # fmt: skip
     known = {row["file_name"]: row for row in rows(out / "test")}
@@ -126,6 +127,24 @@ def test_suites_are_read_and_their_labels_are_the_clips(out: Path, tmp_path: Pat
     assert suites["digit"].items[0].options == ("seven", "three")
     assert suites["who"].items[0].category == "speaker"
     assert len({suites[f"forms-{form}"].items[0].id for form in ("audio", "description", "text")}) == 1
+
+
+def test_the_study_teaches_four_arms(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "out"
+    for name in ("listener", "cascade"):
+        (tmp_path / name).mkdir()
+    listening.main([str(data), "--out", str(place), "--takes", "1", "1", "--pairs", "1", "1", "--no-synthetic",
+                    "--model", str(tmp_path / "listener"), "--cascade", str(tmp_path / "cascade")])  # fmt: skip
+    assert str(place / "study.yaml") in capsys.readouterr().out
+    (place / "rows").mkdir()
+    for name in ("self", "human"):
+        row = {"audio": "../train/0000.flac", "question": "Who?", "answer": name}
+        (place / "rows" / f"{name}.jsonl").write_text(json.dumps(row))
+    study = resolved_study(*raw_study(str(place / "study.yaml")))
+    assert set(study.arms) == {"plain", "self-lora", "human", "human-lora"}
+    assert (Path(study.model), Path(study.beside["cascade"])) == (tmp_path / "listener", tmp_path / "cascade")
+    rows_of = {arm: next(iter(own.values())) for arm, own in study.arm_data.items()}
+    assert set(rows_of.values()) == {str(place / "rows" / "human.jsonl")}
 
 
 def test_every_rule_is_one_that_a_program_checks() -> None:
