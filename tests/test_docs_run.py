@@ -133,7 +133,7 @@ WAYS = (
     Way(r"mnemos reward train pairs.jsonl .*", made=rows),
     Way(r"mnemos reward judge pairs.jsonl .*", {r"http://localhost:8000/v1#\S+": "SERVER#judge"}, made=rows),
     # Studies.
-    Way(r"mnemos run mnemos:full_size/rehearsal.yaml --dry-run"),
+    Way(r"mnemos run mnemos:full_size/(rehearsal|listening).yaml --dry-run"),
     Way(r"mnemos sweep study.yaml .*", {"4,16,64": "4,8,16"}, made=study, slow=True),
     Way(r"mnemos model export runs/study .*", made=study, after=("mnemos run study.yaml",), slow=True),
     Way(r"mnemos recommend runs/study-sweep", made=study, after=(SWEPT,), slow=True),
@@ -181,6 +181,7 @@ ELSEWHERE = {
     r"mnemos asr adapt .*": ("cli/test_asr.py", '"asr", "adapt", "clips"'),
     r"mnemos listen new --cascade .*": ("cli/test_listen.py", '"listen", "new", "--cascade"'),
     r"mnemos listen new .*": ("cli/test_listen.py", '"listen", "new", "--encoder"'),
+    r"mnemos listen sweep .*": ("cli/test_listen.py", '"listen", "sweep", "adapter"'),
     r"mnemos listen ask .*": ("cli/test_listen.py", '"listen", "ask"'),
     r"mnemos listen rows .*": ("study/commands/test_listen_rows.py", '"listen", "rows"'),
     r"mnemos stream agents": ("study/test_streams.py", '["stream", "agents"]'),

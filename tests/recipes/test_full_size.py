@@ -65,6 +65,7 @@ def test_every_family_has_a_recipe() -> None:
         "reward",
         "sequence",
         "feedback",
+        "listening",
     }
     assert families <= set(NAMES)
 
@@ -128,6 +129,8 @@ class Shrunk:
             return value
         if value.startswith("mnemos:data/"):
             return self._first_rows(RECIPES / value.removeprefix("mnemos:"))
+        if value in ("models/listener", "models/cascade"):
+            return self._listener(value)
         organisation = value.rpartition("#")[2].split("/")[0].removeprefix("vllm:")
         return (
             self._tiny(value.rpartition("#")[2], ARCHITECTURE[organisation]) if organisation in ARCHITECTURE else value
@@ -138,6 +141,30 @@ class Shrunk:
         with path.open(encoding="utf-8") as file:
             out.write_text("".join(itertools.islice(file, ROWS)), encoding="utf-8")
         return str(out)
+
+    def _listener(self, name: str) -> str:
+        """A random model that listens, of the classes that the recipe's comment names, and sounds for its rows."""
+        from mnemos.models.speech.files import make
+        from tests.models.speech.making import clip
+        from tests.tiny_speech import tiny_whisper
+
+        for number in range(8):
+            file = clip(self.folder, 0.3, number)
+            (self.folder / "clips").mkdir(exist_ok=True)
+            file.rename(self.folder / "clips" / f"{number}.flac")
+        place, ears = self.folder / Path(name).name, tiny_whisper(self.folder / f"{Path(name).name}-ears")
+        language = self._tiny("meta-llama/Llama-3.1-8B-Instruct", "llama")
+        bridge = {"kind": "qformer", "tapped": [0, 1], "depth": 6, "queries": 4}
+        cascade = name == "models/cascade"
+        make(
+            place,
+            language=language,
+            encoder=None if cascade else str(ears),
+            recogniser=str(ears),
+            bridge=None if cascade else bridge,
+            words=("", "") if cascade else ("<start_audio>", "<end_audio>"),
+        )
+        return str(place)
 
     def _tiny(self, hub_id: str, family: str) -> str:
         if hub_id not in self.models:

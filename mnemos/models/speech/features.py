@@ -67,6 +67,11 @@ class Features:
             self._bytes -= self._held.popitem(last=False)[1].nbytes
         return found
 
+    def forget(self) -> None:
+        """Let go of what is in memory; the disk keeps its own."""
+        self._held.clear()
+        self._bytes = 0
+
     def _file(self, window: Window) -> Path:
         return self.folder / window.digest[:2] / f"{window.digest}.npy"
 

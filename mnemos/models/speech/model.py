@@ -62,13 +62,13 @@ class SpeechLanguageModel(PreTrainedModel):  # type: ignore[misc]
         """Whether its layers can be computed again in the backward pass."""
         return bool(self.language.supports_gradient_checkpointing)
 
-    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+    def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
         """The language model's."""
-        self.language.gradient_checkpointing_enable(*args, **kwargs)
+        self.language.activation_checkpointing_enable(*args, **kwargs)
 
-    def gradient_checkpointing_disable(self) -> None:
+    def activation_checkpointing_disable(self) -> None:
         """The language model's."""
-        self.language.gradient_checkpointing_disable()
+        self.language.activation_checkpointing_disable()
 
     def _can_set_attn_implementation(self) -> bool:
         return bool(self.language._can_set_attn_implementation())
