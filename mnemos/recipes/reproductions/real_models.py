@@ -94,13 +94,7 @@ def calls(data: Path, out: Path) -> None:
             for n, r in enumerate(sums)
         ],
     )
-    asked = shuffled(rows(data / "gsm8k/test.jsonl.gz"), "gsm8k")[:REASONING_ITEMS]
-    suite(
-        below,
-        "gsm8k",
-        {"kind": "generated", "match": "number", "max_new_tokens": 256},
-        [{"id": f"gsm8k-test-{n}", "prompt": r["question"], "answer": final(r["answer"])} for n, r in enumerate(asked)],
-    )
+    gsm8k_suite(data, below, REASONING_ITEMS)
     programs = shuffled(rows(data / "human_eval/human_eval.jsonl.gz"), "human-eval")[:CODE_ITEMS]
     suite(
         below,
@@ -117,6 +111,17 @@ def calls(data: Path, out: Path) -> None:
         ],
     )
     refusal_suites(data, below, requests(data)[2])
+
+
+def gsm8k_suite(data: Path, below: Path, items: int) -> None:
+    """A suite of so many of GSM8K's test questions."""
+    asked = shuffled(rows(data / "gsm8k/test.jsonl.gz"), "gsm8k")[:items]
+    suite(
+        below,
+        "gsm8k",
+        {"kind": "generated", "match": "number", "max_new_tokens": 256},
+        [{"id": f"gsm8k-test-{n}", "prompt": r["question"], "answer": final(r["answer"])} for n, r in enumerate(asked)],
+    )
 
 
 def benign_rows(data: Path) -> list[Row]:

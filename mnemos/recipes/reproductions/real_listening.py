@@ -1,0 +1,65 @@
+"""What the reproduction of a real model that learns to listen reads: clips, rows of three kinds, two directories.
+
+Called with (data, out) as in prepare.py; data: the folder of third-party data, which keep their own licences (fsdd CC
+BY-SA 4.0, the others as `recipes.listening` names them) and never enter this repository. Needs espeak-ng for its
+synthetic voices. What the model writes itself is journalled: a second call continues the first, or reads it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from mnemos.core.files import write_jsonl, write_text
+from mnemos.core.yaml_text import dump_yaml, read_yaml
+from mnemos.models.load import handle
+from mnemos.models.speech.files import make as make_listener
+from mnemos.recipes.listening import Sizes
+from mnemos.recipes.listening import make as make_clips
+from mnemos.recipes.reproduce import models_folder
+from mnemos.recipes.reproductions.real_models import benign_rows, chat, gsm8k_suite, refusal_suites, requests
+from mnemos.study.commands.listen_rows import listen_rows
+from mnemos.synthesis.listening import Asking
+
+SIZES = Sizes(takes=(5, 1), pairs=(30, 20), copies=(2, 2))
+ASKING = Asking(questions="both", per_clip=2, max_new_tokens=64)
+TEXT_ROWS, SUMS = 128, 30
+TEXT_FORMS = ("forms-text", "forms-description")
+"""Instructions without a sound: what the model could follow before it had ears."""
+SHUFFLED = ("digit-shuffled", "noise-shuffled", "who-shuffled")
+"""Of the tasks with another row's sound in the place of their own, one of each kind is enough."""
+
+
+def listening(data: Path, out: Path) -> None:
+    """Clips with suites, rows that the model answers itself and that people label, rows of text, an untrained model
+    that listens, and the cascade."""
+    below = out / "data"
+    qwen, whisper = (str(models_folder() / name) for name in ("qwen", "whisper-base"))
+    make_clips(data, below / "clips", SIZES)
+    split_suites(below / "clips")
+    listen_rows(below / "clips" / "train", handle(qwen), below / "rows", ASKING, ["self", "human"])
+    text = benign_rows(data)[:TEXT_ROWS]
+    write_jsonl(
+        below / "text.jsonl", [chat(f"text-{n}", row["instruction"], row["output"]) for n, row in enumerate(text)]
+    )
+    gsm8k_suite(data, below, SUMS)
+    refusal_suites(data, below, requests(data)[2])
+    for name, parts in {
+        "listener": {"encoder": whisper, "bridge": {"kind": "mlp"}},
+        "cascade": {"encoder": None, "recogniser": whisper},
+    }.items():
+        # What a directory holds depends on its parts alone; one that is there may be of other parts.
+        shutil.rmtree(below / name, ignore_errors=True)
+        make_listener(below / name, language=qwen, **parts)
+
+
+def split_suites(clips: Path) -> None:
+    """Write heard.yaml and text.yaml beside the suites of the clips: what is new, and what is old."""
+    found = read_yaml(clips / "suites.yaml")
+    heard = [
+        one
+        for one in found
+        if one["name"] not in TEXT_FORMS and (one["name"] in SHUFFLED or one.get("audio") != "shuffled")
+    ]
+    write_text(clips / "heard.yaml", dump_yaml(heard))
+    write_text(clips / "text.yaml", dump_yaml([one for one in found if one["name"] in TEXT_FORMS]))
