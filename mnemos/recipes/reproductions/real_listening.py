@@ -23,7 +23,7 @@ from mnemos.synthesis.listening import Asking
 
 SIZES = Sizes(takes=(5, 1), pairs=(30, 20), copies=(2, 2))
 ASKING = Asking(questions="both", per_clip=2, max_new_tokens=64)
-TEXT_ROWS, SUMS = 128, 30
+TEXT_ROWS, SUMS = 200, 30
 TEXT_FORMS = ("forms-text", "forms-description")
 """Instructions without a sound: what the model could follow before it had ears."""
 SHUFFLED = ("digit-shuffled", "noise-shuffled", "who-shuffled")
