@@ -8,7 +8,8 @@ The rule. When work begins, each file must hold what the step's name was made of
 work is to be kept (a checkpoint, a journal's line, the result), size and both times (mtime, ctime) of each file
 must still be those of the beginning, which costs next to nothing to look at. Where they differ the file is
 hashed again, to say what happened. Both are refused: other bytes, and the same bytes with other times, since a
-file that was replaced and put back looks like that, and nobody knows which bytes were read.
+file that was replaced and put back looks like that, and nobody knows which bytes were read. One difference is none: a
+file that was given another name, or lost one (a hard link), changes its ctime and its number of names and nothing else.
 """
 
 from __future__ import annotations
@@ -19,22 +20,37 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
+from typing import NamedTuple
 
 from mnemos.core.errors import RunError
 
 LENGTH = 16
 """Hex digits kept of a SHA-256: 64 bits, no collision to fear among a study's steps."""
 
-Signature = tuple[int, int, int]
+
+class Signature(NamedTuple):
+    """What the file system says of a file: no content changes without one of the times (ctime cannot be set back).
+    inode: which file it is; names: how many names it has. Times are in nanoseconds."""
+
+    size: int
+    mtime: int
+    ctime: int
+    inode: int
+    names: int
+
+    def renamed(self, other: Signature) -> bool:
+        """Whether the two differ as one file does that gained or lost a hard link in between."""
+        return self.names != other.names and self._replace(ctime=other.ctime, names=other.names) == other
+
 
 _noted: ContextVar[dict[str, str] | None] = ContextVar("files noted", default=None)
 _watch: ContextVar[Watch | None] = ContextVar("files watched", default=None)
 
 
 def signature(path: str | os.PathLike[str]) -> Signature:
-    """Size, mtime and ctime in nanoseconds: no content changes without one of them (ctime cannot be set back)."""
+    """What the file system says of a file."""
     stat = os.stat(path)
-    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+    return Signature(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_nlink)
 
 
 @contextmanager
@@ -79,10 +95,13 @@ class Watch:
     def refuse_changed(self) -> None:
         """Raise RunError naming the first file that is not the one of the beginning."""
         for path, began in self._began.items():
-            if self._signature(path) == began:
+            if (now := self._signature(path)) == began:
                 continue
             if self._digest(path) != self.files[path]:
                 raise RunError(f"{path}", f"was changed while {self.work} worked; nothing of it is kept", _AGAIN)
+            if began.renamed(now):
+                self._began[path] = now
+                continue
             raise RunError(
                 f"{path}",
                 f"was replaced or touched while {self.work} worked, though it holds the same bytes now: nobody knows "
