@@ -95,6 +95,25 @@ def test_a_file_that_was_swapped_and_put_back_is_refused_too(tmp_path: Path, mon
     assert not list((tmp_path / "run" / "steps").glob("*/done.json"))
 
 
+def test_another_name_for_a_file_changes_nothing_and_a_copy_that_is_put_in_its_place_does(tmp_path: Path) -> None:
+    file, copy = tmp_path / "weights", tmp_path / "copy"
+    file.write_bytes(b"numbers")
+    shutil.copy2(file, copy)
+    watch = Watch({str(file): file_fingerprint(file)}, "train")
+    os.link(file, tmp_path / "link")
+    watch.refuse_changed()
+    (tmp_path / "link").unlink()
+    watch.refuse_changed()
+    os.utime(file)
+    with pytest.raises(RunError, match="replaced or touched while train worked"):
+        watch.refuse_changed()
+    watch = Watch({str(file): file_fingerprint(file)}, "train")
+    os.link(file, tmp_path / "link")
+    os.replace(copy, file)
+    with pytest.raises(RunError, match="replaced or touched while train worked"):
+        watch.refuse_changed()
+
+
 def test_a_checkpoint_of_a_swapped_training_is_not_continued_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
