@@ -24,18 +24,28 @@ SHORT, LONG = 24, 96
 @dataclass(frozen=True)
 class LabelTask:
     """One task. attribute: the column that holds the label. dimension: of Dynamic-SUPERB. sets: whose clips it asks
-    about; empty for all. instructions: ways to ask; the options follow."""
+    about; empty for all. instructions: ways to ask; the options follow. noisy: only clips in a noise that is less than
+    20 dB below the voice, or only the others; None for all."""
 
     attribute: str
     dimension: str
     instructions: tuple[str, ...]
     sets: tuple[str, ...] = ()
+    noisy: bool | None = None
 
+    def asks(self, clip: Described) -> bool:
+        """Whether it asks about a clip."""
+        if self.attribute not in clip.known or (self.sets and clip.known.get("set") not in self.sets):
+            return False
+        return self.noisy in (None, float(clip.known.get("snr", CLEAR_DB)) < CLEAR_DB)
+
+
+CLEAR_DB = 20
+DIGIT = ("Which digit is spoken?", "Name the number that you hear.", "What number is said?")
 
 TASKS: Mapping[str, LabelTask] = {
-    "digit": LabelTask(
-        "digit", "content", ("Which digit is spoken?", "Name the number that you hear.", "What number is said?")
-    ),
+    "digit": LabelTask("digit", "content", DIGIT, noisy=False),
+    "digit-noisy": LabelTask("digit", "content", DIGIT, noisy=True),
     "intent": LabelTask(
         "intent",
         "semantics",
@@ -150,9 +160,7 @@ def write_study(out: Path, model: Path, cascade: Path | None) -> Path:
 
 def task_rows(name: str, task: LabelTask, clips: Sequence[Described], place: Path, seed: int) -> list[dict[str, Any]]:
     """One row a clip whose label is known; none where there are fewer than two labels. place: their folder."""
-    own = [
-        clip for clip in clips if task.attribute in clip.known and (not task.sets or clip.known.get("set") in task.sets)
-    ]
+    own = [clip for clip in clips if task.asks(clip)]
     labels = sorted({clip.known[task.attribute] for clip in own})
     if len(labels) < 2:
         return []

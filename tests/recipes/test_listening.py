@@ -123,6 +123,7 @@ def test_suites_are_read_and_their_labels_are_the_clips(out: Path, tmp_path: Pat
     for name, column in (("digit", "digit"), ("who", "speaker"), ("speakers", "speakers")):
         for item in suites[name].items:
             assert item.sound is not None
+            assert (known[Path(item.sound.path).name].get("snr", 20) >= 20) or name != "digit"
             assert item.answers == (str(known[Path(item.sound.path).name][column]),)
     assert suites["digit"].items[0].options == ("seven", "three")
     assert suites["who"].items[0].category == "speaker"
