@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -113,6 +114,11 @@ def folded(encoded: Encoded, marks: Sequence[Span]) -> Encoded:
         ids.append(token)
         spans.append((start, end))
     return ids, spans
+
+
+def as_array(ids: Sequence[int]) -> Any:
+    """int32[T], or int64[T] where some ids stand for sounds."""
+    return np.array(ids, np.int64 if any(token >= FIRST_SOUND for token in ids) else np.int32)
 
 
 def unfolded(ids: Sequence[int], spelled: Sequence[SpelledSound]) -> list[int]:

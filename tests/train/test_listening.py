@@ -106,7 +106,9 @@ def test_a_step_moves_the_bridge_down_the_loss_of_the_answers(tmp_path: Path) ->
     assert loaded.renderer.hear is not None
 
 
-@pytest.mark.parametrize("bridge", ["conv", "qformer", "window_qformer", "cif"])
+@pytest.mark.parametrize(
+    "bridge", ["qformer", *(pytest.param(one, marks=pytest.mark.slow) for one in ("conv", "window_qformer", "cif"))]
+)
 def test_every_bridge_trains(bridge: str, tmp_path: Path) -> None:
     model, data = tiny_listener(tmp_path / "m", bridge), rows(tmp_path / "data")
     done = train(plan(model, data), tmp_path / "out", quiet=True)
@@ -167,6 +169,7 @@ def test_a_merged_adapter_is_a_directory_of_its_own(tmp_path: Path) -> None:
     assert any(name.startswith("language.") for name in stored(done.model))
 
 
+@pytest.mark.slow
 def test_halfway_between_before_and_after(tmp_path: Path) -> None:
     model, data = tiny_listener(tmp_path / "m"), rows(tmp_path / "data")
     arm = [{"weights": {"expression": "before + 0.5*(after - before)"}}]
@@ -177,6 +180,7 @@ def test_halfway_between_before_and_after(tmp_path: Path) -> None:
         assert torch.allclose(one, (before[name] + after[name]) / 2, atol=1e-5), name
 
 
+@pytest.mark.slow
 def test_a_penalty_on_how_far_the_bridge_moves(tmp_path: Path) -> None:
     model, data = tiny_listener(tmp_path / "m"), rows(tmp_path / "data")
     arm = [{"ewc": {"data": str(data), "coefficient": 10.0}}]

@@ -18,6 +18,7 @@ from mnemos.core.rollouts import Rollouts
 from mnemos.models import decode
 from mnemos.models.head import bare
 from mnemos.models.language import BATCH_TOKENS
+from mnemos.sources.sound_marks import as_array
 from mnemos.train.draws.vllm import LOCAL, VLLMSampler
 from mnemos.train.gathered import gathered
 from mnemos.train.rows import refuse_token_weights
@@ -33,7 +34,7 @@ def refuse(plan: Plan) -> None:
 def silent(ids: list[int], example: Example) -> Tokens:
     """A prompt: nothing of it is learned."""
     size = len(ids)
-    return Tokens(np.array(ids, np.int32), np.zeros(size, np.float32), np.zeros(size, bool), example.id, example.origin)
+    return Tokens(as_array(ids), np.zeros(size, np.float32), np.zeros(size, bool), example.id, example.origin)
 
 
 def answered(prompt: Tokens, answer: list[int], weight: float = 1.0) -> Tokens:

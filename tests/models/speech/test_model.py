@@ -95,6 +95,15 @@ def test_ids_hang_on_the_samples_alone(tmp_path: Path) -> None:
     assert all(0 <= token < 2**63 for token in ids[one])
 
 
+def test_a_prompt_whose_answer_is_drawn_keeps_its_sounds(tmp_path: Path) -> None:
+    from mnemos.train.draws.sampling import answered, silent
+
+    ids = renderer_of(Checkpoint(str(tiny_listener(tmp_path / "m")))).prompt_ids(heard(clip(tmp_path)))
+    row = answered(silent(ids, Example("e", "messages", heard(clip(tmp_path)).turns)), [5, 6])
+    assert row.ids.tolist() == [*ids, 5, 6]
+    assert silent([1, 2], Example("e", "messages", ())).ids.dtype == np.int32
+
+
 def test_a_text_that_spells_the_mark_is_no_sound(tmp_path: Path) -> None:
     renderer = renderer_of(Checkpoint(str(tiny_listener(tmp_path / "m"))))
     file = clip(tmp_path)
