@@ -9,7 +9,7 @@ from mnemos.core.errors import nearest
 from mnemos.core.nouns import AudioPart, Part, TextPart, Turn, frozen
 from mnemos.sources.bad_row import refuse, short, text_of
 from mnemos.sources.media import refuse_media, refuse_placeholder
-from mnemos.sources.sound_parts import is_sound, sound_part
+from mnemos.sources.sound_parts import is_sound, sound_part, stretch_of
 from mnemos.sources.tools import calls_of
 
 ROLES = {
@@ -123,7 +123,7 @@ def _content(content: Any, where: str) -> str | tuple[Part, ...]:
 def _part(part: Any, where: str) -> Part:
     """A sound, or text, of a content that holds sounds."""
     if is_sound(part):
-        return AudioPart(sound_part(part, None)["audio"])
+        return AudioPart(sound_part(part, None)["audio"], *stretch_of(part))
     text = part.get("text") if isinstance(part, Mapping) else part
     if not isinstance(text, str):
         refuse("unsupported content", where, "is neither text nor a sound", "keep these parts only")

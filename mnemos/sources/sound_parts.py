@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,6 +46,28 @@ def place_of(value: Any, folder: Path | None) -> str:
     if not isinstance(path, str) or not path or "\0" in path:
         refuse("wrong type", f"audio = {short(value)}", "must be the path of a sound, or {path, bytes}", "mend audio")
     return path if folder is None else os.path.join(folder, Path(path).expanduser())
+
+
+def stretch_of(row: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """(start, end) of a row or a part of a message, in seconds; None where it names none. RowError for what cannot be
+    meant."""
+    start, end = (_seconds(row, name) for name in ("start", "end"))
+    if start is not None and end is not None and start >= end:
+        refuse("wrong stretch", f"start = {start:g}, end = {end:g}", "must rise", "give seconds within the sound")
+    return start, end
+
+
+def _seconds(row: Mapping[str, Any], name: str) -> float | None:
+    value = row.get(name)
+    if value is None:
+        return None
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if isinstance(value, bool) or not math.isfinite(found) or found < 0:
+        refuse("wrong stretch", f"{name} = {short(value)}", "must be seconds from 0", f"mend {name}")
+    return found
 
 
 def _kept(data: bytes, name: str) -> Path:

@@ -8,16 +8,15 @@ stay columns of the example.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mnemos.core.fingerprint import file_fingerprint
 from mnemos.core.nouns import AudioPart, TextPart, Turn
-from mnemos.sources.bad_row import RowError, refuse, short, text_of
+from mnemos.sources.bad_row import RowError, refuse, text_of
 from mnemos.sources.parts import Parts, Row
-from mnemos.sources.sound_parts import is_sound, place_of, placed_message
+from mnemos.sources.sound_parts import is_sound, place_of, placed_message, stretch_of
 
 SPEECH = "speech"
 HEARD = "audio_question"
@@ -91,23 +90,7 @@ def before_text(sound: AudioPart, text: str) -> tuple[AudioPart, TextPart]:
 
 def sound_of(row: Row) -> AudioPart:
     """The sound of a row: `audio`, and the stretch of it. RowError where these cannot be meant."""
-    start, end = (_seconds(row, name) for name in ("start", "end"))
-    if start is not None and end is not None and start >= end:
-        refuse("wrong stretch", f"start = {start:g}, end = {end:g}", "must rise", "give seconds within the sound")
-    return AudioPart(text_of(row["audio"], "audio"), start, end)
-
-
-def _seconds(row: Row, name: str) -> float | None:
-    value = row.get(name)
-    if value is None:
-        return None
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        found = math.nan
-    if isinstance(value, bool) or not math.isfinite(found) or found < 0:
-        refuse("wrong stretch", f"{name} = {short(value)}", "must be seconds from 0", f"mend {name}")
-    return found
+    return AudioPart(text_of(row["audio"], "audio"), *stretch_of(row))
 
 
 def sounds_in(rows: Iterable[Any]) -> list[str]:

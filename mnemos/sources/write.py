@@ -14,7 +14,7 @@ from typing import Any
 from mnemos.core.errors import RunError
 from mnemos.core.files import read_jsonl, write_jsonl
 from mnemos.core.fingerprint import file_fingerprint
-from mnemos.core.nouns import Example, Frozen, Turn, frozen, thawed
+from mnemos.core.nouns import AudioPart, Example, Frozen, Part, TextPart, Turn, frozen, thawed
 from mnemos.sources.tools import variables_of
 
 
@@ -41,7 +41,22 @@ def row_of(example: Example) -> dict[str, Any]:
 
 
 def _messages(turns: tuple[Turn, ...]) -> list[dict[str, Any]]:
-    return [{**turn.message(), **({} if turn.learn else {"train": False})} for turn in turns]
+    return [{**turn.message(), **_parts(turn), **({} if turn.learn else {"train": False})} for turn in turns]
+
+
+def _parts(turn: Turn) -> dict[str, Any]:
+    """The content of a turn with sounds, with the stretches that no chat template reads."""
+    if isinstance(turn.content, str):
+        return {}
+    return {
+        "content": [
+            {"type": "text", "text": part.text}
+            if isinstance(part, TextPart)
+            else {"type": "audio", "audio": part.path}
+            | {name: value for name in ("start", "end") if (value := getattr(part, name)) is not None}
+            for part in turn.content
+        ]
+    }
 
 
 def beside(variables: Frozen) -> dict[str, Any]:
@@ -120,9 +135,21 @@ def _turns(messages: Sequence[Mapping[str, Any]]) -> tuple[Turn, ...]:
     return tuple(
         Turn(
             one["role"],
-            one["content"],
+            _content(one["content"]),
             one.get("train", True),
             frozen({name: value for name, value in one.items() if name not in known}),
         )
         for one in messages
+    )
+
+
+def _content(value: Any) -> str | tuple[Part, ...]:
+    """What `_messages` wrote: a text, or parts."""
+    if isinstance(value, str):
+        return value
+    return tuple(
+        TextPart(part["text"])
+        if part["type"] == "text"
+        else AudioPart(part["audio"], part.get("start"), part.get("end"))
+        for part in value
     )

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnemos.core.errors import DataError, RunError
-from mnemos.core.nouns import Example, Source, Turn
+from mnemos.core.nouns import AudioPart, Example, Source, TextPart, Turn
 from mnemos.core.plan import Likelihood, Plan
 from mnemos.sources.generated import (
     GeneratedSource,
@@ -206,6 +206,18 @@ def test_kept_rows_come_back_as_they_were(tmp_path_factory: pytest.TempPathFacto
     keep(file, rows)
     assert list(Kept(file)) == rows
     assert list(Kept(file)) == rows
+
+
+def test_kept_rows_keep_their_sounds(tmp_path: Path) -> None:
+    whole, part = AudioPart(str(tmp_path / "a.wav")), AudioPart("/b.wav", 0.5, 2.0)
+    heard = (whole, TextPart("\nWho?")), (TextPart("Hear: "), part)
+    rows = [
+        Example(str(n), "messages", (Turn("user", content), Turn("assistant", "Ada.")), meta={"text": "one two"})
+        for n, content in enumerate(heard)
+    ]
+    keep(tmp_path / "rows.jsonl", rows)
+    assert list(Kept(tmp_path / "rows.jsonl")) == rows
+    assert [one.turns for one in read(str(tmp_path / "rows.jsonl"))] == [one.turns for one in rows]
 
 
 def test_kept_rows_are_an_ordinary_file_of_rows(tmp_path: Path) -> None:
