@@ -130,6 +130,21 @@ def test_suites_are_read_and_their_labels_are_the_clips(out: Path, tmp_path: Pat
     assert len({suites[f"forms-{form}"].items[0].id for form in ("audio", "description", "text")}) == 1
 
 
+def test_the_reproduction_takes_forms_about_sounds_for_new_and_the_others_for_old(out: Path, tmp_path: Path) -> None:
+    from mnemos.core.yaml_text import read_yaml
+    from mnemos.recipes.reproductions.real_listening import SHUFFLED, split_suites
+
+    clips = tmp_path / "clips"
+    shutil.copytree(out, clips)
+    split_suites(clips)
+    heard, text = ([one["name"] for one in read_yaml(clips / name)] for name in ("heard.yaml", "text.yaml"))
+    assert text == ["forms-description", "forms-text"]
+    assert "forms-audio" in heard
+    assert "digit" in heard
+    assert {name for name in heard if name.endswith("-shuffled")} <= set(SHUFFLED)
+    assert load_suites(["heard.yaml", "text.yaml"], clips)
+
+
 def test_the_study_teaches_four_arms(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = tmp_path / "out"
     for name in ("listener", "cascade"):

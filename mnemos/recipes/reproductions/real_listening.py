@@ -55,11 +55,8 @@ def listening(data: Path, out: Path) -> None:
 
 def split_suites(clips: Path) -> None:
     """Write heard.yaml and text.yaml beside the suites of the clips: what is new, and what is old."""
-    found = read_yaml(clips / "suites.yaml")
-    heard = [
-        one
-        for one in found
-        if one["name"] not in TEXT_FORMS and (one["name"] in SHUFFLED or one.get("audio") != "shuffled")
-    ]
+    tasks, forms = (read_yaml(clips / name) for name in ("suites.yaml", "forms.yaml"))
+    heard = [one for one in tasks if one["name"] in SHUFFLED or one.get("audio") != "shuffled"]
+    heard += [one for one in forms if one["name"] not in TEXT_FORMS]
     write_text(clips / "heard.yaml", dump_yaml(heard))
-    write_text(clips / "text.yaml", dump_yaml([one for one in found if one["name"] in TEXT_FORMS]))
+    write_text(clips / "text.yaml", dump_yaml([one for one in forms if one["name"] in TEXT_FORMS]))
