@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.errors import ModelError
+from mnemos.core.files import write_json
+from mnemos.core.places import resolved
 from mnemos.weights.files import ADAPTER_CONFIG, HUB_ID, read_config
 
 MODEL_TYPE = "mnemos_speech"
@@ -99,6 +101,20 @@ def speech_config(folder: Path) -> SpeechConfig:
         folder, language, encoder, recogniser, bridge, float(seconds), words["before"], words["behind"],
         found.get("audio_lora") is True, text if isinstance(text, dict) else {},
     )  # fmt: skip
+
+
+def name_parts(folder: Path, source: Path) -> None:
+    """Where a directory of a model that listens has the configuration of another, name the parts in full: they lie
+    there and not here. source: that other directory."""
+    if not is_speech(folder):
+        return
+    file = folder / "config.json"
+    config = read_config(file, "the model's configuration")
+    for name in PLACES:
+        value = config.get(name)
+        if isinstance(value, str) and (source / value).is_dir():
+            config[name] = str(resolved(source / value))
+    write_json(file, config)
 
 
 def _place(folder: Path, file: Path, name: str, value: Any) -> str | None:

@@ -26,6 +26,7 @@ from mnemos.weights.lora import open_weights
 from mnemos.weights.merge import NAMED_DTYPES, How, Merge, Merged, kept_shares, plan
 from mnemos.weights.merge_files import write_rest
 from mnemos.weights.shards import PLAN, Shard, fits, full_disk, index, pack, shard, write
+from mnemos.weights.speech import name_parts
 from mnemos.weights.tensors import Weights
 
 
@@ -135,6 +136,7 @@ def _finish(merge: Merge, shards: Sequence[Shard], partial: Path, out: Path, res
         stem = "vector" if merge.how.vector else "model"
         write_json(partial / f"{stem}.safetensors.index.json", index(shards))
     write_rest(partial, merge.opened, merge.who, merge.alignment, NAMED_DTYPES.get(merge.how.dtype or ""))
+    name_parts(partial, merge.trunk.adapter or merge.trunk.folder)
     sizes: dict[str, int] = {}
     for target in merge.targets:
         kind = str(target.dtype).removeprefix("torch.")

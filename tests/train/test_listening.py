@@ -311,3 +311,15 @@ def test_a_scale_of_adapters_lies_between_without_and_with(tmp_path: Path) -> No
             pass
     with pytest.raises(UsageError, match="needs adapters beside"):
         Checkpoint(str(model), lora_scale=0.5).load()
+
+
+def test_a_merge_of_directories_names_the_parts_of_the_first(tmp_path: Path) -> None:
+    from mnemos.weights.expression import parse
+    from mnemos.weights.write import combine
+
+    models = {name: tiny_listener(tmp_path / name) for name in ("a", "b")}
+    combine(parse("0.5*a + 0.5*b"), models, tmp_path / "merged", parent="a")
+    assert not (tmp_path / "merged" / "language").exists()
+    merged, a, b = state(tmp_path / "merged"), state(models["a"]), state(models["b"])
+    for name, one in merged.items():
+        assert torch.allclose(one, (a[name] + b[name]) / 2 if name.startswith("bridge.") else a[name], atol=1e-6), name
