@@ -23,14 +23,14 @@ TAKES = 10
 """Takes of each digit and speaker that are learned from."""
 
 STUDY = """\
-# A chat model learns to read digits that come as discrete units; what is left of what it could?
+# A chat model learns to read digits that come as discrete units; what is left of what it could? Items are takes of
+# four speakers who were heard in training: what is found says nothing of a fifth.
 name: unit-digits
 model: extended
 teach: {data: train-units.jsonl}
 suites:
   new:
-    - {name: digits, kind: answer_wer, data: test-units.jsonl, columns: {answer: completion, cluster: speaker},
-       max_new_tokens: 8}
+    - {name: digits, kind: answer_wer, data: test-units.jsonl, columns: {answer: completion}, max_new_tokens: 8}
   old: [facts, biographies, json-answers, "bits-per-byte:english"]
 arms:
   masked: [{mask_units: {}}]

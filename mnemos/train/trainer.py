@@ -357,7 +357,9 @@ def documents_of(inputs: Mapping[str, Any], batch: MicroBatch) -> Documents:
     of = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)[batch.place]
     output = inputs.get("output")
     written = None if output is None else output[0, batch.place]
-    return Documents(of, batch.place, inputs.get("names", ()), written, inputs["input_ids"][0], inputs["lengths"])
+    # Pinned for a GPU, tuples come back as lists.
+    names = tuple((origin, name) for origin, name in inputs.get("names", ()))
+    return Documents(of, batch.place, names, written, inputs["input_ids"][0], tuple(inputs["lengths"]))
 
 
 def loss_of(terms: Sequence[Term], view: StepView) -> torch.Tensor:
