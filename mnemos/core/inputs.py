@@ -10,6 +10,7 @@ must still be those of the beginning, which costs next to nothing to look at. Wh
 hashed again, to say what happened. Both are refused: other bytes, and the same bytes with other times, since a
 file that was replaced and put back looks like that, and nobody knows which bytes were read. One difference is none: a
 file that was given another name, or lost one (a hard link), changes its ctime and its number of names and nothing else.
+Trap: a swap that is undone by a link, rather than by moving the file back, cannot be told from that.
 """
 
 from __future__ import annotations
