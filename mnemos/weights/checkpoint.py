@@ -33,7 +33,7 @@ from mnemos.weights.files import (
     readable,
 )
 from mnemos.weights.gguf_header import packed_file
-from mnemos.weights.speech import PLACES, is_speech, speech_config
+from mnemos.weights.speech import PLACES, is_speech, speech_config, speech_folder
 
 
 def named(path: str, *, trust_remote_code: bool = False, allow_pickle: bool = False) -> str:
@@ -56,6 +56,13 @@ def named(path: str, *, trust_remote_code: bool = False, allow_pickle: bool = Fa
     elif is_speech(folder):
         content |= _parts(folder, consent)
     return fingerprint(content)
+
+
+def parts_of(folder: Path) -> dict[str, Any]:
+    """Of a model that listens, an adapter on one seen through: the fingerprint of each of its parts, whose weights lie
+    outside its own; empty for any other model."""
+    place = speech_folder(str(folder))
+    return {} if place is None else {name: named(one) for name, one in speech_config(place).parts.items()}
 
 
 def _parts(folder: Path, consent: dict[str, bool]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from mnemos.core.errors import ModelError, UsageError
+from mnemos.weights.checkpoint import parts_of
 from mnemos.weights.combination import Combination
 from mnemos.weights.lineage import warnings_of
 from mnemos.weights.merge_files import Donors, donors, text_folder
@@ -121,6 +122,7 @@ def plan(expression: Combination, opened: dict[str, Weights], parent: str, how: 
     alignment, tokenizer = _vocabularies(expression, opened, who, how)
     merge = Merge(expression, opened, Donors(parent, tokenizer, who.template), how, alignment)
     _same_tensors(merge)
+    _same_parts(merge)
     depth = places(merge.trunk.stored)
     merge.targets = [_target(merge, key, depth[key]) for key in merge.trunk.stored]
     merge.warnings = warnings_of(expression, opened, parent, vector=how.vector)
@@ -207,6 +209,21 @@ def _same_tensors(merge: Merge) -> None:
                 f"tensor {extra[0]}: in {name} with shape {theirs.shape(extra[0])}",
                 f"{ours.name} has none of that name",
                 "combine checkpoints of one architecture",
+            )
+
+
+def _same_parts(merge: Merge) -> None:
+    """Of models that listen the bridge alone lies in the directory: what it speaks to must be one model."""
+    ours = merge.trunk
+    parts = parts_of(ours.adapter or ours.folder)
+    for name in dict.fromkeys(merge.expression.names):
+        theirs = parts_of(merge.opened[name].adapter or merge.opened[name].folder)
+        differ = sorted(part for part in parts.keys() | theirs.keys() if parts.get(part) != theirs.get(part))
+        if differ:
+            raise ModelError(
+                f"{differ[0]} of {name}",
+                f"is another model than that of {ours.name}, and bridges between other models do not add up",
+                "combine models that listen of the same parts",
             )
 
 

@@ -23,6 +23,8 @@ from mnemos.models.speech.spelling import window_of
 from mnemos.sources.bad_row import RowError
 from mnemos.sources.sound_marks import FIRST_SOUND
 from mnemos.weights.checkpoint import named
+from mnemos.weights.expression import parse
+from mnemos.weights.write import combine
 from tests.models.speech.making import clip, tiny_listener
 from tests.tiny import TEXT, save_tiny
 from tests.tiny_speech import tiny_whisper
@@ -377,3 +379,18 @@ def test_the_vectors_can_be_watched(tmp_path: Path) -> None:
     assert windows[0].part.path.endswith(".wav")
     assert vectors.requires_grad
     assert inner._latest is None
+
+
+def test_bridges_to_other_language_models_are_not_added(tmp_path: Path) -> None:
+    one, same = tiny_listener(tmp_path / "one"), tmp_path / "same"
+    parts = tmp_path / "one-parts"
+    make(
+        same, language=str(parts / "language"), encoder=str(parts / "ears"), bridge={"kind": "mlp", "stack": 4}, seed=1
+    )
+    other = tmp_path / "other"
+    save_tiny(tmp_path / "language", seed=1)
+    make(other, language=str(tmp_path / "language"), encoder=str(parts / "ears"), bridge={"kind": "mlp", "stack": 4})
+    half = parse("0.5*a + 0.5*b")
+    combine(half, {"a": one, "b": same}, tmp_path / "sum", parent="a")
+    with pytest.raises(ModelError, match="language of b: is another model than that of a"):
+        combine(half, {"a": one, "b": other}, tmp_path / "sum-2", parent="a")
