@@ -193,3 +193,25 @@ def test_a_model_without_a_bridge_has_no_vectors_to_align(world: Path, tmp_path:
     given = plan(world, {"diva": {}})
     with pytest.raises(UsageError, match="has no bridge whose vectors could be aligned"):
         train(dataclasses.replace(given, before=Checkpoint(str(tmp_path / "cascade"))), tmp_path / "out", quiet=True)
+
+
+def test_an_answer_of_which_other_tokens_are_learned_than_in_its_text_run_is_refused(
+    world: Path, tmp_path: Path
+) -> None:
+    given = plan(world, {"text_run_kl": {}})
+    cut = dataclasses.replace(given, weigh=(*given.weigh, ShortRows()))
+    with pytest.raises(DataError, match=r"tokens of the answer are learned: its text run has"):
+        train(cut, tmp_path / "out", quiet=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class ShortRows:
+    """Masks the last token of rows that hold a sound, as a method that looks at losses might."""
+
+    def __call__(self, rows: Any, before: Any) -> Any:
+        def cut(row: Any) -> Any:
+            weight = row.weight.copy()
+            weight[np.flatnonzero(weight)[-1:]] = 0
+            return dataclasses.replace(row, weight=weight)
+
+        return [cut(row) if (row.ids >= FIRST_SOUND).any() else row for row in rows]

@@ -93,12 +93,14 @@ def heard_in(view: StepView, known: Mapping[Name, Tokens], *, first: bool = Fals
         of = documents.of[places]
         places = places[torch.cat([of.new_ones(1), of.diff()])[: len(of)] != 0]
     counts = torch.bincount(documents.of[places], minlength=len(documents.names)).tolist()
+    targets = view.targets[places].tolist()
     for number, run in zip(numbers, runs, strict=True):
-        wanted = int((run.weight[1:] != 0).sum())
-        if counts[number] != wanted:
+        wanted = run.ids[run.weight != 0].tolist()
+        found, targets = targets[: counts[number]], targets[counts[number] :]
+        if found != wanted:
             raise DataError(
-                f"{run.example}: {counts[number]} tokens of the answer are learned",
-                f"its text run has {wanted}",
+                f"{run.example}: {len(found)} tokens of the answer are learned",
+                f"its text run has {'others' if len(found) == len(wanted) else len(wanted)}",
                 "leave out the arm's methods that weigh answers token by token",
             )
     return Heard(runs, tuple(numbers), places, (~sounding).nonzero()[:, 0])
@@ -218,7 +220,8 @@ class DiVALoss:
         embedded = model.get_input_embeddings()(words).detach().float()
         count = min(len(vectors), len(embedded))
         apart: torch.Tensor = vectors[len(vectors) - count :] - embedded[len(embedded) - count :]
-        return apart.norm(dim=-1).mean()
+        mean: torch.Tensor = apart.norm(dim=-1).mean()
+        return mean
 
 
 def _first(run: Tokens) -> Tokens:
