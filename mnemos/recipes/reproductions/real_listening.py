@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from mnemos.core.files import write_jsonl, write_text
 from mnemos.core.yaml_text import dump_yaml, read_yaml
@@ -44,10 +45,11 @@ def listening(data: Path, out: Path) -> None:
     )
     gsm8k_suite(data, below, SUMS)
     refusal_suites(data, below, requests(data)[2])
-    for name, parts in {
+    directories: dict[str, dict[str, Any]] = {
         "listener": {"encoder": whisper, "bridge": {"kind": "mlp"}},
         "cascade": {"encoder": None, "recogniser": whisper},
-    }.items():
+    }
+    for name, parts in directories.items():
         # What a directory holds depends on its parts alone; one that is there may be of other parts.
         shutil.rmtree(below / name, ignore_errors=True)
         make_listener(below / name, language=qwen, **parts)
