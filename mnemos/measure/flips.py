@@ -67,7 +67,7 @@ def _entry(
         "seed": seed,
         "suite": suite.name,
         "item": item.id,
-        "prompt": _short(item.sound.path if item.sound is not None else prompt_words(item.prompt)),
+        "prompt": _short(_asked(item)),
         "gold": _short(gold_words(item)),
         "before": sides[0],
         "after": sides[1],
@@ -78,6 +78,14 @@ def _entry(
 def _side(answer: Answer, score: Score) -> dict[str, Any]:
     value = None if math.isnan(score.value) else score.value
     return {"text": None if answer.text is None else _short(answer.text), "score": value}
+
+
+def _asked(item: Item) -> str:
+    """What was asked, behind which file of sound if there is one; a recogniser is asked nothing but the sound."""
+    if item.sound is None:
+        return prompt_words(item.prompt)
+    question = item.prompt.turns[-1].text.strip() if item.prompt is not None else ""
+    return f"{question} [{item.sound.path}]" if question else item.sound.path
 
 
 def prompt_words(prompt: Prompt | None) -> str:

@@ -21,6 +21,7 @@ from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Answer, AudioPart, Prompt, TextPart, Turn
 from mnemos.measure import dynamic_superb, speech_ifeval
 from mnemos.measure.ask import measure, score
+from mnemos.measure.flips import flips
 from mnemos.measure.items import Item
 from mnemos.measure.suite import Suite, load_suites
 from mnemos.sources import audio
@@ -82,6 +83,15 @@ def test_a_folder_is_asked_with_sound_before_question(tmp_path: Path) -> None:
     assert prompts[0].turns == (Turn("system", "Listen."), Turn("user", (part, TextPart(f"\n{QUESTION}"))))
     assert [(item.id, item.category) for item in made.items[:2]] == [("row-0", "speaker"), ("row-1", "speaker")]
     assert made.texts == ("",) * 4
+
+
+def test_an_item_is_shown_with_its_question_and_its_file(tmp_path: Path) -> None:
+    made = suite(task(tmp_path / "t"), data=".", dimension="speaker", system="Listen.")
+    sides = [measure(FakeModel(lambda text, word=word: word), [made]) for word in ("male", "female")]
+    shown = flips([made], *sides, arm="a", seed=0, each=1)
+    files = {item.id: item.sound.path for item in made.items if item.sound is not None}
+    assert shown
+    assert [entry["prompt"] for entry in shown] == [f"{QUESTION} [{files[entry['item']]}]" for entry in shown]
 
 
 def test_an_instance_names_its_folder_or_the_data_lie_beside_it(tmp_path: Path) -> None:
