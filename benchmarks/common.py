@@ -13,7 +13,7 @@ import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -66,6 +66,23 @@ def compared(
     ours, peer = sides
     kept = {"ours": list(ours), "peer": list(peer), **(details or {})}
     return Result(name, statistics.median(ours), statistics.median(peer), unit, direction, bound, kept)
+
+
+def byte_level_bpe(texts: Iterable[str], vocabulary: int, special: list[str]) -> Any:
+    """A tokenizer of `tokenizers`, trained on the spot."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(texts, trainer)
+    return core
 
 
 def save(result: Result) -> Path:

@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import Result, alternate, compared
+from benchmarks.common import Result, alternate, byte_level_bpe, compared
 from mnemos.core.nouns import Example, Tokens, Turn
 from mnemos.core.plan import Plan
 from mnemos.core.settings import TrainSettings
@@ -147,19 +147,9 @@ def _invented() -> list[tuple[str, str]]:
 
 
 def tokenizer_of_texts(texts: list[tuple[str, str]]) -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=["<s>", "</s>", "<pad>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    core.train_from_iterator((part for pair in texts for part in pair), trainer)
+    core = byte_level_bpe((part for pair in texts for part in pair), VOCABULARY, ["<s>", "</s>", "<pad>"])
     return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import byte_level_bpe
 from mnemos.core.nouns import Example, Turn
 
 TEMPLATE = (
@@ -93,19 +94,10 @@ def texts(size: Size, count: int, seed: int = 0) -> list[tuple[str, str]]:
 
 
 def _tokenizer(vocabulary: int) -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    core.train_from_iterator(pydoc_data.topics.topics.values(), trainer)
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    core = byte_level_bpe(pydoc_data.topics.topics.values(), vocabulary, special)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     tokenizer.chat_template = TEMPLATE
     return tokenizer
