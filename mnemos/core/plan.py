@@ -256,6 +256,10 @@ class Stage(Protocol):
         the same sums. `.grad` stays as it is; dropout is off."""
         ...
 
+    def summed(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum of a tensor over all processes, which come here together."""
+        ...
+
     def squared_gradients(self, rows: Sequence[Tokens], *, sampled: bool, seed: int) -> Mapping[str, torch.Tensor]:
         """name -> mean over `rows` of the squared gradient of a row's sum(weight * nll), float32,
         for each trainable parameter. sampled: predict tokens drawn from the model by `seed` at
@@ -279,6 +283,20 @@ class Begins(Protocol):
         """What takes its place during the stage, made from the start weights: a Term for a term, a
         GradientRule for a rule. Called once in a run, again when a stopped stage continues, and
         must then return the same. Refuses (UsageError, ModelError) what cannot be meant here."""
+        ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A running term that changes from step to step: checkpoints keep its state, so that a continued training gives
+    what an unbroken one gives."""
+
+    def state(self) -> Any:
+        """Plain JSON."""
+        ...
+
+    def restore(self, state: Any) -> None:
+        """Take over what `state` gave, behind `Begins.begin`."""
         ...
 
 

@@ -79,12 +79,7 @@ def pack(rows: Sequence[Tokens], max_length: int) -> list[list[Tokens]]:
     # (free tokens, group), sorted: the first entry with enough room is the fullest group that fits.
     room: list[tuple[int, int]] = []
     for row in sorted(rows, key=len, reverse=True):
-        if len(row) > max_length:
-            raise DataError(
-                f"example {row.example!r}: {len(row):,} tokens",
-                f"is longer than a packed row, {max_length:,}",
-                "raise max_length or set truncate: true",
-            )
+        refuse_longer(row, max_length)
         # -1 stands before every group, so a group with exactly this much room is found too.
         at = bisect.bisect_left(room, (len(row), -1))
         if at < len(room):
@@ -95,6 +90,31 @@ def pack(rows: Sequence[Tokens], max_length: int) -> list[list[Tokens]]:
         groups[group].append(row)
         bisect.insort(room, (free - len(row), group))
     return groups
+
+
+def pack_in_turn(rows: Sequence[Tokens], max_length: int) -> list[list[Tokens]]:
+    """Groups of at most `max_length` tokens in the order in which the rows stand; a row that does not fit begins the
+    next group. At most twice the groups that `pack` makes. Raises DataError as `pack`."""
+    groups: list[list[Tokens]] = []
+    free = 0
+    for row in rows:
+        refuse_longer(row, max_length)
+        if len(row) > free:
+            groups.append([])
+            free = max_length
+        groups[-1].append(row)
+        free -= len(row)
+    return groups
+
+
+def refuse_longer(row: Tokens, max_length: int) -> None:
+    """Raise DataError for a row that no group can hold."""
+    if len(row) > max_length:
+        raise DataError(
+            f"example {row.example!r}: {len(row):,} tokens",
+            f"is longer than a packed row, {max_length:,}",
+            "raise max_length or set truncate: true",
+        )
 
 
 def bucketed(lengths: Sequence[int], batch_size: int, seed: int, *, spread: int = 50) -> list[list[int]]:

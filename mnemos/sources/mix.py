@@ -205,6 +205,16 @@ def new_share_start(source: Source) -> float | None:
     return next((start for start in reversed(starts) if start is not None), None)
 
 
+def read_in_turn(source: Source) -> bool:
+    """Whether training is to read the rows in the order in which they stand. Raises UsageError where a source that is
+    to be read so lies within another, which has mixed its rows with others."""
+    if getattr(source, "in_turn", False):
+        return True
+    if any(getattr(one, "in_turn", False) for one in inside(source)):
+        raise UsageError(source.describe(), "mixes rows that were put into an order", "put curriculum last in the arm")
+    return False
+
+
 def is_new(origin: str) -> bool:
     """Whether rows of this origin are of the task that is being taught, and not beside it."""
     return origin.startswith("new")

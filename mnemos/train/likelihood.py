@@ -258,6 +258,8 @@ def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet:
         assert trainer.stage is not None
         doing("preparing the training")
         trainer.terms, trainer.rules = begin(trainer.stage)
+        if found is not None:
+            trainer.continue_terms(found[1])
         try:
             with counting(0, "steps") as count:
                 trainer.add_callback(Counted(trainer, count))

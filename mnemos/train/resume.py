@@ -21,13 +21,15 @@ MARK = "mnemos.json"
 @dataclass(frozen=True)
 class Mark:
     """training: fingerprint of plan and number of processes. step: optimiser steps done. losses:
-    logged so far. window: losses of the steps since the last logged one. metrics: see `metrics.Notes`."""
+    logged so far. window: losses of the steps since the last logged one. metrics: see `metrics.Notes`. terms: for each
+    term of the objective what it keeps (`core.plan.Remembers`), None of one that keeps nothing."""
 
     training: str
     step: int
     losses: list[list[float]]
     window: list[float]
     metrics: dict[str, Any] = field(default_factory=dict)
+    terms: list[Any] = field(default_factory=list)
 
 
 def write_mark(checkpoint: Path, mark: Mark) -> None:

@@ -15,7 +15,7 @@ from mnemos.core.nouns import Example, Source, Tokens
 from mnemos.core.plan import ModelHandle, Plan, Weigh
 from mnemos.core.settings import TrainSettings
 from mnemos.sources.bad_row import RowError
-from mnemos.sources.mix import is_new, new_share_start
+from mnemos.sources.mix import is_new, new_share_start, read_in_turn
 
 FIRST_TOKENS = 50
 """How many token ids of the first example are kept for provenance."""
@@ -53,7 +53,7 @@ def prepare(plan: Plan, renderer: Any) -> Prepared:
     the reason why it was cut or left out. Raises DataError when there are no examples, when all
     are longer than max_length, and when no token carries weight.
     """
-    from mnemos.sources.batches import fit, pack
+    from mnemos.sources.batches import fit, pack, pack_in_turn
 
     settings = plan.train
     counts: Counter[str] = Counter()
@@ -81,7 +81,8 @@ def prepare(plan: Plan, renderer: Any) -> Prepared:
     counts.update(supervised(weighed, len(rendered)))
     rows = [[one] for one in weighed]
     if settings.packing:
-        rows = [row for part in _apart(weighed, plan) for row in pack(part, settings.max_length)]
+        packed = pack_in_turn if read_in_turn(plan.examples) else pack
+        rows = [row for part in _apart(weighed, plan) for row in packed(part, settings.max_length)]
     counts["rows"] = len(rows)
     first = [int(token) for token in rendered[0].ids[:FIRST_TOKENS]]
     return Prepared(tuple(tuple(row) for row in rows), dict(counts), first, held=tuple(held))

@@ -83,6 +83,17 @@ class Ramp:
         return np.floor(ramp + self.end * (read - within) + 0.5 + 1e-9).astype(np.int64)
 
 
+@dataclass(frozen=True)
+class AsTheyStand:
+    """The order of a curriculum: every pass reads the rows one after the other."""
+
+    rows: int
+
+    def order(self, epoch: int, seed: int) -> npt.NDArray[np.int64]:
+        """int64[rows]: 0, 1, 2, …"""
+        return np.arange(self.rows)
+
+
 class Schedule(Sampler[list[int]]):
     """Row indices of each micro-batch of one process; a batch sampler.
 
@@ -91,7 +102,7 @@ class Schedule(Sampler[list[int]]):
     and for a continued run as for an unbroken one. With several processes a global micro-batch
     is dealt by falling length, which balances their work; near the end of a pass one process may
     get fewer rows or none (`[]`), and no row is ever read twice to fill up. A ramp orders the whole
-    stage instead of each pass.
+    stage instead of each pass, a curriculum each pass in its own way.
     """
 
     def __init__(
@@ -101,7 +112,7 @@ class Schedule(Sampler[list[int]]):
         seed: int,
         process: int = 0,
         processes: int = 1,
-        ramp: Ramp | None = None,
+        ramp: Ramp | AsTheyStand | None = None,
     ) -> None:
         self.lengths = np.asarray(lengths)
         self.batch, self.seed, self.process, self.processes = batch, seed, process, processes

@@ -113,6 +113,10 @@ class TrainedStage:
         weight = sum(float(np.abs(row.weight[1:]).sum()) for row in rows)
         return float(self._summed({"loss": total})["loss"]) / (weight or 1.0)
 
+    def summed(self, value: torch.Tensor) -> torch.Tensor:
+        """See `core.plan.Stage.summed`."""
+        return self._summed({"value": value})["value"]
+
     def squared_gradients(self, rows: Sequence[Tokens], *, sampled: bool, seed: int) -> dict[str, torch.Tensor]:
         """See `core.plan.Stage.squared_gradients`."""
         self._whole()

@@ -19,10 +19,10 @@ from transformers import PrinterCallback, Trainer
 from mnemos.core.errors import ModelError
 from mnemos.core.nouns import Tokens
 from mnemos.core.outputs import Outputs
-from mnemos.core.plan import Documents, ModelHandle, Plan, Read, References, StepView, Term
+from mnemos.core.plan import Documents, ModelHandle, Plan, Read, References, Remembers, StepView, Term
 from mnemos.core.settings import WSD
 from mnemos.models.chunked import Chunked
-from mnemos.sources.mix import is_new, new_share_start
+from mnemos.sources.mix import is_new, new_share_start, read_in_turn
 from mnemos.train.documents import MicroBatch, Way, micro_batch, outputs_and_states
 from mnemos.train.draws.batches import Batches
 from mnemos.train.frozen import Before, Start
@@ -30,7 +30,7 @@ from mnemos.train.metrics import Notes
 from mnemos.train.resume import Mark, write_mark
 from mnemos.train.rounding import Rounding
 from mnemos.train.rows import Prepared
-from mnemos.train.schedule import Ramp, Schedule, join
+from mnemos.train.schedule import AsTheyStand, Ramp, Schedule, join
 from mnemos.train.stage import TrainedStage, in_pieces
 from mnemos.weights.finite import holds, not_finite
 
@@ -100,6 +100,12 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         self.losses, self.window = list(mark.losses), list(mark.window)
         self.metrics.restore(mark.metrics)
         self.batches.continue_from(mark)
+
+    def continue_terms(self, mark: Mark) -> None:
+        """Give the terms that have begun what they kept in a checkpoint."""
+        for term, state in zip(self.terms, mark.terms, strict=False):
+            if isinstance(term, Remembers):
+                term.restore(state)
 
     def create_optimizer(self, model: Any = None) -> Any:
         """With what is trained beside the model."""
@@ -315,7 +321,8 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             step = self.state.global_step
-            mark = Mark(self.training, step, self.losses, self.window, self.metrics.state())
+            terms = [term.state() if isinstance(term, Remembers) else None for term in self.terms]
+            mark = Mark(self.training, step, self.losses, self.window, self.metrics.state(), terms)
             write_mark(Path(self.args.output_dir) / f"checkpoint-{step}", mark)
 
     def save_trained(self, folder: Path, rounding: Rounding) -> None:
@@ -377,8 +384,10 @@ def _sum(terms: Sequence[Term], view: StepView) -> torch.Tensor:
     return torch.stack([term.loss(view) for term in terms]).sum()
 
 
-def ramp_of(plan: Plan, rows: Sequence[tuple[Tokens, ...]], args: Any) -> Ramp | None:
+def ramp_of(plan: Plan, rows: Sequence[tuple[Tokens, ...]], args: Any) -> Ramp | AsTheyStand | None:
     """The order that the plan's examples ask for; None where every pass is a shuffle of its own."""
+    if read_in_turn(plan.examples):
+        return AsTheyStand(len(rows))
     start = new_share_start(plan.examples)
     if start is None:
         return None

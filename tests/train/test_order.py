@@ -14,6 +14,7 @@ from mnemos.sources.mix import Mixture, Rows
 from mnemos.sources.render import Renderer
 from mnemos.train.likelihood import train
 from mnemos.train.rows import prepare
+from mnemos.train.schedule import Ramp
 from mnemos.train.trainer import ramp_of
 from mnemos.weights.checkpoint import load_tokenizer
 from tests.train.making import plan, weights
@@ -47,7 +48,7 @@ def test_the_stage_counts_its_passes(llama: Path) -> None:
     # 24 rows are 6 micro-batches and 3 steps a pass.
     for arguments, passes in ((Arguments(), 2.0), (Arguments(max_steps=4), 4 / 3)):
         ramp = ramp_of(made, rows, arguments)
-        assert ramp is not None
+        assert isinstance(ramp, Ramp)
         assert ramp.passes == pytest.approx(passes)
         assert sum(ramp.new) == 12
 
