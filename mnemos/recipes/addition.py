@@ -125,8 +125,8 @@ def run(
     """Train and ask every size and seed, then judge; writes outputs.jsonl and emergence.json below `out`."""
     tokenizer(out)
     _, asked = split()
-    for width in widths:
-        for seed in seeds:
+    for seed in seeds:
+        for width in widths:
             kept = out / f"outputs-{width}-{seed}.jsonl"
             if not kept.is_file():
                 model = Checkpoint(str(train_one(out, width, seed, settings)))
