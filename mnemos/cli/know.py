@@ -74,6 +74,64 @@ def know_command(
         say("\n".join(lines(record, out)))
 
 
+def labels_command(
+    location: Annotated[str, typer.Argument(metavar="DATA", help="Rows of a text and its label: a file or a hub id.")],
+    model: Annotated[
+        str, typer.Option("--model", help="Who is asked: a directory, hub id or http://host:port/v1#name.")
+    ],
+    label: Annotated[
+        list[str] | None, typer.Option("--label", help="Keep only the rows of this label; repeatable.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option("--column", metavar="OURS=THEIRS", help="prompt or completion; repeatable.")
+    ] = None,
+    shots: Annotated[
+        list[int] | None, typer.Option("--shots", min=0, max=1000, help="Examples in context; repeatable.")
+    ] = None,
+    draws: Annotated[int, typer.Option("--draws", min=1, max=1000, help="Draws of the examples.")] = 5,
+    items: Annotated[int, typer.Option("--items", min=2, help="Texts asked about, as many of each label.")] = 100,
+    template: Annotated[
+        str | None, typer.Option("--template", help="Of an example, with {text} and {label}; may name the task.")
+    ] = None,
+    symbols: Annotated[str, typer.Option("--symbols", help="What stands for labels: letters or numbers.")] = "letters",
+    max_characters: Annotated[int, typer.Option("--max-characters", min=1, help="Leave longer texts out.")] = 400,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of items, examples and symbols.")] = 0,
+    learn: Annotated[
+        list[int] | None,
+        typer.Option("--learn", min=1, help="Write a study that trains on so many rows, and ask nothing; repeatable."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Directory of labels.json, or of the study.")] = Path("labels"),
+    as_json: JsonOption = False,
+) -> None:
+    """Is a task recognised or learned? Right, random and abstract labels in context, or as rows to train on."""
+    from mnemos.core.errors import UsageError
+    from mnemos.core.places import author_location
+    from mnemos.measure.in_context import NATURAL, SPACES, Asked
+    from mnemos.models.load import handle
+    from mnemos.sources.read import read
+    from mnemos.study.commands.labels import ask_labels, labelled_rows, lines, write_study
+    from mnemos.study.paths import data_location
+
+    if symbols not in SPACES:
+        raise UsageError(f"--symbols {symbols}", "is not known", f"one of {', '.join(SPACES)}")
+    asked = Asked(
+        tuple(shots or (0, 4, 8, 16)), draws, NATURAL if template is None else template, symbols=symbols, seed=seed
+    )  # type: ignore[arg-type]
+    here = Path.cwd()
+    columns = dict(pair.partition("=")[::2] for pair in column or [])
+    source = read(data_location(location, here), columns=columns, on_bad="skip")
+    rows, left = labelled_rows(source, max_characters, label or ())
+    if learn:
+        say(f"mnemos run {write_study(rows, author_location(model, here, '--model'), out, asked, items, learn)}")
+        return
+    record = ask_labels(rows, handle(author_location(model, here, "--model")), out, asked, items) | {"left_out": left}
+    if as_json:
+        say_json(record)
+    else:
+        say("\n".join([*lines(record), *(f"left out: {count:,} {reason}" for reason, count in left.items())]))
+
+
 def register(main: typer.Typer) -> None:
-    """Add the command to the command line."""
+    """Add the commands to the command line."""
     main.command("know")(know_command)
+    main.command("labels")(labels_command)

@@ -40,18 +40,16 @@ def score_options(model: Any, items: Sequence[Item], batch_tokens: int) -> list[
     exceed the model's context length."""
     limit = context_length(model)
     out = [[MISSING] * len(item.options) for item in items]
-    # (item, which of its options): whole items where they can be packed, else option by option
+    # (item, which of its options): as many as can be packed in a row, else option by option
     packed: list[tuple[int, list[int]]] = []
     plain: list[tuple[int, list[int]]] = []
     longest = _longest(model)
     for i, item in enumerate(items):
         # An option's last token is only predicted, never read, so it takes no place in the context.
         fits = [o for o, option in enumerate(item.options) if len(item.context) + len(option) - 1 <= limit]
-        # A single option gains nothing from packing.
-        if len(fits) > 1 and _part(item, fits).width <= longest:
-            packed.append((i, fits))
-        else:
-            plain += [(i, [o]) for o in fits]
+        for chosen in _rows(item, fits, longest):
+            # A single option gains nothing from packing.
+            (packed if len(chosen) > 1 else plain).append((i, chosen))
     with counting(len(items)) as count:
         done = 0.0
         for jobs, score in ((packed, packed_scores), (plain, plain_scores)):
@@ -69,6 +67,20 @@ def score_options(model: Any, items: Sequence[Item], batch_tokens: int) -> list[
                     done += len(chosen) / len(items[i].options)
                 count.to(done)
     return out
+
+
+def _rows(item: Item, fits: Sequence[int], longest: int) -> list[list[int]]:
+    """Options in their order, as many in a row as it holds beside the context; what is longer stands alone."""
+    rows: list[list[int]] = []
+    width = math.inf
+    for o in fits:
+        more = len(item.options[o]) - 1
+        if width + more > longest:
+            rows.append([])
+            width = len(item.context)
+        rows[-1].append(o)
+        width += more
+    return rows
 
 
 def _part(item: Item, chosen: Sequence[int]) -> Item:
