@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,13 @@ import typer
 
 from mnemos.cli.options import JsonOption
 from mnemos.cli.output import say, say_json
+
+
+class Symbols(StrEnum):
+    """What stands for the labels of a task."""
+
+    letters = "letters"
+    numbers = "numbers"
 
 
 def know_command(
@@ -93,7 +101,7 @@ def labels_command(
     template: Annotated[
         str | None, typer.Option("--template", help="Of an example, with {text} and {label}; may name the task.")
     ] = None,
-    symbols: Annotated[str, typer.Option("--symbols", help="What stands for labels: letters or numbers.")] = "letters",
+    symbols: Annotated[Symbols, typer.Option("--symbols", help="What stands for labels.")] = Symbols.letters,
     max_characters: Annotated[int, typer.Option("--max-characters", min=1, help="Leave longer texts out.")] = 400,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of items, examples and symbols.")] = 0,
     learn: Annotated[
@@ -104,19 +112,15 @@ def labels_command(
     as_json: JsonOption = False,
 ) -> None:
     """Is a task recognised or learned? Right, random and abstract labels in context, or as rows to train on."""
-    from mnemos.core.errors import UsageError
     from mnemos.core.places import author_location
-    from mnemos.measure.in_context import NATURAL, SPACES, Asked
+    from mnemos.measure.in_context import NATURAL, Asked
     from mnemos.models.load import handle
     from mnemos.sources.read import read
     from mnemos.study.commands.labels import ask_labels, labelled_rows, lines, write_study
     from mnemos.study.paths import data_location
 
-    if symbols not in SPACES:
-        raise UsageError(f"--symbols {symbols}", "is not known", f"one of {', '.join(SPACES)}")
-    asked = Asked(
-        tuple(shots or (0, 4, 8, 16)), draws, NATURAL if template is None else template, symbols=symbols, seed=seed
-    )  # type: ignore[arg-type]
+    shown = NATURAL if template is None else template
+    asked = Asked(tuple(shots or (0, 4, 8, 16)), draws, shown, symbols=symbols.value, seed=seed)
     here = Path.cwd()
     columns = dict(pair.partition("=")[::2] for pair in column or [])
     source = read(data_location(location, here), columns=columns, on_bad="skip")

@@ -90,6 +90,23 @@ def test_beyond_the_sliding_window_and_below_it() -> None:
         assert [score.log_prob for score in found] == pytest.approx(expected, abs=1e-4)
 
 
+def test_options_that_do_not_fit_one_row_share_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = loaded("gemma3")  # rows of 16 tokens at most
+    item = Item([5, 6, 7, 8], [[n + 9, n + 10, n + 11, n + 12, n + 13] for n in range(7)] + [[3] * 14, [4]])
+    packed: list[int] = []
+
+    def watched(model: Any, items: list[Item], inner: Any = choose.packed_scores) -> Any:
+        packed.extend(one.width for one in items)
+        return inner(model, items)
+
+    scores(model, [item])  # what the model takes is tried once, before it is watched
+    monkeypatch.setattr(choose, "packed_scores", watched)
+    found = [score.log_prob for score in scores(model, [item])[0]]
+    assert found == pytest.approx([value for value, _ in reference(model.model, item)], abs=1e-4)
+    # Of seven options of four read tokens three stand beside the context of four; the longest one stands alone.
+    assert sorted(packed) == [4 + 3 * 4, 4 + 3 * 4]
+
+
 def test_greedy_is_told_from_unlikely() -> None:
     model = loaded("llama")
     context = [3, 50, 60]

@@ -12,11 +12,13 @@ from mnemos.core.errors import DataError, RunError, UsageError
 from mnemos.core.files import write_json, write_jsonl, write_text
 from mnemos.core.nouns import Source
 from mnemos.core.plan import ModelHandle
+from mnemos.core.yaml_text import dump_yaml
 from mnemos.measure.in_context import (
     LABELLINGS,
     Asked,
     Cell,
     Labelled,
+    Labelling,
     Task,
     accuracy,
     ask,
@@ -31,8 +33,8 @@ from mnemos.sources.read import skipped
 from mnemos.study.lock import locked
 from mnemos.study.synthesis import JournaledContext
 
-SUITE_OF = {"gold": "natural", "random": "natural", "abstract": "abstract"}
-"""Which suite asks what an arm was taught: by the labels' names, or by their symbols."""
+TAUGHT: tuple[Labelling, ...] = ("gold", "random", "abstract")
+"""Labels of rows to train on. What the first two taught is asked by names, what the last one taught by symbols."""
 
 
 def labelled_rows(
@@ -40,7 +42,7 @@ def labelled_rows(
 ) -> tuple[list[Labelled], Counter[str]]:
     """Rows of one question and its answer as text and label, and those left out, by reason. labels: the only ones that
     are kept; all where there is none."""
-    left: Counter[str] = Counter(skipped(source))
+    left: Counter[str] = Counter()
     rows = []
     for example in source:
         text, label = "".join(turn.text for turn in example.turns[:-1]).strip(), example.turns[-1].text.strip()
@@ -52,6 +54,7 @@ def labelled_rows(
             left[f"longer than {most_characters} characters"] += 1
         else:
             rows.append(Labelled(text, label))
+    left.update(skipped(source))  # known once the rows have been read
     if labels and (missing := sorted({*labels} - {row.label for row in rows})):
         raise DataError(f"label {missing[0]!r}", "no row has it", "labels are compared letter by letter")
     return rows, left
@@ -158,19 +161,17 @@ def write_study(
             f"must be numbers from 1 to {len(task.pool):,}, the rows beside the {len(task.items)} items",
             "take fewer",
         )
-    for labelling in SUITE_OF:
-        write_jsonl(out / f"{labelling}.jsonl", rows_to_learn(task, asked, labelling))  # type: ignore[arg-type]
-    for labelling, name in (("gold", "natural"), ("abstract", "abstract")):
-        write_jsonl(out / f"ask-{name}.jsonl", items_to_ask(task, asked, labelling))  # type: ignore[arg-type]
+    for labelling in TAUGHT:
+        write_jsonl(out / f"{labelling}.jsonl", rows_to_learn(task, asked, labelling))
+    write_jsonl(out / "ask-natural.jsonl", items_to_ask(task, asked, "gold"))
+    write_jsonl(out / "ask-abstract.jsonl", items_to_ask(task, asked, "abstract"))
     write_text(out / "study.yaml", _study(model, sizes))
     return out / "study.yaml"
 
 
 def _study(model: str, sizes: Sequence[int]) -> str:
-    import yaml
-
     arms = {
-        f"{labelling}-{size}": [{"select": {"by": "random", "rows": size}}] for labelling in SUITE_OF for size in sizes
+        f"{labelling}-{size}": [{"select": {"by": "random", "rows": size}}] for labelling in TAUGHT for size in sizes
     }
     suites = [{"name": name, "kind": "choice", "data": f"ask-{name}.jsonl"} for name in ("natural", "abstract")]
     study = {
@@ -188,4 +189,4 @@ def _study(model: str, sizes: Sequence[int]) -> str:
     head = (
         "# Learned from labels that are right, drawn at random, or symbols: what is recognised, and what is learned?\n"
     )
-    return head + str(yaml.safe_dump(study, sort_keys=False, allow_unicode=True))
+    return head + dump_yaml(study)
