@@ -168,19 +168,19 @@ def test_a_context_that_does_not_fit_is_refused() -> None:
 
 def test_orderings_of_one_that_recognises_and_of_one_that_learns() -> None:
     task, asked = task_of(ROWS, 60, 32), Asked(shots=(2, 32), draws=5)
-    said = {
+    verdicts = {
         name: {one.says: one.verdict for one in in_context.orderings(ask(model, task, asked), task)}
         for name, model in {"recognises": Reader(recognises=1), "learns": Reader(learns=1)}.items()
     }
-    assert said["recognises"] == {
+    assert verdicts["recognises"] == {
         "random labels are above chance with 32 examples": "HOLDS",
         "gold labels are above random ones with 32 examples": "DOES NOT HOLD",
         "gold labels are above abstract ones with 32 examples": "HOLDS",
         "random labels gain nothing from 2 to 32 examples": "HOLDS",
         "abstract labels gain from 2 to 32 examples": "DOES NOT HOLD",
     }
-    assert said["learns"]["gold labels are above random ones with 32 examples"] == "HOLDS"
-    assert said["learns"]["abstract labels gain from 2 to 32 examples"] == "HOLDS"
+    assert verdicts["learns"]["gold labels are above random ones with 32 examples"] == "HOLDS"
+    assert verdicts["learns"]["abstract labels gain from 2 to 32 examples"] == "HOLDS"
     assert in_context.orderings(ask(Reader(), task, Asked(shots=(0,), draws=1)), task) == []
 
 
