@@ -37,6 +37,8 @@ ROAD_VARIABLE, MODELS_VARIABLE = "MNEMOS_REPRODUCTION", "MNEMOS_MODELS"
 OUT = Path("runs/reproductions")
 STAND_IN = "mnemos:patients/chat"
 """What a dry run plans with where an earlier part will make the model, or a real model is absent."""
+ROWS_STAND_IN = "mnemos:data/refusals.jsonl"
+"""What a dry run plans with where a model has not written the rows yet."""
 
 
 @dataclass(frozen=True)
@@ -93,15 +95,15 @@ def model_absent(reproduction: Reproduction) -> Absent | None:
     return None
 
 
-def prepare(reproduction: Reproduction, folder: Path) -> Absent | None:
-    """Write what the reproduction reads; a reason when the third-party data are not there."""
-    if reproduction.prepare is None:
-        return None
-    module, _, name = reproduction.prepare.partition(":")
-    make: Callable[[Path, Path], None] = getattr(importlib.import_module(module), name)
+def prepare(reproduction: Reproduction, folder: Path, *, dry: bool = False) -> Absent | None:
+    """Write what the reproduction reads, but for what a model writes or learns if dry; a reason when the third-party
+    data are not there."""
+    asked = [reproduction.prepare, None if dry else reproduction.make]
     data = data_folder()
     try:
-        make(data, folder)
+        for module, _, name in (function.partition(":") for function in asked if function):
+            make: Callable[[Path, Path], None] = getattr(importlib.import_module(module), name)
+            make(data, folder)
     except FileNotFoundError as error:
         missing = Path(str(error.filename))
         if not missing.is_relative_to(data):
@@ -168,11 +170,12 @@ def dry_lines(
 ) -> list[str]:
     """What `walk` would do, part by part, without loading a model.
 
-    What an earlier part will make is not there yet, a real model perhaps neither: such a part is planned with the chat
-    patient in its place, and the lines say so. Data files are prepared, since a plan hashes them.
+    What an earlier part will make is not there yet, a real model and what it writes perhaps neither: such a part is
+    planned with the chat patient and its rows in their place, and the lines say so. Data files are prepared, since a
+    plan hashes them.
     """
     folder = resolved(out / reproduction.name)
-    absent = prepare(reproduction, folder)
+    absent = prepare(reproduction, folder, dry=True)
     if absent:
         return [f"reproduction {reproduction.name}: {absent.reason}"]
     lines = []
@@ -191,7 +194,7 @@ def _part_lines(path: Path, folder: Path, overrides: Mapping[str, Any] | None) -
 
     raw, here = raw_study(path, overrides)
     filled, missing = with_stand_in(raw, folder)
-    lines = [f"planned with {STAND_IN} in place of {name}, which does not exist yet" for name in missing]
+    lines = [f"planned with {stand_in(name)} in place of {name}, which does not exist yet" for name in missing]
     study = resolved_part(filled, here)
     if isinstance(study, AdaptationStudy):
         return lines + plan_lines(study)
@@ -206,9 +209,14 @@ def resolved_part(raw: Mapping[str, Any], folder: Path) -> Study | AdaptationStu
     return resolved_adaptation(raw, folder) if is_adaptation(raw) else resolved_study(raw, folder)
 
 
+def stand_in(name: str) -> str:
+    """What a plan has in the place of a model or file that is not there."""
+    return ROWS_STAND_IN if name.endswith(".jsonl") else STAND_IN
+
+
 def with_stand_in(raw: Any, folder: Path, models: Path | None = None) -> tuple[Any, list[str]]:
-    """A study's keys with the chat patient wherever they name something that is not there, below the reproduction's
-    folder or below that of real models (`models_folder` unless given), and those names."""
+    """A study's keys with the chat patient, or its rows, wherever they name something that is not there, below the
+    reproduction's folder or below that of real models (`models_folder` unless given), and those names."""
     missing: dict[str, None] = {}
     places = {f"${ROAD_VARIABLE}/": folder, f"${MODELS_VARIABLE}/": models or models_folder()}
 
@@ -224,7 +232,7 @@ def with_stand_in(raw: Any, folder: Path, models: Path | None = None) -> tuple[A
                 and not (below / value.removeprefix(prefix)).exists()
             ):
                 missing[value] = None
-                return STAND_IN
+                return stand_in(value)
         return value
 
     return filled(raw), list(missing)

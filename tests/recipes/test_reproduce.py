@@ -29,7 +29,7 @@ from mnemos.recipes.reproductions.registry import (
 )
 from mnemos.study.adaptations.settings import AdaptationStudy
 from mnemos.study.config import raw_study
-from tests.study.worlds import make_study, without_timings
+from tests.study.worlds import make_study, without_timings, write_jsonl
 
 ROOT = Path(__file__).parents[2]
 REPRODUCTIONS = load_reproductions()
@@ -56,8 +56,8 @@ def test_every_study_of_a_reproduction_loads(reproduction: str, part: str) -> No
 
 def test_roads_prepare_by_functions_that_exist() -> None:
     for reproduction in REPRODUCTIONS:
-        if reproduction.prepare:
-            module, _, name = reproduction.prepare.partition(":")
+        for function in filter(None, (reproduction.prepare, reproduction.make)):
+            module, _, name = function.partition(":")
             assert callable(getattr(importlib.import_module(module), name)), reproduction.name
 
 
@@ -157,6 +157,27 @@ def test_a_dry_run_plans_a_later_part_with_a_stand_in_and_says_so(tmp_path: Path
     assert "$MNEMOS_REPRODUCTION/first/arms/plain/seed-0/model" in text[0]
     assert sum("arm     plain, seed 0" in line for line in lines) == 2
     assert not list((tmp_path / "out").rglob("steps"))
+
+
+def writes(data: Path, out: Path) -> None:
+    """A `make` that takes a model: rows for the study."""
+    rows = [{"prompt": f"Say {n}.", "completion": str(n)} for n in range(8)]
+    (out / "data").mkdir(parents=True)
+    write_jsonl(out / "data" / "own.jsonl", rows)
+
+
+def test_a_dry_run_lets_no_model_write_and_plans_with_other_rows(tmp_path: Path) -> None:
+    study = yaml.safe_load(make_study(tmp_path, arms={}, health=False).read_text())
+    study["teach"] = {"data": "$MNEMOS_REPRODUCTION/data/own.jsonl"}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    registry = write_registry(tmp_path, [entry("own", "study.yaml", make=f"{__name__}:writes")])
+    (reproduction,) = load_reproductions(registry)
+    planned = "\n".join(reproduce.dry_lines(reproduction, tmp_path / "out", registry=registry))
+    assert f"planned with {reproduce.ROWS_STAND_IN} in place of $MNEMOS_REPRODUCTION/data/own.jsonl" in planned
+    assert not (tmp_path / "out" / "own" / "data").exists()
+    assert reproduce.prepare(reproduction, tmp_path / "out" / "own") is None
+    planned = "\n".join(reproduce.dry_lines(reproduction, tmp_path / "out", registry=registry))
+    assert "in place of" not in planned
 
 
 def fails(data: Path, out: Path) -> None:

@@ -35,9 +35,7 @@ MOST_RECORDINGS = 10_000
 
 
 def digits(data: Path, out: Path) -> None:
-    """Strings of digits, noises, and the model. data: of third parties. out: the reproduction's folder."""
-    from mnemos.recipes.reproduce import models_folder
-
+    """Strings of digits, and noises. data: of third parties. out: the reproduction's folder."""
     below = out / "data"
     recordings = read_digits(data / "fsdd")
     made = {
@@ -51,11 +49,18 @@ def digits(data: Path, out: Path) -> None:
     for name in NOISES:
         path = data / "noise_ms_snsd" / "flac" / f"{name}.flac"
         (below / "noise" / path.name).write_bytes(path.read_bytes())
-    whisper, model = models_folder() / "whisper-tiny", below / "model"
-    # A plan does without, and a walk has looked before whether it is there; once made, it is the same every time.
-    if whisper.is_dir() and not model.is_dir():
-        making = below / "model.making"
-        head(whisper, [(clip, text) for clip, text, _ in made["train"]], making)
+
+
+def recogniser(data: Path, out: Path) -> None:
+    """The model: a Whisper encoder and a head that learns the strings of `digits` to train on. Once made, it is the
+    same every time."""
+    from mnemos.recipes.reproduce import models_folder
+
+    model = out / "data" / "model"
+    if not model.is_dir():
+        rows = strings(read_digits(data / "fsdd"), True, TRAINED, LONG, 0)
+        making = model.with_name("model.making")
+        head(models_folder() / "whisper-tiny", [(clip, text) for clip, text, _ in rows], making)
         making.rename(model)
 
 

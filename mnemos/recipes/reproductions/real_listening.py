@@ -32,13 +32,11 @@ SHUFFLED = ("digit-shuffled", "noise-shuffled", "who-shuffled")
 
 
 def listening(data: Path, out: Path) -> None:
-    """Clips with suites, rows that the model answers itself and that people label, rows of text, an untrained model
-    that listens, and the cascade."""
+    """Clips with suites, rows of text, an untrained model that listens, and the cascade."""
     below = out / "data"
     qwen, whisper = (str(models_folder() / name) for name in ("qwen", "whisper-base"))
     make_clips(data, below / "clips", SIZES)
     split_suites(below / "clips")
-    listen_rows(below / "clips" / "train", handle(qwen), below / "rows", ASKING, ["self", "human"])
     text = benign_rows(data)[:TEXT_ROWS]
     write_jsonl(
         below / "text.jsonl", [chat(f"text-{n}", row["instruction"], row["output"]) for n, row in enumerate(text)]
@@ -53,6 +51,13 @@ def listening(data: Path, out: Path) -> None:
         # What a directory holds depends on its parts alone; one that is there may be of other parts.
         shutil.rmtree(below / name, ignore_errors=True)
         make_listener(below / name, language=qwen, **parts)
+
+
+def answers(data: Path, out: Path) -> None:
+    """Rows that the model answers itself and that people label, a quarter of an hour of writing."""
+    below = out / "data"
+    qwen = handle(str(models_folder() / "qwen"))
+    listen_rows(below / "clips" / "train", qwen, below / "rows", ASKING, ["self", "human"])
 
 
 def split_suites(clips: Path) -> None:

@@ -35,6 +35,8 @@ class Reproduction(Settings):
     """On two cores with two jobs: measured, or estimated where the registry says so."""
     prepare: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
     """module:function, called with (data, out): reads third-party data, writes files below out/data."""
+    make: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+    """module:function, called behind `prepare` with the same: what a model writes or learns. Left out by a dry run."""
     models: list[Annotated[str, Field(pattern=r"^[\w.-]+$")]] = Field(default=[])
     """Real models that it needs: directories below $MNEMOS_MODELS, named ``$MNEMOS_MODELS/…`` in its study files."""
     parts: list[str] = Field(min_length=1)
