@@ -198,7 +198,7 @@ def test_a_difference_is_that_of_the_accuracies(labels: int, items: int, draws: 
 
 @pytest.mark.slow
 def test_intervals_hold_the_truth() -> None:
-    """Items and draws with effects of their own; as those of docs/knowledge.md."""
+    """Items and draws with effects of their own; docs/knowledge.md has the table of 1,000 times."""
     for items, draws in ((40, 3), (40, 5), (100, 5)):
         alone, between = coverage(items, draws, 400)
         assert alone >= 0.93, (items, draws, alone)
