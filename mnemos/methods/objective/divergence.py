@@ -288,20 +288,27 @@ def rho1(plan: Plan, *, reference_model: ModelRef, kept_share: Annotated[float, 
     """
     if kept_share == 1:
         return plan
+    reference = reference_of(plan, "rho1", reference_model, "there is no likelihood whose tokens could be chosen")
+    selective = SelectiveLikelihood(reference, kept_share)
+    objective = tuple(selective if term == Likelihood() else term for term in plan.objective)
+    return dataclasses.replace(plan, objective=objective)
+
+
+def reference_of(plan: Plan, name: str, reference_model: str, without: str) -> ModelHandle:
+    """The reference model of a method that takes the likelihood's place. name: the method's. without: what cannot be
+    done where there is no likelihood. Raises UsageError there, and for a server, which tells no losses of tokens."""
+    from mnemos.models.load import handle
+
     if Likelihood() not in plan.objective:
         raise UsageError(
-            f"rho1 with objective {', '.join(type(term).__name__ for term in plan.objective)}",
-            "there is no likelihood whose tokens could be chosen",
-            "use rho1 once, and without a method that puts another objective in the likelihood's place",
+            f"{name} with objective {', '.join(type(term).__name__ for term in plan.objective)}",
+            without,
+            f"use {name} once, and without a method that puts another objective in the likelihood's place",
         )
     if "://" in reference_model:
         raise UsageError(
-            f"rho1.reference_model = {reference_model}",
+            f"{name}.reference_model = {reference_model}",
             "a server tells no losses of given tokens",
             "name a directory or hub id",
         )
-    from mnemos.models.load import handle
-
-    selective = SelectiveLikelihood(handle(reference_model), kept_share)
-    objective = tuple(selective if term == Likelihood() else term for term in plan.objective)
-    return dataclasses.replace(plan, objective=objective)
+    return handle(reference_model)

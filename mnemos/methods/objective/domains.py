@@ -16,6 +16,7 @@ from mnemos.core.method import method
 from mnemos.core.outputs import log_prob
 from mnemos.core.plan import Likelihood, ModelHandle, Plan, Stage, StepView
 from mnemos.core.settings import ModelRef
+from mnemos.methods.objective.divergence import reference_of
 from mnemos.sources.domains import EXCESS, WEIGHT, domain_of
 
 if TYPE_CHECKING:
@@ -190,21 +191,8 @@ def doremi(
     """
     if step_size == 0:
         return plan
-    if Likelihood() not in plan.objective:
-        raise UsageError(
-            f"doremi with objective {', '.join(type(term).__name__ for term in plan.objective)}",
-            "there is no likelihood that sources could weigh in",
-            "use it once, and without a method that puts another objective in the likelihood's place",
-        )
-    if "://" in reference_model:
-        raise UsageError(
-            f"doremi.reference_model = {reference_model}",
-            "a server tells no losses of given tokens",
-            "name a directory or hub id",
-        )
-    from mnemos.models.load import handle
-
-    robust: Any = DomainRobust(handle(reference_model), column, step_size, smoothing)
+    reference = reference_of(plan, "doremi", reference_model, "there is no likelihood that sources could weigh in")
+    robust: Any = DomainRobust(reference, column, step_size, smoothing)
     return dataclasses.replace(
         plan, objective=tuple(robust if term == Likelihood() else term for term in plan.objective)
     )
