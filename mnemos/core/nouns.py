@@ -278,6 +278,17 @@ class PowerDecoding(Decoding):
     steps: int = 10
 
 
+@dataclass(frozen=True, slots=True)
+class RuleDecoding(Decoding):
+    """Next tokens by the model and three rules that are added to its logits (`models.rules`), each of which may be
+    off. end: ending becomes likelier with every token. repetition: what was read or written is less likely. words: a
+    few words are likelier or less likely, whatever was asked."""
+
+    end: bool = True
+    repetition: bool = True
+    words: bool = True
+
+
 class LanguageModel(Protocol):
     """A model that can be asked. All batch calls keep the order of their input; batching is the
     implementation's affair and never changes a result beyond float tolerance."""

@@ -63,6 +63,17 @@ class PowerSettings(Settings):
     """Metropolis-Hastings steps after each block; each writes half of the answer anew on average."""
 
 
+class RuleSettings(Settings):
+    """The rule adapter (arXiv:2409.14254): three rules added to the model's logits, each of which may be off."""
+
+    end: bool = True
+    """Ending becomes likelier with every token, by 15 nats behind 250."""
+    repetition: bool = True
+    """Tokens of the prompt and of the answer so far are less likely, by 1.5 nats."""
+    words: bool = True
+    """Markup and words that ask back or speak of oneself are less likely, marks of lists likelier."""
+
+
 class GenerateSettings(SuiteSettings):
     """A suite whose answers are generated."""
 
@@ -74,6 +85,18 @@ class GenerateSettings(SuiteSettings):
     """Seed of sampling, where temperature > 0."""
     power: PowerSettings | None = None
     """Sample whole answers from p^alpha; temperature is then the proposal's, 1 / alpha where it is 0."""
+    stop: list[str] = Field(default_factory=list)
+    """Texts that end an answer, which is cut before the first of them: how a base model shown examples is stopped."""
+    rules: RuleSettings | None = None
+    """Add the rules of the rule adapter to the model's logits, which makes a base model answer without training."""
+
+    @model_validator(mode="after")
+    def _one_way_to_decode(self) -> GenerateSettings:
+        if self.power is not None and self.rules is not None:
+            raise ValueError("power: and rules: are two ways to decode; give one")
+        if "" in self.stop or (self.stop and self.power is not None):
+            raise ValueError("stop: takes texts that are not empty, and does not go with power:")
+        return self
 
 
 class GeneratedSettings(GenerateSettings):

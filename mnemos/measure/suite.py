@@ -24,7 +24,7 @@ from mnemos.core.fingerprint import directory_fingerprint, file_fingerprint, fin
 from mnemos.core.json_text import parse_json
 from mnemos.core.method import validated
 from mnemos.core.names import refuse_clash
-from mnemos.core.nouns import Decoding, PowerDecoding
+from mnemos.core.nouns import Decoding, PowerDecoding, RuleDecoding
 from mnemos.core.places import located
 from mnemos.core.yaml_text import read_utf8, read_yaml
 from mnemos.measure import recognition
@@ -61,6 +61,9 @@ BENCHMARKS = BUILT_IN / "benchmarks"
 
 FOLDERS = (BUILT_IN, JUDGED, BENCHMARKS)
 
+DECODED_BY = ("max_new_tokens", "temperature", "seed", "stop", "power", "rules")
+"""Settings of a suite that say how its answers are sampled."""
+
 TASK_FILES = (".yaml", ".yml", ".py", ".json", ".jsonl", ".csv", ".parquet", ".txt")
 """Files of a harness task's folder whose change is noticed."""
 
@@ -92,9 +95,10 @@ class Suite:
         # fingerprint by content.
         left_out = {"tolerance", "better", "data", "items", "columns", "templates", "part"}
         settings = self.settings.model_dump(mode="json", exclude=left_out)
-        if settings.get("power", ...) is None:
-            # Left out where there is none, so that suites keep the name that they had.
-            del settings["power"]
+        for name in ("power", "rules", "stop"):
+            if not settings.get(name, True):
+                # Left out where there is none, so that suites keep the name that they had.
+                del settings[name]
         if isinstance(self.settings, ClassifierSettings):
             settings["model"] = Checkpoint(self.settings.model).fingerprint
         if isinstance(self.settings, GeneratedSettings):
@@ -138,7 +142,8 @@ class Suite:
             return PowerDecoding(
                 s.max_new_tokens, proposal, seed=s.seed, power=s.power.alpha, block=s.power.block, steps=s.power.steps
             )
-        return Decoding(max_new_tokens=s.max_new_tokens, temperature=s.temperature, seed=s.seed)
+        how = Decoding(s.max_new_tokens, s.temperature, seed=s.seed, stop=tuple(s.stop))
+        return how if s.rules is None else RuleDecoding(**dataclasses.asdict(how), **s.rules.model_dump())
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -211,7 +216,7 @@ def _link(suite: Suite, other: Suite) -> Suite:
     if isinstance(settings, GenerateSettings) and isinstance(other.settings, GenerateSettings):
         # The answers are the other suite's, so is how they were sampled: it stands in the manifest beside each
         # suite.
-        copied = {key: getattr(other.settings, key) for key in ("max_new_tokens", "temperature", "seed")}
+        copied = {key: getattr(other.settings, key) for key in DECODED_BY}
         settings = settings.model_copy(update=copied)
     made = dataclasses.replace(suite, items=other.items, settings=settings, origin=other.fingerprint)
     for item in made.items:

@@ -19,6 +19,7 @@ from mnemos.core.nouns import Decoding
 from mnemos.core.progress import Count, counting
 from mnemos.models import slots
 from mnemos.models.forward import LOGIT_BYTES, accepted_inputs, batches, context_length, kept, logits_at
+from mnemos.models.rules import RuleAdapter
 from mnemos.models.scheduler import Scheduler
 from mnemos.models.slots import Slots
 
@@ -46,6 +47,7 @@ def write(
     decoding: Decoding,
     batch_tokens: int,
     ended: Ended | None = None,
+    rules: RuleAdapter | None = None,
 ) -> list[Decoded]:
     """Continue each row of token ids; rows keep their order, batches are made by length.
 
@@ -53,7 +55,8 @@ def write(
     `decoding.max_new_tokens`, or where the model's context ends; a row that leaves no room for one
     token comes back empty and unfinished. Sampling draws from a generator of the row's own, seeded by
     `decoding.seed`, the row's ids and how often the same row came before, so neither batching nor
-    other rows change it. batch_tokens: tokens that share one forward pass.
+    other rows change it. batch_tokens: tokens that share one forward pass. rules: what is added to the
+    model's logits before anything is drawn from them.
     """
     limit = context_length(model)
     room = [max(0, min(decoding.max_new_tokens, limit - len(row))) for row in rows]
@@ -66,8 +69,16 @@ def write(
         count.to(done)
         for way, members in ways_of(model, asked, [len(row) + room[i] for i, row in enumerate(rows)], batch_tokens):
             own, left, drawn = [rows[i] for i in members], [room[i] for i in members], [draws[i] for i in members]
-            job = Job(own, left, stop, decoding, drawn, count, ended)
-            how = [decoding.max_new_tokens, decoding.temperature, decoding.top_p, decoding.top_k, decoding.seed]
+            job = Job(own, left, stop, decoding, drawn, count, ended, rules)
+            how: list[object] = [
+                decoding.max_new_tokens,
+                decoding.temperature,
+                decoding.top_p,
+                decoding.top_k,
+                decoding.seed,
+            ]
+            # Nothing where there is none, so that answers which were kept are found again.
+            how += [] if rules is None else rules.how
             asked_for = ["write", [list(row) for row in job.rows], list(job.room), sorted(stop), [*how, *decoding.stop]]
             found = kept(asked_for, lambda job=job, way=way: job.run(model, way, batch_tokens), count)  # type: ignore[misc]
             for i, (ids, end) in zip(members, found, strict=True):
@@ -144,9 +155,10 @@ class Job:
         draws: Sequence[np.ndarray[Any, Any] | None],
         count: Count,
         said_all: Ended | None = None,
+        rules: RuleAdapter | None = None,
     ) -> None:
         self.rows, self.room, self.stop, self.decoding, self.draws = rows, room, stop, decoding, draws
-        self.count, self.said_all = count, said_all
+        self.count, self.said_all, self.rules = count, said_all, rules
         self.written: list[list[int]] = [[] for _ in rows]
         self.ended: list[int | None] = [None] * len(rows)
 
@@ -165,6 +177,8 @@ class Job:
 
     def next_tokens(self, logits: torch.Tensor, live: Sequence[int]) -> list[int]:
         """The next token of each row in `live`. logits: float[B, V]."""
+        if self.rules is not None:
+            logits = self.rules(logits, [(self.rows[i], self.written[i]) for i in live])
         if self.decoding.temperature == 0:
             return [int(token) for token in logits.argmax(dim=-1).tolist()]
         uniform = [draw[len(self.written[i])] for i in live if (draw := self.draws[i]) is not None]

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from mnemos.core.errors import NotComparable
-from mnemos.core.nouns import Decoding, Generation, OptionScore, PowerDecoding, Prompt
+from mnemos.core.nouns import Decoding, Generation, OptionScore, PowerDecoding, Prompt, RuleDecoding
 from mnemos.models import choose, decode, power, score
 from mnemos.models.head import bare
+from mnemos.models.rules import RuleAdapter
 from mnemos.sources.render import Renderer
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
@@ -94,7 +95,8 @@ class LocalModel:
             written = power.write(self.model, rows, self.stop_ids, decoding, self.batch_tokens)
         else:
             ended = self._ended(decoding.stop)
-            written = decode.write(self.model, rows, self.stop_ids, decoding, self.batch_tokens, ended)
+            rules = self._rules(decoding)
+            written = decode.write(self.model, rows, self.stop_ids, decoding, self.batch_tokens, ended, rules)
         out = []
         for ids, end in written:
             text = self.renderer.decode(ids)
@@ -116,10 +118,17 @@ class LocalModel:
             return watch(self.renderer.decode(ids)) or (stopped is not None and stopped(ids))
 
         rows = [self.renderer.prompt_ids(prompt)]
-        [(found, end)] = decode.write(self.model, rows, self.stop_ids, decoding, self.batch_tokens, ended)
+        rules = self._rules(decoding)
+        [(found, end)] = decode.write(self.model, rows, self.stop_ids, decoding, self.batch_tokens, ended, rules)
         text = self.renderer.decode(found)
         kept = decoding.cut(text)
         return Generation(kept, tuple(found), end is not None or kept != text)
+
+    def _rules(self, decoding: Decoding) -> RuleAdapter | None:
+        """What is added to logits, where the decoding has rules."""
+        if not isinstance(decoding, RuleDecoding):
+            return None
+        return RuleAdapter(decoding, self.tokenizer, self.stop_ids)
 
     def opens_thought(self, prompt: Prompt) -> bool:
         """Whether the chat template ends a prompt within a thought (`<think>`), so that the answer begins in it."""

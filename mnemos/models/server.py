@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from mnemos.core.errors import ModelError, RunError, UsageError
 from mnemos.core.fingerprint import fingerprint
-from mnemos.core.nouns import Decoding, Generation, OptionScore, PowerDecoding, Prompt
+from mnemos.core.nouns import Decoding, Generation, OptionScore, PowerDecoding, Prompt, RuleDecoding
 from mnemos.core.progress import read
 from mnemos.models.transport import Asking, excerpt
 from mnemos.sources.render import RAW_ROLES
@@ -154,7 +154,7 @@ class ServerModel:
         """One answer a prompt. Each is sampled with a seed of its own, made of `decoding.seed`, the
         prompt and how often it came before in the call. Raises RunError when the server gives up or
         answers with something else; top_k is sent only when it is set (OpenAI's own API has none)."""
-        refuse_power(self.model, decoding)
+        refuse_local(self.model, decoding)
         seen: Counter[Prompt] = Counter()
         jobs = []
         for prompt in prompts:
@@ -379,10 +379,12 @@ def _text(prompt: Prompt) -> str:
     return "".join(turn.text for turn in prompt.turns)
 
 
-def refuse_power(name: str, decoding: Decoding) -> None:
-    """Raise ModelError for power sampling by an engine that tells no probabilities of the tokens that it writes."""
+def refuse_local(name: str, decoding: Decoding) -> None:
+    """Raise ModelError for what takes the logits of every step, which an engine behind an API does not hand out."""
     if isinstance(decoding, PowerDecoding):
         raise ModelError(name, "cannot sample whole answers from p^alpha", "name a model that runs here")
+    if isinstance(decoding, RuleDecoding):
+        raise ModelError(name, "cannot add rules to its logits at every step", "name a model that runs here")
 
 
 def prompt_seed(seed: int, prompt: Prompt, again: int) -> int:

@@ -21,7 +21,7 @@ from mnemos.core.errors import ModelError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Decoding, Generation, OptionScore, Prompt
 from mnemos.core.packages import missing
-from mnemos.models.server import prompt_seed, refuse_power
+from mnemos.models.server import prompt_seed, refuse_local
 from mnemos.weights.checkpoint import resolve
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class EngineModel:
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         """One answer a prompt, each sampled with a seed of its own as `models.server` does it. A prompt
         that leaves no room in the model's context comes back empty and unfinished."""
-        refuse_power(self.name, decoding)
+        refuse_local(self.name, decoding)
         rows = [self.renderer.prompt_ids(prompt) for prompt in prompts]
         room = [self._context - len(row) for row in rows]
         fits = [n for n, left in enumerate(room) if left > 0 and decoding.max_new_tokens > 0]

@@ -22,7 +22,7 @@ from mnemos.core.progress import Count
 from mnemos.measure.suite import load_suites
 from mnemos.models.language import LocalModel
 from mnemos.models.power import State, _continued, chains, log_ratio
-from mnemos.models.server import refuse_power
+from mnemos.models.server import refuse_local
 from tests.tiny import tiny_model, tiny_tokenizer
 
 STOP = 0
@@ -255,6 +255,6 @@ def test_suites_ask_by_it_and_keep_their_name_without_it() -> None:
 
 
 def test_engines_that_tell_no_probabilities_refuse() -> None:
-    refuse_power("far", Decoding(4))
+    refuse_local("far", Decoding(4))
     with pytest.raises(ModelError, match="whole answers"):
-        refuse_power("far", PowerDecoding(4, 0.25))
+        refuse_local("far", PowerDecoding(4, 0.25))

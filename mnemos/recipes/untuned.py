@@ -1,0 +1,192 @@
+"""What a base model answers without any training: behind a bare prompt, behind examples, and with the rule adapter.
+
+    python -m mnemos.recipes.untuned --model gemma --out runs/untuned
+
+Dolly's questions are put to the model between two markers (arXiv:2409.14254), plainly and with the three rules, all of
+them and each left out; and behind three examples in a fixed style (URIAL, arXiv:2312.01552). Answers are scored by
+ROUGE-L with the person's answer, by whether they end, and by how much they repeat. A cell that was asked is not asked
+again. Rows are read from $MNEMOS_DATA, models by name from $MNEMOS_MODELS.
+
+Deviations: 1. the papers count how often a judge prefers an answer to a tuned model's; ROUGE-L with one reference sees
+that an answer is about the question and has its length, and little of its quality. 2. URIAL's examples are longer,
+about 1,000 tokens; those here (`untuned.txt`) are ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mnemos.core.files import write_json, write_jsonl
+from mnemos.core.fingerprint import fingerprint
+from mnemos.core.nouns import LanguageModel
+from mnemos.core.places import author_location
+from mnemos.measure.ask import Measured, load_measured, measure, save_measured
+from mnemos.measure.suite import Suite, load_suites
+from mnemos.measure.uncertainty import mean_interval, paired
+from mnemos.models.load import handle
+from mnemos.recipes.findings import Ordering, judge
+from mnemos.recipes.reproduce import data_folder, models_folder
+from mnemos.recipes.reproductions.prepare import Row
+from mnemos.recipes.reproductions.real_models import DOLLY_ROWS, benign_rows
+
+MARKED = "<|user|>\n{instruction}\n<|assistant|>\n"
+"""The markers of arXiv:2409.14254. A base model has never seen them as special tokens."""
+EXAMPLES = Path(__file__).parent / "untuned.txt"
+FENCE = "\n```"
+"""What ends an answer behind examples, which stand in fences."""
+MARGIN = 0.01
+"""Of ROUGE-L: a difference that counts as none."""
+SCORES = ("answers", "ends", "repeats")
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to ask. prompt: with {instruction}. more: further settings of the suites."""
+
+    prompt: str
+    more: Mapping[str, Any]
+
+
+def ways() -> dict[str, Way]:
+    """Every way by its name."""
+    found = {"bare": Way(MARKED, {}), "rules": Way(MARKED, {"rules": {}})}
+    for name in ("end", "repetition", "words"):
+        found[f"rules without {name}"] = Way(MARKED, {"rules": {name: False}})
+    found["examples"] = Way(EXAMPLES.read_text(encoding="utf-8"), {"stop": [FENCE]})
+    return found
+
+
+ORDERINGS = (
+    ("rules", "bare", "all rules against none: 24.4 and 2.4 % of wins"),
+    ("rules", "rules without end", "the rule of ending left out: 10.4 %"),
+    ("rules", "rules without repetition", "the rule of repetition left out: 14.3 %"),
+    ("rules", "rules without words", "the rule of words left out: 16.3 %"),
+    ("examples", "bare", "three examples against none: 4.63 against 4.44 of the tuned model, of 5"),
+)
+"""(arm, than, the paper's numbers): each arm is expected above the other."""
+
+
+def suites(way: Way, items: Path, longest: int) -> tuple[Suite, ...]:
+    """The suites of a way: what is asked once, and is looked at three times."""
+    asked = {
+        "name": "answers", "kind": "generated", "match": "rouge_l", "data": str(items), "max_new_tokens": longest,
+        "templates": {"prompt": way.prompt}, **way.more,
+    }  # fmt: skip
+    others = [
+        {"name": "ends", "kind": "stop_rate", "of": "answers"},
+        {"name": "repeats", "kind": "repetition", "of": "answers"},
+    ]
+    return load_suites([asked, *others], items.parent)
+
+
+def asked_rows(data: Path, number: int) -> list[Row]:
+    """Dolly's questions with a person's answer; none of them is taught by another recipe."""
+    found = benign_rows(data)[DOLLY_ROWS:][:number]
+    return [{"id": f"dolly-{n}", "instruction": r["instruction"], "answer": r["output"]} for n, r in enumerate(found)]
+
+
+def walk(model: LanguageModel, out: Path, rows: Sequence[Row], longest: int) -> dict[str, dict[str, Measured]]:
+    """Ask every way. What was asked lies below `out`, in a folder named after the model and the suites."""
+    items = out / "items.jsonl"
+    write_jsonl(items, rows)
+    found = {}
+    for name, way in ways().items():
+        asked = suites(way, items, longest)
+        print_of = fingerprint([model.fingerprint, [suite.fingerprint for suite in asked]])
+        folder = out / f"{name.replace(' ', '-')}-{print_of[:8]}"
+        kept = load_measured(folder) if folder.is_dir() else {}
+        if set(kept) != set(SCORES):
+            kept = measure(model, asked)
+            save_measured(folder, kept)
+            print(f"{name}: asked", file=sys.stderr, flush=True)
+        found[name] = kept
+    return found
+
+
+def record_of(cells: Mapping[str, Mapping[str, Measured]]) -> dict[str, Any]:
+    """Means by way and score, and the orderings, with 95 % intervals over items."""
+    means = {
+        name: {score: list(_mean(cell[score])) for score in SCORES} | {"tokens": _tokens(cell["answers"])}
+        for name, cell in cells.items()
+    }
+    return {"ways": means, "orderings": [_ordering(cells, *one) for one in ORDERINGS]}
+
+
+def _mean(found: Measured) -> tuple[float | None, float | None, float | None]:
+    values = [score.value for score in found.scores if not math.isnan(score.value)]
+    return mean_interval(values) if values else (None, None, None)
+
+
+def _tokens(found: Measured) -> float:
+    return sum(answer.tokens for answer in found.answers) / len(found.answers)
+
+
+def _ordering(cells: Mapping[str, Mapping[str, Measured]], arm: str, than: str, paper: str) -> dict[str, Any]:
+    pairs = [
+        (before.value, after.value)
+        for before, after in zip(cells[than]["answers"].scores, cells[arm]["answers"].scores, strict=True)
+        if not (math.isnan(before.value) or math.isnan(after.value))
+    ]
+    test = Ordering(arm=arm, than=than, measure="answers", expect="higher", margin=MARGIN)
+    if not pairs:
+        return {"paper": paper, **asdict_of(test), "items": 0, "verdict": judge(test, None, None)}
+    one = paired([before for before, _ in pairs], [[after for _, after in pairs]], power=False)
+    numbers = {key: asdict(one)[key] for key in ("delta", "low", "high")}
+    return {
+        "paper": paper, **asdict_of(test), "items": len(pairs), **numbers, "verdict": judge(test, one.low, one.high)
+    }  # fmt: skip
+
+
+def asdict_of(test: Ordering) -> dict[str, Any]:
+    """The ordering as JSON."""
+    return test.model_dump(mode="json", include={"arm", "than", "measure"})
+
+
+def lines(record: Mapping[str, Any]) -> list[str]:
+    """The record as two tables of Markdown."""
+    out = ["| asked | ROUGE-L | ends | repeats | tokens |", "|---|---|---|---|---:|"]
+    for name, own in record["ways"].items():
+        shown = [_words(own[score]) for score in SCORES]
+        out.append(f"| {name} | {' | '.join(shown)} | {own['tokens']:.0f} |")
+    out += ["", "| above | the paper | difference | verdict |", "|---|---|---|---|"]
+    for one in record["orderings"]:
+        size = "-" if "delta" not in one else _words([one["delta"], one["low"], one["high"]])
+        out.append(f"| {one['arm']} - {one['than']} | {one['paper']} | {size} | {one['verdict']} |")
+    return out
+
+
+def _words(interval: Sequence[float | None]) -> str:
+    mean, low, high = (None if value is None else 100 * value for value in interval)
+    if mean is None:
+        return "-"
+    return f"{mean:.1f}" if low is None or high is None else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mnemos.recipes.untuned", description="What does a base model answer without any training?"
+    )
+    parser.add_argument("--model", default="gemma", help="a directory, a hub id, or a name below $MNEMOS_MODELS")
+    parser.add_argument("--items", type=int, default=40, help="questions that are asked")
+    parser.add_argument("--max-new-tokens", type=int, default=96, help="longest answer")
+    parser.add_argument("--out", type=Path, default=Path("runs/untuned"), help="where answers and untuned.json lie")
+    given = parser.parse_args(arguments)
+    own = models_folder() / given.model
+    checkpoint = handle(str(own) if own.is_dir() else author_location(given.model, Path.cwd(), "--model"))
+    rows = asked_rows(data_folder(), given.items)
+    cells = walk(checkpoint.load(), given.out, rows, given.max_new_tokens)
+    record = {"model": checkpoint.path, "fingerprint": checkpoint.fingerprint, "items": len(rows), **record_of(cells)}
+    write_json(given.out / "untuned.json", record)
+    print("\n".join(lines(record)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
