@@ -1,6 +1,6 @@
 """Do the intervals of a judge's calibration cover the truth?
 
-    python -m benchmarks.judge_intervals     the tables of docs/judges.md, results/judge-intervals.json
+    python -m benchmarks judge_intervals     the tables of docs/judges.md, results/judge-intervals.json
 
 Labels and verdicts are drawn from distributions whose truth is known and go through the functions that every
 calibration uses (`measure.correction`, `measure.agreement`, `measure.arena`). Beside each corrected rate stands the
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from benchmarks.common import Result, save
+from benchmarks.common import Result
 from mnemos.measure.agreement import bootstrap, cohen_kappa, gwet_ac1
 from mnemos.measure.arena import Duel, standings
 from mnemos.measure.correction import Rates, prediction_powered, rogan_gladen
@@ -162,8 +162,3 @@ def run() -> Iterator[Result]:
         "judge-intervals", worst, COVERED, "per cent covered, the worst row", "higher is better", 1.0,
         {"rows": [asdict(row) for row in rows], "samples": TIMES, "bootstrapped": BOOTSTRAPPED},
     )  # fmt: skip
-
-
-if __name__ == "__main__":
-    for result in run():
-        save(result)

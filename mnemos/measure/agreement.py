@@ -3,7 +3,7 @@
 One number is not enough. With 95 of 100 items in one class, two raters who agree on 95 % may have kappa 0 (the kappa
 paradox), and AC1 near .95: so raw agreement, both coefficients and the shares of the classes are printed side by side.
 All take a table of counts that is a sum over items, so that a bootstrap over items reweighs rows of one array.
-Intervals are simulated by `benchmarks.judge_intervals`: docs/judges.md.
+Intervals are simulated by `python -m benchmarks judge_intervals`: docs/judges.md.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ Two corrections, both with intervals that know how many labels stand behind them
 
 Trap: a judge's errors differ between models (its own answers, a style it likes), and then one correction for both says
 something false about their difference: estimate them for each model. Coverage is simulated by
-`benchmarks.judge_intervals`: docs/judges.md.
+`python -m benchmarks judge_intervals`: docs/judges.md.
 """
 
 from __future__ import annotations
