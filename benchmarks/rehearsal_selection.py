@@ -60,7 +60,7 @@ def choose(rows: int) -> dict[str, float]:
     texts = invented(rows)
     started, processor = time.perf_counter(), time.process_time()
     chosen = representative(texts, rows // 10, 20, SEED)
-    return _measured(started, processor, len(chosen))
+    return measured(started, processor, len(chosen))
 
 
 def filter_chats(rows: int) -> dict[str, float]:
@@ -88,7 +88,7 @@ def filter_chats(rows: int) -> dict[str, float]:
     started, processor = time.perf_counter(), time.process_time()
     questions = filtered(Tally(_Counting()), texts, asking)  # type: ignore[arg-type]
     representative(questions, rows // 3, asking.clusters, SEED)
-    return _measured(started, processor, len(questions))
+    return measured(started, processor, len(questions))
 
 
 class _Counting:
@@ -98,7 +98,8 @@ class _Counting:
         """Counts are not looked at here."""
 
 
-def _measured(started: float, processor: float, kept: int) -> dict[str, float]:
+def measured(started: float, processor: float, kept: int) -> dict[str, float]:
+    """Seconds, and the peak memory of this process."""
     # The peak since the process began, texts and libraries included; kilobytes on Linux.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return {
