@@ -169,6 +169,7 @@ ELSEWHERE = {
     r"mnemos data filter .*": ("cli/test_filter.py", '"data", "filter"'),
     r"mnemos data mix .*": ("cli/test_mix.py", '"data", "mix"'),
     r"mnemos labels( .*)?": ("cli/test_labels.py", 'invoke(data, "--model"'),
+    r"mnemos memorised( .*)?": ("measure/test_memorised.py", 'words = ["memorised"'),
     r"mnemos know( .*)?": ("cli/test_know.py", 'invoke(data, "--model"'),
     r"mnemos judge (table|export) .*": ("study/commands/test_judge_rows.py", 'call("table"'),
     r"mnemos judge categories .*": ("study/commands/test_judge_rows.py", "categories(str(suite)"),

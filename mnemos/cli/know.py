@@ -135,7 +135,42 @@ def labels_command(
         say("\n".join([*lines(record), *(f"left out: {count:,} {reason}" for reason, count in left.items())]))
 
 
+def memorised_command(
+    location: Annotated[str, typer.Argument(metavar="DATA", help="Rows of text: a file, folder or hub id.")],
+    model: Annotated[str, typer.Option("--model", help="Who is asked: a directory or hub id.")],
+    prefix: Annotated[
+        list[int] | None, typer.Option("--prefix", min=1, max=100_000, help="Tokens of a beginning; repeatable.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Tokens that are compared.")] = 32,
+    search: Annotated[
+        int, typer.Option("--search", min=0, max=8, help="Try all prompts of up to so many tokens; 0 tries none.")
+    ] = 0,
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="Of each text, that a prompt is to give.")] = 12,
+    random: Annotated[int, typer.Option("--random", min=0, help="Random texts beside them.")] = 0,
+    column: Annotated[str | None, typer.Option("--column", help="Column of the text.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Read only so many rows.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Directory of the record and the texts.")] = Path("memorised"),
+    as_json: JsonOption = False,
+) -> None:
+    """Which texts a model goes on with word for word, and which a prompt shorter than themselves gives."""
+    from mnemos.core.places import author_location
+    from mnemos.models.load import handle
+    from mnemos.sources.plain import texts_at
+    from mnemos.study.commands.memorised import lines, memorised
+    from mnemos.study.paths import data_location
+
+    here = Path.cwd()
+    texts = list(texts_at(data_location(location, here), column=column, limit=limit))
+    asked = handle(author_location(model, here, "--model"))
+    record = memorised(texts, asked, out, prefix or (8, 16, 32), max_new_tokens, search, tokens, random)
+    if as_json:
+        say_json(record)
+    else:
+        say("\n".join(lines(record)))
+
+
 def register(main: typer.Typer) -> None:
     """Add the commands to the command line."""
     main.command("know")(know_command)
     main.command("labels")(labels_command)
+    main.command("memorised")(memorised_command)

@@ -22,8 +22,9 @@ from mnemos.measure.heard import asked, unheard, with_sound
 from mnemos.measure.items import Item
 from mnemos.measure.judged import answers_in, facing, replies
 from mnemos.measure.kinds import KINDS, MISSING, THINKS
+from mnemos.measure.linear_probe import HIDDEN
 from mnemos.measure.recognition import transcribe
-from mnemos.measure.settings import PairwiseSettings
+from mnemos.measure.settings import LinearProbeSettings, PairwiseSettings
 from mnemos.measure.suite import Suite, linked
 from mnemos.measure.token_shift import MARGINAL
 
@@ -102,6 +103,8 @@ def _ask(
         return _divergence(model, suite, borrowed, before, kept)
     if suite.ask == "token_shift":
         return _token_shift(model, suite, borrowed, before)
+    if suite.ask == "hidden":
+        return _hidden(model, suite)
     if suite.ask == "text_divergence":
         return _text_divergence(model, suite, before)
     if suite.ask == "transcribe":
@@ -286,6 +289,22 @@ def _token_shift(model: Any, suite: Suite, borrowed: list[Answer] | None, before
     for index, pairs in zip(usable, found, strict=True):
         out[index] = _shifted(suite, answers[index], pairs, model.renderer.decode)
     return out
+
+
+def _hidden(model: Any, suite: Suite) -> list[Answer]:
+    """The model's state behind each prompt. Raises UsageError for a model that does not show it."""
+    assert isinstance(suite.settings, LinearProbeSettings)
+    if not hasattr(model, "hidden"):
+        raise UsageError(
+            f"suite {suite.name!r}", f"reads states, which {model.name} does not show", "ask a local model"
+        )
+    found = model.hidden([item.prompt for item in suite.items], suite.settings.layer)
+    return [
+        _refused(suite, item.id, "prompt longer than the context, or a state not finite")
+        if state is None
+        else Answer(suite.name, item.id, None, None, 0, {HIDDEN: state})
+        for item, state in zip(suite.items, found, strict=True)
+    ]
 
 
 def _shifted(suite: Suite, answer: Answer, pairs: Sequence[tuple[int, float]], decode: Any) -> Answer:

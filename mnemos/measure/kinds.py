@@ -11,7 +11,16 @@ from typing import Any, Literal
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Answer, Score
 from mnemos.core.reward import Rewarded
-from mnemos.measure import dynamic_superb, ifeval, judged, recognition, refusals, speech_ifeval, tool_calls
+from mnemos.measure import (
+    dynamic_superb,
+    ifeval,
+    judged,
+    linear_probe,
+    recognition,
+    refusals,
+    speech_ifeval,
+    tool_calls,
+)
 from mnemos.measure import settings as s
 from mnemos.measure.items import Item
 from mnemos.measure.token_shift import shares
@@ -22,8 +31,9 @@ from mnemos.sources.language import language_identifier
 from mnemos.sources.similarity import repeated_4grams
 
 Ask = Literal[
-    "generate", "compare", "choose", "nats", "divergence", "text_divergence", "token_shift", "transcribe", "harness"
-]
+    "generate", "compare", "choose", "nats", "divergence", "text_divergence", "token_shift", "hidden", "transcribe",
+    "harness",
+]  # fmt: skip
 Value = tuple[float, str | None] | tuple[float, str | None, float] | tuple[float, str | None, float, str]
 """(value, reason), with a weight, and with what the answer was read as; the reason is None exactly when the value is
 there."""
@@ -399,6 +409,14 @@ KINDS: dict[str, Kind] = {
         better="lower",
         needs=_ASKED,
         borrows=True,
+    ),
+    "linear_probe": Kind(
+        s.LinearProbeSettings,
+        "hidden",
+        linear_probe.scores,
+        "a linear classifier reads the answer off the model's state behind the prompt",
+        needs=_ASKED,
+        check=linear_probe.check,
     ),
     "pairwise": Kind(
         s.PairwiseSettings,

@@ -111,6 +111,17 @@ class GeneratedSettings(GenerateSettings):
     """With match: json, the JSON schema that every answer must satisfy; may be written `schema`."""
 
 
+class LinearProbeSettings(SuiteSettings):
+    """linear_probe: can a linear classifier read the answer off the model's state behind the prompt?"""
+
+    layer: int | None = Field(None, ge=0, le=10_000)
+    """The layer whose state is read, 0 for the embeddings; the last unless given."""
+    folds: int = Field(5, ge=2, le=100)
+    """Parts of the items; each is asked of a classifier that was fitted on the others."""
+    inverse_penalty: float = Field(1.0, gt=0, le=1e6)
+    """Of the logistic regression: larger fits the other parts more closely."""
+
+
 class ToolCallsSettings(GenerateSettings):
     """tool_calls: does the model call the right functions with the right arguments?"""
 

@@ -10,7 +10,7 @@ import torch
 
 from mnemos.core.errors import NotComparable
 from mnemos.core.nouns import Decoding, Generation, OptionScore, PowerDecoding, Prompt, RuleDecoding
-from mnemos.models import choose, decode, power, score
+from mnemos.models import choose, decode, power, score, states
 from mnemos.models.head import bare
 from mnemos.models.rules import RuleAdapter
 from mnemos.sources.render import Renderer
@@ -171,6 +171,14 @@ class LocalModel:
     def token_nats(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
         """Per row of this model's token ids: -ln p of each token but the first, in nats."""
         return score.token_nats(self.model, rows, self.batch_tokens)
+
+    @torch.inference_mode()
+    def hidden(self, prompts: Sequence[Prompt], layer: int | None = None) -> list[list[float] | None]:
+        """Per prompt, the state behind its last token: float[H]. layer: 0 for the embeddings, the last unless given
+        (behind the final norm). None for a prompt longer than the context, or a state that is not finite. Raises
+        UsageError for a layer that the model does not have."""
+        rows = [self.renderer.prompt_ids(prompt) for prompt in prompts]
+        return states.behind(self.model, rows, layer, self.batch_tokens)
 
     @torch.inference_mode()
     def divergence(
