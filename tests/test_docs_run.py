@@ -122,7 +122,7 @@ WAYS = (
     Way(r"mnemos (merge|vector) .* \S+=\S+.*", MODELS),
     Way(r"mnemos merge \"rm \+ 0.3\*\(domain - base\)\"", MODELS, "rm=… domain=… base=…"),
     # A verb that a sentence names.
-    Way(r"mnemos judge (calibrate|probe|vote|table|categories|export)", more="--help"),
+    Way(r"mnemos judge (calibrate|probe|vote|table|rates|categories|export)", more="--help"),
     Way(r"mnemos (stream serve|sweep)", more="--help"),
     Way(
         r"mnemos (data show|model show|reward train|runs clean|vector save|gate|init|merge|recommend|run|teach)",
@@ -172,6 +172,7 @@ ELSEWHERE = {
     r"mnemos memorised( .*)?": ("measure/test_memorised.py", 'words = ["memorised"'),
     r"mnemos know( .*)?": ("cli/test_know.py", 'invoke(data, "--model"'),
     r"mnemos judge (table|export) .*": ("study/commands/test_judge_rows.py", 'call("table"'),
+    r"mnemos judge rates .*": ("study/commands/test_judge_rates.py", "rates(place, "),
     r"mnemos judge categories .*": ("study/commands/test_judge_rows.py", "categories(str(suite)"),
     r"mnemos judge calibrate .*": ("cli/test_judge.py", 'invoke("calibrate"'),
     r"mnemos judge probe .*": ("cli/test_judge.py", 'invoke("probe"'),

@@ -141,6 +141,38 @@ def table_command(
     say("\n".join(table(files, runs, calibration)))
 
 
+@app.command("rates")
+def rates_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run, its results.json, or a kept one.")],
+    suite: Annotated[str, typer.Option("--suite", help="Its pairwise suite.")],
+    checked_by: Annotated[
+        str | None, typer.Option("--checked-by", help="A suite of the same items whose scores label the pairs.")
+    ] = None,
+    votes: Annotated[Path | None, typer.Option("--votes", help="People's votes, which label the pairs.")] = None,
+    run_name: Annotated[
+        str | None, typer.Option("--run", help="With --votes on several runs: which one this is.")
+    ] = None,
+    labels: Annotated[
+        int | None, typer.Option("--labels", min=2, help="Use so many labels, drawn by seed; show what all say.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option("--calibration", help="Of the same judge on other pairs: its error rates.")
+    ] = None,
+    as_: Annotated[
+        str | None, typer.Option("--as", help="Whose error rates of it stand for models that it does not name.")
+    ] = None,
+    probes: Annotated[Path | None, typer.Option("--probes", help="Of the same judge: says whether it is fit.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of --labels.")] = 0,
+) -> None:
+    """Win rates of a run's pairwise suite beside those without the judge's errors; asks nobody."""
+    from mnemos.study.commands.judge_rates import rates
+
+    say("\n".join(rates(
+        run, suite, checked_by=checked_by, votes=votes, run=run_name, labels=labels, seed=seed,
+        calibration=calibration, as_=as_, probes=probes,
+    )))  # fmt: skip
+
+
 @app.command("categories")
 def categories_command(
     suite: Annotated[str, typer.Option("--suite", help="The judged suite: a file, or a shipped one.")],

@@ -105,7 +105,10 @@ def _noise(verdicts: Sequence[Verdict], again: Sequence[Verdict]) -> dict[str, A
 def _models(there: Sequence[tuple[Pair, Verdict]], width: float) -> dict[str, Any]:
     """For each model: sensitivity (of its human wins) and specificity (of the others), and its win rate corrected."""
     names = sorted({name for pair, _ in there for name in pair.models})
-    return {name: _model([(_seen_by(name, *one)) for one in there if name in one[0].models], width) for name in names}
+    return {
+        name: corrected_rates([(_seen_by(name, *one)) for one in there if name in one[0].models], width)
+        for name in names
+    }
 
 
 def _seen_by(name: str, pair: Pair, verdict: Verdict) -> tuple[str | None, str]:
@@ -116,7 +119,9 @@ def _seen_by(name: str, pair: Pair, verdict: Verdict) -> tuple[str | None, str]:
     return turned[pair.label], str(turned[verdict.decision])
 
 
-def _model(rows: Sequence[tuple[str | None, str]], width: float) -> dict[str, Any]:
+def corrected_rates(rows: Sequence[tuple[str | None, str]], width: float = 0.1) -> dict[str, Any]:
+    """Of one model's pairs, each as (human label or None, the judge's decision) with its answer as a: the judge's error
+    rates, its share of wins by Rogan and Gladen, its win rate by prediction-powered inference, and labels needed."""
     labelled = [(str(label), decision) for label, decision in rows if label is not None]
     found = rates([decision == "a" for _, decision in labelled], [label == "a" for label, _ in labelled])
     wins = sum(decision == "a" for _, decision in rows) / len(rows)
@@ -180,12 +185,12 @@ def lines(record: Mapping[str, Any]) -> list[str]:
     """What was found, for people."""
     both, place, soft = record["agreement"], record["position"], record["soft"]
     missing = "".join(f"; {number} missing: {reason}" for reason, number in record["missing"].items())
-    shares = ", ".join(f"{label} {_percent(a)} / {_percent(b)}" for label, (a, b) in both["prevalence"].items())
+    shares = ", ".join(f"{label} {percent(a)} / {percent(b)}" for label, (a, b) in both["prevalence"].items())
     out = [
         f"{record['labelled']} of {record['pairs']} pairs have a human label and a verdict{missing}",
-        f"same verdict: {_share(both['agree'], 'value')}; without ties: {_share(both['without_ties'], 'value')}"
+        f"same verdict: {share(both['agree'], 'value')}; without ties: {share(both['without_ties'], 'value')}"
         f" ({both['ties']} of {both['items']} pairs have one)",
-        f"right side of a decided pair: {_share(soft, 'right')} of {soft['pairs']}",
+        f"right side of a decided pair: {share(soft, 'right')} of {soft['pairs']}",
         f"beyond chance: kappa {_number(both['kappa'])}, AC1 {_number(both['ac1'])}, alpha {_number(both['alpha'])}",
         f"shares of labels, people / judge: {shares}",
     ]
@@ -194,13 +199,13 @@ def lines(record: Mapping[str, Any]) -> list[str]:
         out.append(f"people among themselves: alpha {_number(people['alpha'])} on {people['pairs']} pairs")
     torn = place["first_when_torn"]
     out.append(
-        f"both orders agree on {_percent(place['consistent'])} of {place['pairs']} pairs; of the {torn['pairs']} "
-        f"others the first place wins {_percent(torn['rate'])}"
+        f"both orders agree on {percent(place['consistent'])} of {place['pairs']} pairs; of the {torn['pairs']} "
+        f"others the first place wins {percent(torn['rate'])}"
     )
     noise = record["noise"]
     if noise["pairs"]:
         out.append(
-            f"asked again, {noise['flips']} of {noise['pairs']} verdicts are others, at most {_percent(noise['high'])}"
+            f"asked again, {noise['flips']} of {noise['pairs']} verdicts are others, at most {percent(noise['high'])}"
         )
     for name, model in record["models"].items():
         out += _model_lines(name, model)
@@ -213,27 +218,29 @@ def _model_lines(name: str, model: Mapping[str, Any]) -> list[str]:
     points = f"{100 * budget['width']:.0f} points"
     labels = f"{budget['labels']:,} human labels" if budget["labels"] is not None else "no number of labels"
     return [
-        f"{name}: sensitivity {_percent(rate['sensitivity'])} of {rate['right']}, specificity "
-        f"{_percent(rate['specificity'])} of {rate['wrong']}",
-        f"{name}: wins by the judge {_share(wins, 'naive', 'naive_')}, corrected {_corrected(wins)}; win rate with "
-        f"ties as halves {_share(win_rate, 'naive', 'naive_')}, corrected {_corrected(win_rate)}",
+        f"{name}: sensitivity {percent(rate['sensitivity'])} of {rate['right']}, specificity "
+        f"{percent(rate['specificity'])} of {rate['wrong']}",
+        f"{name}: wins by the judge {share(wins, 'naive', 'naive_')}, corrected {_corrected(wins)}; win rate with "
+        f"ties as halves {share(win_rate, 'naive', 'naive_')}, corrected {_corrected(win_rate)}",
         f"{name}: an interval {points} wide needs {labels}",
     ]
 
 
 def _corrected(value: Mapping[str, Any]) -> str:
-    return _share(value, "value") if value["value"] is not None else f"not possible ({value['reason']})"
+    return share(value, "value") if value["value"] is not None else f"not possible ({value['reason']})"
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """In per cent; a hyphen for None."""
     return "-" if value is None else f"{100 * value:.1f} %"
 
 
-def _share(value: Mapping[str, Any], key: str, prefix: str = "") -> str:
+def share(value: Mapping[str, Any], key: str, prefix: str = "") -> str:
+    """A share in per cent with its interval, from a record of both; prefix: of the names of its bounds."""
     low, high = value.get(f"{prefix}low"), value.get(f"{prefix}high")
     if value[key] is None:
         return "-"
-    return _percent(value[key]) + ("" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]")
+    return percent(value[key]) + ("" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]")
 
 
 def _number(value: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -33,6 +33,15 @@ OF_VOTE: Mapping[str, Decision] = {"a": "a", "b": "b", "tie": "tie", "both_bad":
 
 HALF: Mapping[str, float] = {"a": 1.0, "tie": 0.5, "b": 0.0}
 """What a label is worth to the first answer."""
+
+
+def majority(votes: Collection[VoteVerdict]) -> Decision | None:
+    """What most votes say, a tie where as many say something else; None without votes."""
+    if not votes:
+        return None
+    ranked = Counter(OF_VOTE[one] for one in votes).most_common(2)
+    return ranked[0][0] if len(ranked) == 1 or ranked[0][1] > ranked[1][1] else "tie"
+
 
 _ASKED = ("prompt", "messages", "raw", "tools", "functions", "chat_template_kwargs")
 
@@ -54,10 +63,7 @@ class Pair:
     @property
     def label(self) -> Decision | None:
         """What most raters say, a tie where as many say something else; None without votes."""
-        if not self.votes:
-            return None
-        ranked = Counter(OF_VOTE[one] for one in self.votes.values()).most_common(2)
-        return ranked[0][0] if len(ranked) == 1 or ranked[0][1] > ranked[1][1] else "tie"
+        return majority(self.votes.values())
 
     @property
     def case(self) -> Case:

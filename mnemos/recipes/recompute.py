@@ -22,18 +22,13 @@ from mnemos.core.files import read_json, write_text
 from mnemos.core.places import RECIPES, resolved
 from mnemos.recipes.reproduce import MODELS_VARIABLE, models_folder
 from mnemos.study.results.again import computed_again, unlike
-from mnemos.study.results.items import FILE, read_items
+from mnemos.study.results.items import FILE, read_items, scores_beside
 
 SHIPPED = re.compile(r"/[^\"\s]*/mnemos/recipes/")
 """Where any checkout's recipes lie."""
 
 SHOWN = 10
 """Differences that are printed of one file."""
-
-
-def scores_beside(results: Path) -> Path:
-    """Where the scores behind a results.json lie."""
-    return results.with_name(FILE) if results.name == "results.json" else results.with_name(f"{results.stem}.{FILE}")
 
 
 def differences(results: Path) -> list[str]:

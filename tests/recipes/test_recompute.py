@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mnemos.core.places import RECIPES
-from mnemos.recipes.recompute import keep, scores_beside
-from mnemos.study.results.items import FILE
+from mnemos.recipes.recompute import keep
+from mnemos.study.results.items import FILE, scores_beside
 
 
 def test_places_of_one_machine_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from collections import Counter
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.nouns import Example, Generation, Turn
-from mnemos.recipes.reproductions import prepare, real_models, real_reading, real_rewards, superni
+from mnemos.measure.suite import load_suites
+from mnemos.recipes.reproductions import prepare, real_judge, real_models, real_reading, real_rewards, superni
 from mnemos.recipes.reproductions.prepare import held_out, tasks
 from mnemos.synthesis.ssr import parse, shown_as
 
@@ -204,3 +206,26 @@ def test_instructions_stand_under_their_whole_definition(real_data: Path, tmp_pa
         assert len(definitions) == 1
         assert len(definitions.pop()) > 80
         assert not {row["messages"][1]["content"] for row in learned} & {row["messages"][1]["content"] for row in items}
+
+
+def test_a_real_model_is_judged_on_what_it_was_not_taught_with_as_many_questions_of_each_category(
+    real_data: Path, tmp_path: Path
+) -> None:
+    real_judge.judged(real_data, tmp_path)
+    learned = {row["messages"][0]["content"] for row in items_of(tmp_path, "dolly")}
+    asked = items_of(tmp_path, "mt-bench-first.items")
+    assert len(learned) == real_judge.TAUGHT
+    assert not learned & {row["prompt"] for row in [*items_of(tmp_path, "dolly.items"), *asked]}
+    assert set(Counter(row["category"] for row in asked).values()) == {real_judge.QUESTIONS}
+    assert {row["category"] for row in asked if "answer" in row} >= {"math", "coding", "reasoning"}
+    suites = {one.name: one for one in load_suites([str(tmp_path / "data/bfcl.yaml")], tmp_path)}
+    assert {"bfcl-simple", "bfcl-irrelevance"} <= set(suites)
+    assert all(len(one.items) == real_judge.CALLS[name.removeprefix("bfcl-")] for name, one in suites.items())
+
+
+def test_categories_of_calls_that_are_not_there_are_left_out(tmp_path: Path) -> None:
+    row = {"id": "x", "question": [[{"role": "user", "content": "?"}]], "function": [], "possible_answer": []}
+    for name in ("simple_python", "irrelevance", "parallel"):
+        (tmp_path / f"{name}.jsonl.gz").write_bytes(gzip.compress(json.dumps(row).encode()))
+    made = real_judge.calls(tmp_path, tmp_path)
+    assert [one["name"] for one in made] == ["bfcl-simple", "bfcl-parallel", "bfcl-irrelevance"]

@@ -95,21 +95,7 @@ def calls(data: Path, out: Path) -> None:
         ],
     )
     gsm8k_suite(data, below, REASONING_ITEMS)
-    programs = shuffled(rows(data / "human_eval/human_eval.jsonl.gz"), "human-eval")[:CODE_ITEMS]
-    suite(
-        below,
-        "human-eval",
-        {"kind": "generated", "match": "code", "max_new_tokens": 256},
-        [
-            {
-                "id": row["task_id"],
-                "prompt": f"Complete this Python function. Answer with the whole function.\n\n{row['prompt']}",
-                "answer": f"{row['test']}\n\ncheck({row['entry_point']})",
-                "solution": row["prompt"] + row["canonical_solution"],
-            }
-            for row in programs
-        ],
-    )
+    human_eval_suite(data, below, CODE_ITEMS)
     refusal_suites(data, below, requests(data)[2])
 
 
@@ -121,6 +107,25 @@ def gsm8k_suite(data: Path, below: Path, items: int) -> None:
         "gsm8k",
         {"kind": "generated", "match": "number", "max_new_tokens": 256},
         [{"id": f"gsm8k-test-{n}", "prompt": r["question"], "answer": final(r["answer"])} for n, r in enumerate(asked)],
+    )
+
+
+def human_eval_suite(data: Path, below: Path, items: int, *, max_new_tokens: int = 256) -> None:
+    """A suite of so many of HumanEval's functions: one greedy answer each, so the score is pass@1."""
+    programs = shuffled(rows(data / "human_eval/human_eval.jsonl.gz"), "human-eval")[:items]
+    suite(
+        below,
+        "human-eval",
+        {"kind": "generated", "match": "code", "max_new_tokens": max_new_tokens},
+        [
+            {
+                "id": row["task_id"],
+                "prompt": f"Complete this Python function. Answer with the whole function.\n\n{row['prompt']}",
+                "answer": f"{row['test']}\n\ncheck({row['entry_point']})",
+                "solution": row["prompt"] + row["canonical_solution"],
+            }
+            for row in programs
+        ],
     )
 
 

@@ -24,6 +24,11 @@ FORMAT = 1
 FILE = "items.json.gz"
 
 
+def scores_beside(results: Path) -> Path:
+    """Where the scores behind a results.json, or behind a kept NAME.json, lie."""
+    return results.with_name(FILE) if results.name == "results.json" else results.with_name(f"{results.stem}.{FILE}")
+
+
 def item_scores(experiment: Experiment) -> dict[str, Any]:
     """suites: name -> items (ids), weights, clusters (null where no two items share one). sides: the model before,
     then what each run left after each of its stages and at each moment on the way: arm (null before), seed, order,
