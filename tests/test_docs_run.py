@@ -112,6 +112,7 @@ class Way:
 
 
 TAUGHT = "mnemos teach data.jsonl --model M --budget 2h"
+PLANNED = "mnemos teach data.jsonl --model M --plan-only"
 TEACHING = {r"\bM\b": "model"}
 SWEPT = "mnemos sweep study.yaml --over replay.share_of_final=0,0.01,0.03,0.1,0.3"
 
@@ -146,6 +147,15 @@ WAYS = (
     Way(r"mnemos run mnemos:(catalogue|self_rewarding).yaml", more="--dry-run", slow=True),
     # Teaching.
     Way(r"mnemos teach data.jsonl .* --plan-only", TEACHING, made=teaching, slow=True, small=True),
+    Way(
+        r"mnemos teach data.jsonl .* --plan runs/teach-data/plan.yaml",
+        TEACHING,
+        made=teaching,
+        after=(PLANNED,),
+        codes=PROVEN,
+        slow=True,
+        small=True,
+    ),
     Way(r"mnemos teach data.jsonl .*", TEACHING, made=teaching, codes=PROVEN, slow=True, small=True),
     Way(r"mnemos teach more.jsonl .*", made=teaching, after=(TAUGHT,), codes=PROVEN, slow=True, small=True),
     Way(r"mnemos runs clean runs/teach-data", made=teaching, after=(TAUGHT,), slow=True),
@@ -354,7 +364,7 @@ def test_the_tutorial_can_be_followed_to_its_end(tmp_path: Path) -> None:
     assert len(followed) == 5
     for line in followed:
         short = f"{line} --set train.max_steps=2" if "--jobs" in line else line
-        done = carried_out(f"{short} --no-probe" if " init " in line else short, tmp_path, False)
+        done = carried_out(short, tmp_path, False)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     assert (tmp_path / "runs" / "study" / "report.html").is_file()
 

@@ -12,8 +12,10 @@ suite, whatever items join or leave, equal questions are in one part, and cluste
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Literal
 
+from mnemos.core.nouns import Turn
 from mnemos.measure.items import Item
 
 Part = Literal["development", "held_out"]
@@ -21,17 +23,25 @@ PARTS: tuple[Part, Part] = ("development", "held_out")
 
 
 def part_of(item: Item) -> Part:
-    """The part that an item belongs to."""
-    # The first bit of a hash: no item's part depends on another's, as their rank would.
-    return PARTS[hashlib.sha256(_unit(item).encode(errors="surrogatepass")).digest()[0] >> 7]
-
-
-def _unit(item: Item) -> str:
-    """What must not be divided: a cluster, or all items that ask the same."""
+    """The part that an item belongs to: that of its cluster, or of what it asks."""
     if item.cluster is not None:
-        return f"cluster {item.cluster}"
-    asked = [turn.in_words() for turn in item.prompt.turns] if item.prompt is not None else [item.text or item.id]
-    return " ".join("\n".join(asked).casefold().split())
+        return _part(f"cluster {item.cluster}")
+    return part_of_question(item.prompt.turns) if item.prompt is not None else _part(_alike(item.text or item.id))
+
+
+def part_of_question(turns: Sequence[Turn]) -> Part:
+    """The part of every item without a cluster that asks this."""
+    return _part(_alike("\n".join(turn.in_words() for turn in turns)))
+
+
+def _alike(text: str) -> str:
+    """Case and white space alike, so that equal questions are in one part."""
+    return " ".join(text.casefold().split())
+
+
+def _part(unit: str) -> Part:
+    # The first bit of a hash: no item's part depends on another's, as their rank would.
+    return PARTS[hashlib.sha256(unit.encode(errors="surrogatepass")).digest()[0] >> 7]
 
 
 def in_part(items: tuple[Item, ...], part: Part) -> tuple[Item, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,37 @@ def test_a_fifth_is_held_out_and_no_question_stands_on_both_sides(tmp_path: Path
     taught = {row["messages"][0]["content"] for row in read_jsonl(found.file)}
     assert not taught & {item.prompt.turns[-1].text for item in suite.items if item.prompt}
     assert all(len(in_part(suite.items, part)) >= 10 for part in PARTS)
+
+
+def completion(number: int) -> dict[str, Any]:
+    return {"prompt": f"Question {number}: ", "completion": f"answer {number}"}
+
+
+def dialogue(number: int) -> dict[str, Any]:
+    first, last = chat(number, "Good morning", "Hello")["messages"], chat(number, f"Question {number}?", "yes")
+    return {"messages": [{"role": "system", "content": f"You are clerk {number % 3}."}, *first, *last["messages"]]}
+
+
+@pytest.mark.parametrize("row", [lambda n: chat(n, f"Question {n}?", f"answer {n}"), completion, dialogue])
+@pytest.mark.parametrize("first", [0, 1000, 2000])
+def test_the_fewest_rows_leave_as_many_items_in_either_part(
+    tmp_path: Path, row: Callable[[int], dict[str, Any]], first: int
+) -> None:
+    """A hundred rows suffice, as the refusal of fewer says, however the hashes of their questions fall."""
+    found = rows_of(tmp_path, [row(first + n) for n in range(100)])
+    assert found.held == 20
+    assert found.suite is not None
+    items = load_suites([found.suite], tmp_path)[0].items
+    assert [len(in_part(items, part)) for part in PARTS] == [10, 10]
+
+
+def test_a_question_is_measured_by_the_row_that_says_what_is_right(tmp_path: Path) -> None:
+    """The first row of each question is not to be learned, and stays out of the suite as out of the rows to teach."""
+    rows, good = ([{**completion(n), "label": label} for n in range(100)] for label in (False, True))
+    found = rows_of(tmp_path, [*rows, *good])
+    assert (found.held, found.taught) == (40, 160)
+    assert found.suite is not None
+    assert len(load_suites([found.suite], tmp_path)[0].items) == 20
 
 
 def test_the_rows_are_written_in_a_fixed_random_order(tmp_path: Path) -> None:

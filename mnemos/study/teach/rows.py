@@ -17,8 +17,7 @@ from mnemos.core.files import write_jsonl
 from mnemos.core.json_text import parse_json
 from mnemos.core.names import data_name
 from mnemos.core.nouns import Example
-from mnemos.measure.split import part_of
-from mnemos.measure.suite import load_suites
+from mnemos.measure.split import PARTS, part_of_question
 from mnemos.sources.read import read
 from mnemos.sources.write import beside, row_of
 from mnemos.study.teach.suites import FEWEST, asked, plain
@@ -75,22 +74,19 @@ def look_at_rows(data: str, folder: Path, renderer: Any, *, hold_out: bool, take
     # A question that several rows answer differently has no reference; those that do not are measured by.
     contradicting = sum(1 for example in examples if len(answers[asked(example)]) > 1)
     stem = _free(data_name(data, "rows"), taken)
-    held: list[Example] = []
-    if hold_out:
-        held = _held(examples, answers, data)
-    out = {id(example) for example in held}
-    taught = [example for example in examples if id(example) not in out]
+    measured = _measured(examples, answers, data) if hold_out else {}
+    taught = [example for example in examples if asked(example) not in measured]
     random.Random(0).shuffle(taught)
     file = folder / f"{stem}.jsonl"
     write_jsonl(file, [{**row_of(example), "id": f"{n}"} for n, example in enumerate(taught)])
-    spec = _suite(held, stem, folder, renderer) if held else None
+    spec = _suite(list(measured.values()), stem, folder, renderer) if measured else None
     lengths, carried, tokens = _lengths(taught, renderer)
     found = Rows(
         rows=len(examples),
         repeated=sum(count - 1 for count in whole.values()),
         contradicting=contradicting,
         taught=len(taught),
-        held=len(held),
+        held=len(examples) - len(taught),
         match=str(spec["match"]) if spec else None,
         file=str(file),
         suite=spec,
@@ -114,8 +110,9 @@ def _answer(example: Example) -> str:
     return plain(example.turns[-1].in_words())
 
 
-def _held(examples: Sequence[Example], answers: dict[str, set[str]], data: str) -> list[Example]:
-    """Rows that measure what is taught: one of each question, with one plain answer, half of them in each part."""
+def _measured(examples: Sequence[Example], answers: dict[str, set[str]], data: str) -> dict[str, Example]:
+    """Question -> the row that measures what is taught by it, as many in each part (see `measure.split`): of a question
+    with one plain answer, the first row that has it."""
     if all(example.kind == "text" for example in examples):
         raise UsageError(
             f"{data}", "is running text, whose learning is measured in bits and not in points", "give --new SUITE.yaml"
@@ -128,36 +125,32 @@ def _held(examples: Sequence[Example], answers: dict[str, set[str]], data: str) 
         )
         if good and example.kind != "text" and len(answers[asked(example)]) == 1:
             fit.setdefault(asked(example), example)
-    # With a word before it: the bare hash decides on an item's part, and its lowest values are all in one.
-    questions = sorted(fit, key=lambda text: hashlib.sha256(f"held {text}".encode(errors="surrogatepass")).hexdigest())
-    count = min(HELD, len(questions) // SHARE)
-    chosen = set(questions[:count])
-    held = [example for example in examples if asked(example) in chosen]
-    if count < 2 * FEWEST:
+    # By a hash, not by their place: the last rows of a file are often of another kind than the first.
+    ranked = sorted(fit, key=lambda text: hashlib.sha256(f"held {text}".encode(errors="surrogatepass")).hexdigest())
+    halves = [[text for text in ranked if part_of_question(fit[text].turns[:-1]) == part] for part in PARTS]
+    # The part of a question is a coin of its own: twenty taken as they come would rarely be ten and ten.
+    count = min(HELD // 2, len(fit) // (2 * SHARE), *(len(half) for half in halves))
+    if count < FEWEST:
         raise DataError(
             f"{data}",
-            f"leaves {count} questions to measure by ({len(examples)} rows, {len(questions)} of them with one plain "
+            f"leaves {2 * count} questions to measure by ({len(examples)} rows, {len(fit)} of them with one plain "
             f"answer): {2 * FEWEST} are needed, one of {SHARE}",
             f"give {2 * FEWEST * SHARE} rows or more, or --new SUITE.yaml, which measures what they teach",
         )
-    return held
+    chosen = {text for half in halves for text in half[:count]}
+    return {text: example for text, example in fit.items() if text in chosen}
 
 
-def _suite(held: Sequence[Example], stem: str, folder: Path, renderer: Any) -> dict[str, Any]:
-    """The suite of the held-out rows; its items are written beside the rows."""
-    match = _match([example.turns[-1].text for example in held])
-    unique = {asked(example): example for example in reversed(held)}
+def _suite(measured: Sequence[Example], stem: str, folder: Path, renderer: Any) -> dict[str, Any]:
+    """The suite of the rows that measure; its items are written beside the rows that are taught."""
+    match = _match([example.turns[-1].text for example in measured])
     file = folder / f"{stem}.items.jsonl"
-    write_jsonl(file, [_item(example, number) for number, example in enumerate(reversed(unique.values()))])
+    write_jsonl(file, [_item(example, number) for number, example in enumerate(measured)])
     longest = max(
-        len(renderer.tokenizer(example.turns[-1].text, add_special_tokens=False)["input_ids"]) for example in held
+        len(renderer.tokenizer(example.turns[-1].text, add_special_tokens=False)["input_ids"]) for example in measured
     )
     spec: dict[str, Any] = {"name": stem, "kind": "generated", "data": str(file), "match": match}
     spec["max_new_tokens"] = min(512, max(8, math.ceil(1.25 * longest) + 4))
-    items = load_suites([spec], folder)[0].items
-    parts = Counter(part_of(item) for item in items)
-    if min(parts.values()) < FEWEST or len(parts) < 2:
-        raise DataError(f"{file}", f"holds too few items in one half ({dict(parts)})", "give more rows")
     return spec
 
 
