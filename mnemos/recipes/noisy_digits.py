@@ -20,6 +20,8 @@ from mnemos.core.files import write_jsonl, write_text
 from mnemos.core.nouns import Example
 
 NOISE, SNR = "noise/VacuumCleaner_1.flac", 0.0
+MODEL = "adaptation_source/arms/plain/seed-0/model"
+"""The recogniser of clean digits, in the reproduction's folder."""
 TARGET, SOURCE, TESTED = 96, 64, 80
 """Strings to learn in noise, strings to rehearse without, and strings that measure, both ways."""
 
@@ -42,8 +44,9 @@ seeds: [0]
 
 
 def make(data: Path, out: Path) -> Path:
-    """Rows, sounds and study.yaml below `out`; returns the study's path. data: holds model/, noise/, train.jsonl and
-    stream.jsonl. Raises DataError where rows are fewer than are needed."""
+    """Rows, sounds and study.yaml below `out`; returns the study's path. data: of the reproduction, beside what its
+    first part trained; holds noise/, train.jsonl and stream.jsonl. Raises DataError where rows are fewer than are
+    needed."""
     from mnemos.sources.read import read
 
     train, tested = (list(read(str(data / f"{name}.jsonl"))) for name in ("train", "stream"))
@@ -54,7 +57,7 @@ def make(data: Path, out: Path) -> Path:
     _write(out, "source-train", train[TARGET : TARGET + SOURCE], None, 1)
     _write(out, "target-test", tested[:TESTED], noise, 2)
     _write(out, "source-test", tested[:TESTED], None, 3)
-    write_text(out / "study.yaml", STUDY.format(model=os.path.relpath(data / "model", out)))
+    write_text(out / "study.yaml", STUDY.format(model=os.path.relpath(data.parent / MODEL, out)))
     return out / "study.yaml"
 
 

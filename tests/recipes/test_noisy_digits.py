@@ -20,7 +20,7 @@ from tests.tiny_speech import sound
 
 def prepared(folder: Path, rows: int) -> Path:
     (folder / "noise").mkdir(parents=True)
-    (folder / "model").mkdir()
+    (folder.parent / noisy_digits.MODEL).mkdir(parents=True)
     audio.write(sound(0.5, 99), folder / noisy_digits.NOISE)
     for name in ("train", "stream"):
         lines = []
@@ -39,7 +39,7 @@ def test_rows_and_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert capsys.readouterr().out.strip() == str(tmp_path / "out" / "study.yaml")
     study = resolved_study(*raw_study(str(tmp_path / "out" / "study.yaml")))
     assert set(study.arms) == {"plain", "replay", "ewc", "halfway"}
-    assert Path(study.model).resolve() == (data / "model").resolve()
+    assert Path(study.model).resolve() == (data.parent / noisy_digits.MODEL).resolve()
 
     def heard(name: str) -> list[audio.Clip]:
         return [audio.read(row.turns[0].sounds[0].path) for row in read(str(tmp_path / "out" / f"{name}.jsonl"))]

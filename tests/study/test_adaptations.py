@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from mnemos.measure.recognition import Errors, errors, units
 from mnemos.measure.uncertainty import paired
 from mnemos.report import render
 from mnemos.sources.audio import read, rms, write
-from mnemos.study.adaptations.settings import resolved_adaptation
+from mnemos.study.adaptations.results import Item, growth
+from mnemos.study.adaptations.settings import Domain, resolved_adaptation
 from mnemos.study.adaptations.speech import Speech
 from mnemos.study.run import plan_lines, run
 from tests.tiny_speech import sound, tiny_whisper_ctc
@@ -133,6 +135,22 @@ def test_the_rate_is_errors_over_words_and_the_interval_that_of_paired_utterance
         half[place >= 8][1] += before[item].units
     rises = [one for one in results["contrasts"]["suites"]["rise-along"] if one[0] == 1]
     assert rises[0][2] == pytest.approx(half[True][0] / half[True][1] - half[False][0] / half[False][1])
+
+
+def test_a_gain_grows_by_its_share_of_the_sources_errors() -> None:
+    def items(*counts: int) -> list[Item]:
+        domains = ("quiet", "loud") * (len(counts) // 2)
+        return [
+            Item(("a", 0, str(at)), domain, f"u{at // 2}", "", count, 4, at, len(counts))
+            for at, (domain, count) in enumerate(zip(domains, counts, strict=True))
+        ]
+
+    # Of 4 errors in the quiet 3 are left, of 8 in the loud 4: a gain of a quarter, then of a half.
+    arms = {"source": items(1, 3, 3, 5), "own": items(1, 1, 2, 3)}
+    domains = {"quiet": Domain(noise="n", snr=10), "loud": Domain(noise="n", snr=0)}
+    study = SimpleNamespace(adapt=SimpleNamespace(domains=domains))
+    found = growth(cast(Any, SimpleNamespace(opened=SimpleNamespace(study=study), arms=arms)), "own")
+    assert found == (0.25, None, None)  # two utterances are too few for an interval
 
 
 def test_domains(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """What the reproduction of adapting while listening reads: real digits in strings, real noises, and a CTC head.
 
-No wav2vec 2.0 checkpoint is small enough to ship. A Whisper encoder with a linear head is a CTC model as well: its
-encoder stays as OpenAI trained it, and the head learns digits from the takes that are no test. Clean speech of four
+No wav2vec 2.0 checkpoint is small enough to ship. A Whisper encoder with a linear head is a CTC model as well: the
+reproduction's first part trains both on strings of digits from the takes that are no test. Clean speech of four
 speakers is the source domain; the noises come later and are never trained on.
 """
 
@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from mnemos.core.files import write_jsonl
-from mnemos.core.progress import counting, doing
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEST_TAKES = range(5)
@@ -29,7 +28,6 @@ LONG, SHORT = (4, 6), (3, 3)
 PAUSE = (0.05, 0.3)
 """Seconds between two digits."""
 NOISES = ("AirConditioner_6", "CopyMachine_2", "Neighbor_6", "VacuumCleaner_1")
-EPOCHS, BATCH, RATE = 40, 16, 3e-3
 SPEAKERS = ("george", "jackson", "nicolas", "theo")
 MOST_RECORDINGS = 10_000
 
@@ -52,15 +50,18 @@ def digits(data: Path, out: Path) -> None:
 
 
 def recogniser(data: Path, out: Path) -> None:
-    """The model: a Whisper encoder and a head that learns the strings of `digits` to train on. Once made, it is the
-    same every time."""
+    """The model of the first part: the encoder of whisper-tiny with a random head, the same every time."""
+    import torch
+    from transformers import AutoFeatureExtractor, WhisperModel
+
+    from mnemos.models.recognisers.whisper_ctc import give_head
     from mnemos.recipes.reproduce import models_folder
 
-    model = out / "data" / "model"
+    whisper, model = models_folder() / "whisper-tiny", out / "data" / "model"
     if not model.is_dir():
-        rows = strings(read_digits(data / "fsdd"), True, TRAINED, LONG, 0)
         making = model.with_name("model.making")
-        head(models_folder() / "whisper-tiny", [(clip, text) for clip, text, _ in rows], making)
+        encoder = WhisperModel.from_pretrained(whisper, dtype=torch.float32)
+        give_head(encoder, AutoFeatureExtractor.from_pretrained(whisper), making, seed=0)
         making.rename(model)
 
 
@@ -106,7 +107,7 @@ def strings(
 
 
 def write_rows(below: Path, name: str, rows: Sequence[tuple[Any, str, str]]) -> None:
-    """Clips as files, and the rows that name them."""
+    """Clips as files, and the rows that name them; an empty speaker is not named."""
     from mnemos.sources.audio import write
 
     folder = below / name
@@ -116,58 +117,11 @@ def write_rows(below: Path, name: str, rows: Sequence[tuple[Any, str, str]]) -> 
     write_jsonl(
         below / f"{name}.jsonl",
         [
-            {"id": f"{name}-{place:04}", "audio": f"{name}/{place:04}.wav", "text": text, "speaker": speaker}
+            {"id": f"{name}-{place:04}", "audio": f"{name}/{place:04}.wav", "text": text}
+            | ({"speaker": speaker} if speaker else {})
             for place, (_, text, speaker) in enumerate(rows)
         ],
     )
-
-
-def head(model: Path, rows: Sequence[tuple[Any, str]], folder: Path, seed: int = 0) -> None:
-    """Give the model's encoder a head and train that alone: what stands before it is computed once for each clip."""
-    import torch
-    from transformers import AutoFeatureExtractor, WhisperModel
-
-    from mnemos.models.recognisers.ctc import nll_of
-    from mnemos.models.recognisers.load import load
-    from mnemos.models.recognisers.whisper_ctc import give_head
-
-    doing("giving the encoder a head")
-    whisper = WhisperModel.from_pretrained(model, dtype=torch.float32)
-    give_head(whisper, AutoFeatureExtractor.from_pretrained(model), folder, seed=seed)
-    recogniser: Any = load(folder)
-    network, states = recogniser.network, list[Any]()
-    hook = network.head.register_forward_pre_hook(lambda _, given: states.append(given[0][0].clone()))
-    doing("hearing the clips that the head learns from")
-    with torch.no_grad(), counting(len(rows), "clips") as count:
-        for at, (clip, _) in enumerate(rows):
-            recogniser.logits(recogniser.features([clip]))
-            count.to(at + 1)
-    hook.remove()
-    targets = [recogniser.spell(text).ids for _, text in rows]
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        network.head.weight.normal_(0, 0.02)
-        network.head.bias.zero_()
-    optimiser = torch.optim.AdamW(network.head.parameters(), lr=RATE, weight_decay=0.0)
-    draw, total = np.random.default_rng(seed), EPOCHS * -(-len(rows) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=total)
-    doing("training the head")
-    with torch.enable_grad(), counting(total, "steps") as count:
-        for _ in range(EPOCHS):
-            order = draw.permutation(len(rows))
-            for start in range(0, len(rows), BATCH):
-                batch = [int(at) for at in order[start : start + BATCH]]
-                frames = torch.tensor([len(states[at]) for at in batch])
-                padded = torch.nn.utils.rnn.pad_sequence([states[at] for at in batch], batch_first=True)
-                found = nll_of(network.head(padded), frames, [targets[at] for at in batch], recogniser.blank)
-                loss = found.sum() / sum(len(targets[at]) for at in batch)
-                optimiser.zero_grad()
-                torch.autograd.backward(loss)
-                optimiser.step()
-                schedule.step()
-                count.loss = float(loss.detach())
-                count.to(count.done + 1)
-    network.save_pretrained(folder)
 
 
 def page_table(results: Mapping[str, Any]) -> str:

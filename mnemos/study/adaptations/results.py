@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 
 from mnemos.measure.compare import Comparison, judge
 from mnemos.measure.flips import LONGEST
+from mnemos.measure.ratios import difference_of_ratios
 from mnemos.measure.uncertainty import Paired, holm, mean_interval, paired
 from mnemos.stream.adaptation.listen import noted, summary
 from mnemos.stream.adaptation.methods import carries, row, settings_of
@@ -26,7 +26,6 @@ WINDOW = 20
 """Utterances of a moving window."""
 FEW_SPEAKERS = 8
 """Up to so many are shown one by one."""
-RESAMPLES, SEED = 2000, 0
 EACH = 3
 GROWTH, RISE = "growth-of-gain", "rise-along"
 """Two contrasts with the source: the relative gain in the domains of the lowest SNR less that in those of the highest;
@@ -210,37 +209,31 @@ Numbers = tuple[float, float | None, float | None]
 
 def growth(errors: Errors, arm: str) -> Numbers | None:
     """The relative gain (1 - WER / WER of the source) where noise is strongest less that where it is weakest, by the
-    SNR of domains; bootstrap over utterances. None without two levels."""
+    SNR of domains. None without two levels."""
     domains = errors.opened.study.adapt.domains
     snr = {name: one.snr for name, one in domains.items() if one.noise is not None}
     if len(set(snr.values())) < 2:
         return None
-    ends = min(snr.values()), max(snr.values())
+    loud, quiet = min(snr.values()), max(snr.values())
 
-    def gain(pairs: Sequence[tuple[Item, Item]]) -> float:
-        source, own = (math.fsum(pair[side].errors for pair in pairs) for side in (0, 1))
-        return 1 - own / source if source else math.nan
+    def errors_in(pair: tuple[Item, Item], level: float | None) -> tuple[float, float]:
+        source, own = pair
+        return (own.errors, source.errors) if snr.get(source.domain) == level else (0, 0)
 
-    def measured(pairs: Sequence[tuple[Item, Item]]) -> float:
-        loud, quiet = ([pair for pair in pairs if snr.get(pair[0].domain) == end] for end in ends)
-        return gain(loud) - gain(quiet)
-
-    return _bootstrapped(_pairs(errors, arm), measured)
+    # 1 - own/source there less 1 - own/source here is own/source here less own/source there.
+    return _by_utterance(_pairs(errors, arm), lambda pair: errors_in(pair, quiet), lambda pair: errors_in(pair, loud))
 
 
 def rise(errors: Errors, arm: str) -> Numbers | None:
-    """How much more an arm errs than the source in the later halves of its sequences than in the earlier ones;
-    bootstrap over utterances. Trap: other domains in both halves are only partly taken out by the source."""
+    """How much more an arm errs than the source in the later halves of its sequences than in the earlier ones. Trap:
+    other domains in both halves are only partly taken out by the source."""
 
-    def measured(pairs: Sequence[tuple[Item, Item]]) -> float:
-        found = []
-        for late in (True, False):
-            half = [pair for pair in pairs if (2 * pair[0].at >= pair[0].length) == late]
-            words = math.fsum(a.words for a, _ in half)
-            found.append(math.fsum(b.errors - a.errors for a, b in half) / words if words else math.nan)
-        return found[0] - found[1]
+    def errors_in(pair: tuple[Item, Item], late: bool) -> tuple[float, float]:
+        source, own = pair
+        there = (2 * source.at >= source.length) == late
+        return (own.errors - source.errors, source.words) if there else (0, 0)
 
-    return _bootstrapped(_pairs(errors, arm), measured)
+    return _by_utterance(_pairs(errors, arm), lambda pair: errors_in(pair, True), lambda pair: errors_in(pair, False))
 
 
 def _pairs(errors: Errors, arm: str) -> list[tuple[Item, Item]]:
@@ -248,26 +241,17 @@ def _pairs(errors: Errors, arm: str) -> list[tuple[Item, Item]]:
     return [(item, own[item.key]) for item in errors.arms[REFERENCE] if item.key in own]
 
 
-def _bootstrapped(
-    pairs: Sequence[tuple[Item, Item]], measured: Callable[[Sequence[tuple[Item, Item]]], float]
-) -> Numbers | None:
-    """The number and its 95 % percentile interval over utterances drawn with replacement."""
-    groups: dict[str, list[tuple[Item, Item]]] = {}
+Part = Callable[[tuple[Item, Item]], tuple[float, float]]
+
+
+def _by_utterance(pairs: Sequence[tuple[Item, Item]], first: Part, second: Part) -> Numbers | None:
+    """The difference of two ratios of sums, with its interval over utterances."""
+    place = {name: at for at, name in enumerate(dict.fromkeys(pair[0].utterance for pair in pairs))}
+    sides = np.zeros((2, len(place), 2))
     for pair in pairs:
-        groups.setdefault(pair[0].utterance, []).append(pair)
-    value = measured(pairs) if pairs else math.nan
-    if not math.isfinite(value) or len(groups) < 2:
-        return None
-    known, draw = list(groups.values()), np.random.default_rng(SEED)
-    drawn = [
-        measured([pair for at in draw.integers(0, len(known), len(known)) for pair in known[int(at)]])
-        for _ in range(RESAMPLES)
-    ]
-    kept = [one for one in drawn if math.isfinite(one)]
-    if len(kept) < 0.99 * RESAMPLES:
-        return value, None, None
-    low, high = np.quantile(kept, [0.025, 0.975])
-    return value, float(low), float(high)
+        for side, part in zip(sides, (first, second), strict=True):
+            side[place[pair[0].utterance]] += part(pair)
+    return difference_of_ratios(sides[0], sides[1])
 
 
 def _manifest(opened: Opened, errors: Errors) -> dict[str, Any]:
