@@ -7,6 +7,8 @@ differs in one character keeps most of its words, in every script, without a dic
 
 from __future__ import annotations
 
+import re
+
 import regex
 
 _SCRIPTS = (
@@ -14,13 +16,15 @@ _SCRIPTS = (
 )
 _ALONE = r"(?!\p{Nd})[\u30fc\uff70" + "".join(rf"\p{{{script}}}" for script in _SCRIPTS) + "]"
 _WORDS = regex.compile(rf"\ufffd|{_ALONE}\p{{M}}*|(?:(?!{_ALONE})[^\s\ufffd])+")
+_ASCII = re.compile(r"[^ \t\n\r\f\v]+")
+"""The same of ASCII, several times as fast. White space is Unicode's, without the separators U+001C to U+001F."""
 _RUNS = regex.compile(rf"{_ALONE}\p{{M}}*|(?:(?!{_ALONE})[^\W_]\p{{M}}*)+")
 
 
 def words(text: str) -> list[str]:
     """Runs between white space; each character of an unspaced script is a word, and so is each mark of broken
     UTF-8."""
-    return list(map(str, _WORDS.findall(text)))
+    return _ASCII.findall(text) if text.isascii() else list(map(str, _WORDS.findall(text)))
 
 
 def bare_words(text: str) -> list[str]:

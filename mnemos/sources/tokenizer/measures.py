@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,9 +106,9 @@ class Pieces:
     single: npt.NDArray[np.bool_]
 
 
-def pieces_of(tokenizer: Any) -> Pieces:
-    """The table of a `tokenizers.Tokenizer`."""
-    content = json.loads(tokenizer.to_str())
+def pieces_of(tokenizer: Any, content: Mapping[str, Any] | None = None) -> Pieces:
+    """The table of a `tokenizers.Tokenizer`. content: its tokenizer.json, where it was read already."""
+    content = content or json.loads(tokenizer.to_str())
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     size = max(vocabulary.values(), default=-1) + 1
     unknown, partial, single = (np.zeros(size, bool) for _ in range(3))
@@ -126,8 +126,8 @@ def pieces_of(tokenizer: Any) -> Pieces:
             continue
         if _BYTE.fullmatch(piece):
             partial[at] = True
-        elif to_bytes is not None and all(one in to_bytes for one in piece):
-            raw = bytes(to_bytes[one] for one in piece)
+        elif to_bytes is not None and to_bytes.keys() >= set(piece):
+            raw = bytes([to_bytes[one] for one in piece])
             try:
                 single[at] = len(raw.decode().strip(" ") or " ") == 1
             except UnicodeDecodeError:
@@ -156,33 +156,40 @@ def measure(tokenizer: Any, texts: Iterable[str], *, alpha: float = ALPHA) -> Me
     Streams: at most 16 million characters of text lie in memory at a time. Raises DataError where there is no text.
     """
     found = Measures(vocabulary=tokenizer.get_vocab_size(with_added_tokens=True))
-    pieces = pieces_of(tokenizer)
+    content = json.loads(tokenizer.to_str())
+    pieces = pieces_of(tokenizer, content)
     found.counts = np.zeros(len(pieces.unknown), np.int64)
     stream = cut(texts)
     head = list(itertools.islice(stream, TRIED))
     if not head:
         raise DataError("the texts", "hold no character to measure on", "give held-out text")
-    tally = _Tally(tokenizer, pieces, found, *by_chunks(tokenizer, head))
+    tally = _Tally(tokenizer, pieces, found, *by_chunks(tokenizer, head, content))
     for text in itertools.chain(head, stream):
         tally.add(text)
     tally.finish(alpha)
     return found
 
 
-def by_chunks(tokenizer: Any, texts: Sequence[str]) -> tuple[bool, bool]:
-    """Whether encoding what stands between spaces gives what encoding whole texts gives, and decoding too."""
-    content = json.loads(tokenizer.to_str())
+def by_chunks(tokenizer: Any, texts: Sequence[str], content: Mapping[str, Any] | None = None) -> tuple[bool, bool]:
+    """Whether encoding what stands between spaces gives what encoding whole texts gives, and decoding too. content: as
+    `pieces_of` takes it."""
+    content = content or json.loads(tokenizer.to_str())
     if not any(has({"pre_tokenizer": content.get("pre_tokenizer")}, kind) for kind in _APART):
         return False, False
+    texts = [text[:20_000] for text in texts]
+    rows = [_CHUNK.findall(text) for text in texts]
+    # Each chunk once: texts repeat theirs, and are encoded whole beside them.
+    chunks = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
+    parts = [encoded.ids for encoded in tokenizer.encode_batch_fast(chunks, add_special_tokens=False)]
+    again = tokenizer.decode_batch(parts, skip_special_tokens=False)
+    ids_of, text_of = dict(zip(chunks, parts, strict=True)), dict(zip(chunks, again, strict=True))
     decoded = True
-    for text in texts:
-        text = text[:20_000]
-        parts = [encoded.ids for encoded in tokenizer.encode_batch(_CHUNK.findall(text), add_special_tokens=False)]
+    for text, row in zip(texts, rows, strict=True):
         ids = tokenizer.encode(text, add_special_tokens=False).ids
-        if [one for part in parts for one in part] != ids:
+        if list(itertools.chain.from_iterable(ids_of[chunk] for chunk in row)) != ids:
             return False, False
         whole = tokenizer.decode(ids, skip_special_tokens=False)
-        decoded = decoded and "".join(tokenizer.decode_batch(parts, skip_special_tokens=False)) == whole
+        decoded = decoded and "".join(text_of[chunk] for chunk in row) == whole
     return True, decoded
 
 
