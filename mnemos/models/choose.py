@@ -14,7 +14,9 @@ the plain path, one row per option.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import accumulate
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,8 +25,18 @@ import torch
 from mnemos.core.errors import UsageError
 from mnemos.core.nouns import OptionScore, Prompt
 from mnemos.core.progress import counting
-from mnemos.models.forward import batches, context_length, cost, kept, log_probs, logits_at, right_padded
-from mnemos.models.tree import Item, agrees, longest_packed_row, packed_scores
+from mnemos.models.forward import (
+    accepted_inputs,
+    batches,
+    context_length,
+    cost,
+    kept,
+    log_probs,
+    logits_at,
+    right_padded,
+)
+from mnemos.models.prefix import SHORTEST, Family, cached_tokens, families, family_scores, shares, together
+from mnemos.models.tree import Item, agrees, longest_packed_row, packed_scores, tolerance
 from mnemos.sources.opening import begun, prefix_ids, stand_in_ids
 from mnemos.sources.render import RAW_ROLES, Renderer
 
@@ -33,6 +45,9 @@ MISSING = OptionScore(math.nan, 0, False)
 
 _PACKS: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 """The longest packed row that each model met so far was seen to treat right."""
+
+_SHARES: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+"""Whether each model met so far was seen to go on from a shared beginning right."""
 
 
 def score_options(model: Any, items: Sequence[Item], batch_tokens: int) -> list[list[OptionScore]]:
@@ -52,21 +67,53 @@ def score_options(model: Any, items: Sequence[Item], batch_tokens: int) -> list[
             (packed if len(chosen) > 1 else plain).append((i, chosen))
     with counting(len(items)) as count:
         done = 0.0
-        for jobs, score in ((packed, packed_scores), (plain, plain_scores)):
-            parts = [_part(items[i], chosen) for i, chosen in jobs]
-            for batch in batches([_cost(model, part, batch_tokens) for part in parts], batch_tokens):
-                members = [parts[k] for k in batch]
-                # Everything that decides the numbers, so that a kept answer is never taken for another question.
-                asked = ["choose", [[list(one.context), [list(option) for option in one.options]] for one in members]]
-                read = sum(one.width for one in members)
-                found = kept(asked, lambda members=members, score=score: score(model, members), count, read)  # type: ignore[misc]
-                for k, values in zip(batch, found, strict=True):
-                    i, chosen = jobs[k]
-                    for o, (value, greedy) in zip(chosen, values, strict=True):
-                        out[i][o] = OptionScore(value, len(items[i].options[o]), greedy)
-                    done += len(chosen) / len(items[i].options)
-                count.to(done)
+        for jobs, batch, score in _batches(model, items, packed, plain, batch_tokens):
+            members = [_part(items[i], chosen) for i, chosen in (jobs[k] for k in batch)]
+            # Everything that decides the numbers, so that a kept answer is never taken for another question.
+            asked = ["choose", [[list(one.context), [list(option) for option in one.options]] for one in members]]
+            read = sum(one.width for one in members)
+            found = kept(asked, lambda members=members, score=score: score(members), count, read)  # type: ignore[misc]
+            for k, values in zip(batch, found, strict=True):
+                i, chosen = jobs[k]
+                for o, (value, greedy) in zip(chosen, values, strict=True):
+                    out[i][o] = OptionScore(value, len(items[i].options[o]), greedy)
+                done += len(chosen) / len(items[i].options)
+            count.to(done)
     return out
+
+
+Jobs = Sequence[tuple[int, list[int]]]
+"""(item, which of its options) of each row."""
+
+Scored = Callable[[Sequence[Item]], list[list[tuple[float, bool]]]]
+
+
+def _batches(
+    model: Any, items: Sequence[Item], packable: Jobs, plain: Jobs, batch_tokens: int
+) -> Iterator[tuple[Jobs, list[int], Scored]]:
+    """(jobs, indices into them, how these are scored) of one batch after the other: rows whose contexts begin alike,
+    other packed rows, rows of one option."""
+    parts = [_part(items[i], chosen) for i, chosen in packable]
+    alone = list(range(len(parts)))
+    if parts and _shares(model):
+        most = min(batch_tokens, cached_tokens(model))
+        found, alone = families(parts, [_cost(model, part, most) for part in parts], most)
+        for several in together(found, most):
+            batch = [k for one in several for k in one.members]
+            yield packable, batch, _of_families(model, several)
+    for jobs, indices, score in ((packable, alone, packed_scores), (plain, list(range(len(plain))), plain_scores)):
+        costs = [_cost(model, _part(items[jobs[k][0]], jobs[k][1]), batch_tokens) for k in indices]
+        for batch in batches(costs, batch_tokens):
+            yield jobs, [indices[b] for b in batch], partial(score, model)
+
+
+def _of_families(model: Any, several: Sequence[Family]) -> Scored:
+    """Scores of the members of these families, given in their order."""
+    ends = list(accumulate(len(one.members) for one in several))
+    placed = [
+        one._replace(members=list(range(end - len(one.members), end))) for one, end in zip(several, ends, strict=True)
+    ]
+    return lambda members: family_scores(model, members, placed)
 
 
 def _rows(item: Item, fits: Sequence[int], longest: int) -> list[list[int]]:
@@ -107,6 +154,29 @@ def _longest(model: Any) -> int:
             longest = longest if agrees(model, singles, probe) else 0
         _PACKS[model] = longest
     return _PACKS[model]
+
+
+def _shares(model: Any) -> bool:
+    """Only where all that packed rows may hold is full attention: a window may end within a beginning. Not for a model
+    that listens, whose sounds are runs of tokens that must stay whole."""
+    if model not in _SHARES:
+        rows = int(model.get_input_embeddings().weight.shape[0])
+        ours = "past_key_values" in accepted_inputs(model) and not hasattr(model, "language")
+        if ours and _longest(model) >= 2**20:
+            # Beginnings of two lengths behind one heading, so that their padding is tried; members of two lengths.
+            heading = [(11 * t + 1) % rows for t in range(SHORTEST)]
+            first, second = ([*heading, *((3 * t + n) % rows for t in range(n))] for n in (6, 11))
+            probe = [
+                Item([*start, *[(7 * t + 2) % rows for t in range(n)]], [[5 % rows, 11 % rows], [2 % rows]])
+                for start in (first, second)
+                for n in (3, 8)
+            ]
+            probe = [Item([*one.context, at], one.options) for at, one in enumerate(probe)]
+            singles = [[plain_scores(model, [Item(item.context, [o])])[0][0] for o in item.options] for item in probe]
+            _SHARES[model] = shares(model, singles, probe, tolerance(model))
+        else:
+            _SHARES[model] = False
+    return _SHARES[model]
 
 
 def plain_scores(model: Any, items: Sequence[Item]) -> list[list[tuple[float, bool]]]:

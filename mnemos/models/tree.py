@@ -34,7 +34,7 @@ def packed_scores(model: Any, items: Sequence[Item]) -> list[list[tuple[float, b
     """Per item and option: ln p(option | context) in nats, and whether every token of it was the
     most likely one. One forward pass."""
     device = model.get_input_embeddings().weight.device
-    batch = _pack(items)
+    batch = packed(items)
     owner = batch.owner.to(device)
     logits, _ = logits_at(
         model,
@@ -44,6 +44,12 @@ def packed_scores(model: Any, items: Sequence[Item]) -> list[list[tuple[float, b
         attention_mask=_mask(owner, model.dtype),
         use_cache=False,
     )
+    return option_scores(logits, batch, items)
+
+
+def option_scores(logits: torch.Tensor, batch: Batch, items: Sequence[Item]) -> list[list[tuple[float, bool]]]:
+    """Per item and option what `packed_scores` gives. logits: float[N, V] at the positions `batch.flat`."""
+    device = logits.device
     values, greedy = log_probs(
         logits, torch.tensor(batch.targets, device=device), torch.tensor(batch.picked, device=device)
     )
@@ -55,7 +61,7 @@ def packed_scores(model: Any, items: Sequence[Item]) -> list[list[tuple[float, b
     return [[next(found) for _ in item.options] for item in items]
 
 
-class _Batch(NamedTuple):
+class Batch(NamedTuple):
     """ids, position, owner: int64[B, T]; owner is 0 for the context, o for option o = 1, 2, ….
     flat: positions b * T + t whose logits are needed. targets: the options' tokens, and `picked`
     the index into `flat` of the position that predicts each."""
@@ -68,7 +74,8 @@ class _Batch(NamedTuple):
     targets: list[int]
 
 
-def _pack(items: Sequence[Item]) -> _Batch:
+def packed(items: Sequence[Item]) -> Batch:
+    """The rows of items, padded to one width."""
     width = max(item.width for item in items)
     rows: list[list[list[int]]] = []
     flat: list[int] = []
@@ -93,18 +100,21 @@ def _pack(items: Sequence[Item]) -> _Batch:
         empty = [0] * (width - len(row))
         rows.append([row + empty, at + empty, who + empty])
     ids, position, owner = torch.tensor(rows).unbind(1)
-    return _Batch(ids, position, owner, flat, picked, targets)
+    return Batch(ids, position, owner, flat, picked, targets)
+
+
+def seen_by(owner: torch.Tensor) -> torch.Tensor:
+    """bool[B, T, T]: row t may see column s, where s is not after t, and belongs to the context or to the same option.
+    Padding is context that stands after everything, so nothing sees it."""
+    width = owner.shape[1]
+    causal = torch.ones(width, width, dtype=torch.bool, device=owner.device).tril()
+    column = owner[:, None, :]
+    return causal & ((column == 0) | (column == owner[:, :, None]))
 
 
 def _mask(owner: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """float[B, 1, T, T], 0 where row t may see column s: s is not after t, and belongs to the
-    context or to the same option; the dtype's least number elsewhere. Padding is context that
-    stands after everything, so nothing sees it."""
-    width = owner.shape[1]
-    # causal: bool[T, T]; seen: bool[B, T, T], row t sees column s.
-    causal = torch.ones(width, width, dtype=torch.bool, device=owner.device).tril()
-    column = owner[:, None, :]
-    seen = causal & ((column == 0) | (column == owner[:, :, None]))
+    """float[B, 1, T, T], 0 where `seen_by` is true, the dtype's least number elsewhere."""
+    seen = seen_by(owner)
     mask = torch.zeros(seen.shape, dtype=dtype, device=owner.device).masked_fill_(~seen, torch.finfo(dtype).min)
     return mask[:, None]
 
@@ -128,17 +138,20 @@ def longest_packed_row(model: Any) -> int:
     return min([2**20, *(int(bound) for bound in bounds if bound)])
 
 
+def tolerance(model: Any) -> float:
+    """By how much scores of two ways may differ: in nats, relative to scores above 1."""
+    return 1e-3 if model.dtype == torch.float32 else 0.1
+
+
 def agrees(model: Any, reference: list[list[tuple[float, bool]]], items: Sequence[Item]) -> bool:
     """Whether the packed row gives this model's `reference` scores of `items`.
 
     A model that ignores masks or positions differs by far more than the tolerance, which is
     wide enough for 16-bit arithmetic.
     """
-    # In nats, relative to scores above 1.
-    tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
     try:
         found = packed_scores(model, items)
     except (RuntimeError, ValueError, TypeError, IndexError):
         return False
     pairs = [(a[0], b[0]) for x, y in zip(found, reference, strict=True) for a, b in zip(x, y, strict=True)]
-    return all(abs(a - b) <= tolerance * max(1.0, abs(b)) for a, b in pairs)
+    return all(abs(a - b) <= tolerance(model) * max(1.0, abs(b)) for a, b in pairs)

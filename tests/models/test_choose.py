@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mnemos.core.errors import UsageError
 from mnemos.core.nouns import Prompt, Turn
-from mnemos.models import choose, tree
+from mnemos.models import choose, prefix, tree
 from mnemos.models.forward import log_probs, logits_at
 from mnemos.models.language import LocalModel
 from mnemos.models.tree import Item
@@ -21,6 +21,7 @@ from tests.models.families import FAMILIES, next_log_probs, sharp
 
 loaded = cache(sharp)
 token = st.integers(0, 390)
+HEADING = list(range(40, 40 + prefix.SHORTEST))
 texts = st.lists(token, min_size=1, max_size=24)
 some_items = st.lists(
     st.builds(Item, texts, st.lists(st.lists(token, min_size=1, max_size=6), min_size=1, max_size=5)),
@@ -53,6 +54,92 @@ def test_scores_are_those_of_one_pass_per_option(family: str, items: list[Item])
             assert score.log_prob == pytest.approx(value, abs=1e-4)
             assert score.tokens == len(option)
             assert score.greedy == greedy
+
+
+several_options = st.lists(st.lists(token, min_size=1, max_size=4), min_size=2, max_size=3)
+families_of_items = st.lists(
+    st.builds(
+        lambda start, ends: [Item([*HEADING, *start, *end], options) for end, options in ends],
+        st.lists(token, max_size=8),
+        st.lists(
+            st.tuples(
+                st.lists(token, max_size=9), st.lists(st.lists(token, min_size=1, max_size=4), min_size=2, max_size=3)
+            ),
+            min_size=1,
+            max_size=4,
+        ),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma", "gpt2", "gemma3", "bloom", "mamba"])
+@settings(max_examples=6, deadline=None)
+@given(several=families_of_items, batch_tokens=st.sampled_from([60, 200, 4000]))
+def test_contexts_that_begin_alike_score_as_one_pass_per_option(
+    family: str, several: list[list[Item]], batch_tokens: int
+) -> None:
+    """A context may be another one's beginning, or equal to it."""
+    model = loaded(family)
+    items = [item for group in several for item in group]
+    for item, found in zip(items, scores(model, items, batch_tokens), strict=True):
+        for score, (value, greedy) in zip(found, reference(model.model, item), strict=True):
+            assert score.log_prob == pytest.approx(value, abs=1e-4)
+            assert score.greedy == greedy
+
+
+@pytest.mark.parametrize(
+    ("family", "shares"), [("llama", True), ("qwen3", True), ("gpt2", True), ("gemma3", False), ("mamba", False)]
+)
+def test_which_models_go_on_from_a_shared_beginning(family: str, shares: bool) -> None:
+    with torch.inference_mode():
+        assert choose._shares(loaded(family).model) is shares
+
+
+def test_the_check_on_the_model_itself_catches_a_beginning_that_is_not_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "cat", lambda parts, dim: torch.ones_like(real(parts, dim=dim)))
+    model = sharp("llama", seed=5)
+    with torch.inference_mode():
+        assert choose._longest(model.model)
+        assert not choose._shares(model.model)
+
+
+real = torch.cat
+
+
+def test_keys_and_values_of_a_batch_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gpt2 keeps 2 x layers x width x 4 bytes a token, the others fewer heads of it."""
+    for family in ("gpt2", "qwen3"):
+        model = loaded(family).model
+        with torch.inference_mode():
+            layers = model(input_ids=torch.zeros(1, 7, dtype=torch.long), use_cache=True).past_key_values.layers
+        bytes_ = sum(one.keys.nbytes + one.values.nbytes for one in layers) / 7
+        monkeypatch.setattr(prefix, "CACHE_BYTES", 50 * bytes_)
+        assert prefix.cached_tokens(model) == 50
+
+
+def test_orders_of_a_pair_share_what_stands_before_the_answers() -> None:
+    """Three pairs behind one heading: each pair is a family, and the heading alone joins no two of them."""
+    heading = list(range(100, 120))
+    pairs = [[*heading, *range(n, n + 40)] for n in (150, 200, 250)]
+    items = [Item([*start, *end], [[1, 2], [3, 4]]) for start in pairs for end in ([5, 6, 7], [7, 6, 5])]
+
+    def made(items: list[Item], batch_tokens: int) -> tuple[list[prefix.Family], list[int]]:
+        return prefix.families(items, [item.width for item in items], batch_tokens)
+
+    found, alone = made([*items, Item([9] * 30, [[1], [2]])], 4000)
+    assert sorted(one.members for one in found) == [[0, 1], [2, 3], [4, 5]]
+    assert {one.shared for one in found} == {60}
+    assert alone == [6]
+    # 20 questions behind the same examples are one family, cut where a batch is full.
+    shots = [Item([*range(300), n], [[1], [2]]) for n in range(20)]
+    (one,), _ = made(shots, 100_000)
+    assert (len(one.members), one.shared) == (20, 300)
+    cut, rest = made(shots, 3_010)
+    assert sorted(i for family in cut for i in family.members) + rest == list(range(20))
+    assert max(len(family.members) for family in cut) == 10
+    assert made([Item([n] * 15 + [1], [[1], [2]]) for n in (1, 1)], 4000)[0] == [], "too short to pay"
 
 
 @pytest.mark.parametrize(
