@@ -189,7 +189,7 @@ def biography(person: Person, telling: int, seed: int = 0) -> str:
         named = person.telling == "many" or not sentences
         templates = [text for text in TELLINGS[attribute] if named or "of {who}" not in text]
         who = person.name if named else person.pronoun
-        sentences.append(_sentence(draw.choice(templates), who, person.facts[attribute]))
+        sentences.append(sentence(draw.choice(templates), who, person.facts[attribute]))
     return " ".join(sentences)
 
 
@@ -210,7 +210,7 @@ def questions(person: Person, wording: int | None = None) -> list[Question]:
     ]
 
 
-def _sentence(template: str, who: str, value: str) -> str:
+def sentence(template: str, who: str, value: str) -> str:
     """Fill a template; a pronoun takes the case that its place asks for."""
     if who in ("He", "She") and not template.startswith("{who}"):
         before = template.split("{who}")[0].rstrip().rsplit(" ", 1)[-1]
