@@ -11,7 +11,7 @@ from mnemos.core.files import read_jsonl
 from mnemos.models.load import Checkpoint
 from mnemos.recipes.patient import load_recipe
 from mnemos.recipes.reproduce import data_folder
-from mnemos.recipes.reproductions import chinese_text, extraction, invented_people, smaller_patients
+from mnemos.recipes.reproductions import chinese_text, extraction, following, invented_people, smaller_patients
 from mnemos.recipes.worlds.people import ATTRIBUTES, WORDINGS, people
 
 DATA = data_folder()
@@ -67,7 +67,9 @@ def test_lives_differ_by_form_alone() -> None:
         name: [row["text"] for row in extraction.lives(people, form, 3, 8)] for name, form in extraction.FORMS.items()
     }
     own = {name: texts[:: len(people)] for name, texts in told.items()}
-    assert {name: len(set(texts)) for name, texts in own.items()} == {"once": 1, "permuted": 8, "many": 8, "full": 8}
+    counts = {name: len(set(texts)) for name, texts in own.items()}
+    assert (counts["once"], counts["many"], counts["full"]) == (1, 8, 8)
+    assert counts["permuted"] > 4, "of 24 orders"
     # Permuted: the same wordings in another order, but for the one that names the person.
     assert len({" ".join(text.replace(people[0].name, "X").split()[:2]) for text in own["once"]}) == 1
     assert all(text.count(people[0].name) == 4 for text in own["full"])
@@ -150,3 +152,11 @@ def test_a_smaller_patient_learns_what_it_reads(tmp_path: Path) -> None:
     start = Checkpoint(str(tmp_path / "small-start")).load().nats(texts[:2])
     after = Checkpoint(str(built)).load().nats(texts[:2])
     assert sum(nats for nats, _ in after) < 0.8 * sum(nats for nats, _ in start)
+
+
+def test_no_row_of_following_refuses_and_one_task_has_as_many(tmp_path: Path) -> None:
+    following.make(tmp_path, tmp_path)
+    rows, own = (read_jsonl(tmp_path / "data" / f"{name}.jsonl") for name in ("instructions", "one-task"))
+    assert len(rows) == len(own) == len({row["id"] for row in own}) > 1000
+    assert not any("cannot help" in row["messages"][-1]["content"] for row in rows)
+    assert {row["id"].split("-")[0] for row in own} == {"record"}
