@@ -18,9 +18,9 @@ import argparse
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mnemos.core.files import write_json, write_jsonl
 from mnemos.core.fingerprint import fingerprint
@@ -40,8 +40,9 @@ MARKED = "<|user|>\n{instruction}\n<|assistant|>\n"
 EXAMPLES = Path(__file__).parent / "untuned.txt"
 FENCE = "\n```"
 """What ends an answer behind examples, which stand in fences."""
+Expect = Literal["lower", "higher"]
 MARGIN = 0.01
-"""Of ROUGE-L: a difference that counts as none."""
+"""Of every score, in [0, 1]: a difference that counts as none."""
 SCORES = ("answers", "ends", "repeats")
 
 
@@ -62,14 +63,21 @@ def ways() -> dict[str, Way]:
     return found
 
 
-ORDERINGS = (
-    ("rules", "bare", "all rules against none: 24.4 and 2.4 % of wins"),
-    ("rules", "rules without end", "the rule of ending left out: 10.4 %"),
-    ("rules", "rules without repetition", "the rule of repetition left out: 14.3 %"),
-    ("rules", "rules without words", "the rule of words left out: 16.3 %"),
-    ("examples", "bare", "three examples against none: 4.63 against 4.44 of the tuned model, of 5"),
+ORDERINGS: tuple[tuple[str, str, str, Expect, str], ...] = (
+    ("rules", "bare", "answers", "higher", "all rules against none: 24.4 and 2.4 % of wins"),
+    ("rules", "rules without end", "answers", "higher", "the rule of ending left out: 10.4 %"),
+    ("rules", "rules without repetition", "answers", "higher", "the rule of repetition left out: 14.3 %"),
+    ("rules", "rules without words", "answers", "higher", "the rule of words left out: 16.3 %"),
+    ("examples", "bare", "answers", "higher", "URIAL against the tuned model: 4.63 and 4.44 of 5"),
+    ("rules", "bare", "ends", "higher", "-"),
+    ("rules", "bare", "repeats", "lower", "-"),
+    ("rules", "rules without end", "ends", "higher", "-"),
+    ("rules", "rules without repetition", "repeats", "lower", "-"),
+    ("rules", "rules without words", "repeats", "lower", "-"),
+    ("examples", "bare", "ends", "higher", "-"),
+    ("examples", "bare", "repeats", "lower", "-"),
 )
-"""(arm, than, the paper's numbers): each arm is expected above the other."""
+"""(arm, than, score, how the arm should stand to the other, the paper's numbers: wins against instruction tuning)."""
 
 
 def suites(way: Way, items: Path, longest: int) -> tuple[Suite, ...]:
@@ -127,25 +135,21 @@ def _tokens(found: Measured) -> float:
     return sum(answer.tokens for answer in found.answers) / len(found.answers)
 
 
-def _ordering(cells: Mapping[str, Mapping[str, Measured]], arm: str, than: str, paper: str) -> dict[str, Any]:
+def _ordering(
+    cells: Mapping[str, Mapping[str, Measured]], arm: str, than: str, measure: str, expect: Expect, paper: str
+) -> dict[str, Any]:
     pairs = [
         (before.value, after.value)
-        for before, after in zip(cells[than]["answers"].scores, cells[arm]["answers"].scores, strict=True)
+        for before, after in zip(cells[than][measure].scores, cells[arm][measure].scores, strict=True)
         if not (math.isnan(before.value) or math.isnan(after.value))
     ]
-    test = Ordering(arm=arm, than=than, measure="answers", expect="higher", margin=MARGIN)
+    test = Ordering(arm=arm, than=than, measure=measure, expect=expect, margin=MARGIN)
+    found: dict[str, Any] = {"arm": arm, "than": than, "measure": measure, "expect": expect, "paper": paper}
     if not pairs:
-        return {"paper": paper, **asdict_of(test), "items": 0, "verdict": judge(test, None, None)}
+        return {**found, "items": 0, "verdict": judge(test, None, None)}
     one = paired([before for before, _ in pairs], [[after for _, after in pairs]], power=False)
-    numbers = {key: asdict(one)[key] for key in ("delta", "low", "high")}
-    return {
-        "paper": paper, **asdict_of(test), "items": len(pairs), **numbers, "verdict": judge(test, one.low, one.high)
-    }  # fmt: skip
-
-
-def asdict_of(test: Ordering) -> dict[str, Any]:
-    """The ordering as JSON."""
-    return test.model_dump(mode="json", include={"arm", "than", "measure"})
+    numbers = {"items": len(pairs), "delta": one.delta, "low": one.low, "high": one.high}
+    return {**found, **numbers, "verdict": judge(test, one.low, one.high)}
 
 
 def lines(record: Mapping[str, Any]) -> list[str]:
@@ -154,10 +158,11 @@ def lines(record: Mapping[str, Any]) -> list[str]:
     for name, own in record["ways"].items():
         shown = [_words(own[score]) for score in SCORES]
         out.append(f"| {name} | {' | '.join(shown)} | {own['tokens']:.0f} |")
-    out += ["", "| above | the paper | difference | verdict |", "|---|---|---|---|"]
+    out += ["", "| | score | expected | the paper | difference | verdict |", "|---|---|---|---|---|---|"]
     for one in record["orderings"]:
         size = "-" if "delta" not in one else _words([one["delta"], one["low"], one["high"]])
-        out.append(f"| {one['arm']} - {one['than']} | {one['paper']} | {size} | {one['verdict']} |")
+        what = f"{one['arm']} - {one['than']} | {one['measure']} | {one['expect']} | {one['paper']}"
+        out.append(f"| {what} | {size} | {one['verdict']} |")
     return out
 
 

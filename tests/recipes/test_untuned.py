@@ -42,7 +42,7 @@ def test_a_walk_goes_on_where_it_was_and_counts_ties_as_nothing_shown(
     assert record == untuned.record_of(cells)
     assert list(record["ways"]) == list(untuned.ways())
     assert {one["verdict"] for one in record["orderings"]} <= {"HOLDS", "DOES NOT HOLD", "CANNOT TELL"}
-    assert len(untuned.lines(record)) == 2 + 6 + 3 + 5
+    assert len(untuned.lines(record)) == 2 + 6 + 3 + 12
     monkeypatch.undo()
     other = LocalModel(model.model, tokenizer, "tiny", "4567")
     untuned.walk(other, tmp_path, ROWS, 6)
