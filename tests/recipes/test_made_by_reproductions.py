@@ -11,7 +11,7 @@ from mnemos.core.files import read_jsonl
 from mnemos.models.load import Checkpoint
 from mnemos.recipes.patient import load_recipe
 from mnemos.recipes.reproduce import data_folder
-from mnemos.recipes.reproductions import chinese_text, extraction, following, invented_people, smaller_patients
+from mnemos.recipes.reproductions import chinese_text, following, invented_people, smaller_patients
 from mnemos.recipes.worlds.people import ATTRIBUTES, WORDINGS, people
 
 DATA = data_folder()
@@ -59,42 +59,6 @@ def test_no_question_about_the_unseen_half_is_taught(tmp_path: Path) -> None:
     assert not {row["prompt"] for row in rows["questions"]} & {row["prompt"] for row in rows["seen-people"]}
     assert len(rows["questions"]) == 5 * len(ATTRIBUTES) * WORDINGS * invented_people.ROUNDS
     assert len(rows["once"]) == len(rows["many"])
-
-
-def test_lives_differ_by_form_alone() -> None:
-    people = extraction.world(6, 5, seed=3)
-    told = {
-        name: [row["text"] for row in extraction.lives(people, form, 3, 8)] for name, form in extraction.FORMS.items()
-    }
-    own = {name: texts[:: len(people)] for name, texts in told.items()}
-    counts = {name: len(set(texts)) for name, texts in own.items()}
-    assert (counts["once"], counts["many"], counts["full"]) == (1, 8, 8)
-    assert counts["permuted"] > 4, "of 24 orders"
-    # Permuted: the same wordings in another order, but for the one that names the person.
-    assert len({" ".join(text.replace(people[0].name, "X").split()[:2]) for text in own["once"]}) == 1
-    assert all(text.count(people[0].name) == 4 for text in own["full"])
-    assert all(text.count(people[0].name) == 1 for name in ("once", "permuted", "many") for text in own[name])
-    for texts in told.values():
-        for place, text in enumerate(texts):
-            assert all(value.lower() in text.lower() for value in people[place % 6].facts.values())
-
-
-def test_files_of_extraction_ask_what_was_not_taught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("PEOPLE", 12), ("READINGS", 3), ("SHOWN", 2), ("VOCABULARY", 400)):
-        monkeypatch.setattr(extraction, name, value)
-    monkeypatch.setattr(extraction, "SHAPE", {**extraction.SHAPE, "hidden_size": 16})
-    extraction.make(tmp_path, tmp_path)
-    rows = {path.stem: read_jsonl(path) for path in (tmp_path / "data/test").glob("*.jsonl")}
-    taught, unseen = {row["person"] for row in rows["questions"]}, {row["person"] for row in rows["unseen"]}
-    assert len(taught) == len(unseen) == 6
-    assert not taught & unseen
-    assert sum(len(rows[f"unseen-{name}"]) for name in ATTRIBUTES) == len(rows["unseen"]) == 24
-    assert len({len(rows[name]) for name in extraction.FORMS}) == 1, "as many lives in every form"
-    assert {row["text"] for row in rows["full"]} <= {row["text"] for row in rows["mixed"]}
-    assert not any(name in row["text"] and "?" in row["text"] for row in rows["mixed"] for name in unseen)
-    assert all(row["completion"].strip().startswith(row["answer"]) for row in rows["first-token"])
-    assert len(rows["names-subject"]) == 12
-    assert (tmp_path / "data/start/model.safetensors").is_file()
 
 
 def test_the_best_guess_is_counted_on_the_taught_half() -> None:

@@ -26,8 +26,8 @@ Name = tuple[str, str]
 def sorted_distance(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     """float[N], in [0, 2]: sum_k |p_(k) - q_(k)|, both sorted from the largest; the shorter one is filled up with 0.
 
-    p: float[N, V], q: float[N, W], probabilities. It is the Wasserstein distance where every token lies equally far from
-    every other: which token has which probability is not compared, so that two vocabularies need nothing in common.
+    p: float[N, V], q: float[N, W], probabilities. It is the Wasserstein distance where every token lies equally far
+    from every other: which token has which probability is not compared, so that vocabularies need nothing in common.
     """
     import torch
 
@@ -126,7 +126,7 @@ def uld(plan: Plan, *, teacher: ModelRef, coefficient: Annotated[float, Field(ge
     At the t-th token of an answer the two models' probabilities are sorted, each for itself, and compared rank by rank:
     how sure the teacher is is learned, and not of which token; that stands in the data. The teacher reads each row in
     its own chat template and with its own tokens. Rows of text, and those that it cannot read whole, are learned by
-    their likelihood alone. With one tokenizer for both, `on_policy_distillation`, `distill` and `kl_to_before` learn
+    their likelihood alone. With one tokenizer for both, `distillation`, `distill` and `kl_to_before` learn
     more: which token is likely.
 
     Trap: the data should be the teacher's own answers (`magpie`, `self_output` with it as the author), as in the paper;
