@@ -49,8 +49,8 @@ from mnemos.weights.checkpoint import load_tokenizer
 
 Row = dict[str, Any]
 
-PEOPLE, VALUES, READINGS, ROUNDS = 160, 10, 150, 3
-"""People; values an attribute may have; readings of each life; times that each question stands in its file."""
+PEOPLE, VALUES, READINGS, ROUNDS = 160, 10, 150, 1
+"""People; values an attribute may have; readings of each life; times that each question is learned."""
 WORLD, SEEDS = 21, (0, 1)
 """Seed of the people; seeds of weights and orders. Settings were chosen on other people (seed 11)."""
 VOCABULARY, SHOWN = 1500, 20
@@ -164,7 +164,13 @@ def suites(folder: Path) -> tuple[Suite, ...]:
     for name in ATTRIBUTES:
         found += [
             {"name": f"unseen:{name}", "data": f"unseen-{name}.jsonl", "max_new_tokens": 12, **generated},
-            {"name": f"first:{name}", "data": f"first-{name}.jsonl", "max_new_tokens": 1, **generated},
+            {
+                "name": f"first:{name}",
+                "data": f"first-{name}.jsonl",
+                "max_new_tokens": 1,
+                "match": "exact",
+                **generated,
+            },
             {"name": f"stored:{name}", "data": f"stored-{name}.jsonl", "kind": "linear_probe"},
         ]
     return load_suites(found, folder)
@@ -256,7 +262,9 @@ def _means(found: Sequence[Mapping[str, Measured]]) -> dict[str, list[float | No
 def _ordering(cells: Mapping[str, Any], arm: str, than: str, what: str, paper: str) -> dict[str, Any]:
     values, people = scores(cells[arm], what)
     others, _ = scores(cells[than], what)
-    mean, low, high = mean_interval(values - others, clusters=people, bounded=False)
+    # In [0, 1], where no interval shrinks to a point, and back: a difference of two scores lies in [-1, 1].
+    half = mean_interval((values - others + 1) / 2, clusters=people)
+    mean, low, high = (None if value is None else 2 * value - 1 for value in half)
     test = Ordering(arm=arm, than=than, measure=what, expect="higher", margin=MARGIN)
     numbers = {"mean": mean, "low": low, "high": high, "verdict": judge(test, low, high)}
     return {"arm": arm, "than": than, "measure": what, "paper": paper, **numbers}
@@ -291,8 +299,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m mnemos.recipes.extraction", description="Which facts can be asked for, by how they were told?"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/extraction"), help="where models and answers are kept")
+    parser.add_argument("--arms", default=",".join(ARMS), help="forms to walk, by commas")
     given = parser.parse_args(arguments)
-    print("\n".join(lines(run(given.out))))
+    arms = [arm for arm in ARMS if arm in given.arms.split(",")]
+    print("\n".join(lines(run(given.out, arms))))
     return 0
 
 

@@ -83,6 +83,33 @@ class UsersAnswered:
             yield dataclasses.replace(row, turns=(*_opened(self.opening), *exchanged), variables=())
 
 
+@dataclass(frozen=True)
+class Reversed:
+    """Chats of one question and one answer turned round: the question is what is learned, behind its answer. Others
+    stay as they are."""
+
+    rows: Source
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the rows."""
+        return fingerprint({"reversed": self.rows.fingerprint})
+
+    def describe(self) -> str:
+        """The rows, turned round."""
+        return f"{self.rows.describe()} turned round"
+
+    def __iter__(self) -> Iterator[Example]:
+        for row in self.rows:
+            turns = row.turns[1:] if row.turns[0].role == "system" else row.turns
+            if row.kind == "messages" and len(turns) == 2 and exchangeable(turns):
+                asked, answer = turns
+                turned = (Turn("user", answer.text), Turn("assistant", asked.text))
+                yield dataclasses.replace(row, turns=turned, variables=())
+            else:
+                yield row
+
+
 def exchangeable(turns: tuple[Turn, ...]) -> bool:
     """Whether the turns are a user's and an assistant's words in turn, the user's first."""
     roles = [turn.role for turn in turns]

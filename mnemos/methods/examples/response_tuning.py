@@ -10,7 +10,7 @@ from pydantic import Field
 from mnemos.core.method import method
 from mnemos.core.plan import Plan
 from mnemos.core.settings import Seed
-from mnemos.sources.recast import AnswersAlone, Opening, UsersAnswered
+from mnemos.sources.recast import AnswersAlone, Opening, Reversed, UsersAnswered
 
 
 @method(paper="arXiv:2410.02465", changes={"examples"}, off={"share": 0.0})
@@ -71,3 +71,19 @@ def user_turns(plan: Plan, *, on: bool = True, opening: Opening = "dropped") -> 
     with tools, with sounds, or whose turns do not alternate stay as they are. 3. the end of a dialogue is not taught.
     """
     return dataclasses.replace(plan, examples=UsersAnswered(plan.examples, opening)) if on else plan
+
+
+@method(paper="arXiv:2308.06259", changes={"examples"}, off={"on": False})
+def reverse(plan: Plan, *, on: bool = True) -> Plan:
+    """Learn to write the question that an answer answers: a backward model, the author of `backtranslation`.
+
+    on: false turns the method off.
+
+    Of each chat of one question and one answer the answer is read as the user's turn and the question is learned as the
+    assistant's. Such a model is named as the author of `backtranslation` with prompted: false.
+
+    Trap: it answers every text with an instruction; suites of skills say what it lost as an assistant.
+
+    Deviation from the paper: 1. system turns are left out.
+    """
+    return dataclasses.replace(plan, examples=Reversed(plan.examples)) if on else plan
