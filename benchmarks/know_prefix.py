@@ -22,9 +22,9 @@ from typing import Any
 
 from benchmarks.common import Result, alternate, compared
 
-FACTS = int(os.environ.get("MNEMOS_BENCH_ROWS", "24"))
+FACTS = int(os.environ.get("MNEMOS_BENCH_ROWS", "12"))
 PROMPTS, SAMPLES, NEW_TOKENS = 10, 16, 8
-APART = 40
+APART = 24
 """Samples that the slow peer is timed on."""
 PADDED = 64
 SHAPE = {
@@ -33,7 +33,7 @@ SHAPE = {
 }  # fmt: skip
 
 
-def run(repetitions: int = 3) -> Iterator[Result]:
+def run(repetitions: int = 2) -> Iterator[Result]:
     """Both results."""
     from mnemos.models.load import Checkpoint
     from mnemos.recipes.reproductions.invented_people import random_model

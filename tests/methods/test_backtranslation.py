@@ -109,4 +109,4 @@ def test_questions_are_learned_behind_their_answers() -> None:
     rows = list(reverse(plan).examples)
     assert [(turn.role, turn.text) for turn in rows[0].turns] == [("user", "So."), ("assistant", "Why?")]
     assert rows[1:] == chats[1:]
-    assert reverse(plan, on=False) == plan
+    assert reverse(plan, on=False).examples is plan.examples
