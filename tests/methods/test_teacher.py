@@ -81,14 +81,14 @@ def test_tokens_are_paired_by_number_and_only_those_of_answers(models: tuple[Pat
     )  # fmt: skip
     theirs = Checkpoint(str(models[1])).load()
     expected = 0.0
-    for row, own, mine in zip(list(ROWS)[:2], rows, logits, strict=True):
+    for row, own, ours in zip(list(ROWS)[:2], rows, logits, strict=True):
         run = theirs.renderer.render(row)
         with torch.no_grad():
             q = theirs.model(torch.tensor(run.ids[None].astype(np.int64))).logits[0].softmax(-1)
         # Of the rows' tokens, prompts included, those of the answers alone.
         q = q[np.flatnonzero(run.output[1:])]
         answers = own.output[np.flatnonzero(own.weight[1:])[::-1] + 1]
-        p = mine.detach()[torch.tensor(answers)].flip(0).softmax(-1)
+        p = ours.detach()[torch.tensor(answers)].flip(0).softmax(-1)
         assert len(p) != len(q), "the tokenizers cut the answer differently"
         count = min(len(p), len(q))
         expected += float(sorted_distance(p[:count], q[:count]).sum())

@@ -96,8 +96,8 @@ class UniversalLogits:
             theirs = self._probabilities(run, view.logits.device)
             count = min(len(places), len(theirs))
             places = places[:count]
-            mine = view.logits[places].float().softmax(-1)
-            total = total + (sorted_distance(mine, theirs[:count]) * view.weight[places].abs()).sum()
+            ours = view.logits[places].float().softmax(-1)
+            total = total + (sorted_distance(ours, theirs[:count]) * view.weight[places].abs()).sum()
             tokens += count
         view.metric("distance to the teacher", total.detach(), float(tokens))
         return self.coefficient * total / torch.as_tensor(view.normaliser, device=total.device)
