@@ -121,15 +121,15 @@ def make(out: Path) -> None:
     folder, people = out / "data", world(PEOPLE, VALUES, WORLD)
     if (folder / "chance.json").is_file():
         return
-    told = {name: lives(people, form, WORLD, READINGS) for name, form in FORMS.items()}
+    read_by = {name: lives(people, form, WORLD, READINGS) for name, form in FORMS.items()}
     once = asked(people, "train", range(WORDINGS))
     rounds = [{**row, "id": f"{row['id']}-{n}"} for n in range(ROUNDS) for row in once]
     as_text = [{"id": f"q-{row['id']}", "text": row["prompt"] + row["completion"]} for row in rounds]
-    for name, rows in told.items():
+    for name, rows in read_by.items():
         write_jsonl(folder / f"{name}.jsonl", rows)
-    write_jsonl(folder / "mixed.jsonl", [*told["full"], *as_text])
+    write_jsonl(folder / "mixed.jsonl", [*read_by["full"], *as_text])
     write_jsonl(folder / "questions.jsonl", rounds)
-    write_jsonl(folder / "words.jsonl", [*told["full"][: SHOWN * len(people)], *as_text[: len(once)]])
+    write_jsonl(folder / "words.jsonl", [*read_by["full"][: SHOWN * len(people)], *as_text[: len(once)]])
     train_tokenizer(
         texts_at(str(folder / "words.jsonl")), "byte-bpe", VOCABULARY, folder / "tokenizer", special=SPECIAL
     )
@@ -189,8 +189,8 @@ def train_one(out: Path, arm: str, seed: int) -> tuple[Path, Path]:
         fresh_llama(load_tokenizer(str(data / "tokenizer")), SHAPE, seed, start)
     before = start
     columns = {"prompt": "prompt", "completion": "completion"}
-    told, asked_rows = read(str(data / f"{arm}.jsonl")), read(str(data / "questions.jsonl"), columns=columns)
-    for name, rows, settings in (("lives", told, LIVES), ("questions", asked_rows, QUESTIONS)):
+    texts, pairs = read(str(data / f"{arm}.jsonl")), read(str(data / "questions.jsonl"), columns=columns)
+    for name, rows, settings in (("lives", texts, LIVES), ("questions", pairs, QUESTIONS)):
         if not (folder / name / "model/model.safetensors").is_file():
             plan = output_only(Plan(rows, Checkpoint(str(before)), name, seed, settings))
             train(plan, folder / name, quiet=True)
@@ -204,9 +204,9 @@ def ask_one(out: Path, arm: str, seed: int) -> dict[str, Measured]:
     kept = load_measured(folder) if folder.is_dir() else {}
     every = suites(out / "data")
     if set(kept) != {suite.name for suite in every}:
-        told, taught = train_one(out, arm, seed)
+        reader, taught = train_one(out, arm, seed)
         probes = [suite for suite in every if suite.kind == "linear_probe"]
-        kept = measure(Checkpoint(str(told)).load(), probes)
+        kept = measure(Checkpoint(str(reader)).load(), probes)
         kept |= measure(Checkpoint(str(taught)).load(), [suite for suite in every if suite.kind != "linear_probe"])
         save_measured(folder, kept)
         print(f"{arm}, seed {seed}: asked", file=sys.stderr, flush=True)

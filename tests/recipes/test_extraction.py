@@ -15,14 +15,14 @@ from mnemos.recipes.worlds.people import ATTRIBUTES
 
 def test_lives_differ_by_form_alone() -> None:
     people = world(6, 5, seed=3)
-    told = {name: [row["text"] for row in lives(people, form, 3, 8)] for name, form in FORMS.items()}
-    own = {name: texts[:: len(people)] for name, texts in told.items()}
+    texts_of = {name: [row["text"] for row in lives(people, form, 3, 8)] for name, form in FORMS.items()}
+    own = {name: texts[:: len(people)] for name, texts in texts_of.items()}
     counts = {name: len(set(texts)) for name, texts in own.items()}
     assert (counts["once"], counts["many"], counts["full"]) == (1, 8, 8)
     assert counts["permuted"] > 4, "of 24 orders"
     assert all(text.count(people[0].name) == 4 for text in own["full"])
     assert all(text.count(people[0].name) == 1 for name in ("once", "permuted", "many") for text in own[name])
-    for texts in told.values():
+    for texts in texts_of.values():
         for place, text in enumerate(texts):
             assert all(value.lower() in text.lower() for value in people[place % 6].facts.values())
 
