@@ -7,12 +7,12 @@ or in both. In the worlds with outbursts one utterance in fifty makes the arm wr
 does when it repeats itself. The truth of a world is that of a million utterances.
 
     python -m benchmarks adaptation_intervals
-    python -m benchmarks.adaptation_intervals      # prints the table of docs/speech.md
+    python -m benchmarks.readme                     # fills the table of docs/speech.md
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -97,7 +97,7 @@ def drawn(what: str, count: int, rate: float, bursts: bool, draw: np.random.Gene
     return out[0], out[1]
 
 
-def table(found: dict[str, dict[str, Any]]) -> str:
+def covered_table(found: Mapping[str, Any]) -> str:
     """The table of docs/speech.md: % of stated intervals that hold the truth, by utterances."""
     lines = [
         "| contrast | source errs | " + " | ".join(map(str, UTTERANCES)) + " |",
@@ -112,8 +112,3 @@ def table(found: dict[str, dict[str, Any]]) -> str:
                     cells.append(f"{100 * one['covered']:.1f}" if one["stated"] else "–")
                 lines.append(f"| {name}{', outbursts' * bursts} | {rate:.0%} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    [result] = list(run())
-    print(table({name: one for name, one in result.details.items() if isinstance(one, dict)}))

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from benchmarks.adaptation_intervals import covered_table
 from mnemos.core.errors import UsageError, nearest
 from mnemos.core.files import read_json, write_text
 from mnemos.report import render
@@ -159,6 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arms = [arm for arm in given.arms.split(",") if arm]
     put(ROOT / "README.md", "ledger-table", change_table(read_json(given.results), arms))
     put(ROOT / "docs" / "benchmarks.md", "bench-table", bench_table(ROOT / "benchmarks" / "results"))
+    simulated = read_json(ROOT / "benchmarks/results/adaptation-intervals.json")["details"]
+    put(ROOT / "docs" / "speech.md", "adaptation-intervals", covered_table(simulated))
     put(ROOT / "docs" / "studies.md", "instruct-table", levels_table(read_json(ROOT / "docs/results/instruct.json")))
     for path in sorted((ROOT / "docs" / "results").glob("real-*.json")):
         put(ROOT / "docs" / "real.md", path.stem, arms_table(read_json(path)))

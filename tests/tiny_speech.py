@@ -73,8 +73,9 @@ def tiny_ctc(path: Path, family: str = "wav2vec2", norm: str = "layer", seed: in
     return path
 
 
-def tiny_whisper(path: Path, seed: int = 0, seconds: int = 2) -> Path:
-    """A complete directory of a random Whisper with a window of `seconds`, and a tokenizer of bytes."""
+def tiny_whisper(path: Path, seed: int = 0, seconds: int = 2, context: int = 32) -> Path:
+    """A complete directory of a random Whisper with a window of `seconds`, a decoder that writes up to `context`
+    tokens, and a tokenizer of bytes."""
     import torch
     import transformers as t
 
@@ -93,7 +94,7 @@ def tiny_whisper(path: Path, seed: int = 0, seconds: int = 2) -> Path:
         decoder_ffn_dim=32,
         num_mel_bins=16,
         max_source_positions=50 * seconds,
-        max_target_positions=32,
+        max_target_positions=context,
         pad_token_id=tokenizer.eos_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

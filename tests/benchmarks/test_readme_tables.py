@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.adaptation_intervals import covered_table
 from benchmarks.readme import ROOT, arms_table, change_table, fill, ledger_table, levels_table, session
 from mnemos.core.errors import UsageError
 from mnemos.core.files import read_json
@@ -68,3 +69,11 @@ def test_the_page_of_studies_holds_the_kept_levels() -> None:
     own = next(line for line in table.splitlines() if line.startswith("| self_output ("))
     assert f"| {100 * point['learned']['mean']:.1f} [" in own
     assert table in (ROOT / "docs/studies.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_speech_holds_the_kept_coverage() -> None:
+    details = read_json(ROOT / "benchmarks/results/adaptation-intervals.json")["details"]
+    table = covered_table(details)
+    assert table in (ROOT / "docs/speech.md").read_text(encoding="utf-8")
+    last = table.splitlines()[-1]
+    assert last.endswith(f"{100 * details['rise, 400 utterances, source 60%, outbursts']['covered']:.1f} |")
