@@ -134,7 +134,7 @@ WAYS = (
     Way(r"mnemos reward train pairs.jsonl .*", made=rows),
     Way(r"mnemos reward judge pairs.jsonl .*", {r"http://localhost:8000/v1#\S+": "SERVER#judge"}, made=rows),
     # Studies.
-    Way(r"mnemos run mnemos:full_size/(rehearsal|listening).yaml --dry-run"),
+    Way(r"mnemos run mnemos:full_size/(rehearsal|listening|speech_noise).yaml --dry-run"),
     Way(r"mnemos sweep study.yaml .*", {"4,16,64": "4,8,16"}, made=study, slow=True),
     Way(r"mnemos model export runs/study .*", made=study, after=("mnemos run study.yaml",), slow=True),
     Way(r"mnemos recommend runs/study-sweep", made=study, after=(SWEPT,), slow=True),
