@@ -171,6 +171,11 @@ def _lede(facts: Facts) -> str:
         orders = counted(len(facts.seeds), "order")
         return f"{counted(len(facts.arms), 'agent')} in {orders} of {counted(items, 'question')}, against zero-shot."
     arms, seeds = len(facts.arms), max((len(arm.runs) for arm in facts.arms), default=0)
+    if facts.kind == "adaptation":  # a run is a sequence of utterances by one seed, and nothing was trained before
+        heard = f"{counted(seeds, 'sequence')} of utterances"
+        return (
+            f"{counted(arms, 'way')} of adapting, {heard}, {counted(len(facts.suites), 'suite')}, against the source."
+        )
     each = f" at {counted(seeds, 'seed')}" + (" each" if arms > 1 else "") if seeds else ""
     return f"{counted(arms, 'way')} of training{each}, {text}."
 

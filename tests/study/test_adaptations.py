@@ -93,7 +93,9 @@ def test_from_rows_to_a_report(world: Path, tmp_path: Path, monkeypatch: pytest.
     for kind in ("html", "md", "text"):
         text = render(results, kind)
         assert "real-time factor" in text or kind == "html"
-    assert "Adapting while listening" in render(results, "html")
+    page = render(results, "html")
+    assert "Adapting while listening" in page
+    assert "3 ways of adapting, 1 sequence of utterances" in page
     # The same again is read from the file, and gives the same numbers.
     again = run(study(), out=tmp_path / "run", quiet=True).results
     assert {**again, "created": ""} == {**results, "created": ""}

@@ -110,35 +110,33 @@ def page_table(results: Mapping[str, Any], suite: str) -> str:
     """A table of docs/speech.md: a suite's word error rate in % with its 95 % interval before and by arm, and below it
     the difference to plain."""
     from mnemos.report.markdown import table
-    from mnemos.report.words import figure, interval
 
     contrasts = results.get("contrasts") or {"arms": [], "suites": {}}
-    names = contrasts["arms"]
-    against = {
-        names[b if names[a] == "plain" else a]: (-1 if names[a] == "plain" else 1, delta, low, high)
-        for a, b, delta, low, high in contrasts["suites"].get(suite, ())
-        if "plain" in (names[a], names[b])
-    }
+    names, against = contrasts["arms"], dict[str, list[float | None]]()
+    for a, b, *numbers in contrasts["suites"].get(suite, ()):
+        # The first arm less the second: turned round where plain is the first.
+        if names[b] == "plain":
+            against[names[a]] = numbers
+        elif names[a] == "plain":
+            delta, low, high = (None if value is None else -value for value in numbers)
+            against[names[b]] = [delta, high, low]
     before = results["before"][suite]
     rows = [["before", _rate(before["mean"], before["low"], before["high"])]]
     for one in results["comparisons"]:
         if one["suite"] != suite:
             continue
-        cell = figure(100 * one["after"], "points")
+        cell = _rate(one["after"])
         if one["arm"] in against:
-            sign, *numbers = against[one["arm"]]
-            delta, *ends = (None if value is None else 100 * sign * value for value in numbers)
-            low, high = ends if sign == 1 else reversed(ends)
-            cell += f"<br>{figure(delta, 'points', sign=True)} {interval(low, high, 'points', sign=True)}".rstrip()
+            cell += f"<br>{_rate(*against[one['arm']], sign=True)}"
         rows.append([one["arm"], cell])
     return table(("", suite), rows)
 
 
-def _rate(mean: float, low: float | None, high: float | None) -> str:
+def _rate(mean: float | None, low: float | None = None, high: float | None = None, sign: bool = False) -> str:
     from mnemos.report.words import figure, interval
 
-    ends = (None if value is None else 100 * value for value in (low, high))
-    return f"{figure(100 * mean, 'points')} {interval(*ends, 'points')}".rstrip()
+    mean, low, high = (None if value is None else 100 * value for value in (mean, low, high))
+    return f"{figure(mean, 'points', sign=sign)} {interval(low, high, 'points', sign=sign)}".rstrip()
 
 
 def chosen_scale(choice: Mapping[str, Any]) -> str:
