@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mnemos.cli.options import Group, JsonOption, SetOption
+from mnemos.cli.options import AddressOption, EngineOption, Group, JobsOption, JsonOption, SetOption, engine_of
 from mnemos.cli.output import say, say_json
 from mnemos.core.errors import UsageError
 
@@ -90,10 +90,14 @@ def data_filter_command(
     out: Annotated[Path, typer.Option("--out", help="Directory of what is kept, dropped and counted.")] = Path(
         "filtered"
     ),
+    jobs: JobsOption = None,
+    engine: EngineOption = None,
+    address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Pre-training pages through published filters and deduplication: each drop has a reason, each filter its share."""
-    from mnemos.study.commands.filter import Asked, filter_pages, lines
+    from mnemos.study.commands.filter import filter_pages, lines
+    from mnemos.study.commands.filter_parts import Asked
     from mnemos.study.config import parse_override
     from mnemos.study.paths import data_location
 
@@ -104,7 +108,7 @@ def data_filter_command(
         data_location(reference, here) if reference else None, data_location(labelled, here) if labelled else None,
         text, url, label, limit,
     )  # fmt: skip
-    record = filter_pages(data_location(location, here), out, asked)
+    record = filter_pages(data_location(location, here), out, asked, engine=engine_of(engine, address), jobs=jobs)
     if as_json:
         say_json(record)
     else:

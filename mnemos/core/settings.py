@@ -71,9 +71,10 @@ class TrainSettings(Settings):
     max_steps: int = Field(default=-1, ge=-1, le=1_000_000_000)
     """Optimiser steps; -1 counts epochs instead."""
     per_device_train_batch_size: int = Field(default=8, ge=1, le=1_000_000)
-    """Rows (packed rows, with packing) per process and micro-batch."""
+    """Rows (packed rows, with packing) of a micro-batch; the most that one process reads at once."""
     gradient_accumulation_steps: int = Field(default=1, ge=1, le=1_000_000)
-    """Micro-batches per optimiser step; the loss is normalised over all of their tokens."""
+    """Micro-batches per optimiser step; the loss is normalised over all of their tokens. Unlike transformers', counted
+    over all processes: several share the rows of a step, and the number of processes changes no result."""
     max_length: int = Field(default=1024, ge=2, le=10_000_000)
     """Longest example in tokens. A longer one is refused and counted unless truncate is set."""
     truncate: bool = False
@@ -143,7 +144,8 @@ class TrainSettings(Settings):
     """Trackers by transformers' names: tensorboard, wandb, mlflow, trackio, …; one may stand without brackets. Changes
     no result."""
     fsdp: str | bool = ""
-    """transformers' fsdp option, passed through: true cuts parameters up over the processes (FSDP2)."""
+    """transformers' fsdp option, passed through: true cuts parameters up over the processes (FSDP2). With one process
+    there is nothing to cut."""
     fsdp_config: dict[str, Any] | None = None
     """transformers' fsdp_config, passed through."""
     deepspeed: str | dict[str, Any] | None = None

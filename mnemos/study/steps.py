@@ -112,7 +112,7 @@ class Step(Protocol):
         ...
 
 
-class _Named:
+class NamedStep:
     """A key, and the files that were hashed for it. Taken once, in the process that planned the run."""
 
     def _key(self) -> str:
@@ -136,7 +136,7 @@ class _Named:
 
 
 @dataclass(frozen=True)
-class WriteStep(_Named):
+class WriteStep(NamedStep):
     """Let a model write the rows of one source; arms with an equal source share them."""
 
     written: GeneratedSource
@@ -184,7 +184,7 @@ def rows_of(root: Path) -> Callable[[GeneratedSource], Source]:
 
 
 @dataclass(frozen=True)
-class TrainStep(_Named):
+class TrainStep(NamedStep):
     """Train one stage of one arm with one seed. root: the run, where written rows lie. moments: stretches
     at whose ends the model is kept too."""
 
@@ -213,7 +213,7 @@ class TrainStep(_Named):
 
 
 @dataclass(frozen=True)
-class WeightsStep(_Named):
+class WeightsStep(NamedStep):
     """Arithmetic on the weights of a trained stage: costs no training of its own."""
 
     trained: StepModel
@@ -239,7 +239,7 @@ class WeightsStep(_Named):
 
 
 @dataclass(frozen=True)
-class MeasureStep(_Named):
+class MeasureStep(NamedStep):
     """Ask one model every suite. before: None when the model is the one before. shown: whose answers a first look
     shows, and its seed; None shows none."""
 

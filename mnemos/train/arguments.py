@@ -20,8 +20,9 @@ from mnemos.weights.precision import SINGLE
 def training_arguments(plan: Plan, checkpoints: Path, title: str | None = None) -> Any:
     """transformers.TrainingArguments for a plan; joins the process group of a torchrun launch.
 
-    checkpoints: where resumable checkpoints go. title: what trackers call the training. Raises UsageError for a
-    value that transformers refuses (an unknown scheduler, bf16 where there is none).
+    checkpoints: where resumable checkpoints go. title: what trackers call the training. The rows of an optimiser step
+    are those of the plan for any number of processes (`micro_batches`). Raises UsageError for a value that transformers
+    refuses (an unknown scheduler, bf16 where there is none), and where processes cannot share a step.
     """
     import torch
     from accelerate.state import AcceleratorState
@@ -51,7 +52,38 @@ def training_arguments(plan: Plan, checkpoints: Path, title: str | None = None) 
         arguments.get_warmup_steps(1)
     # Several visible GPUs in one process would mean nn.DataParallel, which splits by rows.
     arguments._n_gpu = min(arguments.n_gpu, 1)
+    rows, times = micro_batches(plan, arguments.world_size)
+    arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps = rows, times
+    if arguments.world_size == 1:
+        # One process has nobody to cut parameters up with, which transformers would refuse: a training that several
+        # began can be continued by one.
+        arguments.fsdp, arguments.fsdp_plugin_args = None, None
     return arguments
+
+
+def micro_batches(plan: Plan, processes: int) -> tuple[int, int]:
+    """Rows of a micro-batch and how many of them each of so many processes reads in an optimiser step. UsageError where
+    the rows of a step cannot be shared evenly.
+
+    Deviation from transformers: 1. there every process reads per_device_train_batch_size x
+    gradient_accumulation_steps rows, so that the number of processes decides what is learned. Here that is the plan's
+    alone, and the same plan gives the same model on one GPU and on eight.
+    """
+    most, times = plan.train.per_device_train_batch_size, plan.train.gradient_accumulation_steps
+    if processes == 1:
+        return most, times
+    share, left = divmod(most * times, processes)
+    if left or not share:
+        few = max(number for number in range(1, processes) if most * times % number == 0)
+        raise UsageError(
+            f"{processes} processes",
+            f"cannot share the {most * times} rows of an optimiser step evenly (per_device_train_batch_size {most} x"
+            f" gradient_accumulation_steps {times}, which is counted over all processes)",
+            f"set train.gradient_accumulation_steps to a multiple of {processes}, or take {few}",
+        )
+    # The largest micro-batch within the setting, which was chosen for what a device holds.
+    rows = max(number for number in range(1, most + 1) if share % number == 0)
+    return rows, share // rows
 
 
 @contextmanager

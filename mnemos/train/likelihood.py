@@ -8,9 +8,10 @@ that the model draws itself.
                           out/moments/<k>/model  as it was on the way, when moments > 0
 
 The same plan gives the same weights bit for bit on the same machine and number of processes (on
-a GPU as far as its kernels are deterministic; the fast ones add up in no fixed order).
-Killed at any moment, the same call continues from the last complete checkpoint and gives what an
-unbroken run gives. Under torchrun or accelerate launch every process makes the same call.
+a GPU as far as its kernels are deterministic; the fast ones add up in no fixed order), and up to rounding
+on any number of processes, which share the rows of each step. Killed at any moment, the same call continues
+from the last complete checkpoint and gives what an unbroken run gives; also on another number of processes.
+Under torchrun or accelerate launch every process makes the same call.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnemos.core.fingerprint import fingerprint
 from mnemos.core.plan import Plan
 from mnemos.core.progress import counting, doing, note
 from mnemos.models.precision import HALF, computed_folder
@@ -167,6 +167,7 @@ def _trainer(plan: Plan, prepared: Prepared, batches: Any, tokenizer: Any, out: 
 
     from mnemos.models.load import check_vocabulary
     from mnemos.train.arguments import computes_in, own_fsdp, refused_settings, training_arguments
+    from mnemos.train.resharding import cut_up_without_gpus
     from mnemos.train.trainer import PlanTrainer
 
     arguments = training_arguments(plan, out / "checkpoints", title)
@@ -183,10 +184,9 @@ def _trainer(plan: Plan, prepared: Prepared, batches: Any, tokenizer: Any, out: 
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise nothing_moves(model, plan)
     sound_generation(model)
-    # With the number of processes: each keeps generator states and drawn answers of its own in a checkpoint.
-    identity = fingerprint([plan.fingerprint, arguments.world_size])
+    cut_up_without_gpus(bool(arguments.fsdp))
     with refused_settings(), own_fsdp():
-        return PlanTrainer(plan, prepared, identity, model, arguments, batches)
+        return PlanTrainer(plan, prepared, plan.fingerprint, model, arguments, batches)
 
 
 def held_in(plan: Plan, computes: str) -> str:
@@ -243,7 +243,7 @@ def _run(trainer: PlanTrainer, plan: Plan, prepared: Prepared, out: Path, quiet:
     if trainer.args.should_save:
         clear(out / "checkpoints", keep=found[0] if found else None)
     if found is not None:
-        trainer.continue_from(found[1])
+        trainer.continue_from(*found)
         # Before transformers loads the checkpoint: afterwards the start weights are gone.
         trainer.start.copy_now()
     with plain_attention(trainer.model):

@@ -20,9 +20,9 @@ MARK = "mnemos.json"
 
 @dataclass(frozen=True)
 class Mark:
-    """training: fingerprint of plan and number of processes. step: optimiser steps done. losses:
-    logged so far. window: losses of the steps since the last logged one. metrics: see `metrics.Notes`. terms: for each
-    term of the objective what it keeps (`core.plan.Remembers`), None of one that keeps nothing."""
+    """training: fingerprint of the plan. step: optimiser steps done. losses: logged so far. window: losses of the
+    steps since the last logged one. metrics: see `metrics.Notes`. terms: for each term of the objective what it keeps
+    (`core.plan.Remembers`), None of one that keeps nothing. processes: how many wrote it."""
 
     training: str
     step: int
@@ -30,6 +30,7 @@ class Mark:
     window: list[float]
     metrics: dict[str, Any] = field(default_factory=dict)
     terms: list[Any] = field(default_factory=list)
+    processes: int = 1
 
 
 def write_mark(checkpoint: Path, mark: Mark) -> None:

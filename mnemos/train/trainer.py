@@ -27,6 +27,7 @@ from mnemos.train.documents import MicroBatch, Way, micro_batch, outputs_and_sta
 from mnemos.train.draws.batches import Batches
 from mnemos.train.frozen import Before, Start
 from mnemos.train.metrics import Notes
+from mnemos.train.resharding import crosses, load_optimiser, load_weights, refuse_crossing
 from mnemos.train.resume import Mark, write_mark
 from mnemos.train.rounding import Rounding
 from mnemos.train.rows import Prepared
@@ -95,8 +96,10 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         else:
             self.model.config.use_cache = self.caching
 
-    def continue_from(self, mark: Mark) -> None:
-        """Take over the logged losses and metrics of a checkpoint, and what the draw keeps there."""
+    def continue_from(self, checkpoint: Path, mark: Mark) -> None:
+        """Take over the logged losses and metrics of a checkpoint, and what the draw keeps there. UsageError where it
+        cannot be continued from by so many processes."""
+        refuse_crossing(self, checkpoint, mark)
         self.losses, self.window = list(mark.losses), list(mark.window)
         self.metrics.restore(mark.metrics)
         self.batches.continue_from(mark)
@@ -106,6 +109,30 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         for term, state in zip(self.terms, mark.terms, strict=False):
             if isinstance(term, Remembers):
                 term.restore(state)
+
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
+        """Whole weights are read before the model is cut up."""
+        if resume_from_checkpoint is not None and self.is_fsdp_enabled and crosses(self, Path(resume_from_checkpoint)):
+            # As transformers reads them into a model that will not be.
+            self.is_fsdp_enabled = False
+            try:
+                super()._load_from_checkpoint(resume_from_checkpoint)
+            finally:
+                self.is_fsdp_enabled = True
+        return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if not crosses(self, Path(resume_from_checkpoint)):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        elif not self.is_fsdp_enabled:
+            load_weights(self.model, Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not crosses(self, Path(checkpoint)):
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        load_optimiser(self.optimizer, self.model, Path(checkpoint))
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / "scheduler.pt", weights_only=True))
 
     def create_optimizer(self, model: Any = None) -> Any:
         """With what is trained beside the model."""
@@ -322,7 +349,8 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         if self.args.should_save:
             step = self.state.global_step
             terms = [term.state() if isinstance(term, Remembers) else None for term in self.terms]
-            mark = Mark(self.training, step, self.losses, self.window, self.metrics.state(), terms)
+            state, processes = self.metrics.state(), self.args.world_size
+            mark = Mark(self.training, step, self.losses, self.window, state, terms, processes)
             write_mark(Path(self.args.output_dir) / f"checkpoint-{step}", mark)
 
     def save_trained(self, folder: Path, rounding: Rounding) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,10 @@ from typer.testing import CliRunner
 
 from mnemos.cli import app
 from mnemos.core.errors import DataError, UsageError
+from mnemos.study.commands.filter import filter_pages
+from mnemos.study.commands.filter_parts import Asked, Reading
+from mnemos.study.engines.local import LocalEngine
+from mnemos.study.steps import Step
 from tests.sources.test_filters import CHINESE, GOOD, NAMES
 
 
@@ -83,6 +89,62 @@ def test_contamination_perplexity_and_a_classifier(tmp_path: Path, pages: Path) 
     assert "perplexity: too surprising" in words
     words = invoke(pages, "--preset", "none", "--labelled", pages, "--out", tmp_path / "c")
     assert "classifier: score below 0.5" in words
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """An engine that is stopped behind its first step."""
+
+    def run(self, steps: Sequence[Step], root: Path) -> None:
+        LocalEngine(quiet=True).run(steps[:1], root)
+        raise KeyboardInterrupt
+
+
+def test_files_are_filtered_each_by_itself_and_a_stop_costs_the_one_at_work(
+    tmp_path: Path, pages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes out is what one file of all pages gives, deduplication across the files included."""
+    asked = Asked(dedup=("exact", "paragraphs", "minhash"), label="label")
+    whole = filter_pages(str(pages), tmp_path / "whole", asked)
+    folder, out, lines = tmp_path / "folder", tmp_path / "out", pages.read_text().splitlines(keepends=True)
+    folder.mkdir()
+    for number, at in enumerate(range(0, len(lines), 20)):
+        (folder / f"part-{number}.jsonl").write_text("".join(lines[at : at + 20]))
+    with pytest.raises(KeyboardInterrupt):
+        filter_pages(str(folder), out, asked, engine=Stopping())
+    read: list[str] = []
+    monkeypatch.setattr(Reading, "__iter__", _noting(Reading.__iter__, read))
+    assert filter_pages(str(folder), out, asked) == whole
+    # The last time all three are read for the audit.
+    assert read[:2] == ["part-1.jsonl", "part-2.jsonl"]
+    assert read[2:] == ["part-0.jsonl part-1.jsonl part-2.jsonl"]
+    for name in ("pages.jsonl.gz", "dropped.jsonl.gz"):
+        # Drops by filters stand before those of deduplication, file by file.
+        assert sorted(map(json.dumps, rows(out / name))) == sorted(map(json.dumps, rows(tmp_path / "whole" / name)))
+    assert rows(out / "pages.jsonl.gz") == rows(tmp_path / "whole" / "pages.jsonl.gz")
+    assert not (out / "steps").exists()
+    with pytest.raises(UsageError, match="is there already"):
+        filter_pages(str(folder), out, asked)
+
+
+def _noting(plain: Any, into: list[str]) -> Any:
+    def noted(self: Reading) -> Any:
+        into.append(" ".join(Path(part.label).name for part in self.parts))
+        return plain(self)
+
+    return noted
+
+
+@pytest.mark.slow
+def test_several_files_at_a_time_give_the_same(tmp_path: Path, pages: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "folder" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "folder" / f"{name}.jsonl").write_bytes(pages.read_bytes())
+    one, two = tmp_path / "one", tmp_path / "two"
+    invoke(tmp_path / "folder", "--dedup", "exact", "--out", one)
+    invoke(tmp_path / "folder", "--dedup", "exact", "--out", two, "--jobs", "2")
+    assert (one / "filter.json").read_text() == (two / "filter.json").read_text()
+    assert rows(one / "pages.jsonl.gz") == rows(two / "pages.jsonl.gz")
 
 
 def test_what_leaves_nothing_or_cannot_be_meant_is_refused(tmp_path: Path, pages: Path) -> None:

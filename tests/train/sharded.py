@@ -2,8 +2,7 @@
 
 torchrun --nproc-per-node 2 -m tests.train.sharded MODEL OUT
 
-accelerate turns to FSDP on GPUs only. `on_processors` moves this one gate; everything behind it is what
-runs on GPUs, with gloo between processes in the place of NCCL.
+Everything is what runs on GPUs, with gloo between processes in the place of NCCL.
 """
 
 from __future__ import annotations
@@ -12,8 +11,6 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -86,24 +83,6 @@ LAUNCHED = {
 """What `accelerate launch --use_fsdp --fsdp_version 2` says."""
 
 
-@contextmanager
-def on_processors() -> Iterator[None]:
-    """Let accelerate take processes without a GPU for ones that have one, where it is asked for FSDP."""
-    from accelerate.state import AcceleratorState, PartialState
-    from accelerate.utils import DistributedType
-
-    plain = AcceleratorState.__init__
-
-    def moved(self: Any, *args: Any, **kwargs: Any) -> None:
-        if kwargs.get("fsdp_plugin") is not None and not AcceleratorState._shared_state:
-            assert PartialState().distributed_type == DistributedType.MULTI_CPU
-            PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
-        plain(self, *args, **kwargs)
-
-    with patch.object(AcceleratorState, "__init__", moved):
-        yield
-
-
 class Look(TrainerCallback):
     """Counts the elements that this process holds after a step, and those of the whole model. uneven: the first
     process makes no forward pass before a step, the second one more each time."""
@@ -134,9 +113,9 @@ class Stop(TrainerCallback):
             raise KeyboardInterrupt
 
 
-def planned(model: Path, kind: str, processes: int) -> Plan:
-    """One of CUT."""
-    given = together(model.with_name(TIED) if kind == "tied" else model, CUT[kind], processes)
+def planned(model: Path, kind: str) -> Plan:
+    """One of CUT, whole."""
+    given = together(model.with_name(TIED) if kind == "tied" else model, CUT[kind])
     if kind != "distilled":
         return given
     teacher = Checkpoint(str(model.with_name(TEACHER)))
@@ -155,7 +134,7 @@ def _settings(model: torch.nn.Module) -> list[bool]:
 
 
 def _trained(model: Path, kind: str, out: Path) -> dict[str, Any]:
-    given = planned(model, kind, 2)
+    given = planned(model, kind)
     given = dataclasses.replace(given, train=given.train.model_copy(update={"fsdp": kind != "launched"}))
     if kind == "stopped":
         try:
@@ -170,7 +149,7 @@ def _trained(model: Path, kind: str, out: Path) -> dict[str, Any]:
 
 def _refused(model: Path, changes: dict[str, Any], out: Path) -> str:
     try:
-        train(together(model, {**changes, "fsdp": True}, 2), out, quiet=True)
+        train(together(model, {**changes, "fsdp": True}), out, quiet=True)
     except UsageError as error:
         return str(error)
     return ""
@@ -178,11 +157,10 @@ def _refused(model: Path, changes: dict[str, Any], out: Path) -> str:
 
 def _main(model: Path, out: Path) -> None:
     torch.set_num_threads(1)
-    with on_processors():
-        found = {kind: _trained(model, kind, out / kind) for kind in CUT}
-        text = {kind: _refused(model, changes, out / kind) for kind, changes in REFUSED.items()}
-        look = Look(False)
-        train(planned(model, "plain", 2), out / "after", quiet=True, callbacks=[look])
+    found = {kind: _trained(model, kind, out / kind) for kind in CUT}
+    text = {kind: _refused(model, changes, out / kind) for kind, changes in REFUSED.items()}
+    look = Look(False)
+    train(planned(model, "plain"), out / "after", quiet=True, callbacks=[look])
     if torch.distributed.get_rank() == 0:
         (out / "found.json").write_text(
             json.dumps({"trained": found, "refused": text, "after": [look.held, look.whole]})

@@ -46,7 +46,7 @@ def test_pieces_learn_what_the_whole_does(llama: Path, tmp_path: Path, found: di
     """Each process holds half; the saved directory has all of it, and loads."""
     both = found["trained"][kind]
     assert both["held"] == pytest.approx(both["whole"] / 2, rel=0.02)
-    assert_same(train(planned(llama, kind, 1), tmp_path, quiet=True), both)
+    assert_same(train(planned(llama, kind), tmp_path, quiet=True), both)
     load_model(both["model"])
     assert not (Path(both["model"]).parent / "checkpoints").exists()
 

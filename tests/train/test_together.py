@@ -59,7 +59,7 @@ def pair(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_learn_what_one_does(llama: Path, tmp_path: Path, pair: Path, kind: str) -> None:
     """11 rows in steps of 4, 4 and 3: a step that two processes share unevenly is among them."""
-    alone = train(together(llama, KINDS[kind], 1), tmp_path, quiet=True)
+    alone = train(together(llama, KINDS[kind]), tmp_path, quiet=True)
     both = json.loads((pair / kind / "result.json").read_text())
     assert alone.steps == 6
     assert_same(alone, both)

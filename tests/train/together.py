@@ -38,12 +38,12 @@ from tests.train.making import (
 # two tokens of nearly equal probability; small steps keep it below the gaps between them.
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "cut": {"gradient_accumulation_steps": 2},
+    "cut": {"gradient_accumulation_steps": 4},
     "lora": {"trainable": Lora()},
     "a_gem": {
         "gradient": (AveragedMemory(texts(5), 3, 1),),
         "weigh": (Unlearn(),),
-        "gradient_accumulation_steps": 2,
+        "gradient_accumulation_steps": 4,
     },
     "own": {
         "draw": SelfTaught(5, 1.0, 0.25, "{question} {answer}"),
@@ -74,13 +74,13 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def together(model: Path, changes: Mapping[str, Any], processes: int) -> Plan:
-    """11 rows, 4 to a step: the last step of a pass has 3, which two processes share unevenly."""
+def together(model: Path, changes: Mapping[str, Any]) -> Plan:
+    """11 rows, 4 to a step: the last step of a pass has 3, which two processes share unevenly. The same plan for any
+    number of processes."""
     changes = dict(changes)
-    whole = changes.pop("per_device_train_batch_size", 4)
-    batch = whole // processes // changes.get("gradient_accumulation_steps", 1)
+    rows = changes.pop("per_device_train_batch_size", 4) // changes.get("gradient_accumulation_steps", 1)
     changes = {"weigh": (Soft(),), "examples": pairs(11), **changes}
-    return plan(model, per_device_train_batch_size=batch, save_steps=4, **changes)
+    return plan(model, per_device_train_batch_size=rows, save_steps=4, **changes)
 
 
 if __name__ == "__main__":
@@ -91,7 +91,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     model, out = Path(sys.argv[1]), Path(sys.argv[2])
     for kind, changes in KINDS.items():
-        result = train(together(model, changes, 2), out / kind, quiet=True)
+        result = train(together(model, changes), out / kind, quiet=True)
         if torch.distributed.get_rank() == 0:
             (out / kind / "result.json").write_text(json.dumps(dataclasses.asdict(result)))
     torch.distributed.destroy_process_group()

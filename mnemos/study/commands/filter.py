@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
+import contextlib
 import itertools
-import json
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,109 +14,113 @@ import numpy as np
 
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.files import write_json, write_text
+from mnemos.core.places import resolved
 from mnemos.measure.auc import auc
-from mnemos.sources.bad_row import RowError
-from mnemos.sources.dedup import Contamination, Exact, Paragraphs, minhash_groups
-from mnemos.sources.filters.classifier import cross_scores, learn
-from mnemos.sources.filters.other import HEAD, Perplexity, Scored, character_model
-from mnemos.sources.filters.page import LONGEST, Filter, Page, through
-from mnemos.sources.filters.presets import made
-from mnemos.sources.language import language_identifier
-from mnemos.sources.plain import texts_at
-from mnemos.sources.read import read
+from mnemos.sources.dedup import Exact, Paragraphs, minhash_groups
+from mnemos.sources.filters.classifier import cross_scores
+from mnemos.sources.filters.page import LONGEST, Filter, through
+from mnemos.study.commands.filter_parts import (
+    DROPPED,
+    KEPT,
+    MARKS,
+    Asked,
+    PartStep,
+    Reading,
+    Row,
+    Tally,
+    filters_of,
+    lines_of,
+    opened,
+    parts_of,
+    steps_of,
+    write_row,
+)
+from mnemos.study.engines import AskedEngine
+from mnemos.study.engines import engine as engine_of
+from mnemos.study.lock import locked
+from mnemos.study.steps import explained, result_of
+from mnemos.study.stopping import terminable
 
-AUDITED = 2000
-"""Pages, the first ones, on which every filter is tried by itself."""
-SHOWN = 12
-"""Domains and languages that are listed."""
 DEDUP = ("exact", "paragraphs", "minhash")
+BEGUN = "filtering.json"
+"""What lies in `out` while files are filtered: the same command continues there."""
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What is done. filters: names and presets. settings: "filter.setting" -> value. dedup: of `DEDUP`. against: files
-    of suite items that must not be in the text. reference: text whose like perplexity keeps. labelled: rows with text
-    and label that the classifier learns from. text, url, label: columns."""
-
-    filters: tuple[str, ...] = ("fineweb",)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    language: str | None = None
-    dedup: tuple[str, ...] = ()
-    against: tuple[str, ...] = ()
-    reference: str | None = None
-    labelled: str | None = None
-    text: str = "text"
-    url: str = "url"
-    label: str | None = None
-    limit: int | None = None
-    audited: int = AUDITED
-
-
-@dataclass(frozen=True)
-class Row:
-    """A page with its row and its human label, if it has one."""
-
-    page: Page
-    value: Mapping[str, Any]
-    good: bool | None
-
-
-class _Reading:
-    """Rows of a location as pages, bad ones counted; may be read again."""
-
-    def __init__(self, location: str, asked: Asked) -> None:
-        self.parts = read(location, format="text", columns=None).parts
-        self.asked, self.location = asked, location
-        self.bad: Counter[str] = Counter()
-
-    def __iter__(self) -> Iterator[Row]:
-        self.bad.clear()
-        raws = (raw for part in self.parts for raw in part.rows())
-        for raw in itertools.islice(raws, self.asked.limit):
-            value = raw.value
-            if isinstance(value, RowError):
-                self.bad[value.reason] += 1
-                continue
-            text = value.get(self.asked.text)
-            if not isinstance(text, str):
-                self.bad[f"no text in {self.asked.text!r}"] += 1
-                continue
-            yield Row(Page(text, str(value.get(self.asked.url) or "")), value, self._label(value))
-
-    def _label(self, value: Mapping[str, Any]) -> bool | None:
-        found = value.get(self.asked.label) if self.asked.label else None
-        return bool(found) if found in (0, 1) else None
-
-
-def filter_pages(location: str, out: Path, asked: Asked) -> dict[str, Any]:
+def filter_pages(
+    location: str, out: Path, asked: Asked, *, engine: AskedEngine = None, jobs: int | None = None
+) -> dict[str, Any]:
     """Filter the pages at a location into out/pages.jsonl.gz; what was dropped, and why, into out/dropped.jsonl.gz.
 
-    Pages stream: memory holds hashes of them where deduplication is asked for. Raises DataError where no page is
-    left, UsageError for what cannot be meant. Returns the record that filter.json holds.
+    Each file is a step of its own, for `engine` and `jobs` (see `study.run.run`) to execute; a filtering that was
+    stopped goes on with the files that are left. Pages stream: memory holds hashes of them where deduplication is asked
+    for. Raises DataError where no page is left, UsageError for what cannot be meant. Returns the record that
+    filter.json holds.
     """
+    chosen = engine_of(engine, jobs=jobs)
+    out = resolved(out)
     _check(asked, out)
-    rows = _Reading(location, asked)
-    filters = [*made(asked.filters, asked.settings, asked.language), *_taught(asked)]
-    out.mkdir(parents=True, exist_ok=True)
-    tally = _Tally()
-    dropped = out / "dropped.jsonl.gz"
-    first = out / ("filtered.jsonl.gz" if "minhash" in asked.dedup else "pages.jsonl.gz")
-    with _opened(dropped) as dropped_file:
-        with _opened(first) as kept_file:
-            for row, page, reason in _through(rows, filters, asked):
-                tally.add(row.page, page, reason)
-                if page is None:
-                    _write(dropped_file, {**row.value, "dropped": reason})
-                else:
-                    _write(kept_file, {**row.value, asked.text: page.text})
-        if "minhash" in asked.dedup:
-            _near(first, out / "pages.jsonl.gz", asked.text, tally, dropped_file)
-    record = {**tally.record(), "bad_rows": dict(rows.bad), "filters": [one.name for one in filters],
-              "dedup": list(asked.dedup), "audit": audit(rows, filters, asked)}  # fmt: skip
-    _finish(record, out)
+    parts, filters = parts_of(location), filters_of(asked)
+    steps = steps_of(parts, asked)
+    with terminable(), locked(out), explained(out):
+        write_json(out / BEGUN, {"location": location, "steps": [step.key for step in steps]})
+        chosen.run(steps, out)
+        found = [result_of(step.key, out) for step in steps]
+        tally = Tally()
+        for one in found:
+            tally.join(one["tally"])
+        _gathered(out, steps, asked, tally)
+        rows = Reading(parts, asked)
+        bad = dict(sum((Counter(one["bad"]) for one in found), Counter()))
+        record = {**tally.record(), "bad_rows": bad, "filters": [one.name for one in filters],
+                  "dedup": list(asked.dedup), "audit": audit(rows, filters, asked)}  # fmt: skip
+        _finish(record, out)
+        _tidy(out)
     if not record["kept"]:
         raise DataError(location, "leaves no page", f"see {out / 'filter.html'} for what dropped them")
     return record
+
+
+def _gathered(out: Path, steps: Sequence[PartStep], asked: Asked, tally: Tally) -> None:
+    """What the steps left as one: deduplication looks at all files together, in their order."""
+    first = out / ("filtered.jsonl.gz" if "minhash" in asked.dedup else "pages.jsonl.gz")
+    folders = [out / "steps" / step.key for step in steps]
+    _joined([folder / DROPPED for folder in folders], out / DROPPED)
+    with opened(out / DROPPED, "at") as dropped:
+        if "exact" in asked.dedup or "paragraphs" in asked.dedup:
+            _without_repeats(folders, first, asked, tally, dropped)
+        else:
+            _joined([folder / KEPT for folder in folders], first)
+        if "minhash" in asked.dedup:
+            _near(first, out / "pages.jsonl.gz", asked.text, tally, dropped)
+
+
+def _joined(parts: Sequence[Path], whole: Path) -> None:
+    """Packed files one behind the other are a packed file: nothing is unpacked."""
+    with open(whole, "wb") as target:
+        for part in parts:
+            with open(part, "rb") as source:
+                shutil.copyfileobj(source, target, 1 << 20)
+
+
+def _without_repeats(folders: Sequence[Path], first: Path, asked: Asked, tally: Tally, dropped: IO[str]) -> None:
+    exact, paragraphs = Exact(), Paragraphs()
+    with opened(first) as file:
+        for folder in folders:
+            for row, marks in zip(lines_of(folder / KEPT), lines_of(folder / MARKS), strict=True):
+                text = row[asked.text]
+                if "exact" in asked.dedup and exact.repeats(text):
+                    left, reason = "", "dedup: an exact copy"
+                elif "paragraphs" in asked.dedup:
+                    left, reason = paragraphs.without(text), "dedup: every paragraph was there"
+                else:
+                    left, reason = text, ""
+                if not left:
+                    tally.drop(text, reason, marks)
+                    write_row(dropped, {**row, "dropped": reason})
+                    continue
+                if left != text:
+                    tally.shorten(text, left, marks)
+                write_row(file, {**row, asked.text: left})
 
 
 def _check(asked: Asked, out: Path) -> None:
@@ -126,137 +129,31 @@ def _check(asked: Asked, out: Path) -> None:
     wrong = next((one for one in asked.dedup if one not in DEDUP), None)
     if wrong:
         raise UsageError(f"dedup {wrong!r}", "is not known", nearest(wrong, DEDUP))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    begun = (out / BEGUN).is_file()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not begun:
         raise UsageError(f"{out}", "is there already", "name another place with --out, or remove it")
 
 
-def _taught(asked: Asked) -> list[Filter]:
-    """The filters that learn from other text first."""
-    found: list[Filter] = []
-    if asked.reference is not None:
-        found.append(Perplexity(character_model(texts_at(asked.reference))))
-    if asked.labelled is not None:
-        texts, good = _labelled(asked.labelled, asked)
-        found.append(Scored(learn(texts, good)))
-    return found
-
-
-def _labelled(location: str, asked: Asked) -> tuple[list[str], list[bool]]:
-    rows = [row for row in _Reading(location, _with_label(asked)) if row.good is not None]
-    return [row.page.text[:LONGEST] for row in rows], [bool(row.good) for row in rows]
-
-
-def _with_label(asked: Asked) -> Asked:
-    from dataclasses import replace
-
-    return replace(asked, label=asked.label or "label", limit=None)
-
-
-def _through(rows: Iterable[Row], filters: Sequence[Filter], asked: Asked) -> Iterator[tuple[Row, Page | None, str]]:
-    """Each row with what is left of it, or the reason that it is gone."""
-    exact, paragraphs = Exact(), Paragraphs()
-    contamination = _contamination(asked)
-    for row in rows:
-        page, reason = through(filters, row.page)
-        if page is not None and contamination is not None and contamination.hits(page.text):
-            page, reason = None, "contamination: holds words of a suite"
-        if page is not None and "exact" in asked.dedup and exact.repeats(page.text):
-            page, reason = None, "dedup: an exact copy"
-        if page is not None and "paragraphs" in asked.dedup:
-            text = paragraphs.without(page.text)
-            page, reason = (Page(text, page.url), "") if text else (None, "dedup: every paragraph was there")
-        yield row, page, reason
-
-
-def _contamination(asked: Asked) -> Contamination | None:
-    if not asked.against:
-        return None
-    return Contamination(text for location in asked.against for text in texts_at(location))
-
-
-def _near(first: Path, last: Path, column: str, tally: _Tally, dropped: IO[str]) -> None:
+def _near(first: Path, last: Path, column: str, tally: Tally, dropped: IO[str]) -> None:
     """Copy what is no near-duplicate of an earlier page."""
-    groups = minhash_groups(str(row[column]) for row in _lines(first))
-    with _opened(last) as file:
-        for at, row in enumerate(_lines(first)):
+    groups = minhash_groups(str(row[column]) for row in lines_of(first))
+    with opened(last) as file:
+        for at, row in enumerate(lines_of(first)):
             if groups[at] == at:
-                _write(file, row)
+                write_row(file, row)
             else:
-                tally.drop_kept(str(row[column]), "dedup: a near-duplicate")
-                _write(dropped, {**row, "dropped": "dedup: a near-duplicate"})
+                tally.drop(str(row[column]), "dedup: a near-duplicate")
+                write_row(dropped, {**row, "dropped": "dedup: a near-duplicate"})
     first.unlink()
 
 
-def _opened(path: Path) -> IO[str]:
-    return gzip.open(path, "wt", encoding="utf-8", compresslevel=3)
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with gzip.open(path, "rt", encoding="utf-8", newline="\n") as file:
-        for line in file:
-            yield json.loads(line)
-
-
-def _write(file: IO[str], row: Mapping[str, Any]) -> None:
-    text = json.dumps(row, ensure_ascii=False, default=str)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half a surrogate pair in somebody's JSON: only escapes can hold it
-        text = json.dumps(row, default=str)
-    file.write(text + "\n")
-
-
-@dataclass
-class _Tally:
-    """Counts of pages and characters, by reason, language and domain."""
-
-    pages: int = 0
-    kept: int = 0
-    characters: int = 0
-    characters_kept: int = 0
-    changed: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    by: dict[str, dict[str, list[int]]] = field(default_factory=lambda: {"language": {}, "domain": {}})
-
-    def __post_init__(self) -> None:
-        self.identifier = language_identifier(())
-
-    def add(self, before: Page, after: Page | None, reason: str) -> None:
-        """One page."""
-        self.pages += 1
-        self.characters += len(before.text)
-        if after is None:
-            self.reasons[reason] += 1
-        else:
-            self.kept += 1
-            self.characters_kept += len(after.text)
-            self.changed += after.text != before.text
-        head = before.text[:HEAD]
-        language = self.identifier.classify(head)[0] if head.strip() else "none"
-        for what, name in (("language", language), ("domain", before.domain or "unknown")):
-            if name in self.by[what] or len(self.by[what]) < 100_000:
-                counts = self.by[what].setdefault(name, [0, 0])
-                counts[0] += 1
-                counts[1] += after is not None
-
-    def drop_kept(self, text: str, reason: str) -> None:
-        """A page that was counted as kept goes after all; shares by language and domain are those before."""
-        self.kept -= 1
-        self.characters_kept -= len(text)
-        self.reasons[reason] += 1
-
-    def record(self) -> dict[str, Any]:
-        """As JSON."""
-        by = {
-            what: [{"name": name, "pages": pages, "kept": kept} for name, (pages, kept) in
-                   sorted(found.items(), key=lambda one: (-one[1][0], one[0]))[:SHOWN]]
-            for what, found in self.by.items()
-        }  # fmt: skip
-        return {
-            "pages": self.pages, "kept": self.kept, "characters": self.characters,
-            "characters_kept": self.characters_kept, "changed": self.changed,
-            "reasons": dict(self.reasons.most_common()), "by": by,
-        }  # fmt: skip
+def _tidy(out: Path) -> None:
+    """Remove what only a continued filtering needs: the files of this one's steps, those of other settings too."""
+    for folder in (out / "steps").glob("filter-*"):
+        shutil.rmtree(folder)
+    (out / BEGUN).unlink()
+    with contextlib.suppress(OSError):
+        (out / "steps").rmdir()
 
 
 # each filter by itself ----------------------------------------------------------------------

@@ -27,7 +27,8 @@ from mnemos.study.engines.ranks import LostRankError, carry_out_together
 from mnemos.study.engines.schedule import Retries, Schedule, bring_to_done
 from mnemos.study.progress import LOG, Log, Progress
 from mnemos.study.sections import EngineSettings
-from mnemos.study.steps import Step
+from mnemos.study.steps import Step, TrainStep
+from mnemos.train.arguments import micro_batches
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the cluster where nothing ends."""
@@ -63,6 +64,9 @@ class RayEngine:
     def run(self, steps: Sequence[Step], root: Path) -> None:
         """Return when every step is done; the first failure cancels all tasks and is raised."""
         root = resolved(root)  # it is sent to other machines
+        for step in steps:
+            if isinstance(step, TrainStep):
+                micro_batches(step.plan, self.settings.processes)
         schedule, log = Schedule(steps, root), Log(root / LOG)
         with Progress(schedule.todo, schedule.reused, silent=self.quiet, log=log) as progress:
             if schedule.over:

@@ -29,6 +29,9 @@ class Batches:
     `continue_from` bracket a stop in between, after which the same numbers must follow.
     """
 
+    each_process_keeps = False
+    """Whether `save` writes what only the process that wrote it can continue from."""
+
     def __init__(self, trainer: Any) -> None:
         # A `train.trainer.PlanTrainer`; Any, because that module imports this one.
         self.trainer = trainer

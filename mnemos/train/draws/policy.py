@@ -100,6 +100,8 @@ def _rows(plan: Plan, renderer: Any, example: Example, counts: Counter[str]) -> 
 class Batches(batches.Batches):
     """Learns from scored answers; the same for any way of cutting a step, and after a stop."""
 
+    each_process_keeps = True
+
     def __init__(self, trainer: Any) -> None:
         super().__init__(trainer)
         plan, args = trainer.plan, trainer.args
@@ -108,7 +110,7 @@ class Batches(batches.Batches):
         seed = plan.seed if plan.train.data_seed is None else plan.train.data_seed
         # Prompts of all processes together; `RolloutOrder` deals them and fills the micro-batches between with
         # nothing.
-        inner = Schedule([len(row[0]) for row in trainer.rows], prompts_a_batch(self.draw, args), seed)
+        inner = Schedule([len(row[0]) for row in trainer.rows], prompts_a_batch(self.draw, plan.train), seed)
         repeats = args.gradient_accumulation_steps * self.draw.num_iterations
         self.order = RolloutOrder(inner, repeats, args.process_index, args.world_size)
         self.ledger = Ledger(self.draw)

@@ -15,6 +15,7 @@ from mnemos.core.errors import UsageError
 from mnemos.core.nouns import Decoding, Example, Prompt, Tokens
 from mnemos.core.plan import Plan
 from mnemos.core.rollouts import Rollouts
+from mnemos.core.settings import TrainSettings
 from mnemos.models import decode
 from mnemos.models.head import bare
 from mnemos.models.language import BATCH_TOKENS
@@ -66,20 +67,17 @@ class RolloutOrder(Sampler[list[int]]):
         return len(self.inner) * self.repeats
 
 
-def prompts_a_batch(draw: Rollouts, args: Any) -> int:
+def prompts_a_batch(draw: Rollouts, train: TrainSettings) -> int:
     """Prompts of one rollout batch over all processes. Raises UsageError, naming the nearest valid batch."""
-    answers = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-    if answers % draw.num_generations == 0:
-        return answers // draw.num_generations  # type: ignore[no-any-return]
-    others = args.gradient_accumulation_steps * args.world_size
-    # batch * others is a multiple of the group exactly where batch is one of group / gcd(group, others).
-    unit = draw.num_generations // math.gcd(draw.num_generations, others)
-    nearest = max(1, round(args.per_device_train_batch_size / unit)) * unit
+    batch, times = train.per_device_train_batch_size, train.gradient_accumulation_steps
+    if batch * times % draw.num_generations == 0:
+        return batch * times // draw.num_generations
+    # batch * times is a multiple of the group exactly where batch is one of group / gcd(group, times).
+    unit = draw.num_generations // math.gcd(draw.num_generations, times)
     raise UsageError(
-        f"train.per_device_train_batch_size = {args.per_device_train_batch_size}"
-        f" ({answers} answers a step with accumulation and processes)",
+        f"train.per_device_train_batch_size = {batch} ({batch * times} answers a step with accumulation)",
         f"must give whole groups of {draw.num_generations} samples",
-        f"the nearest valid value is {nearest}",
+        f"the nearest valid value is {max(1, round(batch / unit)) * unit}",
     )
 
 

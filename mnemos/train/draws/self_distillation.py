@@ -83,6 +83,8 @@ def shown(example: Example, template: str) -> tuple[Prompt, Prompt] | None:
 class Batches(batches.Batches):
     """Answers are drawn step by step; the same for any way of cutting a step, and after a stop."""
 
+    each_process_keeps = True
+
     def __init__(self, trainer: Any) -> None:
         super().__init__(trainer)
         self.sample = RolloutSampler(trainer)
