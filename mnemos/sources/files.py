@@ -14,10 +14,12 @@ import stat
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 from mnemos.core.errors import DataError
+from mnemos.core.inputs import Signature, signature
 from mnemos.sources import json_rows
 from mnemos.sources.arrow import as_written
 from mnemos.sources.bad_row import RowError
@@ -72,7 +74,14 @@ def rows_of(path: Path, label: str, stem: str) -> Iterator[Raw]:
 
 
 def count_rows(path: Path, label: str) -> int:
-    """How many rows `rows_of` would give, without parsing them where that can be known."""
+    """How many rows `rows_of` would give, without parsing them where that can be known; counted again only where size
+    or times of the file changed."""
+    return _counted(path, label, signature(path))
+
+
+@lru_cache(maxsize=4096)
+def _counted(path: Path, label: str, signed: Signature) -> int:
+    """signed: part of the cache's key."""
     if _is_parquet(path, label):
         return int(_parquet_file(path, label).metadata.num_rows)
     with opened(path, label) as stream:

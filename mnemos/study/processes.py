@@ -13,9 +13,14 @@ def count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def rank() -> int:
+    """Which process of this launch this is; 0 without a launcher."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def is_main() -> bool:
     """Whether this process writes results."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return rank() == 0
 
 
 def _group() -> Any:

@@ -137,12 +137,13 @@ class NamedStep:
 
 @dataclass(frozen=True)
 class WriteStep(NamedStep):
-    """Let a model write the rows of one source; arms with an equal source share them."""
+    """Let a model write the rows of one source; arms with an equal source share them. The processes of a launch share
+    the questions."""
 
     written: GeneratedSource
     root: Path
     title: str
-    every_process = False
+    every_process = True
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -156,13 +157,14 @@ class WriteStep(NamedStep):
         return write_key(self.written)
 
     def work(self, directory: Path, quiet: bool) -> Mapping[str, Any]:
-        """Write directory/rows.jsonl; continues from directory/journal.jsonl after a kill."""
+        """Write directory/rows.jsonl; continues from the journals in it after a kill."""
         from mnemos.study.synthesis import JournaledContext
 
         context = JournaledContext(directory, rows_of(self.root))
         rows = self.written.write(context)
         too_few(context.counts, len(rows), 1)
-        keep(directory / "rows.jsonl", rows)
+        if processes.is_main():
+            keep(directory / "rows.jsonl", rows)
         return {
             "source": self.written.describe(),
             "rows": len(rows),

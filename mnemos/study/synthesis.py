@@ -3,19 +3,24 @@
 Every answer is in the journal as soon as the piece of the call that it belongs to is finished. A
 writing that is started again asks the same questions in the same order, finds the first pieces
 answered in the journal, and goes on with the first one that is not there.
+
+The processes of one launch (torchrun, or `engine.processes` on a cluster) write together: each has a model of its own
+and asks its share of a call's pieces, numbered, into a journal of its own; all of them read all journals and get the
+answers in order. A piece draws by a seed of its own, so that the rows are the same for any number of processes. They
+meet in files, since a writing takes hours and what waits within a process group gives up after minutes.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +33,7 @@ from mnemos.core.nouns import Decoding, Example, Generation, LanguageModel, Opti
 from mnemos.core.plan import ModelHandle
 from mnemos.core.progress import counting, doing
 from mnemos.sources.generated import GeneratedSource, materialize
+from mnemos.study import processes
 
 PIECE_TOKENS = 65_536
 """Tokens that the answers of one piece may have at most: about what a GPU writes in one batch, so a
@@ -35,6 +41,12 @@ piece fills it, and a kill loses no more than that."""
 
 PIECE_ROWS = 512
 """Rows of one piece at most: short answers are cheap, but a kill should lose seconds of them."""
+
+LOOK_EVERY = 0.2
+"""Seconds between two looks at the journals of other processes."""
+
+Asked = tuple[str, Callable[[], tuple[Any, int]]]
+"""A question's fingerprint, and what asks it: a JSON value, and how many tokens were generated."""
 
 
 class JournaledContext:
@@ -46,7 +58,9 @@ class JournaledContext:
     def __init__(self, directory: Path, find: Callable[[GeneratedSource], Source]) -> None:
         self.counts: Counter[str] = Counter()
         self.notes: dict[str, float | None] = {}
-        self.journal = Journal(directory / "journal.jsonl")
+        self.journal = Journal(directory / "journal.jsonl", processes.rank(), processes.count())
+        # Nobody writes before all have read: they would take different pieces for answered.
+        processes.barrier()
         self._find = find
         self._models: dict[str, JournalledModel] = {}
 
@@ -74,18 +88,27 @@ class Journal:
     """Answers by the fingerprint of their question, in a file that is only ever appended to.
 
     What stands behind the last whole line (a kill in the middle of writing it) is cut off.
-    seconds, tokens: spent on the answers, and tokens generated, over all attempts together.
+    seconds, tokens: spent on the answers, and tokens generated, over all attempts and processes together. rank, count:
+    which of so many processes this is; each appends to a file of its own and reads those of all, also of more than
+    there are now.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, rank: int = 0, count: int = 1) -> None:
+        self.path = _of_rank(path, rank)
         self.seconds, self.tokens = 0.0, 0
-        self.calls = count()
-        self._kept = _whole_lines(path)
+        self.calls = itertools.count()
+        self.rank, self.count = rank, count
+        self._others = {_of_rank(path, other): 0 for other in range(count) if other != rank}
+        earlier = [place for place in path.parent.glob(f"{path.stem}-*.jsonl") if place != self.path]
+        self._kept = _whole_lines(self.path)[0]
+        for place in sorted({*earlier, *self._others}):
+            found, self._others[place] = _whole_lines(place, cut=False)
+            self._kept |= found
+        # What all processes found alike: who asks what must not hang on how far each has read since.
+        self._earlier = frozenset(self._kept)
 
     def answered(self, key: str, ask: Callable[[], tuple[Any, int]]) -> Any:
-        """What the journal holds under `key`; else what `ask` answers (a JSON value, and how many
-        tokens were generated), put there first."""
+        """What the journal holds under `key`; else what `ask` answers, put there first."""
         if key not in self._kept:
             started = time.monotonic()
             answers, tokens = ask()
@@ -97,6 +120,27 @@ class Journal:
         self.seconds += entry["seconds"]
         self.tokens += entry["tokens"]
         return entry["answers"]
+
+    def all_answered(self, asked: Sequence[Asked], done: Callable[[int], None]) -> list[Any]:
+        """The answers to all, in order; of those that are not kept this process asks its share and awaits the others'.
+        done: told how many are here."""
+        answers: dict[int, Any] = {}
+        new = [place for place, (key, _) in enumerate(asked) if key not in self._earlier]
+        others = {place for number, place in enumerate(new) if number % self.count != self.rank}
+        # First what this process asks: others wait for it meanwhile.
+        for place in sorted(range(len(asked)), key=lambda place: (place in others, place)):
+            key, ask = asked[place]
+            while place in others and key not in self._kept:
+                time.sleep(LOOK_EVERY)
+                self._look()
+            answers[place] = self.answered(key, ask)
+            done(len(answers))
+        return [answers[place] for place in range(len(asked))]
+
+    def _look(self) -> None:
+        for place, read in self._others.items():
+            found, self._others[place] = _whole_lines(place, read, cut=False)
+            self._kept |= found
 
     def _append(self, entry: dict[str, Any]) -> None:
         refuse_changed()
@@ -132,12 +176,18 @@ class KeptBatches:
         return self.journal.answered(f"{name}-{self._times[name]}", lambda: (ask(), 0))
 
 
-def _whole_lines(path: Path) -> dict[str, dict[str, Any]]:
-    """Entries by key; the file is cut behind the last whole one."""
-    if not path.exists():
-        return {}
-    data, whole = path.read_bytes(), 0
+def _of_rank(path: Path, rank: int) -> Path:
+    return path.with_name(f"{path.stem}-{rank}{path.suffix}") if rank else path
+
+
+def _whole_lines(path: Path, begin: int = 0, *, cut: bool = True) -> tuple[dict[str, dict[str, Any]], int]:
+    """Entries by key from the byte `begin` on, and the byte behind the last whole one. cut: cut the file there."""
     kept: dict[str, dict[str, Any]] = {}
+    if not path.exists() or path.stat().st_size <= begin:
+        return kept, begin
+    with open(path, "rb") as file:
+        file.seek(begin)
+        data, whole = file.read(), 0
     # What follows the last line break is no whole line, or nothing.
     for line in data.split(b"\n")[:-1]:
         try:
@@ -146,9 +196,9 @@ def _whole_lines(path: Path) -> dict[str, dict[str, Any]]:
         except (ValueError, KeyError, TypeError):
             break
         whole += len(line) + 1
-    if whole < len(data):
-        os.truncate(path, whole)
-    return kept
+    if cut and whole < len(data):
+        os.truncate(path, begin + whole)
+    return kept, begin + whole
 
 
 class JournalledModel:
@@ -177,15 +227,16 @@ class JournalledModel:
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         """One answer per prompt; each piece samples by a seed of its own."""
-        call, out = next(self.journal.calls), []
+        call = next(self.journal.calls)
         size = max(1, min(PIECE_ROWS, PIECE_TOKENS // max(1, decoding.max_new_tokens)))
-        for number, part in _pieces(prompts, size):
+
+        def asked(number: int, part: Sequence[Prompt]) -> Asked:
             own = replace(decoding, seed=piece_seed(decoding.seed, call, number))
             # With the numbers of call and piece: questions that are asked twice are two draws, not one read twice.
-            key = self._key("generate", call, number, part, own)
-            found = self.journal.answered(key, lambda part=part, own=own: self._generate(part, own))  # type: ignore[misc]
-            out += [Generation(text, tuple(ids), finished) for text, ids, finished in found]
-        return out
+            return self._key("generate", call, number, part, own), lambda: self._generate(part, own)
+
+        found = self._pieces(prompts, size, asked)
+        return [Generation(text, tuple(ids), finished) for text, ids, finished in found]
 
     def _generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> tuple[Any, int]:
         model = self._model()
@@ -199,34 +250,42 @@ class JournalledModel:
     def choose(self, contexts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[OptionScore]]:
         """Per context, the score of each of its options."""
         call = next(self.journal.calls)
-        out: list[list[OptionScore]] = []
         pairs = [(context, tuple(texts)) for context, texts in zip(contexts, options, strict=True)]
-        for number, part in _pieces(pairs, PIECE_ROWS):
 
-            def ask(part: Sequence[tuple[Prompt, tuple[str, ...]]] = part) -> tuple[Any, int]:
-                model = self._model()
-                doing("scoring answers")
-                scores = model.choose([context for context, _ in part], [texts for _, texts in part])
-                return [[[one.log_prob, one.tokens, one.greedy] for one in row] for row in scores], 0
+        def asked(number: int, part: Sequence[tuple[Prompt, tuple[str, ...]]]) -> Asked:
+            return self._key("choose", call, number, part), lambda: self._choose(part)
 
-            found = self.journal.answered(self._key("choose", call, number, part), ask)
-            out += [[OptionScore(*one) for one in row] for row in found]
-        return out
+        return [[OptionScore(*one) for one in row] for row in self._pieces(pairs, PIECE_ROWS, asked)]
+
+    def _choose(self, pairs: Sequence[tuple[Prompt, tuple[str, ...]]]) -> tuple[Any, int]:
+        model = self._model()
+        doing("scoring answers")
+        scores = model.choose([context for context, _ in pairs], [texts for _, texts in pairs])
+        return [[[one.log_prob, one.tokens, one.greedy] for one in row] for row in scores], 0
 
     def nats(self, texts: Sequence[str]) -> list[tuple[float, int]]:
         """Per text, summed -ln p and the number of tokens."""
         call = next(self.journal.calls)
-        out: list[tuple[float, int]] = []
-        for number, part in _pieces(texts, PIECE_ROWS):
 
-            def ask(part: Sequence[str] = part) -> tuple[Any, int]:
-                model = self._model()
-                doing("scoring texts")
-                return [[nats, tokens] for nats, tokens in model.nats(part)], 0
+        def asked(number: int, part: Sequence[str]) -> Asked:
+            return self._key("nats", call, number, part), lambda: self._nats(part)
 
-            found = self.journal.answered(self._key("nats", call, number, part), ask)
-            out += [(nats, tokens) for nats, tokens in found]
-        return out
+        return [(nats, tokens) for nats, tokens in self._pieces(texts, PIECE_ROWS, asked)]
+
+    def _nats(self, texts: Sequence[str]) -> tuple[Any, int]:
+        model = self._model()
+        doing("scoring texts")
+        return [[nats, tokens] for nats, tokens in model.nats(texts)], 0
+
+    def _pieces(self, items: Sequence[Any], size: int, asked: Callable[[int, Sequence[Any]], Asked]) -> list[Any]:
+        """The answers to all items, asked in pieces of `size`. asked: the question of a numbered piece."""
+        parts = [items[at : at + size] for at in range(0, len(items), size)]
+        with counting(len(items)) as done:
+            found = self.journal.all_answered(
+                [asked(number, part) for number, part in enumerate(parts)],
+                lambda pieces: done.to(min(len(items), pieces * size)),
+            )
+        return [one for answers in found for one in answers]
 
     def _key(self, *question: Any) -> str:
         return fingerprint([self._fingerprint, *question])
@@ -236,11 +295,3 @@ def piece_seed(seed: int, call: int, piece: int) -> int:
     """The seed of one piece of a call, in [0, 2^31): servers take no larger one."""
     # SeedSequence takes no negative numbers; of its 32 bits 31 are kept.
     return int(np.random.SeedSequence([seed % 2**64, call, piece]).generate_state(1)[0]) >> 1
-
-
-def _pieces(items: Sequence[Any], size: int) -> Iterator[tuple[int, Sequence[Any]]]:
-    """Numbered pieces of a call; a piece counts as done when the next one is asked for."""
-    with counting(len(items)) as done:
-        for number, at in enumerate(range(0, len(items), size)):
-            yield number, items[at : at + size]
-            done.to(min(len(items), at + size))

@@ -47,6 +47,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
 
     # `compute_loss` divides by the whole step's weight already; transformers would divide by the micro-batches again.
     loss_is_scaled_for_ga = True
+    is_fsdp_enabled: bool
 
     def __init__(
         self,

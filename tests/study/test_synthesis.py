@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from mnemos.core.nouns import Decoding, Generation, OptionScore, Prompt, Turn
 from mnemos.sources.mix import Rows
 from mnemos.study import synthesis as synthesis
-from mnemos.study.synthesis import JournaledContext, piece_seed
+from mnemos.study.synthesis import Journal, JournaledContext, piece_seed
 from tests import laws
 
 
@@ -167,6 +168,43 @@ def test_what_stands_behind_a_damaged_line_is_asked_again(tmp_path: Path) -> Non
     again = Scripted()
     assert same(everything(journaled(tmp_path), Handle(again)), wanted)
     assert len(again.calls) == 6
+
+
+def _together(folder: Path, count: int) -> tuple[list[Any], list[Scripted]]:
+    """What each of so many processes gets, and their models. Threads stand for processes: they meet in files alone."""
+    made = [(journaled(folder), Scripted()) for _ in range(count)]
+    for rank, (at, _) in enumerate(made):
+        at.journal = Journal(folder / "journal.jsonl", rank, count)
+    with ThreadPoolExecutor(count) as pool:
+        found = list(pool.map(lambda one: everything(one[0], Handle(one[1])), made))
+    return found, [model for _, model in made]
+
+
+def test_processes_share_a_writing_and_get_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthesis, "LOOK_EVERY", 0.001)
+    whole = Scripted()
+    wanted = everything(journaled(tmp_path / "whole"), Handle(whole))
+    found, models = _together(tmp_path / "shared", 3)
+    assert all(same(one, wanted) for one in found)
+    asked = [call for model in models for call in model.calls]
+    assert sorted(asked, key=repr) == sorted(whole.calls, key=repr)
+    assert max(len(model.calls) for model in models) == 4, "each asks its share of three, two, two and three pieces"
+
+
+def test_a_shared_writing_that_was_killed_continues_on_another_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(synthesis, "LOOK_EVERY", 0.001)
+    found, models = _together(tmp_path, 3)
+    # The second process was killed in the middle of its last line, the third had not written its last one.
+    for rank, left in ((1, -7), (2, None)):
+        file = tmp_path / f"journal-{rank}.jsonl"
+        lines = file.read_bytes().splitlines(keepends=True)
+        file.write_bytes(b"".join([*lines[:-1], lines[-1][:left] if left else b""]))
+    again, fewer = _together(tmp_path, 2)
+    assert all(same(one, found[0]) for one in again)
+    assert sum(len(model.calls) for model in fewer) == 2
+    assert len(models[1].calls) > 1
 
 
 def test_another_question_is_not_answered_from_the_journal(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.progress import counting, doing
@@ -188,7 +188,7 @@ def _taught(
 
 def opened(path: Path, mode: str = "wt") -> IO[str]:
     """A packed file to write rows into."""
-    return gzip.open(path, mode, encoding="utf-8", compresslevel=3)
+    return cast("IO[str]", gzip.open(path, mode, encoding="utf-8", compresslevel=3))
 
 
 def lines_of(path: Path) -> Iterator[Any]:
