@@ -58,9 +58,8 @@ def refuse_crossing(trainer: Any, checkpoint: Path, mark: Mark) -> None:
     now, then = trainer.args.world_size, mark.processes
     cure = f"continue on {then}, or delete {checkpoint.parent} to begin again"
     if then != now and trainer.batches.each_process_keeps:
-        raise UsageError(
-            f"{now} processes", f"{then} began this training, and each keeps of its own what the model drew", cure
-        )
+        here = f"{now} processes" if now > 1 else "1 process"
+        raise UsageError(here, f"{then} began this training, and each keeps of its own what the model drew", cure)
     if then != now and trainer.is_deepspeed_enabled:
         raise UsageError("train.deepspeed", f"has a checkpoint of {then} processes, and {now} are here", cure)
     if crosses(trainer, checkpoint) and trainer.is_fsdp_enabled and not trainer.accelerator.is_fsdp2:

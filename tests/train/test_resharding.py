@@ -121,5 +121,5 @@ def test_begun_by_one_and_ended_by_two(llama: Path, tmp_path: Path, more: dict[s
 @pytest.mark.slow
 def test_what_each_process_keeps_is_not_shared_out_anew(llama: Path, fewer: Path, more: dict[str, Any]) -> None:
     assert "2 processes: 1 began this training" in more[REFUSED]
-    with pytest.raises(UsageError, match="1 processes: 2 began this training"):
+    with pytest.raises(UsageError, match="1 process: 2 began this training"):
         train(planned(llama, REFUSED), fewer / REFUSED, quiet=True)

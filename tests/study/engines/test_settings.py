@@ -15,8 +15,11 @@ from mnemos.study.config import dump_study, load_study
 from mnemos.study.engines import engine, settings_of
 from mnemos.study.engines.local import LocalEngine
 from mnemos.study.engines.pool import ParallelEngine
+from mnemos.study.engines.ray import RayEngine
 from mnemos.study.sections import EngineSettings
+from mnemos.study.steps import TrainStep
 from tests.study.worlds import make_study
+from tests.train.making import plan
 
 RAY = EngineSettings(name="ray", address="10.0.0.1:6379", num_gpus=0.5)
 
@@ -78,3 +81,10 @@ def test_a_stream_takes_no_engine(given: dict[str, Any]) -> None:
     """They were passed over without a word."""
     with pytest.raises(UsageError, match="are not for a stream"):
         mnemos.run({"model": "m", "stream": "t"}, **given)
+
+
+def test_a_step_that_processes_cannot_share_is_refused_before_a_cluster_is_joined(tmp_path: Path) -> None:
+    step = TrainStep(plan(tmp_path / "model", per_device_train_batch_size=4), tmp_path, "train")
+    asked = EngineSettings(name="ray", address="nobody:1", processes=3)
+    with pytest.raises(UsageError, match="3 processes: cannot share the 4 rows"):
+        RayEngine(asked, quiet=True).run([step], tmp_path)
