@@ -18,6 +18,7 @@ from mnemos.core.fingerprint import file_fingerprint
 from mnemos.core.names import refuse_clash
 from mnemos.core.nouns import Answer, Generation, LanguageModel, Prompt, Score, Turn
 from mnemos.core.progress import counting, doing
+from mnemos.measure.bbh import balanced
 from mnemos.measure.heard import asked, unheard, with_sound
 from mnemos.measure.items import Item
 from mnemos.measure.judged import answers_in, facing, replies
@@ -75,20 +76,27 @@ def measure(
 
 def score(suite: Suite, answers: Sequence[Answer]) -> list[Score]:
     """Scores of answers that were given earlier; asks no model but a classifier suite's own."""
-    items = suite.items if suite.ask != "harness" else tuple(Item(id=answer.item) for answer in answers)
+    items = suite.items if suite.ask != "harness" else tuple(map(_of_harness, answers))
     values = KINDS[suite.kind].score(suite.settings, items, answers)
+    counts = balanced(items) if suite.settings.balanced else [1.0] * len(items)
     return [
         Score(
             suite.name,
             item.id,
             value[0],
             value[1],
-            weight=value[2] if len(value) > 2 else 1.0,
+            weight=(value[2] if len(value) > 2 else 1.0) * count,
             cluster=item.cluster,
             note=(value[3] or None) if len(value) > 3 else None,
         )
-        for item, value in zip(items, values, strict=True)
+        for item, value, count in zip(items, values, counts, strict=True)
     ]
+
+
+def _of_harness(answer: Answer) -> Item:
+    """A document of a task of the harness; in a group, its task is its category."""
+    task, _, document = answer.item.rpartition("/")
+    return Item(id=answer.item, category=task if document else None)
 
 
 def _ask(

@@ -12,6 +12,7 @@ from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Answer, Score
 from mnemos.core.reward import Rewarded
 from mnemos.measure import (
+    bbh,
     dynamic_superb,
     ifeval,
     judged,
@@ -486,6 +487,14 @@ KINDS: dict[str, Kind] = {
         0.01,
         needs=_ASKED,
         check=recognition.check_answer,
+    ),
+    "bbh": Kind(
+        s.BBHSettings,
+        "generate",
+        _readable(each(bbh.score)),
+        "answer a question of BIG-Bench Hard behind worked examples",
+        needs=("prompt", "answers"),
+        items=bbh.items_at,
     ),
     "dynamic_superb": Kind(
         s.DynamicSuperbSettings,

@@ -34,6 +34,9 @@ class SuiteSettings(Settings):
     """Measure only the items by which an arm may be chosen, or only those that are kept for the proof of it."""
     tolerance: float | None = Field(None, ge=0, le=1_000_000_000)
     """Change that still counts as kept: points out of 100, or the kind's own unit."""
+    balanced: bool = False
+    """Each category of the items (each task of a group of the harness) counts the same, however many items it has;
+    otherwise each item does."""
     better: Literal["higher", "lower"] | None = None
     """Which direction is good; the kind knows unless said."""
     chat: bool = False
@@ -137,6 +140,19 @@ class IFEvalSettings(GenerateSettings):
 
     reading: Literal["strict", "loose"] = "strict"
     """strict: the answer as it stands; loose: also without its first line, its last, or asterisks."""
+
+
+class BBHSettings(GenerateSettings):
+    """bbh: questions of BIG-Bench Hard behind worked examples of their task."""
+
+    prompts: FileRef
+    """File of the examples: rows with task and prompt."""
+
+    @model_validator(mode="after")
+    def _rows_of_its_own(self) -> BBHSettings:
+        if self.data is None:
+            raise ValueError("data: names the file of questions, with task, input and target")
+        return self
 
 
 class HeardSettings(GenerateSettings):

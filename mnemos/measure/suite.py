@@ -93,9 +93,9 @@ class Suite:
         classifier or of a harness task's folder; not tolerance."""
         # What decides on a verdict, or where items were found, changes no score. The items themselves are in the
         # fingerprint by content.
-        left_out = {"tolerance", "better", "data", "items", "columns", "templates", "part"}
+        left_out = {"tolerance", "better", "data", "items", "columns", "templates", "part", "prompts"}
         settings = self.settings.model_dump(mode="json", exclude=left_out)
-        for name in ("power", "rules", "stop"):
+        for name in ("balanced", "power", "rules", "stop"):
             if not settings.get(name, True):
                 # Left out where there is none, so that suites keep the name that they had.
                 del settings[name]

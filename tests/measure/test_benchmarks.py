@@ -59,7 +59,7 @@ def test_every_benchmark_is_listed_with_its_file_and_says_where_it_would_be(
     monkeypatch.setenv("MNEMOS_DATA", str(tmp_path))
     monkeypatch.setenv("MNEMOS_JUDGE", "http://127.0.0.1:1/v1#judge")
     rows = by_name()
-    assert {"gsm8k", "human-eval", "ifeval", "bfcl-simple", "mt-bench"} <= {row["name"] for row in rows}
+    assert {"bbh", "gsm8k", "human-eval", "ifeval", "bfcl-simple", "mt-bench"} <= {row["name"] for row in rows}
     for row in rows:
         # MT-bench looks for its file of references first.
         file = row["data"].removeprefix("$MNEMOS_DATA/").partition("/")[0]
