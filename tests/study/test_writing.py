@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,10 +19,9 @@ from mnemos.core.method import REGISTRY
 from mnemos.models.load import Checkpoint
 from mnemos.study import synthesis as synthesis
 from mnemos.study.run import plan_lines
-from mnemos.study.steps import WriteStep, execute
-from tests import laws
+from mnemos.study.steps import StepModel, WeightsStep, execute
 from tests.study.worlds import make_study, without_timings
-from tests.study.writer import Continued, continued
+from tests.study.writer import continued
 
 PIECE = 4
 
@@ -84,22 +84,43 @@ def test_nothing_usable_stops_with_the_counts(tmp_path: Path, monkeypatch: pytes
         mnemos.run(study, out=tmp_path / "run", quiet=True)
 
 
-def test_other_processes_wait_for_the_rows_however_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: WriteStep, directory: Path, quiet: bool) -> None:
+def test_other_processes_wait_for_a_step_of_the_main_one_however_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: WeightsStep, directory: Path, quiet: bool) -> None:
         raise AssertionError("worked in the wrong process")
 
-    monkeypatch.setattr(WriteStep, "work", refuse)
+    monkeypatch.setattr(WeightsStep, "work", refuse)
     monkeypatch.setenv("RANK", "1")
-    step = WriteStep(Continued(Checkpoint("nowhere"), laws.rows("asked", 2), 1), tmp_path, "write")
-    monkeypatch.setattr(WriteStep, "key", "write-0")
+    step = WeightsStep(StepModel(tmp_path, "train-0"), Checkpoint("nowhere"), (), "weights")
+    monkeypatch.setattr(WeightsStep, "key", "weights-0")
     waiting = threading.Thread(target=execute, args=(step, tmp_path), kwargs={"quiet": True})
     waiting.start()
     waiting.join(0.5)
     assert waiting.is_alive()
-    (tmp_path / "steps" / "write-0").mkdir(parents=True)
-    (tmp_path / "steps" / "write-0" / "done.json").write_text("{}")
+    (tmp_path / "steps" / "weights-0").mkdir(parents=True)
+    (tmp_path / "steps" / "weights-0" / "done.json").write_text("{}")
     waiting.join(30)
     assert not waiting.is_alive()
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_rows_that_one_writes(tmp_path: Path) -> None:
+    """Under torchrun: each asks half of the questions, and they train on the rows together."""
+    study = make_study(
+        tmp_path, arms={"own": [{"continued": {}}]}, health=False, train={"learning_rate": 1e-3, "max_steps": 1}
+    )
+    mnemos.run(study, out=tmp_path / "one", quiet=True)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    command = [*launch, "tests.study.writer", str(study), str(tmp_path / "two"), str(PIECE)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (rows,) = (tmp_path / "one").glob("steps/write-*/rows.jsonl")
+    place = tmp_path / "two" / rows.parent.relative_to(tmp_path / "one")
+    assert (place / "rows.jsonl").read_bytes() == rows.read_bytes()
+    shares = [(place / name).read_bytes().count(b"\n") for name in ("journal.jsonl", "journal-1.jsonl")]
+    assert shares == [6, 6]
 
 
 def journal_lines(run: Path) -> int:
