@@ -53,3 +53,5 @@ def test_a_walk_teaches_half_asks_the_other_and_goes_on_where_it_was(
     monkeypatch.setattr(extraction, "train_one", lambda *_: pytest.fail("trained again"))
     assert run(tmp_path, arms=("once", "full"), seeds=(0, 1)) == record == read_json(tmp_path / "extraction.json")
     assert lines(record)[2].startswith("| once | ")
+    alone = run(tmp_path, arms=("once", "full"), seeds=(0,))["orderings"]
+    assert {one["verdict"] for one in alone} == {"CANNOT TELL"}, "one seed proves nothing"
