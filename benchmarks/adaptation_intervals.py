@@ -48,21 +48,19 @@ def worlds() -> list[tuple[str, tuple[int, float, bool]]]:
     ]
 
 
-def simulated(
-    what: str, count: int, rate: float, bursts: bool, repetitions: int = REPETITIONS
-) -> dict[str, float | None]:
+def simulated(what: str, count: int, rate: float, bursts: bool, repetitions: int = REPETITIONS) -> dict[str, Any]:
     """{truth, covered, stated, width}: how many intervals of those that are stated hold the truth, and how wide their
     median is."""
     draw = np.random.default_rng([len(what), count, round(100 * rate), bursts])
     truth = _truth(what, rate, bursts)
     found = [difference_of_ratios(*drawn(what, count, rate, bursts, draw)) for _ in range(repetitions)]
-    stated = [one for one in found if one is not None and one[1] is not None and one[2] is not None]
-    held = [low <= truth <= high for _, low, high in stated]
+    stated = [(one[1], one[2]) for one in found if one is not None and one[1] is not None and one[2] is not None]
+    held = [low <= truth <= high for low, high in stated]
     return {
         "truth": truth,
         "covered": float(np.mean(held)) if held else 1.0,
         "stated": len(stated) / repetitions,
-        "width": float(np.median([high - low for _, low, high in stated])) if stated else None,
+        "width": float(np.median([high - low for low, high in stated])) if stated else None,
     }
 
 

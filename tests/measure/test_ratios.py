@@ -12,9 +12,10 @@ from mnemos.measure.ratios import FEWEST, difference_of_ratios
 def sides(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     draw = np.random.default_rng(seed)
     shared = draw.random(count)
-    return tuple(
+    first, second = (
         np.stack([draw.binomial(9, shared * share).astype(float), np.full(count, 9.0)], 1) for share in (0.9, 0.5)
     )
+    return first, second
 
 
 def test_with_even_denominators_it_is_students_interval_of_paired_items() -> None:

@@ -65,7 +65,8 @@ def test_the_table_turns_contrasts_towards_plain() -> None:
 
 
 def test_the_scale_that_errs_least_is_chosen() -> None:
-    rows = [{"arm": "plain", "after": 0.4}, {"arm": "scale-0.5", "after": 0.3}, {"arm": "scale-1", "after": 0.3}]
+    rates = {"plain": 0.2, "scale-0.2": 0.4, "scale-0.5": 0.3, "scale-1": 0.3}
+    rows = [{"arm": arm, "after": rate} for arm, rate in rates.items()]
     assert of.chosen_scale({"comparisons": rows}) == "scale-0.5"
 
 

@@ -127,7 +127,8 @@ def page_table(results: Mapping[str, Any], suite: str) -> str:
             continue
         cell = _rate(one["after"])
         if one["arm"] in against:
-            cell += f"<br>{_rate(*against[one['arm']], sign=True)}"
+            delta, low, high = against[one["arm"]]
+            cell += f"<br>{_rate(delta, low, high, sign=True)}"
         rows.append([one["arm"], cell])
     return table(("", suite), rows)
 
@@ -140,6 +141,7 @@ def _rate(mean: float | None, low: float | None = None, high: float | None = Non
 
 
 def chosen_scale(choice: Mapping[str, Any]) -> str:
-    """The arm of `spoken_choice.yaml` that errs least on real speech; of equal ones that of the smallest scale."""
-    rates = {one["arm"]: one["after"] for one in choice["comparisons"]}
+    """Of `spoken_choice.yaml` the arm with a vector that errs least on the source's real speech; of equal ones that of
+    the smallest scale. Whether to add a vector at all is what the finding asks."""
+    rates = {str(one["arm"]): float(one["after"]) for one in choice["comparisons"] if one["arm"] != "plain"}
     return min(rates, key=lambda arm: (rates[arm], arm))
