@@ -4,7 +4,7 @@
 
 The README opens with what the demo prints, and its table is the ledger of a reproduction's study; docs/benchmarks.md is
 read from benchmarks/results/*.json; the ledgers of the demo and of `instruct` stand in docs/studies.md, those of the
-studies on a real model in docs/real.md. Nothing is typed by hand.
+studies on a real model in docs/real.md and docs/judges.md. Nothing is typed by hand.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from mnemos.core.errors import UsageError, nearest
 from mnemos.core.files import read_json, write_text
 from mnemos.report import render
 from mnemos.report.words import figure, interval
+from mnemos.study.commands.judge_rates import rates
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "runs/demo/results.json"
@@ -121,6 +122,12 @@ def _bold(cell: str) -> str:
     return f"**{found[2]}** {found[3]}" if found[1] in ("gained", "lost") else f"{found[2]} {found[3]}"
 
 
+def rates_table(path: Path) -> str:
+    """Win rates of the study that a real model judges, without the judge's errors, by twenty labels and by all."""
+    lines = rates(path, "json-pairs", checked_by="json-answers", labels=20)
+    return "\n".join(line.replace("not possible: sensitivity + specificity is at most 1: ", "") for line in lines)
+
+
 def session(results: Mapping[str, Any]) -> str:
     """The command of the demo and the first lines that it prints: the headline and a sentence an arm."""
     lines = render(results, "text", 100).splitlines()
@@ -165,6 +172,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     put(ROOT / "docs" / "studies.md", "instruct-table", levels_table(read_json(ROOT / "docs/results/instruct.json")))
     for path in sorted((ROOT / "docs" / "results").glob("real-*.json")):
         put(ROOT / "docs" / "real.md", path.stem, arms_table(read_json(path)))
+    judged = ROOT / "docs" / "results" / "real-judge.json"
+    put(ROOT / "docs" / "judges.md", "real-judge", change_table(read_json(judged)))
+    put(ROOT / "docs" / "judges.md", "real-judge-rates", rates_table(judged))
     if DEMO.is_file():
         put(ROOT / "README.md", "session", session(read_json(DEMO)))
         put(ROOT / "docs" / "studies.md", "demo-table", ledger_table(read_json(DEMO)))
