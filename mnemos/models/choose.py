@@ -5,6 +5,8 @@ itself only, and position ids restart behind the context for each, so one forwar
 same numbers as one pass per (context, option) pair. The output embedding sees only the
 positions that predict an option's token; the first tokens of all options share one position.
 
+What the contexts of several rows share at their start is computed once too: `prefix`.
+
 The packed row is right for models whose layers are all softmax attention under the mask that
 they are given. That is read from the configuration and then checked on the model itself with
 two tiny passes; every other model (recurrent layers, ALiBi, rows beyond a sliding window) takes
