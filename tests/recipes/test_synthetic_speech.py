@@ -15,7 +15,7 @@ from mnemos.recipes.reproductions.adaptation import DIGITS, SPEAKERS
 from mnemos.sources.audio import Clip
 
 ROOT = Path(__file__).parents[2]
-KEPT = {name: ROOT / "docs" / "results" / f"spoken-{name}.json" for name in ("target", "choice")}
+KEPT = {name: ROOT / "docs" / "results" / f"spoken-{name}.json" for name in ("target", "choice", "words")}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,9 @@ def test_findings_name_the_scale_that_was_chosen_on_the_source() -> None:
     assert {test.arm for test in found.tests} == {chosen}
 
 
-@pytest.mark.skipif(not KEPT["target"].is_file(), reason="no results of the target are kept")
-def test_the_page_has_the_table_of_the_kept_results() -> None:
-    results = json.loads(KEPT["target"].read_text(encoding="utf-8"))
-    assert of.page_table(results, "target-test") in (ROOT / "docs" / "speech.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("study", "suite"), [("target", "target-test"), ("words", "new-words"), ("words", "known-words")]
+)
+def test_the_page_has_the_tables_of_the_kept_results(study: str, suite: str) -> None:
+    results = json.loads(KEPT[study].read_text(encoding="utf-8"))
+    assert of.page_table(results, suite) in (ROOT / "docs" / "speech.md").read_text(encoding="utf-8")
