@@ -76,11 +76,15 @@ def rows_of(path: Path, label: str, stem: str) -> Iterator[Raw]:
 def count_rows(path: Path, label: str) -> int:
     """How many rows `rows_of` would give, without parsing them where that can be known; counted again only where size
     or times of the file changed."""
-    return _counted(path, label, signature(path))
+    try:
+        signed = signature(path)
+    except OSError:  # whoever opens it says what is wrong
+        signed = None
+    return _counted(path, label, signed)
 
 
 @lru_cache(maxsize=4096)
-def _counted(path: Path, label: str, signed: Signature) -> int:
+def _counted(path: Path, label: str, signed: Signature | None) -> int:
     """signed: part of the cache's key."""
     if _is_parquet(path, label):
         return int(_parquet_file(path, label).metadata.num_rows)
