@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -380,7 +381,7 @@ def deleted(root: Path) -> RunError:
 
 def is_done(step_key: str, root: Path) -> bool:
     """Whether the step's result is there."""
-    return (root / "steps" / step_key / "done.json").exists()
+    return os.path.exists(os.path.join(root, "steps", step_key, "done.json"))
 
 
 def result_of(step_key: str, root: Path) -> dict[str, Any]:
