@@ -45,7 +45,7 @@ def test_settings_of_all_arms_stand_once() -> None:
     assert record == {
         "learning rate": "0.0005",
         "length": "3 epochs",
-        "batch": "8 x 4 = 32 rows a process and step",
+        "batch": "8 x 4 = 32 rows a step, over all processes",
         "optimiser": "adamw_torch, betas 0.9 and 0.999, epsilon 1e-08, weight decay 0.1, gradients clipped at norm 1",
         "schedule": "cosine, warm-up over 0.03 of the steps",
         "precision": "bfloat16, with float32 master weights",

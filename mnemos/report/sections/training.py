@@ -58,7 +58,7 @@ def _batch(settings: Settings) -> str:
     if not isinstance(rows, int) or not isinstance(parts, int):
         return ""
     text = f"{rows} rows" if parts == 1 else f"{rows} x {parts} = {rows * parts} rows"
-    return f"{text} a process and step"
+    return f"{text} a step, over all processes"
 
 
 def _optimiser(settings: Settings) -> str:
