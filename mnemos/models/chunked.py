@@ -21,10 +21,10 @@ from mnemos.core.outputs import Outputs, Whole
 from mnemos.models.forward import LOGIT_BYTES, logits_at
 from mnemos.models.head import Head, head_of, states_only
 
-CHUNK_BYTES = 96 * 2**20
+CHUNK_BYTES = 128 * 2**20
 """Upper bound of one chunk's float32 logits, and of what is computed whole. Below it nothing is to be won: a step
-holds three or four such arrays, under half a gigabyte, and small vocabularies keep the plain path of autograd. Above, a
-chunk of 152,000 tokens has 165 positions, enough for a matrix product to run at full speed."""
+holds three or four such arrays, half a gigabyte, and small vocabularies keep the plain path of autograd. Above, a
+chunk of 152,000 tokens has 220 positions, enough for a matrix product to run at full speed."""
 
 Loss = Callable[[Any, Outputs], torch.Tensor]
 """(positions as a slice or int64[n], their logits) -> scalar."""
