@@ -20,7 +20,6 @@ tokens. Full size: 100,000 people, 540 readings each, a model of 124 M parameter
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from mnemos.methods.weigh.tokens import output_only
 from mnemos.models.fresh import fresh_llama
 from mnemos.models.load import Checkpoint
 from mnemos.recipes.findings import CANNOT_TELL, Ordering, judge
+from mnemos.recipes.pages import in_percent
 from mnemos.recipes.reproductions.invented_people import asked, best_guess, world
 from mnemos.recipes.worlds.people import ATTRIBUTES, TELLINGS, WORDINGS, Person, sentence
 from mnemos.recipes.worlds.seed import chance
@@ -277,7 +277,7 @@ def lines(record: Mapping[str, Any]) -> list[str]:
     head = ["unseen people", "first token", "read off the name", "seen people, new wording"]
     out = [f"| lives | {' | '.join(head)} |", f"|---|{'---|' * len(head)}"]
     for arm, own in record["arms"].items():
-        out.append(f"| {arm} | {' | '.join(_words(own[name]) for name in ('unseen', 'first', 'stored', 'seen'))} |")
+        out.append(f"| {arm} | {' | '.join(in_percent(own[name]) for name in ('unseen', 'first', 'stored', 'seen'))} |")
     for what in ("unseen", "first", "stored"):
         out += ["", f"| {what} | {' | '.join(ATTRIBUTES)} |", f"|---|{'---:|' * len(ATTRIBUTES)}"]
         for arm, own in record["arms"].items():
@@ -285,14 +285,9 @@ def lines(record: Mapping[str, Any]) -> list[str]:
             out.append(f"| {arm} | {shown} |")
     out += ["", "| | of | the paper | difference | verdict |", "|---|---|---|---|---|"]
     for one in record["orderings"]:
-        size = _words([one["mean"], one["low"], one["high"]])
+        size = in_percent([one["mean"], one["low"], one["high"]])
         out.append(f"| {one['arm']} - {one['than']} | {one['measure']} | {one['paper']} | {size} | {one['verdict']} |")
     return out
-
-
-def _words(interval: Sequence[float | None]) -> str:
-    mean, low, high = (math.nan if value is None else 100 * value for value in interval)
-    return f"{mean:.1f}" if math.isnan(low) else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,9 +1,12 @@
-"""Generated pages of docs: paragraphs that fit a screen."""
+"""Generated pages of docs: paragraphs that fit a screen, and shares as their tables show them."""
 
 from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Sequence
+
+from mnemos.report.words import figure, interval
 
 WIDTH = 118
 """Columns of a line; rows of tables, headings and code are one line, however long."""
@@ -52,3 +55,11 @@ def _cut(block: list[str]) -> list[str]:
         break_on_hyphens=False,
     )
     return [line.replace("\0", " ") for line in lines]
+
+
+def in_percent(value: Sequence[float | None]) -> str:
+    """(mean, low, high) as shares: "44.1 [37.0, 51.3]" in percent; a hyphen for no mean, no bracket without bounds."""
+    mean, low, high = (None if one is None else 100 * one for one in value)
+    if mean is None:
+        return "-"
+    return f"{figure(mean, 'points')} {interval(low, high, 'points')}".rstrip()

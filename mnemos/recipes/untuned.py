@@ -31,6 +31,7 @@ from mnemos.measure.suite import Suite, load_suites
 from mnemos.measure.uncertainty import mean_interval, paired
 from mnemos.models.load import handle
 from mnemos.recipes.findings import Ordering, judge
+from mnemos.recipes.pages import in_percent
 from mnemos.recipes.reproduce import data_folder, models_folder
 from mnemos.recipes.reproductions.prepare import Row
 from mnemos.recipes.reproductions.real_models import DOLLY_ROWS, benign_rows
@@ -156,21 +157,14 @@ def lines(record: Mapping[str, Any]) -> list[str]:
     """The record as two tables of Markdown."""
     out = ["| asked | ROUGE-L | ends | repeats | tokens |", "|---|---|---|---|---:|"]
     for name, own in record["ways"].items():
-        shown = [_words(own[score]) for score in SCORES]
+        shown = [in_percent(own[score]) for score in SCORES]
         out.append(f"| {name} | {' | '.join(shown)} | {own['tokens']:.0f} |")
     out += ["", "| | score | expected | the paper | difference | verdict |", "|---|---|---|---|---|---|"]
     for one in record["orderings"]:
-        size = "-" if "delta" not in one else _words([one["delta"], one["low"], one["high"]])
+        size = "-" if "delta" not in one else in_percent([one["delta"], one["low"], one["high"]])
         what = f"{one['arm']} - {one['than']} | {one['measure']} | {one['expect']} | {one['paper']}"
         out.append(f"| {what} | {size} | {one['verdict']} |")
     return out
-
-
-def _words(interval: Sequence[float | None]) -> str:
-    mean, low, high = (None if value is None else 100 * value for value in interval)
-    if mean is None:
-        return "-"
-    return f"{mean:.1f}" if low is None or high is None else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnemos.recipes.pages import WIDTH, wrapped
+from mnemos.recipes.pages import WIDTH, in_percent, wrapped
 
 LONG = "word " * 40 + "`a span of code` end"
 BLOCKS = st.sampled_from([LONG, "- " + LONG, "2. " + LONG, "# " + LONG, "| " + LONG + " |", "short", "", "> " + LONG])
@@ -28,3 +28,9 @@ def test_no_word_is_lost_and_a_wrapped_page_stays(blocks: list[str]) -> None:
     once = wrapped(page)
     assert re.sub(r"\s+", " ", once) == re.sub(r"\s+", " ", page)
     assert wrapped(once) == once
+
+
+def test_shares_are_shown_in_percent_with_what_is_known_of_them() -> None:
+    assert in_percent((0.441, 0.37, 0.5129)) == "44.1 [37.0, 51.3]"
+    assert in_percent((0.441, None, None)) == "44.1"
+    assert in_percent((None, None, None)) == "-"
