@@ -1,4 +1,4 @@
-"""What is read: instructions that a model makes up from the new rows."""
+"""What is read: instructions and texts that a model makes up from the new rows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
+from mnemos.core.errors import UsageError
 from mnemos.core.method import method
 from mnemos.core.plan import Plan
 from mnemos.core.settings import AskedModelRef, DataRef
@@ -18,13 +19,16 @@ from mnemos.rewards.judge_prompt import SHIPPED, load_prompts
 from mnemos.sources.mix import Joined
 from mnemos.sources.read import read
 from mnemos.synthesis.backtranslation import TAGS, BacktranslatedRows, Backtranslating, Tagged
+from mnemos.synthesis.corpus import CorpusRows, Writing
 from mnemos.synthesis.evol_instruct import EvolvedRows, Evolving
 from mnemos.synthesis.instructions import MadeInstructions
 from mnemos.synthesis.self_instruct import Making, SelfInstructRows
 
 BUDGET = BudgetSettings(oversample=1.0, min_usable=0.5)
+WRITING_BUDGET = BudgetSettings(oversample=2.0, min_usable=0.5)
 SELF, CURATION = "self", str(SHIPPED / "curation.yaml")
 BACK = TextSampling(temperature=0.7, top_p=0.9)
+CORPUS = TextSampling(temperature=1.0, top_p=0.95)
 MAKING, EVOLVING = TextSampling(temperature=0.7, top_p=0.5), TextSampling(temperature=1.0, top_p=0.9)
 
 Operation = Literal["constraint", "deepen", "concretise", "reasoning", "complicate_input", "breadth"]
@@ -229,6 +233,82 @@ def evol_instruct(
         plan.seed + seed,
     )
     return _with(plan, EvolvedRows(plan.examples, model_of(author) or plan.before, evolving), seeds)
+
+
+@method(
+    paper="arXiv:2309.10707", changes={"examples"}, off={"rows": 0}, example={"domain": "requests to a smart speaker"}
+)
+def corpus_synthesis(
+    plan: Plan,
+    sampling: TextSampling = CORPUS,
+    budget: BudgetSettings = WRITING_BUDGET,
+    *,
+    domain: Annotated[str, Field(min_length=1, max_length=2000)],
+    author: AskedModelRef | None = None,
+    words: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = (),
+    rows: Annotated[int, Field(ge=0, le=100_000_000)] = 1000,
+    seeds: Literal["learn", "leave_out"] = "learn",
+    shots: Annotated[int, Field(ge=0, le=64)] = 8,
+    novelty: Annotated[float, Field(gt=0, le=1)] = 0.7,
+    min_words: Annotated[int, Field(ge=1, le=10_000)] = 2,
+    max_words: Annotated[int, Field(ge=1, le=10_000)] = 30,
+    max_new_tokens: Tokens = 64,
+    raw: bool = False,
+) -> Plan:
+    """Let a language model write texts of a domain, of which there are a few or none; `tts` behind it speaks them.
+
+    domain: what the texts are about, as the author is told it: "orders in a restaurant".
+    author: who writes: a directory, hub id or http://host:port/v1#name; the model before unless given.
+    words: names or words of which each text must hold one, shared out evenly: what a recogniser has never heard.
+    rows: texts to be written; 0 turns the method off. oversample is in prompts a text.
+    seeds: whether the arm's own rows are learned beside the texts.
+    shots: texts of the arm's own rows that each prompt shows, drawn by seed; 0 writes from the description alone.
+    novelty: a text is left out whose ROUGE-L with a shown or a written one is at least so much.
+    min_words: shorter texts are left out.
+    max_words: longer texts are left out, and not shown.
+    max_new_tokens: longest answer.
+    raw: ask by a text to be continued, without a chat template, as an author without one needs it.
+
+    Of an answer the first line counts, without a list's mark and quotation marks. A text is left out that has no end,
+    does not hold the word that was asked for, is like another, or holds an item of one of the study's suites. Of rows
+    of sound the transcripts are shown. The step's notes say how many texts the rarest of the words has.
+
+    Trap: a recogniser cannot write: name an author where the model of the study is one.
+
+    Trap: a recogniser's alphabet often has no digits, and some authors write them all the same: rows with characters
+    that it cannot write are counted when they are learned.
+
+    Deviations from the paper: 1. the author is not tuned to follow the instruction first; use a chat model. 2. a text
+    is asked for by a topic in words, and not by tagged slots.
+
+    Raises DataError, when rows are written, where nothing can be shown or too few texts are usable, with counts by
+    reason.
+    """
+    if rows == 0:
+        return plan
+    if min_words > max_words:
+        raise UsageError(
+            f"corpus_synthesis.min_words = {min_words}",
+            f"is above max_words = {max_words}, so that no text can be kept",
+            "set min_words to max_words or less",
+        )
+    writing = Writing(
+        domain,
+        words,
+        rows,
+        budget.oversample,
+        shots,
+        novelty,
+        min_words,
+        max_words,
+        max_new_tokens,
+        sampling.temperature,
+        sampling.top_p,
+        raw,
+        budget.min_usable,
+        plan.seed + budget.seed,
+    )
+    return _with(plan, CorpusRows(plan.examples, model_of(author) or plan.before, writing), seeds)
 
 
 def _with(plan: Plan, made: MadeInstructions, seeds: str) -> Plan:

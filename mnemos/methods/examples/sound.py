@@ -45,7 +45,7 @@ def tts(
     on its encoder), `replay` real speech, or put back what is real with the vector of arXiv:2406.02925:
     `weights: {expression: "after + 0.5 * (real - synthetic)"}` of two models of the source domain.
 
-    Deviations from the paper: 1. texts are given; a language model that writes them is another row of the catalogue.
+    Deviations from the paper: 1. texts are given; `corpus_synthesis` before it has a language model write them.
     2. espeak-ng is a formant synthesiser, far from the paper's neural voices; piper's are nearer.
 
     Raises UsageError where the program is not there, DataError where it fails or writes nothing.
