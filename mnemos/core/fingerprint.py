@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ def canonical(value: Any) -> Any:
     if isinstance(own, str):
         return {"fingerprint": own}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value) if f.compare}
-        return {"is": type(value).__qualname__, **fields}
+        kind = type(value)
+        return {"is": kind.__qualname__, **{name: canonical(getattr(value, name)) for name in _compared(kind)}}
     if isinstance(value, Mapping):
         return {str(key): canonical(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -41,6 +42,12 @@ def canonical(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"no fingerprint for {type(value).__name__}: {value!r}")
+
+
+@lru_cache(maxsize=1024)
+def _compared(kind: type[Any]) -> tuple[str, ...]:
+    """The fields of a dataclass that tell its values apart; asked once for a class, not once for each of many rows."""
+    return tuple(field.name for field in dataclasses.fields(kind) if field.compare)
 
 
 def fingerprint(value: Any) -> str:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +50,10 @@ KEYS = (
 
 NEW = ("solution", "turns", "criteria", "category", "instruction_id_list", "kwargs")
 """Keys for which no other column is taken for a slip of the pen: files had columns like them before these were keys."""
+
+
+LONGEST_NAME = 100
+"""Characters of a column's name that are looked at: five times those of the longest key are like none of them."""
 
 
 @dataclass(frozen=True)
@@ -199,9 +204,15 @@ def _filled(key: str, template: str, row: Row) -> str:
 
 def _refuse_misspelt(values: Mapping[str, Any], where: str) -> None:
     for key in values:
-        close = [one for one in difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0.8) if one not in NEW]
-        if key not in KEYS and close:
-            raise DataError(f"{where}: key {key!r}", "is not a known key", f"did you mean {close[0]!r}?")
+        if key not in KEYS and (meant := _meant(str(key)[:LONGEST_NAME])):
+            raise DataError(f"{where}: key {key!r}", "is not a known key", f"did you mean {meant!r}?")
+
+
+@lru_cache(maxsize=1024)
+def _meant(key: str) -> str | None:
+    """The key that another one looks like; compared once for a column, not once for each of its rows."""
+    close = [one for one in difflib.get_close_matches(key, KEYS, n=1, cutoff=0.8) if one not in NEW]
+    return close[0] if close else None
 
 
 def _prompt(given: Mapping[str, Any], where: str, chat: bool, system: str | None, variables: Frozen) -> Prompt | None:

@@ -110,26 +110,34 @@ def materialize(value: T, find: Callable[[GeneratedSource], Source]) -> T:
 
     What holds none comes back as the same object. Reaches what `inside` reaches.
     """
-    settled: T = _materialized(value, find)
+    return replaced(value, lambda one: find(one) if is_generated(one) else None)
+
+
+def replaced(value: T, other: Callable[[Any], Any]) -> T:
+    """The same value with `other(part)` in the place of each outermost part for which that is not None.
+
+    What holds no such part comes back as the same object. Reaches what `inside` reaches.
+    """
+    settled: T = _replaced(value, other)
     return settled
 
 
-def _materialized(value: Any, find: Callable[[GeneratedSource], Source]) -> Any:
+def _replaced(value: Any, other: Callable[[Any], Any]) -> Any:
     if isinstance(value, str | int | float | Example | None):
         return value
-    if is_generated(value):
-        return find(value)
+    if (put := other(value)) is not None:
+        return put
     if isinstance(value, Mapping):
-        mapped = {key: _materialized(item, find) for key, item in value.items()}
+        mapped = {key: _replaced(item, other) for key, item in value.items()}
         return value if all(mapped[key] is value[key] for key in mapped) else mapped
     if isinstance(value, tuple | list):
-        items = [_materialized(item, find) for item in value]
+        items = [_replaced(item, other) for item in value]
         if all(new is old for new, old in zip(items, value, strict=True)):
             return value
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
-        changed = {name: new for name, old in fields.items() if (new := _materialized(old, find)) is not old}
+        changed = {name: new for name, old in fields.items() if (new := _replaced(old, other)) is not old}
         return dataclasses.replace(value, **changed) if changed else value
     return value
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Example, Source
-from mnemos.sources.generated import generated_in, inside
+from mnemos.sources.generated import inside
 
 
 @dataclass(frozen=True)
@@ -175,28 +175,6 @@ class Beside:
             for example in source:
                 origin = "replay" if is_new(example.origin) else example.origin
                 yield dataclasses.replace(example, id=start + example.id, origin=origin)
-
-
-def refuse_few_old_rows(values: Iterable[Any]) -> None:
-    """Raises DataError for the first mixture within the values that needs more old rows than there are,
-    so that it is known before the first of many trainings. Counts the rows of each source once; a
-    mixture with rows that are not written yet is looked at when it is read."""
-    known: dict[str, int] = {}
-
-    def size(source: Source) -> int:
-        if source.fingerprint not in known:
-            if isinstance(source, Mixture):
-                new = size(source.new)
-                if wanted := source.wanted(new):
-                    source.refuse_few(wanted, size(source.old))
-                known[source.fingerprint] = new + wanted
-            else:
-                known[source.fingerprint] = sum(1 for _ in source)
-        return known[source.fingerprint]
-
-    for one in inside(tuple(values)):
-        if isinstance(one, Mixture) and not generated_in(one):
-            size(one)
 
 
 def new_share_start(source: Source) -> float | None:

@@ -15,7 +15,8 @@ from mnemos.core.plan import Applied, ModelHandle, PastTask, Plan, TeacherForcin
 from mnemos.models.recognisers.classes import hears
 from mnemos.sources.generated import generated_in
 from mnemos.sources.held_out import HeldOut
-from mnemos.sources.mix import Joined, refuse_few_old_rows
+from mnemos.sources.looks import refuse_few_old_rows
+from mnemos.sources.mix import Joined
 from mnemos.study.config import Study
 from mnemos.study.sections import Task
 from mnemos.study.steps import MeasureStep, Step, StepModel, TrainStep, WeightsStep, WriteStep

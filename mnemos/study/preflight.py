@@ -10,7 +10,6 @@ call it below. Checks of one plan go to `train.preflight`, those of a checkpoint
 
 from __future__ import annotations
 
-import itertools
 import os
 import socket
 from collections import Counter
@@ -24,6 +23,7 @@ from mnemos.core.fingerprint import fingerprint
 from mnemos.core.plan import Plan
 from mnemos.models.recognisers.classes import hears
 from mnemos.sources.generated import generated_in, inside
+from mnemos.sources.looks import first_rows
 from mnemos.sources.read import FileSource
 from mnemos.sources.render import RAW_ROLES
 from mnemos.study.experiment import Experiment, source_of
@@ -157,7 +157,7 @@ def _check_rows(experiment: Experiment, renderer: Any) -> None:
         if draws.known(plan.draw).in_data and plan.train.rewritten_turns == "refuse":
             refused |= {fingerprint(one) for one in found}
     for name, source in sources.items():
-        for example in itertools.islice(source, FIRST_ROWS):
+        for example in first_rows(source, FIRST_ROWS):
             if renderer is None or all(turn.role in RAW_ROLES for turn in example.turns):
                 break
             _need_template(renderer, f"rows of {source.describe()}")

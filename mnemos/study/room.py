@@ -7,7 +7,6 @@ machine has is refused; what is free at the moment is only spoken of, because ot
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from mnemos.core.settings import TrainSettings
 from mnemos.models.recognisers.classes import hears
 from mnemos.report.words import size
 from mnemos.sources.generated import generated_in, inside
+from mnemos.sources.looks import few
 from mnemos.sources.mix import Rows
 from mnemos.sources.read import FileSource
 from mnemos.study.experiment import Experiment
@@ -121,15 +121,28 @@ def _plainly_small(experiment: Experiment) -> bool:
 def _lines(experiment: Experiment, renderer: Any, lengths: dict[str, list[tuple[int, int]]]) -> Iterator[Line]:
     seen: dict[str, Line] = {}
     steps = {step.key: step for step in experiment.steps if not is_done(step.key, experiment.root)}
+    arms, names = _arms(experiment), dict[Any, str]()
     for step in steps.values():
-        name = _kind(step)
+        # Seeds of an arm are one kind. Named one by one, each would be one of its own, with rows to be looked at: a
+        # mixture's name holds the seed, by which nothing differs but the order and which old rows are drawn.
+        arm = arms.get(step.key, step.key)
+        name = names[arm] if arm in names else names.setdefault(arm, _kind(step))
         if name not in seen:
             seen[name] = _line(experiment, step, renderer, lengths)
         yield dataclasses.replace(seen[name], title=step.title)
 
 
+def _arms(experiment: Experiment) -> dict[str, tuple[str, int, int]]:
+    """Key of a training -> its arm, order of tasks and stage."""
+    return {
+        stage.steps[0].key: (run.arm, run.order, number)
+        for run in experiment.runs
+        for number, stage in enumerate(run.stages)
+    }
+
+
 def _kind(step: Step) -> str:
-    """Steps of one kind take the same: seeds of an arm, and arms whose training differs in rates alone."""
+    """Steps of one kind take the same, such as trainings of arms that differ in rates alone."""
     if isinstance(step, TrainStep):
         plan = step.plan
         settings = plan.train.model_copy(update={"learning_rate": 1.0, "lr_scheduler_type": "", "data_seed": None})
@@ -216,7 +229,7 @@ def _lengths(plan: Plan, renderer: Any) -> list[tuple[int, int]]:
         sources = [one for one in inside(plan.examples) if isinstance(one, FileSource)]
     found = []
     for source in sources:
-        for example in itertools.islice(source, ROWS):
+        for example in few(source, ROWS):
             rows = _rendered(example, plan, renderer)
             times = 2 if example.kind == "preference" else 1
             found += [(times * len(row), times * int(np.count_nonzero(row.weight[1:]))) for row in rows]

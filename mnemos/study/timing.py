@@ -13,6 +13,7 @@ from mnemos.core.errors import MnemosError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.plan import Plan
 from mnemos.sources.generated import generated_in
+from mnemos.sources.looks import size
 from mnemos.study.experiment import Experiment
 from mnemos.study.proposal import duration
 from mnemos.study.room import shape_of
@@ -74,7 +75,7 @@ def _probed(plan: Plan, renderer: Any) -> tuple[float, str] | None:
         return None  # the run says what is wrong with it
     if plan.train.max_steps > 0:
         return plan.train.max_steps * speed.step_seconds, "by a few steps of it"
-    tokens = plan.train.num_train_epochs * sum(1 for _ in plan.examples) * _mean(plan, renderer)
+    tokens = plan.train.num_train_epochs * size(plan.examples) * _mean(plan, renderer)
     return tokens / speed.tokens_per_second, "by a few steps of it"
 
 

@@ -20,6 +20,7 @@ from mnemos.core.plan import ModelHandle
 from mnemos.rewards.grader import Grader
 from mnemos.rewards.judge_prompt import Case
 from mnemos.sources.generated import NotGenerated, SynthesisContext, generated_in
+from mnemos.sources.looks import counted
 from mnemos.sources.mix import is_new
 from mnemos.sources.similarity import embed
 from mnemos.sources.spread import Unlike, grouped, k_center, quotas
@@ -291,7 +292,7 @@ class Selected(NotGenerated):
     def refuse_small_pool(self) -> None:
         """Raises DataError where the rows can be counted without writing any, and are fewer than the budget."""
         if not generated_in(self.rows):
-            there = sum(is_new(row.origin) for row in self.rows)
+            _, there = counted(self.rows)
             self._refuse_few(there, there, {})
 
 

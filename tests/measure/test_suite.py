@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from mnemos.core.errors import DataError, MnemosError, UsageError
+from mnemos.measure import items
 from mnemos.measure import suite as suites_module
 from mnemos.measure.kinds import KINDS
 from mnemos.measure.suite import Suite, linked, load_suites
@@ -163,6 +164,24 @@ def test_other_columns_are_left_alone_and_columns_renames(tmp_path: Path) -> Non
     assert found.items[0].answers == ("x",)
     with pytest.raises(DataError, match=r"items\.jsonl:1: column 'q'"):
         one(tmp_path, kind="generated", data="items.jsonl", columns={"prompt": "q"})
+
+
+def test_a_column_is_compared_with_the_known_keys_once_and_not_in_each_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[str] = []
+
+    def close(word: str, *_: Any, **__: Any) -> list[str]:
+        compared.append(word)
+        return []
+
+    monkeypatch.setattr(items.difflib, "get_close_matches", close)
+    items._meant.cache_clear()
+    lines(tmp_path / "items.jsonl", *[{"id": n, "prompt": "?", "answer": "x", "topic": n} for n in range(50)])
+    one(tmp_path, kind="generated", data="items.jsonl")
+    assert compared == ["topic"]
+    # What was found with the stand-in must not be kept for others.
+    items._meant.cache_clear()
 
 
 @pytest.mark.parametrize(

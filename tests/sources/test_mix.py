@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Example, Source, Turn
 from mnemos.sources.generated import NotGenerated, SynthesisContext
-from mnemos.sources.mix import Joined, Mixture, Rows, refuse_few_old_rows
+from mnemos.sources.looks import refuse_few_old_rows
+from mnemos.sources.mix import Joined, Mixture, Rows
 
 
 def rows(count: int, name: str = "rows") -> Rows:
