@@ -25,6 +25,7 @@ from mnemos.measure.judged import answers_in, facing, replies
 from mnemos.measure.kinds import KINDS, MISSING, THINKS
 from mnemos.measure.linear_probe import HIDDEN
 from mnemos.measure.recognition import transcribe
+from mnemos.measure.sampling import SAMPLES
 from mnemos.measure.settings import LinearProbeSettings, PairwiseSettings
 from mnemos.measure.suite import Suite, linked
 from mnemos.measure.token_shift import MARGINAL
@@ -146,6 +147,8 @@ def _refused(suite: Suite, item: str, reason: str) -> Answer:
 
 
 def _generate(model: Any, suite: Suite) -> list[Answer]:
+    if getattr(suite.settings, "samples", 1) > 1:
+        return _sampled(model, suite)
     deaf = unheard(model, suite.name, suite.items)
     items = [item for item in suite.items if item.id not in deaf]
     prompts = [asked(model, item) for item in items]
@@ -159,6 +162,26 @@ def _generate(model: Any, suite: Suite) -> list[Answer]:
     }
     first = [found[one.id] if one.id in found else _refused(suite, one.id, deaf[one.id]) for one in suite.items]
     return _followed(model, suite, first) if any(item.follow_ups for item in suite.items) else first
+
+
+def _sampled(model: Any, suite: Suite) -> list[Answer]:
+    """Several answers to each item: text and ids are the first one's, data.samples all texts."""
+    number = suite.settings.samples  # type: ignore[attr-defined]
+    # In one call, since a prompt that comes again is sampled anew by how often it came before.
+    prompts = [asked(model, item) for item in suite.items for _ in range(number)]
+    text: list[Generation] = model.generate(prompts, suite.decoding)
+    opens = getattr(model, "opens_thought", lambda prompt: False)
+    out = []
+    for place, item in enumerate(suite.items):
+        drawn = text[place * number : (place + 1) * number]
+        first = drawn[0]
+        if not first.ids and not first.finished:
+            out.append(_refused(suite, item.id, "prompt longer than the context"))
+            continue
+        more = {"ids": list(first.ids), SAMPLES: [g.text for g in drawn], **_opened(opens(prompts[place * number]))}
+        tokens = sum(len(g.ids) for g in drawn)
+        out.append(Answer(suite.name, item.id, first.text, first.finished, tokens, more))
+    return out
 
 
 def _followed(model: Any, suite: Suite, answers: list[Answer]) -> list[Answer]:

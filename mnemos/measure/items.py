@@ -197,7 +197,11 @@ def _filled(key: str, template: str, row: Row) -> str:
     def column(found: re.Match[str]) -> str:
         if found[1] not in row.values:
             raise DataError(f"{row.where}: column {found[1]!r}", "is missing", f"the template of {key} names it")
-        return _scalar(row.values[found[1]], row.where, found[1])
+        value = row.values[found[1]]
+        # A list of texts, such as MBPP's tests, is put one a line.
+        if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+            return "\n".join(value)
+        return _scalar(value, row.where, found[1])
 
     return _COLUMN.sub(column, template)
 

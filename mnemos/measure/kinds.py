@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from mnemos.measure import (
     ifeval,
     judged,
     linear_probe,
+    mmlu,
     recognition,
     refusals,
     speech_ifeval,
@@ -24,6 +26,7 @@ from mnemos.measure import (
 )
 from mnemos.measure import settings as s
 from mnemos.measure.items import Item
+from mnemos.measure.sampling import pass_at, texts_of
 from mnemos.measure.token_shift import shares
 from mnemos.measure.trying import tried
 from mnemos.rewards import checks
@@ -128,6 +131,17 @@ def _lost(schema: Rewarded, compared: Rewarded) -> Rewarded:
 
 
 def _all_generated(settings: s.GeneratedSettings, items: Sequence[Item], answers: Sequence[Answer]) -> list[Value]:
+    """Each sample is scored as an answer of its own, and an item's score is then pass@k."""
+    if settings.samples == 1:
+        return _answered(settings, items, answers)
+    texts = [texts_of(answer) for answer in answers]
+    asked = [(item, answer, text) for item, answer, some in zip(items, answers, texts, strict=True) for text in some]
+    alone = [dataclasses.replace(answer, text=text) for _, answer, text in asked]
+    found = iter(_answered(settings, [item for item, _, _ in asked], alone))
+    return [pass_at(settings.pass_at, [next(found)[:2] for _ in some]) for some in texts]
+
+
+def _answered(settings: s.GeneratedSettings, items: Sequence[Item], answers: Sequence[Answer]) -> list[Value]:
     """Answers that must be run go to the sandbox all at once, once for each reference."""
     if settings.match not in checks.CHECKS:
         return each(_generated)(settings, items, answers)
@@ -157,6 +171,8 @@ def _check_generated(settings: s.GeneratedSettings, item: Item, where: str) -> N
         verify.check_schema(schema, where=where)
     elif not item.answers:
         raise DataError(where, "names no answer", "answer: the reference, or answers: [several]")
+    if settings.samples > 1 and item.follow_ups:
+        raise UsageError(f"{where}: turns", "does not go with samples", "ask one turn, or one sample")
     if (settings.match == "sql") != (settings.database is not None):
         raise UsageError(f"{where}: database", "goes with match: sql", "name the sqlite file of such a suite")
     for reference in item.answers:
@@ -495,6 +511,14 @@ KINDS: dict[str, Kind] = {
         "answer a question of BIG-Bench Hard behind worked examples",
         needs=("prompt", "answers"),
         items=bbh.items_at,
+    ),
+    "mmlu": Kind(
+        s.MMLUSettings,
+        "choose",
+        each(_choice),
+        "pick the likeliest letter of MMLU's four, behind examples of the subject",
+        needs=("prompt", "options"),
+        items=mmlu.items_at,
     ),
     "dynamic_superb": Kind(
         s.DynamicSuperbSettings,

@@ -22,9 +22,14 @@ def built_in() -> list[dict[str, Any]]:
 
 
 def by_name() -> list[dict[str, Any]]:
-    """Each suite by name whose items do not ship: name, kind, and the file that they are read from."""
+    """Each suite by name of which a file does not ship: name, kind, and that file."""
     found = [read_yaml(path, UsageError) for folder in (JUDGED, BENCHMARKS) for path in sorted(folder.glob("*.yaml"))]
-    return [{"name": one["name"], "kind": one["kind"], "data": one["data"]} for one in found]
+    return [{"name": one["name"], "kind": one["kind"], "data": _outside(one)} for one in found]
+
+
+def _outside(suite: dict[str, Any]) -> str:
+    """The file that a suite by name reads from $MNEMOS_DATA: its items, or the database behind them."""
+    return next(str(suite[key]) for key in ("data", "database") if str(suite.get(key, "")).startswith("$"))
 
 
 def kinds() -> list[dict[str, Any]]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from mnemos.core.names import Name
 from mnemos.core.settings import AskedModelRef, FileRef, ModelRef, Seed, Settings
 from mnemos.rewards.checks import MatchName
+from mnemos.rewards.verifiers import VERIFIERS
+
+GRADED = tuple(name for name, one in VERIFIERS.items() if one.graded)
+"""Ways to compare an answer that give scores between right and wrong."""
+
+
+RowNumber = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 class SuiteSettings(Settings):
@@ -28,6 +35,8 @@ class SuiteSettings(Settings):
     """Expected key -> column of the data file, where the names differ."""
     templates: dict[str, str] = Field(default_factory=dict)
     """Expected key -> a text in which {name} stands for the row's column of that name; other braces are left alone."""
+    rows: tuple[RowNumber, RowNumber] | None = None
+    """First and last row of the data that are read, counted from 1: the test part of a file that holds more."""
     limit: int | None = Field(None, ge=1, le=1_000_000_000)
     """Measure only this many items, drawn with seed 0."""
     part: Literal["development", "held_out"] | None = None
@@ -52,6 +61,8 @@ class SuiteSettings(Settings):
             raise ValueError(f"give exactly one of data, items, of (found {origins or 'none'})")
         if self.part is not None and self.data is None and self.items is None:
             raise ValueError("part: divides items of the suite's own, so it goes with data or items")
+        if self.rows is not None and (self.data is None or self.rows[0] > self.rows[1]):
+            raise ValueError("rows: goes with data, and is [first, last]")
         return self
 
 
@@ -108,10 +119,25 @@ class GeneratedSettings(GenerateSettings):
     match: MatchName = "normalised"
     """How answers are compared; f1, chrf and rouge_l are graded, the others right or wrong. code and sql run the
     answer in a sandbox: against the tests in the reference, or against the right query on `database`."""
+    samples: int = Field(1, ge=1, le=1000)
+    """Answers that are drawn for each item; several need a temperature."""
+    pass_at: int = Field(1, ge=1, le=1000)
+    """With samples, k of pass@k: the chance that one of k answers is right, estimated without bias from all samples
+    (arXiv:2107.03374)."""
     database: FileRef | None = None
-    """With match: sql, the sqlite file, relative to the suite's file."""
+    """With match: sql, the sqlite file (.gz too), relative to the suite's file."""
     json_schema: dict[str, Any] | None = None
     """With match: json, the JSON schema that every answer must satisfy; may be written `schema`."""
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> GeneratedSettings:
+        if self.pass_at > self.samples:
+            raise ValueError(f"pass_at: {self.pass_at} needs as many samples at least, and there are {self.samples}")
+        if self.samples > 1 and self.temperature == 0 and self.power is None:
+            raise ValueError("samples: greedy answers are all the same; set temperature, such as 0.8")
+        if self.samples > 1 and self.match in GRADED:
+            raise ValueError(f"samples: counts right answers, and match: {self.match} grades them")
+        return self
 
 
 class LinearProbeSettings(SuiteSettings):
@@ -257,6 +283,23 @@ class ChoiceSettings(SuiteSettings):
     """Divide each option's log-probability by its length, or by nothing."""
     delimiter: str = " "
     """Put between a raw prompt and an option unless one of them has white space there already."""
+
+
+class MMLUSettings(ChoiceSettings):
+    """mmlu: questions of MMLU's subjects behind examples of their subject."""
+
+    examples: FileRef | None = None
+    """Folder or file of the examples, as published under dev."""
+    shots: int = Field(5, ge=0, le=100)
+    """Examples before each question, the first of its subject."""
+
+    @model_validator(mode="after")
+    def _rows_of_its_own(self) -> MMLUSettings:
+        if self.data is None:
+            raise ValueError("data: names MMLU's folder of test questions, or a file of rows")
+        if self.shots and self.examples is None:
+            raise ValueError("examples: names the folder of examples (dev); shots: 0 asks without them")
+        return self
 
 
 class LikelihoodSettings(SuiteSettings):

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from mnemos.core.cache import unpacked
 from mnemos.core.errors import DataError, UsageError, nearest
 from mnemos.core.fingerprint import directory_fingerprint, file_fingerprint, fingerprint
 from mnemos.core.json_text import parse_json
@@ -93,11 +94,25 @@ class Suite:
         classifier or of a harness task's folder; not tolerance."""
         # What decides on a verdict, or where items were found, changes no score. The items themselves are in the
         # fingerprint by content.
-        left_out = {"tolerance", "better", "data", "items", "columns", "templates", "part", "prompts"}
+        left_out = {
+            "tolerance",
+            "better",
+            "data",
+            "items",
+            "columns",
+            "templates",
+            "part",
+            "prompts",
+            "rows",
+            "examples",
+        }
         settings = self.settings.model_dump(mode="json", exclude=left_out)
         for name in ("balanced", "power", "rules", "stop"):
             if not settings.get(name, True):
                 # Left out where there is none, so that suites keep the name that they had.
+                del settings[name]
+        for name in ("samples", "pass_at"):
+            if settings.get(name) == 1:
                 del settings[name]
         if isinstance(self.settings, ClassifierSettings):
             settings["model"] = Checkpoint(self.settings.model).fingerprint
@@ -306,7 +321,7 @@ def _judge_prints(settings: RefusalSettings) -> dict[str, Any]:
 def _check_database(name: str, where: str) -> None:
     if not Path(name).is_file():
         raise UsageError(f"{where}: database {name}", "is not a file", "it is relative to the suite's file")
-    with open(name, "rb") as file:
+    with open(unpacked(name, ".sqlite"), "rb") as file:
         head = file.read(16)
     # sqlite takes an empty file for an empty database.
     if head and head != b"SQLite format 3\0":
@@ -328,12 +343,14 @@ def _check_harness(settings: HarnessSettings) -> None:
 
 def _items(kind: Kind, settings: SuiteSettings, where: str, folder: Path) -> tuple[Item, ...]:
     if kind.items is not None:
+        if settings.rows is not None:
+            raise UsageError(f"{where}: rows", f"is not for kind {settings.kind}", "give it a file of the rows wanted")
         found = kind.items(settings, folder, where)
         for item, place in found:
             _check(kind, settings, item, place)
         return _part(tuple(_limited([item for item, _ in found], settings.limit)), settings, where)
     if settings.data is not None:
-        rows: Iterable[Row] = read_rows(Path(settings.data))
+        rows: Iterable[Row] = _between(read_rows(Path(settings.data)), settings)
     elif settings.items is not None:
         rows = rows_of(settings.items, where)
     else:
@@ -356,6 +373,20 @@ def _items(kind: Kind, settings: SuiteSettings, where: str, folder: Path) -> tup
     if not items:
         raise DataError(where, "has no items", "a suite needs at least one")
     return _part(tuple(_limited(items, settings.limit)), settings, where)
+
+
+def _between(rows: Iterable[Row], settings: SuiteSettings) -> Iterator[Row]:
+    """The rows from the first to the last that the suite reads, counted as they stand in the file."""
+    first, last = settings.rows or (1, None)
+    count = 0
+    for count, row in enumerate(rows, 1):
+        if count >= first:
+            yield row
+        if count == last:
+            return
+    if last is not None:
+        bound = f"asks for rows {first} to {last}, and the file has {count}"
+        raise DataError(f"{settings.data}", bound, "set rows: [first, last] to what is there, or take it out")
 
 
 def _part(items: tuple[Item, ...], settings: SuiteSettings, where: str) -> tuple[Item, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from mnemos.core.cache import unpacked
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.fingerprint import file_fingerprint, fingerprint
 from mnemos.core.reward import Rewarded, missing
@@ -51,9 +52,9 @@ def scores(
     """1 for each answer that passes, 0 for one that does not; missing where the check itself is at fault.
 
     name: code, where a reference is a Python program of tests (see `sandbox.box.Code`), or sql, where it is the right
-    query and `database` the sqlite file that both are run on. solutions: known right answers, for code; a reference
-    that does not accept its own is at fault. Raises UsageError without a database, or where this machine gives
-    no sandbox.
+    query and `database` the sqlite file (.gz too) that both are run on. solutions: known right answers, for code; a
+    reference that does not accept its own is at fault. Raises UsageError without a database, or where this machine
+    gives no sandbox.
     """
     known = solutions or [None] * len(references)
     # Tests that are at fault by themselves say so beside each answer; what only a trial shows is tried once.
@@ -116,7 +117,12 @@ def _trial(name: str, alone: Outcome, solved: Outcome | None) -> Trial | None:
 
 
 def _box(database: str | None) -> Sandbox:
-    return shared() if database is None else shared((database,))
+    return shared() if database is None else shared((_plain(database),))
+
+
+def _plain(database: str) -> str:
+    """The database as SQLite opens it: unpacked, where it is compressed."""
+    return str(unpacked(database, ".sqlite"))
 
 
 def _check(name: str, answer: str, reference: str, database: str | None) -> Code | Query:
@@ -134,7 +140,7 @@ def _program(answer: str, reference: str) -> Code:
 
 def _query(database: str, answer: str, reference: str) -> Query:
     first, *others = (one.strip().rstrip(";") for one in candidates(answer, SQL))
-    return Query(database, reference, first, tuple(others))
+    return Query(_plain(database), reference, first, tuple(others))
 
 
 def candidates(answer: str, languages: Collection[str]) -> list[str]:

@@ -7,16 +7,12 @@ orders (`rewards.sandbox.queries`); an empty result may be right, and duplicates
 
 from __future__ import annotations
 
-import gzip
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnemos.core.cache import cache_folder
+from mnemos.core.cache import unpacked
 from mnemos.core.errors import DataError, UsageError
-from mnemos.core.fingerprint import file_fingerprint
-from mnemos.core.places import resolved
 from mnemos.core.reward import Rewarded
 from mnemos.rewards import checks, fences
 from mnemos.rewards.sandbox.queries import query
@@ -78,13 +74,4 @@ def _database(path: Path) -> str:
     """The file, unpacked beside the cache where it is compressed."""
     if not path.is_file():
         raise UsageError(f"stream.task.data = {path}", "does not exist", "give Chinook's SQLite file")
-    path = resolved(path)
-    if path.suffix != ".gz":
-        return str(path)
-    target = cache_folder() / "databases" / f"{file_fingerprint(path)}.sqlite"
-    if not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        temporary.write_bytes(gzip.decompress(path.read_bytes()))
-        temporary.replace(target)
-    return str(target)
+    return str(unpacked(path, ".sqlite"))
