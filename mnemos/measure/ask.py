@@ -18,6 +18,7 @@ from mnemos.core.fingerprint import file_fingerprint
 from mnemos.core.names import refuse_clash
 from mnemos.core.nouns import Answer, Generation, LanguageModel, Prompt, Score, Turn
 from mnemos.core.progress import counting, doing
+from mnemos.measure import tool_steps
 from mnemos.measure.bbh import balanced
 from mnemos.measure.heard import asked, unheard, with_sound
 from mnemos.measure.items import Item
@@ -26,7 +27,7 @@ from mnemos.measure.kinds import KINDS, MISSING, THINKS
 from mnemos.measure.linear_probe import HIDDEN
 from mnemos.measure.recognition import transcribe
 from mnemos.measure.sampling import SAMPLES
-from mnemos.measure.settings import LinearProbeSettings, PairwiseSettings
+from mnemos.measure.settings import LinearProbeSettings, PairwiseSettings, ToolStepsSettings, ToolWinsSettings
 from mnemos.measure.suite import Suite, linked
 from mnemos.measure.token_shift import MARGINAL
 
@@ -120,6 +121,9 @@ def _ask(
         return transcribe(model, suite, lambda item, reason: _refused(suite, item, reason))
     if not hasattr(model, "generate"):
         raise UsageError(f"suite {suite.name!r}", f"asks {model.name} to write, and it only hears", "measure it by wer")
+    if suite.ask == "act":
+        assert isinstance(suite.settings, ToolStepsSettings)
+        return tool_steps.act(model, suite.name, suite.items, suite.settings, suite.decoding)
     calls = {"generate": _generate, "compare": _generate, "choose": _choose, "nats": _nats}
     answers = calls[suite.ask](model, suite) if borrowed is None else [_rename(one, suite.name) for one in borrowed]
     return _facing(suite, answers, before, kept) if suite.ask == "compare" else answers
@@ -129,6 +133,8 @@ def _facing(
     suite: Suite, answers: list[Answer], before: Any, kept: Mapping[str, Sequence[Answer]] | None
 ) -> list[Answer]:
     """Each answer with the one that it is compared with; the model before stands against itself, without one."""
+    if isinstance(suite.settings, ToolWinsSettings):
+        return _facing_steps(suite, answers, before, kept)
     assert isinstance(suite.settings, PairwiseSettings)
     if suite.settings.against != "before":
         anchor = answers_in(suite.settings.against, file_fingerprint(suite.settings.against))
@@ -136,6 +142,19 @@ def _facing(
     if before is None:
         return answers
     return [facing(answer, other) for answer, other in zip(answers, _frozen(suite, kept), strict=True)]
+
+
+def _facing_steps(
+    suite: Suite, answers: list[Answer], before: Any, kept: Mapping[str, Sequence[Answer]] | None
+) -> list[Answer]:
+    assert isinstance(suite.settings, ToolWinsSettings)
+    if suite.settings.against != "before":
+        there = {row["item"]: _answer_of(row) for row in read_jsonl(suite.settings.against)}
+    elif before is None:
+        return answers
+    else:
+        there = {answer.item: answer for answer in _frozen(suite, kept)}
+    return [tool_steps.facing(answer, there.get(answer.item)) for answer in answers]
 
 
 def _rename(answer: Answer, suite: str) -> Answer:
@@ -411,7 +430,7 @@ def load_measured(folder: str | Path) -> dict[str, Measured]:
     for path in sorted(Path(folder).glob("*.jsonl")):
         try:
             rows = read_jsonl(path)
-            answers = [Answer(r["suite"], r["item"], r["text"], r["finished"], r["tokens"], r["data"]) for r in rows]
+            answers = list(map(_answer_of, rows))
             scores = [_score_of(row) for row in rows]
         except (KeyError, ValueError, TypeError) as error:
             raise DataError(f"{path}", f"is not a file of answers ({error!r})", "delete it and measure again") from None
@@ -419,6 +438,10 @@ def load_measured(folder: str | Path) -> dict[str, Measured]:
             raise DataError(f"{path}", "holds no answers", "delete it and measure again")
         out[answers[0].suite] = Measured(answers[0].suite, answers, scores)
     return out
+
+
+def _answer_of(row: Mapping[str, Any]) -> Answer:
+    return Answer(row["suite"], row["item"], row["text"], row["finished"], row["tokens"], row["data"])
 
 
 def _score_of(row: Mapping[str, Any]) -> Score:

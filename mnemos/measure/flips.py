@@ -33,7 +33,7 @@ def flips(
     for suite in suites:
         if (
             suite.of is None
-            and suite.ask in ("generate", "compare", "choose", "transcribe")
+            and suite.ask in ("generate", "compare", "act", "choose", "transcribe")
             and suite.name in before
             and suite.name in after
         ):

@@ -44,16 +44,28 @@ KEYS = (
     "category",
     "instruction_id_list",
     "kwargs",
+    "state",
+    "end_state",
 )
 """What a row may hold. Other columns are left alone, unless they look like one of these misspelt."""
 
 
-NEW = ("solution", "turns", "criteria", "category", "instruction_id_list", "kwargs")
+NEW = ("solution", "turns", "criteria", "category", "instruction_id_list", "kwargs", "state", "end_state")
 """Keys for which no other column is taken for a slip of the pen: files had columns like them before these were keys."""
 
 
 LONGEST_NAME = 100
 """Characters of a column's name that are looked at: five times those of the longest key are like none of them."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What functions work on and must leave, for kind tool_steps. state, end_state: JSON of objects, the latter None
+    where the answer alone counts. match: how the answer is compared; None where the row's kind is another."""
+
+    state: str
+    end_state: str | None = None
+    match: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ class Item:
     right answer, which the tests of match: code are tried on; see `Suite.fingerprint`. follow_ups: further user turns,
     each asked after the model's reply to the one before. criteria: for a judge alone. category: for tables.
     tools_in: how the tools of a suite of kind tool_calls are handed over; None elsewhere. sound: what is heard, by
-    its file; see `Suite.fingerprint`.
+    its file; see `Suite.fingerprint`. goal: of kind tool_steps; see `Suite.fingerprint`.
     """
 
     id: str
@@ -87,6 +99,7 @@ class Item:
     category: str | None = field(default=None, compare=False)
     tools_in: Literal["auto", "template", "prompt"] | None = field(default=None, compare=False)
     sound: AudioPart | None = field(default=None, compare=False)
+    goal: Goal | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -186,6 +199,7 @@ def parse(
         follow_ups=_user_turns(given, row.where)[1:],
         criteria=_criteria(given, row.where),
         category=_scalar(given["category"], row.where, "category") if _is_scalar(given.get("category")) else None,
+        goal=_goal(given, row.where),
     )
 
 
@@ -273,6 +287,22 @@ def _criteria(given: Mapping[str, Any], where: str) -> str | None:
         return "\n".join(f"- {one}" for one in value)
     # A column of this name may be anything where no judge reads it.
     return value if isinstance(value, str) and value.strip() else None
+
+
+def _goal(given: Mapping[str, Any], where: str) -> Goal | None:
+    """The row's state and what must be left of it, where `state` is an object; a column of this name may be anything
+    where no function reads it."""
+    states = [given.get(key) for key in ("state", "end_state")]
+    if not isinstance(states[0], Mapping):
+        return None
+    if not isinstance(states[1], Mapping | None):
+        raise DataError(f"{where}: end_state = {states[1]!r}"[:300], "must be an object", "write it like state")
+    try:
+        start, end = (None if one is None else json.dumps(one, allow_nan=False) for one in states)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"{where}: state", f"cannot be written as JSON ({error})", "use JSON's values") from None
+    assert start is not None
+    return Goal(start, end)
 
 
 def _is_scalar(value: Any) -> bool:

@@ -23,6 +23,7 @@ from mnemos.measure import (
     refusals,
     speech_ifeval,
     tool_calls,
+    tool_steps,
 )
 from mnemos.measure import settings as s
 from mnemos.measure.items import Item
@@ -36,7 +37,7 @@ from mnemos.sources.similarity import repeated_4grams
 
 Ask = Literal[
     "generate", "compare", "choose", "nats", "divergence", "text_divergence", "token_shift", "hidden", "transcribe",
-    "harness",
+    "harness", "act",
 ]  # fmt: skip
 Value = tuple[float, str | None] | tuple[float, str | None, float] | tuple[float, str | None, float, str]
 """(value, reason), with a weight, and with what the answer was read as; the reason is None exactly when the value is
@@ -337,6 +338,25 @@ KINDS: dict[str, Kind] = {
         "call the right functions with the right arguments",
         needs=_ASKED,
         check=tool_calls.check,
+    ),
+    "tool_steps": Kind(
+        s.ToolStepsSettings,
+        "act",
+        _of_answers(tool_steps.score),
+        "reach a goal by calling real functions, step by step",
+        needs=_ASKED,
+        check=tool_steps.check,
+        notices=tool_steps.notices,
+    ),
+    "tool_wins": Kind(
+        s.ToolWinsSettings,
+        "compare",
+        _of_answers(tool_steps.wins),
+        "reach the goals of tool_steps better than the model before, or another one",
+        tolerance=5.0,
+        needs=_ASKED,
+        borrows=True,
+        check=tool_steps.check_wins,
     ),
     "ifeval": Kind(
         s.IFEvalSettings,

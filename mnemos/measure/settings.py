@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from mnemos.core.names import Name
 from mnemos.core.settings import AskedModelRef, FileRef, ModelRef, Seed, Settings
 from mnemos.rewards.checks import MatchName
-from mnemos.rewards.verifiers import VERIFIERS
+from mnemos.rewards.verifiers import VERIFIERS, TextName
 
 GRADED = tuple(name for name, one in VERIFIERS.items() if one.graded)
 """Ways to compare an answer that give scores between right and wrong."""
@@ -159,6 +159,32 @@ class ToolCallsSettings(GenerateSettings):
     template where it takes tools and in words where it does not."""
     no_call: bool = False
     """No call is right, whatever is asked: the functions are beside the point."""
+
+
+class ToolStepsSettings(GenerateSettings):
+    """tool_steps: does the model reach a goal by calling real functions, seeing what they give?"""
+
+    functions: FileRef
+    """Python file of the functions, each with `state` as its first parameter; they are run in the sandbox."""
+    match: TextName = "normalised"
+    """How the answer in words is compared with the item's."""
+    max_calls: int = Field(10, ge=1, le=100)
+    """Calls that an item may take, bad ones included."""
+    tools_in: Literal["auto", "template", "prompt"] = "auto"
+    """How functions and results are handed over; see tool_calls."""
+
+
+class ToolWinsSettings(GenerateSettings):
+    """tool_wins: does the model reach the goals of a suite of kind tool_steps better than another one?"""
+
+    against: Literal["before"] | FileRef = "before"
+    """The model before, or a file with another model's answers to that suite, as a run keeps them."""
+
+    @model_validator(mode="after")
+    def _of_another(self) -> ToolWinsSettings:
+        if self.of is None:
+            raise ValueError("of: names the suite of kind tool_steps whose answers are compared")
+        return self
 
 
 class IFEvalSettings(GenerateSettings):

@@ -28,7 +28,7 @@ from mnemos.core.names import refuse_clash
 from mnemos.core.nouns import Decoding, PowerDecoding, RuleDecoding
 from mnemos.core.places import located
 from mnemos.core.yaml_text import read_utf8, read_yaml
-from mnemos.measure import recognition
+from mnemos.measure import recognition, tool_steps
 from mnemos.measure.items import Item, Row, parse, read_rows, rows_of
 from mnemos.measure.judged import check as check_judged
 from mnemos.measure.judged import prints as judge_prints
@@ -45,6 +45,8 @@ from mnemos.measure.settings import (
     RefusalSettings,
     SuiteSettings,
     ToolCallsSettings,
+    ToolStepsSettings,
+    ToolWinsSettings,
     TranscribeSettings,
 )
 from mnemos.measure.split import in_part
@@ -124,6 +126,12 @@ class Suite:
             settings |= {"solutions": solutions} if any(solutions) else {}
         if isinstance(self.settings, ToolCallsSettings):
             settings |= {"words": fingerprint(IN_WORDS)}
+        if isinstance(self.settings, ToolStepsSettings):
+            words = fingerprint([IN_WORDS, tool_steps.RESULTS])
+            goals = [item.goal for item in self.items]
+            settings |= {"words": words, "goals": goals, "functions": file_fingerprint(self.settings.functions)}
+        if isinstance(self.settings, ToolWinsSettings) and self.settings.against != "before":
+            settings["against"] = file_fingerprint(self.settings.against)
         if isinstance(self.settings, TranscribeSettings | HeardSettings):
             settings |= {"sounds": recognition.prints(self.items)}
         if isinstance(self.settings, DynamicSuperbSettings) and self.settings.judge is not None:
@@ -221,7 +229,7 @@ def linked(suites: Iterable[Suite], known: Iterable[Suite] = (), *, strict: bool
 
 
 def _link(suite: Suite, other: Suite) -> Suite:
-    if other.ask not in ("generate", "compare") or other.of is not None:
+    if other.ask not in ("generate", "compare", "act") or other.of is not None:
         raise UsageError(
             f"suite {suite.name!r}: of: {other.name!r}",
             f"is of kind {other.kind}, which generates no answers of its own",
@@ -369,7 +377,7 @@ def _items(kind: Kind, settings: SuiteSettings, where: str, folder: Path) -> tup
             raise DataError(f"{row.where}: id {item.id!r}", f"stands at {seen[item.id]} already", "ids must differ")
         seen[item.id] = row.where
         _check(kind, settings, item, row.where)
-        items.append(as_asked(item, settings) if isinstance(settings, ToolCallsSettings) else item)
+        items.append(_as_asked(item, settings))
     if not items:
         raise DataError(where, "has no items", "a suite needs at least one")
     return _part(tuple(_limited(items, settings.limit)), settings, where)
@@ -387,6 +395,12 @@ def _between(rows: Iterable[Row], settings: SuiteSettings) -> Iterator[Row]:
     if last is not None:
         bound = f"asks for rows {first} to {last}, and the file has {count}"
         raise DataError(f"{settings.data}", bound, "set rows: [first, last] to what is there, or take it out")
+
+
+def _as_asked(item: Item, settings: SuiteSettings) -> Item:
+    if isinstance(settings, ToolCallsSettings):
+        return as_asked(item, settings)
+    return tool_steps.as_asked(item, settings) if isinstance(settings, ToolStepsSettings) else item
 
 
 def _part(items: tuple[Item, ...], settings: SuiteSettings, where: str) -> tuple[Item, ...]:

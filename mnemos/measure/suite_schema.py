@@ -43,6 +43,8 @@ _ITEM: dict[str, dict[str, Any]] = {
     "category": {**_SCALAR, "description": "Where tables by category put the item."},
     "instruction_id_list": {"description": "With kind ifeval: the instructions' kinds, by IFEval's names."},
     "kwargs": {"description": "With kind ifeval: the arguments of each instruction."},
+    "state": {"description": "With kind tool_steps: an object that the functions work on."},
+    "end_state": {"description": "With kind tool_steps: the object that they must leave."},
     "tools": {"description": "Functions offered to the model through its chat template, as a list or as JSON text."},
     "functions": {"description": "OpenAI's older name of tools."},
     "chat_template_kwargs": {"description": "Variables of the chat template for this item."},

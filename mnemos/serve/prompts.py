@@ -73,7 +73,7 @@ def _asked(run: Run) -> dict[str, Asked]:
         if entry.get("fingerprint") and _changed(suite, str(entry["fingerprint"])):
             note = "The suite has changed since it was measured: a prompt may not be the one that was answered."
         items = {item.id: (prompt_words(item.prompt), gold_words(item)) for item in suite.items}
-        out[suite.name] = Asked(items, suite.better, suite.ask == "generate", note)
+        out[suite.name] = Asked(items, suite.better, suite.ask in ("generate", "act"), note)
     return out
 
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -80,6 +80,21 @@ class Query:
 
 
 @dataclass(frozen=True)
+class Functions:
+    """Calls of a file's own functions on a state; passes where the file could be run, with what
+    `sandbox.functions.functions` says as its detail. source: the file's text. state: JSON of an object. calls: JSON of
+    a list of (name, arguments), each name a function of the file."""
+
+    source: str
+    state: str
+    calls: str
+
+
+Check = Code | Query | Functions
+_KINDS: Mapping[type, str] = {Code: "code", Query: "sql", Functions: "functions"}
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How a check ended. status: passed; failed (an exception, other rows); left early (exit before the end); time,
     memory, output (a limit); killed (a signal, e.g. of a crash); and what says nothing about the answer: bad reference
@@ -132,11 +147,11 @@ class Sandbox:
         for worker in self._all:
             worker.stop()
 
-    def run(self, checks: Sequence[Code | Query]) -> list[Outcome]:
+    def run(self, checks: Sequence[Check]) -> list[Outcome]:
         """One outcome a check, in their order. Nothing that a check does raises here."""
         return list(self._threads.map(self._one, checks))
 
-    def _one(self, check: Code | Query) -> Outcome:
+    def _one(self, check: Check) -> Outcome:
         worker = self._free.get()
         try:
             return worker.check(check)
@@ -152,16 +167,16 @@ class _Worker:
         self.process: subprocess.Popen[bytes] | None = None
         self.root: tempfile.TemporaryDirectory[str] | None = None
 
-    def check(self, check: Code | Query) -> Outcome:
+    def check(self, check: Check) -> Outcome:
         """How it ends; tried once more where the machine was too busy the first time, or its process was lost."""
         found = self._once(check)
         return self._once(check) if found.status in ("busy", "broken") else found
 
-    def _once(self, check: Code | Query) -> Outcome:
+    def _once(self, check: Check) -> Outcome:
         # Drawn anew for each try: what a first one might have learned is worth nothing in the second.
         limits, token = self.box.limits, secrets.token_hex(16)
         job: dict[str, Any] = {**vars(check), **vars(limits), "token": token, "report": secrets.choice(REPORTS)}
-        job["kind"] = "code" if isinstance(check, Code) else "sql"
+        job["kind"] = _KINDS[type(check)]
         if isinstance(check, Query):
             job["database"] = os.path.abspath(check.database)
         process = self._started()
