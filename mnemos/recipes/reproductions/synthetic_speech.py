@@ -103,6 +103,7 @@ def _string(recordings: Recordings, keys: Sequence[tuple[str, int, int]], draw: 
 
 def write_texts(below: Path, name: str, texts: Sequence[str]) -> None:
     """Rows of text alone, which `tts` has spoken."""
+    below.mkdir(parents=True, exist_ok=True)
     write_jsonl(below / f"{name}.jsonl", [{"id": f"{name}-{at:04}", "text": text} for at, text in enumerate(texts)])
 
 
