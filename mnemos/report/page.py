@@ -87,7 +87,7 @@ def _context(facts: Facts) -> dict[str, Any]:
     points, notes = plane(facts)
     return {
         "facts": facts,
-        "streamed": facts.kind == "stream",
+        "trained": facts.kind not in ("stream", "adaptation"),
         "headline": headline(facts),
         "lede": _lede(facts),
         "claim": claim_words(facts),

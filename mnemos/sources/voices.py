@@ -104,7 +104,7 @@ class Voices:
 def _run(words: Sequence[str], text: str | None) -> None:
     if shutil.which(words[0]) is None:
         install = "install it (apt install espeak-ng)" if words[0] == "espeak-ng" else "install it"
-        raise UsageError(words[0], "is no program here", f"{install}, or name another command")
+        raise UsageError(words[0], "is not installed here", f"{install}, or name another command")
     try:
         done = subprocess.run(
             words, input=None if text is None else text.encode(), stdin=subprocess.DEVNULL if text is None else None,

@@ -96,6 +96,7 @@ def test_from_rows_to_a_report(world: Path, tmp_path: Path, monkeypatch: pytest.
     page = render(results, "html")
     assert "Adapting while listening" in page
     assert "3 ways of adapting, 1 sequence of utterances" in page
+    assert "not recorded" not in page, "nothing is trained, so there are no rows to count"
     # The same again is read from the file, and gives the same numbers.
     again = run(study(), out=tmp_path / "run", quiet=True).results
     assert {**again, "created": ""} == {**results, "created": ""}
