@@ -139,6 +139,8 @@ TEXTS: dict[tuple[str, str], list[Any]] = {
     },
     ("distillation", "teacher"): ["."],
     ("self_instruct", "author"): [None, "http://localhost:8000/v1#author"],
+    ("simulated_dialogues", "simulator"): [None, "http://localhost:8000/v1#user"],
+    ("simulated_dialogues", "assistant"): [None, "http://localhost:8000/v1#assistant"],
     ("corpus_synthesis", "domain"): ["orders in a restaurant", "news"],
     ("corpus_synthesis", "words"): [(), ("tea", "Ada Lane")],
     ("corpus_synthesis", "author"): [None, "http://localhost:8000/v1#author"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,19 +53,21 @@ class AnswersAlone:
 
 @dataclass(frozen=True)
 class UsersAnswered:
-    """Chats with the two sides exchanged: what the user said is what the model writes, up to the user's last turn.
+    """Chats with the two sides exchanged: what the user said is what the model writes.
 
     Rows that are no chat, or have anything but plain user and assistant turns behind a system turn, stay as they are.
-    The system turn speaks to the assistant and is left out.
+    The system turn speaks to the assistant and is left out. ends: a chat whose last turn is an answer ends with a user
+    who writes nothing; else what stands behind the user's last turn is left out.
     """
 
     rows: Source
     opening: Opening
+    ends: bool
 
     @property
     def fingerprint(self) -> str:
-        """Of the rows and the opening."""
-        return fingerprint({"users answered": [self.rows.fingerprint, self.opening]})
+        """Of the rows and how they are turned."""
+        return fingerprint({"users answered": [self.rows.fingerprint, self.opening, self.ends]})
 
     def describe(self) -> str:
         """The rows, sides exchanged."""
@@ -77,10 +79,11 @@ class UsersAnswered:
             if row.kind != "messages" or not exchangeable(turns):
                 yield row
                 continue
-            last = max(at for at, turn in enumerate(turns) if turn.role == "user")
+            answered = turns[-1].role == "assistant"
             # Whether an answer was to be learned says nothing about the question before it.
-            exchanged = (Turn("assistant" if turn.role == "user" else "user", turn.text) for turn in turns[: last + 1])
-            yield dataclasses.replace(row, turns=(*_opened(self.opening), *exchanged), variables=())
+            shown = exchanged(turns if self.ends or not answered else turns[:-1], self.opening)
+            silence = (Turn("assistant", ""),) if self.ends and answered else ()
+            yield dataclasses.replace(row, turns=(*shown, *silence), variables=())
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,14 @@ def exchangeable(turns: tuple[Turn, ...]) -> bool:
         bool(turns)
         and roles == [("user", "assistant")[at % 2] for at in range(len(turns))]
         and all(turn.is_plain and isinstance(turn.content, str) and turn.content.strip() for turn in turns)
+    )
+
+
+def exchanged(turns: Sequence[Turn], opening: Opening) -> tuple[Turn, ...]:
+    """A chat from the user's side: the user's words are the assistant's turns, the answers the user's."""
+    return (
+        *_opened(opening),
+        *(Turn("assistant" if turn.role == "user" else "user", turn.text) for turn in turns),
     )
 
 

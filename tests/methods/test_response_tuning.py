@@ -90,7 +90,7 @@ def test_a_share_is_drawn_by_id_and_old_rows_are_recast_where_they_stand_before(
 
 
 def test_the_users_words_are_all_that_is_learned() -> None:
-    plan = apply(planned(CHAT, DOCUMENT), [{"user_turns": {}}, {"output_only": {}}])
+    plan = apply(planned(CHAT, DOCUMENT), [{"user_turns": {"ends": False}}, {"output_only": {}}])
     (text, weighed), document = learned(plan)
     assert text == (
         "<|bos|><|im_start|>assistant\nWhat is two?<|im_end|>\n<|im_start|>user\nA number.<|im_end|>\n"
@@ -98,6 +98,15 @@ def test_the_users_words_are_all_that_is_learned() -> None:
     )
     assert weighed == "What is two?<|im_end|>And three?<|im_end|>"
     assert "The river runs." in document[0]
+
+
+def test_the_end_of_a_chat_is_a_user_who_writes_nothing() -> None:
+    asked = Example("x", "messages", CHAT.turns[:3])
+    plan = apply(planned(CHAT, asked), [{"user_turns": {}}, {"output_only": {}}])
+    (ended, weighed), (open_, _) = learned(plan)
+    assert ended.endswith("<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n")
+    assert weighed == "What is two?<|im_end|>And three?<|im_end|><|im_end|>"
+    assert open_.endswith("And three?<|im_end|>\n"), "no answer, no end"
 
 
 @pytest.mark.parametrize(

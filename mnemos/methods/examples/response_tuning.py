@@ -52,25 +52,29 @@ def response_tuning(
 
 
 @method(paper="arXiv:2308.11534", changes={"examples"}, off={"on": False})
-def user_turns(plan: Plan, *, on: bool = True, opening: Opening = "dropped") -> Plan:
+def user_turns(plan: Plan, *, on: bool = True, opening: Opening = "dropped", ends: bool = True) -> Plan:
     """Learn to write the user's turns of each chat, as a simulator of users (PlatoLM).
 
     on: false turns the method off.
     opening: dropped, a chat begins with what the user wrote first; or empty, with an empty turn of the other side, for
     chat templates that must begin with a user.
+    ends: of a chat that ends with an answer teach as well that the user writes nothing more, by an empty turn; false
+    leaves that answer out.
 
     The two sides are exchanged: the user's words become the assistant's turns, the ends of turns included, and are all
     that is learned (with `output_only`, which every arm has unless it says otherwise); the assistant's words are read.
     So the trained model is asked for a user's next turn by any server or suite, through its own template, with the
-    answers that it reacts to as the user's turns. What stands behind the user's last turn is left out.
+    answers that it reacts to as the user's turns. `simulated_dialogues` lets it talk to an assistant.
 
     Trap: such a model answers like a user. Suites of skills say what it lost as an assistant, and nothing about its
     questions: count how many of them differ (`sources.novelty`).
 
+    Trap: chats that a file cuts at some length end where no user wished it: set ends: false for those.
+
     Deviations from the paper: 1. sides are exchanged where the paper keeps the names and masks the other side. 2. chats
-    with tools, with sounds, or whose turns do not alternate stay as they are. 3. the end of a dialogue is not taught.
+    with tools, with sounds, or whose turns do not alternate stay as they are. 3. a dialogue's end is an empty turn.
     """
-    return dataclasses.replace(plan, examples=UsersAnswered(plan.examples, opening)) if on else plan
+    return dataclasses.replace(plan, examples=UsersAnswered(plan.examples, opening, ends)) if on else plan
 
 
 @method(paper="arXiv:2308.06259", changes={"examples"}, off={"on": False})
