@@ -23,9 +23,8 @@ description: "The following are multiple choice questions (with answers) about {
 """
 
 
-def published(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The folders test and dev of one CSV a subject, as MMLU comes, and the same rows as the harness reads them."""
-    rows: dict[str, list[dict[str, Any]]] = {}
+def published(folder: Path) -> None:
+    """Folders test and dev of one CSV a subject, as MMLU comes, and the same rows as the harness reads them."""
     for split, number in (("test", None), ("dev", 5)):
         (folder / split).mkdir(parents=True)
         for subject, questions in SUBJECTS.items():
@@ -37,8 +36,6 @@ def published(folder: Path) -> dict[str, list[dict[str, Any]]]:
             cells = "".join(",".join('"' + c.replace('"', '""') + '"' for c in line) + "\n" for line in lines)
             (folder / split / f"{subject}_{split}.csv").write_text(cells, encoding="utf-8")
             (folder / f"{subject}_{split}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in made))
-            rows[f"{subject}/{split}"] = made
-    return rows
 
 
 def mmlu(folder: Path, **more: Any) -> Suite:
