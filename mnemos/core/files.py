@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -58,8 +59,20 @@ def _json(value: Any, indent: int | None = None) -> str:
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Parse a JSON file that mnemos wrote."""
     # Without a buffer and a decoder in between: a run of ten thousand steps reads as many small files.
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0) as file, _uncollected():
         return json.loads(file.read().decode("utf-8"))
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without looks for garbage: what is parsed is none, and to find that out takes as long as parsing it."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

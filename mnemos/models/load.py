@@ -110,7 +110,8 @@ def handle(reference: str) -> ModelHandle:
     reference: a directory or hub id (-> `Checkpoint`); ``vllm:`` before one of these for vLLM in this
     process (-> `models.vllm.Engine`); or ``http(s)://host:port/v1#model-name`` for a model behind an
     OpenAI-compatible server (-> `models.server.Server`; its fingerprint is made of address and name, so
-    a server's weights can change behind it). Raises UsageError for a server without a model's name.
+    a server's weights can change behind it), where several addresses with commas between them are replicas that share
+    the questions. Raises UsageError for a server without a model's name.
     """
     if reference.startswith("vllm:"):
         from mnemos.models.vllm import Engine

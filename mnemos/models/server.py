@@ -1,7 +1,10 @@
 """A model behind an OpenAI-compatible server: vLLM, llama.cpp, SGLang, `transformers serve`, a vendor.
 
     handle("http://localhost:8000/v1#org/model")
+    handle("http://one:8000/v1,http://two:8000/v1#org/model")
 
+Several addresses are replicas of one model. Questions are shared out among them one by one as they answer, the answers
+come back in the order of the questions, and where a server is lost its questions are asked of the others.
 Chat prompts go to /chat/completions, where the server applies its own chat template; raw ones to
 /completions. Requests run in parallel up to a bound; what may pass (no connection, 429, 5xx) is
 tried again with growing, jittered pauses (`models.transport`, which also bounds time and size). The
@@ -15,17 +18,19 @@ import hashlib
 import json
 import math
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from mnemos.core.errors import ModelError, RunError, UsageError
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import Decoding, Generation, OptionScore, PowerDecoding, Prompt, RuleDecoding
-from mnemos.core.progress import read
-from mnemos.models.transport import Asking, excerpt
+from mnemos.core.progress import note, read
+from mnemos.models.addresses import parsed
+from mnemos.models.transport import Asking, UnansweredError, excerpt
 from mnemos.sources.render import RAW_ROLES
 from mnemos.sources.write import beside
 
@@ -52,6 +57,9 @@ ENDS = ("stop", "tool_calls")
 THOUGHTS = frozenset({"thinking", "reasoning", "reasoning_text"})
 """Parts of an answer that are not said to the asker, by their type."""
 
+REST = 300.0
+"""Seconds for which a server that was lost is asked nothing, where others are there."""
+
 T = TypeVar("T")
 
 if TYPE_CHECKING:
@@ -62,62 +70,49 @@ if TYPE_CHECKING:
 class Server:
     """A model that a server offers; implements `core.plan.ModelHandle`.
 
-    url: the API's base, ending in /v1 for most servers. model: the name that the server knows it by.
+    url: the API's base, ending in /v1 for most servers. model: the name that the server knows it by. replicas: further
+    servers that offer the same model; who answers is no part of a result, so they may come and go between two runs.
     Trap: the fingerprint is made of url and name alone. A server can change the weights behind the
     same name, and rows already written are then still taken for its own.
     """
 
     url: str
     model: str
+    replicas: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """All addresses, the one that names it first."""
+        return (self.url, *self.replicas)
 
     @property
     def path(self) -> str:
-        """``url#model``, as it stands in a study file."""
-        return f"{self.url}#{self.model}"
+        """``url#model``, as it stands in a study file; several addresses with commas between them."""
+        return f"{','.join(self.urls)}#{self.model}"
 
     @property
     def fingerprint(self) -> str:
-        """Of url and model name; asks the server nothing."""
+        """Of the first url and the model's name; asks the server nothing."""
         return fingerprint({"server": self.url, "model": self.model})
 
     def load(self) -> ServerModel:
         """The model, ready to be asked; the server is first met at the first question."""
-        return ServerModel(self.url, self.model)
+        return ServerModel(self.url, self.model, replicas=self.replicas)
 
 
 def server(reference: str) -> Server:
-    """The handle of ``http(s)://host:port/v1#model``. UsageError where the name is missing or the
-    address holds a password, or is none."""
-    url, _, model = reference.partition("#")
-    cure = "write http://host:port/v1#model-name, as the server calls it"
-    try:
-        parts = urlsplit(url)
-        _ = parts.port, (parts.hostname or "").encode("idna")  # both are only checked when they are read
-    except ValueError as error:
-        raise UsageError(f"model {reference!r}", f"is no address ({error})", cure) from None
-    if not reference.isprintable() or " " in url or "?" in url:
-        raise UsageError(f"model {reference!r}", "is no address: it holds a space, a ? or a control character", cure)
-    if len(parts.hostname or "") > 253:
-        raise UsageError(f"model {reference!r}", "is no address: a host's name has at most 253 characters", cure)
-    if not parts.hostname or not model:
-        missing = "host" if not parts.hostname else "model's name"
-        raise UsageError(f"model {reference!r}", f"names no {missing}", cure)
-    if parts.username or parts.password:
-        raise UsageError(
-            f"model at {parts.hostname}",
-            "has a user name or password in its address, which would be written into the run",
-            "put the key into the environment variable OPENAI_API_KEY",
-        )
-    return Server(url.rstrip("/"), model)
+    """The handle of ``http(s)://host:port/v1#model``, or of several addresses with commas between them. Raises
+    UsageError as `addresses.parsed`."""
+    urls, model = parsed(reference)
+    return Server(urls[0], model, tuple(urls[1:]))
 
 
 class ServerModel:
     """Implements core.nouns.LanguageModel over HTTP.
 
-    parallel: requests at once. attempts: tries of one request. pause: seconds before the second
-    try, doubled at each further one. timeout: seconds that one answer may take, all its
-    tries together; `allowed_seconds` unless given.
-    completion_tokens: tokens generated so far, as the server counts them.
+    replicas: addresses of further servers that offer the same model, which share the questions. parallel: requests at
+    once, of each server. attempts: tries of one request. pause: seconds before the second try, doubled at each further
+    one. timeout: seconds that one answer may take, all its tries together; `allowed_seconds` unless given.
     Deviations from a local model: 1. token ids are not known, so `Generation.ids` is empty; 2. how
     a seed is used is the server's affair, and greedy answers may differ with what shares its batch.
     """
@@ -127,14 +122,23 @@ class ServerModel:
         url: str,
         model: str,
         *,
+        replicas: Sequence[str] = (),
         parallel: int = PARALLEL,
         attempts: int = ATTEMPTS,
         pause: float = 0.5,
         timeout: float | None = None,
     ) -> None:
         self.url, self.model = url, model
-        self.asking = Asking(parallel, attempts, pause, allowed_seconds() if timeout is None else timeout)
-        self.completion_tokens = 0
+        timeout = allowed_seconds() if timeout is None else timeout
+        self.asking = Asking(parallel, attempts, pause, timeout)
+        more = {"parallel": parallel, "attempts": attempts, "pause": pause}
+        self.members = (self, *(ServerModel(one, model, timeout=timeout, **more) for one in replicas))
+        self.tokens, self.lost = 0, float("-inf")
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens generated so far, as the servers count them."""
+        return sum(one.tokens for one in self.members)
 
     @property
     def name(self) -> str:
@@ -160,7 +164,7 @@ class ServerModel:
         for prompt in prompts:
             jobs.append((prompt, prompt_seed(decoding.seed, prompt, seen[prompt])))
             seen[prompt] += 1
-        return self._all(lambda client, job: self._write(client, job[0], decoding, job[1]), jobs)
+        return self._all(lambda one, client, job: one._write(client, job[0], decoding, job[1]), jobs)
 
     async def _write(self, client: AsyncClient, prompt: Prompt, decoding: Decoding, seed: int) -> Generation:
         body: dict[str, Any] = {
@@ -179,7 +183,7 @@ class ServerModel:
         choice = self._choice(place, reply)
         text = self._said(place, choice) if is_raw(prompt) else self._message(place, choice)
         tokens = self._tokens(place, reply)
-        self.completion_tokens += tokens
+        self.tokens += tokens
         read(tokens)
         # Not sent along: servers take four at most, and some look for them in a model's thoughts.
         kept = decoding.cut(text)
@@ -261,13 +265,15 @@ class ServerModel:
                 "name the model by its directory or hub id",
             )
         jobs = [(_text(context), option) for context, texts in zip(contexts, options, strict=True) for option in texts]
-        scores = iter(self._all(lambda client, job: self._score(client, job[0] + job[1], len(job[0].rstrip())), jobs))
+        scores = iter(
+            self._all(lambda one, client, job: one._score(client, job[0] + job[1], len(job[0].rstrip())), jobs)
+        )
         return [[next(scores) for _ in texts] for texts in options]
 
     def nats(self, texts: Sequence[str]) -> list[tuple[float, int]]:
         """Per text: summed -ln p of its tokens, and how many. Without a BOS token the text's first
         one has no probability and does not count. Raises ModelError like `choose`."""
-        scored = self._all(lambda client, text: self._score(client, text, 0), list(texts))
+        scored = self._all(lambda one, client, text: one._score(client, text, 0), list(texts))
         return [(-one.log_prob, one.tokens) for one in scored]
 
     async def _score(self, client: AsyncClient, text: str, start: int) -> OptionScore:
@@ -307,8 +313,15 @@ class ServerModel:
         greedy = all(isinstance(tops[i], Mapping) and values[i] >= max(tops[i].values(), default=0.0) for i in own)
         return OptionScore(sum(values[i] for i in own), len(own), greedy)
 
-    def _all(self, ask: Callable[[AsyncClient, Any], Awaitable[T]], jobs: Sequence[Any]) -> list[T]:
-        return self.asking.all(ask, jobs)
+    def _all(self, ask: Callable[[ServerModel, AsyncClient, Any], Awaitable[T]], jobs: Sequence[Any]) -> list[T]:
+        """Answers in the order of the jobs, by all servers that were not lost lately. ask: how one of them is asked."""
+        there = [one for one in self.members if time.monotonic() - one.lost > REST] or list(self.members)
+
+        def lost(number: int, error: UnansweredError) -> None:
+            there[number].lost = time.monotonic()
+            note(f"server {there[number].url} is lost ({error.value}); its questions go to the others")
+
+        return self.asking.all([partial(ask, one) for one in there], jobs, lost)
 
     async def _post(self, client: AsyncClient, place: str, body: dict[str, Any]) -> dict[str, Any]:
         return await self.asking.post(client, f"{self.url}/{place}", body, lambda status: _cure(status, self.model))

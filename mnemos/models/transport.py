@@ -51,9 +51,13 @@ class _Passing(Exception):  # noqa: N818 - a message between two functions, neve
         self.wanted = wanted
 
 
+class UnansweredError(RunError):
+    """A server that gives no answer, though it may be there again later, and another one may answer meanwhile."""
+
+
 @dataclass(frozen=True)
 class Asking:
-    """How a server is asked. parallel: requests at once. attempts: tries of one request. pause: seconds
+    """How a server is asked. parallel: requests at once, of each server. attempts: tries of one request. pause: seconds
     before the second try, doubled at each further one. timeout: seconds that one answer may take, all
     tries together. most: bytes of one answer. sleep: how pauses are spent."""
 
@@ -64,37 +68,66 @@ class Asking:
     most: int = MOST_BYTES
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
-    def all(self, ask: Callable[[AsyncClient, Any], Awaitable[T]], jobs: Sequence[Any]) -> list[T]:
-        """Answers in the order of `jobs`; the first failure stops the others and is raised. Works where
-        an event loop runs already (a notebook) because it brings its own, in a thread."""
+    def all(
+        self,
+        asks: Sequence[Callable[[AsyncClient, Any], Awaitable[T]]],
+        jobs: Sequence[Any],
+        lost: Callable[[int, UnansweredError], None] = lambda number, error: None,
+    ) -> list[T]:
+        """Answers in the order of `jobs`; the first failure stops the others and is raised. asks: how each of several
+        servers is asked that offer the same. Each is given a job whenever it has a place free. One that gives no answer
+        is told to `lost` by its number and asked nothing more; its jobs go to the others, and its error is raised where
+        none is left. Works where an event loop runs already (a notebook) because it brings its own, in a thread."""
         from anyio.from_thread import start_blocking_portal
 
         if not jobs:
             return []
         with start_blocking_portal() as portal:
-            return portal.call(self._all, ask, jobs)
+            return portal.call(self._all, asks, jobs, lost)
 
-    async def _all(self, ask: Callable[[AsyncClient, Any], Awaitable[T]], jobs: Sequence[Any]) -> list[T]:
+    async def _all(
+        self,
+        asks: Sequence[Callable[[AsyncClient, Any], Awaitable[T]]],
+        jobs: Sequence[Any],
+        lost: Callable[[int, UnansweredError], None],
+    ) -> list[T]:
         found: dict[int, T] = {}
-        todo = iter(enumerate(jobs))
+        living = set(range(len(asks)))
+        workers = [number for _ in range(min(self.parallel, len(jobs))) for number in living]
+        # Not ended by being empty: what a server that is lost gives back has to find somebody.
+        todo: asyncio.Queue[int | None] = asyncio.Queue()
+        for place in range(len(jobs)):
+            todo.put_nowait(place)
 
-        async def work(client: AsyncClient) -> None:
-            # One iterator for all workers: each takes the next job when it is free, and none is taken twice.
-            for place, job in todo:
-                found[place] = await ask(client, job)
+        async def work(client: AsyncClient, number: int) -> None:
+            while (place := await todo.get()) is not None:
+                if number not in living:
+                    return todo.put_nowait(place)
+                try:
+                    found[place] = await asks[number](client, jobs[place])
+                except UnansweredError as error:
+                    if number in living and len(living) > 1:
+                        lost(number, error)
+                    living.discard(number)
+                    if not living:
+                        raise
+                    return todo.put_nowait(place)
                 count.to(len(found))
+                if len(found) == len(jobs):
+                    for _ in workers:
+                        todo.put_nowait(None)
 
         with counting(len(jobs)) as count:
-            async with self._client() as client:
+            async with self._client(len(asks)) as client:
                 try:
                     async with asyncio.TaskGroup() as group:
-                        for _ in range(min(self.parallel, len(jobs))):
-                            group.create_task(work(client))
+                        for number in workers:
+                            group.create_task(work(client, number))
                 except BaseExceptionGroup as several:
                     raise several.exceptions[0] from None
         return [found[place] for place in range(len(jobs))]
 
-    def _client(self) -> AsyncClient:
+    def _client(self, servers: int) -> AsyncClient:
         import httpx2
 
         key = os.environ.get("OPENAI_API_KEY", "").strip()
@@ -103,12 +136,13 @@ class Asking:
                 "the environment variable OPENAI_API_KEY", "holds what no key has", "copy the key again, in one line"
             )
         # Only what `bounded` can unpack piece by piece with a bound.
+        most = self.parallel * servers
         headers = {"Accept-Encoding": "gzip", **({"Authorization": f"Bearer {key}"} if key else {})}
         try:
             return httpx2.AsyncClient(
                 headers=headers,
                 timeout=httpx2.Timeout(self.timeout, connect=min(self.timeout, 10.0)),
-                limits=httpx2.Limits(max_connections=self.parallel, max_keepalive_connections=self.parallel),
+                limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most),
             )
         except (httpx2.InvalidURL, ValueError, ImportError, OSError) as error:  # a proxy or a certificate
             raise UsageError(
@@ -142,7 +176,7 @@ class Asking:
                         # The tries alone: a pause that the server asked for must not use up the time of the answer.
                         spent += time.monotonic() - began
         except _Passing as error:
-            raise RunError(
+            raise UnansweredError(
                 f"{address}: {error}",
                 f"no answer in {self.attempts} attempts",
                 "check that the server runs and is not overloaded, then run the same command again: "
@@ -173,7 +207,7 @@ class Asking:
                     await self._refused(response, address, cure)
                 data = await bounded(response, address, self.most)
         except (TimeoutError, httpx2.ReadTimeout, httpx2.WriteTimeout, httpx2.PoolTimeout):
-            raise RunError(
+            raise UnansweredError(
                 address,
                 f"gave no whole answer in {self.timeout:g} s",
                 "check that the server is not overloaded or stuck, then run the same command again",

@@ -218,11 +218,11 @@ def _check_servers(plans: Iterable[Plan], dry: bool) -> list[str]:
     servers = {one.path: one for plan in plans for one in inside(plan) if isinstance(one, Server)}
     lines = []
     for one in servers.values():
-        trouble = _unreachable(one.url)
-        if trouble and not dry:
+        troubles = {url: trouble for url in one.urls if (trouble := _unreachable(url))}
+        if len(troubles) == len(one.urls) and not dry:
+            trouble = next(iter(troubles.values()))
             raise RunError(f"{one.path}", f"cannot be reached ({trouble})", "start the server, or mend its address")
-        if trouble:
-            lines.append(f"server  {one.path}: cannot be reached now ({trouble})")
+        lines += [f"server  {url}#{one.model}: cannot be reached now ({why})" for url, why in troubles.items()]
     return lines
 
 

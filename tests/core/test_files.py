@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import math
 import os
 import signal
@@ -33,6 +34,18 @@ def test_round_trips(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "none.jsonl", [])
     assert read_jsonl(tmp_path / "none.jsonl") == []
     assert left(tmp_path) == ["deep", "none.jsonl", "x.jsonl"]
+
+
+def test_reading_leaves_the_collector_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{")
+    for wanted in (False, True):
+        (gc.enable if wanted else gc.disable)()
+        try:
+            with pytest.raises(ValueError, match="Expecting property name"):
+                read_json(tmp_path / "x.json")
+            assert gc.isenabled() == wanted
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r"])

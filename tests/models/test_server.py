@@ -23,7 +23,7 @@ import pytest
 from mnemos.core.errors import ModelError, RunError, UsageError
 from mnemos.core.nouns import Decoding, Prompt, Turn
 from mnemos.models.load import Checkpoint, handle
-from mnemos.models.server import Server, ServerModel
+from mnemos.models.server import REST, Server, ServerModel
 from mnemos.study.paths import resolve_path
 from tests.tiny import save_tiny
 
@@ -116,6 +116,84 @@ def test_answers_keep_the_order_of_the_questions(serve: Callable[[Script], Scrip
     assert {one.ids for one in answers} == {()}
     assert model.completion_tokens == 40
     assert model.generate([], GREEDY) == []
+
+
+def echoed(number: int, path: str, body: dict[str, Any]) -> Reply:
+    """Question and seed: what the answer hangs on, whoever gives it."""
+    time.sleep(0.002 * (7 - int(body["messages"][-1]["content"].split()[1]) % 7))
+    return completion(f"to {body['messages'][-1]['content']}, {body['seed']}")
+
+
+def test_replicas_share_the_questions_and_answer_as_one(serve: Callable[[Script], Scripted]) -> None:
+    one, *two = serve(echoed), serve(echoed), serve(echoed)
+    alone = one.model().generate(chats(30), replace(GREEDY, temperature=1.0))
+    shared = two[0].model(replicas=[two[1].url], parallel=2)
+    assert shared.generate(chats(30), replace(GREEDY, temperature=1.0)) == alone
+    asked = [[body["messages"][-1]["content"] for _, _, body in place.asked] for place in two]
+    assert sorted(asked[0] + asked[1]) == sorted(f"question {i}" for i in range(30))
+    assert min(map(len, asked)) >= 5
+    assert shared.completion_tokens == 90
+
+
+@pytest.mark.parametrize("how", ["busy", "gone"])
+def test_questions_of_a_lost_replica_go_to_the_others(
+    how: str, serve: Callable[[Script], Scripted], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(number: int, path: str, body: dict[str, Any]) -> Reply:
+        if number < 3:
+            return echoed(number, path, body)
+        if how == "busy":
+            return 503, {}, "overloaded"
+        raise ConnectionResetError  # the connection is closed without a word
+
+    good, bad = serve(echoed), serve(fails)
+    bad.http.handle_error = lambda *_: None  # type: ignore[method-assign]
+    model = good.model(replicas=[bad.url], parallel=4, attempts=2)
+    texts = [one.text for one in model.generate(chats(40), GREEDY)]
+    assert [text.split(",")[0] for text in texts] == [f"to question {i}" for i in range(40)]
+    assert f"server {bad.url} is lost" in capsys.readouterr().err
+    # It is left alone for a while, and asked again after that, or where nobody else is left.
+    met = len(bad.asked)
+    assert 3 + 2 <= met <= 3 + 4 * 2
+    model.generate(chats(9), GREEDY)
+    assert len(bad.asked) == met
+    model.members[1].lost = time.monotonic() - REST - 1
+    model.generate(chats(9), GREEDY)
+    assert len(bad.asked) > met
+
+
+def test_the_last_replica_s_error_is_raised_and_a_refusal_at_once(serve: Callable[[Script], Scripted]) -> None:
+    bad = [serve(lambda *_: (500, {}, "no")) for _ in range(3)]
+    model = bad[0].model(replicas=[one.url for one in bad[1:]], attempts=2)
+    with pytest.raises(RunError, match="no answer in 2 attempts"):
+        model.generate(chats(5), GREEDY)
+    assert all(one.asked for one in bad)
+    # All are lost, so all are asked again: one of them may be back.
+    with pytest.raises(RunError, match="no answer in 2 attempts"):
+        model.generate(chats(5), GREEDY)
+    other = serve(lambda *_: (404, {}, "no such model"))
+    with pytest.raises(RunError, match=r"(?s)refuses the request.*offers 'm'") as refused:
+        serve(echoed).model(replicas=[other.url]).generate(chats(5), GREEDY)
+    assert other.url in str(refused.value)
+
+
+def test_replicas_are_named_by_the_first_address() -> None:
+    one, two = "http://one:8000/v1", "https://two/a,b/v1"
+    found = handle(f"{one},{two}/#org/model")
+    assert found == Server(one, "org/model")
+    assert isinstance(found, Server)
+    assert found.urls == (one, two)
+    assert found.path == f"{one},{two}#org/model"
+    assert handle(found.path).fingerprint == handle(f"{one}#org/model").fingerprint != handle(f"{two}#m").fingerprint
+    for reference, words in (
+        (f"{one},{one}/#m", "twice"),
+        (f"{one},http://#m", "names no host"),
+        (f"{one},http://a:b@two#m", "user name or password"),
+        (f"{one},{two}", "names no model"),
+        (",".join(f"http://h{n}" for n in range(300)) + "#m", "more than 256"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            handle(reference)
 
 
 def test_requests_say_what_was_asked(serve: Callable[[Script], Scripted], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,3 +143,10 @@ def test_a_server_that_does_not_answer_is_a_line_in_a_dry_run_and_an_error_in_a_
         open_one.bind(("127.0.0.1", port))
         open_one.listen()
         assert not any(line.startswith("server") for line in plan_lines(study))
+        # One of several that share the questions is enough; those that are not there are said.
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            lost = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+        more = {"arms.rlaif.0.judged_pairs.reward.judge": f"{lost},{place}"}
+        lines = preflight(build(*load_study(study, more), tmp_path / "run"))
+        assert [line.split(": cannot")[0] for line in lines if "server" in line] == [f"server  {lost}#model"]
