@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mnemos.core.method import REGISTRY, method
 from mnemos.core.nouns import Decoding, Example, Prompt, Source, Turn
 from mnemos.core.plan import ModelHandle, Plan
 from mnemos.sources.generated import NotGenerated, SynthesisContext
 from mnemos.sources.mix import Mixture
+from mnemos.study import synthesis as synthesis
+
+if rows := os.environ.get("MNEMOS_TEST_PIECE_ROWS"):
+    # Workers of a cluster come here with the step that they are sent, and hear nothing of a driver's memory.
+    synthesis.PIECE_ROWS = int(rows)
 
 
 @dataclass(frozen=True)
@@ -59,14 +67,13 @@ def continued(plan: Plan, *, share: float = 0.5, times: int = 2, twice: bool = F
 REGISTRY.pop("continued")  # only studies of these tests may use it
 
 
-def main(study: str, out: str, piece_rows: int) -> None:
+def main(study: str, out: str, piece_rows: int, engine: Mapping[str, Any] | None = None) -> None:
     """Run a study that uses the method, in a process of its own."""
     import mnemos
-    from mnemos.study import synthesis as synthesis
 
     synthesis.PIECE_ROWS = piece_rows
     REGISTRY["continued"] = continued
-    mnemos.run(study, out=out, quiet=True)
+    mnemos.run(study, out=out, engine=engine, quiet=True)
 
 
 if __name__ == "__main__":

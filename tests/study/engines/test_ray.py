@@ -169,6 +169,39 @@ def test_two_processes_train_as_under_torchrun(world: Path, nodes: Nodes) -> Non
     assert weights(world / "two").items() != weights(world / "local-short").items()
 
 
+def test_replicas_of_a_model_write_what_one_writes_also_where_they_were_killed(world: Path, nodes: Nodes) -> None:
+    (world / "writes").mkdir()
+    study = make_study(
+        world / "writes",
+        arms={"own": [{"continued": {"times": 12}}]},
+        suites={"new": [], "old": ["old.yaml"]},
+        train={"learning_rate": 1e-3, "max_steps": 1, "per_device_train_batch_size": 8},
+    )
+    small = {"MNEMOS_TEST_PIECE_ROWS": "4"}
+    two = {"name": "ray", "address": nodes.address, "processes": 2}
+
+    def command(out: str, engine: dict[str, Any] | None) -> list[str]:
+        given = (str(study), str(world / out), 4, engine)
+        return ["-c", f"from tests.study.writer import main; main(*{given!r})"]
+
+    for out, engine in (("writes-one", None), ("writes-two", two)):
+        code, text = nodes.call(*command(out, engine), **small)
+        assert code == 0, text
+    (rows,) = (world / "writes-one").glob("steps/write-*/rows.jsonl")
+    place = rows.parent.relative_to(world / "writes-one")
+    assert (world / "writes-two" / place / "rows.jsonl").read_bytes() == rows.read_bytes()
+    shares = [(world / "writes-two" / place / name).read_bytes() for name in ("journal.jsonl", "journal-1.jsonl")]
+    assert [share.count(b"\n") for share in shares] == [36, 36]
+    # Two begin and are killed, one goes on: each piece is asked once, and stands where it belongs.
+    pid = nodes.start([sys.executable, *command("writes-killed", two)], **small)
+    other = world / "writes-killed" / place / "journal-1.jsonl"
+    until(lambda: other.exists() and other.read_bytes().count(b"\n") >= 3, lambda: nodes.alive(pid))
+    nodes.kill(pid)
+    code, text = nodes.call(*command("writes-killed", None), **small)
+    assert code == 0, text
+    assert (world / "writes-killed" / place / "rows.jsonl").read_bytes() == rows.read_bytes()
+
+
 def test_a_node_that_differs_is_refused(world: Path, nodes: Nodes, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import importlib.metadata as m\nf = m.version\n"
