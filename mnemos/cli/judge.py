@@ -110,6 +110,10 @@ def vote_command(
     prompt: PromptOption = None,
     out: Annotated[Path, typer.Option("--out", help="File of the verdicts, with answers.")] = Path("verdicts.jsonl"),
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first items.")] = None,
+    votes: Annotated[
+        Path | None, typer.Option("--votes", help="Add its votes to people's, so that the page sets them side by side.")
+    ] = None,
+    run: Annotated[str | None, typer.Option("--run", help="With --votes: the run, as the page names it.")] = None,
     set_: SetOption = None,
 ) -> None:
     """Let a judge vote on every two models' answers, as one more rater."""
@@ -122,8 +126,11 @@ def vote_command(
         raise UsageError(
             "--answers", "needs two models or more, each as NAME=FILE", "before=runs/x/before/answers/s.jsonl"
         )
+    if (votes is None) != (run is None):
+        raise UsageError("--votes and --run", "go together", "--votes runs/votes.sqlite --run x")
     places = {name: Path(place) for name, place in named.items()}
-    counts = judge_votes(pair_judge(_settings(judge, prompt, set_)), suite, places, out, limit=limit)
+    made = pair_judge(_settings(judge, prompt, set_))
+    counts = judge_votes(made, suite, places, out, limit=limit, votes=votes, run=run)
     say("\n".join([_counted(counts), str(out)]))
 
 

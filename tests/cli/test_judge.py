@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from mnemos.cli import app
 from mnemos.core.files import read_json
+from mnemos.measure.votes import Vote, VoteStore, read_table
+from mnemos.serve.voting import agreements
 from tests.study.test_feedback import judging
 from tests.study.worlds import write_jsonl
 
@@ -90,3 +93,41 @@ def test_vote_lets_the_judge_compare_every_two_models(tmp_path: Path, judge: str
     table = CliRunner().invoke(app, ["judge", "table", str(out)])
     assert table.exit_code == 0, table.output
     assert "| 100.0 % | 10 |" in next(line for line in table.output.splitlines() if line.startswith("| wet |"))
+
+
+def test_a_judge_is_a_rater_beside_people_on_the_page(tmp_path: Path, judge: str) -> None:
+    write_jsonl(
+        tmp_path / "items.jsonl", [{"id": str(n), "prompt": f"Where? {n}", "answer": "river"} for n in range(4)]
+    )
+    (tmp_path / "s.yaml").write_text("name: places\nkind: generated\nmatch: exact\nchat: true\ndata: items.jsonl\n")
+    for name, word in (("before", "river"), ("after", "mill")):
+        write_jsonl(tmp_path / f"{name}.jsonl", [{"id": str(n), "answer": f"the {word} {n}"} for n in range(4)])
+    table = tmp_path / "votes.sqlite"
+    verdicts: list[Any] = ["a", "a", "b", "tie"]
+    people = [
+        Vote("x", "places", str(n), "before", "after", "b", verdict, rater="ann") for n, verdict in enumerate(verdicts)
+    ]
+    VoteStore(table).add_all(people)
+    answers = [f"--answers={name}={tmp_path / name}.jsonl" for name in ("before", "after")]
+    common: list[str | Path] = [
+        "vote",
+        "--judge",
+        judge,
+        "--suite",
+        tmp_path / "s.yaml",
+        *answers,
+        "--out",
+        tmp_path / "v.jsonl",
+    ]
+    invoke(*common, "--votes", table, "--run", "x")
+    # The judge prefers the answer with the river, and so does ann in two of the three that she decided.
+    [found] = agreements(read_table(table))
+    assert (found.items, found.same, found.plain, found.plain_same) == (4, 2, 3, 2)
+    assert any(name.startswith("judge ") for name in found.raters)
+    again = CliRunner().invoke(
+        app, ["judge", *map(str, common), "--votes", str(table), "--run", "x", "--set", "verdict=text"]
+    )
+    assert "has voted on 'after' beside 'before' already" in str(again.exception), again.output
+    assert len(read_table(table)) == 8
+    alone = CliRunner().invoke(app, ["judge", *map(str, common), "--votes", str(table)])
+    assert "go together" in str(alone.exception)

@@ -24,7 +24,7 @@ from mnemos.measure.items import Item, read_rows
 from mnemos.measure.judged import answers_in, by_category
 from mnemos.measure.suite import Suite, load_suites
 from mnemos.measure.uncertainty import paired
-from mnemos.measure.votes import Vote, read_votes
+from mnemos.measure.votes import MOST_NAME, Vote, VoteStore, read_votes
 from mnemos.rewards.judge import Judge
 from mnemos.rewards.panel import Panel
 from mnemos.sources.write import row_of
@@ -106,9 +106,20 @@ def _answer(folder: Path, vote: Vote, model: str) -> str:
 
 
 def judge_votes(
-    made: Judge | Panel, suite_name: str, answers: Mapping[str, Path], out: Path, *, limit: int | None = None
+    made: Judge | Panel,
+    suite_name: str,
+    answers: Mapping[str, Path],
+    out: Path,
+    *,
+    limit: int | None = None,
+    votes: Path | None = None,
+    run: str | None = None,
 ) -> dict[str, int]:
-    """Let a judge vote on every two models' answers to a suite, like one more rater; rows with answers, and counts."""
+    """Let a judge vote on every two models' answers to a suite, like one more rater; rows with answers, and counts.
+
+    votes, run: a table of people's votes that its own are added to, and the run that they are about; the models are
+    then called as the page calls them. Raises DataError where it has voted on one of the pairs there already.
+    """
     (suite,) = load_suites([suite_name], Path())[:1]
     texts = {name: answers_in(str(path), file_fingerprint(path)) for name, path in answers.items()}
     counts: Counter[str] = Counter()
@@ -138,7 +149,16 @@ def judge_votes(
         rows.append(pair_row(pair, **extra, suite=suite.name, cluster=pair.cluster))
         counts[verdict.decision] += 1
     write_jsonl(out, rows)
+    if votes is not None and run is not None:
+        VoteStore(votes).add_all(_as_vote(row, suite.name, run) for row in rows)
     return {"pairs": len(pairs), **counts}
+
+
+def _as_vote(row: Mapping[str, Any], suite: str, run: str) -> Vote:
+    """A judge's verdict as a vote. It was asked in both orders, so that neither place came first."""
+    rater = str(row["rater"])[:MOST_NAME]
+    names = (str(row["model_a"]), str(row["model_b"]))
+    return Vote(run, suite, str(row["item"]), *names, shown_first="a", verdict=row["verdict"], rater=rater)
 
 
 # a table of models --------------------------------------------------------------------------------
