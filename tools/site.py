@@ -50,6 +50,11 @@ def on_post_page(output: str, page: Any, config: Any) -> str:
     return output.replace(SHIM, "offline-search.js")
 
 
+def on_post_template(output_content: str, template_name: str, config: Any) -> str:
+    """Likewise in what is no page of docs/: 404.html."""
+    return output_content.replace(SHIM, "offline-search.js")
+
+
 def _leaves(entry: Any) -> Iterator[str]:
     if isinstance(entry, str):
         yield entry
