@@ -22,12 +22,10 @@ from typing import Any, Literal, cast
 from mnemos.core.cache import unpacked
 from mnemos.core.errors import DataError, UsageError, nearest
 from mnemos.core.fingerprint import directory_fingerprint, file_fingerprint, fingerprint
-from mnemos.core.json_text import parse_json
 from mnemos.core.method import validated
 from mnemos.core.names import refuse_clash
 from mnemos.core.nouns import Decoding, PowerDecoding, RuleDecoding
 from mnemos.core.places import located
-from mnemos.core.yaml_text import read_utf8, read_yaml
 from mnemos.measure import recognition, tool_steps
 from mnemos.measure.items import Item, Row, parse, read_rows, rows_of
 from mnemos.measure.judged import check as check_judged
@@ -50,19 +48,12 @@ from mnemos.measure.settings import (
     TranscribeSettings,
 )
 from mnemos.measure.split import in_part
+from mnemos.measure.suite_files import BENCHMARKS as BENCHMARKS
+from mnemos.measure.suite_files import BUILT_IN as BUILT_IN
+from mnemos.measure.suite_files import JUDGED as JUDGED
+from mnemos.measure.suite_files import definitions
 from mnemos.measure.tool_calls import IN_WORDS, as_asked
 from mnemos.models.load import Checkpoint, handle
-
-BUILT_IN = Path(__file__).parents[1] / "recipes" / "suites"
-"""Where suites that ship with mnemos live: a colon in a name is a hyphen in its file's name."""
-
-JUDGED = BUILT_IN / "judged"
-"""Suites by name that need a judge, and items that do not ship: both are named by environment variables."""
-
-BENCHMARKS = BUILT_IN / "benchmarks"
-"""Public benchmarks by name, whose items do not ship: they are read from $MNEMOS_DATA."""
-
-FOLDERS = (BUILT_IN, JUDGED, BENCHMARKS)
 
 DECODED_BY = ("max_new_tokens", "temperature", "seed", "stop", "power", "rules")
 """Settings of a suite that say how its answers are sampled."""
@@ -189,13 +180,13 @@ class Suite:
 def load_suites(specs: Sequence[str | Mapping[str, Any]], base: Path, known: Iterable[Suite] = ()) -> tuple[Suite, ...]:
     """Read and check suites.
 
-    specs: paths of YAML files (relative to `base`), mappings, or names of built-in suites.
+    specs: paths of YAML files (relative to `base`), mappings (see `suite_files.expanded`), or names of built-in suites.
     known: suites loaded earlier, whose answers an `of:` may name. Raises UsageError for unknown
     keys, kinds and names (with the nearest known one), DataError with file and line for bad items.
     """
     found: dict[str, Suite] = {}
     for spec in specs:
-        for values, folder in _definitions(spec, Path(base)):
+        for values, folder in definitions(spec, Path(base)):
             suite = _suite(values, folder)
             if suite.name in found:
                 raise UsageError(f"suite {suite.name!r}", "is named twice", "give each suite its own name")
@@ -245,42 +236,6 @@ def _link(suite: Suite, other: Suite) -> Suite:
     for item in made.items:
         KINDS[made.kind].check(settings, item, f"suite {made.name!r}: item {item.id}")
     return made
-
-
-def _definitions(spec: str | Mapping[str, Any], base: Path) -> Iterable[tuple[Mapping[str, Any], Path]]:
-    if isinstance(spec, Mapping):
-        return [(spec, base)]
-    path = _locate(str(spec), base)
-    if path.suffix == ".json":
-        value = parse_json(read_utf8(path, DataError), f"{path}")
-    else:
-        value = read_yaml(path, DataError)
-    if isinstance(value, Mapping) and "suites" in value and "kind" not in value:
-        strangers = set(value) - {"suites"}
-        if strangers:
-            raise UsageError(
-                f"{path}: {min(strangers, key=str)}", "is not a known key", "beside suites: nothing may stand"
-            )
-        value = value["suites"]
-    entries = value if isinstance(value, list) else [value]
-    for number, entry in enumerate(entries, 1):
-        if not isinstance(entry, Mapping):
-            raise UsageError(
-                f"{path}: suite {number} = {entry!r}", "must be a mapping", "write {name: …, kind: …, data: …}"
-            )
-    return [(entry, path.parent) for entry in entries]
-
-
-def _locate(name: str, base: Path) -> Path:
-    path = base / Path(name).expanduser()
-    if path.is_file():
-        return path
-    for folder in FOLDERS:
-        built_in = folder / f"{name.replace(':', '-')}.yaml"
-        if built_in.parent == folder and built_in.is_file():
-            return built_in
-    there = sorted(p.stem for folder in FOLDERS for p in folder.glob("*.yaml"))
-    raise UsageError(f"suite {name!r}", f"is neither a file under {base} nor a built-in suite", nearest(name, there))
 
 
 def _suite(raw: Mapping[str, Any], folder: Path) -> Suite:

@@ -54,7 +54,18 @@ _ITEM: dict[str, dict[str, Any]] = {
 def definitions() -> dict[str, Any]:
     """The `$defs` of suites: `suite`, one of the kinds; each kind by its name; `item`."""
     out: dict[str, Any] = {
-        "suite": {"anyOf": [{"$ref": f"#/$defs/suite_{name}"} for name in KINDS]},
+        "suite": {"anyOf": [{"$ref": f"#/$defs/suite_{name}"} for name in (*KINDS, "like")]},
+        "suite_like": {
+            "title": "a suite like another one",
+            "description": "The keys of another suite, with those that stand here in place of its own.",
+            "type": "object",
+            "properties": {
+                "like": {**_TEXT, "description": "Name of a shipped suite, or a file of one suite."},
+                "name": _TEXT,
+                "kind": False,
+            },
+            "required": ["like"],
+        },
         # Other columns of a row are left alone.
         "item": {"type": "object", "properties": {key: _ITEM[key] for key in (*KEYS, *sorted(BESIDE))}},
     }

@@ -361,7 +361,9 @@ def suite_specs(specs: Sequence[Any], folder: Path) -> list[Any]:
             spec = str(resolve_path(spec, folder))
         elif isinstance(spec, Mapping):
             from mnemos.measure.kinds import KINDS
+            from mnemos.measure.suite_files import expanded
 
+            spec = expanded(spec, folder)
             kind = KINDS.get(str(spec.get("kind")))
             spec = located(kind.settings, spec, folder) if kind is not None else spec
         out.append(spec)

@@ -196,6 +196,44 @@ def test_several_samples_are_asked_in_one_call_and_scored_by_pass_at_k() -> None
     assert found.answers[0].data["samples"] == ["7", "1", "2", "7"]
 
 
+def test_a_suite_may_be_like_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNEMOS_DATA", str(tmp_path))
+    (tmp_path / "mbpp").mkdir()
+    text = "".join(json.dumps(mbpp_row(number)) + "\n" for number in range(1, 511))
+    (tmp_path / "mbpp/mbpp.jsonl").write_text(text)
+    several = {"like": "mbpp", "name": "mbpp-10", "samples": 20, "pass_at": 10, "temperature": 0.8, "rows": [11, 13]}
+    plain, made = load_suites(["mbpp", several], tmp_path)
+    assert made.items == plain.items[:3]
+    assert (made.settings.samples, made.name, made.decoding.temperature) == (20, "mbpp-10", 0.8)  # type: ignore[attr-defined,union-attr]
+    # A file of its own folder, seen from another one, whose own data lie here.
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/rows.jsonl").write_text('{"prompt": "a", "answer": "b"}\n')
+    (tmp_path / "there/s.yaml").write_text("name: s\nkind: generated\ndata: rows.jsonl\nmatch: exact\n")
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "c", "answer": "d"}\n')
+    there, here = load_suites(
+        [{"like": "there/s.yaml"}, {"like": "there/s.yaml", "name": "h", "data": "rows.jsonl"}], tmp_path
+    )
+    assert [there.items[0].answers, here.items[0].answers] == [("b",), ("d",)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"like": "sums", "kind": "choice"}, "kind.*that of the other suite"),
+        ({"like": "summs"}, "did you mean 'sums'"),
+        ({"like": 3}, "names no suite"),
+        ({"like": "loop.yaml"}, "is like itself"),
+        ({"like": "two.yaml"}, "a file of 2 suites"),
+        ({"like": "sums", "limt": 3}, "limt"),
+    ],
+)
+def test_a_suite_like_none_is_refused(tmp_path: Path, spec: dict[str, Any], words: str) -> None:
+    (tmp_path / "loop.yaml").write_text("{like: loop.yaml}\n")
+    (tmp_path / "two.yaml").write_text("- {like: sums}\n- {like: code}\n")
+    with pytest.raises(UsageError, match=f"(?s){words}"):
+        load_suites([spec], tmp_path)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

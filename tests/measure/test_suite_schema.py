@@ -66,6 +66,8 @@ GOOD = {"name": "s", "kind": "generated", "match": "number", "items": [{"prompt"
         ({"max_new_token": 5}, False),
         ({"items": [{"prompt": "x", "expect": "refusal"}], "kind": "refusal", "match": None}, False),
         ({"items": None, "match": None, "kind": "lm_eval", "task": "tiny"}, True),
+        ({"items": None, "kind": None, "match": None, "chat": None, "like": "sums", "limit": 3}, True),
+        ({"like": "sums"}, False),
     ],
 )
 def test_the_schema_and_the_reader_agree(
@@ -78,7 +80,7 @@ def test_the_schema_and_the_reader_agree(
     rest = {"model": "m", "teach": {"data": "d"}, "arms": {"plain": None}}
     assert study.is_valid({**rest, "suites": {"new": ["name", suite]}}) == good
     assert not editor.is_valid({"suites": [suite], "more": 1})
-    if suite["kind"] == "lm_eval":
+    if suite.get("kind") == "lm_eval":
         return  # Whether there is such a task, the harness knows.
     if good:
         load_suites([suite], Path("."))
