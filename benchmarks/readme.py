@@ -22,9 +22,12 @@ from mnemos.core.files import read_json, write_text
 from mnemos.report import render
 from mnemos.report.words import figure, interval
 from mnemos.study.commands.judge_rates import rates
+from mnemos.study.results.items import read_items, scores_beside
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "runs/demo/results.json"
+CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
+"""MT-bench's categories: its questions are numbered from 81, ten of each in this order."""
 ARMS = "plain,lora,interpolation,kl_to_before,safety_mix"
 
 
@@ -128,6 +131,26 @@ def rates_table(path: Path) -> str:
     return "\n".join(line.replace("not possible: sensitivity + specificity is at most 1: ", "") for line in lines)
 
 
+def category_table(path: Path) -> str:
+    """Ratings of MT-bench's first turns by category, as points, from the scores that are kept: the model before, then
+    each arm, the mean over its trainings and the category's questions."""
+    kept = read_items(scores_beside(path))
+    names = [
+        CATEGORIES[(int(item.rpartition("-")[2]) - 81) // 10] for item in kept["suites"]["mt-bench-first"]["items"]
+    ]
+    sides: dict[str, list[list[float | None]]] = {}
+    for side in kept["sides"]:
+        if side.get("last", True):
+            sides.setdefault(side["arm"] or "before", []).append(side["scores"]["mt-bench-first"])
+    lines = [f"| | {' | '.join(CATEGORIES)} | all |", f"|---|{'---:|' * (len(CATEGORIES) + 1)}"]
+    for arm, rows in sides.items():
+        found = [(name, value) for row in rows for name, value in zip(names, row, strict=True) if value is not None]
+        means = [mean(value for name, value in found if name == category) for category in CATEGORIES]
+        cells = (f"{100 * value:.1f}" for value in (*means, mean(value for _, value in found)))
+        lines.append(f"| {arm} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def session(results: Mapping[str, Any]) -> str:
     """The command of the demo and the first lines that it prints: the headline and a sentence an arm."""
     lines = render(results, "text", 100).splitlines()
@@ -175,6 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     judged = ROOT / "docs" / "results" / "real-judge.json"
     put(ROOT / "docs" / "judges.md", "real-judge", change_table(read_json(judged)))
     put(ROOT / "docs" / "judges.md", "real-judge-rates", rates_table(judged))
+    put(ROOT / "docs" / "judges.md", "real-judge-categories", category_table(judged))
     if DEMO.is_file():
         put(ROOT / "README.md", "session", session(read_json(DEMO)))
         put(ROOT / "docs" / "studies.md", "demo-table", ledger_table(read_json(DEMO)))

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from pathlib import Path
+
 import pytest
 
 from benchmarks.adaptation_intervals import covered_table
-from benchmarks.readme import ROOT, arms_table, change_table, fill, ledger_table, levels_table, session
+from benchmarks.readme import (
+    CATEGORIES,
+    ROOT,
+    arms_table,
+    category_table,
+    change_table,
+    fill,
+    ledger_table,
+    levels_table,
+    session,
+)
 from mnemos.core.errors import UsageError
 from mnemos.core.files import read_json
 from tests.report.synthetic import study
@@ -69,6 +83,18 @@ def test_the_page_of_studies_holds_the_kept_levels() -> None:
     own = next(line for line in table.splitlines() if line.startswith("| self_output ("))
     assert f"| {100 * point['learned']['mean']:.1f} [" in own
     assert table in (ROOT / "docs/studies.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_judges_holds_the_kept_ratings_by_category(real_data: Path) -> None:
+    place = ROOT / "docs/results/real-judge.json"
+    table = category_table(place)
+    assert table in (ROOT / "docs/judges.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in table.splitlines()[2:]]
+    before = next(one["before"] for one in read_json(place)["comparisons"] if one["suite"] == "mt-bench-first")
+    assert rows[0][-1] == f"{100 * before:.1f} |"
+    with gzip.open(real_data / "mt_bench/mt_bench_questions.jsonl.gz", "rt") as file:
+        for row in map(json.loads, file):
+            assert row["category"] == CATEGORIES[(row["question_id"] - 81) // 10]
 
 
 def test_the_page_of_speech_holds_the_kept_coverage() -> None:

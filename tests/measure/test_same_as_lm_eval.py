@@ -23,6 +23,7 @@ from mnemos.measure.ask import measure, score
 from mnemos.measure.items import Item
 from mnemos.measure.suite import Suite, load_suites
 from tests.measure.fakes import FakeModel
+from tests.measure.test_benchmarks import mbpp_row
 from tests.rewards.test_instructions import PEERS
 from tests.rewards.test_instructions import peer as peer  # the fixture
 
@@ -162,6 +163,37 @@ def test_human_eval(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     ours = verdicts(made, items, texts)
     assert ours == theirs
     assert 30 <= sum(theirs) < 40
+
+
+def test_mbpp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On rows made here, in the published file's form, and on answers in a fence, which is how the harness' task for
+    chat models reads them."""
+    lm_eval = pytest.importorskip("lm_eval")
+    evaluate = pytest.importorskip("evaluate")
+    monkeypatch.setattr(evaluate, "load", lambda name: CodeEval())
+    utils = module_at(Path(lm_eval.__file__).parent / "tasks/mbpp/utils.py", "mbpp_utils")
+    rows = [*utils.list_fewshot_samples(), mbpp_row(5)]
+    lines = "".join(json.dumps({"test_setup_code": "", **row}) + "\n" for row in rows)
+    (tmp_path / "mbpp.jsonl").write_text(lines, encoding="utf-8")
+    monkeypatch.setenv("MNEMOS_DATA", str(tmp_path))
+    spec = {"like": "mbpp", "data": str(tmp_path / "mbpp.jsonl"), "rows": None}
+    (made,) = load_suites([spec], tmp_path)
+    changes: list[Callable[[str], str]] = [
+        lambda code: code,
+        lambda code: code.replace("return", "return not"),
+        lambda code: code.replace("def ", "def other_"),
+        lambda code: code + "\n  (",
+        lambda code: "",
+    ]
+    found, meant = [], []
+    for item, row in zip(made.items, rows, strict=True):
+        texts = [f"```python\n{change(row['code'])}\n```" for change in changes]
+        found += verdicts(made, [item] * len(texts), texts)
+        # The harness' prompt has opened the fence, and its answer begins behind that.
+        programs = utils.build_predictions([[one.removeprefix("```")] for one in texts], [row] * len(texts))
+        meant += [utils.pass_at_1(["\n".join(row["test_list"])], [one]) for one in programs]
+    assert found == meant
+    assert sum(found) == len(rows)
 
 
 def gzipped(path: Path) -> list[dict[str, Any]]:
