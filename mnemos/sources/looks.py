@@ -1,7 +1,7 @@
 """What planning asks of rows, how many there are and what the first ones look like, read once for all who ask.
 
 A study of a million rows would otherwise read them once for each arm and seed before anything is trained. What was
-seen is kept for this process by the source's fingerprint, so that a changed file is looked at again.
+seen is kept for this process by the source's content, so that a changed file is looked at again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _kept: dict[str, Look] = {}
 
 def counted(source: Source) -> tuple[int, int]:
     """(rows, rows of the new task), by reading all of them, once for each content. Raises as the source does."""
-    name = source.fingerprint
+    name = _name(source)
     look = _kept.get(name)
     if look is None or look.rows is None or look.new is None:
         first = _First()
@@ -80,7 +80,7 @@ def size(source: Source) -> int:
 
 def first_rows(source: Source, count: int) -> Iterator[Example]:
     """The first `count` rows, read only where no one has looked so far. Raises as the source does, where it does."""
-    name = source.fingerprint
+    name = _name(source)
     look = _kept.get(name)
     if look is not None and (look.whole or len(look.first) >= count):
         yield from look.first[:count]
@@ -122,6 +122,11 @@ class _First:
         self._open = self._left >= 0 and len(self.rows) < FIRST
         if self._open:
             self.rows = (*self.rows, row)
+
+
+def _name(source: Source) -> str:
+    """Its content, and where that lies: a row says its place, which errors quote, and two files may hold the same."""
+    return "\n".join([source.fingerprint, *(one.location for one in inside(source) if isinstance(one, FileSource))])
 
 
 def _keep(name: str, look: Look) -> Look:

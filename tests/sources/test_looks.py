@@ -89,6 +89,15 @@ def written(path: Path, count: int, text: str) -> FileSource:
     return read.read(str(path))
 
 
+def test_rows_know_their_place_where_two_files_hold_the_same(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (row,) = looks.first_rows(written(tmp_path / name / "rows.jsonl", 1, "row"), 9)
+        assert row.place == f"{tmp_path / name / 'rows.jsonl'}:1"
+    # Another content behind the same name is looked at anew.
+    assert looks.counted(written(tmp_path / "two" / "rows.jsonl", 5, "row")) == (5, 5)
+
+
 @pytest.mark.parametrize("share", [0.2, 0.9])
 def test_few_rows_of_a_mixture_have_its_shares(tmp_path: Path, share: float) -> None:
     new, old = written(tmp_path / "new.jsonl", 900, "new"), written(tmp_path / "old.jsonl", 9000, "old")
