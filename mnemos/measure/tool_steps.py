@@ -35,6 +35,8 @@ STEPS = "steps"
 """Key of Answer.data: every call with its result, its end and the state that is left."""
 RESULTS = "Results, in the order of the calls:\n{results}\n\nCall again, or answer in words if nothing is left to do."
 """What is shown where the chat template knows no tools."""
+LONGEST_NAME = 100
+"""Characters of a function's name that are kept, as a model may write anything there."""
 ANSWERED, TOO_MANY, FULL = "answered", "too many calls", "the dialogue is longer than the context"
 """How an item ends."""
 
@@ -76,37 +78,38 @@ class _Dialogue:
             self.missing, self.end = done.missing, ANSWERED
             return
         self.state = done.state
-        for call, result in zip(calls, done.results, strict=True):
-            self.calls.append({"name": call.name, "arguments": _plain(call.arguments), **vars(result)})
-        results = [result.text for result in done.results]
-        more = self._in_words(results) if self.in_words else self._as_messages(calls, results)
+        made = [{"name": _clean(call.name[:LONGEST_NAME]), "arguments": _plain(call.arguments)} for call in calls]
+        results = [_clean(result.text) for result in done.results]
+        more = self._in_words(results) if self.in_words else self._as_messages(made, results)
+        for one, text, result in zip(made, results, done.results, strict=True):
+            self.calls.append({**one, "text": text, "fault": result.fault})
         self.prompt = Prompt((*self.prompt.turns, *more), self.prompt.variables)
 
     def _in_words(self, results: Sequence[str]) -> list[Turn]:
         # Not by format(): braces in a result are data.
         return [Turn("assistant", self.text), Turn("user", RESULTS.replace("{results}", "\n".join(results)))]
 
-    def _as_messages(self, calls: Sequence[Call], results: Sequence[str]) -> list[Turn]:
+    def _as_messages(self, calls: Sequence[Mapping[str, Any]], results: Sequence[str]) -> list[Turn]:
         """As servers and chat templates take them. Ids of nine letters and digits, which Mistral's template wants."""
-        first = len(self.calls) - len(calls)
-        ids = [f"call{first + at:05d}" for at in range(len(calls))]
-        made = [
-            {"id": name, "type": "function", "function": {"name": c.name or "none", "arguments": _plain(c.arguments)}}
-            for name, c in zip(ids, calls, strict=True)
-        ]
+        ids = [f"call{len(self.calls) + at:05d}" for at in range(len(calls))]
+        made = [{"id": i, "type": "function", "function": one} for i, one in zip(ids, calls, strict=True)]
         own = [Turn("assistant", "", fields=frozen({"tool_calls": made}))]
         named = zip(ids, calls, results, strict=True)
-        return own + [
-            Turn("tool", r, fields=frozen({"tool_call_id": i, "name": c.name or "none"})) for i, c, r in named
-        ]
+        return own + [Turn("tool", r, fields=frozen({"tool_call_id": i, "name": c["name"]})) for i, c, r in named]
+
+
+def _clean(text: str) -> str:
+    """Without halves of surrogate pairs, which JSON can spell and no tokenizer takes; something, where it is empty."""
+    return text.encode("utf-8", "replace").decode() or "none"
 
 
 def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments as JSON has them; what it has no word for, as text."""
     try:
-        made: dict[str, Any] = json.loads(json.dumps(arguments, allow_nan=False))
+        text = json.dumps(arguments, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
-        return {str(name)[:100]: repr(value)[:200] for name, value in list(arguments.items())[:20]}
+        text = json.dumps({str(name)[:100]: repr(value)[:200] for name, value in list(arguments.items())[:20]})
+    made: dict[str, Any] = json.loads(_clean(text))
     return made
 
 

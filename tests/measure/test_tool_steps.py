@@ -123,13 +123,28 @@ def test_a_template_that_takes_tools_is_given_calls_and_results_as_messages(shel
             ["put(item='x')", "add(item='lamp')", "add(item='lamp', pieces=0)", "add(item='lamp', pieces=2)", "5"],
             "passed; 4 calls; bad calls: no such function 1, wrong arguments 1, raises 1",
         ),
+        (
+            [
+                '{"name": "\\ud800", "arguments": {"\\udfff": "\\ud800"}}',
+                "add(item=1e999, pieces=1)",
+                "5",
+            ],
+            "another state is left; 2 calls; bad calls: no such function 1, wrong type 1",
+        ),
         (["<tool_call>oops</tool_call>", "5"], "another state is left; 1 calls; bad calls: cannot be read 1"),
     ],
 )
 def test_why_a_goal_is_not_reached_and_which_calls_were_bad(shelf: Any, turns: list[str], note: str) -> None:
-    found = measure(Caller(script(*turns)), shelf(max_calls=4))["s"].scores[0]
-    assert found.note == note
-    assert found.value == float(note.startswith("passed"))
+    for tools in (False, True):
+        model = Caller(script(*turns), tools)
+        measured = measure(model, shelf(max_calls=4))["s"]
+        found = measured.scores[0]
+        assert found.note == note
+        assert found.value == float(note.startswith("passed"))
+        # Whatever a model writes can be shown to a tokenizer, and kept.
+        for prompt in model.prompts:
+            json.dumps([turn.message() for turn in prompt.turns], ensure_ascii=False).encode()
+        json.dumps(measured.answers[0].data, ensure_ascii=False, allow_nan=False).encode()
 
 
 def test_a_goal_may_be_a_state_alone_or_an_answer_alone(shelf: Any) -> None:

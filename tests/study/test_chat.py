@@ -18,6 +18,7 @@ from mnemos.study.config import load_study
 from mnemos.study.experiment import build
 from mnemos.weights.checkpoint import load_tokenizer
 from tests.study.worlds import chat, make_study, write_jsonl
+from tests.tiny import save_tiny
 
 SYSTEM = "Answer in one word."
 QUICK = {
@@ -105,3 +106,23 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_loaded(
     with pytest.raises(UsageError, match=message):
         mnemos.run(study, out=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run" / "steps").exists()
+
+
+def test_two_models_whose_template_takes_no_tools_are_compared_on_calls_and_steps(tmp_path: Path) -> None:
+    """The first tokens of the manifest are those of the prompt as it is asked: with its tools in words."""
+    models = [save_tiny(tmp_path / str(seed), seed=seed) for seed in (0, 1)]
+    (tmp_path / "f.py").write_text("def count(state, item: str) -> int:\n    return state.get(item, 0)\n")
+    item = {"prompt": "How many?", "state": {"lamp": 1}, "answer": "1"}
+    steps = {
+        "name": "steps",
+        "kind": "tool_steps",
+        "functions": str(tmp_path / "f.py"),
+        "chat": True,
+        "max_new_tokens": 4,
+    }
+    suites = [{**steps, "items": [item] * 4}, {"name": "wins", "kind": "tool_wins", "of": "steps"}]
+    record = compare(*models, suites, health=False)
+    rows = {row["suite"]: row for row in record.results["comparisons"]}
+    assert rows["steps"]["before"] == 0
+    assert (rows["wins"]["before"], rows["wins"]["delta"]) == (0.5, 0.0)
+    assert len(record.results["manifest"]["first_tokens"]) == 50

@@ -119,9 +119,13 @@ def _frozen(handle: Any, renderer: Any, suites: Sequence[Any], roles: Mapping[st
     """One side's manifest; its first tokens are those of the first prompt or text of the suites."""
     from mnemos.core.nouns import Prompt, Turn
     from mnemos.measure.manifest import manifest
+    from mnemos.measure.tool_calls import offered
 
     first = next((item for suite in suites for item in suite.items), None)
-    prompt = first and (first.prompt or Prompt((Turn("text", first.text or ""),)))
+    prompt = None
+    if first is not None:
+        # As it is asked: with its tools in words, where the template takes none.
+        prompt = Prompt((Turn("text", first.text or ""),)) if first.prompt is None else offered(renderer, first)
     return manifest(
         model=handle,
         suites=suites,
