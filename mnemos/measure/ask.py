@@ -149,7 +149,7 @@ def _facing_steps(
 ) -> list[Answer]:
     assert isinstance(suite.settings, ToolWinsSettings)
     if suite.settings.against != "before":
-        there = {row["item"]: _answer_of(row) for row in read_jsonl(suite.settings.against)}
+        there = tool_steps.anchored(suite.settings.against, file_fingerprint(suite.settings.against))
     elif before is None:
         return answers
     else:

@@ -199,7 +199,7 @@ def parse(
         follow_ups=_user_turns(given, row.where)[1:],
         criteria=_criteria(given, row.where),
         category=_scalar(given["category"], row.where, "category") if _is_scalar(given.get("category")) else None,
-        goal=_goal(given, row.where),
+        goal=_goal(given),
     )
 
 
@@ -289,20 +289,17 @@ def _criteria(given: Mapping[str, Any], where: str) -> str | None:
     return value if isinstance(value, str) and value.strip() else None
 
 
-def _goal(given: Mapping[str, Any], where: str) -> Goal | None:
-    """The row's state and what must be left of it, where `state` is an object; a column of this name may be anything
-    where no function reads it."""
-    states = [given.get(key) for key in ("state", "end_state")]
-    if not isinstance(states[0], Mapping):
+def _goal(given: Mapping[str, Any]) -> Goal | None:
+    """The row's state and what must be left of it, where both are objects that JSON can write; columns of these names
+    may be anything where no function reads them."""
+    start, end = given.get("state"), given.get("end_state")
+    if not isinstance(start, Mapping) or not isinstance(end, Mapping | None):
         return None
-    if not isinstance(states[1], Mapping | None):
-        raise DataError(f"{where}: end_state = {states[1]!r}"[:300], "must be an object", "write it like state")
     try:
-        start, end = (None if one is None else json.dumps(one, allow_nan=False) for one in states)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise DataError(f"{where}: state", f"cannot be written as JSON ({error})", "use JSON's values") from None
-    assert start is not None
-    return Goal(start, end)
+        left = None if end is None else json.dumps(end, allow_nan=False)
+        return Goal(json.dumps(start, allow_nan=False), left)
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def _is_scalar(value: Any) -> bool:

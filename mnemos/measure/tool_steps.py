@@ -17,11 +17,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from mnemos.core.errors import DataError, UsageError
+from mnemos.core.fingerprint import file_fingerprint
 from mnemos.core.nouns import Answer, Generation, Prompt, Score, Turn, frozen
-from mnemos.measure.items import Item
+from mnemos.measure.items import Item, read_rows
 from mnemos.measure.settings import ToolStepsSettings
 from mnemos.measure.tool_calls import offered
 from mnemos.rewards import verifiers as verify
@@ -163,7 +165,8 @@ def check(settings: ToolStepsSettings, item: Item, where: str) -> None:
     if item.follow_ups:
         raise UsageError(f"{where}: turns", "are not for kind tool_steps", "give one prompt, or messages")
     if item.goal is None:
-        raise DataError(where, "has no state", "state: {…} is what the functions work on; {} where they need none")
+        cure = "state: {…} is what the functions work on, {} where they need none; end_state is written alike"
+        raise DataError(where, "has no state, or an end_state beside it, that is a JSON object", cure)
     if item.goal.end_state is None and not item.answers:
         raise DataError(where, "names no goal", "answer: what is right, or end_state: what the functions must leave")
     check_state(json.loads(item.goal.state), where)
@@ -222,6 +225,23 @@ def facing(answer: Answer, other: Answer | None) -> Answer:
     return dataclasses.replace(answer, data={**answer.data, AGAINST: value})
 
 
+@lru_cache(maxsize=8)
+def anchored(path: str, content: str) -> Mapping[str, Answer]:
+    """Another model's answers to the suite, by item, from a run's file of them. content: its fingerprint. Raises
+    DataError with the place of a row that is none."""
+    found: dict[str, Answer] = {}
+    for row in read_rows(Path(path)):
+        item, text, data = (row.values.get(key) for key in ("item", "text", "data"))
+        data = data if isinstance(data, Mapping) else {}
+        steps = data.get(STEPS)
+        whole = isinstance(steps, Mapping) and isinstance(steps.get("calls"), list) and {"end", "state"} <= set(steps)
+        if not isinstance(item, str) or not isinstance(text, str | None) or not (whole or "missing" in data):
+            cure = "name the file that a run keeps of such a suite, answers/<suite>.jsonl"
+            raise DataError(row.where, "is no answer to a suite of kind tool_steps", cure)
+        found[item] = Answer("", item, text, data=dict(data))
+    return found
+
+
 def wins(settings: Any, item: Item, answer: Answer) -> Scored:
     """1 where the model did better than the other on the item, 0 where worse, 1/2 where as well: to pass is better
     than to fail, and to pass with fewer calls is better than with more."""
@@ -244,6 +264,12 @@ def _standing(item: Item, answer: Answer) -> tuple[bool, int]:
 
 def check_wins(settings: Any, item: Item, where: str) -> None:
     """Raise UsageError for a suite of another kind."""
+    if settings.against != "before":
+        if not Path(settings.against).is_file():
+            raise UsageError(
+                f"{where}: against {settings.against}", "is not a file", "name a run's answers to the suite"
+            )
+        anchored(settings.against, file_fingerprint(settings.against))
     if item.goal is None or item.goal.match is None:
         raise UsageError(
             f"{where}: of", "names no suite of kind tool_steps", "name the suite whose models are compared"

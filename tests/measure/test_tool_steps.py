@@ -230,7 +230,7 @@ def test_what_decides_the_score_is_in_the_suites_name(shelf: Any, tmp_path: Path
     [
         ({"state": None}, {}, "has no state"),
         ({"state": [1]}, {}, "has no state"),
-        ({"end_state": [1]}, {}, "end_state.*must be an object"),
+        ({"end_state": [1]}, {}, "end_state beside it, that is a JSON object"),
         ({"end_state": None, "answer": None}, {}, "names no goal"),
         ({"answer": "none"}, {}, "holds no number"),
         ({"tools": [{"name": "f"}]}, {}, "tools.*stand in the row"),
@@ -242,6 +242,20 @@ def test_what_decides_the_score_is_in_the_suites_name(shelf: Any, tmp_path: Path
 def test_what_cannot_be_asked_is_refused(shelf: Any, changes: Any, settings: dict[str, Any], words: str) -> None:
     with pytest.raises((DataError, UsageError), match=f"(?s){words}"):
         shelf({**ROW, **changes}, **settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "is not a file"),
+        ('{"item": "a", "text": "x", "data": {}}\n', "a.jsonl:1.*no answer to a suite of kind tool_steps"),
+    ],
+)
+def test_an_anchor_that_is_none_is_refused(shelf: Any, tmp_path: Path, text: str | None, words: str) -> None:
+    if text is not None:
+        (tmp_path / "a.jsonl").write_text(text)
+    with pytest.raises((DataError, UsageError), match=f"(?s){words}"):
+        shelf(wins={"against": "a.jsonl"})
 
 
 def test_wins_are_of_a_suite_of_steps(tmp_path: Path) -> None:
