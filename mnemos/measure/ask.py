@@ -76,6 +76,15 @@ def measure(
     return {suite.name: out[suite.name] for suite in suites}
 
 
+ALONE = ("generate", "choose", "nats")
+"""Ways of asking a suite that need nothing but the model."""
+
+
+def answers_of(model: LocalModel | LanguageModel, suite: Suite) -> list[Answer]:
+    """What a model says to a suite that is asked in one of the ways of `ALONE` and borrows no answers."""
+    return _ask(model, suite, None, None, None)
+
+
 def score(suite: Suite, answers: Sequence[Answer]) -> list[Score]:
     """Scores of answers that were given earlier; asks no model but a classifier suite's own."""
     items = suite.items if suite.ask != "harness" else tuple(map(_of_harness, answers))

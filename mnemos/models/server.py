@@ -131,8 +131,11 @@ class ServerModel:
         self.url, self.model = url, model
         timeout = allowed_seconds() if timeout is None else timeout
         self.asking = Asking(parallel, attempts, pause, timeout)
-        more = {"parallel": parallel, "attempts": attempts, "pause": pause}
-        self.members = (self, *(ServerModel(one, model, timeout=timeout, **more) for one in replicas))
+        more = [
+            ServerModel(one, model, parallel=parallel, attempts=attempts, pause=pause, timeout=timeout)
+            for one in replicas
+        ]
+        self.members: tuple[ServerModel, ...] = (self, *more)
         self.tokens, self.lost = 0, float("-inf")
 
     @property

@@ -264,11 +264,16 @@ class MeasureStep(NamedStep):
         """Answers and scores into directory/answers/<suite>.jsonl."""
         from mnemos.measure.ask import load_measured, measure, save_measured
         from mnemos.models.forward import kept_batches
-        from mnemos.study.synthesis import Journal, KeptBatches
+        from mnemos.study.sharing import ask_share, await_shares, journal_in
+        from mnemos.study.synthesis import KeptBatches
 
         began = time.monotonic()
         doing("loading the model")
         model: Any = self.model.load()
+        journal = journal_in(directory)
+        if journal.count > 1:
+            ask_share(lambda: model, self.suites, journal)
+            await_shares(journal)
         earlier, before = None, None
         if self.before is not None and self.before_measured is not None:
             # A second model in memory only where something is asked of both.
@@ -276,12 +281,11 @@ class MeasureStep(NamedStep):
             before = cast("LanguageModel", self.before.load() if both else Absent())
             earlier = load_measured(Path(self.before_measured.path).parent / "answers")
         kept = None if earlier is None else {name: measured.answers for name, measured in earlier.items()}
-        journal = Journal(directory / "journal.jsonl")
         with kept_batches(KeptBatches(journal)):
             measured = measure(model, self.suites, before=before, before_answers=kept)
         save_measured(directory / "answers", measured)
         # Every answer stands there now.
-        journal.path.unlink(missing_ok=True)
+        journal.remove()
         if earlier is not None:
             self._show(directory / first_look.FILE, earlier, measured)
         return {
@@ -290,6 +294,12 @@ class MeasureStep(NamedStep):
             "renderer": model.renderer.template_fingerprint if hasattr(model, "renderer") else None,
             "seconds": time.monotonic() - began,
         }
+
+    def help(self, directory: Path) -> None:
+        """What the other processes of a launch do: ask the model their share of the suites."""
+        from mnemos.study.sharing import ask_share, journal_in
+
+        ask_share(self.model.load, self.suites, journal_in(directory))
 
     def _show(self, path: Path, before: Mapping[str, Measured], after: Mapping[str, Measured]) -> None:
         if self.shown is None:
@@ -334,6 +344,9 @@ def execute(step: Step, root: Path, *, quiet: bool) -> None:
                     result = step.work(directory, quiet)
                     watch.refuse_changed()
             else:
+                if isinstance(step, MeasureStep):
+                    with watched(step.files, step.title):
+                        step.help(directory)
                 processes.wait_for(directory / "done.json")
         if processes.is_main():
             # Whatever writes into the directory also makes it, so a deleted one may be there again.

@@ -130,12 +130,22 @@ class Journal:
         # First what this process asks: others wait for it meanwhile.
         for place in sorted(range(len(asked)), key=lambda place: (place in others, place)):
             key, ask = asked[place]
-            while place in others and key not in self._kept:
-                time.sleep(LOOK_EVERY)
-                self._look()
+            if place in others:
+                self.await_key(key)
             answers[place] = self.answered(key, ask)
             done(len(answers))
         return [answers[place] for place in range(len(asked))]
+
+    def await_key(self, key: str) -> None:
+        """Wait until some process has an answer under `key`."""
+        while key not in self._kept:
+            time.sleep(LOOK_EVERY)
+            self._look()
+
+    def remove(self) -> None:
+        """Take the journals of all processes away, also those of more than there are now."""
+        for place in (self.path, *self._others):
+            place.unlink(missing_ok=True)
 
     def _look(self) -> None:
         for place, read in self._others.items():

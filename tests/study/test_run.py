@@ -225,12 +225,16 @@ def test_replay_without_data_outside_a_sequence_is_refused(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
-    train = {"learning_rate": 1e-3, "max_steps": 6, "logging_steps": 1}
-    one = make_study(tmp_path, train={**train, "per_device_train_batch_size": 8}, arms={})
-    single = mnemos.run(one, out=tmp_path / "one", quiet=True)
-    two = tmp_path / "two.yaml"
-    two.write_text(one.read_text().replace("per_device_train_batch_size: 8", "per_device_train_batch_size: 4"))
+def test_two_processes_learn_and_measure_what_one_does(tmp_path: Path) -> None:
+    """They share the rows of a step and the suites of a measurement, each with one thread as the one has."""
+    train = {"learning_rate": 1e-3, "max_steps": 6, "logging_steps": 1, "per_device_train_batch_size": 8}
+    two = make_study(tmp_path, train=train, arms={})
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        single = mnemos.run(two, out=tmp_path / "one", quiet=True)
+    finally:
+        torch.set_num_threads(threads)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
     words = [*launcher, "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
     script = tmp_path / "launch.py"
@@ -242,3 +246,8 @@ def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
     losses = [[loss for _, loss in results["arms"][0]["runs"][0]["losses"]] for results in both]
     assert len(losses[0]) == 6
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    # Of the same weights, the same answers to the last bit.
+    answers = [sorted((tmp_path / out / "before" / "answers").iterdir()) for out in ("one", "two")]
+    assert [path.name for path in answers[0]] == [path.name for path in answers[1]]
+    assert [path.read_bytes() for path in answers[0]] == [path.read_bytes() for path in answers[1]]
+    assert not list((tmp_path / "two").glob("steps/*/journal*"))
