@@ -277,10 +277,9 @@ def test_the_shop_is_passed_by_the_right_calls_alone(tmp_path: Path) -> None:
         assert item.goal is not None
         assert (json.loads(item.goal.state), json.loads(item.goal.end_state or "")) == (row["state"], row["end_state"])
         assert item.answers == (row["answer"],)
-    # Two shops may be asked the same question: here each is asked by its name.
-    items = [
-        dataclasses.replace(i, prompt=Prompt((Turn("user", i.id),), i.prompt.variables)) for i in made.items if i.prompt
-    ]
+    # Two shops may be asked the same question: here each is asked by its name. Four of each kind are led through.
+    some = made.items[:24]
+    items = [dataclasses.replace(i, prompt=Prompt((Turn("user", i.id),), i.prompt.variables)) for i in some if i.prompt]
     made = dataclasses.replace(made, items=tuple(items))
 
     def right(prompt: Prompt) -> str:
