@@ -75,7 +75,7 @@ def file_hash(path: str | os.PathLike[str]) -> str:
     return digest
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1 << 17)  # one for each clip of a large collection
 def _sha256(path: str, signed: Signature) -> str:
     """signed: part of the cache's key."""
     with open(path, "rb") as file:

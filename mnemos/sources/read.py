@@ -19,7 +19,7 @@ from mnemos.sources.files import SUFFIXES, Raw, count_rows, data_files, is_table
 from mnemos.sources.formats import COLUMNS, FORMATS, detect, example_of
 from mnemos.sources.generated import inside
 from mnemos.sources.hub import HubDataset, SavedDataset, is_saved
-from mnemos.sources.speech import HEARD, SPEECH, metadata_files, sounds_in, spoken
+from mnemos.sources.speech import HEARD, SPEECH, metadata_files, sound_paths, sound_prints, spoken
 from mnemos.sources.thumbs import ASKED, Labels, labels_of, unclear
 from mnemos.sources.tools import COLUMNS as BESIDE
 
@@ -29,6 +29,10 @@ SAMPLE = 20
 ORDER = ("system", "history", "instruction", "input", "output", "prompt", "completion")
 """Columns in the order in which people name them."""
 
+MOST_SOUNDS = 16
+"""Sources of which is kept which sounds their rows name."""
+
+_SOUNDS: dict[tuple[str, str], tuple[str, ...]] = {}
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.+-]+)?")
 
 
@@ -138,8 +142,19 @@ class FileSource:
         settings = [self.asked_format, self.limit, self.on_bad, self.columns]
         made: dict[str, Any] = {"read": [part.fingerprint for part in self.parts], "settings": settings}
         if self._is_speech:
-            made["sounds"] = sounds_in(raw.value for raw in itertools.islice(self._raws(), self.limit))
+            made["sounds"] = sound_prints(self._sound_paths(fingerprint([made, self.split])))
         return fingerprint(made)
+
+    def _sound_paths(self, content: str) -> tuple[str, ...]:
+        """The files that the rows name. content: of the rows, whose fingerprint is asked for more often than they are
+        worth reading; the sounds themselves are looked at each time."""
+        name = (self.location, content)
+        if name not in _SOUNDS:
+            while len(_SOUNDS) >= MOST_SOUNDS:
+                del _SOUNDS[next(iter(_SOUNDS))]
+            rows = (raw.value for raw in itertools.islice(self._raws(), self.limit))
+            _SOUNDS[name] = tuple(sound_paths(rows))
+        return _SOUNDS[name]
 
     @cached_property
     def _is_speech(self) -> bool:
@@ -147,7 +162,7 @@ class FileSource:
             rows = [raw.value for raw in self._sample if not isinstance(raw.value, RowError)]
         except DataError:
             return False  # whoever reads the rows says what is wrong with them
-        return self.asked_format in (None, SPEECH, HEARD, "messages") and bool(sounds_in(rows))
+        return self.asked_format in (None, SPEECH, HEARD, "messages") and bool(sound_paths(rows))
 
     @cached_property
     def format(self) -> str:

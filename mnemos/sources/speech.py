@@ -95,7 +95,17 @@ def sound_of(row: Row) -> AudioPart:
 
 def sounds_in(rows: Iterable[Any]) -> list[str]:
     """Fingerprints of the files that rows name, in their order; "" for one that is not there."""
-    return [_print(path) for row in rows if isinstance(row, Mapping) for path in _paths(row)]
+    return sound_prints(sound_paths(rows))
+
+
+def sound_paths(rows: Iterable[Any]) -> list[str]:
+    """The files that rows name, in their order."""
+    return [path for row in rows if isinstance(row, Mapping) for path in _paths(row)]
+
+
+def sound_prints(paths: Iterable[str]) -> list[str]:
+    """Their fingerprints; "" for one that is not there."""
+    return [_print(path) for path in paths]
 
 
 def _paths(row: Mapping[str, Any]) -> list[str]:

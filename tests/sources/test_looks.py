@@ -122,6 +122,33 @@ def _empty(folder: Path) -> Path:
     return path
 
 
+def test_the_name_of_rows_with_sounds_is_made_of_one_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{n}.wav" for n in range(50)]
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+    rows = [{"audio": name, "text": f"take {name}"} for name in names]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    seen: Counter[str] = Counter()
+    plain = read.rows_of
+
+    def counted(path: Path, label: str, stem: str) -> Iterator[Any]:
+        for raw in plain(path, label, stem):
+            seen[raw.where] += 1
+            yield raw
+
+    monkeypatch.setattr(read, "rows_of", counted)
+    first = {read.read(str(tmp_path / "rows.jsonl")).fingerprint for _ in range(3)}
+    assert len(first) == 1
+    assert seen[f"{tmp_path / 'rows.jsonl'}:40"] == 1
+    # A changed sound is another source, and so is a changed row; a shorter one is told apart by its limit.
+    (tmp_path / "40.wav").write_bytes(b"another")
+    second = read.read(str(tmp_path / "rows.jsonl")).fingerprint
+    assert second not in first
+    assert seen[f"{tmp_path / 'rows.jsonl'}:40"] == 1
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[::-1]))
+    assert len({*first, second, *(read.read(str(tmp_path / "rows.jsonl"), limit=n).fingerprint for n in (9, 50))}) == 4
+
+
 def test_a_plan_with_replay_reads_no_row_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     places = {tmp_path / "rows.jsonl": 1500, tmp_path / "old.jsonl": 700}
     for path, count in places.items():
