@@ -45,7 +45,7 @@ seeds: [0]
 
 def make(data: Path, out: Path) -> Path:
     """Rows, sounds and study.yaml below `out`; returns the study's path. data: of the reproduction, beside what its
-    first part trained; holds noise/, train.jsonl and stream.jsonl. Raises DataError where rows are fewer than are
+    first parts trained; holds noise/, train.jsonl and stream.jsonl. Raises DataError where rows are fewer than are
     needed."""
     from mnemos.sources.read import read
 

@@ -1,8 +1,8 @@
 """What the reproduction of adapting while listening reads: real digits in strings, real noises, and a CTC head.
 
 No wav2vec 2.0 checkpoint is small enough to ship. A Whisper encoder with a linear head is a CTC model as well: the
-reproduction's first part trains both on strings of digits from the takes that are no test. Clean speech of four
-speakers is the source domain; the noises come later and are never trained on.
+reproduction's first parts train the head, then both, on strings of digits from the takes that are no test. Clean
+speech of four speakers is the source domain; the noises come later and are never trained on.
 """
 
 from __future__ import annotations
