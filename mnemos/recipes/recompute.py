@@ -5,6 +5,7 @@
 
 Scores lie in items.json.gz beside a run's results.json, and in NAME.items.json.gz beside docs/results/NAME.json.
 --keep copies both files of a run there. Exit code 1 where something comes out otherwise, or where there are no scores.
+A study that adapts has its scores in the journal of its streams: its results are kept alone and not computed again.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from mnemos.study.results.items import FILE, read_items, scores_beside
 SHIPPED = re.compile(r"/[^\"\s]*/mnemos/recipes/")
 """Where any checkout's recipes lie."""
 
+JOURNALLED = ("adaptation",)
+"""Kinds of results whose scores are steps of a stream."""
+
 SHOWN = 10
 """Differences that are printed of one file."""
 
@@ -40,11 +44,17 @@ def differences(results: Path) -> list[str]:
     return list(unlike(printed, computed_again(printed, read_items(scores))))
 
 
+def journalled(results: Path) -> bool:
+    """Whether the scores of a results.json lie in a journal and not beside it."""
+    return read_json(results).get("kind") in JOURNALLED
+
+
 def keep(run: Path, target: Path) -> None:
     """Copy a run's results and scores: on one line, without answers (`flips`), and without the places of one machine:
     what ships with a package, this one or another checkout's, and real models are named as people write them, what lies
     in the run or beside it from there on. Raises UsageError for a directory without them."""
-    for name in ("results.json", FILE):
+    scored = not ((run / "results.json").is_file() and journalled(run / "results.json"))
+    for name in ("results.json", *([FILE] if scored else [])):
         if not (run / name).is_file():
             raise UsageError(f"{run}", f"holds no {name}", "name the directory of a finished run")
     results = {key: part for key, part in read_json(run / "results.json").items() if key != "flips"}
@@ -54,7 +64,8 @@ def keep(run: Path, target: Path) -> None:
     for place in (resolved(run), resolved(run).parent):
         text = text.replace(f"{place}/", "")
     write_text(target, text + "\n")
-    shutil.copyfile(run / FILE, scores_beside(target))
+    if scored:
+        shutil.copyfile(run / FILE, scores_beside(target))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             keep(given.keep, given.results[0])
         for path in given.results:
             file = path / "results.json" if path.is_dir() else path
+            if file.is_file() and journalled(file):
+                print(f"{file}: its scores lie in a journal and are not looked at")
+                continue
             found = differences(file)
             wrong = wrong or bool(found)
             print(f"{file}: {f'{len(found)} differences' if found else 'every interval comes out again'}")

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from mnemos.core.cache import VARIABLE, models_folder
+from mnemos.core.chatter import errors_alone
 from mnemos.core.errors import ModelError, RunError, printable
 from mnemos.core.files import full_disk, write_json
 from mnemos.core.fingerprint import file_fingerprint, fingerprint
@@ -257,18 +258,12 @@ def _convert(header: Header, folder: Path, same: str | None) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No bars of the library where nobody watches them; it asks nobody."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
+    with errors_alone():
         if sys.stderr.isatty():
             yield
         else:
             with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
                 yield
-    finally:
-        logging.set_verbosity(level)
 
 
 def _where(header: Header) -> dict[str, str]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mnemos.core.errors import UsageError
 from mnemos.core.places import RECIPES
-from mnemos.recipes.recompute import keep
+from mnemos.recipes.recompute import keep, main
 from mnemos.study.results.items import FILE, scores_beside
 
 
@@ -36,3 +37,15 @@ def test_places_of_one_machine_are_left_out(tmp_path: Path, monkeypatch: pytest.
         "model": "$MNEMOS_MODELS/qwen",
     }
     assert scores_beside(kept).read_bytes() == b"scores"
+
+
+def test_of_a_study_that_adapts_the_results_are_kept_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, kept = tmp_path / "run", tmp_path / "kept.json"
+    run.mkdir()
+    (run / "results.json").write_text(json.dumps({"kind": "adaptation"}))
+    assert main([str(kept), "--keep", str(run)]) == 0
+    assert "in a journal" in capsys.readouterr().out
+    assert not scores_beside(kept).exists()
+    (run / "results.json").write_text(json.dumps({"kind": "study"}))
+    with pytest.raises(UsageError, match=FILE):
+        keep(run, kept)

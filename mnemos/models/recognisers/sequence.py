@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from mnemos.core.chatter import errors_alone
 from mnemos.core.errors import UsageError
 from mnemos.models.recognisers.base import Features, Recogniser, Spelled
 from mnemos.models.recognisers.ctc import evaluating
@@ -97,7 +98,8 @@ class SequenceRecogniser(Recogniser):
         """See `Recogniser.transcribe`; transformers writes, within the decoder's context."""
         out = [""] * len(clips)
         room = int(self.network.config.max_target_positions) - len(self.prefix)
-        with evaluating(self.network):
+        # Whisper's own generate hands its settings to transformers in a way that transformers warns of.
+        with evaluating(self.network), errors_alone():
             for batch in self.batches(clips):
                 features = self.features([clips[i] for i in batch])
                 start = torch.tensor([self.prefix] * len(batch), device=self.device)

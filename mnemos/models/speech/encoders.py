@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mnemos.core.chatter import errors_alone
 from mnemos.core.errors import ModelError
 from mnemos.weights.checkpoint import explained, resolve, usable_config
 from mnemos.weights.files import check_weights
@@ -176,12 +177,8 @@ def _headless() -> Iterator[None]:
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
+    with errors_alone():
         yield
-    finally:
-        logging.set_verbosity(level)
 
 
 def rounded(states: torch.Tensor) -> npt.NDArray[Any]:
