@@ -23,6 +23,7 @@ from typing import Any
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.fingerprint import file_fingerprint
 from mnemos.core.nouns import Answer, Generation, Prompt, Score, Turn, frozen
+from mnemos.core.progress import counting
 from mnemos.measure.items import Item, read_rows
 from mnemos.measure.settings import ToolStepsSettings
 from mnemos.measure.tool_calls import offered
@@ -119,21 +120,25 @@ def act(model: Any, name: str, items: Sequence[Item], settings: ToolStepsSetting
     """Lead the model through every item, all of them one turn at a time. Raises DataError where the functions cannot
     be run, UsageError where this machine gives no sandbox."""
     source = read_source(settings.functions)
-    types = types_of(signatures(source))
     going = [_begun(model, item) for item in items]
     everything = tuple(going)
-    while going:
-        made: list[Generation] = model.generate([one.prompt for one in going], decoding)
-        called = [calls_in(g.text, types) for g in made]
-        open_ = [
-            (one, calls)
-            for one, g, calls in zip(going, made, called, strict=True)
-            if one.takes(g, calls, settings.max_calls)
-        ]
-        for (one, calls), done in zip(open_, carry_out(source, [(o.state, c) for o, c in open_]), strict=True):
-            one.shown(calls, done)
-        going = [one for one, _ in open_ if one.end is None]
+    with counting(len(items)) as count:
+        while going:
+            with counting(len(going), "answers"):  # the answers of a round are no items of the suite
+                made: list[Generation] = model.generate([one.prompt for one in going], decoding)
+            going = _round(going, made, source, settings.max_calls)
+            count.to(len(items) - len(going))
     return [_answer(name, one, model) for one in everything]
+
+
+def _round(going: Sequence[_Dialogue], made: Sequence[Generation], source: str, most: int) -> list[_Dialogue]:
+    """Carry out what each dialogue's model has written; those that go on."""
+    types = types_of(signatures(source))
+    called = [calls_in(g.text, types) for g in made]
+    some = [(one, calls) for one, g, calls in zip(going, made, called, strict=True) if one.takes(g, calls, most)]
+    for (one, calls), done in zip(some, carry_out(source, [(o.state, c) for o, c in some]), strict=True):
+        one.shown(calls, done)
+    return [one for one, _ in some if one.end is None]
 
 
 def _begun(model: Any, item: Item) -> _Dialogue:
