@@ -102,6 +102,9 @@ def table(properties: Mapping[str, Any], required: Iterable[str]) -> list[str]:
     needed = set(required)
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for key, one in properties.items():
+        if one is False:
+            # A key that may not be there: JSON schema's way to tell two kinds of entry apart.
+            continue
         about = " ".join(str(one.get("description", "")).split()) or ABOUT.get(key, "")
         default = "required" if key in needed else _default(one)
         lines.append(f"| `{key}` | {escaped(kind(one))}{bounds(one)} | {default} | {escaped(about)} |")
