@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,18 +98,25 @@ def model_absent(reproduction: Reproduction) -> Absent | None:
 def prepare(reproduction: Reproduction, folder: Path, *, dry: bool = False) -> Absent | None:
     """Write what the reproduction reads, but for what a model writes or learns if dry; a reason when the third-party
     data are not there."""
-    asked = [reproduction.prepare, None if dry else reproduction.make]
+    for function in (reproduction.prepare, None if dry else reproduction.make):
+        found = None if function is None else _called(function, folder)
+        if isinstance(found, Absent):
+            return found
+    return None
+
+
+def _called(function: str, folder: Path) -> Any:
+    """What a function of the registry, module:function, returns for (data, folder); Absent where third-party data are
+    not there."""
+    module, _, name = function.partition(":")
     data = data_folder()
     try:
-        for module, _, name in (function.partition(":") for function in asked if function):
-            make: Callable[[Path, Path], None] = getattr(importlib.import_module(module), name)
-            make(data, folder)
+        return getattr(importlib.import_module(module), name)(data, folder)
     except FileNotFoundError as error:
         missing = Path(str(error.filename))
         if not missing.is_relative_to(data):
             raise
         return Absent(f"its data are absent: no {missing.relative_to(data)} below {data} (set MNEMOS_DATA)")
-    return None
 
 
 def walk(
@@ -122,7 +129,8 @@ def walk(
     quiet: bool = False,
     registry: Path = REGISTRY,
 ) -> list[Outcome] | Absent:
-    """Run every part of a reproduction below out/NAME and test its findings; also written to findings.md there.
+    """Run every part of a reproduction below out/NAME and test its findings; also written to findings.md there. Its
+    table is printed, and written to table.txt there.
 
     overrides: dotted key -> value, for each part. Raises what `mnemos.run` raises.
     """
@@ -143,8 +151,16 @@ def walk(
                 )
             record = run(path, out=folder / path.stem, overrides=overrides, engine=engine, jobs=jobs, quiet=quiet)
             results[study_name(part, registry)] = record.results
+    if reproduction.table is not None:
+        found = _called(reproduction.table, folder)
+        if isinstance(found, Absent):
+            return found
+        text = "\n".join(found)
+        write_text(folder / "table.txt", f"{text}\n")
+        print(text, flush=True)
     outcomes = [outcome(finding, results) for finding in load_findings() if finding.study in results]
-    write_text(folder / "findings.md", page(outcomes, results))
+    if results:
+        write_text(folder / "findings.md", page(outcomes, results))
     return outcomes
 
 
@@ -183,6 +199,8 @@ def dry_lines(
         for number, part in enumerate(reproduction.parts, 1):
             lines.append(f"reproduction {reproduction.name}, part {number} of {len(reproduction.parts)}: {part}")
             lines += [f"  {line}" for line in _part_lines(part_path(part, registry), folder, overrides)]
+    if reproduction.table is not None:
+        lines.append(f"reproduction {reproduction.name}: a table by {reproduction.table}")
     return lines
 
 
@@ -277,7 +295,8 @@ def reproduce(
                     )
                 lines, note = [f"skipped: {found.reason}"], f"skipped: {found.reason}"
             else:
-                lines, note = outcome_lines(found), _count(found)
+                # A table has printed its own lines.
+                lines, note = outcome_lines(found) if reproduction.parts else [], _count(found)
         print("\n".join(lines), flush=True)
         notes.append(f"{reproduction.name}: {note}")
     if len(chosen) > 1:

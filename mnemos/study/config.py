@@ -21,13 +21,16 @@ from mnemos.sources.chat_settings import ChatSettings
 from mnemos.study.overrides import parse_override as parse_override
 from mnemos.study.overrides import set_key
 from mnemos.study.paths import data_location, located, model_location, resolve_path
-from mnemos.study.sections import EngineSettings, SuiteRoles, Task, Trajectory
+from mnemos.study.sections import EngineSettings, SuiteRoles, Task, Trajectory, Vocabulary
 
 MOST_TRAININGS = 20_000
 """Stages of a whole study, each measured moment counted: more than a year's work, and minutes to plan."""
 
 MOST_ORDERS = 120
 """Sequences that `orders: all` may mean: those of five tasks."""
+
+EXTENDED = "-extended"
+"""Behind an arm's name: its model with new pieces, before it is taught anything."""
 
 ArmSteps = list[dict[str, dict[str, Any] | None]]
 
@@ -66,6 +69,9 @@ class Study(Settings):
     """Training settings of single arms, by arm: they replace those under `train`."""
     arm_data: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Other rows of single arms, by arm and task name: a file or hub id in place of the task's data."""
+    arm_vocabulary: dict[str, Vocabulary] = Field(default_factory=dict)
+    """New pieces of a language that the models of single arms are given before they are taught, by arm. Such a model is
+    also measured as it is before any training, as NAME-extended beside the arms."""
     beside: dict[str, ModelRef] = Field(default_factory=dict, max_length=100)
     """Other models, by name, that are asked the same suites once and taught nothing: a reference in the report, such as
     a recogniser and a language model in a row beside one that listens."""
@@ -127,6 +133,11 @@ class Study(Settings):
         """The task as one arm is taught it."""
         own = self.arm_data.get(arm, {}).get(str(task.name))
         return task if own is None else task.model_copy(update={"data": own})
+
+    @property
+    def beside_names(self) -> list[str]:
+        """What stands beside the arms: other models, and extended ones before they are taught."""
+        return [*self.beside, *(f"{arm}{EXTENDED}" for arm in self.arm_vocabulary)]
 
     @property
     def is_sequence(self) -> bool:
@@ -221,6 +232,11 @@ def _checked(raw: Mapping[str, Any]) -> Study:
     for key, model in sections.items():
         if key in values and not (key in ("trajectory", "engine") and values[key] is None):
             values[key] = validated(model, values[key] or {}, where=key)
+    vocabularies = values.get("arm_vocabulary")
+    if isinstance(vocabularies, Mapping):
+        values["arm_vocabulary"] = {
+            arm: validated(Vocabulary, own or {}, where=f"arm_vocabulary.{arm}") for arm, own in vocabularies.items()
+        }
     study: Study = validated(Study, values, where="study")
     if len(set(study.seeds)) != len(study.seeds):
         raise UsageError(f"seeds = {study.seeds}", "must differ from each other", "leave each seed once")
@@ -250,12 +266,13 @@ def _resolved(study: Study, folder: Path) -> Study:
             )
     for name in study.beside:
         check_name(name, "beside: name")
-    if study.beside:
-        refuse_clash(["before", *arms, *study.beside], "arms and models beside them")
+    if study.beside_names:
+        refuse_clash(["before", *arms, *study.beside_names], "arms and models beside them")
     for arm in study.arm_train:
         if arm not in arms:
             raise UsageError(f"arm_train.{arm}", "is not an arm of this study", nearest(arm, arms))
         study.train_of(arm)
+    _check_vocabularies(study, list(arms))
     _check_orders(study, names)
     _refuse_size(study, len(arms))
     arm_data = _arm_data(study, list(arms), names, folder)
@@ -272,6 +289,10 @@ def _resolved(study: Study, folder: Path) -> Study:
             "teach": tasks if isinstance(study.teach, list) else tasks[0],
             "arms": arms,
             "arm_data": arm_data,
+            "arm_vocabulary": {
+                arm: own.model_copy(update=located(Vocabulary, own.model_dump(), folder))
+                for arm, own in study.arm_vocabulary.items()
+            },
             "suites": roles,
         }
     )
@@ -287,6 +308,21 @@ def _arm_data(study: Study, arms: Sequence[str], tasks: Sequence[str], folder: P
     return {
         arm: {task: data_location(place, folder) for task, place in own.items()} for arm, own in study.arm_data.items()
     }
+
+
+def _check_vocabularies(study: Study, arms: Sequence[str]) -> None:
+    for arm, own in study.arm_vocabulary.items():
+        if arm not in arms:
+            raise UsageError(f"arm_vocabulary.{arm}", "is not an arm of this study", nearest(arm, arms))
+        if own.every_task and not study.is_sequence:
+            raise UsageError(f"arm_vocabulary.{arm}.every_task", "needs a sequence", "list several tasks under teach")
+    given = [key for key in ("chat_template", "chat_template_kwargs", "system") if getattr(study, key)]
+    if study.arm_vocabulary and given:
+        raise UsageError(
+            f"arm_vocabulary and {given[0]}",
+            "are both set, and an extended model is written with its own template alone",
+            f"leave {given[0]} out, or extend first (mnemos tokenizer extend) and name the new model",
+        )
 
 
 def _refuse_size(study: Study, arms: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +17,10 @@ from mnemos.sources.generated import generated_in
 from mnemos.sources.held_out import HeldOut
 from mnemos.sources.looks import refuse_few_old_rows
 from mnemos.sources.mix import Joined
-from mnemos.study.config import Study
+from mnemos.study.config import EXTENDED, Study
 from mnemos.study.sections import Task
-from mnemos.study.steps import MeasureStep, Step, StepModel, TrainStep, WeightsStep, WriteStep
+from mnemos.study.steps import OF_BOTH, MeasureStep, Step, StepModel, TrainStep, WeightsStep, WriteStep
+from mnemos.study.vocabulary import ExtendStep
 from mnemos.synthesis.instructions import guarded
 from mnemos.synthesis.selection import refuse_small_pools
 
@@ -40,7 +41,7 @@ class Moment:
 @dataclass(frozen=True)
 class Stage:
     """One task of one arm and seed: what is written for it, how it is trained and measured, the
-    model it leaves, and the moments on the way there."""
+    model it leaves, and the moments on the way there. extends: what gives its model new pieces first, if anything."""
 
     task: str
     plan: Plan
@@ -49,6 +50,7 @@ class Stage:
     model: StepModel
     measure: MeasureStep
     moments: tuple[Moment, ...] = ()
+    extends: tuple[ExtendStep, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,13 @@ class Experiment:
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """All steps, each after those it needs."""
-        out: list[Step] = [self.before_step, *(step for _, step in self.beside)]
+        out: list[Step] = [self.before_step, *(step for _, step in self.beside if not step.needs)]
         for run in self.runs:
             for stage in run.stages:
-                out += [*stage.writes, *stage.steps, stage.measure]
+                out += [*stage.extends, *stage.writes, *stage.steps, stage.measure]
                 out += [step for moment in stage.moments for step in (*moment.steps, moment.measure)]
+        # Models that an arm's own step makes stand behind it.
+        out += [step for _, step in self.beside if step.needs]
         return tuple(out)
 
 
@@ -108,7 +112,9 @@ def build(study: Study, folder: Path, root: Path) -> Experiment:
         runs += [builder.joint(seed) for seed in study.seeds]
     refuse_few_old_rows(stage.plan.examples for run in runs for stage in run.stages)
     refuse_small_pools(stage.plan.examples for run in runs for stage in run.stages)
+    _refuse_other_tokens(study, suites)
     beside = tuple((name, _beside(study, name, place, suites)) for name, place in study.beside.items())
+    beside += tuple(_extended(runs, suites))
     return Experiment(study, root, before, suites, roles, task_suites, before_step, tuple(runs), folder, beside)
 
 
@@ -122,6 +128,29 @@ def _beside(study: Study, name: str, place: str, suites: tuple[Suite, ...]) -> M
 
     model = Checkpoint(place, study.trust_remote_code, study.allow_pickle, study.chat, study.torch_dtype)
     return MeasureStep(model, tuple(suite for suite in suites if suite.ask in OF_ONE), f"{name}: measure")
+
+
+def _extended(runs: Iterable[ArmRun], suites: tuple[Suite, ...]) -> Iterator[tuple[str, MeasureStep]]:
+    """Each model with new pieces as it is before any training, of an arm's first run; equal ones once."""
+    known: set[str] = set()
+    for run in runs:
+        for step in run.stages[0].extends:
+            name = f"{run.arm}{EXTENDED}"
+            if name not in known and step.key not in known:
+                known |= {name, step.key}
+                asked = tuple(suite for suite in suites if suite.ask in OF_ONE)
+                yield name, MeasureStep(step.model, asked, f"{name}: measure", needs=(step.key,))
+
+
+def _refuse_other_tokens(study: Study, suites: Iterable[Suite]) -> None:
+    """Distributions over two vocabularies are not held against each other."""
+    both = next((suite.name for suite in suites if suite.ask in OF_BOTH), None)
+    if study.arm_vocabulary and both is not None:
+        raise UsageError(
+            f"arm_vocabulary.{next(iter(study.arm_vocabulary))} and suite {both}",
+            "compare distributions over tokens, and the arm's tokens are others than those of the model before",
+            "set health: false, or leave the suite out; bits per byte can be compared",
+        )
 
 
 def plans_of(study: Study, root: Path, arm: str, before: ModelHandle) -> tuple[Plan, ...]:
@@ -148,12 +177,25 @@ class _Builder:
         for task in tasks:
             # Stage k begins with what stage k - 1 left; the handle names a model that is not there yet.
             handle = stages[-1].model if stages else self.before
+            extends = self._extends(arm, seed, handle, stages)
+            handle = extends[-1].model if extends else handle
             source = source_of(self.study.task_of(arm, task))
             asked = self._asked(last=len(stages) + 1 == len(tasks))
-            stage = self._stage(arm, seed, task.name or "", source, handle, tuple(past), tuple(stages), asked)
+            stage = self._stage(arm, seed, task.name or "", source, handle, tuple(past), tuple(stages), asked, extends)
             stages.append(stage)
             past.append(PastTask(stage.task, source if task.keep else None, stage.model, handle))
         return ArmRun(arm, seed, tuple(stages), order)
+
+    def _extends(self, arm: str, seed: int, handle: ModelHandle, earlier: Sequence[Stage]) -> tuple[ExtendStep, ...]:
+        """What gives the arm's model new pieces before a stage."""
+        own = self.study.arm_vocabulary.get(arm)
+        if own is None or (earlier and not own.every_task):
+            return ()
+        needs = tuple(step.key for stage in earlier for step in stage.steps)
+        number = f" {len(earlier) + 1}" if own.every_task else ""
+        # Nothing is drawn for means of sub-pieces, so that seeds share them.
+        drawn = 0 if own.init == "sub-pieces" else seed
+        return (ExtendStep(handle, own, drawn, self.root, f"{arm}, seed {seed}: new pieces{number}", needs),)
 
     def joint(self, seed: int) -> ArmRun:
         source = Joined(tuple(source_of(task) for task in self.study.tasks), name=JOINT)
@@ -185,6 +227,7 @@ class _Builder:
         past: tuple[PastTask, ...],
         earlier: tuple[Stage, ...],
         asked: tuple[Suite, ...],
+        extends: tuple[ExtendStep, ...] = (),
     ) -> Stage:
         plan = Plan(
             draw=Transcripts() if self.hears else TeacherForcing(),
@@ -200,7 +243,8 @@ class _Builder:
         plan = guarded(apply(plan, self._methods(arm)), self.held_out)
         title = f"{arm}, seed {seed}" + (f", {task}" if self.study.is_sequence else "")
         writes = tuple(WriteStep(one, self.root, f"{title}: write rows") for one in generated_in(plan))
-        needs = tuple(step.key for stage in earlier for step in stage.steps) + tuple(step.key for step in writes)
+        needs = tuple(step.key for stage in earlier for step in stage.steps)
+        needs += tuple(step.key for step in (*extends, *writes))
         count = self.study.trajectory.moments if self.study.trajectory else 0
         # Arithmetic behind the training is no part of its key, so arms that differ in it alone share one training.
         training = TrainStep(replace(plan, after=()), self.root, f"{title}: train", needs, count)
@@ -210,7 +254,7 @@ class _Builder:
             own, _, asking = self._left(training, number, plan, self.trajectory, f"{title}, {number} of {count}")
             # Without the first step, which is the one training of the stage.
             moments.append(Moment(own[1:], asking))
-        return Stage(task, plan, writes, steps, model, measure, tuple(moments))
+        return Stage(task, plan, writes, steps, model, measure, tuple(moments), extends)
 
     def _left(
         self, training: TrainStep, moment: int, plan: Plan, asked: tuple[Suite, ...], title: str
@@ -328,6 +372,7 @@ def describe(experiment: Experiment) -> list[str]:
         for stage in run.stages:
             lines.append(f"        {stage.task}: {stage.plan.examples.describe()}")
             lines += [f"          {line}" for line in _history(stage.plan.history)]
+            lines += [f"          {step.key}: {step.describe()}" for step in stage.extends]
             lines += [f"          {step.key}: {step.written.describe()}" for step in stage.writes]
             lines += [f"          {step.key}" for step in (*stage.steps, stage.measure)]
             for number, moment in enumerate(stage.moments, 1):

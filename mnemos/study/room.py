@@ -30,6 +30,7 @@ from mnemos.sources.mix import Rows
 from mnemos.sources.read import FileSource
 from mnemos.study.experiment import Experiment
 from mnemos.study.steps import OF_BOTH, MeasureStep, Step, TrainStep, WeightsStep, WriteStep, is_done
+from mnemos.study.vocabulary import ExtendStep
 
 if TYPE_CHECKING:
     from mnemos.train.estimate import Needs
@@ -170,6 +171,10 @@ def _line(experiment: Experiment, step: Step, renderer: Any, lengths: dict[str, 
     if isinstance(step, MeasureStep):
         both = step.before is not None and any(suite.ask in OF_BOTH for suite in step.suites)
         return Line(step.title, _asking(before, step.suites, models=2 if both else 1))
+    if isinstance(step, ExtendStep):
+        # The model as it is stored, and a matrix or two of its embedding in float64; written in the dtype it came in.
+        stored = sum(file.stat().st_size for file in Path(before.path).glob("*.safetensors"))
+        return Line(step.title, 2 * _asking(before, (), models=1), stored or 4 * parameters(before))
     assert isinstance(step, WriteStep)
     return Line(step.title, _asking(before, (), models=1))
 

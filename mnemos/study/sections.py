@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -47,6 +47,24 @@ class Trajectory(Settings):
     """Names of suites of this study; their role there is their role here."""
     moments: int = Field(4, ge=2, le=1000)
     """Equal stretches of each training, at whose ends its model is kept and measured: 4 adds three models."""
+
+
+class Vocabulary(Settings):
+    """New pieces of a language that a model is given before it is taught: `mnemos tokenizer extend` as a step."""
+
+    data: DataRef
+    """Text of the language that pieces are learned from: a file, folder or hub id."""
+    scripts: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(min_length=1, max_length=32)
+    """Unicode scripts that a new piece is written in, such as [Devanagari]."""
+    pieces: int = Field(500, ge=1, le=200_000)
+    """New pieces at most."""
+    init: Literal["random", "mean", "sub-pieces", "focus"] = "sub-pieces"
+    """What new rows of the input and the output matrix begin as; what is drawn is drawn by the run's seed."""
+    old: DataRef | None = None
+    """Text of the old language, whose ids must stay: refused where one changes."""
+    every_task: bool = False
+    """In a sequence: so many new pieces before every task (progressive expansion), instead of before the first alone;
+    later ones are learned from the same text behind what the earlier ones left."""
 
 
 class EngineSettings(Settings):

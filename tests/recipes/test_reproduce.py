@@ -248,3 +248,28 @@ def test_the_command_wants_one_of_name_list_and_all() -> None:
     neither = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert neither.returncode == 2
     assert "--list" in neither.stderr
+
+
+def counted(data: Path, out: Path) -> list[str]:
+    """A table of a registry's."""
+    (out / "counted.txt").parent.mkdir(parents=True, exist_ok=True)
+    (out / "counted.txt").write_text("3")
+    return ["three", "of them"]
+
+
+def unread(data: Path, out: Path) -> list[str]:
+    return [(data / "nowhere.csv").read_text()]
+
+
+def test_a_road_without_a_study_prints_and_keeps_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [entry("table", table=f"{__name__}:counted"), entry("no-table-data", table=f"{__name__}:unread")]
+    registry = write_registry(tmp_path, rows)
+    table, absent = load_reproductions(registry)
+    assert any("counted" in line for line in reproduce.dry_lines(table, tmp_path / "out", registry=registry))
+    assert not (tmp_path / "out/table/counted.txt").exists()
+    assert reproduce.reproduce(["table"], tmp_path / "out", quiet=True, registry=registry) == 0
+    assert capsys.readouterr().out.count("three\nof them\n") == 1
+    assert (tmp_path / "out/table/table.txt").read_text() == "three\nof them\n"
+    assert isinstance(reproduce.walk(absent, tmp_path / "out", quiet=True, registry=registry), reproduce.Absent)
+    with pytest.raises(UsageError, match="neither parts nor a table"):
+        load_reproductions(write_registry(tmp_path, [entry("nothing")]))

@@ -14,6 +14,7 @@ import pytest
 from mnemos.core.files import read_jsonl
 from mnemos.recipes.reproductions import school
 from mnemos.recipes.reproductions import school_text as text
+from mnemos.sources.passages import passages
 
 WORDS = ("river", "mill", "stone", "bridge", "town", "chemistry", "report", "weather", "light", "garden", "letter")
 
@@ -121,6 +122,23 @@ def test_filtered_pages_are_some_of_all_and_choices_have_one_answer(made: Any, d
             assert 0 <= row["answer"] < 4
 
 
+def test_passages_are_of_pages_that_are_not_measured(made: Any, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [
+        {"context": sentence(random.Random(n)), "question": f"Who {n}?", "answers": [{"text": f"they {n}"}]}
+        for n in range(9)
+    ]
+    write(data / school.QUESTIONS, [json.dumps(row) for row in asked])
+    monkeypatch.setattr(school, "REWRITTEN", 30)
+    files = made("rephrased")
+    assert len(files["passages"]) == 30
+    assert all(school.PASSAGE // 3 < len(row["text"]) <= school.PASSAGE + 200 for row in files["passages"])
+    for name in ("web", "wikipedia"):
+        assert files[name]
+        assert not sentences(files["passages"]) & sentences(files[name])
+    whole = "\n\n".join(row["text"] for row in files["questions"])
+    assert sorted(whole.split("\n\n")) == sorted(f"Question: Who {n}?\nAnswer: they {n}" for n in range(9))
+
+
 def test_a_start_model_has_a_tokenizer_of_the_texts_and_is_kept(tmp_path: Path) -> None:
     rng = random.Random(1)
     texts = [" ".join(sentence(rng) for _ in range(5)) for _ in range(60)]
@@ -136,5 +154,5 @@ def test_pieces_lose_nothing_but_white_space(characters: int) -> None:
     rng = random.Random(2)
     for between in (" ", "\n"):
         whole = between.join(sentence(rng) for _ in range(20))
-        assert "".join("".join(text.pieces(whole, characters)).split()) == "".join(whole.split())
-    assert text.pieces("", characters) == []
+        assert "".join("".join(passages(whole, characters)).split()) == "".join(whole.split())
+    assert passages("", characters) == []

@@ -169,6 +169,7 @@ def only(
     layers_last: Count = 0,
     parts: tuple[Literal[Part, "all"], ...] = (),
     pattern: str | None = None,
+    tasks: tuple[str, ...] = (),
 ) -> Plan:
     """Train some parameters and keep all others as they were before the stage.
 
@@ -177,13 +178,15 @@ def only(
     parts: kinds of parameters trained in every layer: attention, mlp, norms; and embeddings
     (tokens and positions), head (the output layer); or all, which changes nothing.
     pattern: a regular expression; parameters whose full name it finds are trained.
+    tasks: of a sequence, the names of tasks in which only these are trained, and everything in the others; all tasks
+    unless given. Embeddings alone in the first task are a warm-up for a new vocabulary (arXiv:2402.14714).
 
     The complement of `freeze`, with the same settings, the same union and the same traps: only
     attention is ``parts: [attention]``. At least one setting must name something.
 
     Trap: fewer trained parameters often want a higher learning rate than full fine-tuning.
     """
-    if "all" in parts:
+    if "all" in parts or (tasks and plan.task not in tasks):
         return plan
     chosen = tuple(part for part in parts if part != "all")
     selection = Selection(layers_first, layers_last, _sorted(chosen), _checked(pattern, "only"))

@@ -2,7 +2,8 @@
 
 An entry of reproductions.yaml is a `Reproduction`. Its parts are study files beside the registry (or ``mnemos:…`` for
 one that ships elsewhere in the package), each run into a folder of its own below the reproduction's; a part names
-what an earlier one or `prepare` made as ``$MNEMOS_REPRODUCTION/…``.
+what an earlier one or `prepare` made as ``$MNEMOS_REPRODUCTION/…``. What no study makes, such as a fit of laws, is a
+function that returns a table (`Reproduction.table`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mnemos.core.errors import DataError, UsageError, nearest
 from mnemos.core.method import validated
@@ -39,8 +40,17 @@ class Reproduction(Settings):
     """module:function, called behind `prepare` with the same: what a model writes or learns. Left out by a dry run."""
     models: list[Annotated[str, Field(pattern=r"^[\w.-]+$")]] = Field(default=[])
     """Real models that it needs: directories below $MNEMOS_MODELS, named ``$MNEMOS_MODELS/…`` in its study files."""
-    parts: list[str] = Field(min_length=1)
+    parts: list[str] = Field(default=[])
     """Study files in the order in which they are run."""
+    table: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+    """module:function, called behind the parts with (data, out): what no study makes. Writes below out, and returns the
+    lines of its table. Left out by a dry run."""
+
+    @model_validator(mode="after")
+    def _walks(self) -> Reproduction:
+        if not self.parts and self.table is None:
+            raise ValueError("has neither parts nor a table, so nothing would be walked")
+        return self
 
 
 def load_reproductions(path: Path = REGISTRY) -> list[Reproduction]:

@@ -4,6 +4,7 @@ corpus cut for repetition, pages of the web by filter. Each prepares below `out`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from mnemos.core.files import write_jsonl
 from mnemos.recipes.reproductions import school_text as text
 from mnemos.recipes.worlds.seed import chance
+from mnemos.sources.passages import passages
 
 Row = dict[str, Any]
 
@@ -25,12 +27,12 @@ def sources(data: Path, out: Path) -> None:
     weights."""
     out = out / "data"
     wiki = [text.split(text.articles(data), "wikipedia", 10**9)]
-    wikipedia = [[one for article in part for one in text.pieces(article, PIECE)] for part in wiki[0]]
+    wikipedia = [[one for article in part for one in passages(article, PIECE)] for part in wiki[0]]
     chance("school", "wikipedia pieces").shuffle(wikipedia[0])
     parts = {
         "web": text.split(text.web(data), "web", SHARES["web"]),
         "wikipedia": (_most(wikipedia[0], SHARES["wikipedia"]), wikipedia[1]),
-        "drama": text.split(text.pieces(text.drama(data), PIECE), "drama", SHARES["drama"]),
+        "drama": text.split(passages(text.drama(data), PIECE), "drama", SHARES["drama"]),
         "sums": text.split(text.sums(data), "sums", SHARES["sums"]),
     }
     rows = [{"source": name, "text": one} for name, (learned, _) in parts.items() for one in learned]
@@ -85,9 +87,9 @@ def _pages_and_articles(data: Path) -> tuple[list[str], dict[str, list[str]]]:
     """(documents of both to learn, mixed; held-out ones of each)."""
     pages, held_pages = text.split(text.web(data), "web", 10**9)
     wiki, held_wiki = text.split(text.articles(data), "wikipedia", 10**9)
-    learned = [one for page in (*pages, *wiki) for one in text.pieces(page, PIECE)]
+    learned = [one for page in (*pages, *wiki) for one in passages(page, PIECE)]
     chance("school", "pages and articles").shuffle(learned)
-    held = [one for article in held_wiki for one in text.pieces(article, PIECE)]
+    held = [one for article in held_wiki for one in passages(article, PIECE)]
     chance("school", "held out").shuffle(held)
     return learned, {"web": held_pages, "wikipedia": held}
 
@@ -112,7 +114,7 @@ def neighbours(data: Path, out: Path) -> None:
     chance("school", "short pieces").shuffle(documents)
     documents = _most(documents, CORPUS)
     write_jsonl(out / "documents.jsonl", _texts(documents))
-    cut = [[one[:SIDE] for one in text.pieces(article, SIDE) if len(one) > SIDE // 2] for article in held]
+    cut = [[one[:SIDE] for one in passages(article, SIDE) if len(one) > SIDE // 2] for article in held]
     related = [(a, b) for some in cut for a, b in zip(some[::2], some[1::2], strict=False)]
     chance("school", "pairs").shuffle(related)
     related = related[: text.MEASURED]
@@ -130,9 +132,39 @@ def neighbours(data: Path, out: Path) -> None:
 def _third(page: str, number: int, characters: int) -> list[str]:
     """One third of a page, in pieces of so many characters."""
     ends = [len(page) * part // 3 for part in range(4)]
-    return text.pieces(page[ends[number] : ends[number + 1]], characters)
+    return passages(page[ends[number] : ends[number + 1]], characters)
 
 
+PASSAGE, REWRITTEN = 500, 120
+"""Characters of a passage of the web, and passages that a chat model rewrites."""
+QUESTIONS = "xquad/en.jsonl.gz"
+
+
+def rephrased(data: Path, out: Path) -> None:
+    """Passages of the web, suites of bits of held-out pages, Wikipedia and questions with their answers, and a model of
+    random weights. What the chat model makes of the passages is written by the study (`wrap`)."""
+    out = out / "data"
+    pages, held_web = text.split(text.web(data), "web", 10**9)
+    cut = [one for page in pages for one in passages(page, PASSAGE) if len(one) > PASSAGE // 3]
+    chance("school", "passages").shuffle(cut)
+    cut = cut[:REWRITTEN]
+    write_jsonl(out / "passages.jsonl", _texts(cut))
+    _, held_wiki = text.split(text.articles(data), "wikipedia", 10**9)
+    asked = {row["context"]: row for row in map(json.loads, text.lines(data / QUESTIONS))}
+    questions = [f"Question: {row['question']}\nAnswer: {row['answers'][0]['text']}" for row in asked.values()]
+    chance("school", "questions").shuffle(questions)
+    held = {
+        "web": _shuffled("web", held_web, PIECE),
+        "wikipedia": _shuffled("wikipedia", held_wiki, PIECE),
+        "questions": ["\n\n".join(questions[n : n + TOGETHER]) for n in range(0, len(questions), TOGETHER)],
+    }
+    for name, some in held.items():
+        write_jsonl(out / f"{name}.jsonl", text.items(some, ITEM))
+    text.start(out, cut, vocabulary=1024, width=80, layers=3, context=128)
+
+
+TOGETHER = 4
+"""Questions with answers in one text: a single one is too short to tell models apart."""
 FILTERS = {"gopher": ("gopher_quality", "gopher_repetition"), "fineweb": ("fineweb",)}
 """Names of filters, or of a preset."""
 CHOICES, BEGUN, ENDED = 150, 160, 80
@@ -160,18 +192,18 @@ def filtered(data: Path, out: Path) -> None:
     quality = learn([one for one, _ in rated], [good for _, good in rated])
     kept["classifier"] = [page for page, score in zip(pages, quality.scores(pages), strict=True) if score >= 0.5]
     for name, some in kept.items():
-        write_jsonl(out / f"{name}.jsonl", _texts([one for page in some for one in text.pieces(page, PIECE)]))
+        write_jsonl(out / f"{name}.jsonl", _texts([one for page in some for one in passages(page, PIECE)]))
     _, held_wiki = text.split(text.articles(data), "wikipedia", 10**9)
     held = {"web": held_web, "wikipedia": held_wiki}
     for name, some in held.items():
-        cut = [one for page in some for one in text.pieces(page, BEGUN + ENDED)]
+        cut = [one for page in some for one in passages(page, BEGUN + ENDED)]
         write_jsonl(out / f"{name}.jsonl", text.items(_shuffled(name, some, PIECE), ITEM))
         write_jsonl(out / f"{name}-goes-on.jsonl", continuations(_shuffled(f"{name} goes on", cut, 10**9), name))
     text.start(out, pages, vocabulary=1024, width=80, layers=3, context=128)
 
 
 def _shuffled(name: str, texts: Sequence[str], characters: int) -> list[str]:
-    out = [one for page in texts for one in text.pieces(page, characters)]
+    out = [one for page in texts for one in passages(page, characters)]
     chance("school", "shuffled", name).shuffle(out)
     return out
 

@@ -62,17 +62,6 @@ def sums(data: Path) -> list[str]:
     return [f"{row['question']}\n{CALCULATION.sub('', row['answer'])}" for row in rows]
 
 
-def pieces(text: str, characters: int) -> list[str]:
-    """A long text in pieces of about so many characters, cut behind sentences, or lines where there are some."""
-    parts = re.split(r"(?<=\n)" if "\n" in text else r"(?<=[.!?]) ?(?=[A-Z])", text)
-    out: list[str] = [""]
-    for part in parts:
-        if out[-1] and len(out[-1]) + len(part) > characters:
-            out.append("")
-        out[-1] += part if "\n" in text or not out[-1] else f" {part}"
-    return [one.strip() for one in out if one.strip()]
-
-
 def split(texts: Sequence[str], name: str, characters: int) -> tuple[list[str], list[str]]:
     """(documents to learn, held-out ones): the former up to so many characters, in a random order of their own."""
     order = list(range(len(texts)))

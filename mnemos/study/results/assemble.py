@@ -23,6 +23,7 @@ from mnemos.study.results.standing import Scores, replicates, standing, unit_of
 from mnemos.study.results.token_shift import token_shift_of
 from mnemos.study.results.trajectory import measuring, trajectory_of, trajectory_of_run
 from mnemos.study.steps import MeasureStep, result_of
+from mnemos.study.vocabulary import extension_of
 from mnemos.train.used import used
 
 FORMAT = 1
@@ -55,6 +56,7 @@ def assemble(experiment: Experiment) -> dict[str, Any]:
                 "arm": arm,
                 "history": _history(experiment, runs[0]),
                 "train": _train(experiment, runs),
+                **_vocabulary(experiment, runs[0]),
                 "runs": [_run(experiment, run) for run in runs],
             }
             for arm, runs in arms.items()
@@ -142,6 +144,12 @@ def _train(experiment: Experiment, runs: Sequence[ArmRun]) -> dict[str, Any]:
         lost = [result["rounding"] for result in results if result["rounding"]]
         values |= {"rounding": max(lost)} if lost else {}
     return values
+
+
+def _vocabulary(experiment: Experiment, run: ArmRun) -> dict[str, Any]:
+    """The new pieces of an arm's models, of its first run: an entry for each time that it was given some."""
+    found = extension_of(tuple(step for stage in run.stages for step in stage.extends), experiment.root)
+    return {"vocabulary": found} if found else {}
 
 
 def _history(experiment: Experiment, run: ArmRun) -> list[dict[str, Any]]:
