@@ -28,7 +28,7 @@ PATIENCE = 1500.0
 def real_model() -> Path:
     """The smaller one of the real models that are here."""
     folder = Path(os.environ.get("MNEMOS_MODELS", Path.home() / ".cache" / "mnemos-models")).expanduser()
-    for name in ("qwen", "gemma"):
+    for name in ("gemma", "qwen"):
         if (folder / name / "config.json").is_file():
             return folder / name
     pytest.skip(f"no real model in {folder} (set MNEMOS_MODELS)")
