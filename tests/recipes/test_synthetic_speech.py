@@ -16,6 +16,7 @@ from mnemos.sources.audio import Clip
 
 ROOT = Path(__file__).parents[2]
 KEPT = {name: ROOT / "docs" / "results" / f"spoken-{name}.json" for name in ("target", "choice", "words")}
+KEPT["written"] = ROOT / "docs" / "results" / "written-speech.json"
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,15 @@ def test_findings_name_the_scale_that_was_chosen_on_the_source() -> None:
 
 
 @pytest.mark.parametrize(
-    ("study", "suite"), [("target", "target-test"), ("words", "new-words"), ("words", "known-words")]
+    ("study", "suite"),
+    [
+        ("target", "target-test"),
+        ("words", "new-words"),
+        ("words", "known-words"),
+        ("written", "target"),
+        ("written", "other"),
+        ("written", "people"),
+    ],
 )
 def test_the_page_has_the_tables_of_the_kept_results(study: str, suite: str) -> None:
     results = json.loads(KEPT[study].read_text(encoding="utf-8"))

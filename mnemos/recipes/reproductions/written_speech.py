@@ -4,7 +4,7 @@ A recogniser is to understand requests of one scenario (what to play). Eight of 
 more, and a program reads them aloud. Beside it stand as many true requests of that scenario, and as many of all
 others: whether the domain's words matter, or only that a program speaks. SLURP's own recordings are CC BY-NC 4.0 and
 not at hand, so another program of another kind, piper, reads the requests that measure; what people say is measured by
-twelve Harvard sentences alone.
+the few Harvard sentences alone whose text is certain.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Slow: a cluster takes half a minute to start, and each run several interpreters 
 from __future__ import annotations
 
 import json
+import random
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(WHY is not None, reason=str(W
 
 LONG = {"learning_rate": 1e-3, "num_train_epochs": 40, "per_device_train_batch_size": 4, "save_steps": 8}
 """Trainings that something can happen to on the way."""
+
+KILLS, MOMENTS = 6, 60.0
+"""Kills at random, each within so many seconds from the start; about half of that passes before the first step."""
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +135,31 @@ def test_a_killed_driver_takes_its_workers_along_and_the_same_command_continues(
     assert code == 0, text
     assert "finished steps reused" in text
     same(world, "long", "driver")
+
+
+def test_killed_at_random_moments_it_ends_the_same(world: Path, nodes: Nodes) -> None:
+    """Other moments each time: at a start, in a plan, in a training, in a measurement; the driver, or one of its
+    workers. What is drawn is said where the test fails."""
+    seed = random.SystemRandom().randrange(1_000_000)
+    draw, run, killed = random.Random(seed), world / "random", list[str]()
+    command = [sys.executable, "-m", "mnemos", *words(world, nodes, "long", "random")]
+    for _ in range(KILLS):
+        pid = nodes.start(command)
+        moment = time.monotonic() + draw.uniform(0, MOMENTS)
+        while nodes.alive(pid) and time.monotonic() < moment:
+            time.sleep(0.05)
+        found = (attempts.last_word(run, path.read_text()) for path in (run / attempts.FOLDER).glob("*.attempt"))
+        workers = [word["pid"] for word in found if word is not None and nodes.alive(word["pid"])]
+        victim = draw.choice(workers) if workers and draw.random() < 0.5 else pid
+        if nodes.alive(victim):
+            nodes.kill(victim)
+            killed.append("driver" if victim == pid else "worker")
+        nodes.ended(pid)
+        until(lambda: not any(nodes.alive(one) for one in workers))  # noqa: B023 - asked at once
+    assert killed, "every run was over before its moment came"
+    code, text = nodes.mnemos(*words(world, nodes, "long", "random"))
+    assert code == 0, f"seed {seed}, killed {killed}: {text}"
+    same(world, "long", "random")
 
 
 def test_an_error_of_a_step_is_the_caller_s_and_the_rest_can_be_continued(world: Path, nodes: Nodes) -> None:
