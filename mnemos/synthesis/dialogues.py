@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mnemos.core.errors import DataError
-from mnemos.core.nouns import Decoding, Example, Generation, Prompt, Turn
+from mnemos.core.nouns import Decoding, Example, Prompt, Turn
 from mnemos.core.plan import ModelHandle
 from mnemos.sources.dedup import Exact
 from mnemos.sources.generated import SynthesisContext
 from mnemos.sources.mix import is_new
 from mnemos.sources.recast import Opening, exchangeable, exchanged
-from mnemos.sources.similarity import repeated_4grams
 from mnemos.synthesis.instructions import MadeInstructions
-from mnemos.synthesis.writers import Tally
+from mnemos.synthesis.writers import Tally, fault
 
 ORIGIN = "new, simulated dialogues"
 REPETITION = 0.5
@@ -98,7 +97,11 @@ class DialogueRows(MadeInstructions):
         decoding = Decoding(given.max_question_tokens, given.temperature, given.top_p, seed=given.seed)
         for one, text in zip(going, context.model(self.author).generate(prompts, decoding), strict=True):
             question = text.text.strip()
-            one.over = "the user wrote nothing" if text.finished and not question else _fault(text, "question")
+            one.over = (
+                "the user wrote nothing"
+                if text.finished and not question
+                else fault(text, "question", REPETITION) or ""
+            )
             if not one.over and question in one.asked:
                 one.over = "a question that was asked before"
             if not one.over:
@@ -111,20 +114,11 @@ class DialogueRows(MadeInstructions):
         prompts = [Prompt(tuple(one.turns)) for one in going]
         decoding = Decoding(self.talking.max_answer_tokens)
         for one, text in zip(going, context.model(self.assistant).generate(prompts, decoding), strict=True):
-            one.over = _fault(text, "answer")
+            one.over = fault(text, "answer", REPETITION) or ""
             if one.over:
                 one.turns.pop()
             else:
                 one.turns.append(Turn("assistant", text.text.strip()))
-
-
-def _fault(text: Generation, what: str) -> str:
-    """Why a turn cannot be used; "" where it can."""
-    if not text.finished:
-        return f"the {what} has no end"
-    if not text.text.strip():
-        return f"empty {what}"
-    return f"the {what} repeats itself" if repeated_4grams(text.text) > REPETITION else ""
 
 
 def _ask(dialogue: _Dialogue, question: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mnemos.core.nouns import Decoding, Example
+from mnemos.core.nouns import Decoding, Example, Generation
 from mnemos.core.plan import ModelHandle
 from mnemos.sources.generated import SynthesisContext, too_few
 from mnemos.sources.similarity import repeated_4grams
@@ -78,15 +78,22 @@ def answered(
         answer = answers.get(row.id)
         if answer is None:
             out.append(row)
-        elif not answer.finished:
-            tally.drop("the answer has no end")
-        elif not answer.text.strip():
-            tally.drop("empty answer")
-        elif repeated_4grams(answer.text) > repetition:
-            tally.drop("the answer repeats itself")
+        elif (reason := fault(answer, "answer", repetition)) is not None:
+            tally.drop(reason)
         else:
             out.append(with_answer(row, answer.text))
     return out
+
+
+def fault(text: Generation, what: str, repetition: float) -> str | None:
+    """Why what was written is not used; None where it may be. what: what it is called in the reason. repetition: share
+    of its 4-grams that may repeat an earlier one."""
+    if not text.finished:
+        return f"the {what} has no end"
+    if not text.text.strip():
+        return f"empty {what}"
+    # NaN, of fewer than four words, is above nothing.
+    return f"the {what} repeats itself" if repeated_4grams(text.text) > repetition else None
 
 
 def sure(tally: Tally, handle: ModelHandle, rows: Sequence[Example], confidence: float) -> list[Example]:

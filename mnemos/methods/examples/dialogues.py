@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from mnemos.core.method import method
 from mnemos.core.plan import Plan
 from mnemos.core.settings import AskedModelRef
-from mnemos.methods.examples.sampling import BudgetSettings, TextSampling
+from mnemos.methods.examples.sampling import BudgetSettings, Seeds, TextSampling, learned_with
 from mnemos.methods.examples.self_generated import model_of
-from mnemos.sources.mix import Joined
 from mnemos.sources.recast import Opening
 from mnemos.synthesis.dialogues import Begin, DialogueRows, Talking
 
@@ -30,7 +28,7 @@ def simulated_dialogues(
     simulator: AskedModelRef | None = None,
     assistant: AskedModelRef | None = None,
     rows: Annotated[int, Field(ge=0, le=100_000_000)] = 1000,
-    seeds: Literal["learn", "leave_out"] = "learn",
+    seeds: Seeds = "learn",
     begin: Begin = "simulator",
     opening: Opening = "dropped",
     max_exchanges: Annotated[int, Field(ge=1, le=256)] = 8,
@@ -70,5 +68,4 @@ def simulated_dialogues(
         sampling.top_p, budget.oversample, budget.min_usable, plan.seed + budget.seed,
     )  # fmt: skip
     made = DialogueRows(plan.examples, model_of(simulator) or plan.before, model_of(assistant) or plan.before, talking)
-    examples = Joined((plan.examples, made)) if seeds == "learn" else made
-    return dataclasses.replace(plan, examples=examples)
+    return learned_with(plan, made, seeds)

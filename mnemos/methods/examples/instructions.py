@@ -11,17 +11,15 @@ from mnemos.core.errors import UsageError
 from mnemos.core.method import method
 from mnemos.core.plan import Plan
 from mnemos.core.settings import AskedModelRef, DataRef
-from mnemos.methods.examples.sampling import BudgetSettings, Share, TextSampling
+from mnemos.methods.examples.sampling import BudgetSettings, Seeds, Share, TextSampling, learned_with
 from mnemos.methods.examples.self_generated import model_of
 from mnemos.models.load import handle
 from mnemos.rewards.grader import Grader
 from mnemos.rewards.judge_prompt import SHIPPED, load_prompts
-from mnemos.sources.mix import Joined
 from mnemos.sources.read import read
 from mnemos.synthesis.backtranslation import TAGS, BacktranslatedRows, Backtranslating, Tagged
 from mnemos.synthesis.corpus import CorpusRows, Writing
 from mnemos.synthesis.evol_instruct import EvolvedRows, Evolving
-from mnemos.synthesis.instructions import MadeInstructions
 from mnemos.synthesis.self_instruct import Making, SelfInstructRows
 
 BUDGET = BudgetSettings(oversample=1.0, min_usable=0.5)
@@ -44,7 +42,7 @@ def self_instruct(
     *,
     author: AskedModelRef | None = None,
     rows: Annotated[int, Field(ge=0, le=100_000_000)] = 1000,
-    seeds: Literal["learn", "leave_out"] = "learn",
+    seeds: Seeds = "learn",
     novelty: Annotated[float, Field(gt=0, le=1)] = 0.7,
     generated_shots: Annotated[int, Field(ge=0, le=8)] = 2,
     max_instruction_tokens: Tokens = 1024,
@@ -96,7 +94,7 @@ def self_instruct(
         budget.min_usable,
         plan.seed + budget.seed,
     )
-    return _with(plan, SelfInstructRows(plan.examples, model_of(author) or plan.before, making), seeds)
+    return learned_with(plan, SelfInstructRows(plan.examples, model_of(author) or plan.before, making), seeds)
 
 
 @method(paper="arXiv:2308.06259", changes={"examples"}, off={"rows": 0}, example={"data": "pages.jsonl"})
@@ -108,7 +106,7 @@ def backtranslation(
     author: AskedModelRef | None = None,
     judge: Literal["self", "none"] | AskedModelRef = SELF,
     rows: Annotated[int, Field(ge=0, le=100_000_000)] = 1000,
-    seeds: Literal["learn", "leave_out"] = "learn",
+    seeds: Seeds = "learn",
     min_rating: Annotated[float, Field(ge=1, le=5)] = 4.5,
     prompted: bool = True,
     tags: bool = True,
@@ -174,7 +172,7 @@ def backtranslation(
     made = BacktranslatedRows(plan.examples, model_of(author) or plan.before, texts, grader, making)
     if tags:
         plan = dataclasses.replace(plan, examples=Tagged(plan.examples, TAGS[0]))
-    return _with(plan, made, seeds)
+    return learned_with(plan, made, seeds)
 
 
 @method(paper="arXiv:2304.12244", changes={"examples"}, off={"rounds": 0})
@@ -184,7 +182,7 @@ def evol_instruct(
     *,
     author: AskedModelRef | None = None,
     rounds: Annotated[int, Field(ge=0, le=64)] = 4,
-    seeds: Literal["learn", "leave_out"] = "learn",
+    seeds: Seeds = "learn",
     operations: tuple[Operation, ...] = ALL,
     max_instruction_tokens: Tokens = 512,
     max_answer_tokens: Tokens = 1024,
@@ -232,7 +230,7 @@ def evol_instruct(
         min_acceptance,
         plan.seed + seed,
     )
-    return _with(plan, EvolvedRows(plan.examples, model_of(author) or plan.before, evolving), seeds)
+    return learned_with(plan, EvolvedRows(plan.examples, model_of(author) or plan.before, evolving), seeds)
 
 
 @method(
@@ -247,7 +245,7 @@ def corpus_synthesis(
     author: AskedModelRef | None = None,
     words: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = (),
     rows: Annotated[int, Field(ge=0, le=100_000_000)] = 1000,
-    seeds: Literal["learn", "leave_out"] = "learn",
+    seeds: Seeds = "learn",
     shots: Annotated[int, Field(ge=0, le=64)] = 8,
     novelty: Annotated[float, Field(gt=0, le=1)] = 0.7,
     min_words: Annotated[int, Field(ge=1, le=10_000)] = 2,
@@ -308,9 +306,4 @@ def corpus_synthesis(
         budget.min_usable,
         plan.seed + budget.seed,
     )
-    return _with(plan, CorpusRows(plan.examples, model_of(author) or plan.before, writing), seeds)
-
-
-def _with(plan: Plan, made: MadeInstructions, seeds: str) -> Plan:
-    examples = Joined((plan.examples, made)) if seeds == "learn" else made
-    return dataclasses.replace(plan, examples=examples)
+    return learned_with(plan, CorpusRows(plan.examples, model_of(author) or plan.before, writing), seeds)

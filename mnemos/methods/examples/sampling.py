@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import dataclasses
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from mnemos.core.nouns import Decoding
+from mnemos.core.nouns import Decoding, Source
 from mnemos.core.plan import Plan
 from mnemos.core.settings import Seed
+from mnemos.sources.mix import Joined
 from mnemos.synthesis.self_generated import Check
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Seeds = Literal["learn", "leave_out"]
+"""Whether the rows that a model goes on from are learned beside what it makes of them."""
 TopP = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -85,3 +89,8 @@ class BudgetSettings(BaseModel):
     oversample: Annotated[float, Field(ge=1, le=1000)] = 1.0
     min_usable: Share = 0.5
     seed: Seed = 0
+
+
+def learned_with(plan: Plan, made: Source, seeds: Seeds) -> Plan:
+    """The plan whose rows are what a model makes of them, beside them or in their place."""
+    return dataclasses.replace(plan, examples=Joined((plan.examples, made)) if seeds == "learn" else made)
