@@ -201,6 +201,7 @@ ELSEWHERE = {
     r"mnemos stream memory .*": ("study/test_streams.py", '["stream", "memory"'),
     r"mnemos stream serve .*": ("stream/test_serve.py", "serve("),
     r"mnemos run study.yaml --dry-run --probe": ("study/test_room.py", "probe=True"),
+    r"mnemos run study.yaml --keep-going": ("study/test_keep_going.py", '"run", str(study)'),
     r"mnemos (stream|run) (study.yaml|STUDY)( --dry-run)?": ("study/test_streams.py", "mnemos.run(study("),
 }
 """Commands -> the test of their room that carries the verb out on files of its own, and what stands in it there."""

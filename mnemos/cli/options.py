@@ -25,6 +25,9 @@ EngineOption = Annotated[
 AddressOption = Annotated[
     str | None, typer.Option("--address", help="HOST:PORT of a Ray cluster; the one that runs here unless given.")
 ]
+KeepGoingOption = Annotated[
+    bool, typer.Option("--keep-going", help="Behind a step that fails, do all that does not need it.")
+]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print every plan; load no model.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
@@ -59,9 +62,9 @@ class Format(StrEnum):
 FormatOption = Annotated[Format, typer.Option("--format", help="text, json, md or html.")]
 
 
-def engine_of(engine: str | None, address: str | None) -> dict[str, Any] | None:
-    """What --engine and --address ask for, in the keys of a study's `engine`; None for neither."""
-    given = {"name": engine, "address": address}
+def engine_of(engine: str | None, address: str | None, keep_going: bool = False) -> dict[str, Any] | None:
+    """What --engine, --address and --keep-going ask for, in the keys of a study's `engine`; None for none of them."""
+    given = {"name": engine, "address": address, "keep_going": keep_going or None}
     return {key: value for key, value in given.items() if value is not None} or None
 
 

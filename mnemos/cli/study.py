@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,7 @@ from mnemos.cli.options import (
     DryRunOption,
     EngineOption,
     JobsOption,
+    KeepGoingOption,
     OutOption,
     QuietOption,
     SetOption,
@@ -20,6 +22,9 @@ from mnemos.cli.options import (
     overrides_of,
 )
 from mnemos.cli.output import print_run, say
+
+if TYPE_CHECKING:
+    from mnemos.study.run import Record
 
 
 def run_command(
@@ -31,6 +36,7 @@ def run_command(
     jobs: JobsOption = None,
     engine: EngineOption = None,
     address: AddressOption = None,
+    keep_going: KeepGoingOption = False,
     quiet: QuietOption = False,
     probe: Annotated[
         bool, typer.Option("--probe", help="With --dry-run: train a few steps of every arm and say how long it takes.")
@@ -47,12 +53,10 @@ def run_command(
 
         say("\n".join(plan_lines(study, overrides, out=out, probe=probe)))
         return
-    from mnemos.study import processes
     from mnemos.study.run import run
 
-    record = run(study, out=out, overrides=overrides, engine=engine_of(engine, address), jobs=jobs, quiet=quiet)
-    if processes.is_main() and record.directory is not None:
-        print_run(record.results, record.directory)
+    asked = engine_of(engine, address, keep_going)
+    _printed(lambda: run(study, out=out, overrides=overrides, engine=asked, jobs=jobs, quiet=quiet))
 
 
 def sweep_command(
@@ -69,6 +73,7 @@ def sweep_command(
     jobs: JobsOption = None,
     engine: EngineOption = None,
     address: AddressOption = None,
+    keep_going: KeepGoingOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Vary a setting, one arm a value, and find the knee between learning and forgetting."""
@@ -78,14 +83,26 @@ def sweep_command(
 
         say("\n".join(sweep_lines(study, over, arm=arm, overrides=overrides)))
         return
-    from mnemos.study import processes
     from mnemos.study.commands.sweep import sweep
 
-    record = sweep(
-        study, over, arm=arm, out=out, overrides=overrides, engine=engine_of(engine, address), jobs=jobs, quiet=quiet
-    )
-    if processes.is_main() and record.directory is not None:
+    asked = engine_of(engine, address, keep_going)
+    _printed(lambda: sweep(study, over, arm=arm, out=out, overrides=overrides, engine=asked, jobs=jobs, quiet=quiet))
+
+
+def _printed(carry_out: Callable[[], Record]) -> None:
+    """Print the ledger of what is carried out; with --keep-going that of the arms that are whole, before the error."""
+    from mnemos.study import processes
+    from mnemos.study.engines.failures import StepsFailedError
+
+    failure = None
+    try:
+        record = carry_out()
+    except StepsFailedError as error:
+        record, failure = error.record, error
+    if record is not None and record.directory is not None and processes.is_main():
         print_run(record.results, record.directory)
+    if failure is not None:
+        raise failure
 
 
 def init_command(

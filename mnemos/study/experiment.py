@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -67,6 +67,20 @@ class ArmRun:
         """The final stage, which the comparisons are about."""
         return self.stages[-1]
 
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All of its steps, each after those it needs but for the measuring of the model before."""
+        out: list[Step] = []
+        for stage in self.stages:
+            out += [*stage.extends, *stage.writes, *stage.steps, stage.measure]
+            out += [step for moment in stage.moments for step in (*moment.steps, moment.measure)]
+        return tuple(out)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Those of its steps."""
+        return tuple(step.key for step in self.steps)
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -88,12 +102,18 @@ class Experiment:
         """All steps, each after those it needs."""
         out: list[Step] = [self.before_step, *(step for _, step in self.beside if not step.needs)]
         for run in self.runs:
-            for stage in run.stages:
-                out += [*stage.extends, *stage.writes, *stage.steps, stage.measure]
-                out += [step for moment in stage.moments for step in (*moment.steps, moment.measure)]
+            out += run.steps
         # Models that an arm's own step makes stand behind it.
         out += [step for _, step in self.beside if step.needs]
         return tuple(out)
+
+
+def whole(experiment: Experiment, undone: Set[str]) -> Experiment:
+    """What is left of an experiment some of whose steps are not done, by key: the arms all of whose runs are whole."""
+    lost = {run.arm for run in experiment.runs if not undone.isdisjoint(run.keys)}
+    runs = tuple(run for run in experiment.runs if run.arm not in lost)
+    beside = tuple((name, step) for name, step in experiment.beside if step.key not in undone)
+    return replace(experiment, runs=runs, beside=beside)
 
 
 def build(study: Study, folder: Path, root: Path) -> Experiment:

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from textwrap import indent
 
 from mnemos.core.errors import printable
 from mnemos.core.progress import Status, Work, clock, working
@@ -147,6 +148,14 @@ class Progress:
             if self.todo or one.seconds >= SHORT:
                 took = f"{one.seconds:.1f} s" if one.seconds < 60 else clock(one.seconds)
                 self._line(f"{self._place()}{one.title}  {took}{self._left()}")
+
+    def fail(self, key: str, why: str, vain: Sequence[str] = ()) -> None:
+        """Say that a step failed, and that the run goes on without it and without `vain`, which needed it."""
+        with self._lock:
+            one = self._running.pop(key)
+            self._rest.subtract(map(_kind, (key, *vain)))
+            behind = " and what needs it" if vain else ""
+            self._line(f"{self._place()}{one.title}: failed; the run goes on without it{behind}\n{indent(why, '  ')}")
 
     def _keep_reporting(self) -> None:
         while not self._over.wait(REDRAW if self.live else min(1.0, EVERY / 2)):

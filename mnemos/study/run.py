@@ -22,13 +22,15 @@ from mnemos.study.commands.clean import note_steps, stale, stale_words
 from mnemos.study.config import Study, dump_study, raw_study, resolved_study
 from mnemos.study.engines import AskedEngine
 from mnemos.study.engines import engine as engine_of
-from mnemos.study.experiment import Experiment, build, describe
+from mnemos.study.engines.failures import StepsFailedError
+from mnemos.study.experiment import Experiment, build, describe, whole
 from mnemos.study.first_look import FILE as FIRST_LOOK
 from mnemos.study.lock import locked
 from mnemos.study.preflight import preflight
 from mnemos.study.progress import LOG, Log, logged, phase
 from mnemos.study.reach import refuse_unreached
 from mnemos.study.results.assemble import assemble
+from mnemos.study.results.failed import failed_of
 from mnemos.study.results.items import FILE as ITEMS
 from mnemos.study.results.items import item_scores, write_items
 from mnemos.study.steps import explained, surroundings
@@ -75,6 +77,8 @@ def run(
     (see `study.engines.pool`). engine: a name of ENGINES, keys of `EngineSettings` such as {"name": "ray",
     "address": "10.0.0.1:6379"}, or an `Engine` of your own; without it, the study's. Raises a
     MnemosError that names value, bound and cure; UsageError before anything is loaded when the study cannot be meant.
+    With `keep_going` of the engine, StepsFailedError at the end of a run some of whose steps failed: its `record` is of
+    the arms that are whole, None where there is none.
     """
     raw, folder = raw_study(study, overrides)
     if is_stream(raw):
@@ -126,12 +130,20 @@ def carry_out(
             _note_changes(experiment, quiet)
             write_text(root / "study.yaml", dump_study(loaded))
             note_steps(root, keys)
-        chosen.run(experiment.steps, root)
+        failure: StepsFailedError | None = None
+        planned = experiment
+        try:
+            chosen.run(planned.steps, root)
+        except StepsFailedError as error:
+            failure, experiment = error, whole(planned, error.undone)
+            if planned.before_step.key in error.undone or not experiment.runs:
+                raise
         if not processes.is_main():
             # The other half of the main process's `agreed(results)` below: all processes return one record.
             return Record(processes.agreed({}), root)
         with phase("comparing", silent=silent, log=log):
             results = {**assemble(experiment), **(more(experiment) if more else {})}
+            results |= failed_of(planned, failure) if failure else {}
             write_json(root / "manifest.json", results["manifest"])
             write_items(root / ITEMS, item_scores(experiment))
             # Before the report, which can be made again from it.
@@ -139,6 +151,9 @@ def carry_out(
             _link(experiment)
             record = Record(results, root)
             write_text(root / "report.html", record.report("html"))
+        if failure:
+            failure.record = record
+            raise failure
         if not quiet:
             _name_stale(root)
         processes.agreed(results)

@@ -85,6 +85,9 @@ class EngineSettings(Settings):
     """Processes that train together, each with num_cpus and num_gpus of its own, on one node or on several."""
     max_retries: int = Field(default=3, ge=0, le=1_000)
     """How often a step that was lost with its node is begun again."""
+    keep_going: bool = False
+    """Behind a step that fails, do all that does not need it. The run still ends as failed; its report has the arms
+    that are whole and names the others."""
 
     @model_validator(mode="after")
     def _whole(self) -> EngineSettings:

@@ -16,6 +16,7 @@ from mnemos.report.sections import (
     adaptation,
     beside,
     copied,
+    failed,
     help,
     kl_forgetting,
     listening,
@@ -31,6 +32,7 @@ from mnemos.report.sections import (
 )
 
 SECTIONS: list[Section] = [
+    failed,
     copied,
     stream,
     adaptation,

@@ -284,10 +284,12 @@ def _reached(
 def sweep_section(experiment: Experiment, swept: Sequence[Swept], base: str) -> dict[str, Any]:
     """The `sweep` of results.json: over (keys and values), base, arms (arm, values, off: it is the
     plain arm's training) and frontier, that of these arms alone (see `measure.frontier`)."""
+    keys = list(swept[0].values)
     # Reversed, so that of an arm's runs the first is the one that stays.
     first = {run.arm: run for run in reversed(experiment.runs)}
-    plain = first["plain"].last.model.fingerprint
-    keys = list(swept[0].values)
+    # A run that goes on behind failures has the arms that are whole.
+    swept = [one for one in swept if one.arm in first]
+    plain = first["plain"].last.model.fingerprint if "plain" in first else None
     return {
         "over": [{"key": key, "values": list(dict.fromkeys(_plain(one.values[key]) for one in swept))} for key in keys],
         "base": base,
@@ -299,7 +301,7 @@ def sweep_section(experiment: Experiment, swept: Sequence[Swept], base: str) -> 
             }
             for one in swept
         ],
-        "frontier": frontier_of(experiment, [one.arm for one in swept]),
+        "frontier": frontier_of(experiment, [one.arm for one in swept]) if swept else None,
     }
 
 

@@ -47,11 +47,12 @@ class ParallelEngine:
 
     Trap: floating-point sums depend on the number of threads, so trainings of a run with another
     number of jobs are equal to these in distribution, not bit for bit. Finished steps are reused
-    whatever the number was.
+    whatever the number was. keep_going: as in `EngineSettings`.
     """
 
     jobs: int
     quiet: bool = False
+    keep_going: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.jobs <= MOST_JOBS:
@@ -64,13 +65,13 @@ class ParallelEngine:
             )
 
     def run(self, steps: Sequence[Step], root: Path) -> None:
-        """Return when every step is done; the first failure stops all workers and is raised."""
+        """Return when every step is done; the first failure stops all workers and is raised, unless `keep_going`."""
         schedule = Schedule(steps, root)
         with (
             Progress(schedule.todo, schedule.reused, silent=self.quiet, log=Log(root / LOG)) as progress,
             _workers(min(self.jobs, len(schedule.todo)), root) as idle,
         ):
-            bring_to_done(schedule, _Workers(idle), progress)
+            bring_to_done(schedule, _Workers(idle), progress, keep_going=self.keep_going)
 
 
 class _Workers:
@@ -88,29 +89,27 @@ class _Workers:
         self.busy[worker] = step
         return lambda: Status("starting")
 
-    def heard(self) -> Iterator[tuple[str, Status | str | None]]:
+    def heard(self) -> Iterator[tuple[str, Status | str | Exception | None]]:
         ready = wait(list(self.busy))
         for worker in [one for one in self.busy if one in ready]:
             step = self.busy[worker]
             word = _heard(worker, step)
-            if word is None:
+            if word is None or isinstance(word, Exception):
                 del self.busy[worker]
                 self.idle.append(worker)
             yield step.key, word
 
 
-def _heard(worker: Connection, step: Step) -> Status | str | None:
-    """How far the step is, or a line to show; None when it is done. What it failed with is raised."""
+def _heard(worker: Connection, step: Step) -> Status | str | Exception | None:
+    """How far the step is, a line to show, or what it failed with; None when it is done."""
     try:
-        heard: Status | str | BaseException | None = worker.recv()
+        heard: Status | str | Exception | None = worker.recv()
     except (EOFError, ConnectionResetError):
         raise RunError(
             step.title,
             "its worker ended without a word (killed, or out of memory?)",
             "run the same command again: finished steps are kept; fewer --jobs need less memory",
         ) from None
-    if isinstance(heard, BaseException):
-        raise heard
     return heard
 
 
@@ -209,7 +208,7 @@ def _serve(connection: Connection, root: Path, threads: int, device: str | None,
             step: Step = connection.recv()
         except (EOFError, ConnectionResetError):
             return
-        failure: BaseException | None = None
+        failure: Exception | None = None
         try:
             with _reporting(connection):
                 execute(step, root, quiet=False)
@@ -253,5 +252,5 @@ def _watch(parent: int) -> None:
 
 def make(settings: EngineSettings, quiet: bool) -> Engine:
     """Raises UsageError for what is a cluster's."""
-    refuse_unread(settings, "pool", "jobs")
-    return ParallelEngine(settings.jobs or 1, quiet)
+    refuse_unread(settings, "pool", "jobs", "keep_going")
+    return ParallelEngine(settings.jobs or 1, quiet, settings.keep_going)

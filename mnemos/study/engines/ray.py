@@ -62,7 +62,7 @@ class RayEngine:
             )
 
     def run(self, steps: Sequence[Step], root: Path) -> None:
-        """Return when every step is done; the first failure cancels all tasks and is raised."""
+        """Return when every step is done; the first failure cancels all tasks and is raised, unless `keep_going`."""
         root = resolved(root)  # it is sent to other machines
         for step in steps:
             if isinstance(step, TrainStep):
@@ -79,7 +79,7 @@ class RayEngine:
                 progress.note("cluster: " + "; ".join(node.words() for node in found))
                 place = _Tasks(ray, self.settings, root, threads)
                 try:
-                    bring_to_done(schedule, place, progress)
+                    bring_to_done(schedule, place, progress, keep_going=self.settings.keep_going)
                 finally:
                     place.end()
             shutil.rmtree(root / attempts.FOLDER, ignore_errors=True)
@@ -151,7 +151,7 @@ class _Tasks:
         self._submit(step)
         return lambda: self._status(step.key)
 
-    def heard(self) -> Iterator[tuple[str, Status | str | None]]:
+    def heard(self) -> Iterator[tuple[str, Status | str | Exception | None]]:
         """What ended, was lost, or has no place for long."""
         done, _ = self.ray.wait(list(self.running), num_returns=1, timeout=LOOK_EVERY)
         for ref in done:
@@ -159,7 +159,7 @@ class _Tasks:
             try:
                 lines = self.ray.get(ref)
             except self.ray.exceptions.RayError as error:
-                yield one.step.key, self._again(one, error)
+                yield one.step.key, self._own(one, error) or self._again(one, error)
                 continue
             for line in lines:
                 yield one.step.key, line
@@ -207,13 +207,18 @@ class _Tasks:
     def _status(self, key: str) -> Status:
         return attempts.status_of(self._word(self.by_key[key]))
 
+    def _own(self, one: _Running, error: Exception) -> Exception | None:
+        """What the step itself failed with; None where it was lost with a node or could not be handed over."""
+        exceptions, cause = self.ray.exceptions, getattr(error, "cause", None)
+        if not isinstance(error, exceptions.RayTaskError) or isinstance(cause, LostRankError):
+            return None
+        if isinstance(cause, exceptions.RayError):
+            return RunError(one.step.title, f"failed on the cluster: {cause}", "see the lines above")
+        return cause if isinstance(cause, Exception) else error
+
     def _again(self, one: _Running, error: Exception) -> str:
         """Submit a step again whose node is lost, and return what is to be said; anything else is raised."""
-        exceptions, cause = self.ray.exceptions, getattr(error, "cause", None)
-        if isinstance(error, exceptions.RayTaskError) and not isinstance(cause, LostRankError):
-            if isinstance(cause, exceptions.RayError):
-                raise RunError(one.step.title, f"failed on the cluster: {cause}", "see the lines above") from error
-            raise (cause or error) from None
+        exceptions = self.ray.exceptions
         if isinstance(error, exceptions.ObjectStoreFullError | exceptions.OutOfDiskError):
             raise _store_full(one.step, None) from error
         if isinstance(error, exceptions.RuntimeEnvSetupError):

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from mnemos.core.errors import RunError
 from mnemos.core.progress import Status
+from mnemos.study.engines.failures import Failures
 from mnemos.study.progress import Progress
 from mnemos.study.steps import Step, distinct, is_done
 
@@ -31,6 +32,7 @@ class Schedule:
     def __init__(self, steps: Sequence[Step], root: Path) -> None:
         every = distinct(steps)
         left = [step for step in every if not is_done(step.key, root)]
+        self.steps = tuple(left)
         self.todo = tuple(step.key for step in left)
         self.reused = len(every) - len(left)
         planned = set(self.todo)
@@ -53,7 +55,7 @@ class Schedule:
 
     @property
     def over(self) -> bool:
-        """Whether every step is done."""
+        """Whether every step is done, or given up."""
         return self._left == 0
 
     def ready(self, most: int, running: int = 0) -> list[Step]:
@@ -77,6 +79,10 @@ class Schedule:
             self._missing[place] -= 1
             if self._missing[place] == 0:
                 heapq.heappush(self._ready, place)
+
+    def give_up(self, steps: int) -> None:
+        """Wait no longer for so many steps: those that failed, and those behind them, which never become ready."""
+        self._left -= steps
 
     def refuse_stuck(self) -> None:
         """Raise RunError where nothing is ready though nothing runs: a step waits for what nobody will do."""
@@ -116,20 +122,22 @@ class Workplace(Protocol):
         """Hand a step over; returns what tells at any time how far it is."""
         ...
 
-    def heard(self) -> Iterable[tuple[str, Status | str | None]]:
-        """Wait until something is known of a step that was begun: its key, and how far it is, a line to show, or None
-        when it is done. What a step failed with is raised."""
+    def heard(self) -> Iterable[tuple[str, Status | str | Exception | None]]:
+        """Wait until something is known of a step that was begun: its key, and how far it is, a line to show, None
+        when it is done, or what it failed with. What keeps the workplace itself from working is raised."""
         ...
 
 
-def bring_to_done(schedule: Schedule, workplace: Workplace, progress: Progress) -> None:
-    """Hand every step over once its needs are done, and return when all are; the first failure is raised."""
-    running: set[str] = set()
+def bring_to_done(schedule: Schedule, workplace: Workplace, progress: Progress, *, keep_going: bool = False) -> None:
+    """Hand every step over once its needs are done, and return when all are. The first failure is raised, or with
+    `keep_going` all of them at the end (see `Failures`)."""
+    failures = Failures(schedule.steps, keep_going)
+    running: dict[str, Step] = {}
     while not schedule.over:
         # Anew each time: a step that has just ended may have made others ready.
         for step in schedule.ready(workplace.room(), len(running)):
             progress.start(step.key, step.title, workplace.begin(step))
-            running.add(step.key)
+            running[step.key] = step
         if not running:
             schedule.refuse_stuck()
         for key, word in workplace.heard():
@@ -137,7 +145,10 @@ def bring_to_done(schedule: Schedule, workplace: Workplace, progress: Progress) 
                 progress.at(key, word)
             elif isinstance(word, str):
                 progress.note(word)
-            else:
-                running.discard(key)
+            elif word is None:
+                del running[key]
                 schedule.finish(key)
                 progress.finish(key)
+            else:
+                schedule.give_up(1 + len(failures.add(running.pop(key), word, progress)))
+    failures.refuse()

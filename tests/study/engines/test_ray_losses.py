@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from mnemos.core.errors import MnemosError, RunError, UsageError
+from mnemos.core.errors import DataError, MnemosError, RunError, UsageError
 from mnemos.study.engines import attempts, cluster, remote
 from mnemos.study.engines import ray as engine
 from mnemos.study.engines.cluster import Node
+from mnemos.study.engines.failures import StepsFailedError
 from mnemos.study.engines.schedule import Schedule, bring_to_done
 from mnemos.study.progress import Progress
 from mnemos.study.sections import EngineSettings
@@ -99,7 +100,7 @@ def carried(script: Scripted, root: Path, steps: list[Stub], **settings: Any) ->
     schedule = Schedule(steps, root)
     with Progress(schedule.todo, silent=True) as progress:
         progress.note = lines.append  # type: ignore[method-assign]
-        bring_to_done(schedule, place(script, root, **settings), progress)
+        bring_to_done(schedule, place(script, root, **settings), progress, keep_going=settings.get("keep_going", False))
     return lines
 
 
@@ -135,6 +136,15 @@ def test_lines_are_shown_and_ray_is_told_to_spread_and_never_to_retry(tmp_path: 
         "retry_exceptions": False,
         "scheduling_strategy": "SPREAD",
     }
+
+
+def test_behind_a_step_that_fails_the_others_are_done_and_behind_a_dead_worker_none(tmp_path: Path) -> None:
+    failure = ray.exceptions.RayTaskError("one", "Traceback …", DataError("rows", "cannot be read"))
+    steps = [Stub("a-1"), Stub("a-2", ("a-1",)), Stub("b-1"), Stub("b-2", ("b-1",))]
+    with pytest.raises(StepsFailedError, match=r"1 of 4 steps failed, and 1 more needed them: a stub: rows: cannot"):
+        carried(Scripted(failure, [], []), tmp_path, steps, keep_going=True)
+    with pytest.raises(RunError, match="its worker ended without a word"):
+        carried(Scripted(on("n1", ray.exceptions.OutOfMemoryError("full")), []), tmp_path, steps, keep_going=True)
 
 
 def test_a_step_of_a_lost_node_is_begun_again(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mnemos.core.errors import DataError, RunError
 from mnemos.core.files import write_json
 from mnemos.core.progress import Status
+from mnemos.study.engines.failures import Failures, StepsFailedError
 from mnemos.study.engines.schedule import Retries, Schedule, bring_to_done
 from mnemos.study.progress import Progress
 
@@ -34,8 +35,8 @@ class Stub:
 class Shuffled:
     """A workplace of so many places, in which steps end in any order."""
 
-    def __init__(self, places: int, seed: int, fails: str = "") -> None:
-        self.places, self.random, self.fails = places, random.Random(seed), fails
+    def __init__(self, places: int, seed: int, fails: Iterable[str] = ()) -> None:
+        self.places, self.random, self.fails = places, random.Random(seed), set(fails)
         self.running: list[Stub] = []
         self.begun: list[str] = []
         self.done: set[str] = set()
@@ -50,20 +51,23 @@ class Shuffled:
         self.begun.append(step.key)
         return Status
 
-    def heard(self) -> Iterator[tuple[str, Status | str | None]]:
+    def heard(self) -> Iterator[tuple[str, Status | str | Exception | None]]:
         assert 0 < len(self.running) <= self.places
         step = self.running.pop(self.random.randrange(len(self.running)))
-        if step.key == self.fails:
-            raise DataError(step.key, "cannot be read")
+        if step.key in self.fails:
+            yield step.key, DataError(step.key, "cannot be read")
+            return
         yield step.key, Status("nearly there")
         self.done.add(step.key)
         yield step.key, None
 
 
-def carried(steps: list[Stub], place: Shuffled, root: Path = Path("/nonexistent")) -> Schedule:
+def carried(
+    steps: list[Stub], place: Shuffled, root: Path = Path("/nonexistent"), *, keep_going: bool = False
+) -> Schedule:
     schedule = Schedule(steps, root)
     with Progress(schedule.todo, schedule.reused, silent=True) as progress:
-        bring_to_done(schedule, place, progress)
+        bring_to_done(schedule, place, progress, keep_going=keep_going)
     return schedule
 
 
@@ -107,10 +111,39 @@ def test_finished_steps_are_not_begun_and_hold_nobody_up(tmp_path: Path) -> None
 
 
 def test_a_failure_is_raised_at_once() -> None:
-    place = Shuffled(1, 0, fails="a-1")
+    place = Shuffled(1, 0, fails=["a-1"])
     with pytest.raises(DataError, match="a-1: cannot be read"):
         carried([Stub("a-0"), Stub("a-1"), Stub("a-2")], place)
     assert place.begun == ["a-0", "a-1"]
+
+
+@given(plans(), st.sets(st.integers(0, 11), max_size=3), st.integers(1, 5), st.integers(0, 5))
+def test_behind_failures_all_is_done_that_needs_none_of_them(
+    steps: list[Stub], fails: set[int], places: int, seed: int
+) -> None:
+    every = {step.key: step for step in steps}
+
+    def able(key: str) -> bool:
+        """Whether neither it nor what it needs fails, at any distance."""
+        return key not in place.fails and all(able(need) for need in every[key].needs)
+
+    place = Shuffled(places, seed, [f"train-{number}" for number in fails])
+    met = {key for key in place.fails & every.keys() if all(able(need) for need in every[key].needs)}
+    if met:
+        with pytest.raises(StepsFailedError) as caught:
+            carried(steps, place, keep_going=True)
+        assert caught.value.failed == {key: f"a stub: {key}: cannot be read" for key in met}
+        assert caught.value.undone == {key for key in every if not able(key)}
+        assert f"{len(met)} of {len(every)} steps failed" in str(caught.value)
+    else:
+        carried(steps, place, keep_going=True)
+    assert place.done == {key for key in every if able(key)}
+
+
+@pytest.mark.parametrize("error", [RunError("a disk", "is full"), OSError("the disk is full")])
+def test_what_every_further_step_would_meet_ends_the_run(error: Exception) -> None:
+    with Progress(("a-1",), silent=True) as progress, pytest.raises(type(error), match="full"):
+        Failures([Stub("a-1")], True).add(Stub("a-1"), error, progress)
 
 
 @pytest.mark.parametrize("steps", [[Stub("b-1", ("a-1",))], [Stub("a-1", ("b-1",)), Stub("b-1", ("a-1",))]])
