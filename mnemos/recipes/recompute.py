@@ -5,7 +5,7 @@
 
 Scores lie in items.json.gz beside a run's results.json, and in NAME.items.json.gz beside docs/results/NAME.json.
 --keep copies both files of a run there. Exit code 1 where something comes out otherwise, or where there are no scores.
-A study that adapts has its scores in the journal of its streams: its results are kept alone and not computed again.
+A study of a stream has its scores in the journal of its streams: its results are kept alone and not computed again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mnemos.study.results.items import FILE, read_items, scores_beside
 SHIPPED = re.compile(r"/[^\"\s]*/mnemos/recipes/")
 """Where any checkout's recipes lie."""
 
-JOURNALLED = ("adaptation",)
+JOURNALLED = ("adaptation", "stream")
 """Kinds of results whose scores are steps of a stream."""
 
 SHOWN = 10

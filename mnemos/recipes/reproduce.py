@@ -32,6 +32,7 @@ from mnemos.study.engines import AskedEngine
 if TYPE_CHECKING:
     from mnemos.study.adaptations.settings import AdaptationStudy
     from mnemos.study.config import Study
+    from mnemos.study.streams.settings import StreamStudy
 
 ROAD_VARIABLE, MODELS_VARIABLE = "MNEMOS_REPRODUCTION", "MNEMOS_MODELS"
 OUT = Path("runs/reproductions")
@@ -209,6 +210,8 @@ def _part_lines(path: Path, folder: Path, overrides: Mapping[str, Any] | None) -
     from mnemos.study.adaptations.settings import AdaptationStudy
     from mnemos.study.config import raw_study
     from mnemos.study.experiment import build, describe
+    from mnemos.study.streams.run import plan_lines as stream_lines
+    from mnemos.study.streams.settings import StreamStudy
 
     raw, here = raw_study(path, overrides)
     filled, missing = with_stand_in(raw, folder)
@@ -216,14 +219,19 @@ def _part_lines(path: Path, folder: Path, overrides: Mapping[str, Any] | None) -
     study = resolved_part(filled, here)
     if isinstance(study, AdaptationStudy):
         return lines + plan_lines(study)
+    if isinstance(study, StreamStudy):
+        return lines + stream_lines(study)
     return lines + describe(build(study, here, folder / path.stem))
 
 
-def resolved_part(raw: Mapping[str, Any], folder: Path) -> Study | AdaptationStudy:
-    """The study of a part, checked: one that trains, or one of recognisers that adapt."""
+def resolved_part(raw: Mapping[str, Any], folder: Path) -> Study | AdaptationStudy | StreamStudy:
+    """The study of a part, checked: one that trains, one of recognisers that adapt, or one of agents on a stream."""
     from mnemos.study.adaptations.settings import is_adaptation, resolved_adaptation
     from mnemos.study.config import resolved_study
+    from mnemos.study.streams.settings import is_stream, resolved_stream
 
+    if is_stream(raw):
+        return resolved_stream(raw, folder)
     return resolved_adaptation(raw, folder) if is_adaptation(raw) else resolved_study(raw, folder)
 
 

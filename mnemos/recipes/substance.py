@@ -8,7 +8,8 @@ keeping    Whoever keeps more must have learned something, or have gained what i
            no way of training. Of the mean over old suites, the other one must have lost something.
 
 Something is learned, lost or gained where the arm's own 95 % interval lies away from zero, or a suite's verdict says
-so; a reward that rose while training is learning. What a study did not measure is not asked for.
+so; a reward that rose while training is learning. What a study did not measure is not asked for, and nothing of this
+of agents on a stream.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ def why_empty(
     than: the other arm, `before` or `joint`. measure: learned, forgotten or a suite. expect: lower, higher, same,
     not_lower, not_higher. low, high: of the arm minus the other.
     """
+    if results.get("kind") == "stream":
+        # Agents are asked, and not taught: one that learns nothing is a way of answering like any other.
+        return ""
     row: Mapping[str, Any] = next((row for row in results.get("comparisons") or () if row["suite"] == measure), {})
     role = {"learned": "new", "forgotten": "old"}.get(measure, str(row.get("role")))
     turned = measure == "forgotten" or row.get("better") == "lower"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,17 @@ def gain(stateful: Sequence[Sequence[Step]], reset: Sequence[Sequence[Step]], *,
         found["after"], found["before"], found["delta"], found["low"], found["high"], found["p"],
         found["delta"] / room if room > 1e-9 else None, len(kept), missing, len(after), found["minimum_detectable"],
     )  # fmt: skip
+
+
+def mean_steps(arms: Sequence[Sequence[Sequence[Step]]]) -> list[list[Step]]:
+    """Of several arms (each: steps of each order, in the same orders) the steps of one that gets the mean of what they
+    got for each item, for `gain`; without a feedback where one of them has none."""
+    out = []
+    for orders in zip(*arms, strict=True):
+        values = [_by_item(steps) for steps in orders]
+        means = {item: math.fsum(one.get(item, math.nan) for one in values) / len(values) for item in values[0]}
+        out.append([replace(step, value=None if math.isnan(m := means[step.item]) else m) for step in orders[0]])
+    return out
 
 
 def _paired(x: Floats, y: Floats, power: bool) -> dict[str, Any]:

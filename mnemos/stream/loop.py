@@ -19,6 +19,7 @@ import numpy as np
 
 from mnemos.core.errors import RunError, UsageError
 from mnemos.core.progress import counting
+from mnemos.stream.ahead import AHEAD, ask_ahead
 from mnemos.stream.encoders import Kept
 from mnemos.stream.examiner import Examiner, Graded
 from mnemos.stream.journal import Asked, Journal, Step
@@ -72,7 +73,7 @@ class Stream:
     """One arm in one order. order: ids of items. learn_until: share of the stream in which it learns; 0 is the agent
     reset before every item. feedback: real, or a coin whose rate is that of the real feedback so far. seed: of
     everything that is drawn. gold: an examiner that may reveal, for arms that say so. pause: says after a
-    step whether `run` shall return before the next one."""
+    step whether `run` shall return before the next one. steady: its agent learns nothing."""
 
     name: str
     make: Any
@@ -85,6 +86,7 @@ class Stream:
     panel: Panel = field(default_factory=Panel)
     gold: Examiner | None = None
     pause: Callable[[Step], bool] | None = None
+    steady: bool = False
 
     @property
     def learns(self) -> int:
@@ -130,7 +132,7 @@ def run(
             lives = [_Living(stream, questions, count) for stream in group]
             done += sum(one.at for one in lives)
             count.to(done)
-            _serve(lives, examiner, models, encoder)
+            _serve(lives, examiner, models, encoder, ahead=together and not models.temperature)
             done += sum(one.at - one.began for one in lives)
 
 
@@ -139,7 +141,7 @@ class _Living:
 
     def __init__(self, stream: Stream, questions: Mapping[str, Question], count: Any) -> None:
         self.stream, self.questions, self.count = stream, questions, count
-        self.at = self.began = stream.journal.done()
+        self.at = self.began = self.ahead = stream.journal.done()
         self.agent: Learner = stream.make()
         if stream.learn_until > 0:
             self.agent.state = copy.deepcopy(stream.journal.state)
@@ -158,6 +160,13 @@ class _Living:
             self.waits = self.life.send(value)
         except StopIteration:
             self.waits = None
+
+    def next_ahead(self) -> list[tuple[Learner, Question]]:
+        """What may be asked ahead of the steps from here on, where nothing is yet and the stream learns nothing."""
+        if self.at < self.ahead or not (self.stream.steady or self.stream.learn_until == 0):
+            return []
+        self.ahead = self.at + AHEAD
+        return [(self.stream.make(), self.questions[name]) for name in self.stream.order[self.at : self.ahead]]
 
     def draw(self, purpose: int) -> np.random.Generator:
         """Numbers of this step alone."""
@@ -261,8 +270,9 @@ class _Living:
         yield Commit(None, (), tuple(asked))
 
 
-def _serve(lives: Sequence[_Living], examiner: Examiner, models: Models, encoder: Kept | None) -> None:
-    """Serve what the streams wait for: everything cheap first, and a batch of answers when all wait for one."""
+def _serve(lives: Sequence[_Living], examiner: Examiner, models: Models, encoder: Kept | None, *, ahead: bool) -> None:
+    """Serve what the streams wait for: everything cheap first, and a batch of answers when all wait for one. ahead:
+    whether streams that learn nothing ask for many steps at once."""
     active = [one for one in lives if one.waits is not None]
     while active:
         progressed = True
@@ -279,6 +289,8 @@ def _serve(lives: Sequence[_Living], examiner: Examiner, models: Models, encoder
             raise RunError(
                 f"stream {active[0].stream.name}", f"asked for {kind}, which is no request", "see learner.py"
             )
+        if ahead and (wanted := [pair for one in asking for pair in one.next_ahead()]):
+            ask_ahead(wanted, examiner.shots, models)
         if asking:
             found = models.answer([(one.waits, one.stream.seed) for one in asking])
             for one, served in zip(asking, found, strict=True):

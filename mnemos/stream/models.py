@@ -1,7 +1,7 @@
 """Requests of many streams to their models, answered in batches; shots that do not fit are left out and counted.
 
 Answers of greedy decoding are kept for prompts that come again (the same question without shots comes in every arm),
-and counted as if they had been asked anew: what an agent costs does not depend on who else runs.
+and counted as if they had been asked anew, seconds included: what an agent costs does not depend on who else runs.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mnemos.core.errors import UsageError
-from mnemos.core.nouns import Decoding, Generation, LanguageModel, Prompt
+from mnemos.core.nouns import Decoding, Generation, LanguageModel, Prompt, Turn
 from mnemos.stream.learner import Ask, Generated
 
 SERVER_TOKENS = 8192
 """Tokens of a prompt and its answer on a server that does not say what it takes, unless the study does."""
+BORDER = "\n\n"
+"""What ends an answer of a base model: behind it the next example would begin."""
 MOST_KEPT = 5_000
 """Answers that are kept."""
 TOO_LONG = "the question alone is longer than the model's window"
@@ -49,9 +51,11 @@ class Models:
     ) -> None:
         self.models = list(models)
         self.max_new_tokens, self.temperature, self.top_p = max_new_tokens, temperature, top_p
+        self.chats = [_chats(model) for model in self.models]
         self.windows = [_window(model, budget) for model in self.models]
         self.budget = budget
-        self._kept: OrderedDict[Any, Generation] = OrderedDict()
+        # With the seconds that each took.
+        self._kept: OrderedDict[Any, tuple[Generation, float]] = OrderedDict()
         for model, window in zip(self.models, self.windows, strict=True):
             if window <= max_new_tokens:
                 bound = f"must be below what {model.name} takes, {window:,} tokens with the prompt"
@@ -71,12 +75,11 @@ class Models:
             groups.setdefault((ask.model, tokens, seed if self.temperature else 0), []).append(place)
         out: list[Served | None] = [None] * len(asks)
         for (model, tokens, seed), places in groups.items():
-            began = time.monotonic()
-            decoding = Decoding(tokens, self.temperature, self.top_p, seed=seed)
+            stop = () if self.chats[model] else (BORDER,)
+            decoding = Decoding(tokens, self.temperature, self.top_p, seed=seed, stop=stop)
             found = self._generated(model, [fitted[i][0] for i in places], decoding)
-            share = (time.monotonic() - began) / len(places)
-            for i, generation in zip(places, found, strict=True):
-                out[i] = self._served(self.models[model], fitted[i], generation, share)
+            for i, (generation, seconds) in zip(places, found, strict=True):
+                out[i] = self._served(self.models[model], fitted[i], generation, seconds)
         return [one for one in out if one is not None]
 
     def _served(
@@ -97,7 +100,12 @@ class Models:
         """(prompt, shots left out, tokens, whether it fits)."""
         model, window = self.models[ask.model], self.windows[ask.model]
         room = min(window - self._tokens(ask), self.budget or window)
-        prompt = ask.prompt()
+
+        def written(dropped: int = 0) -> Prompt:
+            prompt = ask.prompt(dropped)
+            return prompt if self.chats[ask.model] else raw(prompt)
+
+        prompt = written()
         tokens = count(model, prompt)
         low, high = 0, len(ask.shots)
         if tokens <= room or not high:
@@ -105,27 +113,44 @@ class Models:
         # The fewest that must go, by halving: with a hundred shots one by one would render a hundred prompts.
         while low < high:
             middle = (low + high) // 2
-            if count(model, ask.prompt(middle)) <= room:
+            if count(model, written(middle)) <= room:
                 high = middle
             else:
                 low = middle + 1
-        prompt = ask.prompt(low)
+        prompt = written(low)
         tokens = count(model, prompt)
         return prompt, low, tokens, tokens <= room
 
-    def _generated(self, model: int, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
-        greedy = self.temperature == 0
+    def _generated(self, model: int, prompts: Sequence[Prompt], decoding: Decoding) -> list[tuple[Generation, float]]:
+        """Each answer with its share of the seconds that its batch took."""
+        if self.temperature:
+            return self._timed(model, prompts, decoding)
         keys = [(model, prompt, decoding.max_new_tokens) for prompt in prompts]
-        if not greedy:
-            return self.models[model].generate(prompts, decoding)
         new = list(dict.fromkeys(key for key in keys if key not in self._kept))
-        made = self.models[model].generate([key[1] for key in new], decoding) if new else []
+        made = self._timed(model, [key[1] for key in new], decoding) if new else []
         found = dict(zip(new, made, strict=True))
         out = [found[key] if key in found else self._kept[key] for key in keys]
         self._kept.update(found)
         while len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)
         return out
+
+    def _timed(self, model: int, prompts: Sequence[Prompt], decoding: Decoding) -> list[tuple[Generation, float]]:
+        began = time.monotonic()
+        found = self.models[model].generate(prompts, decoding)
+        share = (time.monotonic() - began) / len(prompts)
+        return [(one, share) for one in found]
+
+
+def raw(prompt: Prompt) -> Prompt:
+    """A chat as the text that a base model continues."""
+    return Prompt((Turn("prompt", BORDER.join(turn.text for turn in prompt.turns)),))
+
+
+def _chats(model: LanguageModel) -> bool:
+    """Whether a model takes a chat; a base model without a chat template continues text."""
+    tokenizer = getattr(model, "tokenizer", None)
+    return tokenizer is None or bool(tokenizer.chat_template)
 
 
 def count(model: LanguageModel, prompt: Prompt) -> int:

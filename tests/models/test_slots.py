@@ -45,6 +45,19 @@ def test_models_over_slots_are_found_by_trying(family: str) -> None:
         assert found.longest == 128
 
 
+@pytest.mark.parametrize(("shares", "fits"), [((0.05,), True), ((0.2, 0.0, 0.02), True), ((0.2, 0.3, 0.0), False)])
+def test_in_16_bits_one_text_that_rounds_badly_does_not_decide(
+    monkeypatch: pytest.MonkeyPatch, shares: tuple[float, ...], fits: bool
+) -> None:
+    model, tried = sharp("llama").model, iter(shares)
+    monkeypatch.setattr(slots, "_error", lambda model, shift: (next(tried), False, Slots(3, 9)))
+    assert (slots.fit(model) is not None) == fits
+    assert list(tried) == []
+    exact = sharp("llama").model
+    monkeypatch.setattr(slots, "_error", lambda model, shift: (0.05, True, Slots(3, 9)))
+    assert slots.fit(exact) is None  # in float32 rounding is no excuse
+
+
 def test_angles_that_hang_on_the_longest_row_bound_a_row() -> None:
     rope = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4, "original_max_position_embeddings": 32}
     model = sharp("llama", rope_parameters=rope).model

@@ -29,6 +29,7 @@ from mnemos.recipes.reproductions.registry import (
 )
 from mnemos.study.adaptations.settings import AdaptationStudy
 from mnemos.study.config import raw_study
+from mnemos.study.streams.settings import StreamStudy
 from tests.study.worlds import make_study, without_timings, write_jsonl
 
 ROOT = Path(__file__).parents[2]
@@ -49,8 +50,9 @@ def test_every_study_of_a_reproduction_loads(reproduction: str, part: str) -> No
     tested = {finding.study for finding in load_findings()}
     if study.name in tested:
         least = 2 if any(one.models for one in REPRODUCTIONS if one.name == reproduction) else 5
-        # Streams of utterances are as many draws as there are sequences and seeds.
-        runs = len(study.seeds) * (len(study.orders) if isinstance(study, AdaptationStudy) else 1)
+        # Streams of utterances are as many draws as there are sequences and seeds; those of agents, as orders.
+        runs = len(study.orders if isinstance(study, StreamStudy) else study.seeds)
+        runs *= len(study.orders) if isinstance(study, AdaptationStudy) else 1
         assert runs >= least or study.every_order, "a finding needs five seeds (two real ones) or every order"
 
 

@@ -50,6 +50,18 @@ def test_items_without_a_score_on_any_side_are_left_out_and_counted() -> None:
     assert gains.gain([], []).gain is None
 
 
+def test_the_mean_of_several_arms_is_the_mean_of_what_each_got() -> None:
+    a, b, own = drawn(0, 0.4), drawn(1, 0.6), drawn(2, 0.7)
+    order = list(np.random.default_rng(3).permutation(60))
+    arms = [[steps(list(a)), steps(list(a), order)], [steps(list(b)), steps(list(b), order)]]
+    mean = gains.mean_steps(arms)
+    assert [[step.item for step in one] for one in mean] == [[step.item for step in one] for one in arms[0]]
+    found = gains.gain([steps(list(own)), steps(list(own), order)], mean)
+    assert found.gain == pytest.approx(np.mean(own) - (np.mean(a) + np.mean(b)) / 2)
+    lacks = gains.mean_steps([[steps([1.0, None])], [steps([0.0, 1.0])]])
+    assert [step.value for step in lacks[0]] == [0.5, None]
+
+
 def test_with_sampling_both_sides_are_drawn_as_often() -> None:
     sides, bases = [drawn(s, 0.7) for s in range(5)], [drawn(s, 0.4) for s in range(5, 10)]
     found = gains.gain([steps(v) for v in sides], [steps(v) for v in bases])  # type: ignore[arg-type]

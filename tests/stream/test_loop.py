@@ -16,6 +16,7 @@ import pytest
 
 from mnemos.core.errors import DataError, RunError, UsageError
 from mnemos.stream.agents import make
+from mnemos.stream.ahead import AHEAD
 from mnemos.stream.examiner import Examiner
 from mnemos.stream.journal import Journal
 from mnemos.stream.learner import Feedback, Question, Remember, Reply, Reveal
@@ -159,6 +160,20 @@ def test_streams_together_do_what_they_do_alone(tmp_path: Path) -> None:
     assert max(apart.batches) == 1
     # Rows of one stream are found by no other.
     assert {len(one.memory) for one in first[-2:]} == {0}
+
+
+def test_what_learns_nothing_is_asked_ahead_in_large_batches_for_the_same_steps(tmp_path: Path) -> None:
+    agents = ["zero-shot", "few-shot", "self-refine"]
+    made, batches = [], []
+    for folder, together in ((tmp_path, True), (tmp_path / "b", False)):
+        # A critique that never ends the rounds: each answer is refined as often as it may be.
+        model = RuleModel()
+        made.append([numbers(one) for one in streamed(folder, agents, model, number=100, k=4, together=together)])
+        batches.append(model.batches)
+    assert made[0] == made[1]
+    assert max(batches[0]) == 2 * AHEAD  # the first answers of self-refine are those of zero-shot
+    assert sum(batches[0]) == sum(batches[1])  # nothing is asked that no step needs
+    assert len(batches[0]) < len(batches[1]) / 5
 
 
 KILLED = """
@@ -325,6 +340,7 @@ def test_settings_of_agents_are_checked() -> None:
         ("self-stream-icl", {"k": "four"}, "must be like"),
         ("self-stream-icl", {"which": "wrong"}, "one of"),
         ("mam-thompson", {"turn": "never"}, "one of"),
+        ("self-stream-icl", {"model": 1}, "as many models as there are"),
     ):
         with pytest.raises(UsageError, match=words):
             make(name, PROMPTS, given)

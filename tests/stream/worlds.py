@@ -95,6 +95,7 @@ def streams(
                     seed=seed,
                     panel=panel or Panel(),
                     gold=gold if AGENTS[agent].sees_gold else None,
+                    steady=AGENTS[agent].steady,
                     **settings,
                 )
             )

@@ -67,6 +67,23 @@ def test_results_have_gain_curve_forgetting_and_cost(finished: tuple[Path, dict[
     assert rows["icl"]["verdict"] == "gained"
     assert rows["zero-shot"]["verdict"] == "kept"
     assert results["help"]["ways"][0]["way"] == "random"
+    names = results["contrasts"]["arms"]
+    pairs = {(names[a], names[b]): numbers for a, b, *numbers in results["contrasts"]["suites"]["rows"]}
+    assert len(pairs) == len(names) * (len(names) - 1) / 2
+    assert pairs["icl", "zero-shot"] == [rows["icl"][key] for key in ("delta", "low", "high")]
+
+
+def test_models_in_turns_are_compared_with_the_mean_of_each_alone(tmp_path: Path) -> None:
+    arms = {"icl": {"agent": "self-stream-icl", "k": 4}, "mam": {"agent": "mam-stream-icl", "k": 4}}
+    arms["second"] = {**arms["icl"], "model": 1}
+    with rule_server(guessing()) as first, rule_server(RuleModel()) as other:
+        path = study(tmp_path, first, models=[other], arms=arms, panel={}, orders=[0, 1])
+        results = mnemos.run(path, out=tmp_path / "run", quiet=True).results
+    found = {one["arm"]: one["stateful"] for one in results["stream"]["arms"]}
+    ((a, b, delta, low, high),) = results["contrasts"]["suites"]["over-each-model-alone"]
+    assert [results["contrasts"]["arms"][place] for place in (a, b)] == ["mam", "icl"]
+    assert delta == pytest.approx(found["mam"] - (found["icl"] + found["second"]) / 2)
+    assert low < delta < high
 
 
 def test_the_report_says_it_in_every_format(finished: tuple[Path, dict[str, Any]]) -> None:

@@ -113,6 +113,9 @@ def make(name: str, prompts: Mapping[str, str], given: Mapping[str, Any], *, mod
         if wrong or (choices and value not in choices):
             bound = f"must be one of {', '.join(choices)}" if choices else f"must be like {known[key]!r}"
             raise UsageError(f"agent {name}: {key} = {value!r}", bound, "see docs/stream.md")
+    if given.get("model", 0) >= models:
+        bound = f"must be below {models}, as many models as there are"
+        raise UsageError(f"agent {name}: model = {given['model']}", bound, "name more under models")
     several = {"models": models, "seed": seed} if found.make is Shared else {}
     made: Learner = found.make(prompts=prompts, **{**known, **given, **several})
     return made

@@ -32,7 +32,8 @@ from mnemos.stream.learner import (
 class Shots:
     """k: shots at most; 0 asks the bare question. which: whose feedback was what. how: found how; gold: the task's own
     examples, and nothing is learned. judged: say what the feedback was. stores_gold: remember the gold answer instead
-    of the own one, whatever the feedback was: a control that shows how much memory could give."""
+    of the own one, whatever the feedback was: a control that shows how much memory could give. model: which of
+    several answers, 0 the study's first."""
 
     prompts: Mapping[str, str]
     k: int = 16
@@ -40,6 +41,7 @@ class Shots:
     how: Literal["similar", "latest", "random", "gold"] = "similar"
     judged: bool = False
     stores_gold: bool = False
+    model: int = 0
     state: dict[str, Any] = field(default_factory=dict)
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -54,7 +56,7 @@ class Shots:
             shots = yield GoldShots(self.k)
         elif self.k:
             shots = yield Recall(question.key, self.k, self.which, self.how)  # type: ignore[arg-type]
-        ask = shots_ask(self.prompts, question, shots, judged=self.judged)
+        ask = shots_ask(self.prompts, question, shots, judged=self.judged, model=self.model)
         written = yield ask
         # The shots that did not fit are those in front.
         return Reply(written.text, shown=tuple(one.id for one in shots[written.dropped :]))

@@ -7,13 +7,16 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from mnemos.core.nouns import LanguageModel
 from mnemos.measure.compare import Comparison, judge
 from mnemos.measure.flips import LONGEST
 from mnemos.measure.uncertainty import mean_interval
 from mnemos.stream import gains
-from mnemos.stream.agents import row, settings_of
+from mnemos.stream.agents import CONTROLS, row, settings_of
+from mnemos.stream.agents.several import Shared
 from mnemos.stream.journal import Step
 from mnemos.stream.prompts import prompt_hash
 from mnemos.stream.weights import Update
@@ -21,6 +24,7 @@ from mnemos.study.streams.opened import Arms, Opened
 from mnemos.study.streams.settings import REFERENCE
 
 FORMAT = 1
+OVER_ALONE = "over-each-model-alone"
 EACH = 3
 """Answers that are shown of each kind: largest losses, largest gains, others."""
 
@@ -39,6 +43,7 @@ def assemble(opened: Opened, arms: Arms, asked: Mapping[str, Any] | None) -> dic
         "before": {task: _side(steps[REFERENCE][0])},
         "arms": [_arm(opened, arm, own) for arm, own in steps.items()],
         "comparisons": [one.as_dict() for one in compared],
+        "contrasts": _contrasts(opened, steps),
         "flips": [flip for arm in steps if arm != REFERENCE for flip in _flips(opened, arm, steps)],
         "stream": {
             "task": task,
@@ -55,8 +60,8 @@ def assemble(opened: Opened, arms: Arms, asked: Mapping[str, Any] | None) -> dic
 def _manifest(opened: Opened) -> dict[str, Any]:
     study, examiner = opened.study, opened.examiner
     return {
-        "model": {"name": opened.models[0].name, "fingerprint": opened.models[0].fingerprint},
-        "models": [{"name": model.name, "fingerprint": model.fingerprint} for model in opened.models],
+        "model": _model(opened.models[0]),
+        "models": [_model(model) for model in opened.models],
         "seeds": list(study.orders),
         "suites": [
             {
@@ -75,6 +80,11 @@ def _manifest(opened: Opened) -> dict[str, Any]:
         "memory": {**study.memory.model_dump(), "search": study.memory.how},
         "gold_seen": opened.gold is not None,
     }
+
+
+def _model(model: LanguageModel) -> dict[str, str]:
+    """path: its last part, as everywhere that does not say where this machine keeps it."""
+    return {"name": model.name, "path": Path(model.name).name, "fingerprint": model.fingerprint}
 
 
 def _side(steps: Sequence[Step]) -> dict[str, Any]:
@@ -144,6 +154,38 @@ def _comparison(
         scale=100.0,
         claim="about this way of training" if found.orders > 1 else "about this checkpoint",
     )
+
+
+def _contrasts(opened: Opened, steps: Mapping[str, Sequence[Sequence[Step]]]) -> dict[str, Any]:
+    """Every pair of arms on the same items: {arms, suites: {task: [[a, b, delta, low, high]]}}, in shares. Beside
+    the task, OVER_ALONE: agents whose models take turns against the mean of Self-StreamICL by each model alone."""
+    names = list(steps)
+    found: dict[str, list[list[Any]]] = {}
+    for a, first in enumerate(names):
+        for b, second in enumerate(names[:a]):
+            one = gains.gain(steps[first], steps[second], power=False)
+            found.setdefault(opened.examiner.name, []).append([a, b, one.gain, one.low, one.high])
+        if len(alone := _alone(opened, first, names)) > 1:
+            one = gains.gain(steps[first], gains.mean_steps([steps[name] for name in alone]), power=False)
+            found.setdefault(OVER_ALONE, []).append([a, names.index(alone[0]), one.gain, one.low, one.high])
+    return {"arms": names, "suites": found}
+
+
+def _alone(opened: Opened, arm: str, names: Sequence[str]) -> list[str]:
+    """The arms in which each model alone does what those of `arm` do in turns; none unless all are there."""
+    agent, settings, _ = opened.study.arm(arm)
+    if row(agent).make is not Shared:
+        return []
+    own = {**settings_of(agent), **settings}
+    out = []
+    for model in range(len(opened.models)):
+        for name in names:
+            other, given, control = opened.study.arm(name)
+            whole = {**settings_of(other), **given}
+            if other == "self-stream-icl" and control == CONTROLS and (whole["k"], whole["model"]) == (own["k"], model):
+                out.append(name)
+                break
+    return out if len(out) == len(opened.models) else []
 
 
 def _gained(opened: Opened, arms: Arms, arm: str, steps: Sequence[Sequence[Step]]) -> dict[str, Any]:

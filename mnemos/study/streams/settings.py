@@ -169,7 +169,7 @@ def resolved_stream(raw: Mapping[str, Any], folder: Path) -> StreamStudy:
             raise UsageError(f"prices.{name}", "is not a price", "prompt and completion, in dollars a million tokens")
     for name in study.arms:
         agent, settings, control = study.arm(name)
-        make(agent, prompts, settings)
+        make(agent, prompts, settings, models=1 + len(study.models))
         _check_control(name, control)
     places = located(StreamStudy, {"model": study.model, "models": study.models, "prompts": study.prompts}, folder)
     encoder = study.memory.encoder

@@ -1,0 +1,69 @@
+"""What the reproduction of agents on streams reads, and its table: four tasks of real questions, nothing made up.
+
+Called with (data, out) as in prepare.py; data: the folder of third-party data, which keep their own licences (SLURP's
+texts CC BY 4.0, BIG-Bench Hard MIT, Chinook MIT, BFCL Apache-2.0) and never enter this repository. A missing file
+raises FileNotFoundError. The rows of BIG-Bench Hard must not be trained on; here they are asked, and shown to the same
+model as examples, and no weight learns them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mnemos.core.files import write_jsonl
+from mnemos.recipes.reproductions.prepare import rows
+
+COPIED = {"intents.jsonl.gz": "slurp_text/devel.jsonl.gz", "chinook.sqlite.gz": "chinook/Chinook_Sqlite.sqlite.gz"}
+"""Our name -> the file below the folder of third-party data."""
+CALLS, PUZZLES = "bfcl/simple_python.jsonl.gz", "bbh/bbh_shared_4tasks.jsonl.gz"
+CALL_ROWS = 216
+"""The shortest ones: what is shown stands in every prompt, and a description of a tool is most of it. Sixteen of them
+are held back as gold examples."""
+KINDS, LONGEST, LONGEST_ANSWER = ("boolean_expressions", "object_counting", "word_sorting"), 240, 60
+"""Kinds of puzzles, and characters of a question and of its answer."""
+
+
+def questions(data: Path, out: Path) -> None:
+    """The files that the parts name."""
+    below = out / "data"
+    below.mkdir(parents=True, exist_ok=True)
+    for name, place in COPIED.items():
+        (below / name).write_bytes((data / place).read_bytes())
+    calls = list(rows(data / CALLS))
+    size = {row["id"]: len(json.dumps([row["function"], row["question"]])) for row in calls}
+    write_jsonl(below / "calls.jsonl", sorted(calls, key=lambda row: (size[row["id"]], row["id"]))[:CALL_ROWS])
+    puzzles = [
+        {"id": row["id"], "question": row["input"], "answer": row["target"]}
+        for row in rows(data / PUZZLES)
+        if row["task"] in KINDS and len(row["input"]) <= LONGEST and len(row["target"]) <= LONGEST_ANSWER
+    ]
+    write_jsonl(below / "puzzles.jsonl", puzzles)
+
+
+def page_table(results: Sequence[Mapping[str, Any]]) -> str:
+    """The table of docs/stream.md: a row for each arm, a column for each task. Its share of right answers in %, and
+    what it gained over the bare question, in points with the 95 % interval."""
+    from mnemos.report.markdown import table
+    from mnemos.report.words import figure, interval
+
+    names = list(dict.fromkeys(one["arm"] for result in results for one in result["arms"]))
+    columns = [{row["arm"]: row for row in result["comparisons"]} for result in results]
+    rows = []
+    for name in names:
+        cells = []
+        for column in columns:
+            row = column.get(name)
+            if row is None or row["delta"] is None:
+                cells.append("")
+                continue
+            text = figure(100 * row["after"], "points")
+            if name != "zero-shot":
+                low, high = (None if row[key] is None else 100 * row[key] for key in ("low", "high"))
+                around = interval(low, high, "points", sign=True)
+                text += f"<br>{figure(100 * row['delta'], 'points', sign=True)} {around}".rstrip()
+            cells.append(text)
+        rows.append([name, *cells])
+    return table(("", *(str(result["stream"]["task"]) for result in results)), rows)
