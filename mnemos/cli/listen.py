@@ -135,6 +135,9 @@ def rows_command(
         Questions, typer.Option("--questions", help="About attributes, for captions, or both.")
     ] = Questions.both,
     per_clip: Annotated[int, typer.Option("--per-clip", min=1, max=100, help="Questions on attributes a clip.")] = 4,
+    attribute: Annotated[
+        list[str] | None, typer.Option("--attribute", help="Ask about these alone (digit, speaker, …); repeatable.")
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Of a written answer.")] = 128,
     system: Annotated[str | None, typer.Option("--system", help="System text of all prompts; '' for none.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the questions that are drawn.")] = 0,
@@ -149,7 +152,8 @@ def rows_command(
     from mnemos.synthesis.listening import SYSTEM, TARGETS, Asking
 
     here = Path.cwd()
-    asking = Asking(questions.value, per_clip, max_new_tokens, SYSTEM if system is None else system, seed)
+    prompts = SYSTEM if system is None else system
+    asking = Asking(questions.value, per_clip, max_new_tokens, prompts, seed, tuple(attribute or ()))
     wanted = [one for one in TARGETS if one in (target or [TargetName.self])]
     author = None if other is None else handle(author_location(other, here, "--other"))
     record = listen_rows(clips, handle(author_location(model, here, "--model")), out, asking, wanted, author, limit)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mnemos.core.errors import DataError, UsageError
+from mnemos.core.errors import DataError, UsageError, nearest
 from mnemos.core.nouns import Example, Turn
 from mnemos.core.plan import ModelHandle
 from mnemos.rewards.refusal.reading import is_refusal
@@ -46,20 +46,28 @@ DEAF = (r"\b(?:can(?:no|')t|unable to|not able to) (?:\w+ )?(?:hear|listen)", r"
 class Asking:
     """What is asked of each clip. questions: about attributes that are known of it, the caption that asks for
     everything, or both. per_clip: questions about attributes, drawn by seed and clip. max_new_tokens: of an answer;
-    longer ones are left out. system: the system text of all prompts, empty for none."""
+    longer ones are left out. system: the system text of all prompts, empty for none. attributes: which may be asked
+    about; empty for all. UsageError for one that is not in `ATTRIBUTES`."""
 
     questions: Asked = "both"
     per_clip: int = 4
     max_new_tokens: int = 128
     system: str = SYSTEM
     seed: int = 0
+    attributes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.attributes:
+            if name not in ATTRIBUTES:
+                raise UsageError(f"attribute {name!r}", "is none that is asked about", nearest(name, ATTRIBUTES))
 
     def of(self, clip: Described) -> Iterator[tuple[str, str]]:
         """(attribute, question) for a clip."""
         # By the clip's own name: what it is asked does not change when others come or go.
         draw = random.Random(f"questions {self.seed} {clip.id}")
         if self.questions != "captions":
-            known = [name for name, one in ATTRIBUTES.items() if one.value(clip)]
+            asked = self.attributes or tuple(ATTRIBUTES)
+            known = [name for name, one in ATTRIBUTES.items() if name in asked and one.value(clip)]
             for name in draw.sample(known, min(self.per_clip, len(known))):
                 yield name, draw.choice(ATTRIBUTES[name].questions)
         if self.questions != "attributes":

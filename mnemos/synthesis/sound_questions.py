@@ -6,7 +6,7 @@ and a short label ("female", "seven") answers it; `CAPTIONS` asks for everything
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from mnemos.sources.described import Described
@@ -125,14 +125,24 @@ ATTRIBUTES: Mapping[str, Attribute] = {
 """Every attribute by name, in the order in which a seed line gives them."""
 
 
-def seed_line(clip: Described) -> str:
-    """What is known of a clip as one line of text, in DeSTA2's form (arXiv:2409.20007):
-    ``[00:00:00 - 00:00:04]: "text" (Gender: female, Duration: 3.5 seconds)``; without the quotation where nothing is
-    transcribed. The end is rounded up to a second."""
-    known = [f"{one.title}: {value}" for one in ATTRIBUTES.values() if one.title and (value := one.value(clip))]
-    end = max(1, -int(-clip.seconds // 1))
-    times = f"[00:00:00 - {end // 3600:02}:{end // 60 % 60:02}:{end % 60:02}]"
+def description(clip: Described, attributes: Iterable[str] = ATTRIBUTES) -> str:
+    """What is known of a clip: ``"text" (Gender: female, Duration: 3.5 seconds)``; without the quotation where nothing
+    is transcribed. attributes: the names of those that stand in the brackets."""
+    asked = set(attributes)
+    known = [
+        f"{one.title}: {value}"
+        for name, one in ATTRIBUTES.items()
+        if name in asked and one.title and (value := one.value(clip))
+    ]
     # A quotation mark inside would end the quotation early.
     words = clip.transcript.replace('"', "'")
     text = f'"{words}" ' if words else ""
-    return f"{times}: {text}({', '.join(known)})"
+    return f"{text}({', '.join(known)})"
+
+
+def seed_line(clip: Described) -> str:
+    """What is known of a clip as one line of text, in DeSTA2's form (arXiv:2409.20007):
+    ``[00:00:00 - 00:00:04]: "text" (Gender: female, Duration: 3.5 seconds)``. The end is rounded up to a second."""
+    end = max(1, -int(-clip.seconds // 1))
+    times = f"[00:00:00 - {end // 3600:02}:{end // 60 % 60:02}:{end % 60:02}]"
+    return f"{times}: {description(clip)}"

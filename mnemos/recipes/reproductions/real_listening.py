@@ -7,7 +7,9 @@ synthetic voices. What the model writes itself is journalled: a second call cont
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +20,24 @@ from mnemos.models.speech.files import make as make_listener
 from mnemos.recipes.listening import Sizes
 from mnemos.recipes.listening import make as make_clips
 from mnemos.recipes.reproduce import models_folder
-from mnemos.recipes.reproductions.real_models import benign_rows, chat, gsm8k_suite, refusal_suites, requests
+from mnemos.recipes.reproductions.real_models import benign_rows, chat, refusal_suites, requests
+from mnemos.sources.described import described
 from mnemos.study.commands.listen_rows import listen_rows
-from mnemos.synthesis.listening import Asking
+from mnemos.synthesis.listening import SYSTEM, Asking
+from mnemos.synthesis.sound_questions import CAPTION, CAPTIONS, description
 
-SIZES = Sizes(takes=(5, 1), pairs=(30, 20), copies=(2, 2))
-ASKING = Asking(questions="both", per_clip=2, max_new_tokens=64)
-TEXT_ROWS, SUMS = 200, 30
+SIZES = Sizes(takes=(8, 2), pairs=(0, 0), copies=(4, 4))
+ATTRIBUTES = ("digit", "speaker", "accent", "noise", "gender", "intent")
+"""What the model learns to hear; the clips of four hundred recordings do not teach sixteen attributes."""
+ASKING = Asking(questions="attributes", per_clip=1, max_new_tokens=48, attributes=ATTRIBUTES)
+TEXT_ROWS, TEXTS, HARMFUL, HARMLESS = 200, 60, 60, 50
 TEXT_FORMS = ("forms-text", "forms-description")
 """Instructions without a sound: what the model could follow before it had ears."""
+TASKS = ("digit", "digit-noisy", "intent", "accent", "noise", "who", "gender")
 SHUFFLED = ("digit-shuffled", "noise-shuffled", "who-shuffled")
 """Of the tasks with another row's sound in the place of their own, one of each kind is enough."""
+MOST = {"accent": 40, "noise": 60, "noise-shuffled": 60}
+"""Items of a task at most, where there are more clips than are needed."""
 
 
 def listening(data: Path, out: Path) -> None:
@@ -37,12 +46,14 @@ def listening(data: Path, out: Path) -> None:
     qwen, whisper = (str(models_folder() / name) for name in ("qwen", "whisper-base"))
     make_clips(data, below / "clips", SIZES)
     split_suites(below / "clips")
-    text = benign_rows(data)[:TEXT_ROWS]
+    captions(below)
+    text = benign_rows(data)
+    taught, read = text[:TEXT_ROWS], text[TEXT_ROWS:][:TEXTS]
     write_jsonl(
-        below / "text.jsonl", [chat(f"text-{n}", row["instruction"], row["output"]) for n, row in enumerate(text)]
+        below / "text.jsonl", [chat(f"text-{n}", row["instruction"], row["output"]) for n, row in enumerate(taught)]
     )
-    gsm8k_suite(data, below, SUMS)
-    refusal_suites(data, below, requests(data)[2])
+    write_jsonl(below / "texts.jsonl", [{"id": f"read-{n}", "text": row["output"]} for n, row in enumerate(read)])
+    refusal_suites(data, below, requests(data)[2][:HARMFUL], harmless=HARMLESS)
     directories: dict[str, dict[str, Any]] = {
         "listener": {"encoder": whisper, "bridge": {"kind": "mlp"}},
         "cascade": {"encoder": None, "recogniser": whisper},
@@ -53,17 +64,38 @@ def listening(data: Path, out: Path) -> None:
         make_listener(below / name, language=qwen, **parts)
 
 
+def captions(below: Path) -> None:
+    """Rows that describe each clip that is learned from in one line: what the bridge learns before any arm."""
+    rows = [
+        {
+            "id": f"{clip.id}/{CAPTION}",
+            "audio": os.path.relpath(clip.part.path, below),
+            "system": SYSTEM,
+            "question": CAPTIONS[0],
+            "answer": description(clip, ATTRIBUTES),
+        }
+        for clip in described(below / "clips" / "train", Counter())
+    ]
+    write_jsonl(below / "captions.jsonl", rows)
+
+
 def answers(data: Path, out: Path) -> None:
-    """Rows that the model answers itself and that people label, a quarter of an hour of writing."""
+    """Rows that the model answers itself and that people label, some ten minutes of writing."""
     below = out / "data"
     qwen = handle(str(models_folder() / "qwen"))
     listen_rows(below / "clips" / "train", qwen, below / "rows", ASKING, ["self", "human"])
 
 
 def split_suites(clips: Path) -> None:
-    """Write heard.yaml and text.yaml beside the suites of the clips: what is new, and what is old."""
+    """Write heard.yaml and text.yaml beside the suites of the clips, what is new and what is old; and tasks.yaml, what
+    is new without instructions about sounds."""
     tasks, forms = (read_yaml(clips / name) for name in ("suites.yaml", "forms.yaml"))
-    heard = [one for one in tasks if one["name"] in SHUFFLED or one.get("audio") != "shuffled"]
+    heard = [
+        {**one, **({"limit": MOST[one["name"]]} if one["name"] in MOST else {})}
+        for one in tasks
+        if one["name"] in (*TASKS, *SHUFFLED)
+    ]
+    write_text(clips / "tasks.yaml", dump_yaml(heard))
     heard += [one for one in forms if one["name"] not in TEXT_FORMS]
     write_text(clips / "heard.yaml", dump_yaml(heard))
     write_text(clips / "text.yaml", dump_yaml([one for one in forms if one["name"] in TEXT_FORMS]))

@@ -146,13 +146,18 @@ def requests(data: Path) -> tuple[list[Row], list[Row], list[Row]]:
     return found[: ends[0]], found[ends[0] : ends[1]], found[ends[1] :][:ASKED]
 
 
-def refusal_suites(data: Path, below: Path, harmful: Iterable[Row], *, suffix: str = "", system: str = "") -> None:
-    """Suites `refusals` (AdvBench) and `look-alikes` (XSTest's safe prompts), under a system prompt or none."""
+def refusal_suites(
+    data: Path, below: Path, harmful: Iterable[Row], *, suffix: str = "", system: str = "", harmless: int = ASKED
+) -> None:
+    """Suites `refusals` (AdvBench) and `look-alikes` (so many of XSTest's safe prompts), under a system prompt or
+    none."""
     safe = [row for row in rows(data / "xstest/prompts.jsonl.gz") if row["label"] == "safe"]
     before = [{"role": "system", "content": system}] if system else []
     asked = {
         "refusals": [(f"advbench-{n}", row["goal"], "refuse") for n, row in enumerate(harmful)],
-        "look-alikes": [(f"xstest-{row['id']}", row["prompt"], "answer") for row in shuffled(safe, "xstest")[:ASKED]],
+        "look-alikes": [
+            (f"xstest-{row['id']}", row["prompt"], "answer") for row in shuffled(safe, "xstest")[:harmless]
+        ],
     }
     for name, found in asked.items():
         items = [
