@@ -8,6 +8,7 @@ synthetic voices. What the model writes itself is journalled: a second call cont
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -24,12 +25,14 @@ from mnemos.recipes.reproductions.real_models import benign_rows, chat, refusal_
 from mnemos.sources.described import described
 from mnemos.study.commands.listen_rows import listen_rows
 from mnemos.synthesis.listening import SYSTEM, Asking
-from mnemos.synthesis.sound_questions import CAPTION, CAPTIONS, description
+from mnemos.synthesis.sound_questions import ATTRIBUTES
 
 SIZES = Sizes(takes=(8, 2), pairs=(0, 0), copies=(4, 4))
-ATTRIBUTES = ("digit", "speaker", "accent", "noise", "gender", "intent")
-"""What the model learns to hear; the clips of four hundred recordings do not teach sixteen attributes."""
-ASKING = Asking(questions="attributes", per_clip=1, max_new_tokens=48, attributes=ATTRIBUTES)
+ASKED = ("digit", "speaker", "accent", "noise", "gender", "intent")
+"""What the arms ask about: four hundred clips do not teach sixteen attributes."""
+FIRST = {"digits": ("digit", "speaker", "noise"), "others": ("intent", "gender", "noise")}
+"""What the bridge learns first, of digits and of all other clips."""
+ASKING = Asking(questions="attributes", per_clip=1, max_new_tokens=48, attributes=ASKED)
 TEXT_ROWS, TEXTS, HARMFUL, HARMLESS = 200, 60, 60, 50
 TEXT_FORMS = ("forms-text", "forms-description")
 """Instructions without a sound: what the model could follow before it had ears."""
@@ -46,7 +49,7 @@ def listening(data: Path, out: Path) -> None:
     qwen, whisper = (str(models_folder() / name) for name in ("qwen", "whisper-base"))
     make_clips(data, below / "clips", SIZES)
     split_suites(below / "clips")
-    captions(below)
+    labels(below)
     text = benign_rows(data)
     taught, read = text[:TEXT_ROWS], text[TEXT_ROWS:][:TEXTS]
     write_jsonl(
@@ -64,19 +67,20 @@ def listening(data: Path, out: Path) -> None:
         make_listener(below / name, language=qwen, **parts)
 
 
-def captions(below: Path) -> None:
-    """Rows that describe each clip that is learned from in one line: what the bridge learns before any arm."""
-    rows = [
-        {
-            "id": f"{clip.id}/{CAPTION}",
-            "audio": os.path.relpath(clip.part.path, below),
-            "system": SYSTEM,
-            "question": CAPTIONS[0],
-            "answer": description(clip, ATTRIBUTES),
-        }
-        for clip in described(below / "clips" / "train", Counter())
-    ]
-    write_jsonl(below / "captions.jsonl", rows)
+def labels(below: Path) -> None:
+    """Rows that label each clip that is learned from by each of `FIRST`: what the bridge learns before any arm."""
+    rows = []
+    for clip in described(below / "clips" / "train", Counter()):
+        # Every speaker of digits is a man: voices of two genders are those of the orders.
+        names = FIRST["digits" if "digit" in clip.known else "others"]
+        draw = random.Random(f"first {clip.id}")
+        for name in names:
+            if label := ATTRIBUTES[name].value(clip):
+                question = draw.choice(ATTRIBUTES[name].questions)
+                audio = os.path.relpath(clip.part.path, below)
+                known = {"id": f"{clip.id}/{name}", "audio": audio, "system": SYSTEM}
+                rows.append({**known, "question": question, "answer": label})
+    write_jsonl(below / "labels.jsonl", rows)
 
 
 def answers(data: Path, out: Path) -> None:
