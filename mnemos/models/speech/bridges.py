@@ -41,7 +41,7 @@ class Bridge(Protocol):
         """Which of the encoder's layers it reads, counted from 0; the last one's states are behind its final norm."""
         ...
 
-    def module(self, width: int, layers: int, out: int) -> nn.Module:
+    def module(self, width: int, layers: int, out: int) -> Network:
         """The network with fresh weights (seed torch first). width: of the encoder's states. layers: tapped ones.
         out: width of the language model's embeddings."""
         ...
@@ -50,6 +50,35 @@ class Bridge(Protocol):
 def _real(states: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
     """bool[B, T]: frames that belong to a sound."""
     return torch.arange(states.shape[-2], device=states.device)[None] < frames.to(states.device)[:, None]
+
+
+STANDARD = frozenset({"centre", "scale"})
+"""Names of what a bridge's file holds that is not trained."""
+
+
+class Network(nn.Module):
+    """What all bridges share: states can be standardised, each number of them by the same centre and scale."""
+
+    centre: torch.Tensor | None
+    scale: torch.Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Without numbers they are in no file, as it is in directories that were made before.
+        self.register_buffer("centre", None)
+        self.register_buffer("scale", None)
+
+    def standardise(self, centre: torch.Tensor, scale: torch.Tensor) -> None:
+        """From now on (state - centre) / scale is what the bridge reads. float[L, 1, D] each; they are saved with its
+        weights and never trained."""
+        self.centre, self.scale = centre, scale
+
+    def standard(self, states: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+        """float[B, L, T, D] as the bridge reads it, zero behind each sound's end as before."""
+        if self.centre is None or self.scale is None:
+            return states
+        inside = _real(states[:, 0], frames)[:, None, :, None]
+        return ((states - self.centre) / self.scale).masked_fill(~inside, 0)
 
 
 @dataclass(frozen=True)
@@ -69,19 +98,19 @@ class Stacked:
         """The last layer."""
         return (layers - 1,)
 
-    def module(self, width: int, layers: int, out: int) -> nn.Module:
+    def module(self, width: int, layers: int, out: int) -> Network:
         """See `Bridge.module`."""
         return _Stacked(self.stack, width, self.hidden or out, out)
 
 
-class _Stacked(nn.Module):
+class _Stacked(Network):
     def __init__(self, stack: int, width: int, hidden: int, out: int) -> None:
         super().__init__()
         self.stack = stack
         self.fc1, self.fc2 = nn.Linear(stack * width, hidden), nn.Linear(hidden, out)
 
     def forward(self, states: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
-        one = states[:, -1]  # [B, T, D]
+        one = self.standard(states, frames)[:, -1]  # [B, T, D]
         # A last stack that is not full is filled with zeros, as it is where the sound stands alone.
         one = F.pad(one, (0, 0, 0, -one.shape[1] % self.stack))
         out: torch.Tensor = self.fc2(F.gelu(self.fc1(one.reshape(one.shape[0], -1, self.stack * one.shape[-1]))))
@@ -108,7 +137,7 @@ class Convolved:
         """The last layer."""
         return (layers - 1,)
 
-    def module(self, width: int, layers: int, out: int) -> nn.Module:
+    def module(self, width: int, layers: int, out: int) -> Network:
         """See `Bridge.module`."""
         return _Convolved(self, width, out)
 
@@ -118,7 +147,7 @@ def _halved(frames: Any, kernel: int) -> Any:
     return (frames + 2 * (kernel // 2) - kernel) // 2 + 1
 
 
-class _Convolved(nn.Module):
+class _Convolved(Network):
     def __init__(self, how: Convolved, width: int, out: int) -> None:
         super().__init__()
         self.how = how
@@ -132,7 +161,7 @@ class _Convolved(nn.Module):
         self.down, self.up = nn.Linear(out, how.inner), nn.Linear(how.inner, out)
 
     def forward(self, states: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
-        one = states[:, -1].transpose(1, 2)  # [B, D, T]
+        one = self.standard(states, frames)[:, -1].transpose(1, 2)  # [B, D, T]
         left = frames
         for convolution in self.convolutions:
             one = F.glu(convolution(one), dim=1)
@@ -202,12 +231,12 @@ class QFormer:
             )
         return found
 
-    def module(self, width: int, layers: int, out: int) -> nn.Module:
+    def module(self, width: int, layers: int, out: int) -> Network:
         """See `Bridge.module`."""
         return _QFormer(self, width, layers, out)
 
 
-class _QFormer(nn.Module):
+class _QFormer(Network):
     def __init__(self, how: QFormer, width: int, layers: int, out: int) -> None:
         super().__init__()
         hidden = how.hidden or width
@@ -217,6 +246,7 @@ class _QFormer(nn.Module):
         self.norm, self.out = nn.LayerNorm(hidden), nn.Linear(hidden, out)
 
     def forward(self, states: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+        states = self.standard(states, frames)
         real = _real(states[:, 0], frames).long()
         weights = self.layer_weights.softmax(-1)  # [Q, L]
         mixed: Any = 0
@@ -254,12 +284,12 @@ class WindowQFormer:
         """The last layer."""
         return (layers - 1,)
 
-    def module(self, width: int, layers: int, out: int) -> nn.Module:
+    def module(self, width: int, layers: int, out: int) -> Network:
         """See `Bridge.module`."""
         return _WindowQFormer(self, width, out)
 
 
-class _WindowQFormer(nn.Module):
+class _WindowQFormer(Network):
     def __init__(self, how: WindowQFormer, width: int, out: int) -> None:
         super().__init__()
         self.how = how
@@ -270,7 +300,7 @@ class _WindowQFormer(nn.Module):
 
     def forward(self, states: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
         window = self.how.window
-        one = self.norm(states[:, -1])
+        one = self.norm(self.standard(states, frames)[:, -1])
         missing = -one.shape[1] % window
         real = F.pad(_real(one, frames), (0, missing)).reshape(-1, window)
         one = F.pad(one, (0, 0, 0, missing)).reshape(-1, window, one.shape[-1])  # [B * W, window, D]
@@ -305,12 +335,12 @@ class Fired:
         """The last layer."""
         return (layers - 1,)
 
-    def module(self, width: int, layers: int, out: int) -> nn.Module:
+    def module(self, width: int, layers: int, out: int) -> Network:
         """See `Bridge.module`."""
         return _Fired(self, width, out)
 
 
-class _Fired(nn.Module):
+class _Fired(Network):
     def __init__(self, how: Fired, width: int, out: int) -> None:
         super().__init__()
         self.how = how
@@ -318,7 +348,7 @@ class _Fired(nn.Module):
         self.weight, self.out = nn.Linear(width, 1), nn.Linear(width, out)
 
     def forward(self, states: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
-        one = states[:, -1]  # [B, T, D]
+        one = self.standard(states, frames)[:, -1]  # [B, T, D]
         read = F.relu(self.convolution(one.transpose(1, 2)).transpose(1, 2))
         alpha = self.weight(read)[..., 0].sigmoid() * _real(one, frames).to(one.dtype)  # [B, T]
         counts = torch.tensor([self.how.vectors(int(n)) for n in frames], device=one.device, dtype=one.dtype)

@@ -14,10 +14,11 @@ import torch
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.files import write_json, write_text
 from mnemos.core.places import resolved
-from mnemos.models.speech.bridges import bridge_of, refuse_width
+from mnemos.models.speech.bridges import STANDARD, bridge_of, refuse_width
 from mnemos.models.speech.encoders import Encoder
 from mnemos.models.speech.features import Features
 from mnemos.models.speech.model import BRIDGE, SpeechLanguageModel
+from mnemos.models.speech.standard import measured
 from mnemos.models.speech.transcripts import speller_of
 from mnemos.models.speech.write import written
 from mnemos.weights.checkpoint import explained, load_tokenizer, resolve
@@ -48,6 +49,9 @@ def assembled(
     stored = {} if empty else _stored(folder)
     if bridge is not None and not empty:
         own = {name.removeprefix(BRIDGE): one for name, one in stored.items() if name.startswith(BRIDGE)}
+        if set(own) >= STANDARD:  # those of before had none
+            shape = (len(taps), 1, speller.encoder.width)
+            bridge.standardise(torch.zeros(shape), torch.ones(shape))
         refuse_width(bridge, own, f"{folder}: bridge")
         bridge.load_state_dict({name: one.float() for name, one in own.items()}, assign=True)
     model = SpeechLanguageModel(language, bridge, features, speller)
@@ -136,8 +140,9 @@ def make(
         from safetensors.torch import save_file
 
         save_file(state, out / "model.safetensors", metadata={"format": "pt"})
-    write_text(out / "README.md", card(speech_config(out), sum(one.numel() for one in state.values())))
-    return sum(one.numel() for one in state.values())
+    trained = sum(one.numel() for name, one in state.items() if name.removeprefix(BRIDGE) not in STANDARD)
+    write_text(out / "README.md", card(speech_config(out), trained))
+    return trained
 
 
 def _configuration(folder: Path) -> dict[str, Any]:
@@ -163,7 +168,9 @@ def _fresh(out: Path, width: int, seed: int) -> dict[str, torch.Tensor]:
     encoder, bridge = Encoder(config.encoder), bridge_of(config.bridge, "--bridge")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = bridge.module(encoder.width, len(bridge.taps(encoder.layers)), width)
+        taps = bridge.taps(encoder.layers)
+        module = bridge.module(encoder.width, len(taps), width)
+    module.standardise(*measured(encoder, taps))
     return {f"{BRIDGE}{name}": one.contiguous() for name, one in module.state_dict().items()}
 
 
