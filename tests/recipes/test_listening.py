@@ -142,7 +142,25 @@ def test_the_reproduction_takes_forms_about_sounds_for_new_and_the_others_for_ol
     assert "forms-audio" in heard
     assert "digit" in heard
     assert {name for name in heard if name.endswith("-shuffled")} <= set(SHUFFLED)
-    assert load_suites(["heard.yaml", "text.yaml"], clips)
+    assert load_suites(["heard.yaml", "text.yaml", "tasks.yaml"], clips)
+    tasks = [one["name"] for one in read_yaml(clips / "tasks.yaml")]
+    assert tasks == [name for name in heard if name != "forms-audio"]
+
+
+def test_the_bridge_of_the_reproduction_first_learns_every_label(out: Path, tmp_path: Path) -> None:
+    from mnemos.recipes.reproductions.real_listening import labels
+
+    shutil.copytree(out, tmp_path / "clips")
+    labels(tmp_path)
+    known = {row["id"]: row for row in rows(out / "train")}
+    found = list(read_jsonl(tmp_path / "labels.jsonl"))
+    for row in found:
+        assert (tmp_path / row["audio"]).is_file()
+        clip, attribute = row["id"].rsplit("/", 1)
+        assert row["answer"] == known[clip][attribute]
+    asked = Counter(row["id"].rsplit("/", 1)[1] for row in found)
+    digits = sum("digit" in row for row in known.values())
+    assert (asked["digit"], asked["speaker"], asked["noise"]) == (digits, digits, len(known))
 
 
 def test_the_study_teaches_four_arms(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

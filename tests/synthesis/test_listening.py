@@ -59,6 +59,13 @@ def test_only_what_is_known_is_asked_and_the_draw_is_the_clips_own() -> None:
     assert [row.turns[1].text.split("\n\n")[1] for row in alone] == [row.meta["question"] for row in alone]
 
 
+def test_only_the_named_attributes_are_asked_about() -> None:
+    rows = asked_of([clip()], Asking("attributes", per_clip=100, attributes=("digit", "pitch", "emotion")))
+    assert sorted(row.meta["attribute"] for _, row in rows) == ["digit", "pitch"]
+    with pytest.raises(UsageError, match=r"'digits'.*digit"):
+        Asking(attributes=("digits",))
+
+
 def written(targets: Any, say: Any = None, **more: Any) -> Any:
     models = {
         "m": Scripted(say or (lambda prompt, number: f"Mine {number}."), lambda text: 0.5 if "Mine" in text else 0.1),

@@ -73,6 +73,25 @@ def test_as_many_vectors_as_were_promised_and_the_same_beside_another_sound(kind
     assert np.allclose(both[1].numpy(), alone(network, other), atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", BRIDGES)
+def test_standardised_states_are_read_in_the_place_of_raw_ones(kind: str) -> None:
+    _, network, layers = made(kind)
+    torch.manual_seed(1)
+    centre, scale = torch.randn(layers, 1, WIDTH), torch.rand(layers, 1, WIDTH) + 0.5
+    states, other = 5 + torch.randn(layers, 7, WIDTH), torch.randn(layers, 19, WIDTH)
+    wanted = alone(network, (states - centre) / scale)
+    before = set(network.state_dict())
+    network.standardise(centre, scale)
+    assert set(network.state_dict()) - before == {"centre", "scale"}
+    assert not any(name in ("centre", "scale") for name, _ in network.named_parameters())
+    assert np.allclose(alone(network, states), wanted, atol=1e-5)
+    # What stands behind a sound's end is no state, and must not become one.
+    padded = torch.stack([torch.nn.functional.pad(states, (0, 0, 0, 12)), other])
+    with torch.no_grad():
+        both = network(padded, torch.tensor([7, 19]))[0, : len(wanted)].numpy()
+    assert np.allclose(both, wanted, atol=1e-5)
+
+
 def test_stacked_frames_through_two_layers() -> None:
     _, network, _ = made("mlp")
     states = torch.randn(1, 7, WIDTH, generator=torch.Generator().manual_seed(2))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 pytest.importorskip("soundfile", reason="the extra [speech] is not installed")
 
@@ -18,8 +19,11 @@ from mnemos.core.nouns import AudioPart, Decoding, Example, Prompt, TextPart, Tu
 from mnemos.models.head import bare
 from mnemos.models.load import Checkpoint, load_model
 from mnemos.models.renderer import renderer_of
+from mnemos.models.speech.bridges import STANDARD
+from mnemos.models.speech.encoders import Encoder
 from mnemos.models.speech.files import make
 from mnemos.models.speech.spelling import window_of
+from mnemos.models.speech.standard import LEAST_SCALE, made_sounds
 from mnemos.sources.bad_row import RowError
 from mnemos.sources.sound_marks import FIRST_SOUND
 from mnemos.weights.checkpoint import named
@@ -288,6 +292,26 @@ def test_seeds_decide_a_fresh_bridge(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         make(tmp_path / name, language=str(language), encoder=str(ears), bridge={"kind": "mlp"}, seed=seed)
     assert named(str(tmp_path / "a")) == named(str(tmp_path / "b")) != named(str(tmp_path / "c"))
+
+
+def test_a_fresh_bridge_knows_what_states_are_like(tmp_path: Path) -> None:
+    place = tiny_listener(tmp_path / "m", "qformer")
+    bridge = load_model(str(place)).bridge
+    encoder = Encoder(str(place / "encoder"))
+    layers = range(encoder.layers)
+    states = np.concatenate([encoder.states(one, layers).numpy() for one in made_sounds(encoder.rate)], axis=1)
+    assert np.allclose(bridge.centre[:, 0], states.mean(1), atol=1e-4)
+    spread = states.std(1, ddof=1)
+    assert np.allclose(bridge.scale[:, 0], np.maximum(spread, LEAST_SCALE * spread.mean()), atol=1e-4)
+
+
+def test_a_directory_without_centre_and_scale_is_read_as_it_was(tmp_path: Path) -> None:
+    place = tiny_listener(tmp_path / "m")
+    weights = load_file(place / "model.safetensors")
+    save_file({name: one for name, one in weights.items() if name.split(".")[1] not in STANDARD},
+              place / "model.safetensors", metadata={"format": "pt"})  # fmt: skip
+    bridge = load_model(str(place)).bridge
+    assert (bridge.centre, bridge.scale) == (None, None)
 
 
 def test_a_language_model_without_a_chat_template(tmp_path: Path) -> None:
