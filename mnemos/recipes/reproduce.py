@@ -133,9 +133,11 @@ def walk(
     """Run every part of a reproduction below out/NAME and test its findings; also written to findings.md there. Its
     table is printed, and written to table.txt there.
 
-    overrides: dotted key -> value, for each part. Raises what `mnemos.run` raises.
+    overrides: dotted key -> value, for each part. engine, jobs: of the parts that have steps. Raises what `mnemos.run`
+    raises.
     """
-    from mnemos.study.run import run
+    from mnemos.study.config import raw_study
+    from mnemos.study.run import in_one_process, run
 
     folder = resolved(out / reproduction.name)
     absent = model_absent(reproduction) or prepare(reproduction, folder)
@@ -150,7 +152,10 @@ def walk(
                     f"reproduction {reproduction.name}, part {number} of {len(reproduction.parts)}: {path.stem}",
                     file=sys.stderr,
                 )
-            record = run(path, out=folder / path.stem, overrides=overrides, engine=engine, jobs=jobs, quiet=quiet)
+            # Whoever asks for several jobs of a road, or of all of them, does not mean its streams.
+            alone = in_one_process(raw_study(path, overrides)[0])
+            ways: dict[str, Any] = {} if alone else {"engine": engine, "jobs": jobs}
+            record = run(path, out=folder / path.stem, overrides=overrides, quiet=quiet, **ways)
             results[study_name(part, registry)] = record.results
     if reproduction.table is not None:
         found = _called(reproduction.table, folder)

@@ -81,13 +81,13 @@ def run(
     the arms that are whole, None where there is none.
     """
     raw, folder = raw_study(study, overrides)
+    if in_one_process(raw) and (engine not in (None, "local", {"name": "local"}) or jobs not in (None, 1)):
+        raise UsageError(
+            "--engine, --jobs and --keep-going",
+            "are not for a stream, which is one process with one database of what came before",
+            "leave them out, and start it on the machine that shall do it",
+        )
     if is_stream(raw):
-        if engine not in (None, "local", {"name": "local"}) or jobs not in (None, 1):
-            raise UsageError(
-                "--engine and --jobs",
-                "are not for a stream, which is one process with one database of memories",
-                "leave them out, and start it on the machine that shall do it",
-            )
         return Record(*carry_out_stream(resolved_stream(raw, folder), out=out, quiet=quiet))
     if is_adaptation(raw):
         return Record(*carry_out_adaptation(resolved_adaptation(raw, folder), out=out, quiet=quiet))
@@ -97,6 +97,11 @@ def run(
         return refuse_unreached(loaded, experiment.root, overrides)
 
     return carry_out(loaded, folder, out=out, engine=engine, jobs=jobs, quiet=quiet, look=look)
+
+
+def in_one_process(raw: Mapping[str, Any]) -> bool:
+    """Whether a study's keys are of a stream, of agents or of recognisers that adapt: it has no steps for an engine."""
+    return is_stream(raw) or is_adaptation(raw)
 
 
 def carry_out(

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -99,6 +100,22 @@ def two_parts(folder: Path) -> Path:
     (folder / "first.yaml").write_text(yaml.safe_dump(study))
     (folder / "second.yaml").write_text(yaml.safe_dump(second))
     return write_registry(folder, [entry("two", "first.yaml", "second.yaml")])
+
+
+def test_jobs_are_for_the_parts_that_have_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`reproduce --all --jobs 2` stopped at the first stream."""
+    registry = two_parts(tmp_path)
+    (tmp_path / "second.yaml").write_text(yaml.safe_dump({"model": "m", "stream": "sums"}))
+    asked: list[dict[str, Any]] = []
+
+    def run(path: Path, **given: Any) -> Any:
+        asked.append({key: given.get(key) for key in ("engine", "jobs")})
+        return SimpleNamespace(results={})
+
+    monkeypatch.setattr("mnemos.study.run.run", run)
+    (reproduction,) = load_reproductions(registry)
+    reproduce.walk(reproduction, tmp_path / "out", engine="pool", jobs=2, quiet=True, registry=registry)
+    assert asked == [{"engine": "pool", "jobs": 2}, {"engine": None, "jobs": None}]
 
 
 def results_of(out: Path) -> Any:

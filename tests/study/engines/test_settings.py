@@ -76,11 +76,12 @@ def test_verbs_hand_the_options_on(verb: str, tmp_path: Path, monkeypatch: pytes
     assert "engine.address = 10.0.0.1:6379: is nothing that the engine pool reads" in str(done.exception)
 
 
-@pytest.mark.parametrize("given", [{"engine": "ray"}, {"engine": {"address": "auto"}}, {"jobs": 4}])
-def test_a_stream_takes_no_engine(given: dict[str, Any]) -> None:
+@pytest.mark.parametrize("key", ["stream", "adapt"])
+@pytest.mark.parametrize("given", [{"engine": "ray"}, {"engine": {"keep_going": True}}, {"jobs": 4}])
+def test_a_stream_takes_no_engine(given: dict[str, Any], key: str) -> None:
     """They were passed over without a word."""
     with pytest.raises(UsageError, match="are not for a stream"):
-        mnemos.run({"model": "m", "stream": "t"}, **given)
+        mnemos.run({"model": "m", key: "t"}, **given)
 
 
 def test_a_step_that_processes_cannot_share_is_refused_before_a_cluster_is_joined(tmp_path: Path) -> None:
