@@ -45,7 +45,7 @@ def made_sounds(rate: int) -> Iterator[npt.NDArray[np.float32]]:
     for _ in range(SOUNDS):
         pitch = draw.uniform(90, 260) * (1 + 0.15 * wave(1, 3))
         phase = 2 * np.pi * np.cumsum(pitch) / rate
-        formants = [np.linspace(*draw.uniform(low, high, 2), len(t)) for low, high in FORMANTS_HZ]
+        formants = [np.linspace(draw.uniform(low, high), draw.uniform(low, high), len(t)) for low, high in FORMANTS_HZ]
         voice = np.zeros(len(t))
         for harmonic in range(1, int(4000 / pitch.mean())):
             near = sum(np.exp(-(((harmonic * pitch - one) / 120) ** 2)) for one in formants)
