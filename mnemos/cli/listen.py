@@ -79,15 +79,19 @@ def sweep_command(
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many items of each suite.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write the table there, as JSON.")] = None,
+    svg: Annotated[Path | None, typer.Option("--svg", help="Draw it there: a line a suite.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a model with adapters at several scales of them: what they taught against what they cost."""
-    from mnemos.core.files import write_json
+    from mnemos.core.files import write_json, write_text
+    from mnemos.report.plot_scales import scales_plot
     from mnemos.study.commands.listen import sweep, sweep_lines
 
     found = sweep(model, suite, scale or [0.0, 0.25, 0.5, 0.75, 1.0], limit)
     if out is not None:
         write_json(out, found)
+    if svg is not None:
+        write_text(svg, scales_plot(found))
     if as_json:
         say_json(found)
     else:

@@ -134,7 +134,8 @@ def test_a_sweep_over_the_scale_of_an_adapter(scales: list[str], folder: Path) -
     (folder / "text.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (folder / "text.yaml").write_text("{name: text, kind: bits_per_byte, data: text.jsonl}")
     line = ["listen", "sweep", "adapter", "--suite", "text.yaml", *scales]
-    found = json.loads(run(*line, "--json", "--out", "table.json"))
+    found = json.loads(run(*line, "--json", "--out", "table.json", "--svg", "scales.svg"))
+    assert "text" in (folder / "scales.svg").read_text()
     assert json.loads((folder / "table.json").read_text()) == found
     low, high = (one["mean"] for one in found["suites"]["text"]["scores"])
 
