@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from mnemos.core.nouns import Example, Generation
 from mnemos.core.plan import ModelHandle
 from mnemos.sources.generated import SynthesisContext
-from mnemos.synthesis.self_generated import Replacement, SelfGenerated, answered, answers_to, instructed, most
+from mnemos.synthesis.self_generated import Replacement, SelfGenerated, answered, answers_to, betrays, instructed, most
 
 CRITIQUE = (
     "Question:\n{question}\n\nAnswer:\n{draft}\n\nAnswers to it are compared by this principle: {principle}\n\n"
@@ -104,12 +104,6 @@ class Revised(SelfGenerated):
             # Before other faults: what answers an empty critique is a second draft, not a revision.
             if not critique.text.strip():
                 found[i] = "empty critique"
-            elif found[i] is None and _betrays(revision.text, rows[i]):
+            elif found[i] is None and betrays(revision.text, rows[i], BETRAYALS):
                 found[i] = "speaks of the instruction"
         return found
-
-
-def _betrays(text: str, row: Example) -> bool:
-    """Whether a revision has a phrase of the instruction that the conversation has not."""
-    asked = " ".join(turn.text for turn in row.turns[:-1]).lower()
-    return any(phrase in text.lower() and phrase not in asked for phrase in BETRAYALS)

@@ -370,3 +370,10 @@ def answered(row: Example, text: str) -> Example:
     last = row.turns[-1]
     lead = last.text[: len(last.text) - len(last.text.lstrip())]
     return dataclasses.replace(row, turns=(*row.turns[:-1], dataclasses.replace(last, content=lead + text.strip())))
+
+
+def betrays(text: str, row: Example, phrases: Iterable[str]) -> bool:
+    """Whether a text that was written for a row has one of the phrases (lower case), which speak of the instruction to
+    write it, and the row's conversation has not."""
+    asked = " ".join(turn.text for turn in row.turns[:-1]).lower()
+    return any(phrase in text.lower() and phrase not in asked for phrase in phrases)
