@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -62,11 +62,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Emergence:
-    """curves: a metric each. verdict: in words. items: those with a value at every size."""
+    """curves: a metric each. verdict: in words. items: those answered at every size. left_out: metrics without a curve,
+    and how many of the items have no number for it at some size."""
 
     curves: tuple[Curve, ...]
     verdict: str
     items: int
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def edit_similarity(output: str, answer: str) -> float:
@@ -131,13 +133,17 @@ def judge(rows: Iterable[Mapping[str, Any]], *, seed: int = 0) -> Emergence:
             "give no curve",
             "ask several sizes of model the same items",
         )
-    curves = []
+    curves, left_out = [], {}
     for metric in METRICS:
         # float[K, n], over what models of one size gave.
         values = np.array([[np.mean([one[metric] for one in table[size][item]]) for item in items] for size in sizes])
-        if np.isfinite(values).all():
+        known = np.isfinite(values).all(axis=0)
+        if known.all():
             curves.append(curve(metric, np.array(sizes), values, seed=seed))
-    return Emergence(tuple(curves), verdict(curves, len(sizes), len(items)), len(items))
+        else:
+            # Curves of other items than the rest have would compare items, not metrics.
+            left_out[metric] = int((~known).sum())
+    return Emergence(tuple(curves), verdict(curves, len(sizes), len(items)), len(items), left_out)
 
 
 def curve(name: str, sizes: Floats, values: Floats, *, seed: int = 0) -> Curve:

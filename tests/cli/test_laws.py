@@ -49,6 +49,10 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
     points.write_text("parameters,tokens,loss\n1e9,1e10,2.5\n")
     with pytest.raises(DataError, match="too few"):
         invoke("laws", "fit", points, "--out", tmp_path / "o")
+    with points.open("a") as file:
+        file.write("1e9,1e10,nan\n")
+    with pytest.raises(DataError, match="rows left out, loss is no positive number: 1"):
+        invoke("laws", "fit", points, "--out", tmp_path / "o")
     with pytest.raises(UsageError, match="compute = -1"):
         invoke("laws", "fit", points, "--compute", "-1")
     with pytest.raises(UsageError, match="did you mean 'loss'"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,9 @@ def test_train_and_compare(tmp_path: Path, texts: dict[str, Path]) -> None:
                    "<s>", "--out", tmp_path / "uni")  # fmt: skip
     assert "the texts support no more: 400 were asked for" in words
     assert "every held-out text comes back" in words
+    (tmp_path / "one.jsonl").write_text('{"text": "a"}\n')
+    words = invoke("train", tmp_path / "one.jsonl", "--out", tmp_path / "one")
+    assert "too few texts to hold one out" in words
     invoke("train", texts["en"], "--vocabulary", "300", "--out", tmp_path / "bytes")
     words = invoke("compare", tmp_path / "uni", tmp_path / "uni" / "tokenizer.model", tmp_path / "bytes",
                    "--text", f"English={texts['en']}", "--text", texts["zh"], "--out", tmp_path / "c")  # fmt: skip
@@ -55,6 +59,8 @@ def test_a_model_is_extended_and_keeps_the_old_language(tmp_path: Path, texts: d
         words = invoke("extend", "--model", model, "--text", texts["zh"], "--script", "Han", "--pieces", "30", "--init",
                        init, "--old", texts["en"], "--out", out)  # fmt: skip
         assert "0 of 24 old texts have other ids" in words
+        first = next(line for line in words.splitlines() if line.startswith("first: "))
+        assert any(len(piece) > 1 and piece in "".join(CHINESE) for piece in re.findall('"(.+?)"', first)), first
         tokenizer, before = AutoTokenizer.from_pretrained(out), AutoTokenizer.from_pretrained(model)
         assert len(tokenizer(CHINESE[0])["input_ids"]) < len(before(CHINESE[0])["input_ids"])
         assert tokenizer(ENGLISH[0])["input_ids"] == before(ENGLISH[0])["input_ids"]

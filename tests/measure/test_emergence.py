@@ -96,6 +96,14 @@ def test_the_statistic_is_that_of_least_squares() -> None:
     assert (bend, at) == pytest.approx((fits[best].params[2], x[1 + best]), rel=1e-6)
 
 
+def test_a_metric_that_an_answer_has_no_number_for_is_left_out_and_named() -> None:
+    rows = outputs(items=20)
+    rows[0]["token_logprobs"] = [float("nan")]
+    found = judge(rows)
+    assert found.left_out == {"log_probability": 1}
+    assert "log_probability" not in {one.name for one in found.curves}
+
+
 def test_too_little_is_said_or_refused() -> None:
     assert judge(outputs(items=10)).verdict.startswith("CANNOT TELL: 8 sizes and 10 items")
     bare = [{name: row[name] for name in ("size", "item", "answer", "output")} for row in outputs()]

@@ -200,7 +200,7 @@ def test_what_is_no_table_is_refused(text: bytes, message: str, tmp_path: Path) 
 
 def test_too_little_is_refused_in_words() -> None:
     one = made([1e9], [1e10], [2.0])
-    with pytest.raises(DataError, match="1 distinct model sizes"):
+    with pytest.raises(DataError, match="distinct model sizes in 1 point: number 1"):
         chinchilla.fit(one)
     few = made([1e8, 1e9, 1e10, 3e9, 2e9], [1e9, 1e10, 1e11, 1e9, 3e9], [3.0, 2.5, 2.0, 2.2, 2.4])
     with pytest.raises(DataError, match="5 points"):

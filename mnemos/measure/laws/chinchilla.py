@@ -137,8 +137,8 @@ def problem(points: Points) -> Problem:
         distinct = len(np.unique(values.round(-int(np.log10(values.min())) + 3)))
         if distinct < SIZES:
             raise DataError(
-                f"{distinct} distinct {what} in {len(points)} points",
-                f"are too few: a law of size and tokens needs {SIZES} of each",
+                f"distinct {what} in {len(points)} point{'s' * (len(points) != 1)}",
+                f"number {distinct}, which is too few: a law of size and tokens needs {SIZES} of each",
                 "add runs, or fit what you have by hand",
             )
     log_n, log_d = np.log(points.n), np.log(points.d)

@@ -138,6 +138,17 @@ def pieces_of(tokenizer: Any, content: Mapping[str, Any] | None = None) -> Piece
     return Pieces(unknown, partial, single)
 
 
+def readable(tokenizer: Any, pieces: Iterable[str]) -> list[str]:
+    """Pieces as people read them: those of a byte-level tokenizer as text, with `\\xe5` for bytes that are none."""
+    if not has(json.loads(tokenizer.to_str()), "ByteLevel"):
+        return list(pieces)
+    table = byte_table()
+    return [
+        bytes([table[one] for one in piece]).decode(errors="backslashreplace") if table.keys() >= set(piece) else piece
+        for piece in pieces
+    ]
+
+
 def has(content: Any, kind: str) -> bool:
     """Whether a tokenizer's pre-tokenizer or decoder is, or holds, one of a type."""
     return any(f'"type": "{kind}"' in json.dumps(content.get(part)) for part in ("pre_tokenizer", "decoder"))

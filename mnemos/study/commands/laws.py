@@ -69,6 +69,9 @@ def fit_laws(path: Path, out: Path, asked: Asked, columns: Mapping[str, str] | N
                 entry["why_not"] = str(error).replace("\n ", ";")
             record["fits"].append(entry)
     if last is not None and all("why_not" in entry for entry in record["fits"]):
+        if points.left_out:
+            reasons = ", ".join(f"{reason}: {count:,}" for reason, count in points.left_out.items())
+            raise DataError(last.value, f"{last.bound} (rows left out, {reasons})", last.cure)
         raise last
     figures = _figures(list(sets.values())[-1], list(sets)[-1], kept)
     for name, figure in figures.items():
@@ -179,6 +182,7 @@ def judge_emergence(path: Path, out: Path, *, seed: int = 0) -> dict[str, Any]:
     record = {
         "verdict": found.verdict,
         "items": found.items,
+        "left_out": dict(found.left_out),
         "curves": [
             {k: v.tolist() if hasattr(v, "tolist") else v for k, v in asdict(one).items()} for one in found.curves
         ],
@@ -219,4 +223,6 @@ def emergence_lines(record: Mapping[str, Any]) -> list[str]:
             below = f" (below the detection limit {one['limit']:.3g})" if mean == 0 else ""
             around = "" if low is None else f" [{low:.4f}, {high:.4f}]"
             out.append(f"  {size:>10.3g}  {mean:.4f}{around}{below}")
+    for name, count in record["left_out"].items():
+        out.append(f"{name} left out: {count:,} of {record['items']:,} items have no number for it at some size")
     return out

@@ -41,8 +41,8 @@ def train_tokenizer(
     refuse_taken(out)
     made = train(part(texts, held=False), kind, vocabulary, tuple(special))
     skipped = texts.skipped()
-    held = list(itertools.islice(part(texts, held=True), LOST_FROM)) or list(itertools.islice(iter(texts), 1))
-    lost = measures.shortest_loss(made, held)
+    held = list(itertools.islice(part(texts, held=True), LOST_FROM))
+    lost = measures.shortest_loss(made, held or itertools.islice(iter(texts), 1))
     model = sentencepiece.encode(sentencepiece.from_tokenizer(made)) if as_sentencepiece else None
     out.mkdir(parents=True, exist_ok=True)
     save(made, out, special)
@@ -50,7 +50,7 @@ def train_tokenizer(
         (out / "tokenizer.model").write_bytes(model)
     return {
         "kind": kind, "asked": vocabulary, "pieces": made.get_vocab_size(with_added_tokens=True), "skipped": skipped,
-        "lost": lost, "out": str(out),
+        "held_out": len(held), "lost": lost, "out": str(out),
     }  # fmt: skip
 
 
@@ -78,7 +78,10 @@ def trained_lines(record: Mapping[str, Any]) -> list[str]:
     if record["pieces"] < record["asked"]:
         out.append(f"the texts support no more: {record['asked']:,} were asked for")
     out += [f"rows left out, {reason}: {count:,}" for reason, count in record["skipped"].items()]
-    out.append(_lost(record["lost"]) if record["lost"] else "every held-out text comes back from its tokens")
+    tried = (
+        "every held-out text" if record["held_out"] else "too few texts to hold one out: the first, which was learned,"
+    )
+    out.append(_lost(record["lost"]) if record["lost"] else f"{tried} comes back from its tokens")
     return [*out, record["out"]]
 
 
@@ -257,7 +260,8 @@ def _extended(
     if not allow_changed:
         refuse_changed_language(number, every, shortest)
     return {
-        "pieces": len(made.pieces), "first": list(made.pieces[:20]), "ids": [made.ids[0], made.ids[-1]],
+        "pieces": len(made.pieces), "first": measures.readable(made.tokenizer, made.pieces[:20]),
+        "ids": [made.ids[0], made.ids[-1]],
         "rows": _write_model(model, made, texts, out, how, seed), "init": how, "changed": number, "old_texts": every,
         "out": str(out),
     }  # fmt: skip
