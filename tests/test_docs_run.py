@@ -176,6 +176,7 @@ ELSEWHERE = {
     r"mnemos listen units (fit|encode) .*": ("cli/test_listen_units.py", '"listen", "units", "fit"'),
     r"mnemos pretrain .*": ("cli/test_pretrain.py", 'invoke(text, "--out", out'),
     r"mnemos run school/study.yaml .*": ("cli/test_pretrain.py", '["run", str(out / "study.yaml")'),
+    r"mnemos data classifier .*": ("cli/test_classifier.py", '"data", *map(str, words)'),
     r"mnemos data filter .*": ("cli/test_filter.py", '"data", "filter"'),
     r"mnemos data mix .*": ("cli/test_mix.py", '"data", "mix"'),
     r"mnemos labels( .*)?": ("cli/test_labels.py", 'invoke(data, "--model"'),

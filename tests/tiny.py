@@ -87,3 +87,20 @@ def save_tiny(path: Path, family: str = "llama", seed: int = 0, chat: bool = Tru
     tiny_model(tokenizer, family, seed, **shape).save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
+
+
+def save_tiny_encoder(folder: Path, positions: int = 12) -> Path:
+    """A tiny BERT as sentence-transformers saves it."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    tokenizer = tiny_tokenizer(chat=False)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=positions, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "1_Pooling").mkdir()
+    return folder

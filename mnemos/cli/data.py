@@ -1,4 +1,4 @@
-"""`mnemos data`: what lies in training data, and what filters make of it."""
+"""`mnemos data`: what lies in training data, what filters make of it, and classifiers that filter."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ class Ordering(StrEnum):
     random = "random"
     length = "length"
     in_context = "in-context"
+
+
+class KeptSide(StrEnum):
+    """Which pages a classifier keeps."""
+
+    above = "above"
+    below = "below"
 
 
 @app.command("show")
@@ -78,8 +85,8 @@ def data_filter_command(
     reference: Annotated[
         str | None, typer.Option("--reference", help="Text: pages unlike it are dropped by perplexity.")
     ] = None,
-    labelled: Annotated[
-        str | None, typer.Option("--labelled", help="Rows with text and label that a classifier learns from.")
+    classifier: Annotated[
+        list[str] | None, typer.Option("--classifier", help="A file of `mnemos data classifier`; repeatable.")
     ] = None,
     label: Annotated[
         str | None, typer.Option("--label", help="Column of human labels (0 or 1) to compare filters with.")
@@ -99,20 +106,53 @@ def data_filter_command(
     from mnemos.study.commands.filter import filter_pages, lines
     from mnemos.study.commands.filter_parts import Asked
     from mnemos.study.config import parse_override
-    from mnemos.study.paths import data_location
+    from mnemos.study.paths import data_location, resolve_path
 
     here = Path.cwd()
     asked = Asked(
         (preset, *(filters or ())), dict(parse_override(pair) for pair in set_ or []), language, tuple(dedup or ()),
         tuple(data_location(one, here) for one in against or ()),
-        data_location(reference, here) if reference else None, data_location(labelled, here) if labelled else None,
-        text, url, label, limit,
+        data_location(reference, here) if reference else None,
+        tuple(str(resolve_path(one, here)) for one in classifier or ()), text, url, label, limit,
     )  # fmt: skip
     record = filter_pages(data_location(location, here), out, asked, engine=engine_of(engine, address), jobs=jobs)
     if as_json:
         say_json(record)
     else:
         say("\n".join([*lines(record), str(out / "filter.html")]))
+
+
+@app.command("classifier")
+def data_classifier_command(
+    location: Annotated[str, typer.Argument(metavar="ROWS", help="Labelled pages: a file, folder or hub id.")],
+    label: Annotated[
+        str, typer.Option("--label", help="Column of labels: 0 and 1, or numbers such as 0 to 5.")
+    ] = "label",
+    embeddings: Annotated[
+        str | None,
+        typer.Option("--embeddings", help="A sentence-transformers directory; without one, words and pairs of words."),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", help="Score that tells pages apart; found in held-out rows without.")
+    ] = None,
+    keep: Annotated[KeptSide, typer.Option("--keep", help="Pages above or below the threshold.")] = KeptSide.above,
+    text: Annotated[str, typer.Option("--text-column", help="The column that holds the page.")] = "text",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Read only so many rows.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("classifier.json"),
+    as_json: JsonOption = False,
+) -> None:
+    """Train a classifier of pages, of quality or of anything that is labelled, for `data filter`."""
+    from mnemos.study.commands.classifier import Learning, lines, train_classifier
+    from mnemos.study.paths import data_location, model_location
+
+    here = Path.cwd()
+    encoder = model_location(embeddings, here) if embeddings else None
+    asked = Learning(label, encoder, threshold, keep.value, text, limit)
+    record = train_classifier(data_location(location, here), out, asked)
+    if as_json:
+        say_json(record)
+    else:
+        say("\n".join([*lines(record), str(out)]))
 
 
 @app.command("mix")

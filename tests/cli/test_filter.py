@@ -87,8 +87,10 @@ def test_contamination_perplexity_and_a_classifier(tmp_path: Path, pages: Path) 
     reference.write_text(json.dumps({"text": GOOD}) + "\n")
     words = invoke(pages, "--preset", "none", "--reference", reference, "--out", tmp_path / "b")
     assert "perplexity: too surprising" in words
-    words = invoke(pages, "--preset", "none", "--labelled", pages, "--out", tmp_path / "c")
-    assert "classifier: score below 0.5" in words
+    learned = CliRunner().invoke(app, ["data", "classifier", str(pages), "--out", str(tmp_path / "quality.json")])
+    assert learned.exit_code == 0
+    words = invoke(pages, "--preset", "none", "--classifier", tmp_path / "quality.json", "--out", tmp_path / "c")
+    assert "label: score below 0." in words
 
 
 @dataclass(frozen=True)

@@ -175,6 +175,9 @@ def test_a_classifier_learns_and_never_scores_what_it_saw() -> None:
     assert reason(Scored(model), "click here to buy now best price") == "score below 0.5"
     scores = cross_scores(good + bad, label)
     assert min(scores[:30]) > max(scores[30:])
+    below = Scored(model, keep="below")
+    assert reason(below, good[0]) == "score of 0.5 or above"
+    assert reason(Scored(lambda text: float("nan"), keep="below"), GOOD) == "no score"
     with pytest.raises(DataError, match="too few to learn"):
         learn(good[:9], [True] * 9)
 

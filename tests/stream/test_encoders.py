@@ -11,28 +11,14 @@ import pytest
 
 from mnemos.core.errors import ModelError
 from mnemos.stream.encoders import DirectoryEncoder, Kept, ModelEncoder, make
-from tests.tiny import tiny_model, tiny_tokenizer
+from tests.tiny import save_tiny_encoder, tiny_model, tiny_tokenizer
 
 TEXTS = ["The river runs.", "", "What is two plus three? The answer is five and more.", "The river runs."]
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny BERT as sentence-transformers saves it."""
-    import torch
-    from transformers import BertConfig, BertModel
-
-    folder = tmp_path_factory.mktemp("encoder")
-    tokenizer = tiny_tokenizer(chat=False)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=12, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    (folder / "1_Pooling").mkdir()
-    return folder
+    return save_tiny_encoder(tmp_path_factory.mktemp("encoder"))
 
 
 def pooling(folder: Path, **modes: bool) -> None:

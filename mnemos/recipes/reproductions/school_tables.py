@@ -1,9 +1,10 @@
-"""Reproductions without a study: tokenizers beside each other, the Chinchilla replication, filters beside people, and
-addition by size. Each is called with (data, out), writes below `out` and returns the lines of its table.
+"""Reproductions without a study: tokenizers beside each other, the Chinchilla replication, filters and classifiers
+beside people, and addition by size. Each is called with (data, out), writes below `out` and returns the lines of its
+table.
 
 data: the folder of third-party data, which keep their own licences (XQuAD CC BY-SA 4.0, Tatoeba CC BY 2.0 FR, DCLM's
-labelled pages MIT; the points of arXiv:2404.10102 name none) and never enter this repository. A missing file raises
-FileNotFoundError.
+labelled pages and AdvBench MIT, Dolly CC BY-SA 3.0, XSTest's prompts CC BY 4.0; the points of arXiv:2404.10102 name
+none) and never enter this repository. A missing file raises FileNotFoundError.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mnemos.core.files import write_jsonl
 from mnemos.recipes.reproductions.prepare import rows
@@ -19,12 +20,17 @@ from mnemos.recipes.reproductions.real_vocabulary import XQUAD
 from mnemos.recipes.reproductions.school_text import PAGES
 from mnemos.recipes.worlds.seed import chance
 
+if TYPE_CHECKING:
+    from mnemos.sources.filters.classifier import Classifier
+
 LANGUAGES = {"en": "English", "ru": "Russian", "ar": "Arabic", "hi": "Hindi", "th": "Thai", "zh": "Chinese"}
 PAIRS = "tatoeba_en_zh/shared.jsonl.gz"
 VOCABULARY, HELD = 8000, 5
 """Pieces of each tokenizer; of so many texts one is measured, not learned from."""
 
 POINTS, OUTLIERS = "chinchilla/points.csv.gz", 5
+REQUESTS, XSTEST = "requests", "xstest"
+TRANSFER = "requests, asked about xstest"
 COLUMNS = {"n": "Model Size", "c": "Training FLOP", "loss": "loss"}
 PUBLISHED = {
     "A": (482.01, 124.58), "B": (2085.43, 1293.23), "E": (1.8172, 0.0260), "alpha": (0.3478, 0.0154),
@@ -105,6 +111,54 @@ def people(data: Path, out: Path) -> list[str]:
     # A finished filtering is refused its place, and a stopped one costs seconds.
     shutil.rmtree(out / "filtered", ignore_errors=True)
     return lines(filter_pages(str(path), out / "filtered", Asked(label="label"), jobs=1))
+
+
+def classifiers(data: Path, out: Path) -> list[str]:
+    """What classifiers of words, and of a frozen encoder's vectors, learn of labels: on rows held out, and on XSTest,
+    whose safe prompts have the words of unsafe ones."""
+    from mnemos.measure.auc import auc
+    from mnemos.recipes.reproduce import models_folder
+    from mnemos.study.commands.classifier import Learning, load_filter, train_classifier
+
+    held = _labelled(data)
+    kinds = {"words": None, "embeddings": str(models_folder() / "minilm")}
+    found: dict[str, list[str]] = {}
+    for name, labelled in held.items():
+        write_jsonl(out / f"data/{name}.jsonl", labelled)
+        found[name] = []
+        for kind, embeddings in kinds.items():
+            file = out / f"{name}-{kind}.json"
+            file.unlink(missing_ok=True)
+            record = train_classifier(str(out / f"data/{name}.jsonl"), file, Learning("label", embeddings))
+            found[name].append(_area(record["held_out"]["auc"]))
+    texts, unsafe = [row["text"] for row in held[XSTEST]], [row["label"] == 1 for row in held[XSTEST]]
+    found[TRANSFER] = []
+    for kind in kinds:
+        learned = cast("Classifier", load_filter(str(out / f"{REQUESTS}-{kind}.json")).score)
+        found[TRANSFER].append(_area(auc(learned.scores(texts), unsafe)))
+    head = f"{'area under the ROC curve':<34}" + "".join(f"{kind:>24}" for kind in kinds)
+    return [head, *(f"{name:<34}" + "".join(f"{cell:>24}" for cell in cells) for name, cells in found.items())]
+
+
+def _labelled(data: Path) -> dict[str, list[dict[str, Any]]]:
+    """Rows of text and label by what is labelled: DCLM's pages that people would keep, requests that ask for harm
+    (AdvBench) beside those that do not (Dolly), and XSTest's prompts, unsafe or safe."""
+    from mnemos.recipes.reproductions.school_text import labelled
+
+    harmful = [row["goal"] for row in rows(data / "advbench/harmful_behaviors.jsonl.gz")]
+    plain = [row["instruction"] for row in rows(data / "dolly_2k/train.jsonl.gz") if not row["input"]][: len(harmful)]
+    prompts = rows(data / "xstest/prompts.jsonl.gz")
+    found: dict[str, list[tuple[str, bool]]] = {
+        "pages": labelled(data),
+        REQUESTS: [(text, True) for text in harmful] + [(text, False) for text in plain],
+        XSTEST: [(row["prompt"], row["label"] == "unsafe") for row in prompts],
+    }
+    return {name: [{"text": text, "label": int(label)} for text, label in some] for name, some in found.items()}
+
+
+def _area(found: Sequence[float]) -> str:
+    area, low, high = found
+    return f"{area:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def addition(data: Path, out: Path) -> list[str]:

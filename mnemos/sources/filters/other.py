@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -162,13 +162,18 @@ def character_model(texts: Iterable[str], most: int = 5_000_000) -> CharacterMod
 
 @dataclass(frozen=True)
 class Scored:
-    """Drops a page whose score by a classifier is below `least`. score: text -> number, the higher the better."""
+    """Drops a page by a classifier's score. score: text -> number. keep: pages at `least` or above, or those below."""
 
     score: Callable[[str], float]
     least: float = 0.5
     name: str = "classifier"
+    keep: Literal["above", "below"] = "above"
 
     def __call__(self, page: Page) -> Page | str:
         """The page, or why not."""
         value = self.score(page.text)
-        return page if np.isfinite(value) and value >= self.least else f"score below {self.least:g}"
+        if not np.isfinite(value):
+            return "no score"
+        if (value >= self.least) == (self.keep == "above"):
+            return page
+        return f"score below {self.least:g}" if self.keep == "above" else f"score of {self.least:g} or above"

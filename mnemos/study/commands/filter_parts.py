@@ -17,13 +17,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, cast
 
-from mnemos.core.fingerprint import fingerprint
+from mnemos.core.errors import UsageError
+from mnemos.core.fingerprint import file_fingerprint, fingerprint
 from mnemos.core.progress import counting, doing
 from mnemos.sources.bad_row import RowError
 from mnemos.sources.dedup import Contamination
-from mnemos.sources.filters.classifier import learn
-from mnemos.sources.filters.other import HEAD, Perplexity, Scored, character_model
-from mnemos.sources.filters.page import LONGEST, Filter, Page, through
+from mnemos.sources.filters.other import HEAD, Perplexity, character_model
+from mnemos.sources.filters.page import Filter, Page, through
 from mnemos.sources.filters.presets import made
 from mnemos.sources.language import language_identifier
 from mnemos.sources.plain import texts_at
@@ -42,8 +42,8 @@ domain and whether a filter changed it."""
 @dataclass(frozen=True)
 class Asked:
     """What is done. filters: names and presets. settings: "filter.setting" -> value. dedup: of `DEDUP`. against: files
-    of suite items that must not be in the text. reference: text whose like perplexity keeps. labelled: rows with text
-    and label that the classifier learns from. text, url, label: columns."""
+    of suite items that must not be in the text. reference: text whose like perplexity keeps. classifiers: files of
+    `study.commands.classifier`. text, url, label: columns."""
 
     filters: tuple[str, ...] = ("fineweb",)
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Asked:
     dedup: tuple[str, ...] = ()
     against: tuple[str, ...] = ()
     reference: str | None = None
-    labelled: str | None = None
+    classifiers: tuple[str, ...] = ()
     text: str = "text"
     url: str = "url"
     label: str | None = None
@@ -127,8 +127,9 @@ class PartStep(NamedStep):
 
         # What is looked at over all files, and in the driver, is no part of it.
         own = replace(self.asked, dedup=(), audited=0)
-        others = [one for one in (*own.against, own.reference, own.labelled) if one is not None]
-        return "filter-" + fingerprint([self.parts, own, [texts_at(one).source for one in others], versions()])
+        others = [texts_at(one).source for one in (*own.against, own.reference) if one is not None]
+        learned = [file_fingerprint(one) for one in own.classifiers]
+        return "filter-" + fingerprint([self.parts, own, others, learned, versions()])
 
     def work(self, directory: Path, quiet: bool) -> Mapping[str, Any]:
         """Write KEPT, DROPPED and MARKS; the counts are what done.json keeps."""
@@ -165,24 +166,26 @@ def _contamination(asked: Asked) -> Contamination | None:
 def filters_of(asked: Asked) -> list[Filter]:
     """The filters asked for, and those that learn from other text first. Raises UsageError for an unknown one."""
     found = made(asked.filters, asked.settings, asked.language)
-    others = [one for one in (asked.reference, asked.labelled) if one is not None]
-    # With the texts' content: a process filters several files, and learns once.
-    content = tuple(texts_at(one).source.fingerprint for one in others)
-    return [*found, *_taught(asked.reference, asked.labelled, (asked.text, asked.url, asked.label), content)]
+    # With their content: a process filters several files, and learns or reads once.
+    content = [] if asked.reference is None else [texts_at(asked.reference).source.fingerprint]
+    content += [file_fingerprint(one) for one in asked.classifiers if Path(one).is_file()]
+    found += _taught(asked.reference, asked.classifiers, tuple(content))
+    names = Counter(one.name for one in found)
+    twice = next((name for name, count in names.items() if count > 1), None)
+    if twice is not None:
+        raise UsageError(
+            f"classifiers of {twice!r}", "there is another filter of that name", "train it on another label"
+        )
+    return found
 
 
 @lru_cache(maxsize=1)
-def _taught(
-    reference: str | None, labelled: str | None, columns: tuple[str, str, str | None], content: tuple[str, ...]
-) -> tuple[Filter, ...]:
-    found: list[Filter] = []
-    if reference is not None:
-        found.append(Perplexity(character_model(texts_at(reference))))
-    if labelled is not None:
-        text, url, label = columns
-        rows = Reading(parts_of(labelled), Asked(text=text, url=url, label=label or "label"))
-        some = [(row.page.text[:LONGEST], row.good) for row in rows if row.good is not None]
-        found.append(Scored(learn([text for text, _ in some], [good for _, good in some])))
+def _taught(reference: str | None, classifiers: tuple[str, ...], content: tuple[str, ...]) -> tuple[Filter, ...]:
+    found: list[Filter] = [] if reference is None else [Perplexity(character_model(texts_at(reference)))]
+    if classifiers:
+        from mnemos.study.commands.classifier import load_filter
+
+        found += [load_filter(one) for one in classifiers]
     return tuple(found)
 
 
