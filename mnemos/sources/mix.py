@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.fingerprint import fingerprint
@@ -62,6 +62,11 @@ class Joined:
                 yield dataclasses.replace(example, id=f"{place}/{example.id}") if several else example
 
 
+Shape = Literal["linear", "cosine", "step"]
+"""How the share of new rows goes from where it starts to where it ends: in a line, slowly at both ends, or at once
+half way."""
+
+
 @dataclass(frozen=True)
 class Mixture:
     """All rows of `new` and so many of `old` that these are `share_of_final` of the result.
@@ -73,7 +78,7 @@ class Mixture:
     otherwise iterating raises DataError, because a smaller share than the one that was asked for
     would look like the method's failure.
     new_share_start: the share of new rows among those that training reads first; it changes
-    linearly from there such that each row is still read as often as any other (see
+    from there, in `new_share_shape`, such that each row is still read as often as any other (see
     `train.schedule.Ramp`). None reads all rows in a random order.
     """
 
@@ -84,6 +89,7 @@ class Mixture:
     repeat: bool = False
     origin: str = "replay"
     new_share_start: float | None = None
+    new_share_shape: Shape = "linear"
 
     def __post_init__(self) -> None:
         if not 0 <= self.share_of_final < 1:
@@ -99,6 +105,7 @@ class Mixture:
         parts = {"new": self.new.fingerprint, "old": self.old.fingerprint, "share_of_final": self.share_of_final}
         more: dict[str, Any] = {} if self.origin == "replay" else {"origin": self.origin}
         more |= {} if self.new_share_start is None else {"new_share_start": self.new_share_start}
+        more |= {} if self.new_share_shape == "linear" else {"new_share_shape": self.new_share_shape}
         return fingerprint({"mixture": parts, "seed": self.seed, "repeat": self.repeat, **more})
 
     def describe(self) -> str:
@@ -179,8 +186,14 @@ class Beside:
 
 def new_share_start(source: Source) -> float | None:
     """The `new_share_start` of the outermost mixture within `source` that has one; None if none has."""
-    starts = [one.new_share_start for one in inside(source) if isinstance(one, Mixture)]
-    return next((start for start in reversed(starts) if start is not None), None)
+    found = growing(source)
+    return None if found is None else found.new_share_start
+
+
+def growing(source: Source) -> Mixture | None:
+    """The outermost mixture within `source` whose share of new rows changes; None if there is none."""
+    mixtures = [one for one in inside(source) if isinstance(one, Mixture)]
+    return next((one for one in reversed(mixtures) if one.new_share_start is not None), None)
 
 
 def read_in_turn(source: Source) -> bool:

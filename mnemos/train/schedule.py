@@ -14,25 +14,34 @@ from torch.utils.data import DataLoader, Sampler
 
 from mnemos.core.errors import DataError
 from mnemos.core.nouns import Tokens
-from mnemos.sources.mix import is_new
+from mnemos.sources.mix import Shape, is_new
+
+RISEN: dict[Shape, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {
+    "linear": lambda x: x**2 / 2,
+    "cosine": lambda x: x / 2 - np.sin(np.pi * x) / (2 * np.pi),
+    "step": lambda x: np.maximum(0, x - 0.5),
+}
+"""The integral from 0 to x of x, of (1 - cos(pi x)) / 2, and of what is 0 and from 1/2 on 1. Each is 1/2 at 1."""
 
 
 @dataclass(frozen=True)
 class Ramp:
-    """An order of reading in which the share of new rows changes linearly over the whole stage.
+    """An order of reading in which the share of new rows changes over the whole stage.
 
     new: per row, whether it is of the task being taught. start: the share of new rows at the
-    beginning, in [0, 1]. passes: how often the stage reads every row.
+    beginning, in [0, 1]. passes: how often the stage reads every row. shape: of the way to the end.
 
     The share at the end follows, 2 * (share of new rows in the set) - start, because every row is
-    read as often as any other: over E passes each kind of row is read E times round, each time in
-    another order, and the two are interleaved as evenly as the share allows. Raises DataError when
-    there is only one kind, and when the share at the end would leave [0, 1].
+    read as often as any other and every shape is half way at half time: over E passes each kind of
+    row is read E times round, each time in another order, and the two are interleaved as evenly
+    as the share allows. Raises DataError when there is only one kind, and when the share at the end
+    would leave [0, 1].
     """
 
     new: tuple[bool, ...]
     start: float
     passes: float
+    shape: Shape = "linear"
 
     def __post_init__(self) -> None:
         share = sum(self.new) / len(self.new)
@@ -77,8 +86,8 @@ class Ramp:
         total = max(1.0, self.passes * len(self.new))
         read = np.arange(1, int(np.ceil(self.passes)) * len(self.new) + 1)
         within = np.minimum(read, total)
-        # The integral of the share start + (end - start) x / total from 0 to x.
-        ramp = self.start * within + (self.end - self.start) * within**2 / (2 * total)
+        # The integral from 0 to x of the share start + (end - start) shape(x / total).
+        ramp = self.start * within + (self.end - self.start) * total * RISEN[self.shape](within / total)
         # A hair above one half, so that equal steps round alike whatever the last bit says.
         return np.floor(ramp + self.end * (read - within) + 0.5 + 1e-9).astype(np.int64)
 

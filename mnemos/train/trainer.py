@@ -22,7 +22,7 @@ from mnemos.core.outputs import Outputs
 from mnemos.core.plan import Documents, ModelHandle, Plan, Read, References, Remembers, StepView, Term
 from mnemos.core.settings import WSD
 from mnemos.models.chunked import Chunked
-from mnemos.sources.mix import is_new, new_share_start, read_in_turn
+from mnemos.sources.mix import growing, is_new, read_in_turn
 from mnemos.train.documents import MicroBatch, Way, micro_batch, outputs_and_states
 from mnemos.train.draws.batches import Batches
 from mnemos.train.frozen import Before, Start
@@ -417,10 +417,11 @@ def ramp_of(plan: Plan, rows: Sequence[tuple[Tokens, ...]], args: Any) -> Ramp |
     """The order that the plan's examples ask for; None where every pass is a shuffle of its own."""
     if read_in_turn(plan.examples):
         return AsTheyStand(len(rows))
-    start = new_share_start(plan.examples)
-    if start is None:
+    mixture = growing(plan.examples)
+    if mixture is None or mixture.new_share_start is None:
         return None
     micro_batches = -(-len(rows) // (args.per_device_train_batch_size * args.world_size))
     steps = -(-micro_batches // args.gradient_accumulation_steps)
     passes = args.max_steps / steps if args.max_steps > 0 else float(args.num_train_epochs)
-    return Ramp(tuple(is_new(row[0].origin) for row in rows), start, passes)
+    new = tuple(is_new(row[0].origin) for row in rows)
+    return Ramp(new, mixture.new_share_start, passes, mixture.new_share_shape)

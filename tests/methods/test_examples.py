@@ -102,6 +102,8 @@ def test_the_share_of_new_rows_may_grow() -> None:
     plan = plan_with(30, 60)
     out = replay(plan, share_of_final=0.5, new_share_start=0.1)
     assert new_share_start(out.examples) == 0.1
+    stepped = replay(plan, share_of_final=0.5, new_share_start=0.1, new_share_shape="step")
+    assert stepped.examples.fingerprint != out.examples.fingerprint
     assert out.fingerprint != replay(plan, share_of_final=0.5).fingerprint
     assert sorted(e.id for e in out.examples) == sorted(e.id for e in replay(plan, share_of_final=0.5).examples)
     wrapped = replay(out, share_of_final=0.25)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from mnemos.core.errors import DataError
 from mnemos.core.nouns import Tokens
+from mnemos.sources.mix import Shape
 from mnemos.train.schedule import Ramp, Schedule, join
 
 
@@ -83,21 +85,34 @@ def _stage(ramp: Ramp, seed: int = 0) -> list[int]:
     return [int(row) for one in passes for row in one][: round(ramp.passes * len(ramp.new))]
 
 
+SHAPES: dict[Shape, Callable[[float], float]] = {
+    "linear": lambda x: x,
+    "cosine": lambda x: (1 - math.cos(math.pi * x)) / 2,
+    "step": lambda x: (x > 0.5) + (x == 0.5) / 2,
+}
+
+
 @settings(max_examples=60, deadline=None)
-@given(new=st.integers(1, 40), old=st.integers(1, 40), lean=st.floats(0, 1), passes=st.integers(1, 4))
-def test_a_ramp_reads_every_row_equally_often_and_keeps_to_its_line(
-    new: int, old: int, lean: float, passes: int
+@given(
+    new=st.integers(1, 40),
+    old=st.integers(1, 40),
+    lean=st.floats(0, 1),
+    passes=st.integers(1, 4),
+    shape=st.sampled_from(sorted(SHAPES)),
+)
+def test_a_ramp_reads_every_row_equally_often_and_keeps_to_its_shape(
+    new: int, old: int, lean: float, passes: int, shape: Shape
 ) -> None:
     share = new / (new + old)
     low, high = max(0.0, 2 * share - 1), min(1.0, 2 * share)
     start = low + lean * (high - low)
-    ramp = Ramp((True,) * new + (False,) * old, start, passes)
+    ramp = Ramp((True,) * new + (False,) * old, start, passes, shape)
     read = _stage(ramp)
     assert np.bincount(read).tolist() == [passes] * (new + old)
     so_far = 0.0
     for place, row in enumerate(read):
         # The integral of the share, by the middle of each step; the count is never a whole row away.
-        so_far += start + (ramp.end - start) * (place + 0.5) / len(read)
+        so_far += start + (ramp.end - start) * SHAPES[shape]((place + 0.5) / len(read))
         assert abs(sum(one < new for one in read[: place + 1]) - so_far) < 1, row
 
 

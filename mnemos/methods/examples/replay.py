@@ -15,7 +15,7 @@ from mnemos.core.method import method
 from mnemos.core.nouns import Example, Source
 from mnemos.core.plan import PastTask, Plan
 from mnemos.core.settings import DataRef, Seed
-from mnemos.sources.mix import Mixture
+from mnemos.sources.mix import Mixture, Shape
 from mnemos.sources.mix import new_share_start as start_of
 from mnemos.sources.read import read
 
@@ -51,6 +51,7 @@ def replay(
     seed: Seed = 0,
     repeat: bool = False,
     new_share_start: Annotated[float, Field(ge=0, le=1)] | None = None,
+    new_share_shape: Shape = "linear",
 ) -> Plan:
     """Mix stored old rows into the new ones, so that they are learned side by side.
 
@@ -63,10 +64,12 @@ def replay(
     repeat: use old rows several times where there are fewer than the share asks for; otherwise
     that is refused.
     new_share_start: the share of new rows among those read at the beginning of training, in
-    [0, 1]; it changes linearly to 2 * (1 - share_of_final) - new_share_start at the end, so that
+    [0, 1]; it changes to 2 * (1 - share_of_final) - new_share_start at the end, so that
     every row is still read as often as any other. With share_of_final 0.5, a start at 0 reads old
     rows only at first and new ones only at last. Unset, rows are read in a random order. A share
     at the end outside [0, 1] is refused.
+    new_share_shape: of the way there: linear, cosine (slowly at both ends) or step (at once, half
+    way).
 
     Trap: other tools give one number four meanings: the share of the replay file that is kept, a
     normalised sampling probability, a number of rows, and the share of the final set. It is the
@@ -94,7 +97,8 @@ def replay(
         return plan
     _check_start(plan, share_of_final, new_share_start)
     mixed = mixture(plan.examples, old, share_of_final, plan.seed + seed, repeat=repeat)
-    return dataclasses.replace(plan, examples=dataclasses.replace(mixed, new_share_start=new_share_start))
+    mixed = dataclasses.replace(mixed, new_share_start=new_share_start, new_share_shape=new_share_shape)
+    return dataclasses.replace(plan, examples=mixed)
 
 
 def _check_start(plan: Plan, share: float, start: float | None) -> None:
