@@ -127,10 +127,10 @@ def test_no_other_cut_tells_pages_apart_better(rows: list[tuple[int, bool]]) -> 
             best_cut(scores, good)
         return
 
-    def told(cut: float) -> float:
+    def apart(cut: float) -> float:
         return float((scores[good] >= cut).mean() + (scores[~good] < cut).mean())
 
-    assert told(best_cut(scores, good)) == pytest.approx(max(told(cut) for cut in np.arange(-0.5, 7)))
+    assert apart(best_cut(scores, good)) == pytest.approx(max(apart(cut) for cut in np.arange(-0.5, 7)))
 
 
 def test_equal_pages_are_in_one_fold() -> None:
