@@ -68,7 +68,8 @@ def by_words() -> Result:
         store = Store(Path(folder) / "m.db")
         memory = Memory(store, Journal(store, "s", "x").number)
         with store.transaction():
-            memory.insert(0, "q", [(Remember(text, text, "a", True), None) for text in texts], "x")
+            made = memory.insert(0, "q", [(Remember(text, text, "a", True), None) for text in texts], "x")
+        memory.added(made)
         seconds = timed(lambda text: memory.lexical(text, K), texts[:: ROWS // QUERIES])
         store.close()
     return result("memory-search-words", seconds, WORDS, {"rows": ROWS})

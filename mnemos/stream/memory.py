@@ -8,6 +8,7 @@ streams' rows must not move that. Hybrid: reciprocal rank fusion (Cormack, Clark
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -30,6 +31,8 @@ DEEP = 4
 
 _WORD = re.compile(r"\w+")
 Floats = npt.NDArray[np.float32]
+Added = tuple[int, bool | None, str, Floats | None]
+"""What is known of a row that was written: its number, what its feedback was, its key, its vector."""
 
 
 def claim_encoder(store: Store, fingerprint: str, width: int) -> None:
@@ -57,20 +60,23 @@ class Memory:
 
     def _load(self) -> None:
         rows: list[Any] = self.store.rows(
-            "select id, correct, vector from memories where stream = ? order by id", self.stream
+            "select id, correct, key, vector from memories where stream = ? order by id", self.stream
         )
         self._ids: list[int] = []
         # int8[capacity]: 1 correct, 0 not, -1 not judged; it doubles, so that a stream's cost grows linearly.
         self._flags = np.empty(64, np.int8)
         self.index: Index | None = None
-        for number, correct, vector in rows:
-            self._add(number, correct, np.frombuffer(vector, np.float32) if vector else None)
+        # Word -> rows that hold it.
+        self._held: Counter[str] = Counter()
+        for number, correct, key, vector in rows:
+            self._add(number, correct, key, np.frombuffer(vector, np.float32) if vector else None)
 
-    def _add(self, number: int, correct: object, vector: Floats | None) -> None:
+    def _add(self, number: int, correct: object, key: str, vector: Floats | None) -> None:
         if len(self._ids) == len(self._flags):
             self._flags = np.concatenate([self._flags, np.empty_like(self._flags)])
         self._flags[len(self._ids)] = -1 if correct is None else int(bool(correct))
         self._ids.append(number)
+        self._held.update(set(_WORD.findall(key.lower())))
         if vector is not None:
             if self.index is None:
                 self.index = Index(len(vector))
@@ -81,9 +87,7 @@ class Memory:
 
     # writing ----------------------------------------------------------------------------
 
-    def insert(
-        self, step: int, item: str, rows: Sequence[tuple[Remember, Floats | None]], source: str
-    ) -> list[tuple[int, bool | None, Floats | None]]:
+    def insert(self, step: int, item: str, rows: Sequence[tuple[Remember, Floats | None]], source: str) -> list[Added]:
         """Write rows within a transaction of the store that is open; `added` takes what this returns once it is
         committed, so that nothing is found that was rolled back."""
         run, out = self.store.connection.execute, []
@@ -99,13 +103,13 @@ class Memory:
             )
             assert made.lastrowid is not None
             run(f"insert into {self._words} (rowid, key) values (?, ?)", (made.lastrowid, row.key))
-            out.append((made.lastrowid, row.correct, vector))
+            out.append((made.lastrowid, row.correct, row.key, vector))
         return out
 
-    def added(self, rows: Sequence[tuple[int, bool | None, Floats | None]]) -> None:
+    def added(self, rows: Sequence[Added]) -> None:
         """Rows are committed and may be found."""
-        for number, correct, vector in rows:
-            self._add(number, correct, vector)
+        for number, correct, key, vector in rows:
+            self._add(number, correct, key, vector)
 
     # finding ----------------------------------------------------------------------------
 
@@ -142,8 +146,17 @@ class Memory:
         return sorted(fused.items(), key=lambda pair: (-pair[1], -pair[0]))[:k]
 
     def lexical(self, key: str, k: int, allowed: npt.NDArray[np.bool_] | None = None) -> list[tuple[int, float]]:
-        """(id, -bm25) of rows that share a word with the key, the best first."""
+        """(id, -bm25) of rows that share a word with the key, the best first.
+
+        Words that more than half of the rows hold are asked for only where the others find fewer than k: SQLite gives
+        them the weight 1e-6, which orders nothing but rows that share no other word, and every row would be scored.
+        """
         words = list(dict.fromkeys(_WORD.findall(key.lower())))[:MOST_WORDS]
+        telling = [word for word in words if 2 * self._held[word] <= len(self._ids)]
+        found = self._matching(telling, k, allowed)
+        return found if len(found) >= k or len(telling) == len(words) else self._matching(words, k, allowed)
+
+    def _matching(self, words: Sequence[str], k: int, allowed: npt.NDArray[np.bool_] | None) -> list[tuple[int, float]]:
         if not words:
             return []
         asked = " OR ".join(f'"{word}"' for word in words)

@@ -187,20 +187,23 @@ class Slow(RuleModel):
         time.sleep(0.004)
         return super().generate(asked, decoding)
 streamed(Path(sys.argv[1]), ["self-stream-icl", "mam-thompson", "coin-feedback"], Slow(), orders=(0, 1),
-         panel=Panel(items=5, every=6))
+         panel=Panel(items=5, every=6), number=int(sys.argv[2]))
 """
 
 
-def test_killed_at_any_moment_the_stream_continues_with_the_same_numbers(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("times", "number"), [(6, 24), pytest.param(20, 240, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_the_stream_continues_with_the_same_numbers(
+    tmp_path: Path, times: int, number: int
+) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
     broken.mkdir()
     agents = ["self-stream-icl", "mam-thompson", "coin-feedback"]
-    wanted = streamed(whole, agents, RuleModel(), orders=(0, 1), panel=Panel(items=5, every=6))
+    wanted = streamed(whole, agents, RuleModel(), orders=(0, 1), panel=Panel(items=5, every=6), number=number)
     moment, kills = random.Random(0), 0
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    for _ in range(6):
-        process = subprocess.Popen([sys.executable, "-c", KILLED, str(broken)], env=environment)
+    for _ in range(times):
+        process = subprocess.Popen([sys.executable, "-c", KILLED, str(broken), str(number)], env=environment)
         end = time.monotonic() + 20
         before = committed(broken)
         # Somewhere in the work: from its first new commit on, a random while later.
@@ -211,8 +214,8 @@ def test_killed_at_any_moment_the_stream_continues_with_the_same_numbers(tmp_pat
         if process.wait() == 0:
             break
         kills += 1
-    assert kills >= 2
-    made = streamed(broken, agents, RuleModel(), orders=(0, 1), panel=Panel(items=5, every=6))
+    assert kills >= (2 if times == 6 else times), "the stream was too short to be killed so often"
+    made = streamed(broken, agents, RuleModel(), orders=(0, 1), panel=Panel(items=5, every=6), number=number)
     assert [numbers(one) for one in made] == [numbers(one) for one in wanted]
     assert [one.journal.panels() for one in made] == [one.journal.panels() for one in wanted]
     assert [one.journal.state for one in reopened(made)] == [one.journal.state for one in reopened(wanted)]

@@ -71,6 +71,25 @@ def test_streams_of_one_file_do_not_move_each_other_s_words(tmp_path: Path) -> N
     assert memory.lexical("red apples", 3) == alone
 
 
+def test_words_of_most_rows_are_left_out_where_the_others_decide(tmp_path: Path) -> None:
+    texts = [f"colour of town t{n % 7} in country c{n % 5}" for n in range(40)]
+    memory = filled(tmp_path / "s.db", texts=texts)
+    asked: list[list[str]] = []
+    whole = memory._matching
+    memory._matching = lambda words, k, allowed: asked.append(list(words)) or whole(words, k, allowed)  # type: ignore
+    for k in (3, 9, 30):
+        found = memory.lexical("Colour of town t3 in country c2", k)
+        every = whole("colour of town t3 in country c2".split(), k, None)
+        assert [score for _, score in found] == pytest.approx([score for _, score in every], abs=1e-4)
+        assert len(found) == k
+    everywhere = ["colour", "of", "town", "in", "country"]
+    # 40 / 7 and 40 / 5 rows hold the two words that tell rows apart: for thirty, all are asked for after all.
+    assert asked == [["t3", "c2"], ["t3", "c2"], ["t3", "c2"], [*everywhere[:3], "t3", *everywhere[3:], "c2"]]
+    again = Memory(memory.store, memory.stream)
+    assert again.lexical("colour of c2", 3) == memory.lexical("colour of c2", 3)
+    assert again._held == memory._held
+
+
 @settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 12), st.integers(0, 1000))
 def test_exact_search_is_numpy_s(rows: int, k: int, seed: int) -> None:

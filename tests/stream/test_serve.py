@@ -22,6 +22,7 @@ import pytest
 from mnemos.core.errors import RunError, UsageError
 from mnemos.core.nouns import LanguageModel
 from mnemos.models.load import handle
+from mnemos.recipes.reproduce import models_folder
 from mnemos.stream.agents import make
 from mnemos.stream.models import Models
 from mnemos.stream.serve import MOST_BODY, make_server, one_server
@@ -31,6 +32,7 @@ from mnemos.study.commands.serve_stream import serve
 from mnemos.study.commands.stream import MemoryFile
 from tests.stream.rule_server import rule_server
 from tests.stream.worlds import PROMPTS, RuleModel
+from tests.tiny import save_tiny
 
 TOKEN = "a-token-of-tests"
 ASK = "Question: colour of town {} in country c{}?\nAnswer:"
@@ -252,14 +254,15 @@ def kill(process: Any, thumbed: list[str], wanted: int, delay: float) -> None:
     process.send_signal(signal.SIGKILL)
 
 
-def test_killed_at_any_moment_nothing_that_was_acknowledged_is_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_nothing_that_was_acknowledged_is_lost(tmp_path: Path, times: int) -> None:
     path, moment = tmp_path / "m.db", random.Random(3)
     answered: list[str] = []
     thumbed: list[str] = []
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with rule_server() as behind:
         command = [sys.executable, "-m", "mnemos", "stream", "serve", "--model", behind, "--memory", str(path)]
-        for _ in range(3):
+        for _ in range(times):
             process = subprocess.Popen(
                 [*command, "--port", "0", "--token", TOKEN], env=environment, stdout=subprocess.PIPE, text=True
             )
@@ -279,10 +282,70 @@ def test_killed_at_any_moment_nothing_that_was_acknowledged_is_lost(tmp_path: Pa
             process.wait()
             process.stdout.close()
             killer.join()
-    assert len(thumbed) > 3
+    assert len(thumbed) > times
     store = Store(path, create=False)
     kept = {str(row[0]): row[1] for row in store.rows("select id, value from answers")}
     assert set(answered) <= set(kept)
     remembered = [row["item"] for row in MemoryFile(path).rows()]
     assert set(thumbed) <= set(remembered)
     assert len(remembered) == len(set(remembered)) == sum(value == 1 for value in kept.values())
+
+
+@contextmanager
+def stream_server(model: str, memory: Path, *words: str) -> Iterator[str]:
+    """Within it, the address of `mnemos stream serve` as a process of its own."""
+    command = [sys.executable, "-m", "mnemos", "stream", "serve", "--model", model, "--memory", str(memory), *words]
+    # The server behind takes the same key as the one in front.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OPENAI_API_KEY": TOKEN}
+    process = subprocess.Popen(
+        [*command, "--port", "0", "--token", TOKEN], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        lines = [process.stdout.readline() for _ in range(2)]
+        yield lines[1].split()[1]
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", ["tiny", "qwen"])
+def test_the_openai_client_before_a_server_with_weights(tmp_path: Path, weights: str) -> None:
+    """Two servers: one whose model has weights and asks the bare question, and one with a memory in front of it."""
+    openai = pytest.importorskip("openai")
+    folder = models_folder() / weights
+    if weights == "tiny":
+        save_tiny(folder := tmp_path / weights)
+    if not folder.is_dir():
+        pytest.skip(f"there is no {folder}")
+    behind, front = tmp_path / "behind.db", tmp_path / "front.db"
+    with (
+        stream_server(str(folder), behind, "--agent", "zero-shot", "--max-new-tokens", "8") as model,
+        stream_server(f"{model}#any", front, "--set", "k=2") as address,
+    ):
+        client = openai.OpenAI(base_url=address, api_key=TOKEN, max_retries=0)
+        said = []
+        for town in range(4):
+            message = {"role": "user", "content": ASK.format(town, town % 2)}
+            if town % 2:
+                whole = list(client.chat.completions.create(model="any", messages=[message], stream=True))
+                name, text = whole[0].id, "".join(one.choices[0].delta.content or "" for one in whole if one.choices)
+            else:
+                reply = client.chat.completions.create(model="any", messages=[message])
+                name, text = reply.id, reply.choices[0].message.content
+            said.append(text)
+            client.post("/feedback", body={"id": name, "value": int(town < 2), "source": "ann"}, cast_to=object)
+    rows = MemoryFile(front).rows()
+    assert [row["answer"] for row in rows] == [text.strip() for text in said[:2]]
+    assert {row["source"] for row in rows} == {"ann"}
+    # What the weights were asked last shows both answers that were right, the most similar one last.
+    prompts = [
+        str(row[0]) for row in Store(behind, create=False).rows("select question from answers order by made, id")
+    ]
+    assert len(prompts) == 4
+    shown = next(prompt for prompt in prompts if "town 3 " in prompt)
+    assert ASK.format(0, 0) in shown
+    assert ASK.format(1, 1) in shown
+    assert "town 2 " not in shown
