@@ -66,7 +66,7 @@ def _parts(facts: Facts, width: int) -> Iterator[RenderableType]:
     yield Text(headline(facts), style="bold")
     yield Text()
     for arm in facts.arms:
-        yield Text.assemble((f"{arm.name}:", f"bold {STYLES[tone(arm)]}"), f" {sentence(arm)}")
+        yield Text.assemble((f"{arm.name}:", f"bold {STYLES[tone(arm)]}"), f" {sentence(arm, facts.kind)}")
         if len(facts.arms) > MANY:
             yield from _missing(arm)
     yield from _advice(facts, width)

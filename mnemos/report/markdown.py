@@ -161,7 +161,7 @@ def _blocks(facts: Facts) -> Iterator[str]:
 
 
 def _sentences(facts: Facts) -> str:
-    return "\n".join(f"- **{escape(arm.name)}**: {escape(sentence(arm))}" for arm in facts.arms)
+    return "\n".join(f"- **{escape(arm.name)}**: {escape(sentence(arm, facts.kind))}" for arm in facts.arms)
 
 
 def _advice(facts: Facts) -> Iterator[str]:

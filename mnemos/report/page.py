@@ -26,6 +26,7 @@ from mnemos.report.svg import PALETTE, SHAPES, Drawing
 from mnemos.report.verdicts import (
     GLOSSARY,
     TONES,
+    UNTAUGHT,
     cost_words,
     missing_words,
     sentence,
@@ -87,7 +88,7 @@ def _context(facts: Facts) -> dict[str, Any]:
     points, notes = plane(facts)
     return {
         "facts": facts,
-        "trained": facts.kind not in ("stream", "adaptation"),
+        "trained": facts.kind not in UNTAUGHT,
         "headline": headline(facts),
         "lede": _lede(facts),
         "claim": claim_words(facts),
@@ -97,7 +98,7 @@ def _context(facts: Facts) -> dict[str, Any]:
                 "place": place,
                 "shape": _symbol(SHAPES[place % len(SHAPES)]),
                 "tone": tone(arm),
-                "sentence": sentence(arm),
+                "sentence": sentence(arm, facts.kind),
                 "groups": [
                     (_role(role), [_row(change) for change in arm.of(role)]) for role in facts.roles if arm.of(role)
                 ],

@@ -49,6 +49,10 @@ METRICS = {
 }
 
 
+UNTAUGHT = ("stream", "adaptation")
+"""Kinds of studies that teach no rows."""
+
+
 def verdict_words(change: Change, *, unit: bool = True, tolerance: bool = True) -> str:
     """ "lost 31.0 points [25.1, 36.4]". unit, tolerance: False leaves the unit's name, or the
     tolerance that a kept suite lies in, out."""
@@ -173,13 +177,15 @@ def writing_words(arm: Arm) -> list[str]:
     return [line if len(own) >= everywhere else f"seed {listing(own)}: {line}" for line, own in seeds.items()]
 
 
-def sentence(arm: Arm) -> str:
+def sentence(arm: Arm, kind: str = "") -> str:
     """One arm in one sentence, without its name: "learned new-format +92.0 points; lost refusals
-    31.0, json-answers 88.0 points; kept arithmetic"."""
+    31.0, json-answers 88.0 points; kept arithmetic". kind: of the study; where nothing is taught, an arm that is better
+    has not learned it."""
     if not arm.changes:
         return "not measured"
     clauses = ["no own answer was accepted, so gold alone was learned"] if arm.accepted_nothing else []
-    clauses += [_learned(arm.of("new"))] if arm.of("new") else []
+    taught = kind not in UNTAUGHT
+    clauses += [_learned(arm.of("new"), taught)] if arm.of("new") else []
     clauses += _fate(old_changes(arm))
     # Divergence from the model before rises with whatever is learned: no illness by itself.
     worse = _by_size([change for change in arm.of("health") if change.verdict == "lost" and change.unit != "nats"])
@@ -188,17 +194,19 @@ def sentence(arm: Arm) -> str:
     return "; ".join(clauses)
 
 
-def _learned(changes: Sequence[Change]) -> str:
+def _learned(changes: Sequence[Change], taught: bool) -> str:
     groups = {verdict: [change for change in changes if change.verdict == verdict] for verdict in TONES}
     parts = []
     if groups["gained"]:
-        parts.append(f"learned {_amounts(_by_size(groups['gained']), sign=True)}")
+        did = "learned" if taught else "did better at"
+        parts.append(f"{did} {_amounts(_by_size(groups['gained']), sign=True)}")
     if groups["lost"]:
         parts.append(f"got worse at {_amounts(_by_size(groups['lost']))}")
     if groups["kept"]:
         parts.append(f"did not change {_names(groups['kept'])}")
     if groups["cannot tell"]:
-        parts.append(f"cannot tell whether it learned {_names(groups['cannot tell'], word='or')}")
+        whether = "it learned" if taught else "it did better or worse at"
+        parts.append(f"cannot tell whether {whether} {_names(groups['cannot tell'], word='or')}")
     return "; ".join(parts)
 
 

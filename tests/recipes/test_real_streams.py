@@ -11,10 +11,11 @@ import pytest
 
 from mnemos.recipes.findings import HOLDS, Finding, Ordering, outcome
 from mnemos.recipes.reproductions import real_streams
-from mnemos.recipes.reproductions.real_streams import COPIED, page_table, questions
+from mnemos.recipes.reproductions.real_streams import COPIED, help_table, page_table, questions
 
 ROOT = Path(__file__).parents[2]
 TASKS = ("intents", "sql", "puzzles", "calls")
+HELP = ROOT / "docs" / "results" / "stream-help.json"
 KEPT = [path for name in TASKS if (path := ROOT / "docs" / "results" / f"stream-{name}.json").is_file()]
 
 
@@ -62,3 +63,9 @@ def test_an_ordering_of_agents_that_learn_nothing_is_tested() -> None:
 def test_the_page_has_the_table_of_the_kept_results() -> None:
     results = [json.loads(path.read_text(encoding="utf-8")) for path in KEPT]
     assert page_table(results) in (ROOT / "docs" / "stream.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not HELP.is_file(), reason="no results of the reproduction are kept")
+def test_the_page_has_the_table_of_asking_for_help() -> None:
+    results = json.loads(HELP.read_text(encoding="utf-8"))
+    assert help_table(results) in (ROOT / "docs" / "stream.md").read_text(encoding="utf-8")

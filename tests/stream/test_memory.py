@@ -79,7 +79,7 @@ def test_words_of_most_rows_are_left_out_where_the_others_decide(tmp_path: Path)
     memory._matching = lambda words, k, allowed: asked.append(list(words)) or whole(words, k, allowed)  # type: ignore
     for k in (3, 9, 30):
         found = memory.lexical("Colour of town t3 in country c2", k)
-        every = whole("colour of town t3 in country c2".split(), k, None)
+        every = whole(["colour", "of", "town", "t3", "in", "country", "c2"], k, None)
         assert [score for _, score in found] == pytest.approx([score for _, score in every], abs=1e-4)
         assert len(found) == k
     everywhere = ["colour", "of", "town", "in", "country"]

@@ -96,6 +96,9 @@ def test_the_report_says_it_in_every_format(finished: tuple[Path, dict[str, Any]
         assert "gained from its memory" in joined
         assert "gold answers of the stream: an upper bound" in joined
         assert "Verdicts are about" not in joined
+        assert "icl" in joined
+        assert "did better at rows" in joined
+        assert "learned rows" not in joined
     assert 'data-mark="stream icl"' in page
     assert "Asking a person for help" in page
     assert "The agents and their settings" in page

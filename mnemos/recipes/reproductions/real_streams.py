@@ -67,3 +67,20 @@ def page_table(results: Sequence[Mapping[str, Any]]) -> str:
             cells.append(text)
         rows.append([name, *cells])
     return table(("", *(str(result["stream"]["task"]) for result in results)), rows)
+
+
+def help_table(results: Mapping[str, Any]) -> str:
+    """The table of docs/stream.md on asking for help: the area below each way's curve with its 95 % interval, how many
+    questions must be asked for 80 % of the whole gain, and what a threshold set along the way gained."""
+    from mnemos.report.markdown import table
+    from mnemos.report.words import figure
+
+    found, rows = results["help"], []
+    for one in found["ways"]:
+        along = one["online"]
+        area = "" if one["area"] is None else f"{one['area']:.3f}"
+        around = "" if one["low"] is None else f" [{one['low']:.3f}, {one['high']:.3f}]"
+        needed = "" if one["needed"] is None else f"{one['needed']} of {found['items']}"
+        asked = f"{figure(100 * along['gain'], 'points', sign=True)} at {100 * along['share']:.0f} % asked"
+        rows.append([one["way"], area + around, needed, asked, figure(100 * along["regret"], "points")])
+    return table(("way", "area", "for 80 % of the gain", "along the way", "regret"), rows)
