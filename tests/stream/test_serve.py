@@ -326,7 +326,7 @@ def test_the_openai_client_before_a_server_with_weights(tmp_path: Path, weights:
         stream_server(f"{model}#any", front, "--set", "k=2") as address,
     ):
         client = openai.OpenAI(base_url=address, api_key=TOKEN, max_retries=0)
-        said = []
+        texts = []
         for town in range(4):
             message = {"role": "user", "content": ASK.format(town, town % 2)}
             if town % 2:
@@ -335,10 +335,10 @@ def test_the_openai_client_before_a_server_with_weights(tmp_path: Path, weights:
             else:
                 reply = client.chat.completions.create(model="any", messages=[message])
                 name, text = reply.id, reply.choices[0].message.content
-            said.append(text)
+            texts.append(text)
             client.post("/feedback", body={"id": name, "value": int(town < 2), "source": "ann"}, cast_to=object)
     rows = MemoryFile(front).rows()
-    assert [row["answer"] for row in rows] == [text.strip() for text in said[:2]]
+    assert [row["answer"] for row in rows] == [text.strip() for text in texts[:2]]
     assert {row["source"] for row in rows} == {"ann"}
     # What the weights were asked last shows both answers that were right, the most similar one last.
     prompts = [
