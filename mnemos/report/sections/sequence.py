@@ -9,7 +9,7 @@ from mnemos.report.facts import Facts, Grid
 from mnemos.report.section import Figure, Table
 from mnemos.report.svg import LIGHT, Drawing, Sheet, draw, fit
 from mnemos.report.verdicts import METRICS, metric_interval, metric_words
-from mnemos.report.words import counted, figure, typeset
+from mnemos.report.words import clean, counted, figure, typeset
 
 KEY = "sequence"
 TITLE = "Task after task"
@@ -20,19 +20,19 @@ LEAD = (
 LOUD = False
 
 
-def read(results: Mapping[str, Any], facts: Facts) -> tuple[Grid, ...] | None:
-    """The grids of the `matrix` of results.json, which the headline reads too."""
-    return facts.grids or None
+def read(results: Mapping[str, Any], facts: Facts) -> tuple[Grid, ...] | str | None:
+    """The grids of the `matrix` of results.json, which the headline reads too; else its `no_matrix`, why not."""
+    return facts.grids or clean(results.get("no_matrix") or "") or None
 
 
-def words(facts: Facts, record: Sequence[Grid]) -> list[str]:
-    """Nothing beside the tables."""
-    return []
+def words(facts: Facts, record: Sequence[Grid] | str) -> list[str]:
+    """Nothing beside the tables; why there are none."""
+    return [record] if isinstance(record, str) else []
 
 
-def tables(facts: Facts, record: Sequence[Grid]) -> Sequence[Table]:
+def tables(facts: Facts, record: Sequence[Grid] | str) -> Sequence[Table]:
     """One an arm (and order): rows before, after each task, joint; columns tasks."""
-    return [_table(grid) for grid in record]
+    return [] if isinstance(record, str) else [_table(grid) for grid in record]
 
 
 def _table(grid: Grid) -> Table:
@@ -50,8 +50,10 @@ def _table(grid: Grid) -> Table:
     return Table(title, lines=lines) if grid.pooled else Table(title, ("after learning", *grid.tasks), body, lines)
 
 
-def figures(facts: Facts, record: Sequence[Grid]) -> Sequence[Figure]:
+def figures(facts: Facts, record: Sequence[Grid] | str) -> Sequence[Figure]:
     """One heat map an arm (and order), in one size; a mean over orders has its metrics alone."""
+    if isinstance(record, str):
+        return [Figure(Drawing("", ""), lines=((record, "", ""),))]
     out = []
     for place, grid in enumerate(record):
         lines = tuple(

@@ -16,7 +16,7 @@ from mnemos.measure.frontier import SuiteScores, contrasts, frontier
 from mnemos.measure.kl_forgetting import kl_forgetting
 from mnemos.measure.trajectory import NOTED, ArmCurves, SuiteCurves, trajectories
 from mnemos.study.experiment import JOINT
-from mnemos.study.results.sequence import score_matrices, score_matrix
+from mnemos.study.results.sequence import of_accuracies, score_matrices, score_matrix
 from mnemos.study.results.standing import Scores, mean_of
 
 Side = Mapping[str, Measured]
@@ -59,7 +59,7 @@ def computed_again(results: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[
         ],
         "frontier": frontier(scores, taught),
         "contrasts": contrasts(scores, taught),
-        **({"matrix": _matrix(kept, before)} if kept.get("orders") else {}),
+        **({"matrix": _matrix(kept, before, suites)} if kept.get("orders") else {}),
         **({"kl_forgetting": curve} if curve else {}),
         **_trajectory(results, kept, suites),
     }
@@ -116,9 +116,12 @@ def _on_new_prompts(suites: Sequence[Any]) -> list[str]:
     return [suite.name for suite in kl if "new" in (suite.role, roles.get(suite.settings.get("of") or ""))]
 
 
-def _matrix(kept: Mapping[str, Any], before: Side) -> dict[str, Any]:
+def _matrix(kept: Mapping[str, Any], before: Side, suites: Sequence[Any]) -> dict[str, Any] | None:
     """A run's stages follow one another among the sides as they were taught."""
-    names = sorted({name for suites in kept["tasks"].values() for name in suites})
+    tasks, missing = of_accuracies(kept["tasks"], suites)
+    if missing:
+        return None
+    names = sorted({name for suites in tasks.values() for name in suites})
     arms: dict[str, list[dict[int, list[Side]]]] = {}
     for side in kept["sides"][1:]:
         if side["moment"] is not None:
@@ -127,8 +130,8 @@ def _matrix(kept: Mapping[str, Any], before: Side) -> dict[str, Any]:
         orders += [{} for _ in range(1 + side["order"] - len(orders))]
         orders[side["order"]].setdefault(side["seed"], []).append(_side(kept, side, names))
     if len(kept["orders"]) == 1:
-        return score_matrix(kept["tasks"], before, {arm: by_order[0] for arm, by_order in arms.items()})
-    return score_matrices(kept["orders"], kept["tasks"], before, arms, kept["unit"])
+        return score_matrix(tasks, before, {arm: by_order[0] for arm, by_order in arms.items()})
+    return score_matrices(kept["orders"], tasks, before, arms, kept["unit"])
 
 
 def _trajectory(results: Mapping[str, Any], kept: Mapping[str, Any], suites: Sequence[Any]) -> dict[str, Any]:

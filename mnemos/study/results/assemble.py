@@ -18,7 +18,7 @@ from mnemos.study.paths import shown_path
 from mnemos.study.results.beside import beside_of
 from mnemos.study.results.listening import listening_of
 from mnemos.study.results.recognition import recognition_of
-from mnemos.study.results.sequence import score_matrices, score_matrix
+from mnemos.study.results.sequence import of_accuracies, score_matrices, score_matrix
 from mnemos.study.results.standing import Scores, replicates, standing, unit_of
 from mnemos.study.results.token_shift import token_shift_of
 from mnemos.study.results.trajectory import measuring, trajectory_of, trajectory_of_run
@@ -62,7 +62,7 @@ def assemble(experiment: Experiment) -> dict[str, Any]:
             for arm, runs in arms.items()
         ],
         "comparisons": [comparison.as_dict() for comparison in compared],
-        "matrix": _matrix(experiment, before, arms),
+        **_matrix(experiment, before, arms),
         **standing(experiment),
         **trajectory_of(experiment),
         **token_shift_of(experiment),
@@ -242,10 +242,11 @@ def _trained(experiment: Experiment, stage: Stage) -> dict[str, Any]:
 
 def _matrix(
     experiment: Experiment, before: Mapping[str, Measured], arms: Mapping[str, Sequence[ArmRun]]
-) -> dict[str, Any] | None:
-    """For a sequence: the scores after each stage, and what they say."""
-    if not experiment.study.is_sequence:
-        return None
+) -> dict[str, Any]:
+    """For a sequence the `matrix`, scores after each stage and what they say, or else `no_matrix`, why not."""
+    suites, missing = of_accuracies(experiment.task_suites, experiment.suites)
+    if missing or not experiment.study.is_sequence:
+        return {"matrix": None, **({"no_matrix": missing} if experiment.study.is_sequence else {})}
     orders = [[str(task.name) for task in order] for order in experiment.study.task_orders]
     by_stage: dict[str, list[dict[int, list[Mapping[str, Measured]]]]] = {}
     for arm, runs in arms.items():
@@ -254,7 +255,6 @@ def _matrix(
         for run in runs:
             stages: list[Mapping[str, Measured]] = [measured(stage.measure, experiment.root) for stage in run.stages]
             by_stage[arm][run.order][run.seed] = stages
-    suites = experiment.task_suites
     if len(orders) == 1:
-        return score_matrix(suites, before, {arm: by_order[0] for arm, by_order in by_stage.items()})
-    return score_matrices(orders, suites, before, by_stage, unit_of(experiment))
+        return {"matrix": score_matrix(suites, before, {arm: by_order[0] for arm, by_order in by_stage.items()})}
+    return {"matrix": score_matrices(orders, suites, before, by_stage, unit_of(experiment))}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -19,6 +19,27 @@ Side = Mapping[str, Measured]
 
 Runs = Mapping[int, Sequence[Side]]
 """Seed -> one side a stage."""
+
+
+def of_accuracies(
+    task_suites: Mapping[str, Sequence[str]], suites: Iterable[Any]
+) -> tuple[dict[str, tuple[str, ...]], str]:
+    """Each task's suites that a matrix of accuracies can hold, and why there is no matrix: a task has none; else empty.
+
+    suites: with `name`, `unit` and `better`. Bits per byte and error rates have another scale than points, or fall
+    where something is learned: in one mean with points they say nothing, alone the opposite of a metric.
+    """
+    known = {suite.name: suite for suite in suites}
+    kept = {
+        task: tuple(name for name in names if known[name].unit == "points" and known[name].better == "higher")
+        for task, names in task_suites.items()
+    }
+    for task, names in task_suites.items():
+        if names and not kept[task]:
+            first = known[names[0]]
+            what = f"is in {first.unit}" + (", of which less is better" if first.better == "lower" else "")
+            return kept, f"No score matrix: {first.name} of the task {task} {what}, and accuracies are asked for."
+    return kept, ""
 
 
 def score_matrix(task_suites: Mapping[str, Sequence[str]], before: Side, arms: Mapping[str, Runs]) -> dict[str, Any]:

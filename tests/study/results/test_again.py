@@ -67,6 +67,20 @@ def test_so_do_the_metrics_of_a_sequence(tmp_path: Path, orders: str | None) -> 
     assert found["matrix"]["arms"]["plain"]["metrics"] == results["matrix"]["arms"]["plain"]["metrics"]
 
 
+def test_a_sequence_that_is_measured_in_bits_has_no_matrix_and_says_why(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "two.jsonl", [chat(n, f"Add {n} and 1.", str(n + 1)) for n in range(8)])
+    items = [{"id": str(n), "text": f"The river runs past mill {n}."} for n in range(4)]
+    bits = {"name": "english", "kind": "bits_per_byte", "items": items}
+    teach = [{**TASKS[0], "suites": [bits]}, {**TASKS[1], "suites": [bits]}]
+    train = {**TRAIN, "max_steps": 1}
+    study = make_study(tmp_path, health=False, joint=False, teach=teach, arms={}, suites={}, train=train)
+    record = mnemos.run(study, out=tmp_path / "run", quiet=True)
+    assert record.results["matrix"] is None
+    assert "No score matrix: english of the task new is in bits" in " ".join(record.report().split())
+    assert "earlier ones lost" not in record.report()
+    assert list(unlike(record.results, again(tmp_path / "run"))) == []
+
+
 def test_a_number_that_was_changed_is_named(watched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "kept.json"
     assert recompute.main([str(target), "--keep", str(watched)]) == 0

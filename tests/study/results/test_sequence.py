@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mnemos.core.nouns import Answer, Score
 from mnemos.measure.ask import Measured
-from mnemos.study.results.sequence import score_matrices, score_matrix
+from mnemos.study.results.sequence import of_accuracies, score_matrices, score_matrix
 
 
 def measured(suite: str, values: Sequence[float], weights: Sequence[float] | None = None) -> Measured:
@@ -90,3 +91,17 @@ def test_several_orders_have_a_matrix_each_and_their_mean() -> None:
         pooled = found["arms"]["plain"]["metrics"][name]
         assert pooled["mean"] == pytest.approx(mean)
         assert pooled["low"] < mean < pooled["high"]
+
+
+def test_only_accuracies_stand_in_a_matrix() -> None:
+    """Bits per byte stood there as points, and were said to be lost where they fell."""
+    suites = [
+        SimpleNamespace(name="a", unit="points", better="higher"),
+        SimpleNamespace(name="b", unit="points", better="lower"),
+        SimpleNamespace(name="c", unit="bits", better="lower"),
+    ]
+    assert of_accuracies({"one": ["a", "b", "c"], "two": ["a"]}, suites) == ({"one": ("a",), "two": ("a",)}, "")
+    for name, unit in (("b", "points"), ("c", "bits")):
+        _, why = of_accuracies({"one": ["a"], "two": [name]}, suites)
+        assert why.startswith(f"No score matrix: {name} of the task two is in {unit}, of which less is better")
+    assert of_accuracies({"one": []}, suites)[1] == ""
