@@ -8,8 +8,8 @@ keeping    Whoever keeps more must have learned something, or have gained what i
            no way of training. Of the mean over old suites, the other one must have lost something.
 
 Something is learned, lost or gained where the arm's own 95 % interval lies away from zero, or a suite's verdict says
-so; a reward that rose while training is learning. What a study did not measure is not asked for, and nothing of this
-of agents on a stream.
+so; a reward that rose while training is learning, and what an arm with new pieces learned is told from the model that
+was given them. What a study did not measure is not asked for, and nothing of this of agents on a stream.
 """
 
 from __future__ import annotations
@@ -94,6 +94,10 @@ def learned(results: Mapping[str, Any], arm: str) -> bool | None:
     rises = [(curve.get("rise") or {}).get("low") for curve in curves if curve["arm"] == arm]
     if any(low is not None and low > 0 for low in rises):
         return True
+    since = [row for one in (results.get("beside") or {}).values() for row in (one.get("since") or {}).get(arm, ())]
+    if since:
+        # New pieces cost more at first than little text brings back: what an arm learned is told from there.
+        return any(row.get("role") == "new" and row.get("verdict") == "gained" for row in since)
     return _shown(results, arm, "learned", "new", "gained")
 
 

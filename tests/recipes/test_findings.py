@@ -320,6 +320,15 @@ def test_an_arm_that_learned_nothing_shows_no_ordering() -> None:
     assert "lora is not shown to have learned anything" in verdict_of(of, ordering(arm="lora")).reason
 
 
+def test_an_arm_with_new_pieces_learned_what_it_gained_since_it_was_given_them() -> None:
+    of = study(plain=PLAIN, lora=IDLE)
+    since = {"suite": "task", "role": "new", "verdict": "gained"}
+    of["beside"] = {"lora-extended": {"comparisons": [], "since": {"lora": [since]}}}
+    assert verdict_of(of, ordering(arm="lora", measure="learned", expect="lower")).verdict == HOLDS
+    since["verdict"] = "cannot tell"
+    assert verdict_of(of, ordering(arm="lora", measure="learned", expect="lower")).verdict == NOT_TESTED
+
+
 def test_where_nothing_was_lost_nothing_can_be_kept() -> None:
     safe = {**PLAIN, "forgotten": (-0.01, 0.02), "refusals": (-0.01, 0.02)}
     found = verdict_of(study(plain=safe, half={**HALF, "forgotten": (-0.2, -0.1)}), ordering(arm="half"))

@@ -50,7 +50,12 @@ def test_arms_are_taught_with_pieces_of_their_own_and_compared_in_bits(tmp_path:
     # The model as it was before any training stands beside the arms.
     (beside,) = results["beside"].items()
     assert beside[0] == "stages-extended"
-    assert next(row["delta"] for row in beside[1]["comparisons"] if row["suite"] == "han") != 0
+    extended = next(row["delta"] for row in beside[1]["comparisons"] if row["suite"] == "han")
+    assert extended != 0
+    # What the training brought is told from there.
+    ((arm, since),) = beside[1]["since"].items()
+    change = next(row["delta"] for row in results["comparisons"] if (row["arm"], row["suite"]) == (arm, "han"))
+    assert next(row["delta"] for row in since if row["suite"] == "han") == pytest.approx(change - extended)
     assert {row["arm"] for row in results["comparisons"] if row["suite"] == "han"} == {"plain", "stages"}
     costs = [arm["runs"][0]["cost"] for arm in (plain, stages)]
     assert costs[0]["trainable_parameters"] < costs[1]["trainable_parameters"], "everything, in the second task"

@@ -18,11 +18,14 @@ LEAD = (
     "chat templates and tokenizers are their own."
 )
 LOUD = False
+SINCE = "Since their new pieces, before any training"
+"""The heading of arms against the models with new pieces from which they began."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One model on one suite, on the shown scale; numbers are None where nothing can be told."""
+    """One model on one suite, on the shown scale; numbers are None where nothing can be told. since: it is an arm, and
+    before is the model with new pieces from which it began."""
 
     model: str
     suite: str
@@ -33,6 +36,7 @@ class Row:
     low: float | None
     high: float | None
     items: int
+    since: bool = False
 
 
 def read(results: Mapping[str, Any], facts: Facts) -> tuple[Row, ...] | None:
@@ -40,14 +44,17 @@ def read(results: Mapping[str, Any], facts: Facts) -> tuple[Row, ...] | None:
     item = results.get(KEY)
     if not isinstance(item, Mapping):
         return None
-    return tuple(_row(name, one) for name, model in item.items() for one in model["comparisons"]) or None
+    rows = [_row(name, one) for name, model in item.items() for one in model["comparisons"]]
+    for model in item.values():
+        rows += [_row(arm, one, since=True) for arm, found in (model.get("since") or {}).items() for one in found]
+    return tuple(rows) or None
 
 
-def _row(name: str, one: Mapping[str, Any]) -> Row:
+def _row(name: str, one: Mapping[str, Any], *, since: bool = False) -> Row:
     unit = str(one["unit"])
     after, before, delta = (scaled(number(one[key]), unit) for key in ("after", "before", "delta"))
     low, high = (limit(number(one[key]), unit) for key in ("low", "high"))
-    return Row(clean(name), clean(one["suite"]), unit, after, before, delta, low, high, int(one["items"]))
+    return Row(clean(name), clean(one["suite"]), unit, after, before, delta, low, high, int(one["items"]), since)
 
 
 def words(facts: Facts, record: Sequence[Row]) -> list[str]:
@@ -56,9 +63,15 @@ def words(facts: Facts, record: Sequence[Row]) -> list[str]:
 
 
 def tables(facts: Facts, record: Sequence[Row]) -> Sequence[Table]:
-    """Each model on each suite."""
-    heads = ("model, suite", "score", "before", "difference", "95 %", "items")
-    rows = tuple(
+    """Each model on each suite, and each arm since its new pieces."""
+    models = [row for row in record if not row.since]
+    arms = [row for row in record if row.since]
+    found = [_table(TITLE, "model", "before", models)]
+    return [*found, _table(SINCE, "arm", "with new pieces", arms)] if arms else found
+
+
+def _table(title: str, what: str, first: str, rows: Sequence[Row]) -> Table:
+    cells = tuple(
         (
             f"{row.model}, {row.suite}",
             figure(row.value, row.unit),
@@ -67,15 +80,21 @@ def tables(facts: Facts, record: Sequence[Row]) -> Sequence[Table]:
             interval(row.low, row.high, row.unit, sign=True),
             f"{row.items:,}",
         )
-        for row in record
+        for row in rows
     )
-    return [Table(TITLE, heads, rows)]
+    return Table(title, (f"{what}, suite", "score", first, "difference", "95 %", "items"), cells)
 
 
 def figures(facts: Facts, record: Sequence[Row]) -> Sequence[Figure]:
-    """The table as lines."""
-    [table] = tables(facts, record)
-    lines = tuple(
-        (name, f"{score}, before {before}", f"{delta} {around}") for name, score, before, delta, around, _ in table.rows
-    )
-    return [Figure(Drawing("", ""), lines=lines)]
+    """The tables as lines."""
+    return [
+        Figure(
+            Drawing("", ""),
+            title="" if number == 0 else table.title,
+            lines=tuple(
+                (name, f"{score}, {table.heads[2]} {before}", f"{delta} {around}")
+                for name, score, before, delta, around, _ in table.rows
+            ),
+        )
+        for number, table in enumerate(tables(facts, record))
+    ]

@@ -7,6 +7,8 @@ from typing import Any
 from mnemos.measure.ask import load_measured
 from mnemos.measure.compare import comparisons, summary
 from mnemos.study.experiment import Experiment
+from mnemos.study.results.standing import Scores, arms_of, replicates
+from mnemos.study.steps import MeasureStep
 
 
 def beside_of(experiment: Experiment) -> dict[str, Any]:
@@ -14,6 +16,10 @@ def beside_of(experiment: Experiment) -> dict[str, Any]:
 
     comparisons: against the model before, paired by item. The two are other models, whose templates and tokenizers may
     differ: a difference is between the models as they are used, and no verdict is about a way of training.
+
+    A model that was given new pieces and no training yet has `since` too: {arm: comparisons} of each arm that began
+    from it, against it and not against the model before. What an arm learned is this: new pieces cost more at first
+    than little text brings back. Where rows are drawn by the seed, it is the one of the arm's first run.
     """
     if not experiment.beside:
         return {}
@@ -30,5 +36,19 @@ def beside_of(experiment: Experiment) -> dict[str, Any]:
             "fingerprint": step.model.fingerprint,
             "scores": {suite.name: summary(scores[suite.name], suite) for suite in step.suites},
             "comparisons": [one.as_dict() for one in compared],
+            **_since(experiment, step, scores),
         }
     return {"beside": found}
+
+
+def _since(experiment: Experiment, step: MeasureStep, scores: Scores) -> dict[str, Any]:
+    """The `since` of a model with new pieces; empty for any other."""
+    found: dict[str, Any] = {}
+    for arm in arms_of(experiment):
+        runs = [run for run in experiment.runs if run.arm == arm]
+        if not any(one.key in step.needs for one in runs[0].stages[0].extends):
+            continue
+        after = [(run, load_measured(experiment.root / "steps" / run.last.measure.key / "answers")) for run in runs]
+        compared = comparisons(step.suites, scores, replicates(experiment, after), arm=arm, roles=experiment.roles)
+        found[arm] = [one.as_dict() for one in compared]
+    return {"since": found} if found else {}
