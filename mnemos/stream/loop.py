@@ -73,7 +73,8 @@ class Stream:
     """One arm in one order. order: ids of items. learn_until: share of the stream in which it learns; 0 is the agent
     reset before every item. feedback: real, or a coin whose rate is that of the real feedback so far. seed: of
     everything that is drawn. gold: an examiner that may reveal, for arms that say so. pause: says after a
-    step whether `run` shall return before the next one. steady: its agent learns nothing."""
+    step whether `run` shall return before the next one. steady: its agent learns nothing; ahead: so many questions of
+    it, or of one that is reset, are asked at once."""
 
     name: str
     make: Any
@@ -87,6 +88,7 @@ class Stream:
     gold: Examiner | None = None
     pause: Callable[[Step], bool] | None = None
     steady: bool = False
+    ahead: int = AHEAD
 
     @property
     def learns(self) -> int:
@@ -165,7 +167,7 @@ class _Living:
         """What may be asked ahead of the steps from here on, where nothing is yet and the stream learns nothing."""
         if self.at < self.ahead or not (self.stream.steady or self.stream.learn_until == 0):
             return []
-        self.ahead = self.at + AHEAD
+        self.ahead = self.at + self.stream.ahead
         return [(self.stream.make(), self.questions[name]) for name in self.stream.order[self.at : self.ahead]]
 
     def draw(self, purpose: int) -> np.random.Generator:

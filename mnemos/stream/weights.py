@@ -124,9 +124,12 @@ class Weights:
                 continue
             since = self._since(steps)
             counted = [len(since)]
+            # The weights stay as they are for as many questions at least as right answers are missing.
+            self.stream.ahead = self.settings.every - len(since)
 
             def pause(step: Step, counted: list[int] = counted) -> bool:
                 counted[0] += is_right(step)
+                self.stream.ahead = self.settings.every - counted[0]
                 return counted[0] >= self.settings.every
 
             self.stream.pause = pause

@@ -67,13 +67,15 @@ class Fake:
         return Handle(path)
 
 
-def made(folder: Path, examiner: Examiner, fake: Fake, asked: list[str], **settings: Any) -> Weights:
+def made(
+    folder: Path, examiner: Examiner, fake: Fake, asked: list[str], model: RuleModel | None = None, **settings: Any
+) -> Weights:
     store = Store(folder / "stream.db")
     (stream,) = streams(store, examiner, ["zero-shot"])
 
     def ask(handle: Any) -> Models:
         asked.append(handle.path)
-        return Models([RuleModel()], max_new_tokens=8)  # type: ignore[list-item]
+        return Models([model or RuleModel()], max_new_tokens=8)  # type: ignore[list-item]
 
     return Weights(
         stream, WeightSettings(**settings), Handle("base"), fake, ask, folder / "updates", examiner.questions,
@@ -107,6 +109,15 @@ def test_right_answers_are_learned_with_earlier_ones_and_a_loss_rolls_back(tmp_p
     assert not (tmp_path / "updates" / "update-2").exists()
     assert asked[:3] == ["base", first, first]
     assert [one.rows for one in updates][:2] == [5, 10]
+
+
+def test_questions_are_asked_ahead_as_far_as_the_weights_surely_stay(tmp_path: Path, examiner: Examiner) -> None:
+    model = RuleModel()
+    weights = made(tmp_path, examiner, Fake(), [], model, every=5)
+    weights.run(examiner)
+    assert len(weights.updates()) == 4
+    assert sum(model.batches) == 40  # none is asked of weights that have changed when its step comes
+    assert max(model.batches) == 5
 
 
 def test_without_a_guard_the_loss_is_kept_and_written_down(tmp_path: Path, examiner: Examiner) -> None:

@@ -174,5 +174,5 @@ def _stream(
         seed=seed,
         panel=panel,
         gold=opened.gold if _reveals(study, arm) else None,
-        steady=row(agent).steady and more is None,
+        steady=row(agent).steady,
     )
