@@ -3,8 +3,8 @@ beside people, and addition by size. Each is called with (data, out), writes bel
 table.
 
 data: the folder of third-party data, which keep their own licences (XQuAD CC BY-SA 4.0, Tatoeba CC BY 2.0 FR, DCLM's
-labelled pages and AdvBench MIT, Dolly CC BY-SA 3.0, XSTest's prompts CC BY 4.0; the points of arXiv:2404.10102 name
-none) and never enter this repository. A missing file raises FileNotFoundError.
+labelled pages, AdvBench and HH MIT, Dolly CC BY-SA 3.0, XSTest's prompts CC BY 4.0; the points of arXiv:2404.10102
+name none) and never enter this repository. A missing file raises FileNotFoundError.
 """
 
 from __future__ import annotations
@@ -142,7 +142,8 @@ def classifiers(data: Path, out: Path) -> list[str]:
 
 def _labelled(data: Path) -> dict[str, list[dict[str, Any]]]:
     """Rows of text and label by what is labelled: DCLM's pages that people would keep, requests that ask for harm
-    (AdvBench) beside those that do not (Dolly), and XSTest's prompts, unsafe or safe."""
+    (AdvBench) beside those that do not (Dolly), XSTest's prompts, unsafe or safe, and of two answers of HH the one that
+    people found more harmful."""
     from mnemos.recipes.reproductions.school_text import labelled
 
     harmful = [row["goal"] for row in rows(data / "advbench/harmful_behaviors.jsonl.gz")]
@@ -152,6 +153,12 @@ def _labelled(data: Path) -> dict[str, list[dict[str, Any]]]:
         "pages": labelled(data),
         REQUESTS: [(text, True) for text in harmful] + [(text, False) for text in plain],
         XSTEST: [(row["prompt"], row["label"] == "unsafe") for row in prompts],
+        "answers": [
+            (text, worse)
+            for row in rows(data / "hh_harmless_test/shared_first1500.jsonl.gz")
+            for which, worse in (("chosen", False), ("rejected", True))
+            if (text := row[which].rpartition("\n\nAssistant:")[2].strip())
+        ],
     }
     return {name: [{"text": text, "label": int(label)} for text, label in some] for name, some in found.items()}
 
