@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from mnemos.core.files import read_jsonl
-from mnemos.recipes.reproductions import real_vocabulary, school_tables
+from mnemos.recipes.reproductions import real_vocabulary, school_tables, school_text
+from tests.tiny import save_tiny_encoder
 
 SCRIPTS = {"en": "abcdefgh", "ru": "абвгдежз", "ar": "ابتثجحخد", "hi": "कखगघचछजझ", "th": "กขคงจฉชซ"}
 
@@ -87,3 +88,39 @@ def test_points_that_are_absent_are_data_that_are_absent(tmp_path: Path) -> None
     for road in (school_tables.laws, school_tables.people, school_tables.tokenizers):
         with pytest.raises(FileNotFoundError):
             road(tmp_path, tmp_path / "out")
+
+
+def test_labels_of_four_kinds_are_learned_on_words_and_on_an_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, folder = random.Random(0), tmp_path / "data"
+
+    def text(word: str) -> str:
+        return f"{word} {' '.join(rng.choices(['river', 'mill', 'stone', 'town', 'garden'], k=5))} {rng.random()}"
+
+    write(folder / school_text.PAGES, [{"text": text(("dull", "good")[n % 2]), "label": n % 2} for n in range(40)])
+    write(folder / "advbench/harmful_behaviors.jsonl.gz", [{"goal": text("bomb")} for _ in range(30)])
+    plain = [{"instruction": text("cake"), "input": "" if n % 2 else "x"} for n in range(90)]
+    write(folder / "dolly_2k/train.jsonl.gz", plain)
+    prompts = [{"prompt": text(("cake", "bomb")[n % 2]), "label": ("safe", "unsafe")[n % 2]} for n in range(40)]
+    write(folder / "xstest/prompts.jsonl.gz", prompts)
+    begun = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: "
+    pairs = [{"chosen": begun + text("kind"), "rejected": begun + text("rude")} for _ in range(20)]
+    write(folder / "hh_harmless_test/shared_first1500.jsonl.gz", pairs)
+    monkeypatch.setenv("MNEMOS_MODELS", str(tmp_path))
+    (tmp_path / "minilm").mkdir()
+    save_tiny_encoder(tmp_path / "minilm")
+    table = school_tables.classifiers(folder, tmp_path / "out")
+    assert [line.split()[0].rstrip(",") for line in table] == [
+        "area",
+        "pages",
+        "requests",
+        "xstest",
+        "answers",
+        "requests",
+    ]
+    # On words every kind of label is plain, and what harm is called in requests is known of other prompts too.
+    assert all(line[34:].split()[0] == "1.000" for line in table[1:])
+    assert len(read_jsonl(tmp_path / "out/data/requests.jsonl")) == 60
+    first = read_jsonl(tmp_path / "out/data/answers.jsonl")[:2]
+    assert [(row["text"].split()[0], row["label"]) for row in first] == [("kind", 0), ("rude", 1)]
