@@ -146,8 +146,9 @@ def test_equal_pages_are_in_one_fold() -> None:
 def test_a_file_that_is_no_classifier_is_refused(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "rows.jsonl", comments(40))
     train_classifier(str(tmp_path / "rows.jsonl"), tmp_path / "a.json", Learning("toxic"))
-    load_filter(str(tmp_path / "a.json"))
     found = json.loads((tmp_path / "a.json").read_text())
+    (tmp_path / "a.json").write_text(json.dumps({**found, "label": "x\x1b[31m" * 99}))
+    assert load_filter(str(tmp_path / "a.json")).name.startswith("x\\x1b[31m")
     wrong: list[dict[str, Any]] = [
         {"weights": {"0": float("inf")}}, {"weights": {"-1": 1}}, {"weights": 7}, {"width": 10**9}, {"keep": "all"},
         {"threshold": None},

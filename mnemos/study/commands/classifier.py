@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mnemos.core.errors import DataError, ModelError, UsageError
+from mnemos.core.errors import DataError, ModelError, UsageError, printable, shortened
 from mnemos.core.files import read_json, write_json
 from mnemos.measure.auc import auc
 from mnemos.measure.proportions import wilson
@@ -38,6 +38,7 @@ from mnemos.sources.read import read
 
 Keep = Literal["above", "below"]
 WORDS = "words"
+LONGEST_NAME = 60
 MOST_BYTES = 64_000_000
 """Of a classifier's file: 2^18 weights are a tenth of it."""
 
@@ -162,7 +163,9 @@ def load_filter(path: str) -> Scored:
     vectors, encoder = vectors_of(None if on == WORDS else on)
     if encoder != found.get("encoder"):
         raise ModelError(on, f"is another encoder than {path} was trained on", "train it again")
-    return Scored(Classifier(linear, vectors), threshold, str(found["label"]), keep)
+    # The name of a filter stands in figures and tables, and this one comes from a file.
+    name = printable(shortened(str(found["label"]), LONGEST_NAME))
+    return Scored(Classifier(linear, vectors), threshold, name, keep)
 
 
 def _linear(found: Any) -> Linear:
