@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnemos.core.errors import DataError
+from mnemos.core.nouns import Turn
 from mnemos.stream.index import Index
 from mnemos.stream.journal import Journal
 from mnemos.stream.learner import Ask, Recall, Remember
@@ -212,3 +214,18 @@ def test_the_same_prompt_is_asked_once_and_counted_each_time() -> None:
     sampled = Models([model], max_new_tokens=4, temperature=1.0)
     sampled.answer([(ask, 0), (ask, 1), (ask, 1)])
     assert len(model.asked) == 4
+
+
+def test_a_base_model_continues_text_and_ends_before_the_next_example() -> None:
+    class Base(RuleModel):
+        tokenizer = SimpleNamespace(chat_template=None)
+
+        def generate(self, asked: Any, decoding: Any) -> Any:
+            self.seen = [(turn.role, turn.text) for prompt in asked for turn in prompt.turns], decoding.stop
+            return super().generate(asked, decoding)
+
+    model = Base()
+    before = (Turn("system", "Be short."),)
+    ask = Ask("{question}", {"question": "Question: town in country c1?\nAnswer:"}, before=before)
+    Models([model], max_new_tokens=4).answer([(ask, 0)])
+    assert model.seen == ([("prompt", "Be short.\n\nQuestion: town in country c1?\nAnswer:")], ("\n\n",))
