@@ -37,21 +37,21 @@ def assembled(
     config = speech_config(folder)
     language = language_of(config.language).requires_grad_(False)
     speller = speller_of(config, recogniser_of)
-    bridge, features, states = None, None, (0, 0, 0)
+    stored = {} if empty else _stored(folder)
+    own = {name.removeprefix(BRIDGE): one for name, one in stored.items() if name.startswith(BRIDGE)}
+    bridge, features = None, None
     if speller.bridge is not None:
         assert speller.encoder is not None
         taps = speller.bridge.taps(speller.encoder.layers)
         out = int(language.get_input_embeddings().weight.shape[1])
-        states = (len(taps), 1, speller.encoder.width)
         # Drawn and then overwritten; draws of others must not hang on it.
         with torch.random.fork_rng(devices=[]), torch.device("meta" if empty else "cpu"):
             bridge = speller.bridge.module(speller.encoder.width, len(taps), out)
-        features = Features(speller.encoder, taps)
-    stored = {} if empty else _stored(folder)
-    if bridge is not None and not empty:
-        own = {name.removeprefix(BRIDGE): one for name, one in stored.items() if name.startswith(BRIDGE)}
-        if set(own) >= STANDARD:  # those of before had none
+        if set(own) >= STANDARD:  # directories that were made before have none
+            states = (len(taps), 1, speller.encoder.width)
             bridge.standardise(torch.zeros(states), torch.ones(states))
+        features = Features(speller.encoder, taps)
+    if bridge is not None and not empty:
         refuse_width(bridge, own, f"{folder}: bridge")
         bridge.load_state_dict({name: one.float() for name, one in own.items()}, assign=True)
     model = SpeechLanguageModel(language, bridge, features, speller)
