@@ -110,6 +110,9 @@ def test_figures_are_of_rows_that_neither_weights_nor_threshold_saw(tmp_path: Pa
     rows = [{"text": f"{n} {rng.random()}", "label": rng.randrange(2)} for n in range(100)]
     write_jsonl(tmp_path / "rows.jsonl", rows)
     record = train_classifier(str(tmp_path / "rows.jsonl"), tmp_path / "a.json", Learning())
+    write_jsonl(tmp_path / "few.jsonl", comments(20))
+    with pytest.raises(DataError, match="outside one of 5 folds"):
+        train_classifier(str(tmp_path / "few.jsonl"), tmp_path / "few.json", Learning("toxic"))
     # Labels drawn at random are learned by heart, and say nothing of other rows.
     learned = load_filter(str(tmp_path / "a.json"))
     assert all((learned.score(row["text"]) > 0.5) == row["label"] for row in rows)

@@ -22,6 +22,7 @@ from mnemos.measure.proportions import wilson
 from mnemos.sources.bad_row import RowError
 from mnemos.sources.filters.classifier import (
     FEATURES,
+    FOLDS,
     LONGEST,
     Classifier,
     Linear,
@@ -118,13 +119,17 @@ def _held_out(
     texts: list[str], labels: list[float], good: Any, matrix: Any, given: float | None
 ) -> tuple[float, dict[str, Any]]:
     """The threshold, and what it does on rows that neither weights nor threshold come from."""
-    scores = cross_scores(texts, labels, lambda _: matrix)
+    try:
+        scores = cross_scores(texts, labels, lambda _: matrix)
+    except DataError as error:
+        raise DataError(f"outside one of {FOLDS} folds, {error.value}", error.bound, "give some more of each") from None
     threshold = best_cut(scores, good) if given is None else given
     above = np.zeros(len(texts), dtype=bool)
     fold = folds_of(texts)
     for one in np.unique(fold):
         inside = fold == one
-        # The threshold itself is chosen on all folds; its figures must come from one that was not.
+        # The threshold itself is chosen on all folds; its figures must come from one that was not. The classifiers that
+        # scored the others have learned from this one: to leave that out too would take five times as many.
         cut = best_cut(scores[~inside], good[~inside]) if given is None else given
         above[inside] = scores[inside] >= cut
     return threshold, {"auc": list(auc(scores, good)), "good": _share(above[good]), "others": _share(above[~good])}
