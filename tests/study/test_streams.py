@@ -114,9 +114,10 @@ def test_a_finished_study_asks_nothing_again(finished: tuple[Path, dict[str, Any
         # Another port is another address: named as the first one was, nothing is asked.
         values = json.loads((folder / "study.yaml").read_text())
         assert model != values["model"]
-        again = stream({**values, "help": None, "stream": {**values["stream"], "data": str(folder / "rows.jsonl")},
+        again = stream({**values, "stream": {**values["stream"], "data": str(folder / "rows.jsonl")},
                         "name": "study"}, out=folder / "run", quiet=True)  # fmt: skip
     assert asked.asked == []
+    assert again.results["help"] == results["help"]
     first = [{k: v for k, v in one.items() if k != "cost"} for one in results["stream"]["arms"]]
     second = [{k: v for k, v in one.items() if k != "cost"} for one in again.results["stream"]["arms"]]
     assert first == second

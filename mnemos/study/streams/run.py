@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mnemos import __version__
-from mnemos.core.files import write_json, write_text
+from mnemos.core.files import read_json, write_json, write_text
+from mnemos.core.fingerprint import fingerprint
 from mnemos.core.places import resolved
 from mnemos.core.progress import doing
 from mnemos.core.yaml_text import dump_yaml
@@ -21,6 +22,9 @@ from mnemos.study.streams.asking import ask_for_help, check_help
 from mnemos.study.streams.opened import Arms, Opened, open_study, streams_of
 from mnemos.study.streams.results import assemble
 from mnemos.study.streams.settings import REFERENCE, StreamStudy
+
+HELP = "help.json"
+"""What asking for help gave, beside the streams' file."""
 
 
 def carry_out_stream(
@@ -47,13 +51,26 @@ def carry_out_stream(
         asked = None
         if study.help is not None:
             with phase("asking for help", silent=quiet, log=log):
-                asked = ask_for_help(opened, arms)
+                asked = _help(opened, arms, root)
         with phase("comparing", silent=quiet, log=log):
             results = assemble(opened, arms, asked)
             write_json(root / "manifest.json", results["manifest"])
             write_json(root / "results.json", results)
             write_text(root / "report.html", render(results, "html"))
     return results, root
+
+
+def _help(opened: Opened, arms: Arms, root: Path) -> dict[str, Any]:
+    """What was asked for help, found again where it was asked of the same stream with the same settings."""
+    assert opened.study.help is not None
+    # A stream's name holds the fingerprint of everything that decides its steps.
+    key = fingerprint([opened.study.help.model_dump(mode="json"), arms.stateful[REFERENCE][0].name])
+    path = root / HELP
+    kept = read_json(path) if path.is_file() else {}
+    if kept.get("key") != key:
+        kept = {"key": key, "help": ask_for_help(opened, arms)}
+        write_json(path, kept)
+    return dict(kept["help"])
 
 
 def _prepare_weights(opened: Opened, arms: Arms, root: Path) -> None:
