@@ -19,6 +19,8 @@ ROLES = {
     "old": "Old: what it could do before",
     "health": "Health: how it behaves",
 }
+STREAMED = "Asked: what came along the stream"
+"""The role new of agents, who are taught nothing."""
 VERDICTS = ("gained", "lost", "kept", "cannot tell")
 
 
@@ -241,6 +243,10 @@ class Facts:
         """The roles present, in the fixed order new, old, health, then any other."""
         present = {change.role for change in self.changes}
         return tuple(role for role in (*ROLES, *sorted(present - set(ROLES))) if role in present)
+
+    def heading(self, role: str) -> str:
+        """The words over suites of a role; one that is not known is its own name."""
+        return STREAMED if self.kind == "stream" and role == "new" else ROLES.get(role, role)
 
     @property
     def seeds(self) -> tuple[str, ...]:

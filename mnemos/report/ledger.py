@@ -19,7 +19,7 @@ from rich.text import Text
 
 from mnemos.report.advice import advise
 from mnemos.report.claims import claim_words
-from mnemos.report.facts import ROLES, Arm, Change, Facts
+from mnemos.report.facts import Arm, Change, Facts
 from mnemos.report.headlines import headline
 from mnemos.report.section import Table as Tabled
 from mnemos.report.sections import present
@@ -173,7 +173,7 @@ def _table(arm: Arm, facts: Facts, width: int) -> Table:
     for role in facts.roles:
         changes = arm.of(role)
         if changes:
-            table.add_row(Text(ROLES.get(role, role).split(":")[0].lower(), style="dim italic"))
+            table.add_row(Text(facts.heading(role).split(":")[0].lower(), style="dim italic"))
         for change in changes:
             table.add_row(*_row(change, wide=wide))
     return table

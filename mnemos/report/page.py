@@ -17,7 +17,7 @@ from markupsafe import Markup
 from mnemos.report import plots
 from mnemos.report.advice import advise
 from mnemos.report.claims import claim_words
-from mnemos.report.facts import ROLES, Change, Facts, Flip, Suite, plane
+from mnemos.report.facts import Change, Facts, Flip, Suite, plane
 from mnemos.report.headlines import headline
 from mnemos.report.provenance import plain, provenance
 from mnemos.report.section import Section
@@ -100,7 +100,9 @@ def _context(facts: Facts) -> dict[str, Any]:
                 "tone": tone(arm),
                 "sentence": sentence(arm, facts.kind),
                 "groups": [
-                    (_role(role), [_row(change) for change in arm.of(role)]) for role in facts.roles if arm.of(role)
+                    (facts.heading(role), [_row(change) for change in arm.of(role)])
+                    for role in facts.roles
+                    if arm.of(role)
                 ],
                 "methods": [(step.method, plain(step.settings), step.paper, step.off) for step in arm.history],
                 "counts": reasons(arm.counts),
@@ -110,7 +112,7 @@ def _context(facts: Facts) -> dict[str, Any]:
             for place, arm in enumerate(facts.arms)
         ],
         "measured": [arm for arm in facts.arms if arm.changes],
-        "glance": [(_role(role), _glance(facts, role)) for role in facts.roles],
+        "glance": [(facts.heading(role), _glance(facts, role)) for role in facts.roles],
         "turned": overview(facts) if sum(bool(arm.changes) for arm in facts.arms) > MANY else None,
         "costs": list(dict.fromkeys(name for arm in facts.arms for name, _ in cost_words(arm))),
         "plane": _drawing(plots.learning_forgetting(facts)) if points else None,
@@ -133,10 +135,6 @@ def _context(facts: Facts) -> dict[str, Any]:
 def _symbol(shape: str) -> str:
     """The id of a marker's symbol: letters and digits only."""
     return f"mark-{list(SYMBOLS).index(shape)}"
-
-
-def _role(role: str) -> str:
-    return ROLES.get(role, role)
 
 
 def _section(facts: Facts, section: Section, record: Any) -> dict[str, Any]:

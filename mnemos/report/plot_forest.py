@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mnemos.report.facts import ROLES, Change, Facts
+from mnemos.report.facts import Change, Facts
 from mnemos.report.svg import VERDICT_SHAPES, Scale, Sheet, draw, fit, text_width, tick_text
 from mnemos.report.verdicts import TONES, missing_words, short_words, verdict_words
 from mnemos.report.words import counted, figure, typeset
@@ -23,9 +23,10 @@ KEY, TITLE, AXIS, HEADER, GAP = 34, 44, 26, 30, 12
 
 @dataclass(frozen=True)
 class Panel:
-    """Changes of one role and unit, by suite in reading order."""
+    """Changes of one role and unit, by suite in reading order. heading: of the role."""
 
     role: str
+    heading: str
     unit: str
     suites: tuple[tuple[Change, ...], ...]
 
@@ -82,7 +83,7 @@ def panels(facts: Facts, roles: Sequence[str]) -> list[Panel]:
         for unit in dict.fromkeys(change.unit for change in own):
             names = [suite.name for suite in facts.suites if any(c.suite == suite.name and c.unit == unit for c in own)]
             suites = [_sorted([c for c in own if c.suite == name]) for name in names]
-            out.append(Panel(role, unit, tuple(tuple(suite) for suite in suites)))
+            out.append(Panel(role, facts.heading(role), unit, tuple(tuple(suite) for suite in suites)))
     return out
 
 
@@ -101,7 +102,7 @@ def forest(facts: Facts, panel: Panel, *, width: float, name: str, key: bool) ->
         width,
         layout.height(panel, key),
         name=name,
-        title=f"{ROLES.get(panel.role, panel.role)}: {pairs} in {panel.unit} with 95 % intervals; right is better",
+        title=f"{panel.heading}: {pairs} in {panel.unit} with 95 % intervals; right is better",
         desc=typeset("; ".join(f"{change.arm} on {change.suite}: {verdict_words(change)}" for change in panel.changes)),
     )
 
@@ -139,7 +140,7 @@ def _scale(panel: Panel, layout: Layout) -> Scale:
 def _panel(sheet: Sheet, panel: Panel, layout: Layout, y: float) -> None:
     scale = _scale(panel, layout)
     sheet.line([0, layout.width], [y + 10, y + 10], colour="ink", width=1.2)
-    sheet.write(0, y + 29, _title(panel), size=13, weight="bold")
+    sheet.write(0, y + 29, panel.heading, size=13, weight="bold")
     y += TITLE
     ticks = scale.ticks(6 if layout.wide else 4)
     bottom = y + AXIS + sum(layout.header + layout.gap + layout.row * len(suite) for suite in panel.suites)
@@ -150,10 +151,6 @@ def _panel(sheet: Sheet, panel: Panel, layout: Layout, y: float) -> None:
     sheet.line([scale(0)] * 2, [y - 4, bottom - layout.gap / 2], colour="ink", width=1.2, zorder=2)
     for suite in panel.suites:
         y = _suite(sheet, suite, layout, scale, y)
-
-
-def _title(panel: Panel) -> str:
-    return ROLES.get(panel.role, panel.role)
 
 
 def _axis(sheet: Sheet, panel: Panel, layout: Layout, scale: Scale, ticks: Sequence[float], y: float) -> None:
@@ -168,7 +165,7 @@ def _axis(sheet: Sheet, panel: Panel, layout: Layout, scale: Scale, ticks: Seque
         sheet.write(layout.width, y + 16, "verdict, change and interval", size=11, colour="muted", ha="right")
     ends = f"change in {panel.unit}: left is worse, right is better"
     # On a wide page beside the panel's title, which may be longer than the names of its suites and arms.
-    beside = max(layout.left, text_width(_title(panel), 13, "bold") + 16)
+    beside = max(layout.left, text_width(panel.heading, 13, "bold") + 16)
     sheet.write(beside if layout.wide else 0, y - 15 if layout.wide else y, ends, size=11, colour="muted")
 
 
