@@ -142,6 +142,9 @@ def rows_command(
     attribute: Annotated[
         list[str] | None, typer.Option("--attribute", help="Ask about these alone (digit, speaker, …); repeatable.")
     ] = None,
+    options: Annotated[
+        float, typer.Option("--options", min=0, max=1, help="Share of the questions that name the possible labels.")
+    ] = 0.0,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Of a written answer.")] = 128,
     system: Annotated[str | None, typer.Option("--system", help="System text of all prompts; '' for none.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the questions that are drawn.")] = 0,
@@ -157,7 +160,7 @@ def rows_command(
 
     here = Path.cwd()
     prompts = SYSTEM if system is None else system
-    asking = Asking(questions.value, per_clip, max_new_tokens, prompts, seed, tuple(attribute or ()))
+    asking = Asking(questions.value, per_clip, max_new_tokens, prompts, seed, tuple(attribute or ()), options)
     wanted = [one for one in TARGETS if one in (target or [TargetName.self])]
     author = None if other is None else handle(author_location(other, here, "--other"))
     record = listen_rows(clips, handle(author_location(model, here, "--model")), out, asking, wanted, author, limit)

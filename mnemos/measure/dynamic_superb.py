@@ -2,9 +2,10 @@
 
 A classification's instruction ends "The answer could be A, B, or C.", and these are its options; where none does, the
 options are the labels of the task. An answer is read in three ways: it is the label (exact), the first option that it
-names is the label (parsed), or a judge says that it means the label. An answer that names no option is unparsable, and
-wrong. That is the second phase's rule for answers that cannot be read: with a share n of them, the score over those
-that can is multiplied by (1 - n), which is the mean over all with 0 for the unparsable ones.
+names is the label (parsed; a number up to twelve may be named in numerals), or a judge says that it means the label. An
+answer that names no option is unparsable, and wrong. That is the second phase's rule for answers that cannot be read:
+with a share n of them, the score over those that can is multiplied by (1 - n), which is the mean over all with 0 for
+the unparsable ones.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ MOST_LABELS = 64
 """A task of more labels than these is no classification, and its labels are no options."""
 
 _OPTIONS = re.compile(r"answer (?:could|can|should|may|might) be:? ((?:[^.]|\.(?=\S))*)", re.IGNORECASE)
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+"""Options that an answer may write in numerals: "The digit spoken is 6." names six."""
 _BETWEEN = re.compile(r",\s*(?:or\s+)?|\s+or\s+")
 
 JUDGE = (
@@ -125,10 +128,12 @@ def plain(text: str) -> str:
 
 def first_named(text: str, options: Sequence[str]) -> str | None:
     """The option that an answer names first, as whole words in any case; the longest of those that begin at one place,
-    None where it names none."""
+    None where it names none. `NUMBERS` are named by their numerals, too."""
     found = []
     for option in options:
-        place = re.search(rf"(?<!\w){re.escape(plain(option))}(?!\w)", plain(text))
+        # A model that was told "six" answers "6" as often as not, and 60, 1.6 and 6:30 are not six.
+        numeral = rf"|(?<![\w.,:]){NUMBERS.index(plain(option))}(?![\w:]|[.,]\d)" if plain(option) in NUMBERS else ""
+        place = re.search(rf"(?<!\w){re.escape(plain(option))}(?!\w){numeral}", plain(text))
         if place is not None:
             found.append((place.start(), -len(option), option))
     return min(found)[2] if found else None

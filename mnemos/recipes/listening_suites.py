@@ -15,7 +15,7 @@ from mnemos.core.files import write_jsonl, write_text
 from mnemos.core.yaml_text import dump_yaml
 from mnemos.sources.described import Described, described
 from mnemos.synthesis.listening import SYSTEM
-from mnemos.synthesis.sound_questions import seed_line
+from mnemos.synthesis.sound_questions import seed_line, with_options
 
 SHORT, LONG = 24, 96
 """Most tokens of an answer that is a label, and of one that follows an instruction."""
@@ -164,13 +164,12 @@ def task_rows(name: str, task: LabelTask, clips: Sequence[Described], place: Pat
     labels = sorted({clip.known[task.attribute] for clip in own})
     if len(labels) < 2:
         return []
-    options = f"{', '.join(labels[:-1])}, or {labels[-1]}"
     draw = random.Random(f"{name} {seed}")
     return [
         {
             "file": f"{name}-{at:04}",
             "audio": os.path.relpath(clip.part.path, place),
-            "instruction": f"{draw.choice(task.instructions)} The answer could be {options}.",
+            "instruction": with_options(draw.choice(task.instructions), labels),
             "label": clip.known[task.attribute],
             "dimension": task.dimension,
             "synthetic": clip.synthetic,

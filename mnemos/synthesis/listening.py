@@ -17,7 +17,7 @@ import os
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from mnemos.core.plan import ModelHandle
 from mnemos.rewards.refusal.reading import is_refusal
 from mnemos.sources.described import Described
 from mnemos.sources.generated import SynthesisContext, too_few
-from mnemos.synthesis.sound_questions import ATTRIBUTES, CAPTION, CAPTIONS, seed_line
+from mnemos.synthesis.sound_questions import ATTRIBUTES, CAPTION, CAPTIONS, labels_of, seed_line, with_options
 from mnemos.synthesis.writers import Tally, answered
 
 Target = Literal["self", "human", "other"]
@@ -47,7 +47,9 @@ class Asking:
     """What is asked of each clip. questions: about attributes that are known of it, the caption that asks for
     everything, or both. per_clip: questions about attributes, drawn by seed and clip. max_new_tokens: of an answer;
     longer ones are left out. system: the system text of all prompts, empty for none. attributes: which may be asked
-    about; empty for all. UsageError for one that is not in `ATTRIBUTES`."""
+    about; empty for all. options: share of the questions that name the labels of all clips, as those of Dynamic-SUPERB
+    do; a model that never saw one reads such a question worse. UsageError for an attribute that is not in `ATTRIBUTES`,
+    and for a share outside [0, 1]."""
 
     questions: Asked = "both"
     per_clip: int = 4
@@ -55,21 +57,27 @@ class Asking:
     system: str = SYSTEM
     seed: int = 0
     attributes: tuple[str, ...] = ()
+    options: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.options <= 1:
+            raise UsageError(f"options {self.options}", "must be a share from 0 to 1", "0.5 names them in every second")
         for name in self.attributes:
             if name not in ATTRIBUTES:
                 raise UsageError(f"attribute {name!r}", "is none that is asked about", nearest(name, ATTRIBUTES))
 
-    def of(self, clip: Described) -> Iterator[tuple[str, str]]:
-        """(attribute, question) for a clip."""
+    def of(self, clip: Described, labels: Mapping[str, Iterable[str]] | None = None) -> Iterator[tuple[str, str]]:
+        """(attribute, question) for a clip. labels: of all clips by attribute, which `options` names."""
         # By the clip's own name: what it is asked does not change when others come or go.
         draw = random.Random(f"questions {self.seed} {clip.id}")
         if self.questions != "captions":
             asked = self.attributes or tuple(ATTRIBUTES)
             known = [name for name, one in ATTRIBUTES.items() if name in asked and one.value(clip)]
             for name in draw.sample(known, min(self.per_clip, len(known))):
-                yield name, draw.choice(ATTRIBUTES[name].questions)
+                question = draw.choice(ATTRIBUTES[name].questions)
+                # Nothing is drawn where none is asked for: the same seed asks what it always asked.
+                named = self.options > 0 and draw.random() < self.options
+                yield name, with_options(question, (labels or {}).get(name, ())) if named else question
         if self.questions != "attributes":
             yield CAPTION, draw.choice(CAPTIONS)
 
@@ -89,8 +97,9 @@ def asked_of(clips: Sequence[Described], asking: Asking) -> list[tuple[Described
     """Each clip with each of its questions as a row of text: the seed line, the question, and the label that people
     would give (empty for a caption). The row's meta holds question and attribute."""
     out = []
+    labels = labels_of(clips) if asking.options else {}
     for clip in clips:
-        for attribute, question in asking.of(clip):
+        for attribute, question in asking.of(clip, labels):
             label = "" if attribute == CAPTION else ATTRIBUTES[attribute].value(clip) or ""
             system = (Turn("system", asking.system),) if asking.system else ()
             turns = (*system, Turn("user", f"{seed_line(clip)}\n\n{question}"), Turn("assistant", label))

@@ -125,6 +125,29 @@ ATTRIBUTES: Mapping[str, Attribute] = {
 """Every attribute by name, in the order in which a seed line gives them."""
 
 
+MOST_OPTIONS = 16
+"""Labels of an attribute beyond which a question does not name them."""
+
+
+def with_options(question: str, labels: Iterable[str]) -> str:
+    """A question that names the possible answers as Dynamic-SUPERB's do: "Who speaks? The answer could be A, B, or C."
+    The question alone where there are fewer than two labels, or more than `MOST_OPTIONS`."""
+    names = sorted(set(labels))
+    if not 2 <= len(names) <= MOST_OPTIONS:
+        return question
+    return f"{question} The answer could be {', '.join(names[:-1])}, or {names[-1]}."
+
+
+def labels_of(clips: Iterable[Described]) -> dict[str, set[str]]:
+    """Attribute -> the labels that these clips have."""
+    out: dict[str, set[str]] = {name: set() for name in ATTRIBUTES}
+    for clip in clips:
+        for name, one in ATTRIBUTES.items():
+            if label := one.value(clip):
+                out[name].add(label)
+    return out
+
+
 def description(clip: Described, attributes: Iterable[str] = ATTRIBUTES) -> str:
     """What is known of a clip: ``"text" (Gender: female, Duration: 3.5 seconds)``; without the quotation where nothing
     is transcribed. attributes: the names of those that stand in the brackets."""

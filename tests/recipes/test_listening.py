@@ -150,10 +150,10 @@ def test_the_reproduction_takes_forms_about_sounds_for_new_and_the_others_for_ol
 
 
 def test_the_bridge_of_the_reproduction_first_learns_every_label(out: Path, tmp_path: Path) -> None:
-    from mnemos.recipes.reproductions.real_listening import labels
+    from mnemos.recipes.reproductions.real_listening import label_rows
 
     shutil.copytree(out, tmp_path / "clips")
-    labels(tmp_path)
+    label_rows(tmp_path)
     known = {row["id"]: row for row in rows(out / "train")}
     asked: Counter[str] = Counter()
     for row in read_jsonl(tmp_path / "labels.jsonl"):
@@ -162,7 +162,11 @@ def test_the_bridge_of_the_reproduction_first_learns_every_label(out: Path, tmp_
         assert (tmp_path / sound["audio"]).is_file()
         turns[0] = {"role": "user", "content": question["text"].strip()}
         for user, model in zip(turns[::2], turns[1::2], strict=True):
-            name = next(one for one, about in ATTRIBUTES.items() if user["content"] in about.questions)
+            name = next(
+                one
+                for one, about in ATTRIBUTES.items()
+                if user["content"].partition(" The answer could")[0] in about.questions
+            )
             assert model["content"] == known[row["id"]][name]
             asked[name] += 1
     digits = sum("digit" in row for row in known.values())

@@ -15,31 +15,38 @@ from pathlib import Path
 from typing import Any
 
 from mnemos.core.files import write_jsonl, write_text
+from mnemos.core.plan import ModelHandle
 from mnemos.core.yaml_text import dump_yaml, read_yaml
 from mnemos.models.load import handle
 from mnemos.models.speech.files import make as make_listener
 from mnemos.recipes.listening import Sizes
 from mnemos.recipes.listening import make as make_clips
 from mnemos.recipes.reproduce import models_folder
-from mnemos.recipes.reproductions.prepare import Row, turns
-from mnemos.recipes.reproductions.real_models import benign_rows, chat, refusal_suites, requests
+from mnemos.recipes.reproductions.prepare import Row, rows, turns
+from mnemos.recipes.reproductions.real_models import benign_rows, chat, refusal_suites, requests, shuffled
+from mnemos.recipes.reproductions.real_reading import TEMPLATE
 from mnemos.sources.described import described
 from mnemos.study.commands.listen_rows import listen_rows
-from mnemos.synthesis.listening import SYSTEM, Asking
-from mnemos.synthesis.sound_questions import ATTRIBUTES
+from mnemos.study.run import run
+from mnemos.synthesis.listening import SYSTEM, TARGETS, Asking
+from mnemos.synthesis.sound_questions import ATTRIBUTES, labels_of, with_options
 
 SIZES = Sizes(takes=(8, 2), pairs=(0, 0), copies=(4, 4))
-ASKED = ("digit", "speaker", "accent", "noise", "gender", "intent")
+ASKED = ("digit", "speaker", "accent", "noise", "intent")
 """What the arms ask about: four hundred clips do not teach sixteen attributes."""
-FIRST = {"digits": ("digit", "speaker", "noise"), "others": ("intent", "gender", "noise")}
+FIRST = {"digits": ("digit", "speaker", "noise"), "others": ("intent", "noise")}
 """What the bridge learns first, of digits and of all other clips."""
-ASKING = Asking(questions="attributes", per_clip=1, max_new_tokens=48, attributes=ASKED)
+OPTIONS = 0.5
+"""Share of the questions that name the possible labels, as all of those that measure do."""
+ASKING = Asking(questions="attributes", per_clip=1, max_new_tokens=48, attributes=ASKED, options=OPTIONS)
 TEXT_ROWS, TEXTS, HARMFUL, HARMLESS = 200, 60, 60, 50
 TEXT_FORMS = ("forms-text", "forms-description")
 """Instructions without a sound: what the model could follow before it had ears."""
-TASKS = ("digit", "digit-noisy", "intent", "accent", "noise", "who", "gender")
+TASKS = ("digit", "digit-noisy", "intent", "accent", "noise", "who")
 SHUFFLED = ("digit-shuffled", "noise-shuffled", "who-shuffled")
 """Of the tasks with another row's sound in the place of their own, one of each kind is enough."""
+LONGEST_PASSAGE, LONGEST_REPLY = 600, 240
+"""Characters of a passage and of an answer that the other model learns from."""
 MOST = {"accent": 40, "noise": 60, "noise-shuffled": 60}
 """Items of a task at most, where there are more clips than are needed."""
 
@@ -50,9 +57,10 @@ def listening(data: Path, out: Path) -> None:
     qwen, whisper = (str(models_folder() / name) for name in ("qwen", "whisper-base"))
     make_clips(data, below / "clips", SIZES)
     split_suites(below / "clips")
-    labels(below)
+    label_rows(below)
     text = benign_rows(data)
     taught, read = text[:TEXT_ROWS], text[TEXT_ROWS:][:TEXTS]
+    author_rows(data, below)
     write_jsonl(
         below / "text.jsonl", [chat(f"text-{n}", row["instruction"], row["output"]) for n, row in enumerate(taught)]
     )
@@ -68,29 +76,64 @@ def listening(data: Path, out: Path) -> None:
         make_listener(below / name, language=qwen, **parts)
 
 
-def labels(below: Path) -> None:
+def label_rows(below: Path) -> None:
     """A conversation about each clip that is learned from: every one of `FIRST` is asked, in an order of its own, and
     answered by its label. Turns about one clip share the sound and the system text, and cost half of what rows do."""
-    rows = []
-    for clip in described(below / "clips" / "train", Counter()):
-        # Every speaker of digits is a man: voices of two genders are those of the orders.
+    found = []
+    clips = list(described(below / "clips" / "train", Counter()))
+    labels = labels_of(clips)
+    for clip in clips:
         names = FIRST["digits" if "digit" in clip.known else "others"]
         draw = random.Random(f"first {clip.id}")
         known = {name: label for name in names if (label := ATTRIBUTES[name].value(clip))}
         messages: list[Row] = [{"role": "system", "content": SYSTEM}]
         for name in draw.sample(sorted(known), len(known)):
-            messages += turns(draw.choice(ATTRIBUTES[name].questions), known[name])
+            question = draw.choice(ATTRIBUTES[name].questions)
+            named = draw.random() < OPTIONS
+            messages += turns(with_options(question, labels[name]) if named else question, known[name])
         sound = {"type": "audio", "audio": os.path.relpath(clip.part.path, below)}
         messages[1]["content"] = [sound, {"type": "text", "text": "\n" + messages[1]["content"]}]
-        rows.append({"id": clip.id, "messages": messages})
-    write_jsonl(below / "labels.jsonl", rows)
+        found.append({"id": clip.id, "messages": messages})
+    write_jsonl(below / "labels.jsonl", found)
 
 
 def answers(data: Path, out: Path) -> None:
-    """Rows that the model answers itself and that people label, some ten minutes of writing."""
+    """Rows that the model answers itself, that people label, and that another model answers: some ten minutes."""
     below = out / "data"
     qwen = handle(str(models_folder() / "qwen"))
-    listen_rows(below / "clips" / "train", qwen, below / "rows", ASKING, ["self", "human"])
+    listen_rows(below / "clips" / "train", qwen, below / "rows", ASKING, TARGETS, author(below))
+
+
+def author_rows(data: Path, below: Path) -> None:
+    """What the other model learns chatting from: Dolly's rows with a short passage, and as many without one, none of
+    which the arms replay."""
+    read = [
+        {**row, "instruction": f"{row['input']}\n\n{row['instruction']}"}
+        for row in rows(data / "dolly_2k/train.jsonl.gz")
+        if row["input"] and len(row["input"]) <= LONGEST_PASSAGE and len(row["output"]) <= LONGEST_REPLY
+    ]
+    plain = [row for row in benign_rows(data)[TEXT_ROWS + TEXTS :] if len(row["output"]) <= LONGEST_REPLY]
+    learned = enumerate([*read, *plain[: len(read)]])
+    found = [chat(f"author-{n}", row["instruction"], row["output"]) for n, row in learned]
+    write_jsonl(below / "author.jsonl", shuffled(found, "author"))
+    write_text(below / "author.jinja", TEMPLATE)
+
+
+def author(below: Path) -> ModelHandle:
+    """The other model that answers: a base model of another family (Gemma 3 270M), made a chat model on Dolly's rows.
+    None of them is about a sound; half have a passage to read, as the line that describes a clip is one."""
+    study = {
+        "name": "author",
+        "model": str(models_folder() / "gemma"),
+        "chat_template": str(below / "author.jinja"),
+        "teach": {"data": str(below / "author.jsonl"), "name": "chat"},
+        "suites": {"new": [{"name": "texts", "kind": "bits_per_byte", "data": str(below / "texts.jsonl")}]},
+        "train": {"learning_rate": 5e-5, "num_train_epochs": 2, "per_device_train_batch_size": 8, "max_length": 256},
+        "seeds": [0],
+        "health": False,
+    }
+    run(study, out=below / "author", quiet=True)
+    return handle(str(below / "author" / "arms" / "plain" / "seed-0" / "model"))
 
 
 def split_suites(clips: Path) -> None:
