@@ -261,6 +261,18 @@ def test_naming_is_that_of_words_compared_one_by_one(words: list[str]) -> None:
     assert dynamic_superb.first_named(" ".join(bare), options) == expected
 
 
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        ("6", "six"), ("The digit spoken is 6.", "six"), ("6, I think", "six"), ("It is 6: six", "six"),
+        ("**6**", "six"), ("seven, not 6", "seven"), ("6, not seven", "six"), ("60", None), ("16", None),
+        ("1.6", None), ("6.5", None), ("6:30", None), ("0:06", None), ("x6", None), ("6,000", None), ("0", "zero"),
+    ],
+)  # fmt: skip
+def test_a_number_up_to_twelve_may_be_named_in_numerals(answer: str, named: str | None) -> None:
+    assert dynamic_superb.first_named(answer, ("six", "seven", "zero")) == named
+
+
 @given(st.lists(st.sampled_from([(True, True), (False, True), (False, False), (False, None)]), min_size=1, max_size=20))
 def test_the_second_phases_rule_is_the_mean_with_zero_for_what_cannot_be_read(kinds: list[Any]) -> None:
     words = {(True, True): "yes", (False, True): "Yes, it is", (False, False): "no", (False, None): "perhaps"}

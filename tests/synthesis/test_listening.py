@@ -12,7 +12,7 @@ from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import AudioPart, Prompt
 from mnemos.sources.described import Described
 from mnemos.synthesis.listening import SYSTEM, Asking, asked_of, synthetic_share, write
-from mnemos.synthesis.sound_questions import ATTRIBUTES, CAPTIONS, seed_line
+from mnemos.synthesis.sound_questions import ATTRIBUTES, CAPTIONS, seed_line, with_options
 from tests.laws import Handle
 from tests.methods.contexts import FakeContext, Scripted, cut
 
@@ -75,6 +75,34 @@ def written(targets: Any, say: Any = None, **more: Any) -> Any:
     asking = more.pop("asking", Asking(per_clip=1))
     other = OTHER if "other" in targets else None
     return write(context, more.pop("clips", [clip()]), asking, MODEL, targets, other, Path("/rows")), context
+
+
+def test_a_share_of_the_questions_names_the_labels_of_all_clips() -> None:
+    clips = [clip(f"{n}", known={"digit": digit}) for n, digit in enumerate(("seven", "one", "two") * 40)]
+    one = {"questions": "attributes", "attributes": ("digit", "transcript"), "per_clip": 2}
+    none, half, all_named = (
+        [row.meta for _, row in asked_of(clips, Asking(**one, options=share))]  # type: ignore[arg-type]
+        for share in (0.0, 0.5, 1.0)
+    )
+    end = " The answer could be one, seven, or two."
+    assert [row["question"].removesuffix(end) for row in all_named if row["attribute"] == "digit"]
+    assert all(row["question"].endswith(end) == (row["attribute"] == "digit") for row in all_named)
+    # Every clip has the same transcript: no choice, so no options.
+    assert not any("answer could be" in row["question"] for row in none)
+    named = sum(row["question"].endswith(end) for row in half if row["attribute"] == "digit")
+    # 120 draws at one half: outside of these bounds once in a million.
+    assert 33 < named < 87
+    for share in (-0.1, 1.1, float("nan")):
+        with pytest.raises(UsageError, match="share from 0 to 1"):
+            Asking(options=share)
+
+
+def test_the_options_of_a_question_are_those_that_the_suites_read() -> None:
+    from mnemos.measure.dynamic_superb import options_of
+
+    assert options_of(with_options("Who?", ["b", "a", "c d", "a"])) == ("a", "b", "c d")
+    assert with_options("Who?", ["a"]) == "Who?"
+    assert with_options("Who?", map(str, range(17))) == "Who?"
 
 
 def test_three_targets_of_the_same_questions() -> None:
