@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,6 +34,10 @@ def reproduce_command(
     out: Annotated[Path, typer.Option("--out", help="Each reproduction has a folder of its own in it.")] = Path(
         "runs/reproductions"
     ),
+    part: Annotated[
+        list[str] | None,
+        typer.Option("--part", metavar="PART", help="Of one reproduction, this part alone; repeatable."),
+    ] = None,
     jobs: JobsOption = None,
     engine: EngineOption = None,
     address: AddressOption = None,
@@ -51,6 +55,8 @@ def reproduce_command(
     names, rest = given[:first], [*given[first:], *context.args]
     if list_ + all_ + bool(names) != 1:
         raise UsageError("mnemos reproduce", "needs one of NAME, --list and --all", "mnemos reproduce --list")
+    if part and len(names) != 1:
+        raise UsageError("--part", "needs one reproduction", "mnemos reproduce NAME --part PART; --dry-run names them")
     from mnemos.recipes.reproduce import dry_lines, reproduce, reproduction_lines
     from mnemos.recipes.reproductions.registry import REGISTRY, find_reproduction, load_reproductions
 
@@ -61,13 +67,12 @@ def reproduce_command(
     elif dry_run:
         known = load_reproductions(registry)
         for reproduction in known if all_ else [find_reproduction(name, known) for name in names]:
-            say("\n".join(dry_lines(reproduction, out, overrides=overrides, registry=registry)))
+            say("\n".join(dry_lines(reproduction, out, overrides=overrides, registry=registry, only=part or ())))
     else:
         chosen = None if all_ else names
         asked = engine_of(engine, address)
-        raise typer.Exit(
-            reproduce(chosen, out, overrides=overrides, engine=asked, jobs=jobs, quiet=quiet, registry=registry)
-        )
+        ways: dict[str, Any] = {"engine": asked, "jobs": jobs, "quiet": quiet, "registry": registry}
+        raise typer.Exit(reproduce(chosen, out, overrides=overrides, only=part or (), **ways))
 
 
 def register(app: typer.Typer) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnemos.core.errors import DataError, MnemosError
+from mnemos.core.errors import DataError, MnemosError, UsageError, nearest
 from mnemos.core.files import write_text
 from mnemos.core.places import resolved
 from mnemos.recipes.findings import Outcome, difference_words, load_findings, outcome, page
@@ -120,6 +120,17 @@ def _called(function: str, folder: Path) -> Any:
         return Absent(f"its data are absent: no {missing.relative_to(data)} below {data} (set MNEMOS_DATA)")
 
 
+def numbered_parts(reproduction: Reproduction, only: Sequence[str] = ()) -> list[tuple[int, str]]:
+    """The parts that are walked, each with its number, in the order of the registry. only: names of parts (the stems of
+    their study files); all unless given. UsageError for a name that no part has."""
+    parts = list(enumerate(reproduction.parts, 1))
+    stems = [Path(part).stem for part in reproduction.parts]
+    for name in only:
+        if name not in stems:
+            raise UsageError(f"--part {name}", f"is no part of {reproduction.name}", nearest(name, stems))
+    return [(number, part) for number, part in parts if not only or Path(part).stem in only]
+
+
 def walk(
     reproduction: Reproduction,
     out: Path = OUT,
@@ -129,23 +140,25 @@ def walk(
     jobs: int | None = None,
     quiet: bool = False,
     registry: Path = REGISTRY,
+    only: Sequence[str] = (),
 ) -> list[Outcome] | Absent:
     """Run every part of a reproduction below out/NAME and test its findings; also written to findings.md there. Its
     table is printed, and written to table.txt there.
 
-    overrides: dotted key -> value, for each part. engine, jobs: of the parts that have steps. Raises what `mnemos.run`
-    raises.
+    overrides: dotted key -> value, for each part. engine, jobs: of the parts that have steps. only: names of the parts
+    that are run, and whose findings are tested; the table is left out then. Raises what `mnemos.run` raises.
     """
     from mnemos.study.config import raw_study
     from mnemos.study.run import in_one_process, run
 
+    parts = numbered_parts(reproduction, only)
     folder = resolved(out / reproduction.name)
     absent = model_absent(reproduction) or prepare(reproduction, folder)
     if absent:
         return absent
     results: dict[str, Mapping[str, Any]] = {}
     with _at(folder):
-        for number, part in enumerate(reproduction.parts, 1):
+        for number, part in parts:
             path = part_path(part, registry)
             if not quiet:
                 print(
@@ -157,7 +170,7 @@ def walk(
             ways: dict[str, Any] = {} if alone else {"engine": engine, "jobs": jobs}
             record = run(path, out=folder / path.stem, overrides=overrides, quiet=quiet, **ways)
             results[study_name(part, registry)] = record.results
-    if reproduction.table is not None:
+    if reproduction.table is not None and not only:
         found = _called(reproduction.table, folder)
         if isinstance(found, Absent):
             return found
@@ -189,6 +202,7 @@ def dry_lines(
     *,
     overrides: Mapping[str, Any] | None = None,
     registry: Path = REGISTRY,
+    only: Sequence[str] = (),
 ) -> list[str]:
     """What `walk` would do, part by part, without loading a model.
 
@@ -196,16 +210,17 @@ def dry_lines(
     planned with the chat patient and its rows in their place, and the lines say so. Data files are prepared, since a
     plan hashes them.
     """
+    parts = numbered_parts(reproduction, only)
     folder = resolved(out / reproduction.name)
     absent = prepare(reproduction, folder, dry=True)
     if absent:
         return [f"reproduction {reproduction.name}: {absent.reason}"]
     lines = []
     with _at(folder):
-        for number, part in enumerate(reproduction.parts, 1):
+        for number, part in parts:
             lines.append(f"reproduction {reproduction.name}, part {number} of {len(reproduction.parts)}: {part}")
             lines += [f"  {line}" for line in _part_lines(part_path(part, registry), folder, overrides)]
-    if reproduction.table is not None:
+    if reproduction.table is not None and not only:
         lines.append(f"reproduction {reproduction.name}: a table by {reproduction.table}")
     return lines
 
@@ -278,9 +293,11 @@ def reproduce(
     jobs: int | None = None,
     quiet: bool = False,
     registry: Path = REGISTRY,
+    only: Sequence[str] = (),
 ) -> int:
     """Walk the named reproductions, or all of them unattended, and print each one's orderings; returns the exit code.
 
+    only: parts of the one that is named, as in `walk`.
     With names, the first failure is raised. For all (None), a reproduction whose data are absent is skipped, one that
     fails does not stop the others, both are said again at the end, and a failure makes the exit code 1.
     """
@@ -291,9 +308,8 @@ def reproduce(
     for reproduction in chosen:
         print(f"\n{reproduction.name}: {reproduction.title} (about {reproduction.minutes} minutes)", flush=True)
         try:
-            found = walk(
-                reproduction, out, overrides=overrides, engine=engine, jobs=jobs, quiet=quiet, registry=registry
-            )
+            given: dict[str, Any] = {"engine": engine, "jobs": jobs, "quiet": quiet, "registry": registry}
+            found = walk(reproduction, out, overrides=overrides, only=only, **given)
         except Exception as error:
             if names is not None:
                 raise

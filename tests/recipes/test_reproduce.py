@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from mnemos.cli import app
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.files import read_json
 from mnemos.recipes import reproduce
@@ -116,6 +118,43 @@ def test_jobs_are_for_the_parts_that_have_steps(tmp_path: Path, monkeypatch: pyt
     (reproduction,) = load_reproductions(registry)
     reproduce.walk(reproduction, tmp_path / "out", engine="pool", jobs=2, quiet=True, registry=registry)
     assert asked == [{"engine": "pool", "jobs": 2}, {"engine": None, "jobs": None}]
+
+
+def test_a_part_is_walked_alone_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = two_parts(tmp_path)
+    rows = [{**row, "table": f"{__name__}:counted"} for row in yaml.safe_load(registry.read_text())]
+    registry.write_text(yaml.safe_dump(rows))
+    ran: list[str] = []
+
+    def run(path: Path, **given: Any) -> Any:
+        ran.append(path.stem)
+        assert given["out"] == tmp_path / "out" / "two" / path.stem
+        return SimpleNamespace(results={})
+
+    monkeypatch.setattr("mnemos.study.run.run", run)
+    (reproduction,) = load_reproductions(registry)
+    for only in (["second"], ["second", "first"], []):
+        ran.clear()
+        reproduce.walk(reproduction, tmp_path / "out", quiet=True, registry=registry, only=only)
+        # In the order of the registry, whatever the order of the names.
+        assert ran == (sorted(only) or ["first", "second"])
+        # A table is of the whole.
+        assert (tmp_path / "out/two/table.txt").exists() is not bool(only)
+    lines = reproduce.dry_lines(reproduction, tmp_path / "out", registry=registry, only=["second"])
+    assert [line for line in lines if line.startswith("reproduction two")] == [
+        "reproduction two, part 2 of 2: second.yaml"
+    ]
+    with pytest.raises(UsageError, match="did you mean 'second'"):
+        reproduce.walk(reproduction, tmp_path / "out", quiet=True, registry=registry, only=["secnd"])
+
+
+def test_a_part_needs_one_reproduction() -> None:
+    for names in (["--all"], ["lamol", "chinese"]):
+        done = CliRunner().invoke(app, ["reproduce", *names, "--part", "x"])
+        assert isinstance(done.exception, UsageError)
+        assert "--part: needs one reproduction" in str(done.exception)
+    done = CliRunner().invoke(app, ["reproduce", "real-streams", "--part", "stream_wights", "--dry-run"])
+    assert "did you mean 'stream_weights'" in str(done.exception)
 
 
 def results_of(out: Path) -> Any:
