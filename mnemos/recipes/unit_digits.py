@@ -52,7 +52,7 @@ def make(data: Path, encoder: str, out: Path, *, layer: int = LAYER, takes: int 
     recordings = read_digits(data / "fsdd")
     train = range(TEST_TAKES.stop, TEST_TAKES.stop + takes)
     for name, numbers in (("train", train), ("test", TEST_TAKES)):
-        write_rows(out, name, _rows(recordings, numbers))
+        write_rows(out, name, rows_of(recordings, numbers))
     settings: Any = {"layer": layer, "clusters": CLUSTERS, "normalisation": "standard"}
     fit_units(str(out / "train.jsonl"), encoder, out / "units", **settings)
     for name in ("train", "test"):
@@ -62,7 +62,8 @@ def make(data: Path, encoder: str, out: Path, *, layer: int = LAYER, takes: int 
     return out / "study.yaml"
 
 
-def _rows(recordings: dict[tuple[str, int, int], Any], takes: range) -> list[tuple[Any, str, str]]:
+def rows_of(recordings: dict[tuple[str, int, int], Any], takes: range) -> list[tuple[Any, str, str]]:
+    """(clip, word, speaker) of these takes, by speaker, digit and take."""
     return [(clip, DIGITS[digit], speaker) for (speaker, digit, take), clip in sorted(recordings.items(), key=_name)
             if take in takes]  # fmt: skip
 
