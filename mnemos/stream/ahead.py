@@ -1,8 +1,8 @@
 """Requests of streams that learn nothing, asked ahead of their steps.
 
 What such an agent writes hangs on the question alone, so that the answers to many questions of its stream share a batch
-long before their steps come. `Models` keeps them, and each step finds its own there: the steps are the same, and so is
-what they cost. For greedy decoding alone, since no other answer is kept.
+long before their steps come. They are kept (`answered`), and each step finds its own there: the steps are the same, and
+so is what they cost. For greedy decoding alone, since no other answer is kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mnemos.stream.learner import Answering, Ask, GoldShots, Learner, Question, 
 from mnemos.stream.models import Models
 
 AHEAD = 32
-"""Questions of a stream that are asked ahead: what a kill loses of them at most."""
+"""Questions of a stream that are asked ahead: what a kill loses of them at most where answers are kept in memory."""
 MOST_ROUNDS = 200
 """Requests of one learner for one question, as in the loop."""
 
@@ -28,7 +28,7 @@ def ask_ahead(wanted: Sequence[tuple[Learner, Question]], gold: Sequence[Shot], 
     for _ in range(MOST_ROUNDS):
         if not waiting:
             return
-        served = models.answer([(ask, seed) for _, ask in waiting])
+        served = models.answer([(ask, seed) for _, ask in waiting], ahead=True)
         answered = zip(waiting, served, strict=True)
         waiting = [pair for (life, _), one in answered for pair in _asked(life, one.written, gold)]
 

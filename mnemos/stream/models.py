@@ -1,27 +1,24 @@
 """Requests of many streams to their models, answered in batches; shots that do not fit are left out and counted.
 
-Answers of greedy decoding are kept for prompts that come again (the same question without shots comes in every arm),
-and counted as if they had been asked anew, seconds included: what an agent costs does not depend on who else runs.
+A greedy request that was answered before is not computed again (`answered`). It costs its agent what it cost then,
+tokens, calls and seconds: what an agent costs does not depend on who else runs. What that saved is in `Totals`.
 """
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mnemos.core.errors import UsageError
 from mnemos.core.nouns import Decoding, Generation, LanguageModel, Prompt, Turn
+from mnemos.stream.answered import InMemory, Table, Timed, key
 from mnemos.stream.learner import Ask, Generated
 
 SERVER_TOKENS = 8192
 """Tokens of a prompt and its answer on a server that does not say what it takes, unless the study does."""
 BORDER = "\n\n"
 """What ends an answer of a base model: behind it the next example would begin."""
-MOST_KEPT = 5_000
-"""Answers that are kept."""
 TOO_LONG = "the question alone is longer than the model's window"
 
 
@@ -36,9 +33,22 @@ class Served:
     failed: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """A prompt with the shots that fit. dropped: those that did not. tokens: of the prompt; ids: these, None for a
+    server. fits: whether the question does."""
+
+    prompt: Prompt
+    dropped: int
+    tokens: int
+    ids: tuple[int, ...] | None
+    fits: bool
+
+
 class Models:
     """The models of a study, asked in batches. max_new_tokens: of an answer, where a request says nothing else. budget:
-    tokens of a prompt; the model's window unless given, and never above it."""
+    tokens of a prompt; the model's window unless given, and never above it. table: keeps answers on disk, of models
+    whose weights are known; without one, and of servers, they are kept in memory."""
 
     def __init__(
         self,
@@ -48,14 +58,14 @@ class Models:
         temperature: float = 0.0,
         top_p: float = 1.0,
         budget: int | None = None,
+        table: Table | None = None,
     ) -> None:
         self.models = list(models)
         self.max_new_tokens, self.temperature, self.top_p = max_new_tokens, temperature, top_p
         self.chats = [_chats(model) for model in self.models]
         self.windows = [_window(model, budget) for model in self.models]
         self.budget = budget
-        # With the seconds that each took.
-        self._kept: OrderedDict[Any, tuple[Generation, float]] = OrderedDict()
+        self.table, self._memory = table, InMemory()
         for model, window in zip(self.models, self.windows, strict=True):
             if window <= max_new_tokens:
                 bound = f"must be below what {model.name} takes, {window:,} tokens with the prompt"
@@ -66,8 +76,9 @@ class Models:
         """Whether tokens are guessed from the bytes of texts, because a model is behind a server."""
         return any(not hasattr(model, "renderer") for model in self.models)
 
-    def answer(self, asks: Sequence[tuple[Ask, int]]) -> list[Served]:
-        """One answer a request. asks: with the seed of each, which counts where the temperature is above 0."""
+    def answer(self, asks: Sequence[tuple[Ask, int]], *, ahead: bool = False) -> list[Served]:
+        """One answer a request. asks: with the seed of each, which counts where the temperature is above 0. ahead: of
+        requests that will be made, so that none is counted yet."""
         fitted = [self._fitted(ask) for ask, _ in asks]
         groups: dict[tuple[int, int, int], list[int]] = {}
         for place, (ask, seed) in enumerate(asks):
@@ -77,18 +88,15 @@ class Models:
         for (model, tokens, seed), places in groups.items():
             stop = () if self.chats[model] else (BORDER,)
             decoding = Decoding(tokens, self.temperature, self.top_p, seed=seed, stop=stop)
-            found = self._generated(model, [fitted[i][0] for i in places], decoding)
+            found = self._generated(self.models[model], [fitted[i] for i in places], decoding, ahead)
             for i, (generation, seconds) in zip(places, found, strict=True):
                 out[i] = self._served(self.models[model], fitted[i], generation, seconds)
         return [one for one in out if one is not None]
 
-    def _served(
-        self, model: LanguageModel, fitted: tuple[Prompt, int, int, bool], generation: Generation, seconds: float
-    ) -> Served:
-        _, dropped, tokens, fits = fitted
-        written = Generated(generation.text, generation.finished, dropped)
+    def _served(self, model: LanguageModel, fitted: _Fitted, generation: Generation, seconds: float) -> Served:
+        written = Generated(generation.text, generation.finished, fitted.dropped)
         own = len(generation.ids) if hasattr(model, "renderer") else guessed(generation.text)
-        return Served(written, tokens, own, seconds, None if fits else TOO_LONG)
+        return Served(written, fitted.tokens, own, seconds, None if fitted.fits else TOO_LONG)
 
     def _tokens(self, ask: Ask) -> int:
         """Of an answer: what the request says, but no more than half a window, which is the prompt's."""
@@ -96,50 +104,53 @@ class Models:
             return self.max_new_tokens
         return min(ask.max_new_tokens, max(self.max_new_tokens, self.windows[ask.model] // 2))
 
-    def _fitted(self, ask: Ask) -> tuple[Prompt, int, int, bool]:
-        """(prompt, shots left out, tokens, whether it fits)."""
+    def _fitted(self, ask: Ask) -> _Fitted:
         model, window = self.models[ask.model], self.windows[ask.model]
         room = min(window - self._tokens(ask), self.budget or window)
 
-        def written(dropped: int = 0) -> Prompt:
+        def written(dropped: int = 0) -> _Fitted:
             prompt = ask.prompt(dropped)
-            return prompt if self.chats[ask.model] else raw(prompt)
+            prompt = prompt if self.chats[ask.model] else raw(prompt)
+            tokens, ids = read(model, prompt)
+            return _Fitted(prompt, dropped, tokens, ids, tokens <= room)
 
-        prompt = written()
-        tokens = count(model, prompt)
+        found = written()
         low, high = 0, len(ask.shots)
-        if tokens <= room or not high:
-            return prompt, 0, tokens, tokens <= room
+        if found.fits or not high:
+            return found
         # The fewest that must go, by halving: with a hundred shots one by one would render a hundred prompts.
         while low < high:
             middle = (low + high) // 2
-            if count(model, written(middle)) <= room:
+            if written(middle).fits:
                 high = middle
             else:
                 low = middle + 1
-        prompt = written(low)
-        tokens = count(model, prompt)
-        return prompt, low, tokens, tokens <= room
+        return written(low)
 
-    def _generated(self, model: int, prompts: Sequence[Prompt], decoding: Decoding) -> list[tuple[Generation, float]]:
+    def _generated(
+        self, model: LanguageModel, asked: Sequence[_Fitted], decoding: Decoding, ahead: bool
+    ) -> list[Timed]:
         """Each answer with its share of the seconds that its batch took."""
+        count = 0 if ahead else len(asked)
         if self.temperature:
-            return self._timed(model, prompts, decoding)
-        keys = [(model, prompt, decoding.max_new_tokens) for prompt in prompts]
-        new = list(dict.fromkeys(key for key in keys if key not in self._kept))
-        made = self._timed(model, [key[1] for key in new], decoding) if new else []
-        found = dict(zip(new, made, strict=True))
-        out = [found[key] if key in found else self._kept[key] for key in keys]
-        self._kept.update(found)
-        while len(self._kept) > MOST_KEPT:
-            self._kept.popitem(last=False)
-        return out
+            return self._timed(model, [one.prompt for one in asked], decoding, count)
+        kept = self.table if self.table is not None and hasattr(model, "renderer") else self._memory
+        keys = [key(model, one.prompt, one.ids, decoding) for one in asked]
+        found = kept.find(keys)
+        # Each once, also where several streams ask it in the same batch.
+        new = {name: one.prompt for name, one in zip(keys, asked, strict=True) if name not in found}
+        made = self._timed(model, list(new.values()), decoding, count)
+        found |= kept.keep(dict(zip(new, made, strict=True)))
+        return [found[name] for name in keys]
 
-    def _timed(self, model: int, prompts: Sequence[Prompt], decoding: Decoding) -> list[tuple[Generation, float]]:
+    def _timed(self, model: LanguageModel, prompts: Sequence[Prompt], decoding: Decoding, asked: int) -> list[Timed]:
+        """asked: requests that these answer, for the totals."""
         began = time.monotonic()
-        found = self.models[model].generate(prompts, decoding)
-        share = (time.monotonic() - began) / len(prompts)
-        return [(one, share) for one in found]
+        found = model.generate(prompts, decoding) if prompts else []
+        seconds = time.monotonic() - began if prompts else 0.0
+        if self.table is not None:
+            self.table.count(asked, len(prompts), seconds)
+        return [(one, seconds / len(prompts)) for one in found]
 
 
 def raw(prompt: Prompt) -> Prompt:
@@ -153,12 +164,13 @@ def _chats(model: LanguageModel) -> bool:
     return tokenizer is None or bool(tokenizer.chat_template)
 
 
-def count(model: LanguageModel, prompt: Prompt) -> int:
-    """Tokens of a prompt, as the model's own template writes it; guessed for a server."""
+def read(model: LanguageModel, prompt: Prompt) -> tuple[int, tuple[int, ...] | None]:
+    """Tokens of a prompt, how many and which, as the model's own template writes it; guessed for a server, and None."""
     renderer = getattr(model, "renderer", None)
     if renderer is not None:
-        return len(renderer.prompt_ids(prompt))
-    return sum(guessed(turn.text) + 8 for turn in prompt.turns)
+        ids = tuple(renderer.prompt_ids(prompt))
+        return len(ids), ids
+    return sum(guessed(turn.text) + 8 for turn in prompt.turns), None
 
 
 def guessed(text: str) -> int:

@@ -11,11 +11,12 @@ import pytest
 
 from mnemos.recipes.findings import HOLDS, Finding, Ordering, outcome
 from mnemos.recipes.reproductions import real_streams
-from mnemos.recipes.reproductions.real_streams import COPIED, help_table, page_table, questions
+from mnemos.recipes.reproductions.real_streams import COPIED, help_table, page_table, questions, weights_table
 
 ROOT = Path(__file__).parents[2]
 TASKS = ("intents", "sql", "puzzles", "calls")
 HELP = ROOT / "docs" / "results" / "stream-help.json"
+WEIGHTS = ROOT / "docs" / "results" / "stream-weights.json"
 KEPT = [path for name in TASKS if (path := ROOT / "docs" / "results" / f"stream-{name}.json").is_file()]
 
 
@@ -69,3 +70,24 @@ def test_the_page_has_the_table_of_the_kept_results() -> None:
 def test_the_page_has_the_table_of_asking_for_help() -> None:
     results = json.loads(HELP.read_text(encoding="utf-8"))
     assert help_table(results) in (ROOT / "docs" / "stream.md").read_text(encoding="utf-8")
+
+
+def test_an_update_is_a_row_with_what_it_did_to_every_old_suite() -> None:
+    lost = {"suite": "facts", "unit": "points", "before": 0.5, "after": 0.25, "delta": -0.25, "low": -0.4, "high": -0.1}
+    kept = {**lost, "suite": "sums", "after": 0.5, "delta": 0.0, "low": None, "high": None, "verdict": "kept"}
+    update = {"arm": "guarded", "order": 1, "number": 2, "step": 20, "rows": 15, "kept": False}
+    results = {"updates": [{**update, "suites": [{**lost, "verdict": "lost"}, kept]},
+                           {**update, "number": 3, "kept": True, "suites": [kept]}]}  # fmt: skip
+    head, _, first, second = weights_table(results).splitlines()
+    assert head == "|  | order | update | answers learned | facts | sums |  |"
+    assert first == (
+        "| guarded | 1 | 2, behind 20 questions | 15 | 50.0 to 25.0<br>-25.0 [-40.0, -10.0], lost "
+        "| 50.0 to 50.0<br>0.0, kept | rolled back |"
+    )
+    assert second == "| guarded | 1 | 3, behind 20 questions | 15 |  | 50.0 to 50.0<br>0.0, kept | kept |"
+
+
+@pytest.mark.skipif(not WEIGHTS.is_file(), reason="no results of the reproduction are kept")
+def test_the_page_has_the_table_of_weights_that_learn() -> None:
+    results = json.loads(WEIGHTS.read_text(encoding="utf-8"))
+    assert weights_table(results) in (ROOT / "docs" / "stream.md").read_text(encoding="utf-8")

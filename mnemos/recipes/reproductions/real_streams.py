@@ -84,3 +84,32 @@ def help_table(results: Mapping[str, Any]) -> str:
         asked = f"{figure(100 * along['gain'], 'points', sign=True)} at {100 * along['share']:.0f} % asked"
         rows.append([one["way"], area + around, needed, asked, figure(100 * along["regret"], "points")])
     return table(("way", "area", "for 80 % of the gain", "along the way", "regret"), rows)
+
+
+def weights_table(results: Mapping[str, Any]) -> str:
+    """The table of docs/stream.md on weights that learn along the stream: of each update its arm, order, step and rows,
+    what every old suite scored before the stream and after the update, with the 95 % interval of the difference and the
+    verdict, and whether it was kept."""
+    from mnemos.report.markdown import table
+
+    suites = list(dict.fromkeys(one["suite"] for update in results["updates"] for one in update["suites"]))
+    rows = []
+    for update in results["updates"]:
+        found = {one["suite"]: one for one in update["suites"]}
+        where = (update["arm"], str(update["order"]), f"{update['number']}, behind {update['step']} questions")
+        fate = "kept" if update["kept"] else "rolled back"
+        rows.append([*where, str(update["rows"]), *(_old_suite(found.get(name)) for name in suites), fate])
+    return table(("", "order", "update", "answers learned", *suites, ""), rows)
+
+
+def _old_suite(row: Mapping[str, Any] | None) -> str:
+    """Before, after, difference and verdict of one suite behind one update; nothing where it has no score."""
+    from mnemos.report.words import figure, interval, scaled
+
+    if row is None or row["delta"] is None:
+        return ""
+    unit = row["unit"]
+    before, after, delta, low, high = (scaled(row[key], unit) for key in ("before", "after", "delta", "low", "high"))
+    around = interval(low, high, unit, sign=True)
+    change = f"{figure(delta, unit, sign=True)} {around}".rstrip()
+    return f"{figure(before, unit)} to {figure(after, unit)}<br>{change}, {row['verdict']}"

@@ -50,13 +50,15 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """items: of the stream. window: steps of a moving mean. estimated: tokens are guessed from bytes."""
+    """items: of the stream. window: steps of a moving mean. estimated: tokens are guessed from bytes. requests: of the
+    whole run, how many were asked and how many answers a model wrote for them, in how many seconds."""
 
     task: str
     items: int
     window: int
     estimated: bool
     agents: tuple[Agent, ...]
+    requests: Mapping[str, float | None]
 
 
 def read(results: Mapping[str, Any], facts: Facts) -> Stream | None:
@@ -72,6 +74,7 @@ def read(results: Mapping[str, Any], facts: Facts) -> Stream | None:
         int(item.get("window") or 50),
         bool(item.get("tokens_are_estimated")),
         agents,
+        {clean(key): number(value) for key, value in (item.get("requests") or {}).items()},
     )
 
 
@@ -120,6 +123,13 @@ def words(facts: Facts, record: Stream) -> list[str]:
         dropped = agent.cost.get("dropped_shots")
         if dropped:
             out.append(f"{agent.name}: {dropped:,.0f} shots a stream did not fit into the prompt's budget.")
+    asked, written = record.requests.get("asked"), record.requests.get("written")
+    if asked and written is not None and written < asked:
+        took = duration(record.requests.get("seconds"))
+        out.append(
+            f"The models wrote {amount(written)} answers to {amount(asked)} requests, in {took}: the others had been "
+            "answered before. What an agent costs counts every request as if it were the only one."
+        )
     if record.estimated:
         out.append("Tokens are guessed from the bytes of texts: the server does not count them.")
     return out

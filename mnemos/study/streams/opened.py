@@ -14,6 +14,7 @@ from mnemos.core.progress import doing, note
 from mnemos.models.load import handle
 from mnemos.stream import encoders
 from mnemos.stream.agents import CONTROLS, make, row
+from mnemos.stream.answered import Table
 from mnemos.stream.examiner import Examiner
 from mnemos.stream.journal import Journal
 from mnemos.stream.learner import Question
@@ -58,6 +59,7 @@ class Opened:
     encoder: encoders.Kept | None
     prompts: dict[str, str]
     store: Store
+    table: Table
 
     @property
     def questions(self) -> dict[str, Question]:
@@ -71,20 +73,21 @@ def open_study(study: StreamStudy, root: Path, stack: ExitStack) -> Opened:
     gold = stack.enter_context(Examiner(study.stream, reveal=True)) if sees_gold(study) else None
     doing("loading the model")
     models: list[LanguageModel] = [handle(place).load() for place in (study.model, *study.models)]
-    how = study.decoding
+    store = Store(root / FILE)
+    stack.callback(store.close)
+    table, how = Table(store), study.decoding
     answering = Models(
         models,
         max_new_tokens=examiner.max_new_tokens,
         temperature=how.temperature,
         top_p=how.top_p,
         budget=how.max_prompt_tokens,
+        table=table,
     )
     encoder = encoders.make(study.memory.encoder, models[0])
-    store = Store(root / FILE)
-    stack.callback(store.close)
     if encoder is not None:
         claim_encoder(store, encoder.fingerprint, encoder.width)
-    return Opened(study, examiner, gold, models, answering, encoder, load(study.prompts), store)
+    return Opened(study, examiner, gold, models, answering, encoder, load(study.prompts), store, table)
 
 
 def sees_gold(study: StreamStudy) -> bool:

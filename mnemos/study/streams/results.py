@@ -30,7 +30,8 @@ EACH = 3
 
 
 def assemble(opened: Opened, arms: Arms, asked: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The record of a finished study. Deterministic but for `created` and seconds."""
+    """The record of a finished study. Deterministic but for `created`, seconds and `requests`, which counts what
+    was asked before a kill and again behind it."""
     study, task = opened.study, opened.examiner.name
     steps = {arm: [one.journal.steps() for one in many] for arm, many in arms.stateful.items()}
     compared = [_comparison(opened, arm, steps[REFERENCE], own) for arm, own in steps.items()]
@@ -50,6 +51,7 @@ def assemble(opened: Opened, arms: Arms, asked: Mapping[str, Any] | None) -> dic
             "items": len(opened.questions),
             "window": gains.WINDOW,
             "tokens_are_estimated": opened.answering.estimated,
+            "requests": asdict(opened.table.totals()),
             "arms": [_gained(opened, arms, arm, steps[arm]) for arm in steps],
         },
         **_updates(arms),

@@ -105,4 +105,5 @@ def _asked(opened: Opened, model: ModelHandle) -> Models:
         temperature=how.temperature,
         top_p=how.top_p,
         budget=how.max_prompt_tokens,
+        table=opened.table,
     )
