@@ -272,22 +272,23 @@ def unlikely(sentence: str) -> str:
 def ask(model: LanguageModel, out: Path, found: Sequence[str], shifts: Sequence[int] = ASKED_SHIFTS) -> dict[str, Any]:
     """Ask every sentence at every shift; writes asked.jsonl and asked.json below `out`."""
     cases = [
-        (shift, kind, text)
+        (shift, kind, number, text)
         for shift in shifts
         for kind, texts in (("likely", found), ("unlikely", [unlikely(one) for one in found]))
-        for text in texts
+        for number, text in enumerate(texts)
     ]
-    prompts = [Prompt((Turn("user", question(shifted(text, shift), shift)),)) for shift, _, text in cases]
+    prompts = [Prompt((Turn("user", question(shifted(text, shift), shift)),)) for shift, _, _, text in cases]
     answers = model.generate(prompts, Decoding(max_new_tokens=32))
     answered = [
         {
-            "shift": shift, "kind": kind, "text": text, "answer": one.text,
+            "shift": shift, "kind": kind, "sentence": number, "text": text, "answer": one.text,
             "right": float(text.rstrip(".") in one.text), "alike": edit_similarity(one.text.strip(' "\n'), text),
+            "alike example": edit_similarity(EXAMPLE, text),
         }
-        for (shift, kind, text), one in zip(cases, answers, strict=True)
+        for (shift, kind, number, text), one in zip(cases, answers, strict=True)
     ]  # fmt: skip
     write_jsonl(out / "asked.jsonl", answered)
-    record = {"model": model.name, "cells": _cells(answered)}
+    record = {"model": model.name, "cells": _cells(answered), "orderings": asked_orderings(answered)}
     write_json(out / "asked.json", record)
     return record
 
@@ -307,8 +308,41 @@ def _cells(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def asked_orderings(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The paper's claim, and whether anything is decoded at all, by intervals over sentences: a likely sentence against
+    its own shuffled words at the same shift, and answers against the example's original as the answer to everything,
+    which whoever only repeats the prompt would give."""
+    likely, unlikely_ = (
+        {(row["shift"], row["sentence"]): row for row in found if row["kind"] == kind}
+        for kind in ("likely", "unlikely")
+    )
+    pairs = [(row, unlikely_[key]) for key, row in likely.items()]
+    by_sentence = [str(row["sentence"]) for row, _ in pairs]
+    claims = (
+        ("likely sentences are decoded more often than unlikely ones", [a["right"] - b["right"] for a, b in pairs]),
+        (
+            "answers to likely sentences are more alike than to unlikely ones",
+            [a["alike"] - b["alike"] for a, b in pairs],
+        ),
+        (
+            "answers are more alike than the example's original would be",
+            [a["alike"] - a["alike example"] for a, _ in pairs],
+        ),
+    )
+    return [{"says": says, **_over_sentences(values, by_sentence)} for says, values in claims]
+
+
+def _over_sentences(differences: Sequence[float], sentences_: Sequence[str]) -> dict[str, Any]:
+    # In [0, 1], where no interval shrinks to a point, and back: a difference of two scores lies in [-1, 1].
+    half = mean_interval([(one + 1) / 2 for one in differences], clusters=sentences_)
+    mean, low, high = (None if value is None else 2 * value - 1 for value in half)
+    known = low is not None and high is not None
+    verdict = "HOLDS" if known and low > 0 else "DOES NOT HOLD" if known and high < 0 else "CANNOT TELL"
+    return {"mean": mean, "low": low, "high": high, "verdict": verdict}
+
+
 def asked_lines(record: Mapping[str, Any]) -> list[str]:
-    """The record as a table of Markdown."""
+    """The record as a table of Markdown, and its verdicts."""
     out = ["| shift | sentences | decoded | alike |", "|---:|---|---|---|"]
     for cell in record["cells"]:
         shown = [
@@ -316,7 +350,7 @@ def asked_lines(record: Mapping[str, Any]) -> list[str]:
             for mean, low, high in map(cell.get, ("right", "alike"))
         ]
         out.append(f"| {cell['shift']} | {cell['kind']} | {' | '.join(shown)} |")
-    return out
+    return [*out, "", *(f"{one['verdict']}: {one['says']}: {_words(one)}" for one in record["orderings"])]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

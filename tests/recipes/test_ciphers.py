@@ -12,7 +12,19 @@ import pytest
 
 from mnemos.core.files import read_json, read_jsonl
 from mnemos.recipes import ciphers
-from mnemos.recipes.ciphers import KINDS, SHIFTS, World, ask, lines, run, shifted, summary, unlikely
+from mnemos.recipes.ciphers import (
+    EXAMPLE,
+    KINDS,
+    SHIFTS,
+    World,
+    ask,
+    asked_orderings,
+    lines,
+    run,
+    shifted,
+    summary,
+    unlikely,
+)
 from tests.measure.fakes import FakeModel
 
 
@@ -86,6 +98,26 @@ def test_a_model_that_decodes_gets_all_right_and_one_that_copies_none(tmp_path: 
     assert [(cell["shift"], cell["kind"], cell["right"][0]) for cell in right["cells"]] == [
         (1, "likely", 1), (1, "unlikely", 1), (13, "likely", 1), (13, "unlikely", 1),
     ]  # fmt: skip
+    likely, _, example = right["orderings"]
+    assert (likely["mean"], likely["verdict"]) == (0, "CANNOT TELL"), "both kinds are all right"
+    assert example["mean"] > 0.5, "whoever decodes does not repeat the example"
     copied = ask(FakeModel(lambda text: text.rsplit('Cipher: "', 1)[1]), tmp_path, texts, shifts=(1,))
     assert {cell["right"][0] for cell in copied["cells"]} == {0}
     assert len(read_jsonl(tmp_path / "asked.jsonl")) == 4
+    repeated = ask(FakeModel(lambda text: EXAMPLE), tmp_path, texts, shifts=(1, 2))
+    assert repeated["orderings"][2]["mean"] == 0
+
+
+def test_what_is_asked_is_judged_sentence_by_sentence() -> None:
+    rows = [
+        {"shift": 1, "kind": kind, "sentence": n, "right": right, "alike": right, "alike example": 0.25}
+        for n in range(30)
+        for kind, right in (("likely", 1.0), ("unlikely", 0.0))
+    ]
+    found = asked_orderings(rows)
+    assert [one["verdict"] for one in found] == ["HOLDS"] * 3
+    assert [one["mean"] for one in found] == [1, 1, 0.75]
+    turned = asked_orderings([{**row, "right": 1 - row["right"]} for row in rows])
+    assert turned[0]["verdict"] == "DOES NOT HOLD"
+    assert -1 <= turned[0]["low"] <= turned[0]["mean"] <= turned[0]["high"] < 0
+    assert asked_orderings([row for row in rows if row["sentence"] == 0])[0]["verdict"] == "CANNOT TELL", "one sentence"
