@@ -29,6 +29,18 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def unpaired(share: float, n: float, other: float, m: float) -> tuple[float, float]:
+    """95 % interval of share - other, the proportions of n items and of m other ones.
+
+    Method 10 of Newcombe 1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I: Wilson
+    intervals of both, squared and added.
+    """
+    (low, high), (least, most) = wilson(share, n), wilson(other, m)
+    below = math.hypot(share - low, most - other)
+    above = math.hypot(high - share, other - least)
+    return share - other - below, share - other + above
+
+
 def newcombe(table: tuple[float, float, float, float], n: float) -> tuple[float, float]:
     """95 % interval of p_after - p_before for paired proportions.
 

@@ -15,6 +15,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from mnemos.measure import power
 from mnemos.measure import uncertainty as u
+from mnemos.measure.proportions import unpaired
 
 COUNT = st.integers(0, 60)
 
@@ -38,6 +39,16 @@ def test_newcombe_on_published_examples(table: tuple[int, int, int, int], low: f
     n = sum(table)
     found = u.newcombe((table[0] / n, table[1] / n, table[2] / n, table[3] / n), n)
     assert found == (pytest.approx(low, abs=0.5 * 10**-digits), pytest.approx(high, abs=0.5 * 10**-digits))
+
+
+@pytest.mark.parametrize(
+    ("a", "n", "b", "m", "low", "high"),
+    [(56, 70, 48, 80, 0.0524, 0.3339), (9, 10, 3, 10, 0.1705, 0.8090), (0, 10, 0, 10, -0.2775, 0.2775)],
+)
+def test_unpaired_on_published_examples(a: int, n: int, b: int, m: int, low: float, high: float) -> None:
+    """Table II of Newcombe 1998, method 10."""
+    assert unpaired(a / n, n, b / m, m) == pytest.approx((low, high), abs=5e-5)
+    assert unpaired(b / m, m, a / n, n) == pytest.approx((-high, -low), abs=5e-5)
 
 
 @given(COUNT, COUNT, COUNT, COUNT)

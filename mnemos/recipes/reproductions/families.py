@@ -35,8 +35,9 @@ from mnemos.recipes.reproductions.superni import SOURCE, cut
 
 Row = dict[str, Any]
 
-LEARNED, ASKED, CHOSEN = 64, 40, 16
-"""Rows of a family that are learned; items that report; items on which settings are chosen."""
+LEARNED, ASKED, ASKED_FEWER, CHOSEN = 48, 40, 20, 16
+"""Rows of a family that are learned; items that report of a family that is left out in turn, and of one that never is;
+items on which settings are chosen."""
 MEASURED, CHOOSING = 0.3, 0.2
 """Share of all cases that report, and share of the others on which settings are chosen."""
 OPTIONS = 4
@@ -287,13 +288,14 @@ def parts(data: Path, name: str, learned: int = LEARNED) -> Parts:
     rest = [case for case in found if not held_out(_key(case), MEASURED)]
     choose = [case for case in rest if held_out(_key(case), CHOOSING, salt="choose ")]
     learn = [case for case in rest if not held_out(_key(case), CHOOSING, salt="choose ")]
-    for what, cases, wanted in (("to learn", learn, learned), ("to choose on", choose, CHOSEN), ("to ask", ask, ASKED)):
+    asked = ASKED if name in UNSEEN else ASKED_FEWER
+    for what, cases, wanted in (("to learn", learn, learned), ("to choose on", choose, CHOSEN), ("to ask", ask, asked)):
         if len(cases) < wanted:
             raise DataError(
                 f"family {name}", f"has {len(cases)} cases {what}, and {wanted} are wanted", "give more data"
             )
     # Shuffled again: wordings are taken in turn, and answers were.
-    kept = (learn[:learned], choose[:CHOSEN], ask[:ASKED])
+    kept = (learn[:learned], choose[:CHOSEN], ask[:asked])
     return tuple(shuffled(part, f"families: {name} {n}") for n, part in enumerate(kept))  # type: ignore[return-value]
 
 
