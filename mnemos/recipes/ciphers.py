@@ -336,8 +336,8 @@ def _over_sentences(differences: Sequence[float], sentences_: Sequence[str]) -> 
     # In [0, 1], where no interval shrinks to a point, and back: a difference of two scores lies in [-1, 1].
     half = mean_interval([(one + 1) / 2 for one in differences], clusters=sentences_)
     mean, low, high = (None if value is None else 2 * value - 1 for value in half)
-    known = low is not None and high is not None
-    verdict = "HOLDS" if known and low > 0 else "DOES NOT HOLD" if known and high < 0 else "CANNOT TELL"
+    above, below = low is not None and low > 0, high is not None and high < 0
+    verdict = "HOLDS" if above else "DOES NOT HOLD" if below else "CANNOT TELL"
     return {"mean": mean, "low": low, "high": high, "verdict": verdict}
 
 
