@@ -15,7 +15,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,7 +98,8 @@ class Update:
 
 @dataclass
 class Weights:
-    """One stream with its updates. base: the model before the stream. ask: the models of a handle, ready to answer."""
+    """One stream with its updates. base: the model before the stream. ask: the models of a handle, ready to answer.
+    measured: scores of models before their streams, by fingerprint; streams with the same suites share it."""
 
     stream: Stream
     settings: WeightSettings
@@ -108,6 +109,7 @@ class Weights:
     folder: Path
     questions: Mapping[str, Question]
     prompt: str
+    measured: dict[str, Mapping[str, Sequence[Score]]] = field(default_factory=dict)
 
     def run(self, examiner: Examiner) -> None:
         """Bring the stream to its end, updates included; a killed one continues where it was."""
@@ -162,10 +164,13 @@ class Weights:
     def _baseline(self) -> Mapping[str, Sequence[Score]]:
         """The scores of the model before the stream, measured twice. Raises RunError where they differ: what does not
         repeat itself cannot tell a loss from its own noise."""
-        doing("measuring the old suites twice")
-        first = self.trainer.scores(self.base)
-        self.trainer.compared(first, self.trainer.scores(self.base), True)
-        return first
+        name = self.base.fingerprint
+        if name not in self.measured:
+            doing("measuring the old suites twice")
+            first = self.trainer.scores(self.base)
+            self.trainer.compared(first, self.trainer.scores(self.base), True)
+            self.measured[name] = first
+        return self.measured[name]
 
     def _update(self, steps: Sequence[Step], before: Mapping[str, Sequence[Score]]) -> None:
         number, end = len(self.updates()) + 1, steps[-1].step + 1

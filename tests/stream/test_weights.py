@@ -133,6 +133,18 @@ def test_what_does_not_repeat_itself_guards_nothing(tmp_path: Path, examiner: Ex
         made(tmp_path, examiner, Fake(noisy=True), [], every=5).run(examiner)
 
 
+def test_streams_of_a_study_measure_the_model_before_them_once(tmp_path: Path, examiner: Examiner) -> None:
+    measured: dict[str, Any] = {}
+    fakes = [Fake(), Fake()]
+    for number, fake in enumerate(fakes):
+        weights = made(tmp_path / str(number), examiner, fake, [], every=5)
+        weights.measured = measured
+        weights.run(examiner)
+        assert len(weights.updates()) == 4
+    # Twice before anything is learned, and behind each update.
+    assert [fake.measured for fake in fakes] == [6, 4]
+
+
 def test_stopped_within_an_update_it_continues_with_the_same_rows(tmp_path: Path, examiner: Examiner) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     reference = Fake(losing=frozenset({2}))

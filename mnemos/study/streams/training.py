@@ -73,6 +73,7 @@ def weights_of(opened: Opened, root: Path) -> dict[str, list[Weights]]:
     study = opened.study
     suites = load_suites(study.suites, root) if study.suites else ()
     out: dict[str, list[Weights]] = {}
+    measured: dict[str, Mapping[str, Sequence[Score]]] = {}
     for arm, settings in study.weights.items():
         for seed in study.orders:
             trainer = StageTrainer(settings, suites, seed)
@@ -90,6 +91,7 @@ def weights_of(opened: Opened, root: Path) -> dict[str, list[Weights]]:
                     root / "updates" / arm / f"order-{seed}",
                     opened.questions,
                     opened.prompts[REFERENCE],
+                    measured,
                 )
             )
     return out
