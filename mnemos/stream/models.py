@@ -140,7 +140,8 @@ class Models:
         # Each once, also where several streams ask it in the same batch.
         new = {name: one.prompt for name, one in zip(keys, asked, strict=True) if name not in found}
         made = self._timed(model, list(new.values()), decoding, count)
-        found |= kept.keep(dict(zip(new, made, strict=True)))
+        if made:
+            found |= kept.keep(dict(zip(new, made, strict=True)))
         return [found[name] for name in keys]
 
     def _timed(self, model: LanguageModel, prompts: Sequence[Prompt], decoding: Decoding, asked: int) -> list[Timed]:
