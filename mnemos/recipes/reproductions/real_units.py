@@ -172,9 +172,9 @@ def told(read: Sequence[Sequence[int]], words: Sequence[str], held: Sequence[boo
 STUDIES = {"units": "units", "bridge": "units_bridge"}
 """What is compared, and the folder of its part."""
 PAIRS = (
+    (("bridge", "lora"), ("units", "plain")),
     (("bridge", "plain"), ("units", "plain")),
-    (("bridge", "lora"), ("units", "lora")),
-    (("units", "masked"), ("units", "lora")),
+    (("units", "masked"), ("units", "plain")),
 )
 """Arms whose difference is printed, the first minus the second."""
 
