@@ -158,6 +158,7 @@ def test_real_units_is_walked_with_tiny_models(tiny: Path, monkeypatch: pytest.M
     assert "mask_units" in planned
     walk(reproduction, tiny / "runs", overrides={"train.num_train_epochs": 1}, quiet=True)
     text = (tiny / "runs" / "real-units" / "table.txt").read_text()
+    assert "pairs of units tell" in text
     assert "bridge lora - units plain" in text
     assert "json-answers" in text
     results = read_json(tiny / "runs" / "real-units" / "units" / "results.json")

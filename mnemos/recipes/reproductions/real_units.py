@@ -26,7 +26,7 @@ from mnemos.recipes.reproductions.adaptation import TEST_TAKES, read_digits, wri
 from mnemos.recipes.reproductions.prepare import Row
 from mnemos.recipes.reproductions.real_models import benign_rows, refusal_suites, requests
 from mnemos.recipes.unit_digits import rows_of
-from mnemos.sources.units import INPUT, runs, text_of, tokens
+from mnemos.sources.units import INPUT, runs, text_of, tokens, units_of
 
 if TYPE_CHECKING:
     from mnemos.models.units.states import LayerStates, States
@@ -185,26 +185,42 @@ def beside(data: Path, out: Path) -> list[str]:
 
     kept = {name: read_items(out / folder / FILE) for name, folder in STUDIES.items()}
     scales = {name: read_json(out / folder / "results.json") for name, folder in STUDIES.items()}
-    units_of = {one["suite"]: (one["scale"], one["unit"]) for found in scales.values() for one in found["comparisons"]}
-    return compared(kept, units_of)
+    known = {one["suite"]: (one["scale"], one["unit"]) for found in scales.values() for one in found["comparisons"]}
+    return [*counted(out / "data"), *compared(kept, known)]
 
 
-def compared(kept: Mapping[str, Mapping[str, Any]], units_of: Mapping[str, tuple[float, str]]) -> list[str]:
-    """kept: study -> what `read_items` gives. units_of: suite -> the factor of its scores, and their unit. Suites and
-    items that both studies have are compared; of several seeds an item has its mean."""
+def counted(below: Path) -> list[str]:
+    """What was chosen, and what a count of neighbouring units over all learned takes tells of those that measure: how
+    much of the words the units still hold, whatever learns to read them."""
+    found = read_json(below / ENCODED)
+    clips = [(part, clip) for part in PARTS for clip in read_jsonl(below / f"{part}.jsonl")]
+    read = [units_of(found["units"][clip["id"]]) for _, clip in clips]
+    share = told(read, [clip["text"] for _, clip in clips], [part == "test" for part, _ in clips])
+    lengths = [len(one) for one in read]
+    return [
+        f"layer {found['layer']}, {found['clusters']} units: pairs of units tell {100 * found['told']:.1f} % of held "
+        f"takes and {100 * share:.1f} % of those that measure; {sum(lengths) / len(lengths):.1f} units a clip"
+    ]
+
+
+def compared(kept: Mapping[str, Mapping[str, Any]], known: Mapping[str, tuple[float, str]]) -> list[str]:
+    """kept: study -> what `read_items` gives. known: suite -> the factor of its scores, and their unit. Suites and
+    items that both studies have are compared, and arms that were walked; of several seeds an item has its mean."""
     from mnemos.measure.uncertainty import paired
 
     sides = {name: _sides(found) for name, found in kept.items()}
-    suites = [name for name in kept["units"]["suites"] if name in kept["bridge"]["suites"] and name in units_of]
+    suites = [name for name in kept["units"]["suites"] if name in kept["bridge"]["suites"] and name in known]
     lines = [f"{'':<18}" + "".join(f"{study + ' ' + arm:>16}" for study, own in sides.items() for arm in own)]
     for suite in suites:
-        scale, _ = units_of[suite]
+        scale, _ = known[suite]
         means = [scale * _mean(kept[study], suite, one[suite]) for study, own in sides.items() for one in own.values()]
         lines.append(f"{suite:<18}" + "".join(f"{mean:>16.4g}" for mean in means))
-    for (study, arm), (other, than) in PAIRS:
+    there = [((study, arm), (other, than)) for (study, arm), (other, than) in PAIRS
+             if arm in sides[study] and than in sides[other]]  # fmt: skip
+    for (study, arm), (other, than) in there:
         lines.append(f"{study} {arm} - {other} {than}, with 95 % intervals over items, of these checkpoints:")
         for suite in suites:
-            scale, unit = units_of[suite]
+            scale, unit = known[suite]
             first, second = sides[study][arm][suite], sides[other][than][suite]
             names = [name for name in first if None not in (first[name], second.get(name))]
             weights = dict(zip(kept[study]["suites"][suite]["items"], kept[study]["suites"][suite]["weights"],
