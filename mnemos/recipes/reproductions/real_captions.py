@@ -15,22 +15,18 @@ from typing import Any
 from mnemos.core.files import read_jsonl
 from mnemos.models.load import handle
 from mnemos.models.speech.files import make as make_listener
-from mnemos.recipes.listening import Sizes
 from mnemos.recipes.listening import make as make_clips
 from mnemos.recipes.reproduce import models_folder
-from mnemos.recipes.reproductions.real_listening import split_suites
+from mnemos.recipes.reproductions.real_listening import SIZES, split_suites
 from mnemos.study.commands.listen_rows import listen_rows
 from mnemos.synthesis.listening import Asking
 
-SIZES = Sizes(takes=(4, 2), pairs=(0, 0), copies=(2, 4))
-"""Half of the clips of real-listening to learn from, because a caption is ten times as long as a label; the clips that
-measure are the same."""
 ASKING = Asking(questions="captions", max_new_tokens=96)
 """The one question of DeSTA2, to which a description of everything is the answer."""
 
 
 def clips(data: Path, out: Path) -> None:
-    """Clips, and suites of tasks about the ones that measure."""
+    """The clips of real-listening, and suites of tasks about the ones that measure."""
     make_clips(data, out / "data" / "clips", SIZES)
     split_suites(out / "data" / "clips")
 
