@@ -96,7 +96,7 @@ def test_the_choice_does_not_look_at_what_measures(data: Path, tiny: Path) -> No
     real_units.digits(data, tiny)
     first = real_units.units(tiny / "data", str(tiny / "models" / "whisper-base"))
     assert {(one["layer"], one["clusters"]) for one in first["tried"]} == {(1, 4), (1, 8), (2, 4), (2, 8)}
-    assert first["told"] == max(one["told"] for one in first["tried"])
+    assert first["right"] == max(one["right"] for one in first["tried"])
     for path in (tiny / "data" / "test").iterdir():
         audio.write(sound(0.5, 999), path)
     (tiny / "data" / "units").rename(tiny / "data" / "first")
@@ -125,7 +125,7 @@ def test_what_pairs_of_units_tell_is_what_naive_bayes_says() -> None:
     known = MultinomialNB(alpha=1.0, fit_prior=False).fit(table[own], np.array(words)[own])
     share = float((known.predict(table[~own]) == np.array(words)[~own]).mean())
     assert 0.3 < share < 1
-    assert real_units.told(read, words, held) == pytest.approx(share)
+    assert real_units.share_right(read, words, held) == pytest.approx(share)
 
 
 def kept(scores: dict[str, dict[str, list[Any]]]) -> dict[str, Any]:
@@ -183,6 +183,6 @@ def test_what_captions_say_is_counted_in_whole_words() -> None:
     ]
     found = real_captions.mentions(rows)
     assert [line.split() for line in found[1:]] == [
-        ["digit", "said", "in", "1", "of", "2"],
-        ["noise", "said", "in", "0", "of", "2"],
+        ["digit", "named", "in", "1", "of", "2"],
+        ["noise", "named", "in", "0", "of", "2"],
     ]

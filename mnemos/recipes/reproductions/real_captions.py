@@ -57,6 +57,6 @@ def mentions(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     lines = [f"{len(found):,} captions"]
     for name in ASKED:
         own = [(str(row[name]), row["answer"]) for row in found if name in row]
-        said = sum(bool(re.search(rf"\b{re.escape(value)}\b", answer, re.IGNORECASE)) for value, answer in own)
-        lines += [f"  {name:<8} said in {said:,} of {len(own):,}"] if own else []
+        count = sum(bool(re.search(rf"\b{re.escape(value)}\b", answer, re.IGNORECASE)) for value, answer in own)
+        lines += [f"  {name:<8} named in {count:,} of {len(own):,}"] if own else []
     return lines

@@ -80,8 +80,8 @@ def _rows(below: Path, units: Mapping[str, str]) -> None:
 
 
 def _taught(clip: Row, content: Any) -> Row:
-    said = ("system", SYSTEM), ("user", content), ("assistant", clip["text"])
-    return {"id": clip["id"], "messages": [{"role": role, "content": text} for role, text in said]}
+    turns = ("system", SYSTEM), ("user", content), ("assistant", clip["text"])
+    return {"id": clip["id"], "messages": [{"role": role, "content": text} for role, text in turns]}
 
 
 def models(data: Path, out: Path) -> None:
@@ -118,9 +118,9 @@ def units(below: Path, encoder: str) -> dict[str, Any]:
         for clusters in CLUSTERS:
             made, _ = fit(frames, clusters, layers[layer], normalisation="standard")
             read = [runs(made.nearest(one))[0] for one in own]
-            shares.append({"layer": layer, "clusters": clusters, "told": told(read, words, held)})
+            shares.append({"layer": layer, "clusters": clusters, "right": share_right(read, words, held)})
     # The first of equally good ones: the lower layer, and the fewer units.
-    best = max(shares, key=lambda one: one["told"])
+    best = max(shares, key=lambda one: one["right"])
     place = LAYERS.index(best["layer"])
     every = np.concatenate([one[place] for one in states["train"]])
     made, fitted = fit(every, best["clusters"], layers[best["layer"]], normalisation="standard")
@@ -149,7 +149,7 @@ def _held(words: Sequence[str]) -> list[bool]:
     return [number % TAKES >= TAKES - HELD for number, _ in enumerate(words)]
 
 
-def told(read: Sequence[Sequence[int]], words: Sequence[str], held: Sequence[bool]) -> float:
+def share_right(read: Sequence[Sequence[int]], words: Sequence[str], held: Sequence[bool]) -> float:
     """The share of held clips whose word is the likeliest by naive Bayes over pairs of neighbouring units, beginning
     and end included, each count one more than it is. read: units of each clip."""
     pairs = [list(pairwise([-1, *one, -2])) for one in read]
@@ -195,10 +195,10 @@ def counted(below: Path) -> list[str]:
     found = read_json(below / ENCODED)
     clips = [(part, clip) for part in PARTS for clip in read_jsonl(below / f"{part}.jsonl")]
     read = [units_of(found["units"][clip["id"]]) for _, clip in clips]
-    share = told(read, [clip["text"] for _, clip in clips], [part == "test" for part, _ in clips])
+    share = share_right(read, [clip["text"] for _, clip in clips], [part == "test" for part, _ in clips])
     lengths = [len(one) for one in read]
     return [
-        f"layer {found['layer']}, {found['clusters']} units: pairs of units tell {100 * found['told']:.1f} % of held "
+        f"layer {found['layer']}, {found['clusters']} units: pairs of units tell {100 * found['right']:.1f} % of held "
         f"takes and {100 * share:.1f} % of those that measure; {sum(lengths) / len(lengths):.1f} units a clip"
     ]
 
