@@ -112,6 +112,10 @@ def main() -> None:
     130 interrupted, 143 terminated."""
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    if not sys.stderr.isatty():
+        # Bars of the libraries underneath, here and in the processes of steps: a log would hold each of their states.
+        for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+            os.environ.setdefault(name, "1")
     try:
         app()
     except KeyboardInterrupt as stopped:

@@ -68,8 +68,11 @@ class DirectoryEncoder:
         import torch
 
         out = np.empty((len(texts), self.width), np.float32)
+        # Texts of one length beside each other: a batch is padded to its longest.
+        order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
         for start in range(0, len(texts), BATCH):
-            some = [text[:MOST_CHARS] for text in texts[start : start + BATCH]]
+            places = order[start : start + BATCH]
+            some = [texts[at][:MOST_CHARS] for at in places]
             tokens = self.tokenizer(
                 some, padding=True, truncation=True, max_length=self.most_tokens, return_tensors="pt"
             )
@@ -80,7 +83,7 @@ class DirectoryEncoder:
             else:
                 mask = tokens["attention_mask"][..., None].to(states.dtype)
                 pooled = (states * mask).sum(1) / mask.sum(1).clamp_min(1)
-            out[start : start + len(some)] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
+            out[places] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
         return out
 
 

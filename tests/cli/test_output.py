@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,15 @@ def test_messages_quote_no_file_and_no_undefined_default() -> None:
         validated(TrainSettings, {"learning_rate": "x" * 20_000}, where="train")
     assert len(str(caught.value)) < 500
     assert "characters left out" in str(caught.value)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_bars_of_libraries_are_for_terminals(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    names = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS")
+    for name in names:
+        # Set, so that what the command sets is taken back behind the test, then deleted.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    assert not run(monkeypatch, "--version")
+    assert [os.environ.get(name) for name in names] == ([None, None] if terminal else ["1", "1"])
