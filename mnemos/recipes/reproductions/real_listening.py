@@ -11,10 +11,11 @@ import os
 import random
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mnemos.core.files import write_jsonl, write_text
+from mnemos.core.files import write_json, write_jsonl, write_text
 from mnemos.core.plan import ModelHandle
 from mnemos.core.yaml_text import dump_yaml, read_yaml
 from mnemos.models.load import handle
@@ -25,7 +26,9 @@ from mnemos.recipes.reproduce import models_folder
 from mnemos.recipes.reproductions.prepare import Row, rows, turns
 from mnemos.recipes.reproductions.real_models import benign_rows, chat, refusal_suites, requests, shuffled
 from mnemos.recipes.reproductions.real_reading import TEMPLATE
+from mnemos.report.plot_scales import scales_plot
 from mnemos.sources.described import described
+from mnemos.study.commands.listen import sweep, sweep_lines
 from mnemos.study.commands.listen_rows import listen_rows
 from mnemos.study.run import run
 from mnemos.synthesis.listening import SYSTEM, TARGETS, Asking
@@ -45,6 +48,12 @@ TEXT_FORMS = ("forms-text", "forms-description")
 TASKS = ("digit", "digit-noisy", "intent", "accent", "noise", "who")
 SHUFFLED = ("digit-shuffled", "noise-shuffled", "who-shuffled")
 """Of the tasks with another row's sound in the place of their own, one of each kind is enough."""
+SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
+JSON_ANSWERS = {
+    "name": "json-answers", "kind": "generated", "match": "json", "data": "mnemos:suites/json-answers.jsonl",
+    "limit": 80, "chat": True, "max_new_tokens": 40,
+}  # fmt: skip
+"""As the study asks it; see `scales`."""
 LONGEST_PASSAGE, LONGEST_REPLY = 600, 240
 """Characters of a passage and of an answer that the other model learns from."""
 MOST = {"accent": 40, "noise": 60, "noise-shuffled": 60}
@@ -149,3 +158,45 @@ def split_suites(clips: Path) -> None:
     heard += [one for one in forms if one["name"] not in TEXT_FORMS]
     write_text(clips / "heard.yaml", dump_yaml(heard))
     write_text(clips / "text.yaml", dump_yaml([one for one in forms if one["name"] in TEXT_FORMS]))
+
+
+def scales(data: Path, out: Path) -> list[str]:
+    """What the arm that learned labels with adapters scores at five scales of them (SALMONN, arXiv:2310.13289), its
+    first seed: digits, and text beside them. Lines of a table; also scales.json and scales.svg below `out`."""
+    below = out / "data"
+    digit = next(one for one in read_yaml(below / "clips" / "tasks.yaml") if one["name"] == "digit")
+    asked = [{**digit, "data": f"clips/{digit['data']}"}, JSON_ANSWERS, read_yaml(below / "refusals.yaml")]
+    write_text(below / "scaled.yaml", dump_yaml(asked))
+    adapter = out / "listening" / "arms" / "human-lora" / "seed-0" / "model"
+    found = sweep(str(adapter), [str(below / "scaled.yaml")], SCALES)
+    write_json(out / "scales.json", found)
+    write_text(out / "scales.svg", scales_plot(found))
+    return sweep_lines(found)
+
+
+def page_table(results: Mapping[str, Any]) -> str:
+    """The table of docs/listening.md: a row for each suite, a column for each arm. The model before and the models
+    beside it in %, arms as changes with their 95 % intervals in points, bold where one is proven."""
+    from mnemos.report.markdown import table
+    from mnemos.report.words import figure, interval
+
+    changes = {(row["arm"], row["suite"]): row for row in results["comparisons"]}
+    arms = [one["arm"] for one in results["arms"]]
+    beside = results.get("beside", {})
+    suites = list(dict.fromkeys(row["suite"] for row in results["comparisons"]))
+    rows = []
+    for suite in suites:
+        first = next(changes[arm, suite] for arm in arms if (arm, suite) in changes)
+        scale, unit = first["scale"], first["unit"]
+        cells = [suite, figure(scale * first["before"], unit)]
+        for other in beside.values():
+            score = other["scores"].get(suite)
+            cells.append("" if score is None else figure(scale * score["mean"], unit))
+        for arm in arms:
+            one = changes[arm, suite]
+            low, high = (None if one[key] is None else scale * one[key] for key in ("low", "high"))
+            text = figure(scale * one["delta"], unit, sign=True)
+            bold = "**" if one["verdict"] in ("gained", "lost") else ""
+            cells.append(f"{bold}{text}{bold} {interval(low, high, unit, sign=True)}".rstrip())
+        rows.append(cells)
+    return table(("", "before", *beside, *arms), rows)
