@@ -24,14 +24,17 @@ SHORT, LONG = 24, 96
 @dataclass(frozen=True)
 class LabelTask:
     """One task. attribute: the column that holds the label. dimension: of Dynamic-SUPERB. sets: whose clips it asks
-    about; empty for all. instructions: ways to ask; the options follow. noisy: only clips in a noise that is less than
-    20 dB below the voice, or only the others; None for all."""
+    about; empty for all. instructions: ways to ask. noisy: only clips in a noise that is less than 20 dB below the voice,
+    or only the others; None for all. named: whether the question names the labels, where nobody could guess their
+    words. Half a billion weights that are told "seven" answer an open question right, and name the first of ten options
+    every second time."""
 
     attribute: str
     dimension: str
     instructions: tuple[str, ...]
     sets: tuple[str, ...] = ()
     noisy: bool | None = None
+    named: bool = False
 
     def asks(self, clip: Described) -> bool:
         """Whether it asks about a clip."""
@@ -45,11 +48,13 @@ DIGIT = ("Which digit is spoken?", "Name the number that you hear.", "What numbe
 
 TASKS: Mapping[str, LabelTask] = {
     "digit": LabelTask("digit", "content", DIGIT, noisy=False),
+    "digit-options": LabelTask("digit", "content", DIGIT, noisy=False, named=True),
     "digit-noisy": LabelTask("digit", "content", DIGIT, noisy=True),
     "intent": LabelTask(
         "intent",
         "semantics",
         ("What is the order about?", "Name the subject of the request.", "Which device or service is asked for?"),
+        named=True,
     ),
     "accent": LabelTask(
         "accent", "paralinguistics", ("Which accent does the speaker have?", "Name the accent of the voice."), ("fsdd",)
@@ -169,7 +174,7 @@ def task_rows(name: str, task: LabelTask, clips: Sequence[Described], place: Pat
         {
             "file": f"{name}-{at:04}",
             "audio": os.path.relpath(clip.part.path, place),
-            "instruction": with_options(draw.choice(task.instructions), labels),
+            "instruction": with_options(draw.choice(task.instructions), labels if task.named else ()),
             "label": clip.known[task.attribute],
             "dimension": task.dimension,
             "synthetic": clip.synthetic,

@@ -32,20 +32,18 @@ from mnemos.study.commands.listen import sweep, sweep_lines
 from mnemos.study.commands.listen_rows import listen_rows
 from mnemos.study.run import run
 from mnemos.synthesis.listening import SYSTEM, TARGETS, Asking
-from mnemos.synthesis.sound_questions import ATTRIBUTES, labels_of, with_options
+from mnemos.synthesis.sound_questions import ATTRIBUTES
 
 SIZES = Sizes(takes=(8, 2), pairs=(0, 0), copies=(4, 4))
 ASKED = ("digit", "speaker", "accent", "noise", "intent")
 """What the arms ask about: four hundred clips do not teach sixteen attributes."""
 FIRST = {"digits": ("digit", "speaker", "noise"), "others": ("intent", "noise")}
 """What the bridge learns first, of digits and of all other clips."""
-OPTIONS = 0.5
-"""Share of the questions that name the possible labels, as all of those that measure do."""
-ASKING = Asking(questions="attributes", per_clip=1, max_new_tokens=48, attributes=ASKED, options=OPTIONS)
+ASKING = Asking(questions="attributes", per_clip=1, max_new_tokens=48, attributes=ASKED)
 TEXT_ROWS, TEXTS, HARMFUL, HARMLESS = 200, 60, 60, 50
 TEXT_FORMS = ("forms-text", "forms-description")
 """Instructions without a sound: what the model could follow before it had ears."""
-TASKS = ("digit", "digit-noisy", "intent", "accent", "noise", "who")
+TASKS = ("digit", "digit-options", "digit-noisy", "intent", "accent", "noise", "who")
 SHUFFLED = ("digit-shuffled", "noise-shuffled", "who-shuffled")
 """Of the tasks with another row's sound in the place of their own, one of each kind is enough."""
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -89,17 +87,13 @@ def label_rows(below: Path) -> None:
     """A conversation about each clip that is learned from: every one of `FIRST` is asked, in an order of its own, and
     answered by its label. Turns about one clip share the sound and the system text, and cost half of what rows do."""
     found = []
-    clips = list(described(below / "clips" / "train", Counter()))
-    labels = labels_of(clips)
-    for clip in clips:
+    for clip in described(below / "clips" / "train", Counter()):
         names = FIRST["digits" if "digit" in clip.known else "others"]
         draw = random.Random(f"first {clip.id}")
         known = {name: label for name in names if (label := ATTRIBUTES[name].value(clip))}
         messages: list[Row] = [{"role": "system", "content": SYSTEM}]
         for name in draw.sample(sorted(known), len(known)):
-            question = draw.choice(ATTRIBUTES[name].questions)
-            named = draw.random() < OPTIONS
-            messages += turns(with_options(question, labels[name]) if named else question, known[name])
+            messages += turns(draw.choice(ATTRIBUTES[name].questions), known[name])
         sound = {"type": "audio", "audio": os.path.relpath(clip.part.path, below)}
         messages[1]["content"] = [sound, {"type": "text", "text": "\n" + messages[1]["content"]}]
         found.append({"id": clip.id, "messages": messages})
