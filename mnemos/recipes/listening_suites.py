@@ -24,10 +24,10 @@ SHORT, LONG = 24, 96
 @dataclass(frozen=True)
 class LabelTask:
     """One task. attribute: the column that holds the label. dimension: of Dynamic-SUPERB. sets: whose clips it asks
-    about; empty for all. instructions: ways to ask. noisy: only clips in a noise that is less than 20 dB below the voice,
-    or only the others; None for all. named: whether the question names the labels, where nobody could guess their
-    words. Half a billion weights that are told "seven" answer an open question right, and name the first of ten options
-    every second time."""
+    about; empty for all. instructions: ways to ask. noisy: only clips in a noise that is less than 20 dB below the
+    voice, or only the others; None for all. named: whether the question names the labels, where nobody could guess
+    their words. A model of half a billion weights that is told "seven" answers an open question right, and names a
+    wrong one of ten options every second time."""
 
     attribute: str
     dimension: str
