@@ -126,7 +126,11 @@ def test_suites_are_read_and_their_labels_are_the_clips(out: Path, tmp_path: Pat
             assert item.sound is not None
             assert (known[Path(item.sound.path).name].get("snr", 20) >= 20) or name != "digit"
             assert item.answers == (str(known[Path(item.sound.path).name][column]),)
-    assert suites["digit"].items[0].options == ("seven", "three")
+    # Whether the question names the labels or not, an answer is read against the same ones.
+    open_, named = suites["digit"].items, suites["digit-options"].items
+    assert all(set(item.options) == {"seven", "three"} for item in (*open_, *named))
+    questions = [[item.prompt.turns[-1].text for item in items if item.prompt] for items in (open_, named)]
+    assert [any("answer could be" in text for text in one) for one in questions] == [False, True]
     assert suites["who"].items[0].category == "speaker"
     assert len({suites[f"forms-{form}"].items[0].id for form in ("audio", "description", "text")}) == 1
 
