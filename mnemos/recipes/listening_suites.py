@@ -190,9 +190,10 @@ def form_rows(clips: Sequence[Described], place: Path, seed: int) -> list[dict[s
     draw = random.Random(f"forms {seed}")
     chosen = draw.sample(speaking, min(FORM_CLIPS, len(speaking)))
     rows = []
-    for name, (words, check, arguments) in RULES.items():
-        for at, clip in enumerate(chosen):
-            question, general = ABOUT_SOUND[at % len(ABOUT_SOUND)], ABOUT_NOTHING[at % len(ABOUT_NOTHING)]
+    # Clip by clip, so that the first rows have every instruction.
+    for at, clip in enumerate(chosen):
+        question, general = ABOUT_SOUND[at % len(ABOUT_SOUND)], ABOUT_NOTHING[at % len(ABOUT_NOTHING)]
+        for name, (words, check, arguments) in RULES.items():
             rows.append(
                 {
                     "id": f"{name}-{clip.id}",

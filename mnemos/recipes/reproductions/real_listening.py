@@ -40,12 +40,12 @@ ASKED = ("digit", "speaker", "accent", "noise", "intent")
 FIRST = {"digits": ("digit", "speaker", "noise"), "others": ("intent", "noise")}
 """What the bridge learns first, of digits and of all other clips."""
 ASKING = Asking(questions="attributes", per_clip=1, max_new_tokens=48, attributes=ASKED)
-TEXT_ROWS, TEXTS, HARMFUL, HARMLESS = 200, 60, 60, 50
+TEXT_ROWS, TEXTS, HARMFUL, HARMLESS = 200, 60, 60, 40
 TEXT_FORMS = ("forms-text", "forms-description")
 """Instructions without a sound: what the model could follow before it had ears."""
 TASKS = ("digit", "digit-options", "digit-noisy", "intent", "accent", "noise", "who")
-SHUFFLED = ("digit-shuffled", "noise-shuffled", "who-shuffled")
-"""Of the tasks with another row's sound in the place of their own, one of each kind is enough."""
+SHUFFLED = ("digit-shuffled", "who-shuffled")
+"""Of the tasks with another row's sound in the place of their own, two are enough."""
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
 JSON_ANSWERS = {
     "name": "json-answers", "kind": "generated", "match": "json", "data": "mnemos:suites/json-answers.jsonl",
@@ -54,8 +54,8 @@ JSON_ANSWERS = {
 """As the study asks it; see `scales`."""
 LONGEST_PASSAGE, LONGEST_REPLY = 600, 240
 """Characters of a passage and of an answer that the other model learns from."""
-MOST = {"accent": 40, "noise": 60, "noise-shuffled": 60}
-"""Items of a task at most, where there are more clips than are needed."""
+MOST = {"accent": 40, "noise": 40, "who-shuffled": 40, **dict.fromkeys(("forms-audio", *TEXT_FORMS), 36)}
+"""Items of a suite at most: of tasks, where there are more clips than are needed; six clips with six instructions."""
 
 
 def listening(data: Path, out: Path) -> None:
@@ -142,12 +142,11 @@ def author(below: Path) -> ModelHandle:
 def split_suites(clips: Path) -> None:
     """Write heard.yaml and text.yaml beside the suites of the clips, what is new and what is old; and tasks.yaml, what
     is new without instructions about sounds."""
-    tasks, forms = (read_yaml(clips / name) for name in ("suites.yaml", "forms.yaml"))
-    heard = [
-        {**one, **({"limit": MOST[one["name"]]} if one["name"] in MOST else {})}
-        for one in tasks
-        if one["name"] in (*TASKS, *SHUFFLED)
-    ]
+    tasks, forms = (
+        [{**one, **({"limit": MOST[one["name"]]} if one["name"] in MOST else {})} for one in read_yaml(clips / name)]
+        for name in ("suites.yaml", "forms.yaml")
+    )
+    heard = [one for one in tasks if one["name"] in (*TASKS, *SHUFFLED)]
     write_text(clips / "tasks.yaml", dump_yaml(heard))
     heard += [one for one in forms if one["name"] not in TEXT_FORMS]
     write_text(clips / "heard.yaml", dump_yaml(heard))
