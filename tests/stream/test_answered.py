@@ -149,7 +149,7 @@ def test_killed_at_any_moment_it_continues_with_the_same_numbers_and_asks_nothin
     for _ in range(2):
         command = [sys.executable, "-c", KILLED, str(broken), str(int(together))]
         process = subprocess.Popen(command, env=environment)
-        before, end = written(broken), time.monotonic() + 60
+        before, end = written(broken), time.monotonic() + 300  # a busy machine takes minutes to start it
         while process.poll() is None and written(broken) == before and time.monotonic() < end:
             time.sleep(0.002)
         time.sleep(moment.random() * 0.08)
