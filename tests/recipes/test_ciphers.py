@@ -116,7 +116,7 @@ def test_what_is_asked_is_judged_sentence_by_sentence() -> None:
     ]
     found = asked_orderings(rows)
     assert [one["verdict"] for one in found] == ["HOLDS"] * 3
-    assert [one["mean"] for one in found] == [1, 1, 0.75]
+    assert [one["mean"] for one in found] == pytest.approx([1, 1, 0.75])
     turned = asked_orderings([{**row, "right": 1 - row["right"]} for row in rows])
     assert turned[0]["verdict"] == "DOES NOT HOLD"
     assert -1 <= turned[0]["low"] <= turned[0]["mean"] <= turned[0]["high"] < 0

@@ -53,8 +53,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n in range(200)
     ]
     write(folder / "superni_cl/train10pct.jsonl.gz", [*reviews, *pairs, {"category": "qa", "id": "qa-1"}])
-    said = [{"slurp_id": n, "sentence": f"say {n}", "scenario": [*TOPICS, "iot"][n % 9]} for n in range(400)]
-    write(folder / "slurp_text/devel.jsonl.gz", said)
+    written = [{"slurp_id": n, "sentence": f"say {n}", "scenario": [*TOPICS, "iot"][n % 9]} for n in range(400)]
+    write(folder / "slurp_text/devel.jsonl.gz", written)
     sums = [
         {
             "question": f"Ann has {n} pens and {sign}?",
@@ -195,13 +195,13 @@ def test_rows_of_all_but_one_and_without_instructions(data: Path, tmp_path: Path
         others = texts(tmp_path, f"without-{name}")
         assert {row["id"] for row in others} == {row["id"] for row in every} - own[name]
     for name in ("all", *(f"without-{name}" for name in UNSEEN)):
-        said, bare = ({row["id"]: row for row in texts(tmp_path, f"{name}{end}")} for end in ("", "-bare"))
-        assert said.keys() == bare.keys()
+        written, bare = ({row["id"]: row for row in texts(tmp_path, f"{name}{end}")} for end in ("", "-bare"))
+        assert written.keys() == bare.keys()
         for identity, row in bare.items():
             given = row["prompt"].removesuffix("\nAnswer:")
             assert "Options:" not in given
-            assert given in said[identity]["prompt"]
-            assert row["completion"] == said[identity]["completion"]
+            assert given in written[identity]["prompt"]
+            assert row["completion"] == written[identity]["completion"]
     first = {path: path.read_bytes() for path in sorted((tmp_path / "data").rglob("*.*"))}
     make(data, tmp_path)
     assert first == {path: path.read_bytes() for path in sorted((tmp_path / "data").rglob("*.*"))}
