@@ -36,10 +36,10 @@ DIMENSION_OF: Mapping[str, str] = {
 """Where the attributes of rows that `mnemos listen rows` writes belong. Ours, not Dynamic-SUPERB's."""
 MOST_LABELS = 64
 """A task of more labels than these is no classification, and its labels are no options."""
-
-_OPTIONS = re.compile(r"answer (?:could|can|should|may|might) be:? ((?:[^.]|\.(?=\S))*)", re.IGNORECASE)
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 """Options that an answer may write in numerals: "The digit spoken is 6." names six."""
+
+_OPTIONS = re.compile(r"answer (?:could|can|should|may|might) be:? ((?:[^.]|\.(?=\S))*)", re.IGNORECASE)
 _BETWEEN = re.compile(r",\s*(?:or\s+)?|\s+or\s+")
 
 JUDGE = (

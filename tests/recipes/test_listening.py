@@ -238,3 +238,22 @@ def test_the_real_sets_are_read(tmp_path: Path) -> None:
     low = [hz for hz, gender in zip(voices, genders, strict=True) if gender == "male"]
     high = [hz for hz, gender in zip(voices, genders, strict=True) if gender == "female"]
     assert np.median(low) < np.median(high)
+
+
+def test_the_page_has_the_table_of_the_kept_results() -> None:
+    from mnemos.core.files import read_json
+    from mnemos.recipes.reproductions.real_listening import page_table
+
+    docs = Path(__file__).parents[2] / "docs"
+    page = (docs / "listening.md").read_text(encoding="utf-8")
+    _, _, *rows = page_table(read_json(docs / "results" / "real-listening.json")).splitlines()
+    assert len(rows) == 16
+    assert all(row in page for row in rows)
+
+
+def test_the_sweep_asks_a_suite_of_the_study() -> None:
+    from mnemos.core.yaml_text import read_yaml
+    from mnemos.recipes.reproductions.real_listening import STUDY
+
+    named = [one["name"] for one in read_yaml(STUDY)["suites"]["old"] if isinstance(one, dict)]
+    assert named.count("json-answers") == 1

@@ -47,11 +47,7 @@ TASKS = ("digit", "digit-options", "digit-noisy", "intent", "accent", "noise", "
 SHUFFLED = ("digit-shuffled", "who-shuffled")
 """Of the tasks with another row's sound in the place of their own, two are enough."""
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
-JSON_ANSWERS = {
-    "name": "json-answers", "kind": "generated", "match": "json", "data": "mnemos:suites/json-answers.jsonl",
-    "limit": 80, "chat": True, "max_new_tokens": 40,
-}  # fmt: skip
-"""As the study asks it; see `scales`."""
+STUDY = Path(__file__).parent / "real" / "listening.yaml"
 LONGEST_PASSAGE, LONGEST_REPLY = 600, 240
 """Characters of a passage and of an answer that the other model learns from."""
 MOST = {"accent": 40, "noise": 40, "who-shuffled": 40, **dict.fromkeys(("forms-audio", *TEXT_FORMS), 36)}
@@ -158,7 +154,10 @@ def scales(data: Path, out: Path) -> list[str]:
     first seed: digits, and text beside them. Lines of a table; also scales.json and scales.svg below `out`."""
     below = out / "data"
     digit = next(one for one in read_yaml(below / "clips" / "tasks.yaml") if one["name"] == "digit")
-    asked = [{**digit, "data": f"clips/{digit['data']}"}, JSON_ANSWERS, read_yaml(below / "refusals.yaml")]
+    # As the study asks it: two copies of one suite would come to differ.
+    old = read_yaml(STUDY)["suites"]["old"]
+    answers_in_json = next(one for one in old if isinstance(one, dict) and one["name"] == "json-answers")
+    asked = [{**digit, "data": f"clips/{digit['data']}"}, answers_in_json, read_yaml(below / "refusals.yaml")]
     write_text(below / "scaled.yaml", dump_yaml(asked))
     adapter = out / "listening" / "arms" / "human-lora" / "seed-0" / "model"
     found = sweep(str(adapter), [str(below / "scaled.yaml")], SCALES)
@@ -171,7 +170,7 @@ def page_table(results: Mapping[str, Any]) -> str:
     """The table of docs/listening.md: a row for each suite, a column for each arm. The model before and the models
     beside it in %, arms as changes with their 95 % intervals in points, bold where one is proven."""
     from mnemos.report.markdown import table
-    from mnemos.report.words import figure, interval
+    from mnemos.report.words import figure, interval, scaled
 
     changes = {(row["arm"], row["suite"]): row for row in results["comparisons"]}
     arms = [one["arm"] for one in results["arms"]]
@@ -180,16 +179,16 @@ def page_table(results: Mapping[str, Any]) -> str:
     rows = []
     for suite in suites:
         first = next(changes[arm, suite] for arm in arms if (arm, suite) in changes)
-        scale, unit = first["scale"], first["unit"]
-        cells = [suite, figure(scale * first["before"], unit)]
+        unit = first["unit"]
+        cells = [suite, figure(scaled(first["before"], unit), unit)]
         for other in beside.values():
             score = other["scores"].get(suite)
-            cells.append("" if score is None else figure(scale * score["mean"], unit))
+            cells.append("" if score is None else figure(scaled(score["mean"], unit), unit))
         for arm in arms:
             one = changes[arm, suite]
-            low, high = (None if one[key] is None else scale * one[key] for key in ("low", "high"))
-            text = figure(scale * one["delta"], unit, sign=True)
+            delta, low, high = (scaled(one[key], unit) for key in ("delta", "low", "high"))
             bold = "**" if one["verdict"] in ("gained", "lost") else ""
-            cells.append(f"{bold}{text}{bold} {interval(low, high, unit, sign=True)}".rstrip())
+            text = f"{bold}{figure(delta, unit, sign=True)}{bold} {interval(low, high, unit, sign=True)}"
+            cells.append(text.rstrip())
         rows.append(cells)
     return table(("", "before", *beside, *arms), rows)
