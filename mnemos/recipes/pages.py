@@ -1,12 +1,14 @@
-"""Generated pages of docs: paragraphs that fit a screen, and shares as their tables show them."""
+"""Pages of docs: paragraphs that fit a screen, shares as their tables show them, and what a study's arms changed."""
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from mnemos.report.words import figure, interval
+from mnemos.report.markdown import table
+from mnemos.report.words import figure, interval, scaled
 
 WIDTH = 118
 """Columns of a line; rows of tables, headings and code are one line, however long."""
@@ -63,3 +65,37 @@ def in_percent(value: Sequence[float | None]) -> str:
     if mean is None:
         return "-"
     return f"{figure(mean, 'points')} {interval(low, high, 'points')}".rstrip()
+
+
+def changes_table(results: Mapping[str, Any], *, arms_down: bool = False) -> str:
+    """What every arm of a study changed: a row for each suite and a column for each arm, or the other way round. The
+    model before and the models beside it with their scores, arms as changes with their 95 % intervals, bold where one
+    is proven.
+
+    results: results.json of a study of one task. Scores of tasks are in %, their changes in points.
+    """
+    changes = {(row["arm"], row["suite"]): row for row in results["comparisons"]}
+    arms = [one["arm"] for one in results["arms"]]
+    beside = results.get("beside", {})
+    suites = list(dict.fromkeys(row["suite"] for row in results["comparisons"]))
+    lines = [["", "before", *beside, *arms]]
+    for suite in suites:
+        first = next(changes[arm, suite] for arm in arms if (arm, suite) in changes)
+        unit = first["unit"]
+        cells = [suite, figure(scaled(first["before"], unit), unit)]
+        for other in beside.values():
+            score = other["scores"].get(suite)
+            cells.append("" if score is None else figure(scaled(score["mean"], unit), unit))
+        cells += [_change(changes.get((arm, suite)), unit) for arm in arms]
+        lines.append(cells)
+    head, *rows = map(list, zip(*lines, strict=True)) if arms_down else lines
+    return table(head, rows)
+
+
+def _change(row: Mapping[str, Any] | None, unit: str) -> str:
+    """One arm's change of one suite; nothing where it was not asked."""
+    if row is None:
+        return ""
+    delta, low, high = (scaled(row[key], unit) for key in ("delta", "low", "high"))
+    bold = "**" if row["verdict"] in ("gained", "lost") else ""
+    return f"{bold}{figure(delta, unit, sign=True)}{bold} {interval(low, high, unit, sign=True)}".rstrip()

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mnemos.core.errors import DataError
-from mnemos.core.nouns import Decoding, Example, Generation, LanguageModel, Prompt, Source
+from mnemos.core.nouns import Decoding, Example, Generation, LanguageModel, Prompt, Source, Turn
 from mnemos.core.plan import ModelHandle
 from mnemos.rewards.verified import reference_of
 from mnemos.rewards.verifiers import check_reference, normalise, score
@@ -50,6 +50,8 @@ JUDGE = (
 )
 
 ASKERS = ("user", "prompt")
+QUESTION = "{question}"
+"""Where a text that a teacher goes on with has the row's question."""
 
 Replacement = tuple[Example | None, str]
 """The row that takes a gold row's place and what it is counted as; or None and why the gold one stays."""
@@ -250,6 +252,42 @@ class Rewritten(SelfGenerated):
             (None, fault) if fault else (answered(row, answer.text), "rewritten")
             for row, answer, fault in zip(rows, answers, faults, strict=True)
         ]
+
+
+@dataclass(frozen=True)
+class TeacherAnswers(SelfGenerated):
+    """Another model's answer to each question, which it sees without the gold one. shown: a text that the teacher goes
+    on with, {question} being the row's last question; None puts the row through the teacher's own chat template."""
+
+    teacher: ModelHandle = field(kw_only=True)
+    shown: str | None = field(kw_only=True)
+
+    wanted = "answers of the teacher"
+    cure = (
+        "with fewer, this arm would learn few of its rows. Read the teacher's answers in journal.jsonl: more tokens, a "
+        "text to be shown, stop texts or verifier: none may be what they need"
+    )
+
+    @property
+    def rule(self) -> str:
+        """In words."""
+        return f"answered by {'the model before' if self.teacher == self.before else self.teacher.path}"
+
+    def replacements(self, context: SynthesisContext, rows: Sequence[Example]) -> list[Replacement]:
+        """One answer a row, kept where the check has no fault with it."""
+        asked = [row.prompt if self.shown is None else self._shown(row, self.shown) for row in rows]
+        answers = answers_to(context.model(self.teacher), asked, self.decoding)
+        faults = self.check.faults(context, rows, answers)
+        return [
+            (None, fault) if fault else (answered(row, answer.text), "answered by the teacher")
+            for row, answer, fault in zip(rows, answers, faults, strict=True)
+        ]
+
+    @staticmethod
+    def _shown(row: Example, text: str) -> Prompt:
+        """The text with the row's last question in it, no other brace being touched."""
+        question = next(turn.text for turn in reversed(row.turns[:-1]) if turn.role in ASKERS)
+        return Prompt((Turn("prompt", text.replace(QUESTION, question)),))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,14 @@ from mnemos.core.files import read_jsonl
 from mnemos.core.nouns import Decoding, Example, Generation, OptionScore, Prompt, Turn
 from mnemos.core.plan import Plan
 from mnemos.core.settings import TrainSettings
-from mnemos.methods.examples.self_generated import minimum_change, rephrase, sdft, selective_self_rehearsal, self_output
+from mnemos.methods.examples.self_generated import (
+    minimum_change,
+    rephrase,
+    sdft,
+    selective_self_rehearsal,
+    self_output,
+    teacher_answers,
+)
 from mnemos.models import load
 from mnemos.sources.mix import Mixture, Rows
 from mnemos.synthesis.self_generated import LEAKS, Check, answered
@@ -85,6 +92,55 @@ def by_number(answers: dict[int, str | Generation]) -> Answers:
         return found[0]
 
     return answer
+
+
+# --- teacher_answers ---------------------------------------------------------------------------
+
+
+def test_a_teacher_answers_without_seeing_the_gold_answer() -> None:
+    gold = [row(0, "gold zero"), row(1, "gold one"), row(2, "gold two")]
+    words: dict[int, str | Generation] = {0: " A zero. ", 1: Generation("A one that", (), finished=False), 2: "A two."}
+    teacher = Author(by_number(words))
+    before = Author(lambda question, again: pytest.fail("asked"), nats=lambda text: 2.0 if "gold" in text else 0.5)
+    plan = teacher_answers(plan_of(*gold), teacher="http://localhost:8000/v1#teacher")
+    out, context = write(plan, before, **{"http://localhost:8000/v1#teacher": teacher})
+    assert learned(out) == ["A zero.", "A two."]
+    assert [(one.id, one.turns[:-1]) for one in out] == [(one.id, one.turns[:-1]) for one in (gold[0], gold[2])]
+    assert [prompt for prompt, _ in teacher.asked] == [one.prompt for one in gold], "question and context, no answer"
+    assert {(how.temperature, how.stop) for _, how in teacher.asked} == {(0.0, ())}
+    assert context.counts == {"answered by the teacher": 2, "left out: no end": 1}
+    assert context.notes["target perplexity, learned"] == pytest.approx(math.exp(0.5)), "under the model that learns"
+    kept, _ = write(
+        teacher_answers(plan_of(*gold), teacher="http://localhost:8000/v1#teacher", unsolved="keep"),
+        before,
+        **{"http://localhost:8000/v1#teacher": teacher},
+    )
+    assert learned(kept) == ["A zero.", "gold one", "A two."]
+
+
+def test_a_base_model_answers_behind_a_text_that_the_student_does_not_see(tmp_path: Path) -> None:
+    shown = tmp_path / "shown.txt"
+    shown.write_text("Q: {one} brace\nA: yes\n\nQ: {question}\nA:", encoding="utf-8")
+    author = Author(lambda question, again: "so it is")
+    plan = teacher_answers(plan_of(row(5, "gold")), teacher="self", shown=str(shown), stop=("\n\n",))
+    out, _ = write(plan, author)
+    (prompt, how) = author.asked[0]
+    assert prompt.turns == (Turn("prompt", "Q: {one} brace\nA: yes\n\nQ: Question 5?\nA:"),)
+    assert how.stop == ("\n\n",)
+    assert (out[0].turns[:-1], learned(out)) == (row(5, "gold").turns[:-1], ["so it is"])
+    shown.write_text("no place", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"has no \{question\}"):
+        teacher_answers(plan_of(row(5, "gold")), teacher="self", shown=str(shown))
+    with pytest.raises(UsageError, match="cannot be read"):
+        teacher_answers(plan_of(row(5, "gold")), teacher="self", shown=str(tmp_path / "nowhere.txt"))
+
+
+def test_other_texts_to_be_shown_are_another_plan(tmp_path: Path) -> None:
+    shown, prints = tmp_path / "shown.txt", set()
+    for text in ("One. {question}", "Another. {question}"):
+        shown.write_text(text, encoding="utf-8")
+        prints.add(teacher_answers(plan_of(row(5, "gold")), teacher="self", shown=str(shown)).fingerprint)
+    assert len(prints) == 2
 
 
 # --- sdft --------------------------------------------------------------------------------------

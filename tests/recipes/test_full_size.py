@@ -36,7 +36,7 @@ RECOGNISERS = ("openai/whisper-small", "models/source-real", "models/source-spok
 HAVE_FLOOR = {
     **dict.fromkeys(
         (
-            *("sdft", "rephrase", "minimum_change", "self_output", "selective_self_rehearsal"),
+            *("sdft", "rephrase", "minimum_change", "self_output", "selective_self_rehearsal", "teacher_answers"),
             *("judged_pairs", "best_of_n", "critique_revision"),
         ),
         "min_acceptance",

@@ -242,11 +242,11 @@ def test_the_real_sets_are_read(tmp_path: Path) -> None:
 
 def test_the_page_has_the_table_of_the_kept_results() -> None:
     from mnemos.core.files import read_json
-    from mnemos.recipes.reproductions.real_listening import page_table
+    from mnemos.recipes.pages import changes_table
 
     docs = Path(__file__).parents[2] / "docs"
     page = (docs / "listening.md").read_text(encoding="utf-8")
-    _, _, *rows = page_table(read_json(docs / "results" / "real-listening.json")).splitlines()
+    _, _, *rows = changes_table(read_json(docs / "results" / "real-listening.json")).splitlines()
     assert len(rows) == 16
     assert all(row in page for row in rows)
 

@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnemos.recipes.pages import WIDTH, in_percent, wrapped
+from mnemos.recipes.pages import WIDTH, changes_table, in_percent, wrapped
 
 LONG = "word " * 40 + "`a span of code` end"
 BLOCKS = st.sampled_from([LONG, "- " + LONG, "2. " + LONG, "# " + LONG, "| " + LONG + " |", "short", "", "> " + LONG])
@@ -34,3 +34,30 @@ def test_shares_are_shown_in_percent_with_what_is_known_of_them() -> None:
     assert in_percent((0.441, 0.37, 0.5129)) == "44.1 [37.0, 51.3]"
     assert in_percent((0.441, None, None)) == "44.1"
     assert in_percent((None, None, None)) == "-"
+
+
+def test_what_arms_changed_stands_in_a_row_or_a_column_of_its_own() -> None:
+    sums = {"suite": "sums", "unit": "points", "before": 0.5, "low": 0.05, "high": 0.2}
+    bits = {"suite": "bits", "unit": "bits", "before": 1.5, "low": None, "high": None}
+    results = {
+        "arms": [{"arm": "plain"}, {"arm": "lora"}],
+        "comparisons": [
+            {**sums, "arm": "plain", "delta": 0.125, "verdict": "gained"},
+            {**sums, "arm": "lora", "delta": -0.01, "low": -0.1, "high": 0.08, "verdict": "unclear"},
+            {**bits, "arm": "plain", "delta": 0.25, "verdict": "lost"},
+        ],
+        "beside": {"other": {"scores": {"sums": {"mean": 0.75}}}},
+    }
+    down, across = (cells(changes_table(results, arms_down=turned)) for turned in (False, True))
+    assert down == [
+        ["", "before", "other", "plain", "lora"],
+        ["sums", "50.0", "75.0", "**+12.5** [+5.0, +20.0]", "-1.0 [-10.0, +8.0]"],
+        ["bits", "1.500", "", "**+0.250**", ""],
+    ]
+    assert across == [list(column) for column in zip(*down, strict=True)]
+
+
+def cells(table: str) -> list[list[str]]:
+    """The cells of a Markdown table, without the line below its head."""
+    lines = table.splitlines()
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in (lines[0], *lines[2:])]

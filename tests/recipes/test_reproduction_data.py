@@ -11,7 +11,15 @@ from typing import Any
 
 from mnemos.core.nouns import Example, Generation, Turn
 from mnemos.measure.suite import load_suites
-from mnemos.recipes.reproductions import prepare, real_judge, real_models, real_reading, real_rewards, superni
+from mnemos.recipes.reproductions import (
+    prepare,
+    real_instruction,
+    real_judge,
+    real_models,
+    real_reading,
+    real_rewards,
+    superni,
+)
 from mnemos.recipes.reproductions.prepare import held_out, tasks
 from mnemos.synthesis.ssr import parse, shown_as
 
@@ -229,3 +237,17 @@ def test_categories_of_calls_that_are_not_there_are_left_out(tmp_path: Path) -> 
         (tmp_path / f"{name}.jsonl.gz").write_bytes(gzip.compress(json.dumps(row).encode()))
     made = real_judge.calls(tmp_path, tmp_path)
     assert [one["name"] for one in made] == ["bfcl-simple", "bfcl-parallel", "bfcl-irrelevance"]
+
+
+def test_rows_to_choose_from_are_not_asked_and_the_fixed_ones_are_among_them(real_data: Path, tmp_path: Path) -> None:
+    real_instruction.instruction(real_data, tmp_path)
+    pool, gold = items_of(tmp_path, "pool"), items_of(tmp_path, "gold")
+    assert (len(pool), len(gold)) == (real_instruction.POOL, real_instruction.BUDGET)
+    assert gold == pool[: len(gold)]
+    assert not {row["messages"][0]["content"] for row in pool} & {
+        r["prompt"] for r in items_of(tmp_path, "dolly.items")
+    }
+    assert (tmp_path / "data/shown.txt").read_text(encoding="utf-8").count("{question}") == 1
+    suites = load_suites([str(tmp_path / "data/dolly.yaml")], tmp_path)
+    assert len(suites[0].items) == real_instruction.ITEMS
+    assert len({row["key"] for row in items_of(tmp_path, "ifeval.items")}) == real_instruction.FOLLOWED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -10,16 +11,25 @@ from pydantic import Field
 from mnemos.core.errors import UsageError
 from mnemos.core.method import method
 from mnemos.core.plan import ModelHandle, Plan
-from mnemos.core.settings import AskedModelRef
+from mnemos.core.settings import AskedModelRef, FileRef
 from mnemos.methods.examples.sampling import AnswerSettings, CheckSettings, Sampling, Share, TextSampling
 from mnemos.models.load import handle
-from mnemos.rewards.by_name import RewardSettings, make
+from mnemos.rewards.by_name import SELF, RewardSettings, make
 from mnemos.rewards.verifiers import TextName, TextNameOrNone
 from mnemos.synthesis.by_reward import BestSamples
-from mnemos.synthesis.self_generated import Check, Rewritten, SelfAnswers, SelfGenerated, SelfSamples
+from mnemos.synthesis.self_generated import (
+    QUESTION,
+    Check,
+    Rewritten,
+    SelfAnswers,
+    SelfGenerated,
+    SelfSamples,
+    TeacherAnswers,
+)
 
 REWRITTEN, SAMPLED = TextSampling(temperature=0.7, top_p=0.95), Sampling(temperature=0.7, top_p=0.95)
 """How arXiv:2501.14315 samples."""
+GREEDY = TextSampling(temperature=0.0)
 
 
 @method(paper="arXiv:2402.13669", changes={"examples"}, off={"share": 0.0})
@@ -227,6 +237,55 @@ def self_output(
     )
 
 
+@method(paper="arXiv:1606.07947", changes={"examples"}, off={"share": 0.0}, example={"teacher": "models/teacher"})
+def teacher_answers(
+    plan: Plan,
+    answers: AnswerSettings,
+    check: CheckSettings,
+    sampling: TextSampling = GREEDY,
+    *,
+    teacher: AskedModelRef,
+    shown: FileRef | None = None,
+    stop: tuple[str, ...] = (),
+    verifier: TextNameOrNone = "none",
+    unsolved: Literal["drop", "keep"] = "drop",
+) -> Plan:
+    """Learn a teacher's answers to the rows' questions in place of the gold ones (sequence-level distillation).
+
+    teacher: who answers: a directory, hub id, http://host:port/v1#name, or self, the model before.
+    shown: a text file that the teacher goes on with, {question} in it being the row's last question. It makes a base
+    model answer (examples, URIAL arXiv:2312.01552), and what it says need not be said to the student any more (context
+    distillation, arXiv:2209.15189). Without it the teacher is asked through its own chat template, as the row is.
+    stop: texts that end an answer, which is cut before the first of them.
+    verifier: what an answer must pass against the gold answer; none takes every answer that ends.
+    unsolved: what becomes of a row whose answer fails: drop it, or keep its gold answer.
+
+    The teacher's tokenizer does not matter. Its probabilities are not learned: `distillation` learns them on the
+    model's own answers, `uld` across tokenizers.
+
+    Trap: the rows bring the teacher's name, refusals and length of answers along; ask for them in suites.
+
+    Deviations from the paper: 1. answers are greedy or sampled, no beam is searched. 2. an answer without an end
+    within max_new_tokens is refused.
+    """
+    if answers.share == 0:
+        return plan
+    decoding = answers.decoding(plan, sampling.temperature, sampling.top_p)
+    who = plan.before if teacher == SELF else handle(teacher)
+    taught = TeacherAnswers(
+        plan.examples,
+        plan.before,
+        check.by(verifier),
+        dataclasses.replace(decoding, stop=stop),
+        answers.share,
+        answers.min_acceptance,
+        unsolved,
+        teacher=who,
+        shown=None if shown is None else _shown(Path(shown)),
+    )
+    return with_rows(plan, taught)
+
+
 @method(
     paper="arXiv:2112.09332",
     changes={"examples"},
@@ -283,6 +342,21 @@ def best_of_n(
         least=min_reward,
     )
     return with_rows(plan, best)
+
+
+def _shown(path: Path) -> str:
+    """The text that a teacher goes on with. UsageError where the file cannot be read or has no place for a question."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"teacher_answers.shown = {path}", f"cannot be read ({error})", "name a text file") from None
+    if QUESTION not in text:
+        raise UsageError(
+            f"teacher_answers.shown = {path}",
+            f"has no {QUESTION}, so every row would be answered alike",
+            f"write {QUESTION} where the row's question belongs",
+        )
+    return text
 
 
 def with_rows(plan: Plan, examples: SelfGenerated) -> Plan:

@@ -11,7 +11,6 @@ import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -164,31 +163,3 @@ def scales(data: Path, out: Path) -> list[str]:
     write_json(out / "scales.json", found)
     write_text(out / "scales.svg", scales_plot(found))
     return sweep_lines(found)
-
-
-def page_table(results: Mapping[str, Any]) -> str:
-    """The table of docs/listening.md: a row for each suite, a column for each arm. The model before and the models
-    beside it in %, arms as changes with their 95 % intervals in points, bold where one is proven."""
-    from mnemos.report.markdown import table
-    from mnemos.report.words import figure, interval, scaled
-
-    changes = {(row["arm"], row["suite"]): row for row in results["comparisons"]}
-    arms = [one["arm"] for one in results["arms"]]
-    beside = results.get("beside", {})
-    suites = list(dict.fromkeys(row["suite"] for row in results["comparisons"]))
-    rows = []
-    for suite in suites:
-        first = next(changes[arm, suite] for arm in arms if (arm, suite) in changes)
-        unit = first["unit"]
-        cells = [suite, figure(scaled(first["before"], unit), unit)]
-        for other in beside.values():
-            score = other["scores"].get(suite)
-            cells.append("" if score is None else figure(scaled(score["mean"], unit), unit))
-        for arm in arms:
-            one = changes[arm, suite]
-            delta, low, high = (scaled(one[key], unit) for key in ("delta", "low", "high"))
-            bold = "**" if one["verdict"] in ("gained", "lost") else ""
-            text = f"{bold}{figure(delta, unit, sign=True)}{bold} {interval(low, high, unit, sign=True)}"
-            cells.append(text.rstrip())
-        rows.append(cells)
-    return table(("", "before", *beside, *arms), rows)
