@@ -12,7 +12,7 @@ from mnemos.sources.media import COLUMNS as MEDIA
 from mnemos.sources.media import refuse_media, refuse_placeholder
 from mnemos.sources.messages import conversation
 from mnemos.sources.pairs import REJECTED, beside, chosen_and_rejected
-from mnemos.sources.parts import Parts, Row, answer_turns, answered, asked, given, instruction, with_system
+from mnemos.sources.parts import Parts, Row, answer_turns, answered, asked, given, instruction, joined, with_system
 from mnemos.sources.speech import HEARD, QUESTIONS, SPEECH, SPOKEN_ANSWERS, heard, speech
 from mnemos.sources.thumbs import ASKED, Labels, as_thumb, thumb_of
 from mnemos.sources.tools import COLUMNS as BESIDE
@@ -162,6 +162,11 @@ def _prompt_completion(row: Row) -> Parts:
     return "messages", answered(turns), ()
 
 
+def _question_answer(row: Row) -> Parts:
+    turns = (joined(row, "context", "question"), Turn("assistant", text_of(row["answer"], "answer")))
+    return "messages", answered(with_system(row, turns)), ()
+
+
 def _preference(row: Row) -> Parts:
     return chosen_and_rejected(row) if {"chosen", "rejected"} <= set(row) else beside(_chat(row, "label"), row)
 
@@ -247,10 +252,17 @@ FORMATS: dict[str, Format] = {
         _columns("audio text"), frozenset({"start", "end"}), speech, '{"audio": "clips/a.wav", "text": "…"}'
     ),
     "text": Format(_columns("text"), frozenset(), _text, '{"text": "…"}'),
+    # Behind all others: a sound's row has a question and an answer, too.
+    "question_answer": Format(
+        _columns("question answer"),
+        frozenset({"context", "system"}),
+        _question_answer,
+        '{"question": "…", "answer": "…"}',
+    ),
 }
 """Every format by name, in the order in which detection tries them."""
 
-ANSWERS = ("messages", "sharegpt", "alpaca", "prompt_completion")
+ANSWERS = ("messages", "sharegpt", "alpaca", "prompt_completion", "question_answer")
 """Formats of a conversation with its answer."""
 
 COLUMNS = frozenset().union(*(need for form in FORMATS.values() for need in (*form.needs, form.takes))) | {

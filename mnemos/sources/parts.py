@@ -38,11 +38,16 @@ def answer_turns(value: Any, where: str) -> tuple[Turn, ...]:
 
 def instruction(row: Row) -> Turn:
     """alpaca's question: instruction and input."""
-    texts = text_of(row["instruction"], "instruction"), text_of(row.get("input", ""), "input")
+    return joined(row, "instruction", "input")
+
+
+def joined(row: Row, first: str, second: str) -> Turn:
+    """A user's turn of two columns, a blank line between them; either may be empty or absent, not both."""
+    texts = text_of(row.get(first, ""), first), text_of(row.get(second, ""), second)
     question = "\n\n".join(part for part in texts if part.strip())
     if not question:
-        refuse("empty prompt", "instruction and input", "are both empty", "give one of them text")
-    refuse_placeholder(question, "instruction")
+        refuse("empty prompt", f"{first} and {second}", "are both empty", "give one of them text")
+    refuse_placeholder(question, first)
     return Turn("user", question)
 
 

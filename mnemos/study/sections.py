@@ -18,7 +18,7 @@ class Task(Settings):
     name: Name | None = None
     """The task's name; the data's stem unless given."""
     format: str | None = None
-    """messages, prompt_completion, text, alpaca, sharegpt, preference or label; detected unless given."""
+    """A format of docs/data.md (messages, prompt_completion, question_answer, text …); detected unless given."""
     columns: dict[str, str] | None = None
     """Expected column -> column of the file, where the names differ."""
     limit: int | None = Field(None, ge=1, le=1_000_000_000)

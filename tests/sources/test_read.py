@@ -89,6 +89,13 @@ def one(folder: Path, row: Mapping[str, Any], **settings: Any) -> tuple[FileSour
             "alpaca",
             (*turns("system: s", "user: a", "assistant: b"), U, A),
         ),
+        ({"question": "Hi", "answer": "Yes."}, "question_answer", (U, A)),
+        (
+            {"question": "How many?", "answer": "Two.", "context": "Two came.", "system": "s"},
+            "question_answer",
+            turns("system: s", "user: Two came.\n\nHow many?", "assistant: Two."),
+        ),
+        ({"question": "no", "answer": "no", "text": "A page."}, "text", turns("text: A page.")),
         ({"prompt": "2+3=", "completion": " 5"}, "prompt_completion", turns("prompt: 2+3=", "completion:  5")),
         (
             {"prompt": [*MESSAGES, *MESSAGES[:1]], "completion": MESSAGES[1:]},
@@ -331,6 +338,10 @@ def test_what_an_error_says(tmp_path: Path, reason: str, message: str) -> None:
         ({"text": "\n"}, "text: is empty"),
         ({"text": ["a"]}, r"text = \['a'\]: must be text"),
         ({"instruction": " ", "output": "a"}, "are both empty"),
+        ({"question": "", "answer": "a", "context": " "}, "context and question: are both empty"),
+        ({"question": "a", "answer": " "}, "is empty"),
+        ({"question": "a", "answer": 5}, "answer = 5: must be text"),
+        ({"question": "a", "answer": "b", "context": ["c"]}, "context = .*must be text"),
         ({"instruction": "a", "output": None, "input": "b"}, "needs output|fit no format"),
         ({"instruction": "a", "output": "b", "history": [["c"]]}, "must be pairs"),
         ({"prompt": "a", "chosen": "b", "rejected": "b"}, "are the same"),
@@ -349,11 +360,11 @@ def test_rows_that_cannot_be_meant(tmp_path: Path, row: dict[str, Any], message:
 
 
 def test_no_format_fits(tmp_path: Path) -> None:
-    path = write(tmp_path, [{"question": "a", "answer": "b"}])
+    path = write(tmp_path, [{"query": "a", "response": "b"}])
     source = read(path)
-    with pytest.raises(DataError, match=r"columns answer, question: fit no format(.|\n)*prompt: question, completion"):
+    with pytest.raises(DataError, match=r"columns query, response: fit no format(.|\n)*prompt: query, completion"):
         list(source)
-    assert len(list(read(path, columns={"prompt": "question", "completion": "answer"}))) == 1
+    assert len(list(read(path, columns={"prompt": "query", "completion": "response"}))) == 1
 
 
 def test_skipping_finds_the_format_behind_bad_rows(tmp_path: Path) -> None:
