@@ -15,6 +15,7 @@ from mnemos.recipes.reproductions import (
     prepare,
     real_instruction,
     real_judge,
+    real_knowledge,
     real_models,
     real_reading,
     real_rewards,
@@ -251,3 +252,27 @@ def test_rows_to_choose_from_are_not_asked_and_the_fixed_ones_are_among_them(rea
     suites = load_suites([str(tmp_path / "data/dolly.yaml")], tmp_path)
     assert len(suites[0].items) == real_instruction.ITEMS
     assert len({row["key"] for row in items_of(tmp_path, "ifeval.items")}) == real_instruction.FOLLOWED
+
+
+def test_facts_are_learned_or_asked_and_answers_hold_them_however_they_are_said(tmp_path: Path) -> None:
+    known = {fact["id"]: fact for fact in real_knowledge.facts()}
+    assert len(known) == len(real_knowledge.facts())
+    assert known["number: uranium"]["answer"] == "92"
+    assert known["capital: Brazil"]["aliases"] == ["Brasilia"]
+    real_knowledge.knowledge(tmp_path, tmp_path)
+    pool, items = items_of(tmp_path, "facts"), items_of(tmp_path, "asked.items")
+    assert not {row["id"] for row in pool} & {row["id"] for row in items}
+    assert min(Counter(row["relation"] for row in pool).values()) >= 48
+    assert max(Counter(row["category"] for row in items).values()) == real_knowledge.ASKED
+    met = {name: real_knowledge.pattern(known[name]) for name in ("domain: Mali", "symbol: tin", "capital: Chad")}
+    assert re.search(met["domain: Mali"], "It is .ml, of course")
+    assert not re.search(met["domain: Mali"], "It is www.ml or .mla")
+    assert re.search(met["symbol: tin"], "The symbol is Sn.")
+    assert not re.search(met["symbol: tin"], "tin is sn")
+    assert re.search(met["capital: Chad"], "the capital is ndjamena")
+
+
+def test_countries_have_codes_of_their_own() -> None:
+    lines = real_knowledge.COUNTRIES.read_text(encoding="utf-8").splitlines()
+    columns = list(zip(*(line.split("\t") for line in lines[1:]), strict=True))
+    assert [len(set(column)) for column in columns] == [len(lines) - 1] * 4
