@@ -468,6 +468,24 @@ def test_self_output_in_a_study(tmp_path: Path, copier: Path) -> None:
     assert written["notes"]["target perplexity, learned"] < written["notes"]["target perplexity, gold"]
 
 
+def test_a_teacher_in_a_study_is_asked_the_rows_questions(tmp_path: Path, copier: Path) -> None:
+    arms = {"taught": [{"teacher_answers": {"teacher": str(copier), "max_new_tokens": 12}}]}
+    study = make_study(tmp_path, arms=arms, health=False)
+    write_jsonl(tmp_path / "new.jsonl", [chat(n, f"Say {n}.", "gold") for n in range(12)])
+    record = mnemos.run(study, out=tmp_path / "run", quiet=True)
+    run = next(arm for arm in record.results["arms"] if arm["arm"] == "taught")["runs"][0]
+    kept = read_jsonl(tmp_path / "run/arms/taught/seed-0/written-0/rows.jsonl")
+    teacher = load.handle(str(copier)).load()
+    asked = [Prompt((Turn("user", f"Say {n}."),)) for n in range(12)]
+    answers = {
+        prompt.turns[0].text: answer.text.strip()
+        for prompt, answer in zip(asked, teacher.generate(asked, Decoding(max_new_tokens=12)), strict=True)
+        if answer.finished and answer.text.strip()
+    }
+    assert {one["messages"][0]["content"]: one["messages"][-1]["content"] for one in kept} == answers
+    assert run["written"][0]["counts"]["answered by the teacher"] == len(answers) >= 6
+
+
 def test_a_model_that_cannot_rewrite_stops_the_study_and_says_so(tmp_path: Path, copier: Path) -> None:
     arms = {"sdft": [{"sdft": {"verifier": "number", "max_new_tokens": 8}}]}
     study = make_study(tmp_path, arms=arms, health=False, model=str(copier))
