@@ -271,8 +271,9 @@ class MeasureStep(NamedStep):
         doing("loading the model")
         model: Any = self.model.load()
         journal = journal_in(directory)
+        asked = self._asked()
         if journal.count > 1:
-            ask_share(lambda: model, self.suites, journal)
+            ask_share(lambda: model, asked, journal)
             await_shares(journal)
         earlier, before = None, None
         if self.before is not None and self.before_measured is not None:
@@ -282,7 +283,9 @@ class MeasureStep(NamedStep):
             earlier = load_measured(Path(self.before_measured.path).parent / "answers")
         kept = None if earlier is None else {name: measured.answers for name, measured in earlier.items()}
         with kept_batches(KeptBatches(journal)):
-            measured = measure(model, self.suites, before=before, before_answers=kept)
+            found = measure(model, asked, before=before, before_answers=kept)
+        known = {**(earlier or {}), **found}
+        measured = {suite.name: known[suite.name] for suite in self.suites}
         save_measured(directory / "answers", measured)
         # Every answer stands there now.
         journal.remove()
@@ -290,6 +293,7 @@ class MeasureStep(NamedStep):
             self._show(directory / first_look.FILE, earlier, measured)
         return {
             "suites": [suite.name for suite in self.suites],
+            "as_before": [name for name in measured if name not in found],
             # A recogniser is put no chats.
             "renderer": model.renderer.template_fingerprint if hasattr(model, "renderer") else None,
             "seconds": time.monotonic() - began,
@@ -299,7 +303,16 @@ class MeasureStep(NamedStep):
         """What the other processes of a launch do: ask the model their share of the suites."""
         from mnemos.study.sharing import ask_share, journal_in
 
-        ask_share(self.model.load, self.suites, journal_in(directory))
+        ask_share(self.model.load, self._asked(), journal_in(directory))
+
+    def _asked(self) -> tuple[Suite, ...]:
+        """The suites that are put to the model: all but those whose answers nothing can have changed."""
+        from mnemos.study.unmoved import unmoved
+
+        if self.before is None or self.before_measured is None:
+            return self.suites
+        known = unmoved(self.model, self.before, self.suites)
+        return tuple(suite for suite in self.suites if suite not in known)
 
     def _show(self, path: Path, before: Mapping[str, Measured], after: Mapping[str, Measured]) -> None:
         if self.shown is None:

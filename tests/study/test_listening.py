@@ -11,12 +11,13 @@ pytest.importorskip("soundfile", reason="the extra [speech] is not installed")
 
 import mnemos
 from mnemos.core.errors import UsageError
-from mnemos.measure.ask import measure
+from mnemos.measure.ask import load_measured, measure
 from mnemos.measure.suite import load_suites
 from mnemos.models.load import Checkpoint
 from mnemos.study.config import load_study
 from mnemos.study.experiment import build
 from mnemos.study.run import plan_lines
+from mnemos.study.unmoved import WORDS
 from mnemos.train.estimate import training_disk
 from tests.models.speech.making import clip, tiny_listener
 
@@ -88,3 +89,44 @@ def test_a_model_that_listens_is_planned_taught_and_measured(tmp_path: Path, mon
     suites = load_suites([{"name": "gender", **labels}], tmp_path)
     with pytest.raises(UsageError, match="reads text alone"):
         measure(reader, suites)
+
+
+def test_text_is_not_asked_again_where_the_bridge_alone_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MNEMOS_CACHE", str(tmp_path / "cache"))
+    rows(tmp_path)
+    tiny_listener(tmp_path / "listener")
+    items = [{"id": f"t{number}", "prompt": f"Say {number}.", "answer": "yes"} for number in range(3)]
+    (tmp_path / "text.jsonl").write_text("\n".join(map(json.dumps, items)))
+    (tmp_path / "pages.jsonl").write_text(json.dumps({"id": "p", "text": "A page of words."}))
+    text = {"kind": "generated", "data": str(tmp_path / "text.jsonl"), "chat": True, "max_new_tokens": 3}
+    study = {
+        "model": str(tmp_path / "listener"),
+        "teach": {"data": str(tmp_path / "rows.jsonl")},
+        "suites": {
+            "new": [
+                {"name": "gender", "kind": "dynamic_superb", "data": str(tmp_path / "asked.jsonl"), "max_new_tokens": 2}
+            ],
+            "old": [
+                {"name": "text", **text},
+                {"name": "looked-at", **text},
+                {"name": "shift", "kind": "token_shift", "of": "looked-at"},
+                {"name": "pages", "kind": "bits_per_byte", "data": str(tmp_path / "pages.jsonl")},
+            ],
+        },
+        "arms": {"language": [{"only": {"pattern": "^language"}}], "lora": [{"lora": {"rank": 2}}]},
+        "train": {"max_steps": 2, "per_device_train_batch_size": 2, "learning_rate": 1e-2},
+        "health": False,
+        "name": "listening",
+    }  # fmt: skip
+    record = mnemos.run(study, out=tmp_path / "run", quiet=True)
+    told = {(one["arm"], one["suite"]) for one in record.comparisons if any(map(WORDS.__eq__, one["notices"]))}
+    assert told == {("plain", "text"), ("plain", "pages")}
+    assert WORDS in record.report("md")
+    # What was not asked is what would have been answered.
+    arm = tmp_path / "run" / "arms" / "plain" / "seed-0"
+    asked = load_suites([study["suites"]["old"][0], study["suites"]["old"][3]], tmp_path)  # type: ignore[index]
+    again = measure(Checkpoint(str(arm / "model")).load(), asked)
+    kept = load_measured(arm / "answers")
+    assert {name: kept[name].answers for name in again} == {name: one.answers for name, one in again.items()}

@@ -265,6 +265,8 @@ def teacher_answers(
 
     Trap: the rows bring the teacher's name, refusals and length of answers along; ask for them in suites.
 
+    Trap: behind a shown text the teacher sees a chat's last question alone, not its system text or earlier turns.
+
     Deviations from the paper: 1. answers are greedy or sampled, no beam is searched. 2. an answer without an end
     within max_new_tokens is refused.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from mnemos.study.results.standing import Scores, replicates, standing, unit_of
 from mnemos.study.results.token_shift import token_shift_of
 from mnemos.study.results.trajectory import measuring, trajectory_of, trajectory_of_run
 from mnemos.study.steps import MeasureStep, result_of
+from mnemos.study.unmoved import WORDS
 from mnemos.study.vocabulary import extension_of
 from mnemos.train.used import used
 
@@ -41,7 +43,10 @@ def assemble(experiment: Experiment) -> dict[str, Any]:
     repeated: list[dict[str, Any]] = []
     for arm, runs in arms.items():
         after = [(run, measured(run.last.measure, experiment.root)) for run in runs]
-        compared += compare_arm(experiment, arm, before, replicates(experiment, after))
+        compared += [
+            _noticed(experiment, runs, one)
+            for one in compare_arm(experiment, arm, before, replicates(experiment, after))
+        ]
         changed += arm_flips(experiment, arm, before, after[0])
         repeated += _copied(experiment, arm, before, [scored for _, scored in after])
     return {
@@ -90,6 +95,15 @@ def compare_arm(
         arm=arm,
         roles=experiment.roles,
     )
+
+
+def _noticed(experiment: Experiment, runs: Sequence[ArmRun], found: Comparison) -> Comparison:
+    """The comparison, with a word where no run of its arm was asked the suite again."""
+    results = [result_of(run.last.measure.key, experiment.root) for run in runs]
+    # Measured by an earlier version, every suite was asked.
+    if not all(found.suite in result.get("as_before", ()) for result in results):
+        return found
+    return replace(found, notices=(*found.notices, WORDS))
 
 
 def arm_flips(
