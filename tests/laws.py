@@ -131,6 +131,7 @@ TEXTS: dict[tuple[str, str], list[Any]] = {
     ("realign", "formats"): [{}, {"open qa": "", "haiku": "Three lines."}],
     ("minimum_change", "editor"): [None, "http://localhost:8000/v1#editor"],
     ("selective_self_rehearsal", "judge"): [None, "http://localhost:8000/v1#judge"],
+    ("best_of_n", "power"): [None, {"alpha": 2.0, "block": 4, "steps": 1}],
     ("best_of_n", "reward"): [{"verifier": "normalised"}, {"verifier": "number", "reference": "result"}],
     ("judged_pairs", "reward"): [
         {"verifier": "normalised"},

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from mnemos.core.nouns import PowerDecoding
+
 
 @dataclass(frozen=True)
 class Ref:
@@ -58,6 +60,24 @@ EVALUATION = frozenset(
 
 WSD = "warmup_stable_decay"
 """transformers' name of the schedule that rises, stays and falls."""
+
+
+class PowerSettings(Settings):
+    """Power sampling (arXiv:2510.14901): answers from the model's own distribution over whole answers, sharpened."""
+
+    alpha: float = Field(4.0, gt=0, le=1000)
+    """The power of the distribution; 1 samples from the model as it is."""
+    block: int = Field(192, ge=1, le=1_000_000)
+    """Tokens by which answers are extended."""
+    steps: int = Field(10, ge=0, le=100_000)
+    """Metropolis-Hastings steps after each block; each writes half of the answer anew on average."""
+
+    def decoding(self, max_new_tokens: int, proposal: float | None, seed: int) -> PowerDecoding:
+        """How answers are drawn. proposal: the temperature at which they are proposed; None for 1 / alpha."""
+        temperature = 1 / self.alpha if proposal is None else proposal
+        return PowerDecoding(
+            max_new_tokens, temperature, seed=seed, power=self.alpha, block=self.block, steps=self.steps
+        )
 
 
 class TrainSettings(Settings):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from mnemos.core.names import Name
-from mnemos.core.settings import AskedModelRef, FileRef, ModelRef, Seed, Settings
+from mnemos.core.settings import AskedModelRef, FileRef, ModelRef, PowerSettings, Seed, Settings
 from mnemos.rewards.checks import MatchName
 from mnemos.rewards.verifiers import VERIFIERS, TextName
 
@@ -64,17 +64,6 @@ class SuiteSettings(Settings):
         if self.rows is not None and (self.data is None or self.rows[0] > self.rows[1]):
             raise ValueError("rows: goes with data, and is [first, last]")
         return self
-
-
-class PowerSettings(Settings):
-    """Power sampling (arXiv:2510.14901): answers from the model's own distribution over whole answers, sharpened."""
-
-    alpha: float = Field(4.0, gt=0, le=1000)
-    """The power of the distribution; 1 samples from the model as it is."""
-    block: int = Field(192, ge=1, le=1_000_000)
-    """Tokens by which answers are extended."""
-    steps: int = Field(10, ge=0, le=100_000)
-    """Metropolis-Hastings steps after each block; each writes half of the answer anew on average."""
 
 
 class RuleSettings(Settings):

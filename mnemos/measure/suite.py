@@ -24,7 +24,7 @@ from mnemos.core.errors import DataError, UsageError, nearest
 from mnemos.core.fingerprint import directory_fingerprint, file_fingerprint, fingerprint
 from mnemos.core.method import validated
 from mnemos.core.names import refuse_clash
-from mnemos.core.nouns import Decoding, PowerDecoding, RuleDecoding
+from mnemos.core.nouns import Decoding, RuleDecoding
 from mnemos.core.places import located
 from mnemos.measure import recognition, tool_steps
 from mnemos.measure.items import Item, Row, parse, read_rows, rows_of
@@ -152,10 +152,7 @@ class Suite:
             return None
         s = self.settings
         if s.power is not None:
-            proposal = s.temperature or 1 / s.power.alpha
-            return PowerDecoding(
-                s.max_new_tokens, proposal, seed=s.seed, power=s.power.alpha, block=s.power.block, steps=s.power.steps
-            )
+            return s.power.decoding(s.max_new_tokens, s.temperature or None, s.seed)
         how = Decoding(s.max_new_tokens, s.temperature, seed=s.seed, stop=tuple(s.stop))
         return how if s.rules is None else RuleDecoding(**dataclasses.asdict(how), **s.rules.model_dump())
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnemos.core.errors import DataError
-from mnemos.core.nouns import Decoding, Example, OptionScore, Turn
+from mnemos.core.errors import DataError, UsageError
+from mnemos.core.nouns import Decoding, Example, OptionScore, PowerDecoding, Turn
 from mnemos.core.reward import Rewarded, missing
 from mnemos.methods.examples.self_generated import best_of_n, self_output
+from mnemos.models.load import Checkpoint
 from mnemos.sources.mix import Rows
 from mnemos.synthesis.by_reward import BestSamples
 from mnemos.synthesis.self_generated import Check
 from tests import laws
 from tests.methods.contexts import FakeContext, Scripted, cut
+from tests.tiny import save_tiny
 
 BEFORE = laws.Handle("before")
 
@@ -123,3 +126,44 @@ def test_history_says_what_the_reward_is() -> None:
     assert (text["verifier"], text["reference"]) == ("number", "result")
     other = best_of_n(laws.base_plan(), reward={"verifier": "number"}, num_generations=4)
     assert other.fingerprint != plan.fingerprint
+
+
+def test_samples_may_be_drawn_from_a_power_of_the_models_distribution() -> None:
+    plan = laws.base_plan(examples=rows(2))
+    reward = {"verifier": "exact"}
+    drawn = best_of_n(plan, reward=reward, power={"alpha": 4, "block": 8, "steps": 3}, max_new_tokens=20)
+    assert drawn.examples.decoding == PowerDecoding(20, 0.25, seed=plan.seed, power=4, block=8, steps=3)  # type: ignore[attr-defined]
+    warmer = best_of_n(plan, reward=reward, power={"alpha": 4}, temperature=0.5)
+    assert warmer.examples.decoding.temperature == 0.5  # type: ignore[attr-defined]
+    assert len({one.fingerprint for one in (drawn, warmer, best_of_n(plan, reward=reward, max_new_tokens=20))}) == 3
+    with pytest.raises(UsageError, match="leave out top_p"):
+        best_of_n(plan, reward=reward, power={"alpha": 4}, top_p=0.9)
+
+
+def test_best_of_n_from_a_power_learns_what_power_sampling_writes(tmp_path: Path) -> None:
+    model = Checkpoint(str(save_tiny(tmp_path / "model")))
+    found = rows(3)
+    how = PowerDecoding(6, 0.25, seed=3, power=4.0, block=3, steps=2)
+    best = BestSamples(
+        found, model, Check(), how, floor=0.0, unsolved="keep",
+        num_generations=2, reward=Longest(), max_missing=1.0, least=None,
+    )  # fmt: skip
+    loaded = model.load()
+    answers = loaded.generate([row.prompt for row in found for _ in range(2)], how)
+    expected = []
+    for row, pair in zip(found, zip(answers[::2], answers[1::2], strict=True), strict=True):
+        fit = [one.text.strip() for one in pair if one.finished and one.text.strip()]
+        expected.append(max(fit, key=len) if fit else row.turns[-1].text)
+    assert [row.turns[-1].text for row in best.write(FakeContext({model.path: loaded}))] == expected
+
+
+class Longest:
+    """Worth as many points as the answer has letters."""
+
+    fingerprint = "longest"
+
+    def describe(self) -> str:
+        return "letters"
+
+    def __call__(self, prompts: Any, answers: Any, examples: Any) -> list[Rewarded]:
+        return [Rewarded(float(len(answer))) for answer in answers]

@@ -11,7 +11,7 @@ from pydantic import Field
 from mnemos.core.errors import UsageError
 from mnemos.core.method import method
 from mnemos.core.plan import ModelHandle, Plan
-from mnemos.core.settings import AskedModelRef, FileRef
+from mnemos.core.settings import AskedModelRef, FileRef, PowerSettings
 from mnemos.methods.examples.sampling import AnswerSettings, CheckSettings, Sampling, Share, TextSampling
 from mnemos.models.load import handle
 from mnemos.rewards.by_name import SELF, RewardSettings, make
@@ -301,6 +301,7 @@ def best_of_n(
     *,
     reward: RewardSettings,
     num_generations: Annotated[int, Field(ge=1, le=1024)] = 16,
+    power: PowerSettings | None = None,
     min_reward: float | None = None,
     max_missing: Share = 0.1,
     unsolved: Literal["drop", "keep"] = "drop",
@@ -310,6 +311,8 @@ def best_of_n(
     reward: what answers are rewarded for: a verifier, a JSON schema, a reward model or a judge; see
     docs/reward.md.
     num_generations: answers sampled to each question.
+    power: draw them from p^alpha, the model's distribution over whole answers made sharper (arXiv:2510.14901), with
+    alpha, block and steps as in a suite; temperature is then the proposal's, 1 standing for 1 / alpha.
     min_reward: what the best sample must be worth at least; none asks nothing of it.
     max_missing: share of rewards that may be missing, in [0, 1]; above it the study stops with the
     counts by reason.
@@ -329,6 +332,17 @@ def best_of_n(
     if answers.share == 0:
         return plan
     decoding = answers.decoding(plan, sampling.temperature, sampling.top_p)
+    if power is not None:
+        if sampling.top_p < 1:
+            raise UsageError(
+                f"best_of_n.top_p = {sampling.top_p:g}",
+                "leaves tokens out, and p^alpha is then not what is drawn from",
+                "leave out top_p, or power",
+            )
+        proposal = None if sampling.temperature == 1 else sampling.temperature
+        # A method gets its settings as plain mappings.
+        sharper = PowerSettings.model_validate(power)
+        decoding = sharper.decoding(decoding.max_new_tokens, proposal, decoding.seed)
     best = BestSamples(
         plan.examples,
         plan.before,
