@@ -20,6 +20,8 @@ SERVER_TOKENS = 8192
 BORDER = "\n\n"
 """What ends an answer of a base model: behind it the next example would begin."""
 TOO_LONG = "the question alone is longer than the model's window"
+PIECE = 64
+"""Answers that are written before they are kept: what a kill may cost where many are asked for at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +141,12 @@ class Models:
         found = kept.find(keys)
         # Each once, also where several streams ask it in the same batch.
         new = {name: one.prompt for name, one in zip(keys, asked, strict=True) if name not in found}
-        made = self._timed(model, list(new.values()), decoding, count)
-        if made:
-            found |= kept.keep(dict(zip(new, made, strict=True)))
+        names = list(new)
+        for at in range(0, max(1, len(names)), PIECE):
+            some = names[at : at + PIECE]
+            # Requests are counted once, with the first piece; also where every answer was there.
+            made = self._timed(model, [new[name] for name in some], decoding, 0 if at else count)
+            found |= kept.keep(dict(zip(some, made, strict=True))) if made else {}
         return [found[name] for name in keys]
 
     def _timed(self, model: LanguageModel, prompts: Sequence[Prompt], decoding: Decoding, asked: int) -> list[Timed]:

@@ -21,7 +21,7 @@ from mnemos.stream.answered import MOST_AT_ONCE, InMemory, Table, Totals, key
 from mnemos.stream.examiner import Examiner
 from mnemos.stream.learner import Ask
 from mnemos.stream.loop import Panel, Stream, run
-from mnemos.stream.models import Models
+from mnemos.stream.models import PIECE, Models
 from mnemos.stream.store import Store
 from mnemos.stream.task import TaskSettings
 from mnemos.study.commands.stream import MemoryFile
@@ -328,3 +328,35 @@ def test_a_poisoned_memory_that_was_deleted_has_no_effect(tmp_path: Path) -> Non
         found[kind] = numbers(made)
         assert "mud" not in {step.answer for step in made.journal.steps()[12:]}
     assert found[Anew] == found[Models]
+
+
+def test_of_many_requests_at_once_those_before_a_stop_are_kept(tmp_path: Path) -> None:
+    model = Stopped()
+    asks = [(Ask("{question}", {"question": f"What is {number}?"}), 0) for number in range(2 * PIECE + 5)]
+    store = Store(tmp_path / "stream.db")
+    models = Models([model], max_new_tokens=8, table=Table(store))
+    with pytest.raises(KeyboardInterrupt):
+        models.answer(asks)
+    assert model.written == PIECE
+    model.left = 10
+    served = models.answer([*asks, asks[0]])
+    assert model.written == len(asks)
+    assert served[0].written == served[-1].written
+    totals = models.table.totals()  # type: ignore[union-attr]
+    assert (totals.asked, totals.written) == (len(asks) + len(asks) + 1, len(asks))
+    store.close()
+
+
+class Stopped(Local):
+    """Is stopped behind its first call of the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.written = 1, 0
+
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        self.written += len(prompts)
+        return [Generation("yes", (1,), True) for _ in prompts]
