@@ -9,6 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mnemos.core.nouns import Example, Generation, Turn
 from mnemos.measure.suite import load_suites
 from mnemos.recipes.reproductions import (
@@ -276,3 +278,15 @@ def test_countries_have_codes_of_their_own() -> None:
     lines = real_knowledge.COUNTRIES.read_text(encoding="utf-8").splitlines()
     columns = list(zip(*(line.split("\t") for line in lines[1:]), strict=True))
     assert [len(set(column)) for column in columns] == [len(lines) - 1] * 4
+
+
+def test_the_other_author_learns_no_row_that_is_replayed_or_measured(real_data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("soundfile", reason="the extra [speech] is not installed")
+    from mnemos.recipes.reproductions import real_listening
+
+    real_listening.author_rows(real_data, tmp_path / "data")
+    learned = {row["messages"][0]["content"] for row in items_of(tmp_path, "author")}
+    used = real_models.benign_rows(real_data)[: real_listening.TEXT_ROWS + real_listening.TEXTS]
+    assert not learned & {row["instruction"] for row in used}
+    passages = sum("\n\n" in question for question in learned)
+    assert len(learned) / 2 <= passages <= len(learned) / 2 + 12, "half have a passage to read"
