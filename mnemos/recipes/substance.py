@@ -96,7 +96,8 @@ def learned(results: Mapping[str, Any], arm: str) -> bool | None:
         return True
     since = [row for one in (results.get("beside") or {}).values() for row in (one.get("since") or {}).get(arm, ())]
     if since:
-        # New pieces cost more at first than little text brings back: what an arm learned is told from there.
+        # New pieces cost more at first than little text brings back, and a model that an earlier study taught may have
+        # nothing left to gain: what an arm learned is told from there.
         return any(row.get("role") == "new" and row.get("verdict") == "gained" for row in since)
     return _shown(results, arm, "learned", "new", "gained")
 

@@ -75,6 +75,9 @@ class Study(Settings):
     beside: dict[str, ModelRef] = Field(default_factory=dict, max_length=100)
     """Other models, by name, that are asked the same suites once and taught nothing: a reference in the report, such as
     a recogniser and a language model in a row beside one that listens."""
+    since: Name | None = None
+    """One of `beside`: what `model` was before an earlier study taught it what the arms go on from. Arms are compared
+    with it, too, and what an arm learned is told from there."""
     trajectory: Trajectory | None = None
     """Also measure these suites on the way: before, at the end of each stretch of the training, and after it."""
     joint: bool = True
@@ -268,6 +271,8 @@ def _resolved(study: Study, folder: Path) -> Study:
         check_name(name, "beside: name")
     if study.beside_names:
         refuse_clash(["before", *arms, *study.beside_names], "arms and models beside them")
+    if study.since is not None and study.since not in study.beside:
+        raise UsageError(f"since = {study.since}", "is no model of beside", "name it there, or leave since out")
     for arm in study.arm_train:
         if arm not in arms:
             raise UsageError(f"arm_train.{arm}", "is not an arm of this study", nearest(arm, arms))

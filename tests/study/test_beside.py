@@ -43,3 +43,23 @@ def test_names_and_places_are_checked(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     with pytest.raises(UsageError, match=r"beside\.x"):
         load_study(make_study(tmp_path / "b", beside={"x": "./nowhere"}))
+
+
+def test_arms_are_compared_with_what_the_model_was_before_an_earlier_study(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "earlier", seed=7)
+    beside = {"earlier": "earlier", "other": "model"}
+    path = make_study(tmp_path, beside=beside, since="earlier", train={"max_steps": 1}, arms={"lora": [{"lora": {}}]})
+    record = mnemos.run(str(path), out=tmp_path / "run", quiet=True)
+    found = record.results
+    assert "Since earlier" in record.report("md")
+    assert "new pieces" not in record.report("md")
+    assert set(found["beside"]["earlier"]["since"]) == {"plain", "lora"}
+    assert "since" not in found["beside"]["other"]
+    earlier = found["beside"]["earlier"]["scores"]["english"]["mean"]
+    for arm, rows in found["beside"]["earlier"]["since"].items():
+        row = next(one for one in rows if one["suite"] == "english")
+        after = next(one for one in found["comparisons"] if (one["arm"], one["suite"]) == (arm, "english"))["after"]
+        assert (row["before"], row["after"]) == (pytest.approx(earlier), pytest.approx(after))
+    (tmp_path / "b").mkdir()
+    with pytest.raises(UsageError, match="is no model of beside"):
+        load_study(make_study(tmp_path / "b", beside={"x": "model"}, since="y"))

@@ -18,14 +18,16 @@ LEAD = (
     "chat templates and tokenizers are their own."
 )
 LOUD = False
-SINCE = "Since their new pieces, before any training"
-"""The heading of arms against the models with new pieces from which they began."""
+EXTENDED = "-extended"
+"""Behind an arm's name: its model with new pieces, before it is taught anything."""
+PIECES = ("Since their new pieces, before any training", "with new pieces")
+"""Of arms against the models with new pieces from which they began: the heading, and what the first score is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One model on one suite, on the shown scale; numbers are None where nothing can be told. since: it is an arm, and
-    before is the model with new pieces from which it began."""
+    before is this model, from which it began: the one that an earlier study taught, or the one with new pieces."""
 
     model: str
     suite: str
@@ -36,7 +38,7 @@ class Row:
     low: float | None
     high: float | None
     items: int
-    since: bool = False
+    since: str = ""
 
 
 def read(results: Mapping[str, Any], facts: Facts) -> tuple[Row, ...] | None:
@@ -45,12 +47,12 @@ def read(results: Mapping[str, Any], facts: Facts) -> tuple[Row, ...] | None:
     if not isinstance(item, Mapping):
         return None
     rows = [_row(name, one) for name, model in item.items() for one in model["comparisons"]]
-    for model in item.values():
-        rows += [_row(arm, one, since=True) for arm, found in (model.get("since") or {}).items() for one in found]
+    for name, model in item.items():
+        rows += [_row(arm, one, clean(name)) for arm, found in (model.get("since") or {}).items() for one in found]
     return tuple(rows) or None
 
 
-def _row(name: str, one: Mapping[str, Any], *, since: bool = False) -> Row:
+def _row(name: str, one: Mapping[str, Any], since: str = "") -> Row:
     unit = str(one["unit"])
     after, before, delta = (scaled(number(one[key]), unit) for key in ("after", "before", "delta"))
     low, high = (limit(number(one[key]), unit) for key in ("low", "high"))
@@ -63,11 +65,17 @@ def words(facts: Facts, record: Sequence[Row]) -> list[str]:
 
 
 def tables(facts: Facts, record: Sequence[Row]) -> Sequence[Table]:
-    """Each model on each suite, and each arm since its new pieces."""
-    models = [row for row in record if not row.since]
-    arms = [row for row in record if row.since]
-    found = [_table(TITLE, "model", "before", models)]
-    return [*found, _table(SINCE, "arm", "with new pieces", arms)] if arms else found
+    """Each model on each suite, and each arm since the model that it began from."""
+    found = [_table(TITLE, "model", "before", [row for row in record if not row.since])]
+    began = dict.fromkeys(row.since for row in record if row.since)
+    extended = {f"{arm.name}{EXTENDED}" for arm in facts.arms}
+    for heading, first, names in (
+        (*PIECES, extended & set(began)),
+        *((f"Since {name}", name, {name}) for name in began if name not in extended),
+    ):
+        rows = [row for row in record if row.since in names]
+        found += [_table(heading, "arm", first, rows)] if rows else []
+    return found
 
 
 def _table(title: str, what: str, first: str, rows: Sequence[Row]) -> Table:

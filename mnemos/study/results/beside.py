@@ -19,7 +19,8 @@ def beside_of(experiment: Experiment) -> dict[str, Any]:
 
     A model that was given new pieces and no training yet has `since` too: {arm: comparisons} of each arm that began
     from it, against it and not against the model before. What an arm learned is this: new pieces cost more at first
-    than little text brings back. Where rows are drawn by the seed, it is the one of the arm's first run.
+    than little text brings back. Where rows are drawn by the seed, it is the one of the arm's first run. So has the
+    model that the study names under `since`, of all arms: what these go on from was taught already.
     """
     if not experiment.beside:
         return {}
@@ -36,17 +37,17 @@ def beside_of(experiment: Experiment) -> dict[str, Any]:
             "fingerprint": step.model.fingerprint,
             "scores": {suite.name: summary(scores[suite.name], suite) for suite in step.suites},
             "comparisons": [one.as_dict() for one in compared],
-            **_since(experiment, step, scores),
+            **_since(experiment, name, step, scores),
         }
     return {"beside": found}
 
 
-def _since(experiment: Experiment, step: MeasureStep, scores: Scores) -> dict[str, Any]:
-    """The `since` of a model with new pieces; empty for any other."""
+def _since(experiment: Experiment, name: str, step: MeasureStep, scores: Scores) -> dict[str, Any]:
+    """The `since` of a model with new pieces, or of the one that the study names; empty for any other."""
     found: dict[str, Any] = {}
     for arm in arms_of(experiment):
         runs = [run for run in experiment.runs if run.arm == arm]
-        if not any(one.key in step.needs for one in runs[0].stages[0].extends):
+        if name != experiment.study.since and not any(one.key in step.needs for one in runs[0].stages[0].extends):
             continue
         after = [(run, load_measured(experiment.root / "steps" / run.last.measure.key / "answers")) for run in runs]
         compared = comparisons(step.suites, scores, replicates(experiment, after), arm=arm, roles=experiment.roles)
