@@ -94,11 +94,15 @@ def learned(results: Mapping[str, Any], arm: str) -> bool | None:
     rises = [(curve.get("rise") or {}).get("low") for curve in curves if curve["arm"] == arm]
     if any(low is not None and low > 0 for low in rises):
         return True
-    since = [row for one in (results.get("beside") or {}).values() for row in (one.get("since") or {}).get(arm, ())]
-    if since:
+    began = [one for one in (results.get("beside") or {}).values() if arm in (one.get("since") or {})]
+    if began:
         # New pieces cost more at first than little text brings back, and a model that an earlier study taught may have
         # nothing left to gain: what an arm learned is told from there.
-        return any(row.get("role") == "new" and row.get("verdict") == "gained" for row in since)
+        means = [(one.get("learned") or {}).get(arm, {}).get("low") for one in began]
+        gained = [row for one in began for row in one["since"][arm] if row.get("role") == "new"]
+        return any(low is not None and low > 0 for low in means) or any(
+            row.get("verdict") == "gained" for row in gained
+        )
     return _shown(results, arm, "learned", "new", "gained")
 
 

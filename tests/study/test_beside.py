@@ -60,6 +60,10 @@ def test_arms_are_compared_with_what_the_model_was_before_an_earlier_study(tmp_p
         row = next(one for one in rows if one["suite"] == "english")
         after = next(one for one in found["comparisons"] if (one["arm"], one["suite"]) == (arm, "english"))["after"]
         assert (row["before"], row["after"]) == (pytest.approx(earlier), pytest.approx(after))
+        new = [one for one in rows if one["role"] == "new"]
+        # One seed and one new suite with its twin of health: the mean of their changes, whatever is better.
+        turned = [-one["delta"] if one["better"] == "lower" else one["delta"] for one in new]
+        assert found["beside"]["earlier"]["learned"][arm]["mean"] == pytest.approx(sum(turned) / len(turned), abs=1e-6)
     (tmp_path / "b").mkdir()
     with pytest.raises(UsageError, match="is no model of beside"):
         load_study(make_study(tmp_path / "b", beside={"x": "model"}, since="y"))

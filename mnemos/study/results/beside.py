@@ -6,8 +6,9 @@ from typing import Any
 
 from mnemos.measure.ask import load_measured
 from mnemos.measure.compare import comparisons, summary
+from mnemos.measure.frontier import frontier
 from mnemos.study.experiment import Experiment
-from mnemos.study.results.standing import Scores, arms_of, replicates
+from mnemos.study.results.standing import Scores, arms_of, replicates, suite_scores
 from mnemos.study.steps import MeasureStep
 
 
@@ -43,7 +44,8 @@ def beside_of(experiment: Experiment) -> dict[str, Any]:
 
 
 def _since(experiment: Experiment, name: str, step: MeasureStep, scores: Scores) -> dict[str, Any]:
-    """The `since` of a model with new pieces, or of the one that the study names; empty for any other."""
+    """The `since` of a model with new pieces, or of the one that the study names; empty for any other. With it comes
+    `learned`, {arm: {mean, low, high}}, as the frontier has it: the mean change of the new suites, with its interval."""
     found: dict[str, Any] = {}
     for arm in arms_of(experiment):
         runs = [run for run in experiment.runs if run.arm == arm]
@@ -52,4 +54,7 @@ def _since(experiment: Experiment, name: str, step: MeasureStep, scores: Scores)
         after = [(run, load_measured(experiment.root / "steps" / run.last.measure.key / "answers")) for run in runs]
         compared = comparisons(step.suites, scores, replicates(experiment, after), arm=arm, roles=experiment.roles)
         found[arm] = [one.as_dict() for one in compared]
-    return {"since": found} if found else {}
+    if not found:
+        return {}
+    points = (frontier(suite_scores(experiment, list(found), step), list(found)) or {}).get("points", ())
+    return {"since": found, "learned": {point["arm"]: point["learned"] for point in points if "learned" in point}}

@@ -13,6 +13,7 @@ from mnemos.measure.ask import Measured, load_measured
 from mnemos.measure.frontier import SuiteScores, contrasts, frontier
 from mnemos.measure.kl_forgetting import kl_forgetting
 from mnemos.study.experiment import JOINT, ArmRun, Experiment
+from mnemos.study.steps import MeasureStep
 
 Scores = Mapping[str, Sequence[Score]]
 """Suite -> the scores of one side."""
@@ -52,16 +53,17 @@ def mean_of(sides: Sequence[Sequence[Score]]) -> Sequence[Score]:
     return out
 
 
-def suite_scores(experiment: Experiment, arms: Sequence[str]) -> list[SuiteScores]:
-    """Every suite on every side, item by item."""
-    before = _measured(experiment, experiment.before_step.key)
+def suite_scores(experiment: Experiment, arms: Sequence[str], start: MeasureStep | None = None) -> list[SuiteScores]:
+    """Every suite on every side, item by item. start: of the model in whose place the model before stands; its suites
+    alone."""
+    before = _measured(experiment, (start or experiment.before_step).key)
     sides: dict[str, dict[int, Scores]] = {}
     for arm in arms:
         runs = [run for run in experiment.runs if run.arm == arm]
         measured = [(run, _measured(experiment, run.last.measure.key)) for run in runs]
         sides[arm] = replicates(experiment, measured)
     out = []
-    for suite in experiment.suites:
+    for suite in experiment.suites if start is None else start.suites:
         first = before[suite.name].scores
         out.append(
             SuiteScores(
