@@ -45,7 +45,7 @@ def beside_of(experiment: Experiment) -> dict[str, Any]:
 
 def _since(experiment: Experiment, name: str, step: MeasureStep, scores: Scores) -> dict[str, Any]:
     """The `since` of a model with new pieces, or of the one that the study names; empty for any other. With it comes
-    `learned`, {arm: {mean, low, high}}, as the frontier has it: the mean change of the new suites, with its interval."""
+    `learned`, {arm: {mean, low, high}}, as the frontier has it: the mean change of new suites with its interval."""
     found: dict[str, Any] = {}
     for arm in arms_of(experiment):
         runs = [run for run in experiment.runs if run.arm == arm]
