@@ -67,7 +67,9 @@ def _rows(below: Path, units: Mapping[str, str]) -> None:
                  for one in clips]  # fmt: skip
         read = [(one, f"{units.get(one['id'], INPUT)}\n{QUESTION}") for one in clips]
         if part == "train":
-            write_jsonl(below / "train-heard.jsonl", [_taught(one, content) for one, content in heard])
+            # With the word beside it, which a method may put in the sound's place.
+            spoken = [{**_taught(one, content), "transcript": one["text"]} for one, content in heard]
+            write_jsonl(below / "train-heard.jsonl", spoken)
             write_jsonl(below / "train-units.jsonl", [_taught(one, content) for one, content in read])
     asked = [{"id": one["id"], "audio": one["audio"], "instruction": QUESTION, "label": one["text"]} for one in clips]
     write_jsonl(below / "test-heard.jsonl", asked)
