@@ -121,8 +121,8 @@ def test_text_is_not_asked_again_where_the_bridge_alone_learned(
         "name": "listening",
     }  # fmt: skip
     record = mnemos.run(study, out=tmp_path / "run", quiet=True)
-    told = {(one["arm"], one["suite"]) for one in record.comparisons if any(map(WORDS.__eq__, one["notices"]))}
-    assert told == {("plain", "text"), ("plain", "pages")}
+    noticed = {(one["arm"], one["suite"]) for one in record.comparisons if any(map(WORDS.__eq__, one["notices"]))}
+    assert noticed == {("plain", "text"), ("plain", "pages")}
     assert WORDS in record.report("md")
     # What was not asked is what would have been answered.
     arm = tmp_path / "run" / "arms" / "plain" / "seed-0"

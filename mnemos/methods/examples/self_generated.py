@@ -237,7 +237,7 @@ def self_output(
     )
 
 
-@method(paper="arXiv:1606.07947", changes={"examples"}, off={"share": 0.0}, example={"teacher": "models/teacher"})
+@method(paper="arXiv:1606.07947", changes={"examples"}, off={"share": 0.0}, example={"teacher": "self"})
 def teacher_answers(
     plan: Plan,
     answers: AnswerSettings,
