@@ -24,6 +24,9 @@ MOST_BYTES = 180
 """UTF-8 bytes of a name: file systems take 255, and ours stand before and behind it ("stage-3-", ".jsonl", a
 temporary file's process number)."""
 
+EXTENDED = "-extended"
+"""Behind an arm's name: its model with new pieces, before it is taught anything."""
+
 CURE = "rename it: letters, digits, spaces and signs, without / and \\"
 
 

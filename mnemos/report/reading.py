@@ -29,6 +29,8 @@ from mnemos.report.words import clean, limit, number, scaled
 RENAMED = {"along": "trajectory", "along_seconds": "trajectory_seconds", "razor": "kl_forgetting"}
 """Keys that results.json had in earlier versions."""
 
+AS_BEFORE = "not asked again: nothing that reads text was trained, so these are the answers of the model before"
+
 
 def read(results: Mapping[str, Any]) -> Facts:
     """The facts of one results.json.
@@ -168,6 +170,11 @@ def _writing(one: Mapping[str, Any]) -> Writing:
     )
 
 
+def _as_before(suite: Any, runs: list[Any]) -> tuple[str, ...]:
+    """The notice of a suite that no run of an arm was asked again."""
+    return (AS_BEFORE,) if runs and all(suite in _list(_map(run).get("as_before")) for run in runs) else ()
+
+
 def _change(row: Mapping[str, Any], suites: Mapping[str, Suite], runs: list[Any]) -> Change:
     suite = suites[clean(row["suite"])]
     why: Counter[str] = Counter(dict(suite.reasons))
@@ -203,7 +210,7 @@ def _change(row: Mapping[str, Any], suites: Mapping[str, Suite], runs: list[Any]
         method=clean(row.get("method") or ""),
         # Files of earlier versions do not say it: one seed is about the checkpoint, several about the training.
         claim=clean(row.get("claim") or CLAIMS[seeds > 1]),
-        notices=tuple(clean(text) for text in _list(row.get("notices"))),
+        notices=tuple(clean(text) for text in _list(row.get("notices"))) + _as_before(row["suite"], runs),
     )
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from mnemos.core.errors import UsageError, nearest
 from mnemos.core.method import find, validated
-from mnemos.core.names import Name, check_name, data_name, named_after, refuse_clash
+from mnemos.core.names import EXTENDED, Name, check_name, data_name, named_after, refuse_clash
 from mnemos.core.places import resolved
 from mnemos.core.settings import FileRef, ModelRef, Seed, Settings, TrainSettings
 from mnemos.core.yaml_text import dump_yaml, read_utf8, read_yaml
@@ -28,9 +28,6 @@ MOST_TRAININGS = 20_000
 
 MOST_ORDERS = 120
 """Sequences that `orders: all` may mean: those of five tasks."""
-
-EXTENDED = "-extended"
-"""Behind an arm's name: its model with new pieces, before it is taught anything."""
 
 ArmSteps = list[dict[str, dict[str, Any] | None]]
 

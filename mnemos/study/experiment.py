@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnemos.core.errors import UsageError, nearest
 from mnemos.core.method import apply
+from mnemos.core.names import EXTENDED
 from mnemos.core.nouns import Source
 from mnemos.core.plan import Applied, ModelHandle, PastTask, Plan, TeacherForcing, Transcripts
 from mnemos.models.recognisers.classes import hears
@@ -17,7 +18,7 @@ from mnemos.sources.generated import generated_in
 from mnemos.sources.held_out import HeldOut
 from mnemos.sources.looks import refuse_few_old_rows
 from mnemos.sources.mix import Joined
-from mnemos.study.config import EXTENDED, Study
+from mnemos.study.config import Study
 from mnemos.study.sections import Task
 from mnemos.study.steps import OF_BOTH, MeasureStep, Step, StepModel, TrainStep, WeightsStep, WriteStep
 from mnemos.study.vocabulary import ExtendStep

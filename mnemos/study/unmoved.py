@@ -20,8 +20,6 @@ from mnemos.weights.checkpoint import named, tokenizer_of
 from mnemos.weights.files import ADAPTER_CONFIG, chosen_files, stored_tensors
 from mnemos.weights.speech import LANGUAGE, is_speech, speech_config
 
-WORDS = "not asked again: nothing that reads text was trained, so these are the answers of the model before"
-
 
 def unmoved(model: ModelHandle, before: ModelHandle, suites: Sequence[Suite]) -> list[Suite]:
     """Those of `suites` to which both models say the same; none for models that do not listen. A suite that looks at
@@ -57,11 +55,14 @@ def _text_parts(model: ModelHandle) -> dict[str, Any] | None:
     if any(name.startswith(f"{LANGUAGE}.") for file in chosen_files(folder) for name in stored_tensors(file)):
         return None
     tokenizer, generation = tokenizer_of(model), folder / "generation_config.json"
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    if fast is None:  # one in Python says of itself no text that could be compared
+        return None
     return {
         "language model": named(speech_config(folder).language),
         "dtype": compute_dtype(model),
         # As it works, not as its file is written: a tokenizer that was read and saved has other bytes.
-        "tokenizer": tokenizer.backend_tokenizer.to_str(),
+        "tokenizer": fast.to_str(),
         "template": tokenizer.chat_template,
         "generation": file_fingerprint(generation) if generation.is_file() else None,
     }

@@ -14,10 +14,11 @@ from mnemos.core.errors import UsageError
 from mnemos.measure.ask import load_measured, measure
 from mnemos.measure.suite import load_suites
 from mnemos.models.load import Checkpoint
+from mnemos.recipes import recompute
+from mnemos.report.reading import AS_BEFORE
 from mnemos.study.config import load_study
 from mnemos.study.experiment import build
 from mnemos.study.run import plan_lines
-from mnemos.study.unmoved import WORDS
 from mnemos.train.estimate import training_disk
 from tests.models.speech.making import clip, tiny_listener
 
@@ -121,9 +122,10 @@ def test_text_is_not_asked_again_where_the_bridge_alone_learned(
         "name": "listening",
     }  # fmt: skip
     record = mnemos.run(study, out=tmp_path / "run", quiet=True)
-    noticed = {(one["arm"], one["suite"]) for one in record.comparisons if any(map(WORDS.__eq__, one["notices"]))}
-    assert noticed == {("plain", "text"), ("plain", "pages")}
-    assert WORDS in record.report("md")
+    found = {one["arm"]: one["runs"][0].get("as_before") for one in record.results["arms"]}
+    assert found == {"plain": ["text", "pages"], "language": None, "lora": None}
+    assert record.report("md").count(AS_BEFORE) == 2
+    assert not recompute.differences(tmp_path / "run" / "results.json"), "no number of a comparison says it"
     # What was not asked is what would have been answered.
     arm = tmp_path / "run" / "arms" / "plain" / "seed-0"
     asked = load_suites([study["suites"]["old"][0], study["suites"]["old"][3]], tmp_path)  # type: ignore[index]

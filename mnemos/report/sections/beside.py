@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mnemos.core.names import EXTENDED
 from mnemos.report.facts import Facts
 from mnemos.report.section import Figure, Table
 from mnemos.report.svg import Drawing
@@ -18,8 +19,6 @@ LEAD = (
     "chat templates and tokenizers are their own."
 )
 LOUD = False
-EXTENDED = "-extended"
-"""Behind an arm's name: its model with new pieces, before it is taught anything."""
 PIECES = ("Since their new pieces, before any training", "with new pieces")
 """Of arms against the models with new pieces from which they began: the heading, and what the first score is."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from mnemos.study.results.standing import Scores, replicates, standing, unit_of
 from mnemos.study.results.token_shift import token_shift_of
 from mnemos.study.results.trajectory import measuring, trajectory_of, trajectory_of_run
 from mnemos.study.steps import MeasureStep, result_of
-from mnemos.study.unmoved import WORDS
 from mnemos.study.vocabulary import extension_of
 from mnemos.train.used import used
 
@@ -43,10 +41,7 @@ def assemble(experiment: Experiment) -> dict[str, Any]:
     repeated: list[dict[str, Any]] = []
     for arm, runs in arms.items():
         after = [(run, measured(run.last.measure, experiment.root)) for run in runs]
-        compared += [
-            _noticed(experiment, runs, one)
-            for one in compare_arm(experiment, arm, before, replicates(experiment, after))
-        ]
+        compared += compare_arm(experiment, arm, before, replicates(experiment, after))
         changed += arm_flips(experiment, arm, before, after[0])
         repeated += _copied(experiment, arm, before, [scored for _, scored in after])
     return {
@@ -95,15 +90,6 @@ def compare_arm(
         arm=arm,
         roles=experiment.roles,
     )
-
-
-def _noticed(experiment: Experiment, runs: Sequence[ArmRun], found: Comparison) -> Comparison:
-    """The comparison, with a word where no run of its arm was asked the suite again."""
-    results = [result_of(run.last.measure.key, experiment.root) for run in runs]
-    # Measured by an earlier version, every suite was asked.
-    if not all(found.suite in result.get("as_before", ()) for result in results):
-        return found
-    return replace(found, notices=(*found.notices, WORDS))
 
 
 def arm_flips(
@@ -193,12 +179,15 @@ def _run(experiment: Experiment, run: ArmRun) -> dict[str, Any]:
         counts.update(result["counts"])
     written = [result_of(step.key, experiment.root) for stage in run.stages for step in stage.writes]
     several = len(experiment.study.task_orders) > 1 and run.arm != JOINT
+    # Measured by an earlier version, every suite was asked.
+    unmoved = result_of(run.last.measure.key, experiment.root).get("as_before")
     return {
         "seed": run.seed,
         **({"order": [stage.task for stage in run.stages]} if several else {}),
         "fingerprint": run.last.plan.fingerprint,
         "model": str(Path(run.last.model.path).relative_to(experiment.root)),
         "scores": {suite.name: summary(scored[suite.name].scores, suite) for suite in experiment.suites},
+        **({"as_before": unmoved} if unmoved else {}),
         "cost": {
             **{
                 key: sum(result[key] for result in results)
