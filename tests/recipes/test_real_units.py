@@ -186,3 +186,12 @@ def test_what_captions_say_is_counted_in_whole_words() -> None:
         ["digit", "named", "in", "1", "of", "2"],
         ["noise", "named", "in", "0", "of", "2"],
     ]
+
+
+def test_own_answers_are_asked_the_question_of_the_rows() -> None:
+    from mnemos.core.yaml_text import read_yaml
+    from mnemos.recipes.reproductions import real_units
+
+    study = read_yaml(Path(real_units.__file__).parent / "real" / "units_answers.yaml")
+    asked = next(one["continuation"] for one in study["arms"]["own-answers"] if "continuation" in one)
+    assert asked["instruction"] == real_units.QUESTION

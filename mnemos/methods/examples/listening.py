@@ -64,7 +64,8 @@ def modal_invariance(
     column: of the rows' transcripts. A row that asks nothing of its sound (audio, text) is its own transcript.
     min_acceptance: share of the answers that must have an end, else the study stops.
 
-    As `continuation`, but that the transcript alone is the prompt, and the sound alone takes its place.
+    As `continuation`, but that the transcript alone is the prompt, and the sound alone takes its place: a question
+    that a row asks of its sound is not asked. For one question to all rows there is `continuation`.
 
     Trap: as `continuation`. What people say in recordings that were made to be read aloud asks nothing, and a chat
     model's answers to it are small talk.
