@@ -156,7 +156,10 @@ def test_real_units_is_walked_with_tiny_models(tiny: Path, monkeypatch: pytest.M
     reproduction = find_reproduction("real-units", load_reproductions())
     planned = "\n".join(dry_lines(reproduction, tiny / "dry"))
     assert "mask_units" in planned
-    walk(reproduction, tiny / "runs", overrides={"train.num_train_epochs": 1}, quiet=True)
+    assert "continuation(" in planned
+    # A model of random weights ends no answer, so that the part whose rows it writes is planned alone.
+    written = reproduction.model_copy(update={"parts": reproduction.parts[:2]})
+    walk(written, tiny / "runs", overrides={"train.num_train_epochs": 1}, quiet=True)
     text = (tiny / "runs" / "real-units" / "table.txt").read_text()
     assert "pairs of units tell" in text
     assert "bridge lora - units plain" in text
