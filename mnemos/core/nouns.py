@@ -188,7 +188,8 @@ class Answer:
     """What a model said to one item: everything that scoring needs, kept in answers/*.jsonl.
 
     text: the generated answer, None for likelihood kinds. finished: it ended with a stop
-    token, not at the length limit. data: kind-specific numbers (option log-probabilities, nats).
+    token, not at the length limit. tokens: written for it, whether or not they stand in the text. data: kind-specific
+    numbers (option log-probabilities, nats).
     """
 
     suite: str
@@ -232,11 +233,18 @@ class Prompt:
 class Generation:
     """One generated answer. text: decoded without special tokens. ids: the generated token ids
     without the stop token. finished: ended by a stop token, or a stop text, which `ids` then hold and
-    `text` does not."""
+    `text` does not. discarded: tokens that were written for it and do not stand in it, as those of power sampling
+    whose answers were not kept."""
 
     text: str
     ids: tuple[int, ...]
     finished: bool
+    discarded: int = 0
+
+    @property
+    def written(self) -> int:
+        """Tokens that it took, which is what it cost."""
+        return len(self.ids) + self.discarded
 
 
 @dataclass(frozen=True, slots=True)

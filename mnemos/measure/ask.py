@@ -183,7 +183,7 @@ def _generate(model: Any, suite: Suite) -> list[Answer]:
     text: list[Generation] = model.generate(prompts, suite.decoding)
     opens = getattr(model, "opens_thought", lambda prompt: False)
     found = {
-        item.id: Answer(suite.name, item.id, g.text, g.finished, len(g.ids), {"ids": list(g.ids), **_opened(opens(p))})
+        item.id: Answer(suite.name, item.id, g.text, g.finished, g.written, {"ids": list(g.ids), **_opened(opens(p))})
         if g.ids or g.finished
         else _refused(suite, item.id, "prompt longer than the context")
         for item, p, g in zip(items, prompts, text, strict=True)
@@ -207,7 +207,7 @@ def _sampled(model: Any, suite: Suite) -> list[Answer]:
             out.append(_refused(suite, item.id, "prompt longer than the context"))
             continue
         more = {"ids": list(first.ids), SAMPLES: [g.text for g in drawn], **_opened(opens(prompts[place * number]))}
-        tokens = sum(len(g.ids) for g in drawn)
+        tokens = sum(g.written for g in drawn)
         out.append(Answer(suite.name, item.id, first.text, first.finished, tokens, more))
     return out
 
@@ -246,7 +246,7 @@ def _with_turn(answer: Answer, g: Generation) -> Answer:
         return Answer(answer.suite, answer.item, data={MISSING: "a later turn is longer than the context"})
     data = {**answer.data, "turns": [*replies(answer), g.text]}
     return Answer(
-        answer.suite, answer.item, g.text, bool(answer.finished) and g.finished, answer.tokens + len(g.ids), data
+        answer.suite, answer.item, g.text, bool(answer.finished) and g.finished, answer.tokens + g.written, data
     )
 
 
@@ -302,7 +302,7 @@ def _divergence(
     """KL(before || model) along the frozen answers of the model before."""
     if before is None:
         frozen = _generate(model, suite) if borrowed is None else borrowed
-        return [_diverged(suite, answer, 0.0, answer.tokens) for answer in frozen]
+        return [_diverged(suite, answer, 0.0, len(answer.data.get("ids", ()))) for answer in frozen]
     frozen = _frozen(suite, kept)
     # No divergence is there along an empty answer: (0, 0) stays, and the kind reports it as missing.
     usable = [index for index, answer in enumerate(frozen) if MISSING not in answer.data and answer.tokens]

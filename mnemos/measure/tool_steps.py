@@ -65,7 +65,7 @@ class _Dialogue:
     def takes(self, made: Generation, calls: Sequence[Call], most: int) -> bool:
         """Take what the model wrote; whether its calls are to be carried out."""
         self.first = self.first or made
-        self.tokens += len(made.ids)
+        self.tokens += made.written
         self.text = made.text
         if not made.ids and not made.finished:
             self.end = FULL

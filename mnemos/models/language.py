@@ -92,16 +92,17 @@ class LocalModel:
         """
         rows = [self.renderer.prompt_ids(prompt) for prompt in prompts]
         if isinstance(decoding, PowerDecoding):
-            written = power.write(self.model, rows, self.stop_ids, decoding, self.batch_tokens)
+            sampled = power.write(self.model, rows, self.stop_ids, decoding, self.batch_tokens)
         else:
             ended = self._ended(decoding.stop)
             rules = self._rules(decoding)
             written = decode.write(self.model, rows, self.stop_ids, decoding, self.batch_tokens, ended, rules)
+            sampled = [(one, 0) for one in written]
         out = []
-        for ids, end in written:
+        for (ids, end), discarded in sampled:
             text = self.renderer.decode(ids)
             kept = decoding.cut(text)
-            out.append(Generation(kept, tuple(ids), end is not None or kept != text))
+            out.append(Generation(kept, tuple(ids), end is not None or kept != text, discarded))
         return out
 
     @torch.inference_mode()

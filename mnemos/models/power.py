@@ -67,23 +67,24 @@ def log_ratio(current: State, new: State, place: int, alpha: float) -> float:
 
 def chains(
     rows: Sequence[Sequence[int]], room: Sequence[int], decoding: PowerDecoding, go_on: Continue
-) -> tuple[list[State], int]:
-    """An answer a row, from p^alpha over answers of at most `room` tokens; and how many tokens were written for all."""
+) -> tuple[list[State], list[int]]:
+    """An answer a row, from p^alpha over answers of at most `room` tokens; and how many tokens were written for each,
+    stop tokens and those of proposals included."""
     rngs = _generators(rows, decoding)
     states = [State() for _ in rows]
-    spent = 0
+    spent = [0] * len(rows)
     blocks = range(decoding.block, max(room, default=0) + decoding.block, decoding.block)
     with counting(len(blocks) * (1 + decoding.steps), "steps") as count:
         for number, end in enumerate(blocks):
             longest = [min(end, own) for own in room]
             open_ = [i for i, state in enumerate(states) if not state.over and len(state.ids) < longest[i]]
-            spent += _extend(open_, states, states, longest, rngs, go_on)
+            _extend(open_, states, states, longest, rngs, spent, go_on)
             for step in range(decoding.steps):
                 # Also of answers that are over: within the block's length another end may be likelier.
                 moved = [i for i in range(len(rows)) if states[i].ids and room[i] > end - decoding.block]
                 places = {i: int(rngs[i].integers(len(states[i].ids))) for i in moved}
                 new = [states[i].before(places[i]) if i in places else states[i] for i in range(len(rows))]
-                spent += _extend(moved, new, states, longest, rngs, go_on, into=new)
+                _extend(moved, new, new, longest, rngs, spent, go_on)
                 for i in moved:
                     ratio = log_ratio(states[i], new[i], places[i], decoding.power)
                     if math.log(1 - rngs[i].random()) < ratio:
@@ -95,22 +96,21 @@ def chains(
 def _extend(
     places: Sequence[int],
     begun: Sequence[State],
-    states: list[State],
+    into: list[State],
     longest: Sequence[int],
     rngs: Sequence[np.random.Generator],
+    spent: list[int],
     go_on: Continue,
-    into: list[State] | None = None,
-) -> int:
-    """Write on behind `begun` up to the longest; how many tokens that took."""
+) -> None:
+    """Write on behind `begun` up to the longest, into `into`, and add to `spent` how many tokens that took."""
     if not places:
-        return 0
+        return
     left = [longest[i] - len(begun[i].ids) for i in places]
     uniform = [rngs[i].random(size) for i, size in zip(places, left, strict=True)]
     found = go_on(places, [begun[i].ids for i in places], left, uniform)
-    target = states if into is None else into
     for i, more in zip(places, found, strict=True):
-        target[i] = begun[i].then(more)
-    return sum(len(more.ids) for more in found)
+        into[i] = begun[i].then(more)
+        spent[i] += len(more.ids)
 
 
 def _generators(rows: Sequence[Sequence[int]], decoding: PowerDecoding) -> list[np.random.Generator]:
@@ -129,8 +129,9 @@ def _generators(rows: Sequence[Sequence[int]], decoding: PowerDecoding) -> list[
 
 def write(
     model: Any, rows: Sequence[Sequence[int]], stop: frozenset[int], decoding: PowerDecoding, batch_tokens: int
-) -> list[Decoded]:
-    """Continue each row of token ids by an answer from p^power; see `decode.write` for rows and room.
+) -> list[tuple[Decoded, int]]:
+    """Continue each row of token ids by an answer from p^power, with the number of tokens that were written for it and
+    do not stand in it; see `decode.write` for rows and room.
 
     Raises UsageError for settings under which p^power is not what is sampled: a proposal that leaves tokens out
     (top_k, top_p), and stop texts, at which answers would be cut after they were drawn.
@@ -146,16 +147,16 @@ def write(
                 own = [[*rows[i], *ids] for i, ids in zip(places, begun, strict=True)]
                 return _continued(model, own, left, stop, decoding, uniform, batch_tokens, count)
 
-            states, _ = chains(rows, room, decoding, go_on)
-        return [[list(state.ids), state.over] for state in states]
+            states, spent = chains(rows, room, decoding, go_on)
+        return [[list(s.ids), s.over, own - len(s.ids)] for s, own in zip(states, spent, strict=True)]
 
     how = [decoding.max_new_tokens, decoding.temperature, decoding.seed]
     how += [decoding.power, decoding.block, decoding.steps]
-    asked = ["power", [list(row) for row in rows], room, sorted(stop), how]
+    asked = ["power, counted", [list(row) for row in rows], room, sorted(stop), how]
     with counting(len(rows)) as count:
         found = kept(asked, ask, count)
         count.to(len(rows))
-    return [(ids[:-1], ids[-1]) if over else (ids, None) for ids, over in found]
+    return [((ids[:-1], ids[-1]) if over else (ids, None), more) for ids, over, more in found]
 
 
 def _check(decoding: PowerDecoding) -> None:

@@ -254,7 +254,7 @@ class JournalledModel:
         before = getattr(model, "completion_tokens", None)
         answers = model.generate(prompts, decoding)
         # A server gives no ids but counts the tokens itself.
-        tokens = sum(len(a.ids) for a in answers) if before is None else model.completion_tokens - before  # type: ignore[attr-defined]
+        tokens = sum(a.written for a in answers) if before is None else model.completion_tokens - before  # type: ignore[attr-defined]
         return [[answer.text, list(answer.ids), answer.finished] for answer in answers], tokens
 
     def choose(self, contexts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[OptionScore]]:

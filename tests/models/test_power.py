@@ -19,7 +19,9 @@ from scipy.special import log_softmax
 from mnemos.core.errors import ModelError, UsageError
 from mnemos.core.nouns import Decoding, PowerDecoding, Prompt, Turn
 from mnemos.core.progress import Count
+from mnemos.measure.ask import measure
 from mnemos.measure.suite import load_suites
+from mnemos.models import power
 from mnemos.models.language import LocalModel
 from mnemos.models.power import State, _continued, chains, log_ratio
 from mnemos.models.server import refuse_local
@@ -167,7 +169,8 @@ def test_chains_are_distributed_as_their_steps_say() -> None:
     states, spent = chains([[7]] * 2000, [3] * 2000, decoding, table.go_on(0.5))
     distance, noise = variation([state.ids for state in states], distribution(table, decoding, 3))
     assert distance < 1.6 * noise
-    assert spent >= 2000 * 2 * 3
+    assert sum(spent) >= 2000 * 2 * 3
+    assert all(own >= len(state.ids) for own, state in zip(spent, states, strict=True))
 
 
 @pytest.mark.slow
@@ -223,6 +226,28 @@ def test_a_model_is_asked_by_it_as_by_any_decoding() -> None:
     assert [model.generate([prompt], decoding)[0].ids for prompt in prompts] == [one.ids for one in found]
     assert all(0 < len(one.ids) <= 6 for one in found)
     assert found != model.generate(prompts, PowerDecoding(6, 0.5, power=2.0, block=3, steps=2, seed=1))
+
+
+def test_what_was_written_and_given_up_counts_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = local(), []
+
+    def counted(*given: Any) -> list[State]:
+        found = _continued(*given)
+        seen.extend(len(one.ids) for one in found)
+        return found
+
+    monkeypatch.setattr(power, "_continued", counted)
+    prompts = [Prompt((Turn("user", f"What is {n}?"),)) for n in range(3)]
+    plain = model.generate(prompts, PowerDecoding(6, 0.5, power=2.0, block=3, steps=0))
+    assert [one.discarded for one in plain] == [0, 0, 0]
+    seen.clear()
+    found = model.generate(prompts, PowerDecoding(6, 0.5, power=2.0, block=3, steps=4))
+    assert sum(seen) == sum(one.written + one.finished for one in found), "the stop token is written as well"
+    items = [{"prompt": f"What is {n}?", "answer": "3"} for n in range(3)]
+    power_of = {"alpha": 2, "block": 3, "steps": 4}
+    asked = {"name": "s", "kind": "generated", "items": items, "power": power_of, "max_new_tokens": 6, "chat": True}
+    measured = measure(model, load_suites([asked], Path(".")))["s"]
+    assert [one.tokens for one in measured.answers] == [one.written for one in found]
 
 
 @pytest.mark.parametrize(
