@@ -15,7 +15,6 @@ about 1,000 tokens; those here (`untuned.txt`) are ours.
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,18 +22,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mnemos.core.files import write_json, write_jsonl
-from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import LanguageModel
 from mnemos.core.places import author_location
-from mnemos.measure.ask import Measured, load_measured, measure, save_measured
+from mnemos.measure.ask import Measured
 from mnemos.measure.suite import Suite, load_suites
-from mnemos.measure.uncertainty import mean_interval, paired
 from mnemos.models.load import handle
-from mnemos.recipes.findings import Ordering, judge
+from mnemos.recipes.findings import Ordering
 from mnemos.recipes.pages import in_percent
 from mnemos.recipes.reproduce import data_folder, models_folder
 from mnemos.recipes.reproductions.prepare import Row
 from mnemos.recipes.reproductions.real_models import DOLLY_ROWS, benign_rows
+from mnemos.recipes.ways import ask, mean, ordering, ordering_lines
 
 MARKED = "<|user|>\n{instruction}\n<|assistant|>\n"
 """The markers of arXiv:2409.14254. A base model has never seen them as special tokens."""
@@ -101,35 +99,19 @@ def asked_rows(data: Path, number: int) -> list[Row]:
 
 
 def walk(model: LanguageModel, out: Path, rows: Sequence[Row], longest: int) -> dict[str, dict[str, Measured]]:
-    """Ask every way. What was asked lies below `out`, in a folder named after the model and the suites."""
+    """Ask every way, once; see `ways.ask`."""
     items = out / "items.jsonl"
     write_jsonl(items, rows)
-    found = {}
-    for name, way in ways().items():
-        asked = suites(way, items, longest)
-        print_of = fingerprint([model.fingerprint, [suite.fingerprint for suite in asked]])
-        folder = out / f"{name.replace(' ', '-')}-{print_of[:8]}"
-        kept = load_measured(folder) if folder.is_dir() else {}
-        if set(kept) != set(SCORES):
-            kept = measure(model, asked)
-            save_measured(folder, kept)
-            print(f"{name}: asked", file=sys.stderr, flush=True)
-        found[name] = kept
-    return found
+    return {name: ask(model, out, name, suites(way, items, longest)) for name, way in ways().items()}
 
 
 def record_of(cells: Mapping[str, Mapping[str, Measured]]) -> dict[str, Any]:
     """Means by way and score, and the orderings, with 95 % intervals over items."""
     means = {
-        name: {score: list(_mean(cell[score])) for score in SCORES} | {"tokens": _tokens(cell["answers"])}
+        name: {score: list(mean(cell[score].scores)) for score in SCORES} | {"tokens": _tokens(cell["answers"])}
         for name, cell in cells.items()
     }
     return {"ways": means, "orderings": [_ordering(cells, *one) for one in ORDERINGS]}
-
-
-def _mean(found: Measured) -> tuple[float | None, float | None, float | None]:
-    values = [score.value for score in found.scores if not math.isnan(score.value)]
-    return mean_interval(values) if values else (None, None, None)
 
 
 def _tokens(found: Measured) -> float:
@@ -139,18 +121,8 @@ def _tokens(found: Measured) -> float:
 def _ordering(
     cells: Mapping[str, Mapping[str, Measured]], arm: str, than: str, measure: str, expect: Expect, paper: str
 ) -> dict[str, Any]:
-    pairs = [
-        (before.value, after.value)
-        for before, after in zip(cells[than][measure].scores, cells[arm][measure].scores, strict=True)
-        if not (math.isnan(before.value) or math.isnan(after.value))
-    ]
     test = Ordering(arm=arm, than=than, measure=measure, expect=expect, margin=MARGIN)
-    found: dict[str, Any] = {"arm": arm, "than": than, "measure": measure, "expect": expect, "paper": paper}
-    if not pairs:
-        return {**found, "items": 0, "verdict": judge(test, None, None)}
-    one = paired([before for before, _ in pairs], [[after for _, after in pairs]], power=False)
-    numbers = {"items": len(pairs), "delta": one.delta, "low": one.low, "high": one.high}
-    return {**found, **numbers, "verdict": judge(test, one.low, one.high)}
+    return {"paper": paper, **ordering(test, cells[arm][measure].scores, cells[than][measure].scores)}
 
 
 def lines(record: Mapping[str, Any]) -> list[str]:
@@ -159,12 +131,7 @@ def lines(record: Mapping[str, Any]) -> list[str]:
     for name, own in record["ways"].items():
         shown = [in_percent(own[score]) for score in SCORES]
         out.append(f"| {name} | {' | '.join(shown)} | {own['tokens']:.0f} |")
-    out += ["", "| | score | expected | the paper | difference | verdict |", "|---|---|---|---|---|---|"]
-    for one in record["orderings"]:
-        size = "-" if "delta" not in one else in_percent([one["delta"], one["low"], one["high"]])
-        what = f"{one['arm']} - {one['than']} | {one['measure']} | {one['expect']} | {one['paper']}"
-        out.append(f"| {what} | {size} | {one['verdict']} |")
-    return out
+    return [*out, "", *ordering_lines(record["orderings"])]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

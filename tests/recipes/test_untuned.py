@@ -9,7 +9,7 @@ import pytest
 from mnemos.core.files import write_jsonl
 from mnemos.core.nouns import Decoding, RuleDecoding
 from mnemos.models.language import LocalModel
-from mnemos.recipes import untuned
+from mnemos.recipes import untuned, ways
 from tests.tiny import tiny_model, tiny_tokenizer
 
 ROWS = [
@@ -36,7 +36,7 @@ def test_a_walk_goes_on_where_it_was_and_counts_ties_as_nothing_shown(
     tokenizer = tiny_tokenizer()
     model = LocalModel(tiny_model(tokenizer), tokenizer, "tiny", "0123")
     cells = untuned.walk(model, tmp_path, ROWS, 6)
-    monkeypatch.setattr(untuned, "measure", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(ways, "measure", lambda *_: pytest.fail("asked again"))
     again = untuned.walk(model, tmp_path, ROWS, 6)
     record = untuned.record_of(again)
     assert record == untuned.record_of(cells)
