@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -70,15 +70,18 @@ def comparisons(
     arm: str,
     roles: Mapping[str, str],
     same_model: bool = False,
+    unmoved: Collection[str] = (),
 ) -> list[Comparison]:
     """Every suite of one arm against the model before, Holm-corrected over the suites; health suites apart.
 
     before: suite -> scores. after: seed -> suite -> scores. roles: suite -> new, old or health ("old"
     where not named). same_model: both sides are the same checkpoint, so the difference is exactly 0;
-    scores that differ all the same raise RunError, because then the measuring is not repeatable.
+    scores that differ all the same raise RunError, because then the measuring is not repeatable. unmoved: the suites of
+    which that is known though the models differ, because nothing that answers them was trained in any seed.
     Raises NotComparable where the two sides hold different items or weights.
     """
-    made = [_compare(suite, before, after, arm, roles, same_model) for suite in suites]
+    why = {suite.name: _why_same(suite, same_model, unmoved) for suite in suites}
+    made = [_compare(suite, before, after, arm, roles, why[suite.name]) for suite in suites]
     corrected: list[float | None] = [None] * len(made)
     # Two families: health suites are corrected among themselves, and the others pay nothing for them.
     for family in (True, False):
@@ -86,6 +89,18 @@ def comparisons(
         for place, p_holm in zip(own, holm([made[place].p for place in own]), strict=True):
             corrected[place] = p_holm
     return [_judged(comparison, p_holm) for comparison, p_holm in zip(made, corrected, strict=True)]
+
+
+def unmoved_in(runs: Iterable[Collection[str]]) -> frozenset[str]:
+    """The suites that all runs of an arm leave as they were, from those of each."""
+    own = [frozenset(names) for names in runs]
+    return frozenset.intersection(*own) if own else frozenset()
+
+
+def _why_same(suite: Suite, same_model: bool, unmoved: Collection[str]) -> str | None:
+    if same_model:
+        return "identical model"
+    return "nothing that answers was trained" if suite.name in unmoved else None
 
 
 def claim_of(runs: int) -> Claim:
@@ -99,16 +114,17 @@ def _compare(
     after: Mapping[int, Mapping[str, Sequence[Score]]],
     arm: str,
     roles: Mapping[str, str],
-    same_model: bool,
+    same: str | None,
 ) -> Comparison:
+    """same: why both sides must give the same answers, if they must."""
     first = before[suite.name]
     # One row a seed. Only items with a score on every side are kept: an item that went missing in one seed would
     # otherwise be compared with nothing.
     rows = [_aligned(suite, first, after[seed][suite.name]) for seed in sorted(after)]
-    if same_model:
+    if same is not None:
         _same_scores(suite, first, rows)
     kept = [i for i, score in enumerate(first) if not any(math.isnan(s[i].value) for s in (first, *rows))]
-    found = _paired(suite, first, rows, kept, same_model)
+    found = _paired(suite, first, rows, kept, same)
     return Comparison(
         arm=arm,
         suite=suite.name,
@@ -131,7 +147,7 @@ def _compare(
         method=found.method if found else "no item has a score on both sides",
         scale=100.0 if suite.unit == "points" else 1.0,
         claim=claim_of(len(rows)),
-        notices=() if same_model else KINDS[suite.kind].notices(first, rows),
+        notices=() if same is not None else KINDS[suite.kind].notices(first, rows),
     )
 
 
@@ -161,20 +177,20 @@ def _same_scores(suite: Suite, first: Sequence[Score], rows: Iterable[Sequence[S
             if a.value != b.value and not (math.isnan(a.value) and math.isnan(b.value)):
                 raise RunError(
                     f"suite {suite.name!r}: item {a.item!r}",
-                    f"scores {a.value:g} and {b.value:g} although both models are the same checkpoint",
+                    f"scores {a.value:g} and {b.value:g} although all that answers is the same in both models",
                     "measure with temperature: 0 on one device; what is not repeatable cannot be compared",
                 )
 
 
 def _paired(
-    suite: Suite, first: Sequence[Score], rows: Sequence[Sequence[Score]], kept: Sequence[int], same_model: bool
+    suite: Suite, first: Sequence[Score], rows: Sequence[Sequence[Score]], kept: Sequence[int], same: str | None
 ) -> Paired | None:
     x = [first[i].value for i in kept]
     weights = [first[i].weight for i in kept]
-    if same_model:
+    if same is not None:
         mean = math.fsum(v * w for v, w in zip(x, weights, strict=True)) / math.fsum(weights) if kept else None
         # No interval but a fact: the same weights give the same answers. p = 1, as nothing can be found.
-        return Paired(mean, mean, 0.0, 0.0, 0.0, 1.0, 0.0, "identical model")
+        return Paired(mean, mean, 0.0, 0.0, 0.0, 1.0, 0.0, same)
     if not kept:
         return None
     return paired(

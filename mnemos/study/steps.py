@@ -416,6 +416,12 @@ def result_of(step_key: str, root: Path) -> dict[str, Any]:
     return result
 
 
+def as_before(step_key: str, root: Path) -> list[str]:
+    """The suites that a finished measurement did not ask again, because nothing that answers them was trained. One by
+    an earlier version asked every suite."""
+    return list(result_of(step_key, root).get("as_before") or ())
+
+
 def distinct(steps: Sequence[Step]) -> list[Step]:
     """Each key once, in the order of first appearance: equal plans share their work."""
     return list({step.key: step for step in steps}.values())

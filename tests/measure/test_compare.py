@@ -15,7 +15,7 @@ from statsmodels.stats.multitest import multipletests
 
 from mnemos.core.errors import NotComparable, RunError, UsageError
 from mnemos.core.nouns import Score
-from mnemos.measure.compare import Comparison, comparisons, judge, summary
+from mnemos.measure.compare import Comparison, comparisons, judge, summary, unmoved_in
 from mnemos.measure.gate import CANNOT_TELL, KEPT, LOST, amount, gate
 from mnemos.measure.suite import Suite, load_suites
 from mnemos.measure.uncertainty import paired
@@ -164,8 +164,27 @@ def test_the_same_model_is_exactly_zero_or_an_error() -> None:
     assert (same.delta, same.low, same.high, same.verdict, same.method) == (0.0, 0.0, 0.0, "kept", "identical model")
     empty = one([math.nan], [math.nan], same_model=True)
     assert (empty.delta, empty.before, empty.missing) == (0.0, None, 1)
-    with pytest.raises(RunError, match="same checkpoint"):
+    with pytest.raises(RunError, match="all that answers is the same"):
         one([1.0, 0.0], [1.0, 1.0], same_model=True)
+
+
+def test_what_nothing_trained_answers_is_kept_by_construction() -> None:
+    """Of two suites with the same scores on both sides, the one that was asked again has an interval."""
+    suites = [suite(name="asked"), suite(name="alike")]
+    both = {name: scores([1.0, 0.0, 1.0], name) for name in ("asked", "alike")}
+    runs = [["alike", "other"], ["alike"]]
+    assert unmoved_in(runs) == {"alike"}
+    assert unmoved_in([*runs, []]) == frozenset()
+    assert unmoved_in([]) == frozenset()
+    asked, alike = comparisons(suites, both, {0: both, 1: both}, arm="a", roles={}, unmoved=unmoved_in(runs))
+    assert asked.low is not None
+    assert asked.low < 0
+    assert asked.verdict == "cannot tell"
+    assert (alike.delta, alike.low, alike.high, alike.verdict) == (0.0, 0.0, 0.0, "kept")
+    assert alike.method == "nothing that answers was trained"
+    moved = {**both, "alike": scores([1.0, 1.0, 1.0], "alike")}
+    with pytest.raises(RunError, match="all that answers is the same"):
+        comparisons(suites, both, {0: moved}, arm="a", roles={}, unmoved=["alike"])
 
 
 NUMBER = st.floats(-1, 1)

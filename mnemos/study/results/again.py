@@ -11,7 +11,7 @@ import numpy as np
 
 from mnemos.core.nouns import Score
 from mnemos.measure.ask import Measured
-from mnemos.measure.compare import comparisons, summary
+from mnemos.measure.compare import comparisons, summary, unmoved_in
 from mnemos.measure.frontier import SuiteScores, contrasts, frontier
 from mnemos.measure.kl_forgetting import kl_forgetting
 from mnemos.measure.trajectory import NOTED, ArmCurves, SuiteCurves, trajectories
@@ -43,6 +43,7 @@ def computed_again(results: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[
             key: {name: mean_of([one[name].scores for one in own]) for name in names} for key, own in groups.items()
         }
     roles = {suite.name: suite.role for suite in suites}
+    unmoved = {one["arm"]: unmoved_in(run.get("as_before", ()) for run in one["runs"]) for one in results["arms"]}
     taught = [arm for arm in arms if arm != JOINT]
     scores = [_suite_scores(suite, base, {arm: arms[arm] for arm in taught}) for suite in suites]
     curve = kl_forgetting(scores, _on_new_prompts(suites), taught)
@@ -55,7 +56,7 @@ def computed_again(results: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[
         "comparisons": [
             comparison.as_dict()
             for arm, after in arms.items()
-            for comparison in comparisons(suites, base, after, arm=arm, roles=roles)  # type: ignore[arg-type]
+            for comparison in comparisons(suites, base, after, arm=arm, roles=roles, unmoved=unmoved[arm])  # type: ignore[arg-type]
         ],
         "frontier": frontier(scores, taught),
         "contrasts": contrasts(scores, taught),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mnemos.measure.ask import Measured, load_measured
-from mnemos.measure.compare import Comparison, comparisons, summary
+from mnemos.measure.compare import Comparison, comparisons, summary, unmoved_in
 from mnemos.measure.copied import Taught, copied
 from mnemos.measure.flips import flips
 from mnemos.measure.manifest import manifest
@@ -22,7 +22,7 @@ from mnemos.study.results.sequence import of_accuracies, score_matrices, score_m
 from mnemos.study.results.standing import Scores, replicates, standing, unit_of
 from mnemos.study.results.token_shift import token_shift_of
 from mnemos.study.results.trajectory import measuring, trajectory_of, trajectory_of_run
-from mnemos.study.steps import MeasureStep, result_of
+from mnemos.study.steps import MeasureStep, as_before, result_of
 from mnemos.study.vocabulary import extension_of
 from mnemos.train.used import used
 
@@ -41,7 +41,8 @@ def assemble(experiment: Experiment) -> dict[str, Any]:
     repeated: list[dict[str, Any]] = []
     for arm, runs in arms.items():
         after = [(run, measured(run.last.measure, experiment.root)) for run in runs]
-        compared += compare_arm(experiment, arm, before, replicates(experiment, after))
+        unmoved = unmoved_in(as_before(run.last.measure.key, experiment.root) for run in runs)
+        compared += compare_arm(experiment, arm, before, replicates(experiment, after), unmoved)
         changed += arm_flips(experiment, arm, before, after[0])
         repeated += _copied(experiment, arm, before, [scored for _, scored in after])
     return {
@@ -80,15 +81,20 @@ def measured(step: MeasureStep, root: Path) -> dict[str, Measured]:
 
 
 def compare_arm(
-    experiment: Experiment, arm: str, before: Mapping[str, Measured], after: Mapping[int, Scores]
+    experiment: Experiment,
+    arm: str,
+    before: Mapping[str, Measured],
+    after: Mapping[int, Scores],
+    unmoved: Collection[str] = (),
 ) -> list[Comparison]:
-    """Every suite of one arm against the model before, paired by item, over all replicates."""
+    """Every suite of one arm against the model before, paired by item, over all replicates. See `comparisons`."""
     return comparisons(
         experiment.suites,
         {name: scored.scores for name, scored in before.items()},
         after,
         arm=arm,
         roles=experiment.roles,
+        unmoved=unmoved,
     )
 
 
@@ -179,8 +185,7 @@ def _run(experiment: Experiment, run: ArmRun) -> dict[str, Any]:
         counts.update(result["counts"])
     written = [result_of(step.key, experiment.root) for stage in run.stages for step in stage.writes]
     several = len(experiment.study.task_orders) > 1 and run.arm != JOINT
-    # Measured by an earlier version, every suite was asked.
-    unmoved = result_of(run.last.measure.key, experiment.root).get("as_before")
+    unmoved = as_before(run.last.measure.key, experiment.root)
     return {
         "seed": run.seed,
         **({"order": [stage.task for stage in run.stages]} if several else {}),

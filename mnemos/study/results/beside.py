@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from mnemos.measure.ask import load_measured
-from mnemos.measure.compare import comparisons, summary
+from mnemos.measure.compare import comparisons, summary, unmoved_in
 from mnemos.measure.frontier import frontier
 from mnemos.study.experiment import Experiment
 from mnemos.study.results.standing import Scores, arms_of, replicates, suite_scores
-from mnemos.study.steps import MeasureStep
+from mnemos.study.steps import MeasureStep, as_before
 
 
 def beside_of(experiment: Experiment) -> dict[str, Any]:
@@ -32,7 +32,8 @@ def beside_of(experiment: Experiment) -> dict[str, Any]:
         scores = {
             suite: one.scores for suite, one in load_measured(experiment.root / "steps" / step.key / "answers").items()
         }
-        compared = comparisons(step.suites, first, {0: scores}, arm=name, roles=experiment.roles)
+        alike = as_before(step.key, experiment.root)
+        compared = comparisons(step.suites, first, {0: scores}, arm=name, roles=experiment.roles, unmoved=alike)
         found[name] = {
             "model": step.model.path,
             "fingerprint": step.model.fingerprint,
@@ -52,7 +53,11 @@ def _since(experiment: Experiment, name: str, step: MeasureStep, scores: Scores)
         if name != experiment.study.since and not any(one.key in step.needs for one in runs[0].stages[0].extends):
             continue
         after = [(run, load_measured(experiment.root / "steps" / run.last.measure.key / "answers")) for run in runs]
-        compared = comparisons(step.suites, scores, replicates(experiment, after), arm=arm, roles=experiment.roles)
+        # Both stand as the model before.
+        unmoved = unmoved_in(as_before(key, experiment.root) for key in [step.key, *(r.last.measure.key for r in runs)])
+        compared = comparisons(
+            step.suites, scores, replicates(experiment, after), arm=arm, roles=experiment.roles, unmoved=unmoved
+        )
         found[arm] = [one.as_dict() for one in compared]
     if not found:
         return {}
