@@ -29,6 +29,7 @@ from mnemos.core.nouns import LanguageModel
 from mnemos.measure.memorised import compressed, continued, local, random_texts
 from mnemos.measure.proportions import unpaired, wilson
 from mnemos.models.load import handle
+from mnemos.recipes.findings import above_zero
 from mnemos.recipes.pages import in_percent
 from mnemos.recipes.patient import load_recipe, patient
 from mnemos.recipes.patient_data import WorldSettings
@@ -106,8 +107,7 @@ def _share(right: Sequence[bool]) -> list[float]:
 def _ordering(kinds: Mapping[str, Any], kind: str, than: str, says: str) -> dict[str, Any]:
     (share, *_), (other, *_) = kinds[kind]["given"], kinds[than]["given"]
     low, high = unpaired(share, kinds[kind]["texts"], other, kinds[than]["texts"])
-    verdict = "HOLDS" if low > 0 else "DOES NOT HOLD" if high < 0 else "CANNOT TELL"
-    return {"says": says, "mean": share - other, "low": low, "high": high, "verdict": verdict}
+    return {"says": says, "mean": share - other, "low": low, "high": high, "verdict": above_zero(low, high)}
 
 
 def lines(record: Mapping[str, Any]) -> list[str]:

@@ -39,6 +39,7 @@ from mnemos.measure.uncertainty import mean_interval, t_quantile
 from mnemos.methods.weigh.tokens import output_only
 from mnemos.models.fresh import fresh_llama
 from mnemos.models.load import Checkpoint, handle
+from mnemos.recipes.findings import above_zero
 from mnemos.recipes.reproduce import data_folder, models_folder
 from mnemos.recipes.reproductions.prepare import rows
 from mnemos.recipes.worlds.seed import chance
@@ -206,11 +207,10 @@ def orderings(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
     mean = float(np.mean(values))
     if len(values) < 2:
-        return {"mean": mean, "low": None, "high": None, "verdict": "CANNOT TELL"}
+        return {"mean": mean, "low": None, "high": None, "verdict": above_zero(None, None)}
     half = t_quantile(len(values) - 1) * float(np.std(values, ddof=1)) / len(values) ** 0.5
     low, high = mean - half, mean + half
-    verdict = "HOLDS" if low > 0 else "DOES NOT HOLD" if high < 0 else "CANNOT TELL"
-    return {"mean": mean, "low": low, "high": high, "verdict": verdict}
+    return {"mean": mean, "low": low, "high": high, "verdict": above_zero(low, high)}
 
 
 def lines(record: Mapping[str, Any]) -> list[str]:
@@ -336,9 +336,7 @@ def _over_sentences(differences: Sequence[float], sentences_: Sequence[str]) -> 
     # In [0, 1], where no interval shrinks to a point, and back: a difference of two scores lies in [-1, 1].
     half = mean_interval([(one + 1) / 2 for one in differences], clusters=sentences_)
     mean, low, high = (None if value is None else 2 * value - 1 for value in half)
-    above, below = low is not None and low > 0, high is not None and high < 0
-    verdict = "HOLDS" if above else "DOES NOT HOLD" if below else "CANNOT TELL"
-    return {"mean": mean, "low": low, "high": high, "verdict": verdict}
+    return {"mean": mean, "low": low, "high": high, "verdict": above_zero(low, high)}
 
 
 def asked_lines(record: Mapping[str, Any]) -> list[str]:

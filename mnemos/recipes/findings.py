@@ -147,6 +147,13 @@ def judge(test: Ordering, low: float | None, high: float | None) -> str:
     return HOLDS if holds else DOES_NOT if fails else CANNOT_TELL
 
 
+def above_zero(low: float | None, high: float | None) -> str:
+    """The verdict on a difference that should be above 0, where none is small enough to count as none."""
+    if low is None or high is None:
+        return CANNOT_TELL
+    return HOLDS if low > 0 else DOES_NOT if high < 0 else CANNOT_TELL
+
+
 def outcome(finding: Finding, results: Mapping[str, Mapping[str, Any]]) -> Outcome:
     """Test one finding. results: study name -> the content of its results.json."""
     if finding.study not in results:
