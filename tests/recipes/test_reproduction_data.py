@@ -18,6 +18,7 @@ from mnemos.recipes.reproductions import (
     real_instruction,
     real_judge,
     real_knowledge,
+    real_labels,
     real_models,
     real_reading,
     real_rewards,
@@ -272,6 +273,26 @@ def test_facts_are_learned_or_asked_and_answers_hold_them_however_they_are_said(
     assert re.search(met["symbol: tin"], "The symbol is Sn.")
     assert not re.search(met["symbol: tin"], "tin is sn")
     assert re.search(met["capital: Chad"], "the capital is ndjamena")
+
+
+def test_a_topic_is_learned_and_asked_under_the_same_letter_and_no_text_on_both_sides(
+    real_data: Path, tmp_path: Path
+) -> None:
+    real_labels.labels(real_data, tmp_path)
+    gold, random, letters = (items_of(tmp_path, name) for name in ("gold", "random", "abstract"))
+    natural, abstract = items_of(tmp_path, "ask-natural"), items_of(tmp_path, "ask-abstract")
+    assert {row["completion"].strip() for row in gold} == {*real_labels.TOPICS}
+    assert all(row["completion"].strip() == row["label"] for row in gold)
+    assert [row["prompt"] for row in random] == [row["prompt"] for row in gold]
+    right = sum(row["completion"].strip() == row["label"] for row in random) / len(random)
+    assert 0.15 < right < 0.35, "one in four by chance"
+    letter = {row["label"]: row["completion"] for row in letters}
+    assert len(set(letter.values())) == 4
+    for name, other in zip(natural, abstract, strict=True):
+        topic = name["options"][name["answer"]].strip()
+        assert other["options"][other["answer"]] == letter[topic]
+    assert set(Counter(row["answer"] for row in natural).values()) == {real_labels.ITEMS // 4}
+    assert not {row["prompt"] for row in gold} & {row["prompt"] for row in natural}
 
 
 def test_countries_have_codes_of_their_own() -> None:
