@@ -125,9 +125,9 @@ def test_text_is_not_asked_again_where_the_bridge_alone_learned(
     found = {one["arm"]: one["runs"][0].get("as_before") for one in record.results["arms"]}
     assert found == {"plain": ["text", "pages"], "language": None, "lora": None}
     assert record.report("md").count(AS_BEFORE) == 2
-    told = {(one["arm"], one["suite"]): (one["low"], one["high"], one["verdict"]) for one in record.comparisons}
-    assert told["plain", "text"] == told["plain", "pages"] == (0.0, 0.0, "kept"), "no other item could show a change"
-    assert told["plain", "looked-at"][0] < 0, "asked again, and an interval over items"
+    changed = {(one["arm"], one["suite"]): (one["low"], one["high"], one["verdict"]) for one in record.comparisons}
+    assert changed["plain", "text"] == changed["plain", "pages"] == (0.0, 0.0, "kept"), "no other item could show a change"
+    assert changed["plain", "looked-at"][0] < 0, "asked again, and an interval over items"
     assert not recompute.differences(tmp_path / "run" / "results.json"), "runs say what was not asked again"
     # What was not asked is what would have been answered.
     arm = tmp_path / "run" / "arms" / "plain" / "seed-0"
