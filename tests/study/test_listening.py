@@ -126,7 +126,7 @@ def test_text_is_not_asked_again_where_the_bridge_alone_learned(
     assert found == {"plain": ["text", "pages"], "language": None, "lora": None}
     assert record.report("md").count(AS_BEFORE) == 2
     changed = {(one["arm"], one["suite"]): (one["low"], one["high"], one["verdict"]) for one in record.comparisons}
-    assert changed["plain", "text"] == changed["plain", "pages"] == (0.0, 0.0, "kept"), "no other item could show a change"
+    assert changed["plain", "text"] == changed["plain", "pages"] == (0.0, 0.0, "kept"), "no item could differ"
     assert changed["plain", "looked-at"][0] < 0, "asked again, and an interval over items"
     assert not recompute.differences(tmp_path / "run" / "results.json"), "runs say what was not asked again"
     # What was not asked is what would have been answered.
