@@ -302,10 +302,10 @@ def _divergence(
     """KL(before || model) along the frozen answers of the model before."""
     if before is None:
         frozen = _generate(model, suite) if borrowed is None else borrowed
-        return [_diverged(suite, answer, 0.0, len(answer.data.get("ids", ()))) for answer in frozen]
+        return [_diverged(suite, answer, 0.0, len(_ids(answer))) for answer in frozen]
     frozen = _frozen(suite, kept)
     # No divergence is there along an empty answer: (0, 0) stays, and the kind reports it as missing.
-    usable = [index for index, answer in enumerate(frozen) if MISSING not in answer.data and answer.tokens]
+    usable = [index for index, answer in enumerate(frozen) if _ids(answer)]
     prompts = [asked(before, suite.items[index]) for index in usable]
     try:
         values = before.divergence(model, prompts, [frozen[index].data["ids"] for index in usable])
@@ -315,6 +315,12 @@ def _divergence(
     for index, value in zip(usable, values, strict=True):
         found[index] = value
     return [_diverged(suite, answer, kl, tokens) for answer, (kl, tokens) in zip(frozen, found, strict=True)]
+
+
+def _ids(answer: Answer) -> Sequence[int]:
+    """The tokens that stand in an answer to its prompt; none of a missing or an empty one. Not as many as it took
+    (`answer.tokens`), which counts samples, later turns and what was given up."""
+    return () if MISSING in answer.data else answer.data.get("ids", ())
 
 
 def _text_divergence(model: Any, suite: Suite, before: Any) -> list[Answer]:
@@ -334,7 +340,7 @@ def _text_divergence(model: Any, suite: Suite, before: Any) -> list[Answer]:
 def _token_shift(model: Any, suite: Suite, borrowed: list[Answer] | None, before: Any) -> list[Answer]:
     """The model's own answers with the rank that the model before gives to each token, and KL(model || before)."""
     answers = _generate(model, suite) if borrowed is None else borrowed
-    usable = [index for index, answer in enumerate(answers) if MISSING not in answer.data and answer.tokens]
+    usable = [index for index, answer in enumerate(answers) if _ids(answer)]
     items = [suite.items[index] for index in usable]
     prompts = [with_sound(item.prompt, item) for item in items if item.prompt is not None]
     try:

@@ -17,7 +17,7 @@ import torch
 from scipy.special import log_softmax
 
 from mnemos.core.errors import ModelError, UsageError
-from mnemos.core.nouns import Decoding, PowerDecoding, Prompt, Turn
+from mnemos.core.nouns import Decoding, Generation, PowerDecoding, Prompt, Turn
 from mnemos.core.progress import Count
 from mnemos.measure.ask import measure
 from mnemos.measure.suite import load_suites
@@ -248,6 +248,28 @@ def test_what_was_written_and_given_up_counts_as_written(monkeypatch: pytest.Mon
     asked = {"name": "s", "kind": "generated", "items": items, "power": power_of, "max_new_tokens": 6, "chat": True}
     measured = measure(model, load_suites([asked], Path(".")))["s"]
     assert [one.tokens for one in measured.answers] == [one.written for one in found]
+
+
+def test_an_empty_answer_stays_empty_however_much_was_given_up_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read along an answer's tokens reports it as missing; what it cost does not make it longer."""
+    model = local()
+    items = [{"prompt": f"What is {n}?", "answer": "3"} for n in range(2)]
+    asked = {"name": "s", "kind": "generated", "items": items, "power": {"alpha": 2}, "chat": True}
+    suites = load_suites(
+        [asked, {"name": "shift", "kind": "token_shift", "of": "s"}, {"name": "kl", "kind": "kl", "of": "s"}], Path(".")
+    )
+    made = [Generation("", (), True, discarded=4), Generation("five", (9, 8), True, discarded=4)]
+    monkeypatch.setattr(model, "generate", lambda *_: made)
+    before = measure(model, suites)
+    assert [one.tokens for one in before["s"].answers] == [4, 6]
+    frozen = {name: one.answers for name, one in before.items()}
+    for found in (before, measure(model, suites, before=local(), before_answers=frozen)):
+        for name in ("shift", "kl"):
+            empty, whole = found[name].scores
+            assert math.isnan(empty.value)
+            assert math.isfinite(whole.value)
+        assert found["shift"].scores[0].reason == "an empty answer"
+        assert found["kl"].scores[1].weight == before["kl"].scores[1].weight
 
 
 @pytest.mark.parametrize(
