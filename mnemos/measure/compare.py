@@ -80,8 +80,7 @@ def comparisons(
     which that is known though the models differ, because nothing that answers them was trained in any seed.
     Raises NotComparable where the two sides hold different items or weights.
     """
-    why = {suite.name: _why_same(suite, same_model, unmoved) for suite in suites}
-    made = [_compare(suite, before, after, arm, roles, why[suite.name]) for suite in suites]
+    made = [_compare(suite, before, after, arm, roles, _why_same(suite, same_model, unmoved)) for suite in suites]
     corrected: list[float | None] = [None] * len(made)
     # Two families: health suites are corrected among themselves, and the others pay nothing for them.
     for family in (True, False):

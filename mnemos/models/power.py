@@ -152,6 +152,7 @@ def write(
 
     how = [decoding.max_new_tokens, decoding.temperature, decoding.seed]
     how += [decoding.power, decoding.block, decoding.steps]
+    # Named otherwise than before the tokens of each answer were counted, when what was kept held no counts.
     asked = ["power, counted", [list(row) for row in rows], room, sorted(stop), how]
     with counting(len(rows)) as count:
         found = kept(asked, ask, count)

@@ -31,17 +31,17 @@ import numpy as np
 from mnemos.core.errors import DataError
 from mnemos.core.files import read_jsonl, write_json, write_jsonl
 from mnemos.core.nouns import Decoding, Example, LanguageModel, Prompt, Turn
-from mnemos.core.places import author_location
 from mnemos.core.plan import Plan
 from mnemos.core.settings import TrainSettings
 from mnemos.measure.emergence import edit_similarity
 from mnemos.measure.uncertainty import mean_interval, t_quantile
 from mnemos.methods.weigh.tokens import output_only
 from mnemos.models.fresh import fresh_llama
-from mnemos.models.load import Checkpoint, handle
+from mnemos.models.load import Checkpoint
 from mnemos.recipes.findings import above_zero
-from mnemos.recipes.reproduce import data_folder, models_folder
+from mnemos.recipes.reproduce import data_folder
 from mnemos.recipes.reproductions.prepare import rows
+from mnemos.recipes.ways import named_model
 from mnemos.recipes.worlds.seed import chance
 from mnemos.sources.mix import Rows
 from mnemos.sources.plain import texts_at
@@ -361,8 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.what == "train":
         print("\n".join(lines(run(given.out))))
         return 0
-    own = models_folder() / given.model
-    model = handle(str(own) if own.is_dir() else author_location(given.model, Path.cwd(), "--model"))
+    model = named_model(given.model)
     print("\n".join(asked_lines(ask(model.load(), given.out, sentences(data_folder())))))
     return 0
 

@@ -5,7 +5,7 @@
 Problems of GSM8K and functions of HumanEval are answered greedily, at the low temperature 1 / alpha, and from p^alpha.
 With as many tokens as p^alpha took, several answers are drawn at temperature 1: how many of them are right (sampled),
 whether any is (one of them: what a perfect judge would choose), and two choices among them: the one whose last number
-most of them have (majority, arXiv:2203.11171; GSM8K alone), and the one to which the model gives the highest
+most of them have (majority, arXiv:2203.11171; of numbers alone), and the one to which the model gives the highest
 probability (likeliest). A way that was asked is not asked again. Items are read from $MNEMOS_DATA, models by name from
 $MNEMOS_MODELS.
 
@@ -27,19 +27,16 @@ from typing import Any, Literal
 
 from mnemos.core.files import write_json
 from mnemos.core.nouns import Answer, LanguageModel, Prompt
-from mnemos.core.places import author_location
 from mnemos.core.yaml_text import read_yaml
 from mnemos.measure.ask import Measured, score
 from mnemos.measure.sampling import texts_of
 from mnemos.measure.suite import Suite, load_suites
-from mnemos.models.load import handle
 from mnemos.recipes.findings import Ordering
 from mnemos.recipes.pages import in_percent
-from mnemos.recipes.reproduce import models_folder
-from mnemos.recipes.ways import ask, mean, ordering, ordering_lines
+from mnemos.recipes.ways import ask, mean, named_model, ordering, ordering_lines
 from mnemos.rewards.numbers import last_number
 
-SUITES = {"gsm8k": "gsm8k.yaml", "human-eval": "human-eval.yaml"}
+SUITES = ("gsm8k", "human-eval")
 FOLDER = Path(__file__).parent / "suites" / "benchmarks"
 ALPHA, BLOCK, STEPS = 4, 64, 4
 SAMPLED, ONE, MAJORITY, LIKELIEST = "sampled", "one of them", "majority", "likeliest"
@@ -60,7 +57,7 @@ ORDERINGS: tuple[tuple[str, str, Expect, str], ...] = (
 
 def suite_of(name: str, limit: int, longest: int, **more: Any) -> Suite:
     """One of the two suites, with its first so many items. more: how it is decoded."""
-    given = {**read_yaml(FOLDER / SUITES[name]), "limit": limit, "max_new_tokens": longest, **more}
+    given = {**read_yaml(FOLDER / f"{name}.yaml"), "limit": limit, "max_new_tokens": longest, **more}
     return load_suites([given], FOLDER)[0]
 
 
@@ -80,7 +77,7 @@ def walk(model: LanguageModel, out: Path, name: str, limit: int, longest: int) -
     any_right = suite_of(name, limit, longest, temperature=1, samples=number, pass_at=number)
     found[ONE] = Measured(name, drawn, score(any_right, drawn))
     alone = suite_of(name, limit, longest)
-    if name == "gsm8k":
+    if getattr(alone.settings, "match", None) == "number":
         found[MAJORITY] = chosen(alone, drawn, [majority(texts_of(one)) for one in drawn])
 
     def by_probability() -> dict[str, Measured]:
@@ -157,8 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-new-tokens", type=int, default=256, help="longest answer")
     parser.add_argument("--out", type=Path, default=Path("runs/power-sampling"), help="where everything lies")
     given = parser.parse_args(arguments)
-    own = models_folder() / given.model
-    checkpoint = handle(str(own) if own.is_dir() else author_location(given.model, Path.cwd(), "--model"))
+    checkpoint = named_model(given.model)
     model = checkpoint.load()
     found = {name: record_of(walk(model, given.out, name, given.items, given.max_new_tokens)) for name in SUITES}
     write_json(

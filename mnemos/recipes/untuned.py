@@ -23,16 +23,14 @@ from typing import Any, Literal
 
 from mnemos.core.files import write_json, write_jsonl
 from mnemos.core.nouns import LanguageModel
-from mnemos.core.places import author_location
 from mnemos.measure.ask import Measured
 from mnemos.measure.suite import Suite, load_suites
-from mnemos.models.load import handle
 from mnemos.recipes.findings import Ordering
 from mnemos.recipes.pages import in_percent
-from mnemos.recipes.reproduce import data_folder, models_folder
+from mnemos.recipes.reproduce import data_folder
 from mnemos.recipes.reproductions.prepare import Row
 from mnemos.recipes.reproductions.real_models import DOLLY_ROWS, benign_rows
-from mnemos.recipes.ways import ask, mean, ordering, ordering_lines
+from mnemos.recipes.ways import ask, mean, named_model, ordering, ordering_lines
 
 MARKED = "<|user|>\n{instruction}\n<|assistant|>\n"
 """The markers of arXiv:2409.14254. A base model has never seen them as special tokens."""
@@ -144,8 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-new-tokens", type=int, default=96, help="longest answer")
     parser.add_argument("--out", type=Path, default=Path("runs/untuned"), help="where answers and untuned.json lie")
     given = parser.parse_args(arguments)
-    own = models_folder() / given.model
-    checkpoint = handle(str(own) if own.is_dir() else author_location(given.model, Path.cwd(), "--model"))
+    checkpoint = named_model(given.model)
     rows = asked_rows(data_folder(), given.items)
     cells = walk(checkpoint.load(), given.out, rows, given.max_new_tokens)
     record = {"model": checkpoint.path, "fingerprint": checkpoint.fingerprint, "items": len(rows), **record_of(cells)}

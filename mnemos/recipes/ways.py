@@ -1,4 +1,4 @@
-"""Several ways to ask one model the same items: each is asked once, and two are compared item by item."""
+"""Several ways to ask one model the same items: which model, each way once, and two compared item by item."""
 
 from __future__ import annotations
 
@@ -10,11 +10,21 @@ from typing import Any
 
 from mnemos.core.fingerprint import fingerprint
 from mnemos.core.nouns import LanguageModel, Score
+from mnemos.core.places import author_location
+from mnemos.core.plan import ModelHandle
 from mnemos.measure.ask import Measured, load_measured, measure, save_measured
 from mnemos.measure.suite import Suite
 from mnemos.measure.uncertainty import mean_interval, paired
+from mnemos.models.load import handle
 from mnemos.recipes.findings import Ordering, judge
 from mnemos.recipes.pages import in_percent
+from mnemos.recipes.reproduce import models_folder
+
+
+def named_model(name: str) -> ModelHandle:
+    """What `--model` of a recipe names: a directory, a hub id, a server, or a name below `models_folder`."""
+    own = models_folder() / name
+    return handle(str(own) if own.is_dir() else author_location(name, Path.cwd(), "--model"))
 
 
 def ask(

@@ -21,9 +21,9 @@ from tests.tiny import tiny_model, tiny_tokenizer
 def suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rows = [{"id": f"row-{n}", "prompt": f"What is {n} plus three?", "answer": f"It is {n + 3}."} for n in range(5)]
     write_jsonl(tmp_path / "items.jsonl", rows)
-    for name in power_sampling.SUITES.values():
-        own = f"name: {name[:-5]}\nkind: generated\nmatch: number\ndata: items.jsonl\nchat: true\nmax_new_tokens: 9\n"
-        (tmp_path / name).write_text(own)
+    for name in power_sampling.SUITES:
+        own = f"name: {name}\nkind: generated\nmatch: number\ndata: items.jsonl\nchat: true\nmax_new_tokens: 9\n"
+        (tmp_path / f"{name}.yaml").write_text(own)
     monkeypatch.setattr(power_sampling, "FOLDER", tmp_path)
     return tmp_path
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mnemos.core.files import write_jsonl
-from mnemos.measure.in_context import Asked, Labelled, items_to_ask, rows_to_learn, task_of
+from mnemos.measure.in_context import Asked, Labelled, task_of
 from mnemos.recipes.reproductions.prepare import rows
+from mnemos.study.commands.labels import write_labellings
 
 COMMANDS = "slurp_text/devel.jsonl.gz"
 TOPICS = ("alarm", "email", "transport", "weather")
@@ -22,10 +22,6 @@ ITEMS = 60
 
 def labels(data: Path, out: Path) -> None:
     """Rows with gold, random and abstract labels, and what is asked of each, as `mnemos labels --learn` writes them."""
-    below = out / "data"
     texts = [Labelled(row["sentence"], row["scenario"]) for row in rows(data / COMMANDS) if row["scenario"] in TOPICS]
     task = task_of(texts, ITEMS, max(ASKED.shots))
-    for name in ("gold", "random", "abstract"):
-        write_jsonl(below / f"{name}.jsonl", rows_to_learn(task, ASKED, name))
-    write_jsonl(below / "ask-natural.jsonl", items_to_ask(task, ASKED, "gold"))
-    write_jsonl(below / "ask-abstract.jsonl", items_to_ask(task, ASKED, "abstract"))
+    write_labellings(task, ASKED, out / "data")

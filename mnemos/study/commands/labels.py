@@ -161,12 +161,17 @@ def write_study(
             f"must be numbers from 1 to {len(task.pool):,}, the rows beside the {len(task.items)} items",
             "take fewer",
         )
+    write_labellings(task, asked, out)
+    write_text(out / "study.yaml", _study(model, sizes))
+    return out / "study.yaml"
+
+
+def write_labellings(task: Task, asked: Asked, out: Path) -> None:
+    """The pool with each labelling as LABELLING.jsonl, and the items as ask-natural.jsonl and ask-abstract.jsonl."""
     for labelling in TAUGHT:
         write_jsonl(out / f"{labelling}.jsonl", rows_to_learn(task, asked, labelling))
     write_jsonl(out / "ask-natural.jsonl", items_to_ask(task, asked, "gold"))
     write_jsonl(out / "ask-abstract.jsonl", items_to_ask(task, asked, "abstract"))
-    write_text(out / "study.yaml", _study(model, sizes))
-    return out / "study.yaml"
 
 
 def _study(model: str, sizes: Sequence[int]) -> str:

@@ -85,7 +85,7 @@ def compare_arm(
     arm: str,
     before: Mapping[str, Measured],
     after: Mapping[int, Scores],
-    unmoved: Collection[str] = (),
+    unmoved: Collection[str],
 ) -> list[Comparison]:
     """Every suite of one arm against the model before, paired by item, over all replicates. See `comparisons`."""
     return comparisons(

@@ -11,6 +11,7 @@ from mnemos.measure.compare import Comparison
 from mnemos.measure.gate import CANNOT_TELL, KEPT, LOST, Decision, gate
 from mnemos.measure.race import means as learned_and_forgotten
 from mnemos.study.results.assemble import compare_arm, measured
+from mnemos.study.steps import as_before
 from mnemos.study.teach.look import Look
 from mnemos.study.teach.propose import Proposal, study_of
 from mnemos.study.teach.race import Carried, Means, Raced, carry
@@ -61,7 +62,8 @@ def prove(
     first = next(run for run in experiment.runs if run.seed == seed)
     before = measured(experiment.before_step, means.root)
     after = {name: one.scores for name, one in measured(first.last.measure, means.root).items()}
-    compared = compare_arm(experiment, arm.name, before, {seed: after})
+    unmoved = as_before(first.last.measure.key, means.root)
+    compared = compare_arm(experiment, arm.name, before, {seed: after}, unmoved)
     old = [one for one in compared if one.role == "old"]
     decision = gate(compared, max_loss=max_loss) if old else None
     outcome, reasons = judged(compared, decision)
