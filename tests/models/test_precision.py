@@ -32,6 +32,36 @@ def test_the_probe_times_both_and_picks_one() -> None:
     assert found["dtype"] == precision.chosen(found["seconds"])
 
 
+def test_the_probe_counts_no_thread_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With several threads the time of a process holds their waiting, by which this choice came out either way."""
+    threads, seen, step = torch.get_num_threads(), [], precision._step
+
+    def watched(device: str, dtype: Any) -> Any:
+        real = step(device, dtype)
+        return lambda: (seen.append(torch.get_num_threads()), real())
+
+    monkeypatch.setattr(precision, "_step", watched)
+    try:
+        torch.set_num_threads(2)
+        precision.probe("cpu")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert seen == [1] * 2 * (precision.REPEATS + 1)
+
+
+def test_a_choice_found_in_an_earlier_way_is_found_anew(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    choices = iter(["float32", "bfloat16"])
+    monkeypatch.setattr(precision, "probe", lambda device: {"dtype": next(choices), "seconds": {}})
+    monkeypatch.setattr(precision, "WAY", precision.WAY - 1)
+    assert precision.fast_dtype() == "float32"
+    precision.fast_dtype.cache_clear()
+    monkeypatch.undo()
+    monkeypatch.setenv("MNEMOS_CACHE", str(fresh.parent))
+    monkeypatch.setattr(precision, "probe", lambda device: {"dtype": next(choices), "seconds": {}})
+    assert precision.fast_dtype() == "bfloat16"
+
+
 @pytest.mark.parametrize(("half", "dtype"), [(10.0, "float32"), (0.7, "float32"), (0.6, "bfloat16"), (0.1, "bfloat16")])
 def test_half_the_digits_must_be_worth_it(half: float, dtype: str) -> None:
     assert precision.chosen({"float32": 1.0, "bfloat16": half}) == dtype
