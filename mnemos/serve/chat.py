@@ -24,6 +24,8 @@ from mnemos.serve.prompts import model_of
 
 MOST_TOKENS = 2048
 MOST_TURNS = 200
+MOST_LETTERS = 100
+"""Of the name that a page gives itself."""
 HELD = 2
 """Models in memory at once: the two that are compared."""
 NOTICED_S = 2.0
@@ -50,11 +52,13 @@ def load(path: Path) -> Streaming:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked. turns: one conversation a model, since each goes on from its own answers."""
+    """What is asked. turns: one conversation a model, since each goes on from its own answers. page: the name that the
+    asking page gave itself; it asks one thing at a time, so that its next question stops its last one."""
 
     models: tuple[Path, ...]
     turns: tuple[tuple[Turn, ...], ...]
     decoding: Decoding
+    page: str = ""
 
 
 def models_in(root: Path, run: Run) -> dict[str, Path]:
@@ -93,7 +97,10 @@ def question(root: Path, run: Run, body: Mapping[str, Any]) -> Question:
         "temperature": _number(body, "temperature", 0.0, 0.0, 5.0, float),
         "seed": _number(body, "seed", 0, 0, 2**31, int),
     }
-    return Question(tuple(models), tuple(turns), Decoding(**settings))
+    page = body.get("page", "")
+    if not isinstance(page, str) or len(page) > MOST_LETTERS:
+        raise UsageError("page", f"must be a text of at most {MOST_LETTERS} letters", "leave it out")
+    return Question(tuple(models), tuple(turns), Decoding(**settings), page)
 
 
 def _turns(given: Any) -> tuple[Turn, ...]:
@@ -121,6 +128,7 @@ def _number(body: Mapping[str, Any], name: str, default: float, low: float, high
 class _Running:
     """The question that is being answered. stop: set once nobody reads any more. ended: when both sides have."""
 
+    page: str
     stop: threading.Event
     ended: asyncio.Future[Any]
 
@@ -147,9 +155,9 @@ class Chat:
 
     async def answer(self, asked: Question) -> AsyncIterator[str]:
         """Lines of JSON: {side, text} with what came last, and {side, end, words} at each side's end. Whoever stops
-        reading stops the models, and the next question waits until they have. Raises UsageError while another question
-        is being answered that nobody stops."""
-        await self._free()
+        reading stops the models, and the next question waits until they have. Raises UsageError while another page's
+        question is being answered that nobody stops."""
+        await self._free(asked.page)
         loop, stop = asyncio.get_running_loop(), threading.Event()
         lines: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
@@ -161,14 +169,16 @@ class Chat:
         ]
         # Not free before both have ended: the next question would share the models with them. Nor does it hang on the
         # stream, which may be closed before its first line is asked for.
-        self._running = _Running(stop, asyncio.gather(*work, return_exceptions=True))
+        self._running = _Running(asked.page, stop, asyncio.gather(*work, return_exceptions=True))
         return _read(lines, len(work), stop)
 
-    async def _free(self) -> None:
+    async def _free(self, page: str) -> None:
         patient_until = time.monotonic() + NOTICED_S
         while self._running is not None and not self._running.ended.done():
-            # A browser that stops and asks again may be heard in the other order: the new question comes in before the
-            # old one's connection is seen to be closed.
+            # A browser that stops and asks again may be heard in the other order, on a busy machine seconds apart: the
+            # new question comes in before the old one's connection is seen to be closed.
+            if page and page == self._running.page:
+                self._running.stop.set()
             if not self._running.stop.is_set() and time.monotonic() > patient_until:
                 raise UsageError("the chat", "is answering another question", "stop it, or wait until it has ended")
             await asyncio.wait([self._running.ended], timeout=0.05)

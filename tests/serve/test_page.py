@@ -530,6 +530,26 @@ def test_who_stops_listening_stops_the_models(tmp_path: Path) -> None:
             assert all(parrot.stopped.wait(30) for parrot in parrots[:2])
 
 
+def test_a_page_that_asks_again_stops_its_own_question_though_its_connection_is_open(tmp_path: Path) -> None:
+    """A server that is busy sees a closed connection late: here it is never closed."""
+    root = tmp_path / "runs"
+    make_run(root / "one")
+    chat_run(root)
+    parrots = [Parrot(pause=0.02, words=100_000) for _ in range(2)]
+    waiting = list(parrots)
+    with serving(root, tmp_path / "cache", loader=lambda path: waiting.pop(0)) as served:
+        token = chat_token(served)
+        with served.client(**token) as client, client.stream("POST", "/ask", json=asked(served, page="1-2")) as first:
+            lines = first.iter_lines()
+            next(lines)
+            assert "another question" in client.post("/ask", json=asked(served, page="3-4")).text
+            assert not any(parrot.stopped.is_set() for parrot in parrots)
+            with client.stream("POST", "/ask", json=asked(served, page="1-2")) as again:
+                assert again.status_code == 200
+                assert all(parrot.stopped.wait(30) for parrot in parrots)
+                next(again.iter_lines())
+
+
 def test_the_next_question_waits_for_models_that_were_stopped(tmp_path: Path) -> None:
     """A model may take long between two tokens: the question after a stop is no fault of who asks it."""
     root = tmp_path / "runs"
@@ -563,6 +583,7 @@ def test_a_stream_that_nobody_reads_leaves_the_chat_free(tmp_path: Path) -> None
         {"sides": []}, {"sides": "x"}, {"sides": [1]}, {"sides": [{"model": "/etc"}]}, {"run": 3}, {"run": "../one"},
         {"sides": [{"model": "before", "turns": [{"role": "user", "content": ""}]}]},
         {"sides": [{"model": "before", "turns": [{"role": "tool", "content": "x"}]}]},
+        {"page": 3}, {"page": "x" * 101},
         {"max_new_tokens": 10**9}, {"temperature": -1}, {"temperature": "hot"}, {"seed": True},
     ],
 )  # fmt: skip

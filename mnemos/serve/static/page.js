@@ -87,6 +87,9 @@ document.querySelectorAll("form[action='/answers'] select").forEach((one) => {
   let turns = [[], []];
   let asking = null;
 
+  // So that the server knows that a question comes from the page whose last one is still being answered.
+  const page = [...crypto.getRandomValues(new Uint32Array(4))].join("-");
+
   const names = () => [form.a.value, form.b.value];
   const place = (side) => document.querySelector(`[data-side="${side}"]`);
 
@@ -167,6 +170,7 @@ document.querySelectorAll("form[action='/answers'] select").forEach((one) => {
         headers: { "content-type": "application/json", "x-form-token": form.dataset.form },
         body: JSON.stringify({
           run: form.dataset.run,
+          page,
           sides: models.map((model, side) => ({ model, turns: turns[side] })),
           max_new_tokens: Number(form.max_new_tokens.value),
           temperature: Number(form.temperature.value),
