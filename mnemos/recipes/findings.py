@@ -172,7 +172,8 @@ def outcome(finding: Finding, results: Mapping[str, Mapping[str, Any]]) -> Outco
         (idle if informative else empty).extend(one.empty for one in found if one.empty)
     verdicts = {difference.verdict for difference in made}
     if DOES_NOT not in verdicts and empty:
-        return Outcome(finding, NOT_TESTED, tuple(made), empty[0])
+        # It was walked, and the arms cannot decide it: where nothing was learned there is nothing to compare.
+        return Outcome(finding, CANNOT_TELL, tuple(made), empty[0])
     verdict = DOES_NOT if DOES_NOT in verdicts else CANNOT_TELL if CANNOT_TELL in verdicts else HOLDS
     return Outcome(finding, verdict, tuple(made), "; ".join(f"left out: {why}" for why in dict.fromkeys(idle)))
 
@@ -303,8 +304,9 @@ def page(outcomes: Sequence[Outcome], results: Mapping[str, Mapping[str, Any]]) 
         "Published orderings, tested again in small. Written by `python -m mnemos.recipes.findings`: no verdict is "
         "typed by hand. Each is an ordering of two arms of one study, paired by item and seed; points are hundredths "
         "of a suite's scale. It DOES NOT HOLD where the opposite is proven, or where any difference is proven to be "
-        "smaller than the margin. On a model of a few million parameters a finding that does not hold says where it "
-        "ends, not that the paper is wrong.",
+        "smaller than the margin; CANNOT TELL also where an arm is not shown to have learned anything, or the other "
+        "to have lost anything, so that there is nothing to compare. On a model of a few million parameters a finding "
+        "that does not hold says where it ends, not that the paper is wrong.",
         f"{tested} of {len(outcomes)} tested: {text}." if tested else f"None of {len(outcomes)} is tested yet.",
     ]
     pairs = side_by_side(outcomes)

@@ -92,6 +92,43 @@ def changes_table(results: Mapping[str, Any], *, arms_down: bool = False) -> str
     return table(head, rows)
 
 
+def moments_table(results: Mapping[str, Any], suite: str) -> str:
+    """A suite of tasks along the training, in percent with 95 % intervals: a row for each arm, a column for each
+    measured moment; the head of a column says which share of an arm's steps lies behind it."""
+    curves = [(curve, curve["suites"][suite]["moments"]) for curve in results["trajectory"]["arms"]]
+    # Arms of unequal length are measured at unequal steps, and at the same shares of their training but for rounding.
+    ends = [round(100 * step / curves[0][0]["steps"][-1]) for step in curves[0][0]["steps"]]
+    head = ["", *("before" if not end else f"after {end} % of the steps" for end in ends)]
+    rows = [
+        [curve["arm"], *(in_percent((moment["mean"], moment["low"], moment["high"])) for moment in moments)]
+        for curve, moments in curves
+    ]
+    return table(head, rows)
+
+
+def shift_table(results: Mapping[str, Any], suite: str) -> str:
+    """What a suite of kind `token_shift` found of every arm: shares of its answers' tokens by their rank in the model
+    before, in percent, KL(after || before) a token in nats, and the tokens that are shifted most."""
+    shares = ("unshifted", "marginal", "shifted")
+    head = ["", "tokens", *shares, "KL a token", "shifted most"]
+    rows = [
+        [
+            arm,
+            f"{one['tokens']:,}",
+            *(figure(100 * one[share], "points") for share in shares),
+            f"{one['kl']:.2f}",
+            ", ".join(f"`{token}`" for token in _readable(one["most"])[:6]),
+        ]
+        for arm, one in results["token_shift"][suite].items()
+    ]
+    return table(head, rows)
+
+
+def _readable(most: Sequence[Sequence[Any]]) -> list[str]:
+    """Tokens that a page can show: without the spaces around them, and none of white space or marks of a table."""
+    return list(dict.fromkeys(word for token, *_ in most if (word := str(token).strip()) and not set(word) & set("`|")))
+
+
 def _change(row: Mapping[str, Any] | None, unit: str) -> str:
     """One arm's change of one suite; nothing where it was not asked."""
     if row is None:

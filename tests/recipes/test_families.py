@@ -229,12 +229,3 @@ def test_real_sets_make_families(real_data: Path, tmp_path: Path) -> None:
         rows = texts(tmp_path, name)
         assert len({row["prompt"] for row in rows}) == families.LEARNED
         assert max(len(row["prompt"]) for row in rows) < 500
-
-
-def test_the_page_has_the_table_of_the_kept_results() -> None:
-    from mnemos.core.files import read_json
-    from mnemos.recipes.pages import changes_table
-
-    docs = Path(__file__).parents[2] / "docs"
-    table = changes_table(read_json(docs / "results" / "real-flan.json"), arms_down=True)
-    assert table.rstrip() in (docs / "instruction.md").read_text(encoding="utf-8")

@@ -306,17 +306,17 @@ def test_an_arm_that_learned_nothing_shows_no_ordering() -> None:
 
     assert verdict("half", "learned", "lower") == verdict("half", "forgotten", "lower") == HOLDS
     assert verdict("half", "refusals", "higher") == HOLDS
-    assert verdict("lora", "learned", "lower") == verdict("lora", "forgotten", "lower") == NOT_TESTED
-    assert verdict("lora", "refusals", "higher") == NOT_TESTED
+    assert verdict("lora", "learned", "lower") == verdict("lora", "forgotten", "lower") == CANNOT_TELL
+    assert verdict("lora", "refusals", "higher") == CANNOT_TELL
     # The same ordering told from the other side is as empty.
-    assert verdict("plain", "forgotten", "higher", than="lora") == NOT_TESTED
+    assert verdict("plain", "forgotten", "higher", than="lora") == CANNOT_TELL
     assert verdict("plain", "task", "higher", than="lora") == HOLDS, "to learn more than nothing is to learn"
     # To have learned less than the other is a refutation of "no less", whoever did nothing.
     assert verdict("lora", "learned", "not_lower") == DOES_NOT
-    assert verdict("plain", "learned", "not_lower", than="lora") == NOT_TESTED
+    assert verdict("plain", "learned", "not_lower", than="lora") == CANNOT_TELL
     # Beside the untouched model a loss is a loss; nothing lost by who learned nothing is not.
     assert verdict("plain", "refusals", "lower", than="before") == HOLDS
-    assert verdict("lora", "refusals", "same", than="before") == NOT_TESTED
+    assert verdict("lora", "refusals", "same", than="before") == CANNOT_TELL
     assert "lora is not shown to have learned anything" in verdict_of(of, ordering(arm="lora")).reason
 
 
@@ -326,14 +326,14 @@ def test_an_arm_with_new_pieces_learned_what_it_gained_since_it_was_given_them()
     of["beside"] = {"lora-extended": {"comparisons": [], "since": {"lora": [since]}}}
     assert verdict_of(of, ordering(arm="lora", measure="learned", expect="lower")).verdict == HOLDS
     since["verdict"] = "cannot tell"
-    assert verdict_of(of, ordering(arm="lora", measure="learned", expect="lower")).verdict == NOT_TESTED
+    assert verdict_of(of, ordering(arm="lora", measure="learned", expect="lower")).verdict == CANNOT_TELL
 
 
 def test_where_nothing_was_lost_nothing_can_be_kept() -> None:
     safe = {**PLAIN, "forgotten": (-0.01, 0.02), "refusals": (-0.01, 0.02)}
     found = verdict_of(study(plain=safe, half={**HALF, "forgotten": (-0.2, -0.1)}), ordering(arm="half"))
     assert (found.verdict, found.reason) == (
-        NOT_TESTED,
+        CANNOT_TELL,
         "plain is not shown to have lost anything, so that there was nothing to keep",
     )
 

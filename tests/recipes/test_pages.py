@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnemos.recipes.pages import WIDTH, changes_table, in_percent, wrapped
+from mnemos.core.files import read_json
+from mnemos.recipes.pages import WIDTH, changes_table, in_percent, moments_table, shift_table, wrapped
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 LONG = "word " * 40 + "`a span of code` end"
 BLOCKS = st.sampled_from([LONG, "- " + LONG, "2. " + LONG, "# " + LONG, "| " + LONG + " |", "short", "", "> " + LONG])
@@ -55,6 +61,42 @@ def test_what_arms_changed_stands_in_a_row_or_a_column_of_its_own() -> None:
         ["bits", "1.500", "", "**+0.250**", ""],
     ]
     assert across == [list(column) for column in zip(*down, strict=True)]
+
+
+def test_a_suite_along_the_training_and_the_tokens_that_moved() -> None:
+    moment = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    moments = [moment, {**moment, "mean": 0.75}, {"mean": 0.25, "low": None, "high": None}]
+    arms = [
+        {"arm": arm, "steps": [0.0, half, end], "suites": {"sums": {"moments": moments}}}
+        for arm, half, end in (("plain", 37.0, 75.0), ("maybe", 40.0, 80.0))
+    ]
+    assert cells(moments_table({"trajectory": {"arms": arms}}, "sums"))[:2] == [
+        ["", "before", "after 49 % of the steps", "after 100 % of the steps"],
+        ["plain", "50.0 [40.0, 60.0]", "75.0 [40.0, 60.0]", "25.0"],
+    ]
+    one = {
+        "tokens": 1234, "unshifted": 0.5, "marginal": 0.25, "shifted": 0.25, "kl": 1.234,
+        "most": [[" the", 3, 4], ["the", 2, 2], ["|", 2, 2], ["\n", 1, 1], ["1", 1, 1]],
+    }  # fmt: skip
+    assert cells(shift_table({"token_shift": {"shift": {"plain": one}}}, "shift"))[1] == [
+        "plain", "1,234", "50.0", "25.0", "25.0", "1.23", "`the`, `1`",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("page", "results", "of"),
+    [
+        ("instruction.md", "real-flan", lambda kept: changes_table(kept, arms_down=True)),
+        ("instruction.md", "real-instruction", lambda kept: changes_table(kept, arms_down=True)),
+        ("instruction.md", "real-instruction", lambda kept: shift_table(kept, "shift")),
+        ("knowledge.md", "real-knowledge", lambda kept: moments_table(kept, "asked")),
+        ("knowledge.md", "real-knowledge", lambda kept: shift_table(kept, "shift-json")),
+        ("knowledge.md", "real-knowledge", lambda kept: shift_table(kept, "shift-refusals")),
+    ],
+)
+def test_pages_have_the_tables_of_the_kept_results(page: str, results: str, of: Any) -> None:
+    table = of(read_json(DOCS / "results" / f"{results}.json"))
+    assert table.rstrip() in (DOCS / page).read_text(encoding="utf-8")
 
 
 def cells(table: str) -> list[list[str]]:
