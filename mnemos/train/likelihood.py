@@ -49,7 +49,7 @@ from mnemos.train.save import (
 from mnemos.train.trackers import FOLDER, tracked
 from mnemos.weights.adapter import quiet_peft
 from mnemos.weights.files import ADAPTER_CONFIG
-from mnemos.weights.precision import SINGLE, stored_precision
+from mnemos.weights.precision import SINGLE, stored_precision, written_dtype
 
 if TYPE_CHECKING:
     from mnemos.train.evaluation import Evaluate
@@ -70,7 +70,8 @@ class TrainResult:
     first example. noted: name -> [step, mean since the entry before] of what terms note beside the loss, and of what
     drawn answers showed (`scored.Ledger.add`). moments: [step, name -> mean since the entry before] at the
     end of each stretch of a training that is kept at moments, its end included. dtype: what the model computed in.
-    saved_dtype: what its weights are saved in. rounding: what that took of what training changed (see
+    saved_dtype: what most numbers of out/model are saved in (the adapter's own, where one is kept as it is; known to
+    the process that saves). rounding: what that took of what training changed (see
     `train.rounding`); None where it is not known, or an adapter is kept as it is.
     """
 
@@ -406,6 +407,7 @@ def _result(
         noted=trainer.metrics.logged,
         moments=trainer.metrics.moments if moments else [],
         dtype=HALF if trainer.args.bf16 else SINGLE,
-        saved_dtype=trainer.saved.precision.own if trainer.saved else SINGLE,
+        # Read, not concluded: arithmetic and merging come behind what the trainer itself saved.
+        saved_dtype=written_dtype(out / "model") if trainer.args.should_save else SINGLE,
         rounding=trainer.saved.share if trainer.saved else None,
     )
