@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnemos.core.plan import Plan
 from mnemos.core.progress import counting, doing, note
+from mnemos.models.batch_norm import hold_statistics
 from mnemos.models.precision import HALF, computed_folder
 from mnemos.train import draws
 from mnemos.train.memory import Peak, trim
@@ -179,6 +180,7 @@ def _trainer(plan: Plan, prepared: Prepared, batches: Any, tokenizer: Any, out: 
     # Adapters draw their initial values here.
     set_seed(plan.seed)
     model = masters(plan.trainable.prepare(model))
+    hold_statistics(model)
     # A stage may start from an adapter directory, merged; its own base is not this adapter's.
     for config in getattr(model, "peft_config", {}).values():
         config.base_model_name_or_path = plan.before.path

@@ -159,6 +159,21 @@ def test_ewc_takes_squares_of_whole_transcripts(fisher: str, tmp_path: Path) -> 
         assert torch.allclose(after[name], one, atol=2e-4, rtol=1e-3), name
 
 
+def test_statistics_of_batch_normalisation_stay_as_they_came(tmp_path: Path) -> None:
+    model, data = tiny_ctc(tmp_path / "m", "parakeet"), rows(tmp_path, TEXTS, seconds=1.5)
+    before = load(str(model), device="cpu").network.state_dict()
+    assert any(name.endswith("running_mean") for name in before)
+    heads = [{"only": {"pattern": "ctc_head"}}]
+    after = load(
+        train(plan(model, data, heads), tmp_path / "head", quiet=True).model, device="cpu"
+    ).network.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"ctc_head.weight", "ctc_head.bias"}
+    # Merging checks that an adapter's logits are those of the model that was trained.
+    given = plan(model, data, [{"lora": {"rank": 2, "targets": ["q_proj", "v_proj"]}}], keep_merged=True, max_steps=8)
+    train(given, tmp_path / "merged", quiet=True)
+
+
 def test_replay_mixes_sounds(tmp_path: Path) -> None:
     model, data = tiny_ctc(tmp_path / "m"), rows(tmp_path, TEXTS)
     arm = [{"replay": {"data": str(rows(tmp_path, ["a", "b", "c"], "old")), "share_of_final": 0.4}}]
