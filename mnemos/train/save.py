@@ -18,7 +18,7 @@ from mnemos.core.progress import note
 from mnemos.train.rounding import Rounding
 from mnemos.weights.adapter import MERGE_TOLERANCE
 from mnemos.weights.expression import parse
-from mnemos.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER, matches, read_config
+from mnemos.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PROCESSORS, TOKENIZER, matches, read_config
 from mnemos.weights.merge import How
 from mnemos.weights.precision import SINGLE, Precision, record_precision, stored_precision, written_dtype
 from mnemos.weights.tensors import Weights
@@ -122,7 +122,7 @@ def finish(folder: Path, before: ModelHandle, tokenizer: Any) -> None:
     (folder / "training_args.bin").unlink(missing_ok=True)
     tokenizer.save_pretrained(folder)
     # With what makes features of sound, where the model hears.
-    for name in ("generation_config.json", "preprocessor_config.json"):
+    for name in ("generation_config.json", *PROCESSORS):
         original = folder_of(before) / name
         if original.is_file():
             shutil.copyfile(original, folder / name)
@@ -284,6 +284,6 @@ def _tensorwise(folder: Path, scratch: Path, asked: str | None) -> Path:
     merged.save_pretrained(scratch, state_dict=Rounding(own, None).saved(merged.state_dict()))
     record_precision(scratch, own.own)
     for file in folder.iterdir():
-        if matches(file.name, TOKENIZER):
+        if matches(file.name, (*TOKENIZER, *PROCESSORS)):
             shutil.copyfile(file, scratch / file.name)
     return scratch
