@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mnemos.core.errors import UsageError
 from mnemos.core.plan import Plan
 from mnemos.core.progress import counting, doing, note
 from mnemos.models.batch_norm import hold_statistics
@@ -112,13 +113,15 @@ def train(
     tracking: where they write, out/tracking unless given.
     Raises DataError when nothing can be learned from the examples, ModelError when the model
     cannot be loaded or its loss stops being finite, UsageError for settings that transformers
-    refuses, RunError when the disk is full. Ctrl-C leaves the last checkpoint complete.
+    refuses and for moments beside load_best_model_at_end, RunError when the disk is full. Ctrl-C
+    leaves the last checkpoint complete.
     """
     from mnemos.models.renderer import renderer_of
     from mnemos.sources.read import skipped
     from mnemos.train.stage import TrainedStage
     from mnemos.weights.checkpoint import tokenizer_of
 
+    _refuse_moments(plan, moments)
     draw = draws.find(plan.draw)
     out = Path(out)
     started, peak = time.monotonic(), Peak("prepare")
@@ -156,6 +159,17 @@ def train(
     # Model, optimiser and trainer refer to each other; a study trains the next arm in the same process.
     gc.collect()
     return result
+
+
+def _refuse_moments(plan: Plan, moments: int) -> None:
+    """UsageError for moments of a training whose end is not known before it: those behind an early stop never come."""
+    if moments and plan.train.load_best_model_at_end:
+        stops = plan.train.early_stopping_patience is not None
+        raise UsageError(
+            f"moments = {moments} and train.{'early_stopping_patience' if stops else 'load_best_model_at_end'}",
+            "are both set, and the last stretch would not end with the trained model",
+            "leave one of them out",
+        )
 
 
 def _own_callbacks(trainer: PlanTrainer, plan: Plan, out: Path) -> list[Any]:

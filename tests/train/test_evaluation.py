@@ -163,12 +163,23 @@ def test_without_evaluation_nothing_is_called_otherwise(llama: Path) -> None:
         ({"early_stopping_patience": 2}, "need an eval_strategy"),
         ({"eval_strategy": "epoch", "early_stopping_patience": 2}, "needs load_best_model_at_end"),
         ({"eval_strategy": "often"}, "eval_strategy"),
+        ({"eval_strategy": "epoch", "lr_scheduler_type": "reduce_lr_on_plateau"}, "follows a loss .*not run here"),
         ({"held_out_share": 1.0}, "held_out_share"),
     ],
 )
 def test_contradictions_are_refused(given: dict[str, Any], expected: str) -> None:
     with pytest.raises(UsageError, match=expected):
         validated(TrainSettings, given, where="train")
+
+
+@pytest.mark.parametrize("more", [{}, {"early_stopping_patience": 2}])
+def test_moments_of_a_training_that_may_stop_are_refused_before_it(
+    llama: Path, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    given = plan(llama, eval_strategy="epoch", load_best_model_at_end=True, **more)
+    with pytest.raises(UsageError, match=next(iter(more), "load_best_model_at_end")):
+        train(given, tmp_path / "out", quiet=True, moments=2)
+    assert not (tmp_path / "out").exists()
 
 
 def test_other_draws_are_refused_before_anything_is_loaded(llama: Path) -> None:
