@@ -52,6 +52,8 @@ class Settings(BaseModel):
         return fingerprint(self.model_dump(mode="json"))
 
 
+BY_LOSS = ("reduce_lr_on_plateau", "greedy")
+"""Schedules of transformers that wait for an evaluation of its Trainer."""
 EVALUATION = frozenset(
     {"eval_strategy", "eval_steps", "held_out_share", "load_best_model_at_end"}
     | {"early_stopping_patience", "early_stopping_threshold"}
@@ -204,4 +206,9 @@ class TrainSettings(Settings):
             )
         if self.early_stopping_patience is not None and not self.load_best_model_at_end:
             raise ValueError("early_stopping_patience needs load_best_model_at_end: true, or the last weights are kept")
+        if self.lr_scheduler_type in BY_LOSS:
+            raise ValueError(
+                f"lr_scheduler_type {self.lr_scheduler_type} follows a loss of transformers' own evaluation, which is "
+                "not run here; name one of steps alone, as linear, or stop early (early_stopping_patience)"
+            )
         return self

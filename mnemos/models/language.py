@@ -23,6 +23,15 @@ THOUGHT_TOKENS = 16
 """Tokens at the end of a prompt in which a thought may be opened."""
 
 
+def stops_of(model: Any, renderer: Renderer) -> frozenset[int]:
+    """Tokens that end an answer of `model`: those of its tokenizer and chat template, as `renderer` finds them, and
+    those that its generation configuration names. A chat model may name its second end token there alone
+    (`<|endoftext|>`, `<eos>`). model: of transformers, or a wrapper for adapters or several processes around one."""
+    named = getattr(getattr(bare(model), "generation_config", None), "eos_token_id", None)
+    more = [named] if isinstance(named, int) else list(named or ())
+    return frozenset(renderer.stop_ids) | frozenset(int(token) for token in more)
+
+
 class LocalModel:
     """Implements core.nouns.LanguageModel on one device, in the dtype that `model` has.
 
@@ -74,9 +83,7 @@ class LocalModel:
     @cached_property
     def stop_ids(self) -> frozenset[int]:
         """Tokens that end an answer: the renderer's and those of generation_config."""
-        named = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
-        more = [named] if isinstance(named, int) else list(named or ())
-        return frozenset(self.renderer.stop_ids) | frozenset(int(token) for token in more)
+        return stops_of(self.model, self.renderer)
 
     def takes_tools(self, prompt: Prompt) -> bool:
         """Whether the chat template shows the prompt's tools to the model."""

@@ -321,7 +321,7 @@ def _class_for(folder: Path, config: Any, how: _How) -> Any:
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     from mnemos.models.architecture import refuse_other_kinds
-    from mnemos.models.recognisers.classes import is_recogniser
+    from mnemos.weights.files import is_recogniser
 
     if how.hears:
         from mnemos.models.recognisers.classes import class_for

@@ -236,9 +236,14 @@ class WeightsStep(NamedStep):
     def work(self, directory: Path, quiet: bool) -> Mapping[str, Any]:
         """Apply each expression in order into directory/model; the cost is the training's."""
         from mnemos.train.likelihood import apply_after
+        from mnemos.weights.precision import written_dtype
 
         apply_after(self.after, Path(self.trained.path), self.before, directory / "model")
-        return {**result_of(self.trained.key, self.trained.root), "model": str(directory / "model")}
+        found = {**result_of(self.trained.key, self.trained.root), "model": str(directory / "model")}
+        # A training of an earlier version does not say it, and its report says nothing of either then.
+        if "saved_dtype" in found:
+            found["saved_dtype"] = written_dtype(directory / "model")
+        return found
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mnemos.core.errors import UsageError
 from mnemos.core.plan import Plan
 from mnemos.core.progress import counting, doing, note
+from mnemos.models.batch_norm import hold_statistics
 from mnemos.models.precision import HALF, computed_folder
 from mnemos.train import draws
 from mnemos.train.memory import Peak, trim
@@ -49,7 +51,7 @@ from mnemos.train.save import (
 from mnemos.train.trackers import FOLDER, tracked
 from mnemos.weights.adapter import quiet_peft
 from mnemos.weights.files import ADAPTER_CONFIG
-from mnemos.weights.precision import SINGLE, stored_precision
+from mnemos.weights.precision import SINGLE, stored_precision, written_dtype
 
 if TYPE_CHECKING:
     from mnemos.train.evaluation import Evaluate
@@ -70,7 +72,8 @@ class TrainResult:
     first example. noted: name -> [step, mean since the entry before] of what terms note beside the loss, and of what
     drawn answers showed (`scored.Ledger.add`). moments: [step, name -> mean since the entry before] at the
     end of each stretch of a training that is kept at moments, its end included. dtype: what the model computed in.
-    saved_dtype: what its weights are saved in. rounding: what that took of what training changed (see
+    saved_dtype: what most numbers of out/model are saved in (the adapter's own, where one is kept as it is; known to
+    the process that saves). rounding: what that took of what training changed (see
     `train.rounding`); None where it is not known, or an adapter is kept as it is.
     """
 
@@ -110,13 +113,15 @@ def train(
     tracking: where they write, out/tracking unless given.
     Raises DataError when nothing can be learned from the examples, ModelError when the model
     cannot be loaded or its loss stops being finite, UsageError for settings that transformers
-    refuses, RunError when the disk is full. Ctrl-C leaves the last checkpoint complete.
+    refuses and for moments beside load_best_model_at_end, RunError when the disk is full. Ctrl-C
+    leaves the last checkpoint complete.
     """
     from mnemos.models.renderer import renderer_of
     from mnemos.sources.read import skipped
     from mnemos.train.stage import TrainedStage
     from mnemos.weights.checkpoint import tokenizer_of
 
+    _refuse_moments(plan, moments)
     draw = draws.find(plan.draw)
     out = Path(out)
     started, peak = time.monotonic(), Peak("prepare")
@@ -156,6 +161,17 @@ def train(
     return result
 
 
+def _refuse_moments(plan: Plan, moments: int) -> None:
+    """UsageError for moments of a training whose end is not known before it: those behind an early stop never come."""
+    if moments and plan.train.load_best_model_at_end:
+        stops = plan.train.early_stopping_patience is not None
+        raise UsageError(
+            f"moments = {moments} and train.{'early_stopping_patience' if stops else 'load_best_model_at_end'}",
+            "are both set, and the last stretch would not end with the trained model",
+            "leave one of them out",
+        )
+
+
 def _own_callbacks(trainer: PlanTrainer, plan: Plan, out: Path) -> list[Any]:
     from mnemos.train.saving import SaveByTime
 
@@ -178,6 +194,7 @@ def _trainer(plan: Plan, prepared: Prepared, batches: Any, tokenizer: Any, out: 
     # Adapters draw their initial values here.
     set_seed(plan.seed)
     model = masters(plan.trainable.prepare(model))
+    hold_statistics(model)
     # A stage may start from an adapter directory, merged; its own base is not this adapter's.
     for config in getattr(model, "peft_config", {}).values():
         config.base_model_name_or_path = plan.before.path
@@ -406,6 +423,7 @@ def _result(
         noted=trainer.metrics.logged,
         moments=trainer.metrics.moments if moments else [],
         dtype=HALF if trainer.args.bf16 else SINGLE,
-        saved_dtype=trainer.saved.precision.own if trainer.saved else SINGLE,
+        # Read, not concluded: arithmetic and merging come behind what the trainer itself saved.
+        saved_dtype=written_dtype(out / "model") if trainer.args.should_save else SINGLE,
         rounding=trainer.saved.share if trainer.saved else None,
     )

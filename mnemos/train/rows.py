@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,10 @@ from mnemos.sources.mix import is_new, new_share_start, read_in_turn
 
 FIRST_TOKENS = 50
 """How many token ids of the first example are kept for provenance."""
+
+
+PIECE = re.compile(r"#\d+$")
+"""Behind the id of an example, in that of its second row and of later ones."""
 
 
 def number(example: Example, column: str) -> float | None:
@@ -76,7 +81,8 @@ def prepare(plan: Plan, renderer: Any) -> Prepared:
     weighed = weigh(fitted, plan.weigh, plan.before, counts)
     held: list[Tokens] = []
     if settings.eval_strategy != "no":
-        weighed, held = held_out(weighed, settings.held_out_share, plan.examples.describe())
+        known = [row.example for row in rendered]
+        weighed, held = held_out(weighed, settings.held_out_share, plan.examples.describe(), known)
         counts["held out of training"] = len(held)
     counts.update(supervised(weighed, len(rendered)))
     rows = [[one] for one in weighed]
@@ -88,17 +94,38 @@ def prepare(plan: Plan, renderer: Any) -> Prepared:
     return Prepared(tuple(tuple(row) for row in rows), dict(counts), first, held=tuple(held))
 
 
-def held_out(rows: Sequence[Tokens], share: float, what: str) -> tuple[list[Tokens], list[Tokens]]:
+def held_out(
+    rows: Sequence[Tokens], share: float, what: str, known: Iterable[str] = ()
+) -> tuple[list[Tokens], list[Tokens]]:
     """(rows to learn, rows to evaluate). The latter are a share of the taught examples, chosen by a hash of their ids,
     so that they are the same in every arm and with every seed; rehearsed rows are all learned. An example of several
-    rows goes one way. Raises DataError where there are fewer than two taught examples. what: the rows, for it."""
-    names = sorted({row.example for row in rows if is_new(row.origin)}, key=lambda name: (fingerprint(name), name))
+    rows goes one way: pieces of a long document, answers of a conversation in rows of their own, and a row that is
+    read several times. Raises DataError where there are fewer than two taught examples. what: the rows, for it.
+    known: ids that there were before rows were left out, those of `rows` among them or not."""
+    taken = [row for row in rows if is_new(row.origin)]
+    there = {*known, *(row.example for row in taken)}
+    wholes = {row.example: whole(row.example, there) for row in taken}
+    names = sorted(set(wholes.values()), key=lambda name: (fingerprint(name), name))
     if len(names) < 2:
         raise DataError(what, "has too few rows to hold some out for evaluation", "set train.eval_strategy: no")
     chosen = set(names[: min(len(names) - 1, max(1, round(share * len(names))))])
-    held = [row for row in rows if is_new(row.origin) and row.example in chosen]
-    taught = [row for row in rows if not (is_new(row.origin) and row.example in chosen)]
+    held = [row for row in taken if wholes[row.example] in chosen]
+    taught = [row for row in rows if not (is_new(row.origin) and wholes[row.example] in chosen)]
     return taught, held
+
+
+def whole(name: str, there: Container[str]) -> str:
+    """The id of the example that the row `name` is a piece or a copy of: the first is called as it, the others
+    ``id#2``, ``id#3``, ..., and ``id#2#3`` where a copy is in pieces. there: all ids.
+
+    Trap: data may have ids of that shape. One belongs to another only where the other is there too, or rows
+    ``clip#1`` to ``clip#9`` would be one example.
+    """
+    found = name
+    while (mark := PIECE.search(name)) is not None:
+        name = name[: mark.start()]
+        found = name if name in there else found
+    return found
 
 
 def _apart(rows: Sequence[Tokens], plan: Plan) -> list[list[Tokens]]:

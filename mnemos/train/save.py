@@ -18,9 +18,9 @@ from mnemos.core.progress import note
 from mnemos.train.rounding import Rounding
 from mnemos.weights.adapter import MERGE_TOLERANCE
 from mnemos.weights.expression import parse
-from mnemos.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER, matches, read_config
+from mnemos.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PROCESSORS, TOKENIZER, matches, read_config
 from mnemos.weights.merge import How
-from mnemos.weights.precision import SINGLE, Precision, record_precision, stored_precision
+from mnemos.weights.precision import SINGLE, Precision, record_precision, stored_precision, written_dtype
 from mnemos.weights.tensors import Weights
 from mnemos.weights.write import combine
 
@@ -122,7 +122,7 @@ def finish(folder: Path, before: ModelHandle, tokenizer: Any) -> None:
     (folder / "training_args.bin").unlink(missing_ok=True)
     tokenizer.save_pretrained(folder)
     # With what makes features of sound, where the model hears.
-    for name in ("generation_config.json", "preprocessor_config.json"):
+    for name in ("generation_config.json", *PROCESSORS):
         original = folder_of(before) / name
         if original.is_file():
             shutil.copyfile(original, folder / name)
@@ -233,9 +233,11 @@ def apply_after(after: Sequence[Any], trained: Path, before: ModelHandle, out: P
 
     after: values of Plan.after (`methods.after.arithmetic.WeightExpression`), over the names `after`, `before`
     and those of their own models. trained: the directory that the stage left; configuration,
-    tokenizer and chat template stay its. Writes a complete directory at `out`, atomically. Raises
-    as `weights.write.combine` does.
+    tokenizer and chat template stay its, and so do dtypes unless one was asked for `before`. Writes a complete
+    directory at `out`, atomically. Raises as `weights.write.combine` does.
     """
+    # An adapter has no dtype of its own to go by: with its base's, an average would be rounded that was to be kept.
+    asked = getattr(before, "torch_dtype", None)
     scratch = out.with_name(f".{out.name}.after")
     shutil.rmtree(scratch, ignore_errors=True)
     try:
@@ -246,21 +248,25 @@ def apply_after(after: Sequence[Any], trained: Path, before: ModelHandle, out: P
                 target = folder if number == len(after) - 1 else scratch / str(number)
                 named = {"after": current, "before": folder_of(before)}
                 named.update({name: folder_of(handle) for name, handle in step.models})
-                places = {name: _tensorwise(place, scratch / f"{number}-{name}") for name, place in named.items()}
-                how = How(embeddings=step.embeddings, tokenizer="after", template="after")
+                places = {
+                    name: _tensorwise(place, scratch / f"{number}-{name}", asked) for name, place in named.items()
+                }
+                how = How(dtype=asked, embeddings=step.embeddings, tokenizer="after", template="after")
                 merged = combine(parse(step.expression), places, target, parent="after", how=how)
                 for line in merged.warnings:
                     note(f"weights: {merged.expression}: {line}")
                 current = target
-            if not after:
+            if after:
+                record_precision(folder, written_dtype(folder))
+            else:
                 shutil.copytree(trained, folder, dirs_exist_ok=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _tensorwise(folder: Path, scratch: Path) -> Path:
+def _tensorwise(folder: Path, scratch: Path, asked: str | None) -> Path:
     """A checkpoint whose tensors can be read one by one: the folder itself, or in `scratch` the merged model of an
-    adapter that `weights.lora` cannot add to its base."""
+    adapter that `weights.lora` cannot add to its base. asked: the dtype that it is written in, else its base's."""
     from mnemos.models.load import load_model
     from mnemos.models.recognisers.classes import hears
     from mnemos.weights.lora import open_weights
@@ -274,10 +280,10 @@ def _tensorwise(folder: Path, scratch: Path) -> Path:
         pass
     merged = load_model(str(folder), merge=True, hears=hears(str(folder)))
     sound_generation(merged)
-    own = stored_precision(folder)
+    own = Precision(asked) if asked else stored_precision(folder)
     merged.save_pretrained(scratch, state_dict=Rounding(own, None).saved(merged.state_dict()))
     record_precision(scratch, own.own)
     for file in folder.iterdir():
-        if matches(file.name, TOKENIZER):
+        if matches(file.name, (*TOKENIZER, *PROCESSORS)):
             shutil.copyfile(file, scratch / file.name)
     return scratch

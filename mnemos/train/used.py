@@ -14,7 +14,7 @@ ASIDE = ("save_steps", "logging_steps", "report_to")
 NO_MOMENTS = ("sgd", "adagrad", "adafactor")
 """transformers' optimisers that read none of AdamW's decays and epsilon."""
 
-NO_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")
+NO_WARMUP = ("constant",)
 """transformers' schedules that begin at the peak."""
 
 

@@ -24,9 +24,11 @@ from mnemos.weights.files import (
     CONFIGURATIONS,
     HUB_ID,
     PICKLES,
+    PROCESSORS,
     TOKENIZER,
     WEIGHTS,
     chosen_files,
+    is_recogniser,
     matches,
     pickles,
     read_config,
@@ -37,22 +39,30 @@ from mnemos.weights.speech import PLACES, is_speech, speech_config, speech_folde
 
 
 def named(path: str, *, trust_remote_code: bool = False, allow_pickle: bool = False) -> str:
-    """The fingerprint of a checkpoint: changes exactly when weights, configuration, tokenizer or chat template do.
+    """The fingerprint of a checkpoint: changes exactly when weights, configuration, tokenizer or chat template do, and
+    when what makes a recogniser's features of sounds does.
 
     A directory is named by its files' content, wherever it lies; a GGUF file by its content; a hub id by its commit;
     an adapter by its own files and its base. Raises ModelError when nothing lies at `path`.
+
+    Trap: the parts of a model that listens are named without what makes features for them.
     """
-    packed = _packed(Path(path), allow_pickle)
+    return _named(path, {"trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}, features=True)
+
+
+def _named(path: str, consent: dict[str, bool], *, features: bool) -> str:
+    packed = _packed(Path(path), consent["allow_pickle"])
     if packed is not None:
         return fingerprint(gguf_convert.identity(packed))
     if not Path(path).is_dir():
         return fingerprint({"hub": path, "commit": _commit_or_unresolved(path)})
     folder = Path(path)
-    consent = {"trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
     with readable(folder):
         content: dict[str, Any] = {file.name: file_fingerprint(file) for file in _files(folder, **consent)}
+        if features:
+            content |= {file.name: file_fingerprint(file) for file in _processors(folder)}
     if (folder / ADAPTER_CONFIG).is_file():
-        content["base"] = named(adapter_base(folder), **consent)
+        content["base"] = _named(adapter_base(folder), consent, features=features)
     elif is_speech(folder):
         content |= _parts(folder, consent)
     return fingerprint(content)
@@ -62,17 +72,33 @@ def parts_of(folder: Path) -> dict[str, Any]:
     """Of a model that listens, an adapter on one seen through: the fingerprint of each of its parts, whose weights lie
     outside its own; empty for any other model."""
     place = speech_folder(str(folder))
-    return {} if place is None else {name: named(one) for name, one in speech_config(place).parts.items()}
+    return {} if place is None else _names_of_parts(place, {"trust_remote_code": False, "allow_pickle": False})
 
 
 def _parts(folder: Path, consent: dict[str, bool]) -> dict[str, Any]:
     """Of a model that listens: its configuration without the places of its parts, and what these are."""
     config = read_config(folder / "config.json", CONFIGURATIONS["config.json"])
-    places = speech_config(folder).parts
     return {
         "config.json": fingerprint({name: value for name, value in config.items() if name not in PLACES}),
-        "parts": {name: named(place, **consent) for name, place in places.items()},
+        "parts": _names_of_parts(folder, consent),
     }
+
+
+def _names_of_parts(folder: Path, consent: dict[str, bool]) -> dict[str, str]:
+    # By the names under which runs of models that listen know them: with features they would all begin anew.
+    return {name: _named(place, consent, features=False) for name, place in speech_config(folder).parts.items()}
+
+
+def _processors(folder: Path) -> list[Path]:
+    """What makes features of sounds for a recogniser, or an adapter on one; of no other model, whose name never looked
+    at such files and need not."""
+    there = [folder / name for name in PROCESSORS if (folder / name).is_file()]
+    base = folder
+    while there and (base / ADAPTER_CONFIG).is_file():
+        base = Path(adapter_base(base))
+    file = base / "config.json"
+    heard = bool(there) and file.is_file() and is_recogniser(read_config(file, CONFIGURATIONS[file.name]))
+    return there if heard else []
 
 
 def _files(folder: Path, *, trust_remote_code: bool, allow_pickle: bool) -> list[Path]:

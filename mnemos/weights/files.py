@@ -24,6 +24,8 @@ WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 PICKLES = ("*.bin", "*.bin.index.json", "*.pt", "*.pth")
 TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template*")
 CONFIG = ("config.json", "generation_config.json", "adapter_config.json")
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+"""What makes features of sounds (and of pictures); the second is transformers 5's, which holds the tokenizer's too."""
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?(@[\w./-]+)?$")
 """Names of models on a hub, with a revision or without."""
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -70,6 +72,15 @@ def read_config(file: Path, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"{file}", f"{what} is not a JSON object", "copy this file again")
     return value
+
+
+def is_recogniser(config: Any) -> bool:
+    """Whether a configuration (transformers', or its JSON object) names a model that hears and writes."""
+    found = config if isinstance(config, dict) else config.to_dict()
+    names = found.get("architectures")
+    return isinstance(names, list) and any(
+        str(name).endswith("ForCTC") or name == "WhisperForConditionalGeneration" for name in names
+    )
 
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:

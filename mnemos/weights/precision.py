@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from mnemos.core.errors import ModelError
 from mnemos.core.files import write_json
 from mnemos.weights.adapter import adapter_base
-from mnemos.weights.files import ADAPTER_CONFIG, read_config, stored_tensors, weight_files
+from mnemos.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_config, stored_tensors, weight_files
 
 FLOATS = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 """What safetensors and torch call the kinds of number that weights are."""
@@ -43,19 +43,33 @@ def stored_precision(folder: Path) -> Precision:
         from mnemos.weights.checkpoint import resolve
 
         return stored_precision(resolve(adapter_base(folder), allow_pickle=True, trust_remote_code=True))
+    found, own = _counted(weight_files(folder))
+    quantised, named = _configured(folder)
+    if own is None or quantised:
+        return Precision(named if named is not None and named in FLOATS.values() else SINGLE)
+    return Precision(own, {name: kind for name, kind in found.items() if kind != own})
+
+
+def written_dtype(folder: Path) -> str:
+    """The torch dtype that most numbers of a directory have, as its files say; of an adapter's directory, those of the
+    adapter itself, where `stored_precision` looks at its base."""
+    adapter = folder / ADAPTER_WEIGHTS
+    own = _counted([adapter])[1] if adapter.is_file() else None
+    return own or stored_precision(folder).own
+
+
+def _counted(files: Iterable[Path]) -> tuple[dict[str, str], str | None]:
+    """Tensor -> its dtype, and the dtype that most numbers have; None where no file has any."""
     found: dict[str, str] = {}
     numbers: Counter[str] = Counter()
-    for file in weight_files(folder):
+    for file in files:
         for name, text in stored_tensors(file).items():
             if text["dtype"] in FLOATS:
                 found[name] = FLOATS[text["dtype"]]
                 numbers[found[name]] += prod(text["shape"])
-    quantised, named = _configured(folder)
-    if not numbers or quantised:
-        return Precision(named if named is not None and named in FLOATS.values() else SINGLE)
     # Of two that are equally many the wider one, whatever the order of the files.
-    own = max(numbers, key=lambda kind: (numbers[kind], -list(FLOATS.values()).index(kind)))
-    return Precision(own, {name: kind for name, kind in found.items() if kind != own})
+    wider = list(FLOATS.values())
+    return found, max(numbers, key=lambda kind: (numbers[kind], -wider.index(kind)), default=None)
 
 
 def _configured(folder: Path) -> tuple[bool, str | None]:

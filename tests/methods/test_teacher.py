@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
+from transformers import AutoModelForCausalLM
 
 from mnemos.core.errors import DataError, UsageError
+from mnemos.core.method import apply
 from mnemos.core.nouns import Example, Turn
 from mnemos.core.outputs import Whole
 from mnemos.core.plan import Documents, Likelihood, StepView
@@ -58,7 +60,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_tokens_are_paired_by_number_and_only_those_of_answers(models: tuple[Path, Path]) -> None:
     student, teacher = (Checkpoint(str(path)) for path in models)
-    stage: Any = SimpleNamespace(plan=SimpleNamespace(examples=ROWS))
+    stage: Any = SimpleNamespace(plan=plan(models[0], examples=ROWS))
     term = UniversalLogits(teacher, 2.0).begin(stage)
     renderer = Renderer(load_tokenizer(str(models[0])))
     rows = [renderer.render(row) for row in list(ROWS)[:2]]
@@ -77,7 +79,10 @@ def test_tokens_are_paired_by_number_and_only_those_of_answers(models: tuple[Pat
         model=model, outputs=Whole(torch.cat(logits).requires_grad_()), targets=torch.tensor(kept),
         weight=torch.full((len(kept),), 0.5), rehearsed=torch.zeros(len(kept), dtype=torch.bool), normaliser=4.0,
         share=1.0, references=references(),
-        documents=Documents(torch.tensor(of), torch.tensor(place), (("new", "0"), ("new", "1")), torch.tensor(output)),
+        documents=Documents(
+            torch.tensor(of), torch.tensor(place), (("new", "0"), ("new", "1")), torch.tensor(output),
+            lengths=(1000, 1000),
+        ),
     )  # fmt: skip
     theirs = Checkpoint(str(models[1])).load()
     expected = 0.0
@@ -102,6 +107,34 @@ def test_tokens_are_paired_by_number_and_only_those_of_answers(models: tuple[Pat
     assert term.loss(unknown).item() == 0, "rows that were not there at the beginning keep their likelihood"
 
 
+@pytest.fixture(scope="module")
+def sharp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that expects something else at each place: eight times the usual random weights."""
+    folder = save_tiny(tmp_path_factory.mktemp("sharp") / "llama")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        for value in model.parameters():
+            if value.dim() == 2:
+                value *= 8
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_masked_tokens_move_no_pair(sharp: Path, tmp_path: Path) -> None:
+    """A teacher that is the model itself is at no distance, whatever is left out of an answer."""
+    import mnemos.methods  # noqa: F401 - fills the catalogue
+
+    for share in (0.0, 0.3, 0.8):
+        arm: list[Any] = [
+            {"output_only": {}},
+            {"token_mask": {"masked_share": share}},
+            {"uld": {"teacher": str(sharp)}},
+        ]
+        given = apply(plan(sharp, examples=ROWS, weigh=(), learning_rate=1e-12, max_steps=1), arm)
+        found = train(given, tmp_path / str(share), quiet=True)
+        assert found.noted["distance to the teacher"][0][1] == pytest.approx(0, abs=1e-4)
+
+
 def test_it_trains_beside_the_likelihood_and_goes_on_after_a_stop(models: tuple[Path, Path], tmp_path: Path) -> None:
     made = plan(models[0], examples=ROWS, max_length=64, save_steps=1, per_device_train_batch_size=2)
     taught = uld(made, teacher=str(models[1]), coefficient=3.0)
@@ -118,4 +151,4 @@ def test_what_cannot_teach_is_refused(models: tuple[Path, Path]) -> None:
         uld(plan(models[0], examples=ROWS), teacher="http://localhost:1/v1#far")
     texts = Rows((Example("t", "text", (Turn("text", "The river runs."),)),))
     with pytest.raises(DataError, match="0 rows with an answer"):
-        UniversalLogits(Checkpoint(str(models[1])), 1.0).begin(SimpleNamespace(plan=SimpleNamespace(examples=texts)))
+        UniversalLogits(Checkpoint(str(models[1])), 1.0).begin(SimpleNamespace(plan=plan(models[0], examples=texts)))

@@ -29,7 +29,7 @@ from mnemos.core.plan import ModelHandle
 from mnemos.models.load import Checkpoint, check_vocabulary, load_model
 from mnemos.weights import finite
 from mnemos.weights.card import identify
-from mnemos.weights.checkpoint import load_tokenizer
+from mnemos.weights.checkpoint import load_tokenizer, named
 from mnemos.weights.expression import parse
 from mnemos.weights.files import check_weights, read_config, weight_files
 from mnemos.weights.write import combine
@@ -87,6 +87,18 @@ def test_fingerprint_is_the_content_wherever_it_lies(original: Path, folder: Pat
         (folder / name).write_text(text)
     (folder / "chat_template.jinja").write_text("{{ messages }}")
     assert Checkpoint(str(folder)).fingerprint != same
+
+
+def test_fingerprint_looks_at_what_makes_features_of_a_recogniser_alone(folder: Path) -> None:
+    file, config = folder / "preprocessor_config.json", folder / "config.json"
+    plain = named(str(folder))
+    file.write_text('{"sampling_rate": 16000}', encoding="utf-8")
+    assert named(str(folder)) == plain
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps({**settings, "architectures": ["Wav2Vec2ForCTC"]}), encoding="utf-8")
+    first = named(str(folder))
+    file.write_text('{"sampling_rate": 8000}', encoding="utf-8")
+    assert named(str(folder)) != first
 
 
 def test_fingerprint_follows_one_changed_weight(folder: Path) -> None:

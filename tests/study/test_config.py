@@ -243,3 +243,10 @@ def test_a_number_as_a_name_is_to_be_quoted_as_it_was_written(tmp_path: Path, ra
 def test_the_key_of_an_earlier_version_is_refused_with_the_new_name(tmp_path: Path, raw: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"study\.along: is called trajectory now"):
         load_study(write(tmp_path, {**raw, "along": {"suites": ["new"]}}))
+
+
+def test_a_trajectory_of_a_training_that_may_stop_early_is_refused(tmp_path: Path, raw: dict[str, Any]) -> None:
+    stops = {"eval_strategy": "epoch", "load_best_model_at_end": True, "early_stopping_patience": 2}
+    given = {**raw, "trajectory": {"suites": ["new"]}, "train": {**raw.get("train", {}), **stops}}
+    with pytest.raises(UsageError, match=r"trajectory and train\.load_best_model_at_end"):
+        load_study(write(tmp_path, given))

@@ -40,6 +40,7 @@ def test_adapters_follow_each_other_and_arithmetic_reads_them(
     assert not list(last.glob("model*.safetensors"))
     halfway = load_file(stage / "half" / "seed-0" / "stage-1-second" / "model" / "model.safetensors")
     assert {value.dtype for value in halfway.values()} == {torch.bfloat16}
+    assert arm["half"]["saved_dtype"] == "bfloat16"
 
 
 def test_the_dtype_that_is_asked_for_names_other_steps(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.method import validated
+from mnemos.core.nouns import Example, Turn
 from mnemos.core.plan import Likelihood, PreferencePairs
 from mnemos.core.settings import EVALUATION, TrainSettings
 from mnemos.models.load import Checkpoint, load_model
@@ -19,10 +20,11 @@ from mnemos.sources.render import Renderer
 from mnemos.train.evaluation import NOTED, best_of
 from mnemos.train.likelihood import train
 from mnemos.train.preflight import check_training
-from mnemos.train.rows import held_out, prepare
+from mnemos.train.rows import held_out, prepare, whole
 from mnemos.train.used import used
 from mnemos.weights.checkpoint import load_tokenizer
-from tests.train.making import plan, weights
+from tests.tiny import TEXT
+from tests.train.making import Few, plan, weights
 from tests.train.stall import Stall
 
 BAD = {"learning_rate": 0.3, "max_steps": 12, "logging_steps": 2}
@@ -66,6 +68,28 @@ def test_held_out_rows_are_the_same_whatever_is_mixed_in(llama: Path) -> None:
     assert len(held_out(taught[:2], 0.9, "rows")[0]) == 1
     with pytest.raises(DataError, match="too few rows to hold some out"):
         held_out(taught[:1], 0.5, "rows")
+
+
+def test_pieces_of_a_document_and_copies_of_a_row_go_one_way(llama: Path) -> None:
+    documents = [Example(f"d{n}", "text", (Turn("text", f"{n} " + TEXT[n % 6] * 12),)) for n in range(10)]
+    # As `mixture` names rows that it reads several times.
+    copies = [replace(one, id=f"{one.id}#{turn}") for one in documents[:5] for turn in (2, 3)]
+    settings = {"eval_strategy": "epoch", "held_out_share": 0.3, "long_documents": "chunk", "max_length": 32}
+    given = plan(llama, examples=Few((*documents, *copies)), weigh=(), **settings)
+    found = prepare(given, Renderer(load_tokenizer(str(llama))))
+    learned = {tokens.example for row in found.rows for tokens in row}
+    held = {tokens.example for tokens in found.held}
+    assert {"d0#2#2", "d0#3"} <= learned | held
+    assert len({name.partition("#")[0] for name in held}) == 3
+    assert not {name.partition("#")[0] for name in held} & {name.partition("#")[0] for name in learned}
+
+
+def test_a_row_is_a_piece_only_of_one_that_is_there() -> None:
+    assert whole("a#2#3", {"a", "a#2"}) == whole("a#2", {"a"}) == whole("a", {"a"}) == "a"
+    assert whole("clip#2", {"clip#1", "clip#2"}) == "clip#2"
+    # The first answer of a conversation may be the longest row of it, and left out.
+    assert whole("a#2#3", {"a"}) == "a"
+    assert whole("a#b", {"a"}) == "a#b"
 
 
 def test_the_loss_is_that_of_the_held_out_rows_and_the_best_model_stays(llama: Path, tmp_path: Path) -> None:
@@ -139,12 +163,23 @@ def test_without_evaluation_nothing_is_called_otherwise(llama: Path) -> None:
         ({"early_stopping_patience": 2}, "need an eval_strategy"),
         ({"eval_strategy": "epoch", "early_stopping_patience": 2}, "needs load_best_model_at_end"),
         ({"eval_strategy": "often"}, "eval_strategy"),
+        ({"eval_strategy": "epoch", "lr_scheduler_type": "reduce_lr_on_plateau"}, "follows a loss .*not run here"),
         ({"held_out_share": 1.0}, "held_out_share"),
     ],
 )
 def test_contradictions_are_refused(given: dict[str, Any], expected: str) -> None:
     with pytest.raises(UsageError, match=expected):
         validated(TrainSettings, given, where="train")
+
+
+@pytest.mark.parametrize("more", [{}, {"early_stopping_patience": 2}])
+def test_moments_of_a_training_that_may_stop_are_refused_before_it(
+    llama: Path, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    given = plan(llama, eval_strategy="epoch", load_best_model_at_end=True, **more)
+    with pytest.raises(UsageError, match=next(iter(more), "load_best_model_at_end")):
+        train(given, tmp_path / "out", quiet=True, moments=2)
+    assert not (tmp_path / "out").exists()
 
 
 def test_other_draws_are_refused_before_anything_is_loaded(llama: Path) -> None:

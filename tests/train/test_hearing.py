@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import WhisperFeatureExtractor, WhisperProcessor
 
 pytest.importorskip("soundfile", reason="the extra [speech] is not installed")
 
@@ -24,6 +25,7 @@ from mnemos.models.recognisers.load import load
 from mnemos.sources import audio
 from mnemos.sources.read import read
 from mnemos.train.likelihood import train
+from mnemos.weights.checkpoint import load_tokenizer, named
 from tests.tiny_speech import sound, tiny_ctc, tiny_whisper, tiny_whisper_ctc
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
@@ -157,6 +159,39 @@ def test_ewc_takes_squares_of_whole_transcripts(fisher: str, tmp_path: Path) -> 
     assert max(float(pull.abs().max()) for pull in pulls) > 1
     for name, one in named.items():
         assert torch.allclose(after[name], one, atol=2e-4, rtol=1e-3), name
+
+
+def test_statistics_of_batch_normalisation_stay_as_they_came(tmp_path: Path) -> None:
+    model, data = tiny_ctc(tmp_path / "m", "parakeet"), rows(tmp_path, TEXTS, seconds=1.5)
+    before = load(str(model), device="cpu").network.state_dict()
+    assert any(name.endswith("running_mean") for name in before)
+    heads = [{"only": {"pattern": "ctc_head"}}]
+    after = load(
+        train(plan(model, data, heads), tmp_path / "head", quiet=True).model, device="cpu"
+    ).network.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"ctc_head.weight", "ctc_head.bias"}
+    # Merging checks that an adapter's logits are those of the model that was trained.
+    given = plan(model, data, [{"lora": {"rank": 2, "targets": ["q_proj", "v_proj"]}}], keep_merged=True, max_steps=8)
+    train(given, tmp_path / "merged", quiet=True)
+
+
+@pytest.mark.parametrize("arm", [[], [{"lora": {"rank": 2, "targets": ["q_proj", "v_proj"]}}]])
+def test_what_makes_features_is_kept_and_named(arm: list[dict[str, Any]], tmp_path: Path) -> None:
+    """As transformers 5 writes a processor: what makes features within processor_config.json."""
+    model, data = tiny_whisper(tmp_path / "m"), rows(tmp_path, TEXTS)
+    features = WhisperFeatureExtractor.from_pretrained(model)
+    (model / "preprocessor_config.json").unlink()
+    WhisperProcessor(features, load_tokenizer(str(model))).save_pretrained(model)
+    assert not (model / "preprocessor_config.json").exists()
+    after = Path(train(plan(model, data, arm, max_steps=1), tmp_path / "out", quiet=True).model)
+    assert load(str(after), device="cpu").rate == features.sampling_rate
+    for folder in (model, after):
+        file, name = folder / "processor_config.json", named(str(folder))
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        settings["feature_extractor"]["hop_length"] //= 2
+        file.write_text(json.dumps(settings), encoding="utf-8")
+        assert named(str(folder)) != name
 
 
 def test_replay_mixes_sounds(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from mnemos.models.load import Checkpoint, load_model
 from mnemos.train import likelihood, preflight
 from mnemos.train.likelihood import train
 from mnemos.train.rounding import Rounding
-from mnemos.weights.precision import Precision
+from mnemos.weights.precision import Precision, stored_precision
 from tests.tiny import save_tiny
 from tests.train.making import Lora, plan, weights
 from tests.weights.test_precision import cast
@@ -72,6 +72,24 @@ def test_it_is_saved_in_the_dtype_that_it_came_in(half: Path, tmp_path: Path) ->
         0.0,
     )
     assert f"{100 * lost / moved:.2g} % of what training changed" in lines[-1]
+
+
+@pytest.mark.parametrize(("came", "asked_for"), [("bfloat16", "float32"), ("float32", "bfloat16"), ("bfloat16", None)])
+def test_arithmetic_is_saved_in_the_dtype_that_was_asked_for(
+    half: Path, tmp_path: Path, came: str, asked_for: str | None
+) -> None:
+    cast(half, getattr(torch, came))
+    given = plan(half, trainable=Lora(), after=(WeightExpression("0.5*after + 0.5*before"),), max_steps=2)
+    given = dataclasses.replace(given, before=Checkpoint(str(half), torch_dtype=asked_for))
+    result = train(given, tmp_path / "out", quiet=True)
+    wanted = asked_for or came
+    assert {str(value.dtype) for value in weights(result.model).values()} == {f"torch.{wanted}"}
+    assert read_json(Path(result.model) / "config.json")["dtype"] == result.saved_dtype == wanted
+
+
+def test_an_adapter_that_is_kept_says_its_own_dtype(half: Path, tmp_path: Path) -> None:
+    result = train(plan(half, trainable=Lora(), max_steps=1), tmp_path / "out", quiet=True)
+    assert result.saved_dtype == "float32" != stored_precision(Path(result.model)).own
 
 
 def test_tensors_of_several_dtypes_keep_theirs_and_tied_ones_are_one(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from mnemos.core.errors import DataError, UsageError
@@ -15,12 +17,14 @@ from mnemos.core.method import method
 from mnemos.core.nouns import Tokens
 from mnemos.core.plan import ModelHandle, Plan, Stage, StepView
 from mnemos.core.settings import ModelRef
+from mnemos.sources.rewritten import as_learned
 
 if TYPE_CHECKING:
     import torch
 
 Name = tuple[str, str]
 """(origin, id) of an example."""
+Places = npt.NDArray[np.int64]
 
 
 def sorted_distance(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
@@ -41,11 +45,13 @@ def sorted_distance(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
 @dataclass(frozen=True)
 class UniversalLogits:
     """coefficient * sum_t |weight_t| * distance_t / normaliser, t over the answers' tokens, the t-th of the one model
-    beside the t-th of the other, up to the shorter of both. runs: the teacher's tokens of each row."""
+    beside the t-th of the other, up to the shorter of both. runs: the teacher's tokens of each row. answers: where, in
+    each row as the model in training reads it, the answers' tokens stand, whatever weight a method leaves them."""
 
     teacher: ModelHandle
     coefficient: float
     runs: Mapping[Name, Tokens] = field(default_factory=dict, compare=False, repr=False)
+    answers: Mapping[Name, Places] = field(default_factory=dict, compare=False, repr=False)
     asked: Any = field(default=None, compare=False, repr=False)
     old: None = field(default=None, init=False, compare=False)
 
@@ -55,26 +61,33 @@ class UniversalLogits:
         """With the teacher, and its own rendering of every row whose answer is learned. DataError where there is none,
         or all are longer than the teacher reads."""
         from mnemos.models.forward import context_length
+        from mnemos.models.renderer import renderer_of
 
+        plan = stage.plan
+        own: Any = renderer_of(plan.before)
         teacher: Any = self.teacher.load()
         model = teacher.model.requires_grad_(False)
         limit = context_length(model)
         runs: dict[Name, Tokens] = {}
+        answers: dict[Name, Places] = {}
         rows = 0
-        for row in stage.plan.examples:
+        for row in plan.examples:
             if row.kind not in ("messages", "completion"):
                 continue
             rows += 1
             run = teacher.renderer.render(row)
             if len(run) <= limit and (run.weight * run.output)[1:].any():
                 runs[row.origin, row.id] = run
+                # As the row is learned, before anything is masked in it; of one that is split, its first answer.
+                read = as_learned(own, row, plan.train.rewritten_turns, Counter())[0]
+                answers[row.origin, row.id] = np.flatnonzero(read.weight * read.output)
         if not runs:
             raise DataError(
-                f"uld: {stage.plan.examples.describe()}",
+                f"uld: {plan.examples.describe()}",
                 f"has {rows:,} rows with an answer, none of which {self.teacher.path} can read whole",
                 "give chats or prompts with completions, shorter than the teacher's context",
             )
-        return dataclasses.replace(self, runs=runs, asked=model)
+        return dataclasses.replace(self, runs=runs, answers=answers, asked=model)
 
     def loss(self, view: StepView) -> torch.Tensor:
         """Scalar with a gradient for the model in training only."""
@@ -91,16 +104,26 @@ class UniversalLogits:
             places = (learned & (documents.of == number)).nonzero()[:, 0]
             if run is None or not len(places):
                 continue
-            # By place: positions may come in any order.
-            places = places[documents.place[places].argsort()]
             theirs = self._probabilities(run, view.logits.device)
-            count = min(len(places), len(theirs))
-            places = places[:count]
+            # By number among all tokens of the answers, not among those that have weight: where `token_mask` leaves
+            # some out, those behind them would be compared with another token of the teacher's.
+            places, rank = self._ranked(name, places, documents.place[places] - sum(documents.lengths[:number]))
+            there = rank < len(theirs)
+            places, rank = places[there], rank[there]
             ours = view.logits[places].float().softmax(-1)
-            total = total + (sorted_distance(ours, theirs[:count]) * view.weight[places].abs()).sum()
-            tokens += count
+            total = total + (sorted_distance(ours, theirs[rank]) * view.weight[places].abs()).sum()
+            tokens += len(places)
         view.metric("distance to the teacher", total.detach(), float(tokens))
         return self.coefficient * total / torch.as_tensor(view.normaliser, device=total.device)
+
+    def _ranked(self, name: Name, places: torch.Tensor, within: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The places that are of an answer, and which of its tokens each is, from 0. within: where they stand in the
+        row."""
+        import torch
+
+        answers = torch.as_tensor(self.answers[name], device=within.device)
+        known = torch.isin(within, answers)
+        return places[known], torch.searchsorted(answers, within[known].contiguous())
 
     def _probabilities(self, run: Tokens, device: torch.device) -> torch.Tensor:
         """float[T, W]: what the teacher expects at each token of the row's answers."""

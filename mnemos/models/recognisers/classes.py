@@ -9,7 +9,7 @@ from typing import Any
 from mnemos.core.errors import ModelError
 from mnemos.weights.adapter import adapter_base
 from mnemos.weights.checkpoint import configuration_folder
-from mnemos.weights.files import ADAPTER_CONFIG, CONFIGURATIONS, HUB_ID, read_config
+from mnemos.weights.files import ADAPTER_CONFIG, CONFIGURATIONS, HUB_ID, is_recogniser, read_config
 
 SPARE = ("masked_spec_embed",)
 """Ends of names of tensors that a checkpoint may lack: read only while training with masks, and drawn anew then."""
@@ -33,15 +33,6 @@ def class_for(folder: Path, config: Any) -> Any:
         f"{folder}: {', '.join(named_there) or config.model_type}",
         "is no recogniser of speech that is known here (a CTC class of transformers, or Whisper)",
         "name such a model",
-    )
-
-
-def is_recogniser(config: Any) -> bool:
-    """Whether a configuration (transformers', or its JSON object) names a model that hears and writes."""
-    found = config if isinstance(config, dict) else config.to_dict()
-    names = found.get("architectures")
-    return isinstance(names, list) and any(
-        str(name).endswith("ForCTC") or name == "WhisperForConditionalGeneration" for name in names
     )
 
 

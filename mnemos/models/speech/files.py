@@ -22,7 +22,7 @@ from mnemos.models.speech.standard import measured
 from mnemos.models.speech.transcripts import speller_of
 from mnemos.models.speech.write import written
 from mnemos.weights.checkpoint import explained, load_tokenizer, resolve
-from mnemos.weights.files import ADAPTER_CONFIG, CONFIG, TOKENIZER, matches, weight_files
+from mnemos.weights.files import ADAPTER_CONFIG, CONFIG, PROCESSORS, TOKENIZER, matches, weight_files
 from mnemos.weights.speech import SpeechConfig, speech_config
 
 
@@ -134,7 +134,7 @@ def make(
     write_json(out / "config.json", written(replace(described, text=text)))
     _copy_names(out / "language", out, (*TOKENIZER, "generation_config.json"))
     if encoder is not None:
-        _copy_names(out / "encoder", out, ("preprocessor_config.json",))
+        _copy_names(out / "encoder", out, PROCESSORS)
     state = {} if bridge is None else _fresh(out, _width(text), seed)
     if state:
         from safetensors.torch import save_file

@@ -37,7 +37,7 @@ class LayerStates:
     @property
     def fingerprint(self) -> str:
         """Changes exactly when weights, configuration or what makes features of sound do."""
-        # The processor apart: the fingerprint of a checkpoint does not look at it.
+        # The processor apart: the fingerprint of a checkpoint looks at a recogniser's alone.
         file = self.encoder.folder / PROCESSOR
         return fingerprint([named(self.path), file_fingerprint(file) if file.is_file() else ""])
 

@@ -83,6 +83,8 @@ class Ears:
     """A recogniser of which some tensors move. what: which; None for none. as_published: as of `Moving`."""
 
     def __init__(self, recogniser: CTC, what: What | None, *, as_published: bool = False) -> None:
+        from mnemos.models.batch_norm import hold_statistics
+
         if getattr(recogniser, "kind", "ctc") != "ctc":
             raise ModelError(
                 f"{recogniser.name}", "writes token by token; adapting needs a distribution at every frame",
@@ -91,6 +93,8 @@ class Ears:
         self.recogniser, self.blank = recogniser, recogniser.blank
         # Dropout would make a loss of noise; the authors adapt in eval mode as well.
         recogniser.network.eval()
+        # Nor may statistics follow what is heard within `dropout`: `close` puts back tensors that move, not these.
+        hold_statistics(recogniser.network)
         self.moving = None if what is None else Moving(recogniser.network, what, as_published=as_published)
 
     @property

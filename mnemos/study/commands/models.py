@@ -211,9 +211,9 @@ def _tied(model: Any) -> bool:
 
 def _stops(model: Any, renderer: Any) -> list[dict[str, Any]]:
     """Tokens that end an answer: what chat template, tokenizer and generation configuration say together."""
-    named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    more = named if isinstance(named, list) else [] if named is None else [named]
-    numbers = sorted({*renderer.stop_ids, *(int(number) for number in more)})
+    from mnemos.models.language import stops_of
+
+    numbers = sorted(stops_of(model, renderer))
     return [{"text": renderer.tokenizer.convert_ids_to_tokens(number), "id": number} for number in numbers]
 
 

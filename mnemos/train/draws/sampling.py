@@ -18,7 +18,7 @@ from mnemos.core.rollouts import Rollouts
 from mnemos.core.settings import TrainSettings
 from mnemos.models import decode
 from mnemos.models.head import bare
-from mnemos.models.language import BATCH_TOKENS
+from mnemos.models.language import BATCH_TOKENS, stops_of
 from mnemos.sources.sound_marks import as_array
 from mnemos.train.draws.vllm import LOCAL, VLLMSampler
 from mnemos.train.gathered import gathered
@@ -131,7 +131,9 @@ class RolloutSampler:
         """An answer to each prompt; written locally, the same for any number of processes."""
         trainer = self.trainer
         assert trainer.stage is not None
-        draw, stop = trainer.plan.draw, frozenset(trainer.stage.renderer.stop_ids)
+        # As a suite asks: an answer that runs on behind its end here would be rewarded, and learned, for what no
+        # reader of the trained model will see.
+        draw, stop = trainer.plan.draw, stops_of(trainer.model, trainer.stage.renderer)
         if trainer.plan.train.generation_backend != LOCAL:
             if self.vllm is None:
                 self.vllm = VLLMSampler(trainer, trainer.stage.renderer.tokenizer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from mnemos.methods.objective.divergence import KLToBefore
 from mnemos.models import decode
 from mnemos.models.load import Checkpoint
 from mnemos.sources.render import Renderer
+from mnemos.train.draws import sampling
 from mnemos.train.draws.policy import prepare as prepare_questions
 from mnemos.train.likelihood import train
 from mnemos.train.schedule import Schedule
@@ -229,3 +232,25 @@ def test_what_is_asked_and_what_is_left_out(sharp: Path) -> None:
         prepare_questions(rewarded(sharp, weigh=(Soft(),)), renderer)
     with pytest.raises(UsageError, match="cannot be packed"):
         prepare_questions(rewarded(sharp, packing=True), renderer)
+
+
+def test_answers_end_where_a_suite_ends_them(sharp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chat model's second end token stands in generation_config.json alone."""
+    model = tmp_path / "model"
+    shutil.copytree(sharp, model)
+    settings = json.loads((model / "generation_config.json").read_text(encoding="utf-8"))
+    plain = Checkpoint(str(model)).load().stop_ids
+    second = AutoTokenizer.from_pretrained(model).convert_tokens_to_ids("<|eos|>")
+    assert second not in plain
+    settings["eos_token_id"] = [*plain, second]
+    (model / "generation_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    stops, write = [], decode.write
+
+    def watched(asked: Any, rows: Any, stop: frozenset[int], *rest: Any) -> Any:
+        stops.append(stop)
+        return write(asked, rows, stop, *rest)
+
+    monkeypatch.setattr(sampling.decode, "write", watched)
+    result = train(rewarded(model, max_steps=1), tmp_path / "out", quiet=True)
+    assert stops
+    assert set(stops) == {plain | {second}} == {Checkpoint(str(result.model)).load().stop_ids}
