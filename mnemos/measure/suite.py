@@ -107,6 +107,12 @@ class Suite:
         for name in ("samples", "pass_at"):
             if settings.get(name) == 1:
                 del settings[name]
+        # Of items, fields that came later are not compared; each is told apart here where it decides on a score.
+        turns = [list(item.follow_ups) for item in self.items]
+        if any(turns) and not isinstance(self.settings, JudgedSettings):
+            settings |= {"turns": turns}
+        categories = [item.category for item in self.items] if self.settings.balanced else []
+        settings |= {"categories": categories} if any(categories) else {}
         if isinstance(self.settings, ClassifierSettings):
             settings["model"] = Checkpoint(self.settings.model).fingerprint
         if isinstance(self.settings, GeneratedSettings):
