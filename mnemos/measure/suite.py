@@ -131,6 +131,9 @@ class Suite:
             settings["against"] = file_fingerprint(self.settings.against)
         if isinstance(self.settings, TranscribeSettings | HeardSettings):
             settings |= {"sounds": recognition.prints(self.items)}
+        if getattr(self.settings, "normaliser", None) == "basic" and recognition.signed(self.items):
+            # Left out for texts of letters alone, whose errors are counted as they were.
+            settings |= {"signs": "in words"}
         if isinstance(self.settings, DynamicSuperbSettings) and self.settings.judge is not None:
             settings |= {"judge": handle(self.settings.judge).fingerprint}
         if isinstance(self.settings, RefusalSettings):
