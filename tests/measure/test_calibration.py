@@ -98,6 +98,15 @@ def test_noise_and_place_are_those_of_the_verdicts() -> None:
     assert found["position"]["consistent"] == position_bias(verdicts).consistent
 
 
+def test_which_answer_is_called_a_decides_nothing_about_the_places() -> None:
+    # A tie in one order, what stands first in the other.
+    half = [Verdict(0.25, 0.5, 0.0)] * 6 + [verdict("tie")] * 2
+    for several in (half, [one.turned for one in half]):
+        place = calibrate([pair("a", i) for i in range(8)], several)["position"]
+        assert place["consistent"] == 0.25
+        assert (place["first_when_torn"]["pairs"], place["first_when_torn"]["rate"]) == (6, 1.0)
+
+
 def rows(path: Path, *values: dict[str, Any]) -> Path:
     path.write_text("".join(json.dumps(one) + "\n" for one in values))
     return path
