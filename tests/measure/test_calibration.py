@@ -127,6 +127,21 @@ def test_rows_of_one_item_are_votes_of_several_raters(tmp_path: Path) -> None:
     assert (second.label, second.references, second.criteria) == (None, ("gold",), "short")
 
 
+def test_raters_who_saw_the_models_in_other_places_vote_on_one_pair(tmp_path: Path) -> None:
+    named = {**BASE, "model_a": "new", "model_b": "old"}
+    turned = {**named, "answer_a": "y", "answer_b": "x", "model_a": "old", "model_b": "new"}
+    votes = [
+        {**named, "verdict": "a", "rater": "ann"},
+        {**turned, "verdict": "b", "rater": "bob"},
+        {**turned, "verdict": "both_bad", "rater": "eve"},
+    ]
+    [found] = read_pairs(rows(tmp_path / "h.jsonl", *votes))
+    assert (found.models, found.answers) == (("new", "old"), ("x", "y"))
+    assert found.votes == {"ann": "a", "bob": "a", "eve": "both_bad"}
+    with pytest.raises(DataError, match="'ann' has voted on item '1' already"):
+        read_pairs(rows(tmp_path / "h.jsonl", votes[0], {**turned, "verdict": "b", "rater": "ann"}))
+
+
 def test_preference_rows_stand_either_way_round(tmp_path: Path) -> None:
     path = rows(tmp_path / "h.jsonl", *[{"prompt": f"q{i}", "chosen": "good", "rejected": "bad"} for i in range(60)])
     pairs = read_pairs(path)
