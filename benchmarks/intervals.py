@@ -70,8 +70,8 @@ scores without bounds where fewer than 100 items of equal weight would tell as m
 of the error (skewness over the square root of the number of items above 0.5).
 
 Only p is corrected for the number of suites (Holm), an interval is each suite's own; health suites are corrected among
-themselves, so that they weaken no verdict. Means over several suites (learned, forgotten, balance) have Student's
-interval with the same variance over items and seeds; they are not part of this table.
+themselves, so that they weaken no verdict. Means over several suites (learned, forgotten, balance)
+have a table of their own, in [sweeps](sweeps.md).
 """
 FEW, MOST, PRINTED, CLUSTER = 300, 1500, 100, 3
 ITEMS = (9, 12, 20, 40, 100, 400, 2000)

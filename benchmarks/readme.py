@@ -17,6 +17,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.adaptation_intervals import covered_table
+from benchmarks.suite_means import means_table
 from mnemos.core.errors import UsageError, nearest
 from mnemos.core.files import read_json, write_text
 from mnemos.report import render
@@ -192,6 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     put(ROOT / "docs" / "benchmarks.md", "bench-table", bench_table(ROOT / "benchmarks" / "results"))
     simulated = read_json(ROOT / "benchmarks/results/adaptation-intervals.json")["details"]
     put(ROOT / "docs" / "speech.md", "adaptation-intervals", covered_table(simulated))
+    means = read_json(ROOT / "benchmarks/results/suite-means.json")["details"]
+    put(ROOT / "docs" / "sweeps.md", "suite-means", means_table(means))
     put(ROOT / "docs" / "studies.md", "instruct-table", levels_table(read_json(ROOT / "docs/results/instruct.json")))
     for path in sorted((ROOT / "docs" / "results").glob("real-*.json")):
         put(ROOT / "docs" / "real.md", path.stem, arms_table(read_json(path)))

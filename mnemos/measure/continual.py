@@ -26,7 +26,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from mnemos.core.errors import DataError
-from mnemos.measure.composite import Part, estimate
+from mnemos.measure.composite import Part, half_width
 from mnemos.measure.uncertainty import ALPHA, cluster_numbers
 
 Floats = npt.NDArray[np.float64]
@@ -198,7 +198,7 @@ def _over_seeds(values: Sequence[float]) -> float | None:
 def _over_items(
     name: str, matrices: Sequence[Sequence[Row]], before: Row, joint: Row | None, items: Sequence[TaskItems]
 ) -> float | None:
-    return _half(_parts(name, matrices, before, joint, items))
+    return half_width(_parts(name, matrices, before, joint, items))
 
 
 def _parts(
@@ -217,13 +217,11 @@ def _parts(
             f.c[:, j] @ rows + f.before[j] * task.before + f.joint[j] * reference
             for f, rows in zip(forms, task.after, strict=True)
         ]
-        parts.append(Part(np.stack(d), task.share, cluster_numbers(task.clusters, len(task.share))))
+        # As far as scores from 0 to 1 can take an item: what a task weighs in the metric, 0 where it has no part in it.
+        most = max(float(np.abs(f.c[:, j]).sum() + abs(f.before[j]) + abs(f.joint[j])) for f in forms)
+        groups = cluster_numbers(task.clusters, len(task.share))
+        parts.append(Part(np.stack(d) / (most or 1.0), task.share, groups, most, zero=not most))
     return parts
-
-
-def _half(parts: Sequence[Part]) -> float | None:
-    found = estimate(parts)
-    return None if found.low is None or found.high is None else (found.high - found.low) / 2
 
 
 @dataclass(frozen=True)
@@ -258,7 +256,9 @@ def pooled_metrics(orders: Sequence[OrderScores], by: Literal["order", "seed"]) 
         units = np.array(values, dtype=float).mean(axis=axis)
         mean = float(units.mean())
         whole = [order for order in orders if order.items is not None]
-        half = _over_seeds(units.tolist()) if len(whole) < len(orders) else _half(_pooled(name, orders, names, axis))
+        half = (
+            _over_seeds(units.tolist()) if len(whole) < len(orders) else half_width(_pooled(name, orders, names, axis))
+        )
         out[name] = _around(name, mean, half, [matrix for order in orders for matrix in order.matrices])
     return out
 
@@ -270,10 +270,12 @@ def _pooled(name: str, orders: Sequence[OrderScores], names: Sequence[str], axis
         parts = _parts(name, order.matrices, order.before, order.joint, order.items or ())
         for task, part in zip(order.tasks, parts, strict=True):
             by_task[task].append(part)
-    return [
-        Part(np.stack([part.d for part in parts]).mean(axis=axis), parts[0].share, parts[0].group)
-        for parts in by_task.values()
-    ]
+    pooled = []
+    for parts in by_task.values():
+        most = max(part.weight for part in parts)
+        d = np.stack([part.weight * part.d for part in parts]).mean(axis=axis) / (most or 1.0)
+        pooled.append(Part(d, parts[0].share, parts[0].group, most, zero=not most))
+    return pooled
 
 
 def in_words(name: str, value: float, scale: float = 100.0, unit: str = "points") -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,7 +40,8 @@ DIGITS = 6
 @dataclass(frozen=True)
 class SuiteScores:
     """One suite's scores on every side. before: float[n]. after: arm -> float[R, n], one row a
-    replicate (a seed). NaN where an item has no score. weight: float[n], of the items."""
+    replicate (a seed). NaN where an item has no score. weight: float[n], of the items. unmoved: the
+    arms in which nothing that answers was trained, so that their scores are those before."""
 
     name: str
     role: str
@@ -50,12 +51,15 @@ class SuiteScores:
     after: Mapping[str, Floats]
     weight: Floats
     clusters: Sequence[str | None]
+    unmoved: Collection[str] = ()
 
-    def part(self, values: Floats, kept: npt.NDArray[np.bool_], factor: float) -> Part:
-        """`values` (float[R, n]) of the kept items as one part of a whole."""
+    def part(self, values: Floats, kept: npt.NDArray[np.bool_], factor: float, arms: Sequence[str] = ()) -> Part:
+        """`values` (float[R, n]) of the kept items as one part of a whole. arms: those that the values compare, where a
+        suite may be unmoved in all of them."""
         share = self.weight[kept] / self.weight[kept].sum()
         names = [cluster for cluster, keep in zip(self.clusters, kept, strict=True) if keep]
-        return Part(values[:, kept], share, cluster_numbers(names, int(kept.sum())), factor)
+        unmoved = bool(arms) and all(arm in self.unmoved for arm in arms)
+        return Part(values[:, kept], share, cluster_numbers(names, int(kept.sum())), factor, unmoved)
 
 
 def frontier(suites: Sequence[SuiteScores], arms: Sequence[str], *, seed: int = 0) -> dict[str, Any] | None:
@@ -137,13 +141,14 @@ def _parts(
             (suite.after[arm] - suite.before) * (-sign if suite.better == "lower" else sign),
             kept[suite.name],
             1 / len(suites),
+            [arm],
         )
         for suite in suites
     ]
 
 
 def _minus(a: Sequence[Part], b: Sequence[Part]) -> list[Part]:
-    return [Part(x.d - y.d, x.share, x.group, x.weight) for x, y in zip(a, b, strict=True)]
+    return [Part(x.d - y.d, x.share, x.group, x.weight, x.zero and y.zero) for x, y in zip(a, b, strict=True)]
 
 
 def _balance(learned: Sequence[Part], forgotten: Sequence[Part]) -> list[Part]:
@@ -276,7 +281,7 @@ def _contrast(suite: SuiteScores, arms: Sequence[str], a: int, b: int) -> list[f
     kept = np.asarray(np.isfinite(d).all(axis=0))
     if not kept.any():
         return None
-    return _row(a, b, estimate([suite.part(d, kept, 1.0)], bounded=suite.unit == "points"))
+    return _row(a, b, estimate([suite.part(d, kept, 1.0, [arms[a], arms[b]])], bounded=suite.unit == "points"))
 
 
 def _row(a: int, b: int, found: Estimate) -> list[float | None]:

@@ -38,6 +38,62 @@ class Spread:
         return self.variance - self.by_seeds
 
 
+@dataclass(frozen=True)
+class Cells:
+    """What items (or clusters) leave in a mean over items and seeds. items: the variance that their means make. both:
+    that of items and seeds together, which `items` and the variance of the seeds' means hold once each; 0 for one
+    seed. units: independent items or clusters. rounding: a variance up to this is none."""
+
+    items: float
+    both: float
+    units: int
+    rounding: float
+
+
+def cells_of(d: Floats, share: Floats, group: npt.NDArray[np.int64]) -> Cells:
+    """The variances of sum_i share_i * mean_s d[s, i] that items make, alone and with the seeds.
+
+    d: float[S, n]. share: float[n], sum 1. group: int[n], cluster numbers from 0. Without two units `items` is
+    infinite.
+    """
+    # S seeds, n items, C clusters. Model: d[s, i] = delta + item_i + seed_s + both_si, each drawn at random.
+    seeds, units = len(d), int(group.max()) + 1
+    # Squares of what floating-point sums leave of items that all moved alike; taken for a variance, they would give
+    # an interval of no width.
+    rounding = (1e-12 * float(np.abs(d).max())) ** 2
+    if units < 2:
+        return Cells(math.inf, 0.0, units, rounding)
+    per_seed = d @ share  # float[S]
+    delta = per_seed.mean()
+    item = d.mean(axis=0)  # float[n]
+    # float[C]: what each cluster adds to the mean's distance from itself. Items of one cluster are summed before
+    # they are squared, so that their covariance counts; C / (C - 1) makes up for the mean being taken from the same
+    # clusters.
+    by_unit = np.bincount(group, weights=share * (item - delta), minlength=units)
+    factor = units / (units - 1)
+    items = factor * float(by_unit @ by_unit)
+    if seeds == 1:
+        return Cells(items if items > rounding else 0.0, 0.0, units, rounding)
+    # float[S, n]: the interaction alone, d[s, i] minus the means of its item and of its seed plus the mean of all.
+    rest = share * (d - item - per_seed[:, None] + delta)
+    cells = np.stack([np.bincount(group, weights=row, minlength=units) for row in rest])
+    # (S - 1) (C - 1) degrees of freedom are left to it, of the S C cells.
+    both = factor * float((cells**2).sum()) / (seeds * (seeds - 1))
+    return Cells(items if items > rounding else 0.0, both, units, rounding)
+
+
+def seeds_spread(means: Floats, both: float) -> tuple[float, float]:
+    """Of the means of S seeds (float[S]): what their spread adds to the variance of the mean, and an estimate of the
+    seeds' own variance. both: what items and seeds together leave in those means; 0 and 0 for one seed."""
+    seeds = len(means)
+    if seeds == 1:
+        return 0.0, 0.0
+    # Both the items' variance and v_seeds hold the interaction once: E v_items = V(item) + V(both), E v_seeds =
+    # V(seed) + V(both), as variances of the mean. Their sum counts it twice, so it comes off once.
+    v_seeds = float(means.var(ddof=1)) / seeds
+    return max(0.0, v_seeds - share_taken_off(seeds) * both), max(0.0, v_seeds - both) / unbiased(seeds) ** 2
+
+
 def cluster_numbers(clusters: Sequence[str | None] | None, n: int) -> npt.NDArray[np.int64]:
     """Cluster names as numbers 0..C-1; None is a cluster of one item."""
     names: list[Any] = list(clusters) if clusters is not None else [None] * n
@@ -59,41 +115,19 @@ def two_way(d: Floats, share: Floats, group: npt.NDArray[np.int64]) -> Spread:
     (arXiv:2411.00640).
     d: float[S, n]. share: float[n], sum 1. group: int[n], cluster numbers from 0.
     """
-    # S seeds, n items, C clusters. Model: d[s, i] = delta + item_i + seed_s + both_si, each drawn at random.
-    seeds, units = len(d), int(group.max()) + 1
-    per_seed = d @ share  # float[S]
-    delta = per_seed.mean()
-    item = d.mean(axis=0)  # float[n]
-    # float[C]: what each cluster adds to the mean's distance from itself. Items of one cluster are summed before
-    # they are squared, so that their covariance counts; C / (C - 1) makes up for the mean being taken from the same
-    # clusters.
-    by_unit = np.bincount(group, weights=share * (item - delta), minlength=units)
-    factor = units / (units - 1) if units > 1 else math.inf
-    v_items = factor * float(by_unit @ by_unit) if units > 1 else math.inf
-    # Squares of what floating-point sums leave of items that all moved alike; taken for a variance, they would give
-    # an interval of no width.
-    rounding = (1e-12 * float(np.abs(d).max())) ** 2
-    v_items = v_items if v_items > rounding else 0.0
+    found = cells_of(d, share, group)
+    seeds, units, v_items = len(d), found.units, found.items
     if seeds == 1:
         return Spread(v_items, units - 1, units)
-    # Both v_items and v_seeds hold the interaction once: E v_items = V(item) + V(both), E v_seeds = V(seed) +
-    # V(both), as variances of the mean. Their sum counts it twice, so it comes off once.
-    v_seeds = float(per_seed.var(ddof=1)) / seeds
-    # float[S, n]: the interaction alone, d[s, i] minus the means of its item and of its seed plus the mean of all.
-    rest = share * (d - item - per_seed[:, None] + delta)
-    cells = np.stack([np.bincount(group, weights=row, minlength=units) for row in rest])
-    # (S - 1) (C - 1) degrees of freedom are left to it, of the S C cells.
-    v_both = factor * float((cells**2).sum()) / (seeds * (seeds - 1)) if units > 1 else 0.0
-    more = max(0.0, v_seeds - share_taken_off(seeds) * v_both)
-    excess = max(0.0, v_seeds - v_both) / unbiased(seeds) ** 2
+    more, excess = seeds_spread(d @ share, found.both)
     # No spread of the seeds beyond that of the items: their few degrees of freedom must not widen the interval
     # either.
-    if not math.isfinite(v_items) or more <= rounding:
-        return Spread(v_items, units - 1, units, seeds, 0.0, excess, v_both)
+    if not math.isfinite(v_items) or more <= found.rounding:
+        return Spread(v_items, units - 1, units, seeds, 0.0, excess, found.both)
     total, q_items, q_seeds = v_items + more, t_quantile(units - 1), t_quantile(seeds - 1)
     # t(df)^2 (v_items + more) = t(C - 1)^2 v_items + t(S - 1)^2 more: the half-width squared of MOVER.
     df = _df(math.sqrt((q_items**2 * v_items + q_seeds**2 * more) / total))
-    return Spread(total, df, units, seeds, more, excess, v_both)
+    return Spread(total, df, units, seeds, more, excess, found.both)
 
 
 def share_taken_off(seeds: int) -> float:

@@ -325,10 +325,10 @@ def _graded_detectable(items: Items, spread: Spread) -> float | None:
     return detectable(lambda _: half, lambda _: error, most=most, **_of_seeds(spread))
 
 
-def unseen(units: int) -> float:
-    """Largest share of items that may behave otherwise although none of `units` did (97.5 %)."""
+def unseen(units: int, level: float = ALPHA) -> float:
+    """Largest share of items that may behave otherwise although none of `units` did (97.5 %, or 1 - level / 2)."""
     # (1 - share)^units = 0.025: the chance that none of so many shows it (Clopper & Pearson's limit at no success)
-    return float(1 - (ALPHA / 2) ** (1 / units))
+    return float(1 - (level / 2) ** (1 / units))
 
 
 def _clustering(spread: Spread, n: int, seeds: int) -> str:

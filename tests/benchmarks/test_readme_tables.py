@@ -20,6 +20,7 @@ from benchmarks.readme import (
     levels_table,
     session,
 )
+from benchmarks.suite_means import means_table
 from mnemos.core.errors import UsageError
 from mnemos.core.files import read_json
 from tests.report.synthetic import study
@@ -103,3 +104,10 @@ def test_the_page_of_speech_holds_the_kept_coverage() -> None:
     assert table in (ROOT / "docs/speech.md").read_text(encoding="utf-8")
     last = table.splitlines()[-1]
     assert last.endswith(f"{100 * details['rise, 400 utterances, source 60%, outbursts']['covered']:.1f} |")
+
+
+def test_the_page_of_sweeps_holds_the_kept_coverage_of_means_over_suites() -> None:
+    details = read_json(ROOT / "benchmarks/results/suite-means.json")["details"]
+    table = means_table(details)
+    assert table in (ROOT / "docs/sweeps.md").read_text(encoding="utf-8")
+    assert table.splitlines()[2].startswith(f"| 2 of 100 items | {100 * details['2 of 100 items']['1']:.1f} |")

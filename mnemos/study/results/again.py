@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -45,7 +45,7 @@ def computed_again(results: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[
     roles = {suite.name: suite.role for suite in suites}
     unmoved = {one["arm"]: unmoved_in(run.get("as_before", ()) for run in one["runs"]) for one in results["arms"]}
     taught = [arm for arm in arms if arm != JOINT]
-    scores = [_suite_scores(suite, base, {arm: arms[arm] for arm in taught}) for suite in suites]
+    scores = [_suite_scores(suite, base, {arm: arms[arm] for arm in taught}, unmoved) for suite in suites]
     curve = kl_forgetting(scores, _on_new_prompts(suites), taught)
     return {
         "before": _summaries(suites, before),
@@ -97,7 +97,9 @@ def _summaries(suites: Sequence[Any], side: Side) -> dict[str, Any]:
     return {name: {key: one[key] for key in one if key != "reasons"} for name, one in made.items()}
 
 
-def _suite_scores(suite: Any, base: Scores, arms: Mapping[str, Mapping[int, Scores]]) -> SuiteScores:
+def _suite_scores(
+    suite: Any, base: Scores, arms: Mapping[str, Mapping[int, Scores]], unmoved: Mapping[str, Collection[str]]
+) -> SuiteScores:
     first = base[suite.name]
     return SuiteScores(
         suite.name,
@@ -108,6 +110,7 @@ def _suite_scores(suite: Any, base: Scores, arms: Mapping[str, Mapping[int, Scor
         {arm: np.array([[one.value for one in side[suite.name]] for side in by.values()]) for arm, by in arms.items()},
         np.array([score.weight for score in first]),
         [score.cluster for score in first],
+        [arm for arm in arms if suite.name in unmoved[arm]],
     )
 
 

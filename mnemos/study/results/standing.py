@@ -10,10 +10,11 @@ import numpy as np
 
 from mnemos.core.nouns import Score
 from mnemos.measure.ask import Measured, load_measured
+from mnemos.measure.compare import unmoved_in
 from mnemos.measure.frontier import SuiteScores, contrasts, frontier
 from mnemos.measure.kl_forgetting import kl_forgetting
 from mnemos.study.experiment import JOINT, ArmRun, Experiment
-from mnemos.study.steps import MeasureStep
+from mnemos.study.steps import MeasureStep, as_before
 
 Scores = Mapping[str, Sequence[Score]]
 """Suite -> the scores of one side."""
@@ -62,6 +63,10 @@ def suite_scores(experiment: Experiment, arms: Sequence[str], start: MeasureStep
         runs = [run for run in experiment.runs if run.arm == arm]
         measured = [(run, _measured(experiment, run.last.measure.key)) for run in runs]
         sides[arm] = replicates(experiment, measured)
+    unmoved = {
+        arm: unmoved_in(as_before(run.last.measure.key, experiment.root) for run in experiment.runs if run.arm == arm)
+        for arm in arms
+    }
     out = []
     for suite in experiment.suites if start is None else start.suites:
         first = before[suite.name].scores
@@ -78,6 +83,8 @@ def suite_scores(experiment: Experiment, arms: Sequence[str], start: MeasureStep
                 },
                 weight=np.array([score.weight for score in first], dtype=float),
                 clusters=[score.cluster for score in first],
+                # Held against another start, what an arm left as it was may have moved all the same.
+                unmoved=[] if start else [arm for arm in arms if suite.name in unmoved[arm]],
             )
         )
     return out
