@@ -237,26 +237,17 @@ def chances(scheme: Scheme) -> dict[str, float]:
     marks = (0.0, 1.0) if scheme == "two marks" else (0.0, 0.5, 1.0)
     both = [Verdict((a + b) / 2, a, b) for a, b in itertools.product(marks, repeat=2)]
     shares = {side: sum(preferred(one) == side for one in both) / len(both) for side in ("first", "tie", "second")}
-    return {**shares, "agree": sum(map(_agree, both)) / len(both)}
+    return {**shares, "agree": sum(one.agree for one in both) / len(both)}
 
 
 def position(verdicts: Sequence[Verdict], scheme: Scheme) -> Finding:
     """How often both orders prefer the same answer, beside a judge that answers each at random."""
     there = [one for one in verdicts if one.reason is None]
     chance = chances(scheme)["agree"]
-    rate = sum(map(_agree, there)) / len(there) if there else math.nan
+    rate = sum(one.agree for one in there) / len(there) if there else math.nan
     low, high = wilson(rate, len(there)) if there else (math.nan, math.nan)
     standing = _standing(low, high, chance, lower_is_better=False)
     return Finding("position", len(there), len(verdicts) - len(there), rate, low, high, chance, standing)
-
-
-def _agree(verdict: Verdict) -> bool:
-    """Both orders prefer one answer, or both call it a tie."""
-    return _side(verdict.shown_first) == _side(verdict.shown_second)
-
-
-def _side(p: float) -> int:
-    return (p > 0.5) - (p < 0.5)
 
 
 def _standing(low: float, high: float, chance: float, *, lower_is_better: bool) -> Standing:

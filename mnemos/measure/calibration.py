@@ -87,8 +87,9 @@ def _people(pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
 
 def _position(verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """See `judging.position_bias`; and of the pairs on which the orders differ, how often the first place won."""
-    torn = [one for one in verdicts if (one.shown_first > 0.5) != (one.shown_second > 0.5)]
-    first = sum(one.shown_first > 0.5 for one in torn)
+    torn = [one for one in verdicts if not one.agree]
+    # p(A) is shown_first in the one order and 1 - shown_second in the other; where orders differ their sum is not 1.
+    first = sum(one.shown_first + 1 - one.shown_second > 1 for one in torn)
     low, high = wilson(first / len(torn), len(torn)) if torn else (None, None)
     rate = {"pairs": len(torn), "rate": first / len(torn) if torn else None, "low": low, "high": high}
     return _plain({**asdict(position_bias(verdicts)), "first_when_torn": rate})

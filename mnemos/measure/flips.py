@@ -99,7 +99,8 @@ def prompt_words(prompt: Prompt | None) -> str:
 
 def gold_words(item: Item) -> str:
     """What counts as right, where an item says it."""
-    if item.options:
+    # Questions about sounds name the right option in words.
+    if item.options and item.true:
         return " | ".join(item.options[index] for index in item.true)
     return " | ".join(item.answers) or item.expect or ""
 

@@ -6,8 +6,9 @@ One row is one vote, or a pair without one:
     {"chosen": …, "rejected": …}            a preference row, in any form that training data may have
 
 verdict: a, b, tie or both_bad; rows without one are judged too, and serve to correct a win rate. messages may stand for
-prompt; reference and criteria go to the judge. Rows of one item and two models are several raters' votes on one pair.
-Who stands as a in a preference row is drawn by seed, or a judge that always says a would look perfect.
+prompt; reference and criteria go to the judge. Rows of one item and two models are several raters' votes on one pair,
+also where they saw the models in other places. Who stands as a in a preference row is drawn by seed, or a judge that
+always says a would look perfect.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ def read_pairs(path: str | Path, *, limit: int | None = None, seed: int = 0) -> 
     pairs: dict[tuple[str, ...], Pair] = {}
     for row in rows:
         pair = _pair(row)
-        key = (pair.id, *pair.models)
+        # Raters may have seen the two models in other places; the first row says which is a.
+        key = (pair.id, *sorted(pair.models))
         pairs[key] = _joined(pairs[key], pair, row.where) if key in pairs else pair
     if not pairs:
         raise DataError(f"{path}", "holds no pair", "one row a vote: prompt, answer_a, answer_b, verdict")
@@ -127,7 +129,15 @@ def _pair(row: Row) -> Pair:
     )
 
 
+def _turned(pair: Pair) -> Pair:
+    """The same pair, votes included, with its answers exchanged."""
+    other: Mapping[str, VoteVerdict] = {"a": "b", "b": "a"}
+    votes = {rater: other.get(vote, vote) for rater, vote in pair.votes.items()}
+    return replace(pair, answers=pair.answers[::-1], models=pair.models[::-1], votes=votes)
+
+
 def _joined(first: Pair, second: Pair, where: str) -> Pair:
+    second = second if second.models == first.models else _turned(second)
     if first.answers != second.answers or first.prompt != second.prompt:
         raise DataError(f"{where}: item {second.id!r}", "stands above with other answers", "give it another id")
     twice = sorted(set(first.votes) & set(second.votes))

@@ -110,8 +110,7 @@ def pairwise(settings: PairwiseSettings, items: Sequence[Item], answers: Sequenc
                 values[place] = (math.nan, verdict.reason, 1.0, "")
                 continue
             word = {"a": "better", "b": "worse", "tie": "tie"}[verdict.decision]
-            torn = (verdict.shown_first > 0.5) != (verdict.shown_second > 0.5)
-            note = f"{word}, p {verdict.first:.2f}{', ' + TORN if torn else ''}"
+            note = f"{word}, p {verdict.first:.2f}{'' if verdict.agree else ', ' + TORN}"
             values[place] = (HALF[verdict.decision], None, 1.0, note)
     return [one for one in values if one is not None]
 

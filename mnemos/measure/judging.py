@@ -17,7 +17,7 @@ Preference = Literal["first", "tie", "second"]
 class PositionBias:
     """pairs: verdicts with both orders. lean: mean p(A) - 1/2 over both orders, so +0.5 always takes
     what stands first and -0.5 what stands second; lean_low, lean_high: 95 % interval over pairs.
-    consistent: share of pairs where both orders prefer the same answer, with Wilson's interval."""
+    consistent: share of pairs where both orders prefer the same answer, or neither, with Wilson's interval."""
 
     pairs: int
     missing: int
@@ -39,7 +39,7 @@ def position_bias(verdicts: Sequence[Verdict]) -> PositionBias:
     # Beside a judge without a liking for a place, whose p(A) averages 1/2 over both orders.
     found = paired([0.5] * len(there), [first_place])
     low, high = (math.nan if bound is None else bound for bound in (found.low, found.high))
-    agree = sum((one.shown_first > 0.5) == (one.shown_second > 0.5) for one in there) / len(there)
+    agree = sum(one.agree for one in there) / len(there)
     mean = sum(first_place) / len(there) - 0.5
     return PositionBias(len(there), len(verdicts) - len(there), mean, low, high, agree, *wilson(agree, len(there)))
 

@@ -36,6 +36,9 @@ FLOOR = 0.05
 """Share of right answers that a generated answer may reach by luck: nothing is there to guess among, but a pattern
 may be met by accident."""
 
+ALL_WRONG = 1.0
+"""Error rate, or share of a fault, of a model that can do nothing: a silent one has every word wrong."""
+
 FLOOR_BITS = 4.03
 """Bits per byte of a model that knows how often each letter occurs and nothing of what stands before it (F1 of
 Shannon 1951, doi:10.1002/j.1538-7305.1951.tb01366.x)."""
@@ -161,11 +164,15 @@ def line(one: Ability) -> str:
 
 
 def floor_of(suite: Suite) -> float:
-    """What chance gives: of options the share that is right, of texts the bits without context, else FLOOR."""
+    """What chance gives: of options the share that is right, of texts the bits without context, of errors every word
+    wrong, else FLOOR."""
     if suite.unit == "bits":
         return FLOOR_BITS
-    options = [len(item.true) / len(item.options) for item in suite.items if item.options]
-    return sum(options) / len(options) if options else FLOOR
+    # Of options that an answer names in its own words, the right one is no index.
+    options = [max(1, len(item.true)) / len(item.options) for item in suite.items if item.options]
+    if options:
+        return sum(options) / len(options)
+    return FLOOR if suite.better == "higher" else ALL_WRONG
 
 
 def _few(suite: Suite, items: int) -> Suite:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,34 @@ BATCH = 64
 LONGEST = 20_000
 """Words or characters of a transcript that are compared; a longer one is no transcript of a clip."""
 
+_VARIANT = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+"""How the character before is drawn (an emoji in colour), not what is said."""
 _MARKS = re.compile(r"[^\w\s']|_|(?<!\w)'|'(?!\w)")
 
 
 def _basic(text: str) -> str:
-    """Lower case, without marks but apostrophes inside words; accents and digits stay."""
+    """Lower case, without marks but apostrophes inside words; accents, vowel signs and digits stay."""
     text = unicodedata.normalize("NFKC", text).replace("\u2019", "'").lower()
-    return _MARKS.sub(" ", text)
+    # Signs that sit on a letter are letters here: cut out, they would leave a word in pieces. x stands for both.
+    shape = "".join("x" if inside else letter for letter, inside in zip(text, _in_words(text), strict=True))
+    return "".join(" " if kept == " " else letter for letter, kept in zip(text, _MARKS.sub(" ", shape), strict=True))
+
+
+def _in_words(text: str) -> Iterator[bool]:
+    """Whether each character is a letter, a digit, or a sign on one (Unicode's Mn, Mc)."""
+    inside = False
+    for letter in text:
+        sign = inside and unicodedata.category(letter) in ("Mn", "Mc") and not _VARIANT.match(letter)
+        inside = sign or letter.isalnum()
+        yield inside
+
+
+def signed(items: Iterable[Item]) -> bool:
+    """Whether words of the transcripts hold signs on letters that no letter of its own stands for."""
+    texts = (unicodedata.normalize("NFKC", text).lower() for item in items for text in item.answers)
+    return any(
+        inside and not letter.isalnum() for text in texts for letter, inside in zip(text, _in_words(text), strict=True)
+    )
 
 
 def _english(text: str) -> str:

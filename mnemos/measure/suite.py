@@ -107,6 +107,12 @@ class Suite:
         for name in ("samples", "pass_at"):
             if settings.get(name) == 1:
                 del settings[name]
+        # Of items, fields that came later are not compared; each is told apart here where it decides on a score.
+        turns = [list(item.follow_ups) for item in self.items]
+        if any(turns) and not isinstance(self.settings, JudgedSettings):
+            settings |= {"turns": turns}
+        categories = [item.category for item in self.items] if self.settings.balanced else []
+        settings |= {"categories": categories} if any(categories) else {}
         if isinstance(self.settings, ClassifierSettings):
             settings["model"] = Checkpoint(self.settings.model).fingerprint
         if isinstance(self.settings, GeneratedSettings):
@@ -125,6 +131,9 @@ class Suite:
             settings["against"] = file_fingerprint(self.settings.against)
         if isinstance(self.settings, TranscribeSettings | HeardSettings):
             settings |= {"sounds": recognition.prints(self.items)}
+        if getattr(self.settings, "normaliser", None) == "basic" and recognition.signed(self.items):
+            # Left out for texts of letters alone, whose errors are counted as they were.
+            settings |= {"signs": "in words"}
         if isinstance(self.settings, DynamicSuperbSettings) and self.settings.judge is not None:
             settings |= {"judge": handle(self.settings.judge).fingerprint}
         if isinstance(self.settings, RefusalSettings):

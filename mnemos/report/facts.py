@@ -22,6 +22,8 @@ ROLES = {
 STREAMED = "Asked: what came along the stream"
 """The role new of agents, who are taught nothing."""
 VERDICTS = ("gained", "lost", "kept", "cannot tell")
+MOST_MOVED = 0.5
+"""Points by which missing items may move an arm on the plane: less is not seen there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +261,8 @@ def plane(facts: Facts) -> tuple[list[Point], list[str]]:
     """Every run on the learning-forgetting plane, and sentences on what could not be placed.
 
     Only suites in points with a known score before enter; a run that lacks one of them is left
-    out, because a mean over other suites would not be comparable.
+    out, because a mean over other suites would not be comparable. So is an arm of which items are missing on one
+    side so that its means differ by something else than the change of its pairs: a loss would be drawn as a gain.
     """
     notes: list[str] = []
     use: dict[str, list[Suite]] = {}
@@ -275,6 +278,9 @@ def plane(facts: Facts) -> tuple[list[Point], list[str]]:
         return [], notes
     points = []
     for place, arm in enumerate(facts.arms):
+        if moved := [suite.name for role in use for suite in use[role] if _moved(arm, suite)]:
+            notes.append(f"{arm.name}: not drawn, items are missing on one side of {', '.join(moved)}.")
+            continue
         for run in arm.runs:
             gains = {role: _gains(run, use[role]) for role in use}
             new, old = gains["new"], gains["old"]
@@ -294,3 +300,12 @@ def _gains(run: Run, suites: Sequence[Suite]) -> list[float] | None:
             return None
         gains.append((after - before) * (-1.0 if suite.better == "lower" else 1.0))
     return gains
+
+
+def _moved(arm: Arm, suite: Suite) -> bool:
+    """Whether missing items move the difference of the means visibly away from the change of the paired items."""
+    change = next((one for one in arm.changes if one.suite == suite.name), None)
+    if change is None or not change.missing or change.gain is None:
+        return False
+    each = [gain for run in arm.runs for gain in _gains(run, [suite]) or ()]
+    return bool(each) and abs(sum(each) / len(each) - change.gain) > MOST_MOVED

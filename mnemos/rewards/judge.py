@@ -55,9 +55,18 @@ class Verdict:
         return "b" if self.shown_first < 0.5 and self.shown_second < 0.5 else "tie"
 
     @property
+    def agree(self) -> bool:
+        """Whether both orders say the same: one answer, or a tie. Trap: a tie in one order alone is no agreement."""
+        return _side(self.shown_first) == _side(self.shown_second)
+
+    @property
     def turned(self) -> Verdict:
         """The verdict on the same pair with its answers exchanged."""
         return replace(self, first=1 - self.first, shown_first=1 - self.shown_second, shown_second=1 - self.shown_first)
+
+
+def _side(p: float) -> int:
+    return (p > 0.5) - (p < 0.5)
 
 
 EVEN = Verdict(0.5, 0.5, 0.5)

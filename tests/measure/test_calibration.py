@@ -98,6 +98,15 @@ def test_noise_and_place_are_those_of_the_verdicts() -> None:
     assert found["position"]["consistent"] == position_bias(verdicts).consistent
 
 
+def test_which_answer_is_called_a_decides_nothing_about_the_places() -> None:
+    # A tie in one order, what stands first in the other.
+    half = [Verdict(0.25, 0.5, 0.0)] * 6 + [verdict("tie")] * 2
+    for several in (half, [one.turned for one in half]):
+        place = calibrate([pair("a", i) for i in range(8)], several)["position"]
+        assert place["consistent"] == 0.25
+        assert (place["first_when_torn"]["pairs"], place["first_when_torn"]["rate"]) == (6, 1.0)
+
+
 def rows(path: Path, *values: dict[str, Any]) -> Path:
     path.write_text("".join(json.dumps(one) + "\n" for one in values))
     return path
@@ -116,6 +125,21 @@ def test_rows_of_one_item_are_votes_of_several_raters(tmp_path: Path) -> None:
     first, second = read_pairs(path)
     assert first.votes == {"ann": "a", "Robert'); DROP TABLE votes;--": "tie"}
     assert (second.label, second.references, second.criteria) == (None, ("gold",), "short")
+
+
+def test_raters_who_saw_the_models_in_other_places_vote_on_one_pair(tmp_path: Path) -> None:
+    named = {**BASE, "model_a": "new", "model_b": "old"}
+    turned = {**named, "answer_a": "y", "answer_b": "x", "model_a": "old", "model_b": "new"}
+    votes = [
+        {**named, "verdict": "a", "rater": "ann"},
+        {**turned, "verdict": "b", "rater": "bob"},
+        {**turned, "verdict": "both_bad", "rater": "eve"},
+    ]
+    [found] = read_pairs(rows(tmp_path / "h.jsonl", *votes))
+    assert (found.models, found.answers) == (("new", "old"), ("x", "y"))
+    assert found.votes == {"ann": "a", "bob": "a", "eve": "both_bad"}
+    with pytest.raises(DataError, match="'ann' has voted on item '1' already"):
+        read_pairs(rows(tmp_path / "h.jsonl", votes[0], {**turned, "verdict": "b", "rater": "ann"}))
 
 
 def test_preference_rows_stand_either_way_round(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 from mnemos.core.errors import NotComparable
 from mnemos.core.nouns import Answer, Score
 from mnemos.measure.ask import Measured
-from mnemos.measure.flips import flips
+from mnemos.measure.flips import flips, gold_words
+from mnemos.measure.items import Item
 from mnemos.measure.manifest import COMPARED, differences, manifest, refuse_differences
 from mnemos.measure.suite import load_suites
 
@@ -133,3 +134,10 @@ def test_losses_where_lower_is_better() -> None:
     lower = load_suites([{"name": "s", "kind": "repetition", "items": ITEMS}], Path("."))
     found = flips(lower, BEFORE, AFTER, arm="a", seed=0, each=1)
     assert (found[0]["item"], found[0]["why"]) == ("5", "largest loss")
+
+
+def test_what_counts_as_right_is_the_true_option_or_the_answer() -> None:
+    options = ("male", "female")
+    assert gold_words(Item("1", options=options, true=(1,))) == "female"
+    assert gold_words(Item("1", options=options, answers=("male",))) == "male"
+    assert gold_words(Item("1", expect="refuse")) == "refuse"

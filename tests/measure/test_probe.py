@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from scipy import stats
 from mnemos.core.errors import ModelError
 from mnemos.core.nouns import Decoding, Generation
 from mnemos.measure import probe as probes
+from mnemos.measure.items import Item
 from mnemos.measure.probe import FLOOR, FLOOR_BITS, abilities, floor_of, probe
 from mnemos.measure.suite import Suite, load_suites
 from tests.measure.fakes import FakeModel
@@ -57,6 +58,23 @@ def test_options_have_the_floor_of_a_guess() -> None:
     wrong = FakeModel(likelihood=lambda prompt, option: float("abcd".index(option.strip())))
     assert probe(right, [suite]).kept == ("choice",)
     assert probe(wrong, [suite]).kept == ()
+
+
+def test_errors_have_the_floor_of_every_word_wrong() -> None:
+    answer = "a b c d e f g h i j"
+    rows = [{"prompt": f"q{n}", "answer": answer} for n in range(16)]
+    (suite,) = load_suites([{"name": "transcripts", "kind": "answer_wer", "items": rows}], Path())
+    assert floor_of(suite) == 1.0
+    # 5 to 10 % of words are wrong, which is a recogniser; one that says nothing has all wrong.
+    hears = FakeModel({f"q{n}": answer[: -2 * (n % 2 + 1)] for n in range(16)})
+    assert probe(hears, [suite]).kept == ("transcripts",)
+    assert probe(FakeModel({f"q{n}": "z" for n in range(16)}), [suite]).kept == ()
+
+
+def test_options_that_are_named_in_words_have_the_floor_of_a_guess() -> None:
+    items = tuple(Item(str(n), options=("male", "female"), answers=("male",)) for n in range(4))
+    (suite,) = load_suites([{"name": "own", "kind": "generated", "items": [{"prompt": "q", "answer": "male"}]}], Path())
+    assert floor_of(replace(suite, items=items)) == 0.5
 
 
 @pytest.mark.parametrize(("bits", "verdict"), [(1.2, "kept"), (FLOOR_BITS + 1, "left out")])

@@ -82,11 +82,20 @@ def test_characters_are_counted_with_the_spaces_between_words(tmp_path: Path) ->
     [
         ("none", "Don't. Stop", "Don't. Stop"),
         ("basic", "Don\u2019t \u2018stop\u2019, caf\u00e9-bar 7!", "don't stop caf\u00e9 bar 7"),
+        ("basic", "राम की किताब।", "राम की किताब"),
+        ("basic", "ọ̀rọ̀ 'rere' ẹ́kọ́'ẹ́", "ọ̀rọ̀ rere ẹ́kọ́'ẹ́"),
+        ("basic", "❤\ufe0f cafe\u0301 1\ufe0f\u20e3 ☀\u0301", "caf\u00e9 1"),
         ("english", "Don't pay twenty dollars.", "do not pay $20"),
     ],
 )
 def test_normalisers(name: str, text: str, expected: str) -> None:
     assert " ".join(NORMALISERS[name](text).split()) == expected
+
+
+def test_a_word_with_vowel_signs_is_one_word(tmp_path: Path) -> None:
+    made = suite(tmp_path, ["राम की किताब"])
+    [found] = score(made, [Answer(made.name, made.items[0].id, "राम का कताब", True)])
+    assert (found.value, found.weight) == (pytest.approx(2 / 3), 3.0)
 
 
 def test_the_suite_is_named_by_its_sounds(tmp_path: Path) -> None:

@@ -253,6 +253,19 @@ def test_fingerprint_follows_what_can_change_a_score() -> None:
     assert len({start.fingerprint, *(other.fingerprint for other in others)}) == 7
 
 
+def test_fingerprint_follows_further_turns() -> None:
+    items = [{"turns": ["Name a city.", *more], "answer": "Paris"} for more in ([], ["In French."], ["In Chinese."])]
+    assert len({one(kind="generated", items=[item]).fingerprint for item in items}) == 3
+
+
+def test_fingerprint_follows_categories_where_they_weigh() -> None:
+    several = [[{**ASK, "id": str(n), "category": name} for n, name in enumerate(names)] for names in ("aab", "abb")]
+    a, b = (one(kind="generated", items=items) for items in several)
+    assert a.fingerprint == b.fingerprint
+    a, b = (one(kind="generated", items=items, balanced=True) for items in several)
+    assert a.fingerprint != b.fingerprint
+
+
 def test_limit_is_a_fixed_draw() -> None:
     items = [{"id": str(i), "text": "t"} for i in range(50)]
     a, b = (one(kind="bits_per_byte", items=items, limit=10) for _ in range(2))

@@ -86,6 +86,18 @@ def test_plane_leaves_out_a_run_without_a_score() -> None:
     assert "plain, seed 1: not drawn, a suite's score is missing." in notes
 
 
+def test_plane_leaves_out_an_arm_that_missing_items_move() -> None:
+    results = synthetic.study()
+    [row] = [r for r in results["comparisons"] if r["arm"] == "plain" and r["suite"] == "refusals"]
+    row["missing"] = 3
+    assert len(plane(read(results))[0]) == 18, "missing, and the means still differ by the paired change"
+    # Hard items without an answer raise the mean of the others, where the pairs show a loss.
+    row["delta"] -= 0.3
+    points, notes = plane(read(results))
+    assert len(points) == 15
+    assert "plain: not drawn, items are missing on one side of refusals." in notes
+
+
 def test_grid_is_the_mean_over_seeds_and_missing_stays_missing() -> None:
     results = synthetic.sequence()
     plain = results["matrix"]["arms"]["plain"]
