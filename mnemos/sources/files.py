@@ -25,7 +25,7 @@ from mnemos.sources.arrow import as_written
 from mnemos.sources.bad_row import RowError
 from mnemos.sources.json_rows import MAX_ROW_BYTES, bounded, not_utf8, too_long
 
-SUFFIXES = (".jsonl", ".json", ".ndjson", ".parquet", ".txt")
+SUFFIXES = (".jsonl", ".json", ".ndjson", ".parquet", ".txt", ".csv")
 """File names that a folder of data is searched for; each but Parquet may end in .gz."""
 
 _SPLITS = {"train": "train", "test": "test", "validation": "validation", "valid": "validation"}

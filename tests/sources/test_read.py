@@ -417,6 +417,12 @@ def test_nothing_there(tmp_path: Path) -> None:
         read(str(tmp_path), split="test")
 
 
+def test_a_folder_holds_every_kind_of_file_that_can_be_named(tmp_path: Path) -> None:
+    write(tmp_path, [{"prompt": "a", "completion": "b"}], "one.jsonl")
+    (tmp_path / "two.csv").write_text("prompt,completion\nc,d\n")
+    assert [row.turns[-1].text for row in read(str(tmp_path))] == ["b", "d"]
+
+
 def test_settings_that_cannot_be_meant(tmp_path: Path) -> None:
     path = write(tmp_path, [{"text": "a"}])
     with pytest.raises(UsageError, match=r"format = 'alpca'(.|\n)*'alpaca'"):

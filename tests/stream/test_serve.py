@@ -228,7 +228,9 @@ def test_a_model_server_that_fails_is_told_and_the_next_request_is_answered(
 
 
 def test_one_server_a_file_and_agents_that_cannot_serve(tmp_path: Path) -> None:
-    with one_server(tmp_path / "m.db"):
+    (tmp_path / "m.db").touch()
+    (tmp_path / "linked.db").symlink_to(tmp_path / "m.db")
+    with one_server(tmp_path / "linked.db"):
         code = f"from mnemos.stream.serve import one_server\nfrom pathlib import Path\n" \
                f"with one_server(Path({str(tmp_path / 'm.db')!r})): pass"  # fmt: skip
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -240,8 +242,9 @@ def test_one_server_a_file_and_agents_that_cannot_serve(tmp_path: Path) -> None:
     for agent in ("oracle-memory", "coin-feedback"):
         with pytest.raises(UsageError, match="is a control"):
             serve("http://127.0.0.1:1/v1#x", tmp_path / "m.db", agent, {}, token=None, **how)
-    with pytest.raises(UsageError, match="fewer than 8"):
-        serve("http://127.0.0.1:1/v1#x", tmp_path / "m.db", "zero-shot", {}, token="short", **how)
+    for token, why in (("short", "fewer than 8"), ("Schlüssel", "beside those of ASCII"), ("two words", "has a space")):
+        with pytest.raises(UsageError, match=why):
+            serve("http://127.0.0.1:1/v1#x", tmp_path / "m.db", "zero-shot", {}, token=token, **how)
 
 
 def kill(process: Any, thumbed: list[str], wanted: int, delay: float) -> None:
