@@ -36,8 +36,8 @@ def serve(
     temperature: float,
     say: Callable[[str], None],
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM. Raises UsageError for agents that need gold answers, and for a token that is short or
-    that no header can carry."""
+    """Serve until Ctrl-C or SIGTERM. Raises UsageError for agents that need gold answers, and for a token that is short
+    or that no header can carry."""
     found = row(agent)
     if found.sees_gold or found.control or settings.get("sees_gold") or settings.get("stores_gold"):
         raise UsageError(f"--agent {agent}", "is a control, and needs what only a study has", "name another agent")
@@ -45,7 +45,7 @@ def serve(
         raise UsageError("--token", "has fewer than 8 characters", "give a longer one, or none, and one is made")
     if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
         # Clients write other letters into a header each in their own way, or not at all.
-        raise UsageError("--token", "has a space, or a letter beside those of ASCII", "write it in ASCII, without spaces")
+        raise UsageError("--token", "has a space, or a letter beside those of ASCII", "write it without either")
     made = make(agent, load(), settings)
     here = Path.cwd()
     with one_server(memory), terminable():
