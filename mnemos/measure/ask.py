@@ -89,18 +89,19 @@ def score(suite: Suite, answers: Sequence[Answer]) -> list[Score]:
     """Scores of answers that were given earlier; asks no model but a classifier suite's own."""
     items = suite.items if suite.ask != "harness" else tuple(map(_of_harness, answers))
     values = KINDS[suite.kind].score(suite.settings, items, answers)
-    counts = balanced(items) if suite.settings.balanced else [1.0] * len(items)
+    own = [value[2] if len(value) > 2 else 1.0 for value in values]
+    weights = balanced(items, own) if suite.settings.balanced else own
     return [
         Score(
             suite.name,
             item.id,
             value[0],
             value[1],
-            weight=(value[2] if len(value) > 2 else 1.0) * count,
+            weight=weight,
             cluster=item.cluster,
             note=(value[3] or None) if len(value) > 3 else None,
         )
-        for item, value, count in zip(items, values, counts, strict=True)
+        for item, value, weight in zip(items, values, weights, strict=True)
     ]
 
 

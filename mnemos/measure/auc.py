@@ -1,8 +1,9 @@
 """Area under the ROC curve with an interval: how well scores put good items above others.
 
 The variance is DeLong's (1988), the interval that of the logit, so that it stays within (0, 1); at an area of 0 or 1,
-where that variance is 0, the bound is that of the smaller class having shown no exception. Coverage is simulated in
-tests/measure/test_auc.py.
+where that variance is 0, the bound is that of the smaller class having shown no exception. With fewer than FEW items in
+the smaller class the variance itself is hardly known (of one item not at all), and the interval is at least as wide as
+that bound on either side. Coverage is simulated in tests/measure/test_auc.py.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import numpy.typing as npt
 from mnemos.core.errors import DataError
 from mnemos.measure.power import ALPHA
 from mnemos.measure.proportions import Z
+
+FEW = 10
+"""Items of the smaller class from which DeLong's variance alone is believed."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,12 +41,15 @@ def auc(scores: Sequence[float] | Floats, good: Sequence[bool] | npt.NDArray[np.
     under = 1 - (_below(first, second) + _below(first, second, or_equal=True)) / (2 * len(first))
     area = float(above.mean())
     variance = sum(float(v.var(ddof=1)) / len(v) for v in (above, under) if len(v) > 1)
-    if variance <= 0:
-        exception = 1 - (ALPHA / 2) ** (1 / min(len(first), len(second)))
-        return area, max(0.0, area - exception), min(1.0, area + exception)
-    half = Z * math.sqrt(variance) / (area * (1 - area)) if 0 < area < 1 else math.inf
-    logit = math.log(area / (1 - area)) if 0 < area < 1 else 0.0
-    return area, 1 / (1 + math.exp(-(logit - half))), 1 / (1 + math.exp(-(logit + half)))
+    smaller = min(len(first), len(second))
+    exception = 1 - (ALPHA / 2) ** (1 / smaller)
+    widest = max(0.0, area - exception), min(1.0, area + exception)
+    if variance <= 0 or not 0 < area < 1:
+        return area, *widest
+    half = Z * math.sqrt(variance) / (area * (1 - area))
+    logit = math.log(area / (1 - area))
+    low, high = (1 / (1 + math.exp(-(logit + way * half))) for way in (-1, 1))
+    return (area, low, high) if smaller >= FEW else (area, min(low, widest[0]), max(high, widest[1]))
 
 
 def _below(values: Floats, than: Floats, *, or_equal: bool = False) -> Floats:

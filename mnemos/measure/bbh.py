@@ -70,10 +70,19 @@ def score(settings: BBHSettings, item: Item, answer: Answer) -> tuple[float, Non
     return float(found == item.answers[0].strip()), None, 1.0, "no conclusion" if found is None else found
 
 
-def balanced(items: Sequence[Item]) -> list[float]:
-    """Weights of mean 1 by which each category counts the same, however many items it has; items without a category
-    are one of their own."""
-    sizes: dict[str | None, int] = {}
-    for item in items:
-        sizes[item.category] = sizes.get(item.category, 0) + 1
-    return [len(items) / (len(sizes) * sizes[item.category]) for item in items]
+def balanced(items: Sequence[Item], own: Sequence[float]) -> list[float]:
+    """Weights by which each category counts the same, however many items it has and whatever each weighs by itself;
+    items without a category are one of their own.
+
+    own: what each item weighs beside others of its category, such as the bytes of a text. The sum stays theirs. A
+    category without any weight counts for nothing, and the others the same.
+    """
+    sizes: dict[str | None, float] = {}
+    for item, weight in zip(items, own, strict=True):
+        sizes[item.category] = sizes.get(item.category, 0.0) + weight
+    sizes = {category: size for category, size in sizes.items() if size > 0}
+    share = sum(sizes.values()) / len(sizes) if sizes else 0.0
+    return [
+        weight * share / sizes[item.category] if item.category in sizes else 0.0
+        for item, weight in zip(items, own, strict=True)
+    ]

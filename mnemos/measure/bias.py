@@ -274,7 +274,7 @@ class SelfPreference:
 
 def self_preference(pairs: Sequence[Pair], verdicts: Sequence[Verdict], name: str) -> SelfPreference:
     """name: what the judge is called among the models of the pairs. DataError where it has no labelled answer."""
-    judged, people = [], []
+    judged, people, clusters = [], [], []
     for pair, verdict in zip(pairs, verdicts, strict=True):
         if name not in pair.models or pair.label is None or verdict.reason is not None:
             continue
@@ -282,9 +282,10 @@ def self_preference(pairs: Sequence[Pair], verdicts: Sequence[Verdict], name: st
         values = HALF[verdict.decision], HALF[pair.label]
         judged.append(values[0] if own == 0 else 1 - values[0])
         people.append(values[1] if own == 0 else 1 - values[1])
+        clusters.append(pair.cluster)
     if not judged:
         raise DataError(f"{name!r}", "is no model of a labelled pair", "name it as model_a or model_b says")
-    found = paired(people, [judged], clusters=None, power=False)
+    found = paired(people, [judged], clusters=clusters, power=False)
     assert found.before is not None
     assert found.after is not None
     return SelfPreference(len(judged), found.after, found.before, found.delta, found.low, found.high)

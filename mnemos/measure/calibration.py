@@ -21,6 +21,7 @@ from mnemos.measure.correction import Rates, labels_needed, prediction_powered, 
 from mnemos.measure.human import HALF, LABELS, OF_VOTE, Pair
 from mnemos.measure.judging import position_bias
 from mnemos.measure.proportions import wilson
+from mnemos.measure.uncertainty import mean_interval
 from mnemos.rewards.judge import Verdict
 
 FORMAT = 1
@@ -68,12 +69,14 @@ def _agreement(people: list[str], judged: Sequence[str], clusters: Sequence[str 
 
 def _soft(both: Sequence[tuple[Pair, Verdict]]) -> dict[str, Any]:
     """Of pairs that people decided, how often the judge's mean over both orders lies on their side; a half is half."""
-    sides = [(pair.label, one.first) for pair, one in both if pair.label != "tie"]
-    right = [0.5 if math.isclose(p, 0.5, abs_tol=1e-9) else float((p > 0.5) == (label == "a")) for label, p in sides]
+    decided = [(pair, one.first) for pair, one in both if pair.label != "tie"]
+    right = [
+        0.5 if math.isclose(p, 0.5, abs_tol=1e-9) else float((p > 0.5) == (pair.label == "a")) for pair, p in decided
+    ]
     if not right:
         return {"pairs": 0, "right": None, "low": None, "high": None}
     share = sum(right) / len(right)
-    low, high = wilson(share, len(right))
+    _, low, high = mean_interval(right, clusters=[pair.cluster for pair, _ in decided])
     return {"pairs": len(right), "right": share, "low": low, "high": high}
 
 

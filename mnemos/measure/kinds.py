@@ -58,7 +58,8 @@ class Kind:
     each group). notices: what to warn of beside a verdict, from the scores before and of each run. check:
     refuses an item that cannot be scored. borrows: may look at another suite's answers (`of:`). tried: what is wrong
     with items that only trying them shows, in words. items: reads items with their places where rows are not those
-    that `items.parse` reads, from the settings, the suite's folder and its name for messages."""
+    that `items.parse` reads, from the settings, the suite's folder and its name for messages. renames: whether it reads
+    `columns` then."""
 
     settings: type[s.SuiteSettings]
     ask: Ask
@@ -73,6 +74,7 @@ class Kind:
     check: Callable[[Any, Item, str], None] = field(default=lambda settings, item, where: None)
     tried: Callable[[Any, Sequence[Item]], list[str]] = field(default=lambda settings, items: [])
     items: Callable[[Any, Path, str], list[tuple[Item, str]]] | None = None
+    renames: bool = False
 
 
 def each(function: Callable[[Any, Item, Answer], Value]) -> Scorer:
@@ -490,6 +492,7 @@ KINDS: dict[str, Kind] = {
         0.02,
         check=recognition.check,
         items=recognition.items_at,
+        renames=True,
     ),
     "cer": Kind(
         s.TranscribeSettings,
@@ -501,6 +504,7 @@ KINDS: dict[str, Kind] = {
         0.01,
         check=recognition.check,
         items=recognition.items_at,
+        renames=True,
     ),
     "answer_wer": Kind(
         s.AnswerErrorsSettings,
@@ -548,6 +552,7 @@ KINDS: dict[str, Kind] = {
         needs=_ASKED,
         check=dynamic_superb.check,
         items=dynamic_superb.items_at,
+        renames=True,
     ),
     "speech_ifeval": Kind(
         s.SpeechIFEvalSettings,
@@ -557,6 +562,7 @@ KINDS: dict[str, Kind] = {
         needs=_ASKED,
         check=ifeval.check,
         items=speech_ifeval.items_at,
+        renames=True,
     ),
     "lm_eval": Kind(s.HarnessSettings, "harness", _harness, "a task of lm-evaluation-harness"),
 }

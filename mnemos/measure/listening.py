@@ -14,6 +14,7 @@ from typing import Any
 from mnemos.core.nouns import Score
 from mnemos.measure import dynamic_superb, speech_ifeval
 from mnemos.measure.ask import Measured
+from mnemos.measure.bbh import balanced
 from mnemos.measure.settings import HeardSettings, SpeechIFEvalSettings
 from mnemos.measure.suite import Suite
 from mnemos.measure.uncertainty import paired
@@ -76,7 +77,7 @@ def _controls(suite: Suite, others: Sequence[Suite], sides: Sides) -> list[dict[
         if how == "heard" or other.kind != suite.kind or _question(other) != _question(suite):
             continue
         for side, runs in sides.items():
-            one = _difference(suite, other, runs)
+            one = _difference(suite, other, runs, alike=suite.settings.balanced)
             if one is not None:
                 found.append({"suite": suite.name, "control": other.name, "audio": how, "side": side, **one})
     return found
@@ -88,21 +89,25 @@ def _question(suite: Suite) -> list[Any]:
     return [reading, suite.decoding, [(item.id, item.prompt, item.answers) for item in suite.items]]
 
 
-def _difference(suite: Suite, other: Suite, runs: Sequence[Mapping[str, Measured]]) -> dict[str, Any] | None:
-    """Suite minus other, by item: {value, other, delta, low, high, items}; None where no item has a score in both."""
+def _difference(
+    suite: Suite, other: Suite, runs: Sequence[Mapping[str, Measured]], *, alike: bool
+) -> dict[str, Any] | None:
+    """Suite minus other, by item: {value, other, delta, low, high, items}; None where no item has a score in both.
+    alike: every category counts the same, however many items it has."""
     own, theirs = (_means(one.name, runs) for one in (suite, other))
-    clusters = {item.id: item.cluster for item in suite.items}
-    names = [item.id for item in suite.items if item.id in own and item.id in theirs]
-    if not names:
+    items = [item for item in suite.items if item.id in own and item.id in theirs]
+    if not items:
         return None
+    each = [1.0] * len(items)
     found = paired(
-        [theirs[name] for name in names],
-        [[own[name] for name in names]],
-        clusters=[clusters[name] for name in names],
+        [theirs[item.id] for item in items],
+        [[own[item.id] for item in items]],
+        weights=balanced(items, each) if alike else each,
+        clusters=[item.cluster for item in items],
         power=False,
     )
     numbers = {"value": found.after, "other": found.before, "delta": found.delta, "low": found.low, "high": found.high}
-    return {**numbers, "items": len(names)}
+    return {**numbers, "items": len(items)}
 
 
 def _means(name: str, runs: Sequence[Mapping[str, Measured]]) -> dict[str, float]:
@@ -129,7 +134,9 @@ def _forms(suite: Suite, others: Sequence[Suite], sides: Sides) -> list[dict[str
         if found is None:
             continue
         row = {"suite": suite.name, "form": suite.settings.form, "audio": suite.settings.audio, "side": side, **found}
-        change = None if reference is None else _difference(suite, reference, runs)
+        # Of the rates beside it, which are means over categories where every item has one of the benchmark's.
+        alike = all(item.category in speech_ifeval.GROUPS for item in suite.items)
+        change = None if reference is None else _difference(suite, reference, runs, alike=alike)
         if reference is not None and change is not None:
             relative = speech_ifeval.relative_change(change["value"], change["other"])
             row |= {"reference": reference.name, "change": {**change, "relative": _finite(relative)}}

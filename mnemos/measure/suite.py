@@ -113,6 +113,9 @@ class Suite:
             settings |= {"turns": turns}
         categories = [item.category for item in self.items] if self.settings.balanced else []
         settings |= {"categories": categories} if any(categories) else {}
+        if any(categories) and self.unit != "points":
+            # Of texts and transcripts, whose items weigh by their length, categories were not the same before.
+            settings |= {"balanced": "by weight"}
         if isinstance(self.settings, ClassifierSettings):
             settings["model"] = Checkpoint(self.settings.model).fingerprint
         if isinstance(self.settings, GeneratedSettings):
@@ -302,6 +305,7 @@ def _check_harness(settings: HarnessSettings) -> None:
         raise UsageError(
             f"suite {settings.name!r}", "names items, but a harness task brings its own", "drop data, items, of"
         )
+    _refuse_names(settings, f"suite {settings.name!r}", ("columns", "templates"))
     if settings.include_path is not None and not Path(settings.include_path).is_dir():
         raise UsageError(
             f"suite {settings.name!r}: include_path {settings.include_path}",
@@ -314,6 +318,7 @@ def _items(kind: Kind, settings: SuiteSettings, where: str, folder: Path) -> tup
     if kind.items is not None:
         if settings.rows is not None:
             raise UsageError(f"{where}: rows", f"is not for kind {settings.kind}", "give it a file of the rows wanted")
+        _refuse_names(settings, where, ("templates",) if kind.renames else ("columns", "templates"))
         found = kind.items(settings, folder, where)
         for item, place in found:
             _check(kind, settings, item, place)
@@ -342,6 +347,13 @@ def _items(kind: Kind, settings: SuiteSettings, where: str, folder: Path) -> tup
     if not items:
         raise DataError(where, "has no items", "a suite needs at least one")
     return _part(tuple(_limited(items, settings.limit)), settings, where)
+
+
+def _refuse_names(settings: SuiteSettings, where: str, names: Sequence[str]) -> None:
+    """UsageError for a setting that names columns where nobody looks at it: the kind's rows have names of their own."""
+    for name in names:
+        if getattr(settings, name):
+            raise UsageError(f"{where}: {name}", f"is not for kind {settings.kind}", "rename the columns in the file")
 
 
 def _between(rows: Iterable[Row], settings: SuiteSettings) -> Iterator[Row]:

@@ -56,11 +56,16 @@ def _stream_sentence(arms: Sequence[Arm]) -> str:
 
 def _sequence_sentence(facts: Facts) -> list[str]:
     moved = [
-        (grid.arm, grid.metrics["backward_transfer"][0])
+        (grid.arm, grid.metrics["backward_transfer"])
         for grid in facts.grids
         if "backward_transfer" in grid.metrics and (grid.pooled or not grid.order)
     ]
-    lost = [f"{figure(-mean, 'points')} points under {arm}" for arm, mean in moved if mean is not None and mean < 0]
+    # Only what is proven: a mean below 0 may be nothing but the seeds.
+    lost = [
+        f"{figure(-mean, 'points')} points under {arm}"
+        for arm, (mean, _, high) in moved
+        if mean is not None and high is not None and high < 0
+    ]
     return [f"Once later tasks were taught, earlier ones lost {listing(lost, at_most=4)}."] if lost else []
 
 

@@ -45,11 +45,14 @@ def _curves(arms: Sequence[Arm], note: str) -> dict[int, Curve]:
     """place -> the mean over seeds at each step that all of the arm's curves have."""
     out: dict[int, Curve] = {}
     for place, arm in enumerate(arms):
-        own = [stretched(run.noted[note]) for run in arm.runs if len(run.noted.get(note, ())) > 1]
-        if own:
-            # Seeds may have noted a different number of times; a mean over fewer of them at the end would jump.
-            size = min(map(len, own))
-            out[place] = [(own[0][at][0], sum(curve[at][1] for curve in own) / len(own)) for at in range(size)]
+        noted = [run.noted[note] for run in arm.runs if len(run.noted.get(note, ())) > 1]
+        if noted:
+            # Seeds may have noted a different number of times; a mean over fewer of them at the end would jump. Cut
+            # before they are thinned out, or the points of one would lie at other steps than those of another.
+            own = [stretched(curve[: min(map(len, noted))]) for curve in noted]
+            out[place] = [
+                (points[0][0], sum(value for _, value in points) / len(points)) for points in zip(*own, strict=True)
+            ]
     return out
 
 

@@ -42,6 +42,18 @@ def test_the_interval_covers(shift: float, rule: bool) -> None:
     assert 0.925 <= hits / repeats <= 0.975
 
 
+@pytest.mark.parametrize("few", [1, 2, 3, 5, 9])
+def test_the_interval_covers_where_one_kind_is_rare(few: int) -> None:
+    """With DeLong's variance alone it covers 14, 72, 83, 89 and 92 times of 100."""
+    rng = np.random.default_rng(5)
+    truth, hits, repeats = norm.cdf(1 / 2**0.5), 0, 400
+    good = np.arange(few + 100) < few
+    for _ in range(repeats):
+        _, low, high = auc(rng.standard_normal(few + 100) + good, good)
+        hits += low <= truth <= high
+    assert hits / repeats >= 0.95
+
+
 def test_missing_scores_are_refused() -> None:
     with pytest.raises(DataError, match="1 of 2 scores: are missing"):
         auc([1.0, float("nan")], [True, False])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mnemos.core.errors import DataError, MnemosError
+from mnemos.core.errors import DataError, MnemosError, UsageError
 from mnemos.core.nouns import Answer
 from mnemos.measure.ask import measure, score
 from mnemos.measure.bbh import balanced, conclusion
@@ -138,7 +139,33 @@ def test_categories_that_count_alike() -> None:
         scores = score(made, [Answer("s", item.id, "x" if item.category == "many" else "y") for item in made.items])
         means[flag] = summary(scores, made)["mean"]
     assert means == {False: pytest.approx(0.75), True: pytest.approx(0.5)}
-    assert balanced([Item("1", category="a"), Item("2"), Item("3")]) == pytest.approx([1.5, 0.75, 0.75])
+    three = [Item("1", category="a"), Item("2"), Item("3")]
+    assert balanced(three, [1.0, 1.0, 1.0]) == pytest.approx([1.5, 0.75, 0.75])
+    assert balanced(three, [2.0, 0.0, 0.0]) == pytest.approx([2.0, 0.0, 0.0])
+
+
+def test_categories_of_texts_count_alike_whatever_their_bytes() -> None:
+    """990 bytes of one bit each and 10 of three: 2 bits, and not 1.02."""
+    texts = [{"id": "1", "text": "x" * 990, "category": "a"}, {"id": "2", "text": "y" * 10, "category": "b"}]
+    (made,) = load_suites([{"name": "b", "kind": "bits_per_byte", "balanced": True, "items": texts}], Path())
+    nats = [990 * math.log(2), 30 * math.log(2)]
+    answers = [
+        Answer("b", item.id, None, None, 9, {"nats": n, "bytes": size})
+        for item, n, size in zip(made.items, nats, (990, 10), strict=True)
+    ]
+    assert summary(score(made, answers), made)["mean"] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("more", [{"columns": {"input": "other"}}, {"templates": {"input": "{other}"}}])
+def test_names_of_columns_are_refused_where_rows_have_names_of_their_own(
+    tmp_path: Path, more: dict[str, dict[str, str]]
+) -> None:
+    (tmp_path / "b.jsonl").write_text('{"task": "t", "input": "i", "other": "o", "target": "x"}')
+    (tmp_path / "p.jsonl").write_text('{"task": "t", "prompt": "P"}')
+    bbh = {"name": "s", "kind": "bbh", "data": "b.jsonl", "prompts": "p.jsonl"}
+    for raw in (bbh, {"name": "s", "kind": "lm_eval", "task": "x"}):
+        with pytest.raises(UsageError, match=f"{next(iter(more))}: is not for kind {raw['kind']}"):
+            load_suites([{**raw, **more}], tmp_path)
 
 
 def test_balancing_is_part_of_a_suites_name_only_where_it_is_asked_for() -> None:

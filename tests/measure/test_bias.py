@@ -14,6 +14,7 @@ import pytest
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Decoding, Generation, OptionScore, Prompt
 from mnemos.measure import bias
+from mnemos.measure.calibration import calibrate
 from mnemos.measure.human import Pair
 from mnemos.measure.judging import attack_success
 from mnemos.rewards.by_name import RewardSettings
@@ -163,6 +164,28 @@ def test_self_preference_is_beside_what_people_say() -> None:
     assert fair.delta == pytest.approx(0.0)
     with pytest.raises(DataError, match="is no model"):
         bias.self_preference(pairs, [always] * 40, "somebody")
+
+
+def test_pairs_of_one_dialogue_are_one_dialogue() -> None:
+    """Eight copies of each pair say no more than one: neither interval becomes narrower."""
+    rng = random.Random(0)
+    votes = [rng.choice("ab") for _ in range(30)]
+    says = [vote if rng.random() < 0.8 else {"a": "b", "b": "a"}[vote] for vote in votes]
+
+    def widths(copies: int) -> tuple[float, float]:
+        pairs = [
+            Pair(f"{n}-{copy}", ASKED, ("x", "y"), ("judge", "other"), {"ann": vote}, cluster=str(n))  # type: ignore[dict-item]
+            for n, vote in enumerate(votes)
+            for copy in range(copies)
+        ]
+        verdicts = [Verdict(*[0.9 if say == "a" else 0.1] * 3) for say in says for _ in range(copies)]
+        own, soft = bias.self_preference(pairs, verdicts, "judge"), calibrate(pairs, verdicts)["soft"]
+        assert own.low is not None
+        assert own.high is not None
+        return own.high - own.low, soft["high"] - soft["low"]
+
+    for once, often in zip(widths(1), widths(8), strict=True):
+        assert often == pytest.approx(once, rel=0.1)
 
 
 def test_a_folder_without_pairs_and_broken_rows_are_named(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mnemos.report import render
-from mnemos.report.plot_notes import notes_plot
+from mnemos.report.plot_notes import _curves, notes_plot
 from mnemos.report.reading import read
 from mnemos.report.sections import kl_forgetting
 from tests.report.synthetic import study
@@ -57,6 +57,17 @@ def test_nothing_fitted_and_no_section() -> None:
 @pytest.mark.parametrize("item", [None, {}, {"points": []}, "x"])
 def test_odd_sections_are_none(item: Any) -> None:
     assert "kl_forgetting" not in read({**study(), "kl_forgetting": item}).sections
+
+
+def test_seeds_that_noted_unlike_often_are_averaged_at_the_same_steps() -> None:
+    """160 points are drawn as they are and 161 in pairs; the reward is the step, and so is its mean."""
+    results = study()
+    for run, count in zip(results["arms"][0]["runs"], (160, 161), strict=False):
+        run["noted"] = {"reward": [[step, float(step)] for step in range(1, count + 1)]}
+    arm = read(results).arms[0]
+    assert len(arm.runs) >= 2
+    (curve,) = _curves([arm], "reward").values()
+    assert all(step == value for step, value in curve)
 
 
 def test_notes_are_drawn_one_panel_a_name() -> None:

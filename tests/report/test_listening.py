@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 
 pytest.importorskip("soundfile", reason="the extra [speech] is not installed")
 
-from mnemos.measure.ask import measure
+from mnemos.core.nouns import Answer
+from mnemos.measure.ask import Measured, measure, score
+from mnemos.measure.compare import summary
 from mnemos.measure.listening import listening
 from mnemos.measure.suite import Suite, load_suites
 from mnemos.measure.uncertainty import paired
@@ -138,6 +141,33 @@ def test_a_score_that_needs_no_sound_is_said_so() -> None:
     ]
     assert section.read({}, FACTS) is None
     assert section.read({"listening": {"labels": [], "controls": [], "forms": []}}, FACTS) is None
+
+
+def test_categories_that_count_alike_do_so_in_changes_and_controls(suites: tuple[Suite, ...]) -> None:
+    """20 rows of one category and 4 of another; what follows with sound is the few, and with text the many."""
+    named = {suite.name: suite for suite in suites}
+
+    def parted(name: str, names: tuple[str, str], **settings: bool) -> Suite:
+        suite = named[name]
+        items = tuple(replace(item, category=names[n >= 20]) for n, item in enumerate(suite.items))
+        return replace(suite, items=items, settings=suite.settings.model_copy(update=settings))
+
+    def said(suite: Suite, texts: tuple[str, str]) -> Measured:
+        pairs = [(item.id, texts[n >= 20]) for n, item in enumerate(suite.items)]
+        answers = [Answer(suite.name, name, text, True, 1) for name, text in pairs]
+        return Measured(suite.name, answers, score(suite, answers))
+
+    forms = [parted(name, ("closed", "creative")) for name in ("form", "form-text")]
+    follows, does_not = '"one"', "one, two"
+    texts = [(does_not, follows), (follows, does_not)]
+    run = {suite.name: said(suite, text) for suite, text in zip(forms, texts, strict=True)}
+    (row,) = [row for row in listening(forms, {"before": [run]})["listening"]["forms"] if "change" in row]
+    assert row["strict"] == row["change"]["value"] == pytest.approx(0.5)
+    assert row["change"]["relative"] == pytest.approx(0.0)
+    heard = [parted(name, ("speaker", "content"), balanced=True) for name in ("gender", "gender-absent")]
+    run = {suite.name: said(suite, text) for suite, text in zip(heard, [("-", "male"), ("-", "-")], strict=True)}
+    (control,) = listening(heard, {"before": [run]})["listening"]["controls"]
+    assert control["value"] == pytest.approx(summary(run["gender"].scores, heard[0])["mean"])
 
 
 def test_without_suites_about_sounds_there_is_nothing(suites: tuple[Suite, ...]) -> None:

@@ -248,6 +248,18 @@ def test_study_headline_in_every_case() -> None:
     assert _study({"plain": ("gained", "cannot tell")}) == "Plain training learned new; no loss is proven."
 
 
+def test_earlier_tasks_lost_what_is_proven() -> None:
+    def words(mean: float, low: float | None, high: float | None) -> str:
+        row = {"arm": "plain", "suite": "new", "role": "new", "delta": 0.1, "verdict": "gained"}
+        metrics = {"backward_transfer": {"mean": mean, "low": low, "high": high}}
+        arms = {"plain": {"before": [0.1, 0.1], "seeds": {"0": [[0.9, 0.1], [0.9, 0.9]]}, "metrics": metrics}}
+        return headline(read({"comparisons": [row], "matrix": {"tasks": ["a", "b"], "arms": arms}}))
+
+    assert words(-0.1, -0.15, -0.05).endswith("earlier ones lost 10.0 points under plain.")
+    for low, high in ((-0.15, 0.09), (None, None)):
+        assert "lost" not in words(-0.03, low, high)
+
+
 def test_metric_signs_are_said() -> None:
     assert metric_words("backward_transfer", -12.3) == "earlier tasks lost 12.3 points once later ones were taught"
     assert metric_words("backward_transfer", 1.0).startswith("earlier tasks gained 1.0")
