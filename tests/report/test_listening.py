@@ -152,7 +152,7 @@ def test_categories_that_count_alike_do_so_in_changes_and_controls(suites: tuple
         items = tuple(replace(item, category=names[n >= 20]) for n, item in enumerate(suite.items))
         return replace(suite, items=items, settings=suite.settings.model_copy(update=settings))
 
-    def said(suite: Suite, texts: tuple[str, str]) -> Measured:
+    def answered(suite: Suite, texts: tuple[str, str]) -> Measured:
         pairs = [(item.id, texts[n >= 20]) for n, item in enumerate(suite.items)]
         answers = [Answer(suite.name, name, text, True, 1) for name, text in pairs]
         return Measured(suite.name, answers, score(suite, answers))
@@ -160,12 +160,12 @@ def test_categories_that_count_alike_do_so_in_changes_and_controls(suites: tuple
     forms = [parted(name, ("closed", "creative")) for name in ("form", "form-text")]
     follows, does_not = '"one"', "one, two"
     texts = [(does_not, follows), (follows, does_not)]
-    run = {suite.name: said(suite, text) for suite, text in zip(forms, texts, strict=True)}
+    run = {suite.name: answered(suite, text) for suite, text in zip(forms, texts, strict=True)}
     (row,) = [row for row in listening(forms, {"before": [run]})["listening"]["forms"] if "change" in row]
     assert row["strict"] == row["change"]["value"] == pytest.approx(0.5)
     assert row["change"]["relative"] == pytest.approx(0.0)
     heard = [parted(name, ("speaker", "content"), balanced=True) for name in ("gender", "gender-absent")]
-    run = {suite.name: said(suite, text) for suite, text in zip(heard, [("-", "male"), ("-", "-")], strict=True)}
+    run = {suite.name: answered(suite, text) for suite, text in zip(heard, [("-", "male"), ("-", "-")], strict=True)}
     (control,) = listening(heard, {"before": [run]})["listening"]["controls"]
     assert control["value"] == pytest.approx(summary(run["gender"].scores, heard[0])["mean"])
 
