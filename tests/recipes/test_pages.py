@@ -87,8 +87,11 @@ def test_a_suite_along_the_training_and_the_tokens_that_moved() -> None:
     ("page", "results", "of"),
     [
         ("instruction.md", "real-flan", lambda kept: changes_table(kept, arms_down=True)),
+        ("instruction.md", "following", lambda kept: changes_table(kept, arms_down=True)),
         ("instruction.md", "real-instruction", lambda kept: changes_table(kept, arms_down=True)),
         ("instruction.md", "real-instruction", lambda kept: shift_table(kept, "shift")),
+        ("knowledge.md", "real-labels-gemma", lambda kept: changes_table(kept, arms_down=True)),
+        ("knowledge.md", "real-labels-qwen", lambda kept: changes_table(kept, arms_down=True)),
         ("knowledge.md", "real-knowledge", lambda kept: moments_table(kept, "asked")),
         ("knowledge.md", "real-knowledge", lambda kept: shift_table(kept, "shift-json")),
         ("knowledge.md", "real-knowledge", lambda kept: shift_table(kept, "shift-refusals")),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -297,6 +299,12 @@ def test_a_small_budget_of_time_asks_fewer_items() -> None:
     fewer = propose(slow, train, Budget(7200, "seconds"), old_rows=None, wanted=800)
     assert (all_of_them.items, all_of_them.proof_items) == (360, 800)
     assert (fewer.items < 300, fewer.proof_items) == (True, 800)
+
+
+def test_what_kind_an_arm_is_needs_no_other_module_first() -> None:
+    code = "from mnemos.study.teach.propose import Arm; print(Arm('half', [{'weights': {}}], '', {}).kind)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "weights\n", done.stderr
 
 
 def test_two_kinds_combine_and_variants_of_one_do_not() -> None:

@@ -58,6 +58,8 @@ class Arm:
     def kind(self) -> str:
         """The fields of the plan that it changes: arms that change the same are variants of each other, and two kinds
         can be combined."""
+        import mnemos.methods  # noqa: F401  fills the registry
+
         changed = {field for step in self.steps for name in step for field in find(name).changes}
         if not changed:
             return "rate" if self.train else "plain"
