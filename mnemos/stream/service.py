@@ -7,6 +7,7 @@ of them poisoned can be deleted (`mnemos stream memory FILE --source NAME --dele
 
 from __future__ import annotations
 
+import copy
 import json
 import queue
 import secrets
@@ -25,7 +26,7 @@ from mnemos.models.transport import UnansweredError
 from mnemos.stream.encoders import Kept
 from mnemos.stream.journal import Journal
 from mnemos.stream.learner import Ask, Feedback, GoldShots, Learner, Question, Recall, Remember, Reply, Reveal
-from mnemos.stream.memory import Memory, Search
+from mnemos.stream.memory import Added, Memory, Search
 from mnemos.stream.models import Models, Served
 from mnemos.stream.store import Store
 
@@ -197,8 +198,16 @@ class Service:
                 raise Refused(409, "this answer has another feedback already")
             question = Question(name, str(text), "", str(key))
             reply = Reply(str(answer), str(answer).strip() or None, (), _read_notes(str(notes)))
-            kept = self._learn(question, reply, Feedback(value))
-            self._commit(name, value, kept, source)
+            before = copy.deepcopy(self.agent.state)
+            try:
+                kept = self._learn(question, reply, Feedback(value))
+                made = self._commit(name, value, kept, source)
+            except BaseException:
+                # What is not on disk was not learned: the client gives the same thumb again, and it would count twice.
+                self.agent.state = before
+                raise
+            self._step += 1
+            self.memory.added(made)
             return {"id": name, "value": value, "learned": len(kept), "memories": len(self.memory)}
 
     def _learn(self, question: Question, reply: Reply, feedback: Feedback) -> list[Remember]:
@@ -216,7 +225,7 @@ class Service:
             else:
                 sent = self._cheap(request)
 
-    def _commit(self, name: str, value: float, kept: list[Remember], source: str) -> None:
+    def _commit(self, name: str, value: float, kept: list[Remember], source: str) -> list[Added]:
         self._reload()
         vectors = self.encoder.encode([row.key for row in kept]) if self.encoder is not None and kept else None
         rows = [(row, None if vectors is None else vectors[at]) for at, row in enumerate(kept)]
@@ -225,8 +234,7 @@ class Service:
             made = self.memory.insert(self._step, name, rows, source)
             state = json.dumps(self.agent.state, sort_keys=True)
             run.execute("update streams set state = ? where number = ?", (state, self.journal.number))
-        self.memory.added(made)
-        self._step += 1
+        return made
 
     def close(self) -> None:
         """End the thread of batches and close the file."""

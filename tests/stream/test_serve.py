@@ -230,6 +230,28 @@ def test_a_model_server_that_fails_is_told_and_the_next_request_is_answered(
         ask(port, ASK.format(1, 1))
 
 
+@pytest.mark.parametrize("breaks", ["insert", "added"])
+def test_a_thumb_that_could_not_be_kept_is_learned_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: str
+) -> None:
+    agent = make("mam-thompson", PROMPTS, {})
+    service = Service(Store(tmp_path / "m.db"), agent, Models([RuleModel()], max_new_tokens=8))
+    name = service.answer((Turn("user", ASK.format(1, 1)),), None, "ann").id
+
+    def full(*_: Any) -> Any:
+        raise RunError("m.db", "the disk is full", "free some")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.memory, breaks, full)
+        with pytest.raises(RunError, match="disk is full"):
+            service.feedback(name, 1.0, "ann")
+    kept = json.loads(str(service.store.rows("select state from streams")[0][0]))
+    assert agent.state == kept
+    service.feedback(name, 1.0, "ann")
+    assert (agent.state["step"], agent.state["right"]) == (1, [1.0])
+    service.close()
+
+
 class Held(RuleModel):
     """Waits with its first batch until it is let go, so that the others come together. refused: a word of a chat that
     it refuses."""
