@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -176,8 +177,8 @@ def data_mix_command(
     from mnemos.study.paths import data_location
 
     here = Path.cwd()
-    places = dict(_pair(one) for one in sources)
-    weights = {name: _number(name, value) for name, value in map(_pair, weight or ())} or None
+    places = _pairs(sources)
+    weights = {name: _number(name, value) for name, value in _pairs(weight or ()).items()} or None
     record = mix(
         {name: texts_at(data_location(place, here)) for name, place in places.items()}, out, total=total,
         weights=weights, temperature=temperature, max_epochs=max_epochs, tokenizer=tokenizer, order=order.value,
@@ -194,6 +195,17 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or not name or not value:
         raise UsageError(f"{text}", "must be NAME=VALUE", "for example wiki=wiki.jsonl")
     return name, value
+
+
+def _pairs(given: Sequence[str]) -> dict[str, str]:
+    """By name. UsageError for a name that is given twice: of two files one would be left out without a word."""
+    found: dict[str, str] = {}
+    for name, value in map(_pair, given):
+        if name in found:
+            bound = f"is given twice, first as {name}={found[name]}"
+            raise UsageError(f"{name}={value}", bound, "give each its own name")
+        found[name] = value
+    return found
 
 
 def _number(name: str, value: str) -> float:

@@ -126,6 +126,8 @@ def vote_command(
         raise UsageError(
             "--answers", "needs two models or more, each as NAME=FILE", "before=runs/x/before/answers/s.jsonl"
         )
+    if len(named) < len(answers):
+        raise UsageError("--answers", "names a model twice", "give each file a name of its own")
     if (votes is None) != (run is None):
         raise UsageError("--votes and --run", "go together", "--votes runs/votes.sqlite --run x")
     places = {name: Path(place) for name, place in named.items()}

@@ -20,7 +20,8 @@ from typing import Any, Protocol
 from mnemos.core.errors import MnemosError, UsageError
 from mnemos.core.nouns import Decoding, Generation, Prompt, Turn
 from mnemos.serve.places import AbsentError, Run, Side, side_named, sides
-from mnemos.serve.prompts import model_of
+from mnemos.serve.prompts import chat_of, model_of
+from mnemos.sources.chat_settings import ChatSettings
 
 MOST_TOKENS = 2048
 MOST_TURNS = 200
@@ -40,14 +41,32 @@ class Streaming(Protocol):
         ...
 
 
-Loader = Callable[[Path], Streaming]
+@dataclass(frozen=True)
+class RunModel:
+    """A model as its run asked it. path: its directory. chat: what the study gave to its chat template; a model that
+    was trained has it in its own tokenizer."""
+
+    path: Path
+    chat: ChatSettings | None = None
+
+    @property
+    def key(self) -> tuple[Path, int, str]:
+        """Changes when another model lies there, or is to be asked in another way."""
+        config = self.path / "config.json"
+        changed = config.stat().st_mtime_ns if config.is_file() else 0
+        return self.path, changed, "" if self.chat is None else self.chat.fingerprint
 
 
-def load(path: Path) -> Streaming:
+Loader = Callable[[RunModel], Streaming]
+
+
+def load(model: RunModel | Path) -> Streaming:
     """The model in a directory."""
     from mnemos.models.load import Checkpoint
 
-    return Checkpoint(str(path)).load()
+    asked = model if isinstance(model, RunModel) else RunModel(model)
+    # A study's consent to code and pickles was given on the machine that ran it: a folder of runs brings none along.
+    return Checkpoint(str(asked.path), chat=asked.chat).load()
 
 
 @dataclass(frozen=True)
@@ -55,7 +74,7 @@ class Question:
     """What is asked. turns: one conversation a model, since each goes on from its own answers. page: the name that the
     asking page gave itself; it asks one thing at a time, so that its next question stops its last one."""
 
-    models: tuple[Path, ...]
+    models: tuple[RunModel, ...]
     turns: tuple[tuple[Turn, ...], ...]
     decoding: Decoding
     page: str = ""
@@ -90,7 +109,7 @@ def question(root: Path, run: Run, body: Mapping[str, Any]) -> Question:
         place = _directory(run, side)
         if place is None:
             raise AbsentError(f"model {side.name!r}", "is not on this machine any more", "run the study again")
-        models.append(place)
+        models.append(RunModel(place, chat_of(run) if side.name == "before" else None))
         turns.append(_turns(one.get("turns")))
     settings = {
         "max_new_tokens": _number(body, "max_new_tokens", 256, 1, MOST_TOKENS, int),
@@ -148,7 +167,7 @@ class Chat:
 
     def __init__(self, loader: Loader = load) -> None:
         self.loader = loader
-        self._models: OrderedDict[tuple[Path, int], Streaming] = OrderedDict()
+        self._models: OrderedDict[tuple[Path, int, str], Streaming] = OrderedDict()
         self._loading = threading.Lock()
         self._threads = ThreadPoolExecutor(HELD, thread_name_prefix="chat")
         self._running: _Running | None = None
@@ -210,13 +229,13 @@ class Chat:
             why = "stopped" if stop.is_set() else "finished" if found.finished else "length"
             put({"side": side, "end": why, "words": "", "whole": found.text, "tokens": len(found.ids)})
 
-    def _model(self, path: Path) -> Streaming:
-        key = (path, (path / "config.json").stat().st_mtime_ns if (path / "config.json").is_file() else 0)
+    def _model(self, asked: RunModel) -> Streaming:
+        key = asked.key
         with self._loading:
             if key not in self._models:
                 while len(self._models) >= HELD:
                     self._models.popitem(last=False)
-                self._models[key] = self.loader(path)
+                self._models[key] = self.loader(asked)
             self._models.move_to_end(key)
             return self._models[key]
 
@@ -232,4 +251,4 @@ def read_body(data: bytes) -> Mapping[str, Any]:
     return value
 
 
-__all__: Sequence[str] = ("Chat", "Question", "Streaming", "load", "models_in", "question", "read_body")
+__all__: Sequence[str] = ("Chat", "Question", "RunModel", "Streaming", "load", "models_in", "question", "read_body")

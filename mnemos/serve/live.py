@@ -25,7 +25,7 @@ SILENT = 300.0
 State = Literal["running", "silent", "done", "failed", "stopped", "ended", "unknown"]
 
 _LINE = re.compile(r"(\d{4}-\d\d-\d\dT\S+)  (.*)")
-_BEGINS = re.compile(r"mnemos \S+: .*, \d+ steps")
+_BEGINS = re.compile(r"mnemos \S+: (?:.*, \d+ steps|(?:stream|adapt) .*)")
 _PLACE = re.compile(r"\[(\d+)/(\d+)\] (.*)")
 _AMOUNT = re.compile(r"(\d[\d,]*) of (\d[\d,]*) (\w+)")
 _LOSS = re.compile(r"\bloss (-?\d+(?:\.\d+)?)")

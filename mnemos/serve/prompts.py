@@ -20,7 +20,8 @@ from mnemos.measure.suite import Suite, load_suites
 from mnemos.serve.index import stamp_of
 from mnemos.serve.places import RESULTS, Run
 from mnemos.serve.summary import results_of
-from mnemos.study.config import load_study
+from mnemos.sources.chat_settings import ChatSettings
+from mnemos.study.config import chat_settings, load_study
 from mnemos.study.experiment import suites_of
 
 
@@ -119,9 +120,22 @@ def model_of(run: Run, name: str) -> Path | None:
     return Path(found) if isinstance(found, str) and "\0" not in found and Path(found).is_dir() else None
 
 
+def chat_of(run: Run) -> ChatSettings | None:
+    """What the study gave to the chat template of the model before: without it, that model would be asked otherwise
+    than it was measured, and than the models that were trained. Raises UsageError where its template is gone."""
+    study = _study(run)
+    return chat_settings(study.get("chat_template"), study.get("chat_template_kwargs"), study.get("system"))
+
+
 def _named_model(run: Run) -> str | None:
+    study = _study(run)
+    return str(study["model"]) if "model" in study else None
+
+
+def _study(run: Run) -> Mapping[str, Any]:
+    """The keys of the run's study; none of a comparison."""
     try:
         found = read_yaml(run.path / "study.yaml")
     except (MnemosError, OSError):
-        return None
-    return str(found["model"]) if isinstance(found, Mapping) and "model" in found else None
+        return {}
+    return found if isinstance(found, Mapping) else {}

@@ -11,12 +11,14 @@ import contextlib
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import IO, Any
 
 from mnemos.core.errors import MnemosError
-from mnemos.core.fingerprint import fingerprint
+from mnemos.core.fingerprint import canonical, file_fingerprint, fingerprint
 from mnemos.core.reward import Rewarded, missing
 from mnemos.stream.task import Row, Task, TaskSettings
 from mnemos.stream.tasks import open_task
@@ -26,10 +28,11 @@ LONGEST = 200_000
 
 
 class Grader:
-    """One open task. reveal: whether gold answers may be asked for."""
+    """One open task. reveal: whether gold answers may be asked for. settings: what it was opened by, part of which
+    decides what answers are worth without standing in any row."""
 
-    def __init__(self, task: Task, reveal: bool) -> None:
-        self.task, self.reveal = task, reveal
+    def __init__(self, task: Task, reveal: bool, settings: TaskSettings | None = None) -> None:
+        self.task, self.reveal, self.settings = task, reveal, settings or TaskSettings()
         self.rows = {row.id: row for row in task.rows}
 
     def opened(self) -> dict[str, Any]:
@@ -37,13 +40,14 @@ class Grader:
         rows = [
             {"id": row.id, "text": row.text, "instruction": row.instruction, "key": row.key} for row in self.task.rows
         ]
-        everything = [[r.id, r.text, r.key, r.gold, r.instruction, repr(r.check), r.hint] for r in self.task.rows]
+        everything = [[r.id, r.text, r.key, r.gold, r.instruction, _shown(r.check), r.hint] for r in self.task.rows]
         held = [[r.id, r.gold] for r in self.task.shots]
+        judged = _judged_by(self.settings)
         return {
             "name": self.task.name,
             "questions": rows,
             "max_new_tokens": self.task.max_new_tokens,
-            "fingerprint": fingerprint([everything, held, self.task.max_new_tokens]),
+            "fingerprint": fingerprint([everything, held, self.task.max_new_tokens, *([judged] if judged else [])]),
             "shots": [{"text": row.text, "answer": row.gold} for row in self.task.shots],
             "runs": self.task.show is not None,
             "hints": sum(bool(row.hint) for row in self.task.rows),
@@ -110,6 +114,53 @@ class Grader:
         return self.task.show(rows, [one if isinstance(one, str) else "" for one in parsed])
 
 
+def _judged_by(settings: TaskSettings) -> dict[str, Any]:
+    """What changes the worth of an answer and no row: empty by default, so that such a stream keeps its name.
+
+    A module that a task file imports is not seen; a note in the file itself makes the stream another.
+    """
+    changed = settings.model_dump(mode="json", exclude_defaults=True, exclude={"name", "data", "items", "database"})
+    if settings.name.endswith(".py"):
+        # Its `verify` and `parse` are in the file, and what they read of the settings is not known here.
+        found = {"source": file_fingerprint(settings.name), **changed}
+    elif settings.name == "jsonl" and "verifier" in changed:
+        found = {"verifier": settings.verifier}
+    else:
+        return {}
+    if settings.database is not None and Path(settings.database).is_file():
+        found["database"] = file_fingerprint(settings.database)
+    return found
+
+
+def _shown(check: Any) -> str:
+    """A text of a row's `check` that is the same in every process: a set's order and an object's address are not.
+    What holds neither keeps its `repr`, by which streams that were begun are found again."""
+    return repr(check) if _has_steady_repr(check) else json.dumps(_steady(check))
+
+
+def _has_steady_repr(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_has_steady_repr, value))
+    if isinstance(value, dict):
+        return all(_has_steady_repr(one) for pair in value.items() for one in pair)
+    return value is None or isinstance(value, bool | int | float | str | bytes)
+
+
+def _steady(value: Any) -> Any:
+    if _has_steady_repr(value):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return [_steady(one) for one in value]
+    if isinstance(value, dict):
+        return [[_steady(key), _steady(one)] for key, one in value.items()]
+    if isinstance(value, set | frozenset):
+        return {"set": sorted((_steady(one) for one in value), key=json.dumps)}
+    try:
+        return canonical(value)
+    except TypeError:
+        return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
 def serve(lines: IO[str], out: IO[str]) -> None:
     """Answer one line with one line until the other side closes."""
     grader: Grader | None = None
@@ -117,7 +168,8 @@ def serve(lines: IO[str], out: IO[str]) -> None:
         asked = json.loads(line)
         try:
             if asked["do"] == "open":
-                grader = Grader(open_task(TaskSettings(**asked["settings"])), asked["reveal"])
+                settings = TaskSettings(**asked["settings"])
+                grader = Grader(open_task(settings), asked["reveal"], settings)
                 found: Any = grader.opened()
             else:
                 assert grader is not None

@@ -137,6 +137,11 @@ class _Handler(BaseHTTPRequestHandler):
             value = json.loads(self.rfile.read(int(length)))
         except (ValueError, RecursionError):
             raise Refused(400, "the body is not JSON") from None
+        try:
+            # JSON can write half of a surrogate pair, which is no character: no tokenizer and no database takes it.
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise Refused(400, "the body holds half of a surrogate pair, which is no text") from None
         if not isinstance(value, dict):
             raise Refused(400, "the body must be a JSON object")
         return value

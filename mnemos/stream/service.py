@@ -7,11 +7,12 @@ of them poisoned can be deleted (`mnemos stream memory FILE --source NAME --dele
 
 from __future__ import annotations
 
+import copy
 import json
 import queue
 import secrets
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,12 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from mnemos.core.errors import UsageError
+from mnemos.core.errors import DataError, UsageError
 from mnemos.core.nouns import Turn
+from mnemos.models.transport import UnansweredError
 from mnemos.stream.encoders import Kept
 from mnemos.stream.journal import Journal
 from mnemos.stream.learner import Ask, Feedback, GoldShots, Learner, Question, Recall, Remember, Reply, Reveal
-from mnemos.stream.memory import Memory, Search
+from mnemos.stream.memory import Added, Memory, Search
 from mnemos.stream.models import Models, Served
 from mnemos.stream.store import Store
 
@@ -82,14 +84,26 @@ class Batcher:
                     self._waiting.put(None)
                     break
                 batch.append(one)
-            try:
-                found = self.models.answer([(ask, 0) for ask, _ in batch])
-            except Exception as error:  # the requests fail, the server goes on
-                for _, future in batch:
-                    future.set_exception(error)
-                continue
-            for (_, future), served in zip(batch, found, strict=True):
-                future.set_result(served)
+            self._answered(batch)
+
+    def _answered(self, batch: Sequence[tuple[Ask, Future[Served]]]) -> None:
+        # One seed for all, since requests of several seeds are no batch; a new one each time, since whoever asks again
+        # at a temperature wants another answer. Equal prompts of one batch are drawn apart by the model.
+        seed = secrets.randbits(31)
+        try:
+            found = self.models.answer([(ask, seed) for ask, _ in batch])
+        except Exception as error:  # the requests fail, the server goes on
+            if len(batch) > 1 and not isinstance(error, UnansweredError):
+                # One chat may be at fault, which a template refuses, say: the others did not ask with it. Where nobody
+                # answered after all patience, each alone would wait as long.
+                for one in batch:
+                    self._answered([one])
+                return
+            for _, future in batch:
+                future.set_exception(error)
+            return
+        for (_, future), served in zip(batch, found, strict=True):
+            future.set_result(served)
 
 
 class Service:
@@ -140,7 +154,10 @@ class Service:
                 return done.value, finished
             if isinstance(request, Ask):
                 tokens = max_new_tokens or request.max_new_tokens
-                served = self.batches.answer(replace(request, before=before, max_new_tokens=tokens))
+                try:
+                    served = self.batches.answer(replace(request, before=before, max_new_tokens=tokens))
+                except DataError as error:  # of this chat alone: its template takes no such roles, say
+                    raise Refused(400, str(error)) from None
                 if served.failed is not None:
                     raise Refused(400, served.failed)
                 costs[0], costs[1] = costs[0] + served.prompt_tokens, costs[1] + served.tokens
@@ -181,8 +198,16 @@ class Service:
                 raise Refused(409, "this answer has another feedback already")
             question = Question(name, str(text), "", str(key))
             reply = Reply(str(answer), str(answer).strip() or None, (), _read_notes(str(notes)))
-            kept = self._learn(question, reply, Feedback(value))
-            self._commit(name, value, kept, source)
+            before = copy.deepcopy(self.agent.state)
+            try:
+                kept = self._learn(question, reply, Feedback(value))
+                made = self._commit(name, value, kept, source)
+            except BaseException:
+                # What is not on disk was not learned: the client gives the same thumb again, and it would count twice.
+                self.agent.state = before
+                raise
+            self._step += 1
+            self.memory.added(made)
             return {"id": name, "value": value, "learned": len(kept), "memories": len(self.memory)}
 
     def _learn(self, question: Question, reply: Reply, feedback: Feedback) -> list[Remember]:
@@ -200,7 +225,7 @@ class Service:
             else:
                 sent = self._cheap(request)
 
-    def _commit(self, name: str, value: float, kept: list[Remember], source: str) -> None:
+    def _commit(self, name: str, value: float, kept: list[Remember], source: str) -> list[Added]:
         self._reload()
         vectors = self.encoder.encode([row.key for row in kept]) if self.encoder is not None and kept else None
         rows = [(row, None if vectors is None else vectors[at]) for at, row in enumerate(kept)]
@@ -209,8 +234,7 @@ class Service:
             made = self.memory.insert(self._step, name, rows, source)
             state = json.dumps(self.agent.state, sort_keys=True)
             run.execute("update streams set state = ? where number = ?", (state, self.journal.number))
-        self.memory.added(made)
-        self._step += 1
+        return made
 
     def close(self) -> None:
         """End the thread of batches and close the file."""

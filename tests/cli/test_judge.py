@@ -131,3 +131,5 @@ def test_a_judge_is_a_rater_beside_people_on_the_page(tmp_path: Path, judge: str
     assert len(read_table(table)) == 8
     alone = CliRunner().invoke(app, ["judge", *map(str, common), "--votes", str(table)])
     assert "go together" in str(alone.exception)
+    twice = CliRunner().invoke(app, ["judge", *map(str, common), f"--answers=after={table}"])
+    assert "names a model twice" in str(twice.exception)

@@ -46,4 +46,9 @@ def test_sources_are_mixed_and_epochs_said(tmp_path: Path) -> None:
         invoke(en, "--weight", "en=much", "--out", tmp_path / "b.jsonl")
     with pytest.raises(UsageError, match="must be NAME=VALUE"):
         invoke("en.jsonl", "--out", tmp_path / "b.jsonl")
+    with pytest.raises(UsageError, match="is given twice, first as "):
+        invoke(en, en, "--out", tmp_path / "b.jsonl")
+    with pytest.raises(UsageError, match="en=2: is given twice"):
+        invoke(en, "--weight", "en=1", "--weight", "en=2", "--out", tmp_path / "b.jsonl")
+    assert not (tmp_path / "b.jsonl").exists()
     assert not (tmp_path / "b.jsonl").exists()

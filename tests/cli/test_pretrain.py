@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from mnemos.cli import app
 from mnemos.core.errors import DataError, UsageError
-from mnemos.core.files import read_json, read_jsonl
+from mnemos.core.files import read_json, read_jsonl, write_json
 from mnemos.core.yaml_text import read_yaml
 from mnemos.models.fresh import fresh_llama
-from mnemos.study.commands.pretrain import School, begins
+from mnemos.sources.plain import texts_at
+from mnemos.study.commands.pretrain import School, begins, prepare
 from tests.study.worlds import write_jsonl
 from tests.tiny import tiny_tokenizer
 
@@ -58,6 +59,30 @@ def test_text_becomes_a_model_and_the_same_command_goes_on(text: Path, tmp_path:
     assert {path: path.stat().st_mtime_ns for path in (out / "run/steps").rglob("*.safetensors")} == times
     with pytest.raises(UsageError, match=r"width = 32: was 16 when .* was made\n  choose another --out"):
         invoke(text, "--out", out, *SMALL, "--width", "32")
+
+
+def test_another_text_of_the_same_name_and_length_is_refused(text: Path, tmp_path: Path) -> None:
+    school = School(vocabulary=300, width=16, layers=1, context=48, tokenizer=str(tmp_path / "tokenizer"))
+    tiny_tokenizer(chat=False).save_pretrained(tmp_path / "tokenizer")
+
+    def made() -> str:
+        return list(prepare(texts_at(str(text)), school, tmp_path / "out"))[-1]
+
+    assert "model: " in made()
+    assert "as it was made" in made()
+    kept = text.read_text()
+    text.write_text(kept.replace("cat", "cow"))
+    with pytest.raises(UsageError, match=r"is another text than when .* was made"):
+        made()
+    text.write_text(kept)
+    (tmp_path / "tokenizer" / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"tokenizer: is another tokenizer than when"):
+        made()
+    # A folder of an earlier version did not note what the files hold.
+    record = read_json(tmp_path / "out" / "pretrain.json")
+    del record["content"]
+    write_json(tmp_path / "out" / "pretrain.json", record)
+    assert "as it was made" in made()
 
 
 def test_the_study_can_be_edited_first(text: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -20,10 +21,12 @@ import pytest
 pytest.importorskip("starlette", reason="the extra [serve] is not installed")
 pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
 
-from mnemos.core.nouns import Decoding, Turn
+from mnemos.core.errors import UsageError
+from mnemos.core.nouns import Decoding, Prompt, Turn
 from mnemos.measure.votes import read_table
-from mnemos.serve.chat import Chat, Question
+from mnemos.serve.chat import Chat, Question, RunModel, load, question
 from mnemos.serve.guard import MOST_BODY
+from mnemos.serve.places import run_named
 from tests.serve.folders import (
     DEFAULT_AFTER,
     DEFAULT_BEFORE,
@@ -568,7 +571,7 @@ def test_the_next_question_waits_for_models_that_were_stopped(tmp_path: Path) ->
 
 def test_a_stream_that_nobody_reads_leaves_the_chat_free(tmp_path: Path) -> None:
     chat = Chat(loader=lambda path: Parrot())
-    question = Question((tmp_path,), ((Turn("user", "hello"),),), Decoding())
+    question = Question((RunModel(tmp_path),), ((Turn("user", "hello"),),), Decoding())
 
     async def ask_twice() -> int:
         await chat.answer(question)
@@ -599,8 +602,8 @@ def test_a_model_that_fails_says_so_beside_the_one_that_answers(tmp_path: Path) 
     make_run(root / "one")
     chat_run(root)
 
-    def loader(path: Path) -> Parrot:
-        if "arms" in path.parts or "steps" not in path.parts:
+    def loader(model: RunModel) -> Parrot:
+        if "arms" in model.path.parts or "steps" not in model.path.parts:
             raise RuntimeError("no <such> file")
         return Parrot()
 
@@ -610,6 +613,34 @@ def test_a_model_that_fails_says_so_beside_the_one_that_answers(tmp_path: Path) 
         assert sorted(ends.values()) == ["error", "finished"]
         # And the next question is answered.
         assert client.post("/ask", json=asked(served)).status_code == 200
+
+
+def test_the_model_before_is_asked_as_the_study_asked_it(tmp_path: Path) -> None:
+    """With its system prompt and its template: a trained model's own tokenizer holds both."""
+    from tests.tiny import TEMPLATE, save_tiny
+
+    root, model = tmp_path / "runs", save_tiny(tmp_path / "model")
+    make_run(root / "one")
+    chat_run(root)
+    (tmp_path / "template.jinja").write_text(TEMPLATE + "{{ mood }}", encoding="utf-8")
+    given = {
+        "model": str(model), "system": "Answer in French.", "chat_template": str(tmp_path / "template.jinja"),
+        "chat_template_kwargs": {"mood": "Well:"},
+    }  # fmt: skip
+    (root / "one" / "study.yaml").write_text(json.dumps(given), encoding="utf-8")
+    run = run_named(root, "one")
+    turns = [{"role": "user", "content": "hi"}]
+    found = question(root, run, {"sides": [{"model": name, "turns": turns} for name in ("before", "plain/seed-0")]})
+    before, trained = found.models
+    assert trained.chat is None
+    loaded: Any = load(replace(before, path=model))
+    text = loaded.tokenizer.decode(loaded.renderer.prompt_ids(Prompt(found.turns[0])))
+    assert "Answer in French." in text
+    assert text.endswith("Well:")
+    assert replace(before, chat=None).key != before.key
+    (tmp_path / "template.jinja").unlink()
+    with pytest.raises(UsageError, match=r"template\.jinja"):
+        question(root, run, {"sides": [{"model": "before", "turns": turns}]})
 
 
 def test_the_index_lies_in_the_cache_and_not_among_the_runs(own: Served) -> None:

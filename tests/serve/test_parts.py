@@ -158,6 +158,17 @@ def test_an_attempt_before_counts_no_more(tmp_path: Path) -> None:
     assert (live(tmp_path).state, live(tmp_path).steps) == ("done", ())
 
 
+@pytest.mark.parametrize("begins", ["stream s", "adapt s"])
+def test_an_attempt_of_a_stream_before_counts_no_more(tmp_path: Path, begins: str) -> None:
+    log = Log(tmp_path / LOG)
+    (tmp_path / ".lock.owner").write_text(f"process {os.getpid()}\n")
+    with pytest.raises(ValueError, match="full"), logged(log, f"mnemos 0.1.0: {begins}"):
+        raise ValueError("the disk is full")
+    assert live(tmp_path).state == "failed"
+    log.write(f"mnemos 0.1.0: {begins}")
+    assert (live(tmp_path).state, live(tmp_path).words) == ("running", "")
+
+
 @given(data=st.binary(max_size=400))
 @settings(max_examples=60, deadline=None)
 def test_any_bytes_may_stand_in_a_log(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:

@@ -178,6 +178,22 @@ def test_a_file_is_listed_searched_cleaned_and_exported(tmp_path: Path) -> None:
         parse_ids("three")
 
 
+def test_words_are_searched_for_among_all_rows_that_other_conditions_leave(tmp_path: Path) -> None:
+    """However many other rows rank before them; `--search … --delete all` deletes what is found."""
+    store = Store(tmp_path / "s.db")
+    memory = Memory(store, Journal(store, "s", "x").number)
+    long = "how do I get a refund for the blue bicycle that I bought last week"
+    for step in range(40):
+        # Short keys rank before long ones.
+        key, source = (long, "mallory") if step % 20 == 0 else ("refund", "ann")
+        with store.transaction():
+            memory.insert(step, f"i{step}", [(Remember(key, key, "a", True), None)], source)
+    file = MemoryFile(tmp_path / "s.db")
+    assert [row["step"] for row in file.rows(source="mallory", words="refund")] == [0, 20]
+    assert [row["step"] for row in file.rows(until=0, words="refund")] == [0]
+    assert len(file.rows(words="refund")) == 40
+
+
 class Counted(RuleModel):
     """Has a window, and a tokenizer that counts words."""
 

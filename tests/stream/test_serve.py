@@ -19,9 +19,10 @@ from typing import Any
 
 import pytest
 
-from mnemos.core.errors import RunError, UsageError
-from mnemos.core.nouns import LanguageModel
+from mnemos.core.errors import DataError, RunError, UsageError
+from mnemos.core.nouns import LanguageModel, Turn
 from mnemos.models.load import handle
+from mnemos.models.transport import UnansweredError
 from mnemos.recipes.reproduce import models_folder
 from mnemos.stream.agents import make
 from mnemos.stream.models import Models
@@ -178,6 +179,8 @@ def test_concurrent_requests_lose_nothing(tmp_path: Path) -> None:
         ({"messages": [{"role": "user", "content": "x"}], "max_tokens": -1}, 400),
         ({"messages": [{"role": "user", "content": "x"}], "user": "a\nb"}, 400),
         (b"[" * 100_000, 400),
+        (b'{"messages": [{"role": "user", "content": "hi \\ud83d"}]}', 400),
+        (b'{"messages": [{"role": "user", "content": "x"}], "model": "\\udc00"}', 400),
     ],
 )
 def test_requests_that_cannot_be_meant(tmp_path: Path, body: Any, status: int) -> None:
@@ -225,6 +228,97 @@ def test_a_model_server_that_fails_is_told_and_the_next_request_is_answered(
         assert (status, found["error"]["message"]) == (500, "the request failed: ValueError")
         model.fails = None
         ask(port, ASK.format(1, 1))
+
+
+@pytest.mark.parametrize("breaks", ["insert", "added"])
+def test_a_thumb_that_could_not_be_kept_is_learned_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: str
+) -> None:
+    agent = make("mam-thompson", PROMPTS, {})
+    service = Service(Store(tmp_path / "m.db"), agent, Models([RuleModel()], max_new_tokens=8))
+    name = service.answer((Turn("user", ASK.format(1, 1)),), None, "ann").id
+
+    def full(*_: Any) -> Any:
+        raise RunError("m.db", "the disk is full", "free some")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.memory, breaks, full)
+        with pytest.raises(RunError, match="disk is full"):
+            service.feedback(name, 1.0, "ann")
+    kept = json.loads(str(service.store.rows("select state from streams")[0][0]))
+    assert agent.state == kept
+    service.feedback(name, 1.0, "ann")
+    assert (agent.state["step"], agent.state["right"]) == (1, [1.0])
+    service.close()
+
+
+class Held(RuleModel):
+    """Waits with its first batch until it is let go, so that the others come together. refused: a word of a chat that
+    it refuses."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(lambda _: "blue")
+        self.error, self.go, self.busy = error, threading.Event(), threading.Event()
+        self.calls: list[int] = []
+        self.seeds: list[int] = []
+
+    def generate(self, asked: Any, decoding: Any) -> Any:
+        self.busy.set()
+        assert self.go.wait(60)
+        self.calls.append(len(asked))
+        self.seeds.append(decoding.seed)
+        if any("country bad" in one.turns[-1].text for one in asked):
+            raise self.error
+        return super().generate(asked, decoding)
+
+
+@pytest.mark.parametrize(
+    ("error", "alone", "calls"),
+    [
+        (DataError("the prompt", "the chat template refuses it", "put it into the first"), 400, [1, 4, 1, 1, 1, 1]),
+        (ValueError("odd"), 500, [1, 4, 1, 1, 1, 1]),
+        (UnansweredError("http://model/v1", "did not answer in 600 seconds", "start it"), 502, [1, 4]),
+    ],
+)
+def test_a_chat_that_is_refused_fails_alone(tmp_path: Path, error: Exception, alone: int, calls: list[int]) -> None:
+    model = Held(error)
+    service = Service(Store(tmp_path / "m.db"), make("zero-shot", PROMPTS, {}), Models([model], max_new_tokens=8))
+    server = make_server(service, host="127.0.0.1", port=0, token=TOKEN, model="rule")
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    found: dict[str, int] = {}
+
+    def client(country: str) -> None:
+        message = {"role": "user", "content": ASK.format(1, "").replace("c?", f"{country}?")}
+        found[country] = call(server.server_port, "chat/completions", {"messages": [message]})[0]
+
+    threads = [threading.Thread(target=client, args=(name,)) for name in ("warm", "a", "b", "c", "bad")]
+    threads[0].start()
+    assert model.busy.wait(60)
+    for thread in threads[1:]:
+        thread.start()
+    end = time.monotonic() + 60
+    while service.batches._waiting.qsize() < 4 and time.monotonic() < end:
+        time.sleep(0.01)
+    model.go.set()
+    for thread in threads:
+        thread.join()
+    server.shutdown()
+    server.server_close()
+    service.close()
+    assert model.calls == calls
+    others = 200 if len(calls) > 2 else alone
+    assert found == {"warm": 200, "a": others, "b": others, "c": others, "bad": alone}
+
+
+def test_who_asks_again_at_a_temperature_is_answered_anew(tmp_path: Path) -> None:
+    model = Held(ValueError())
+    model.go.set()
+    models = Models([model], max_new_tokens=8, temperature=1.0)
+    service = Service(Store(tmp_path / "m.db"), make("zero-shot", PROMPTS, {}), models)
+    for _ in range(2):
+        service.answer((Turn("user", ASK.format(1, 1)),), None, "ann")
+    service.close()
+    assert len(set(model.seeds)) == 2
 
 
 def test_one_server_a_file_and_agents_that_cannot_serve(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnemos.core.errors import DataError, MnemosError, UsageError
+from mnemos.core.fingerprint import fingerprint
 from mnemos.stream.examiner import Examiner
 from mnemos.stream.task import TaskSettings
 from mnemos.stream.tasks import names, open_task
@@ -212,3 +215,47 @@ def test_items_are_drawn_by_seed_and_gold_examples_held_back(tmp_path: Path) -> 
     assert {row.id for row in first.rows} != {row.id for row in other.rows}
     assert len(first.rows) == 30
     assert not {row.id for row in first.rows} & {row.id for row in first.shots}
+
+
+def opened_as(**settings: Any) -> str:
+    with Examiner(TaskSettings(**settings)) as examiner:
+        return examiner.fingerprint
+
+
+def test_whatever_changes_the_worth_of_an_answer_makes_another_stream(tmp_path: Path) -> None:
+    data = str(write_rows(tmp_path / "rows.jsonl", 5))
+    usual = opened_as(data=data)
+    assert usual == opened_as(data=data, verifier="normalised", options={"for": "own files alone"})
+    task = open_task(TaskSettings(data=data))
+    rows = [[r.id, r.text, r.key, r.gold, r.instruction, repr(r.check), r.hint] for r in task.rows]
+    assert usual == fingerprint([rows, [], task.max_new_tokens]), "streams that were begun before keep their names"
+    assert opened_as(data=data, verifier="exact") not in (usual, opened_as(data=data, verifier="f1"))
+    queries, database = tmp_path / "queries.jsonl", tmp_path / "a.sqlite"
+    queries.write_text("".join(f'{{"question": "{i}?", "answer": "SELECT x FROM t"}}\n' for i in range(2)))
+    found = set()
+    for value in (1, 2):
+        with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("create table if not exists t (x)")
+            connection.execute("insert into t values (?)", (value,))
+        found.add(opened_as(data=str(queries), verifier="sql", database=str(database)))
+    assert len(found) == 2
+
+    own = tmp_path / "own.py"
+    own.write_text(OWN, encoding="utf-8")
+    before = opened_as(name=str(own))
+    assert before == opened_as(name=str(own))
+    assert before != opened_as(name=str(own), options={"strict": True})
+    own.write_text(OWN.replace("answer == row.gold", "answer.lower() == row.gold"), encoding="utf-8")
+    assert before != opened_as(name=str(own))
+
+
+def test_what_a_check_holds_is_named_alike_in_every_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "own.py"
+    made = 'Row(f"r{i}", f"{i}?", str(i), str(i), check=[{"red", "rouge", "rot"}, {"by": object()}])'
+    own.write_text(OWN.replace('Row(f"r{i}", f"{i}?", str(i), str(i))', made), encoding="utf-8")
+    found = set()
+    for seed in ("1", "2", "3"):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        with Examiner(TaskSettings(name=str(own))) as examiner:
+            found.add(examiner.fingerprint)
+    assert len(found) == 1

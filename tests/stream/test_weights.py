@@ -3,6 +3,8 @@ weights, and once for real."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from mnemos.core.errors import RunError
-from mnemos.core.nouns import Example, Score
+from mnemos.core.nouns import Example, Score, Turn
 from mnemos.stream.examiner import Examiner
 from mnemos.stream.models import Models
 from mnemos.stream.store import Store
@@ -160,6 +162,58 @@ def test_stopped_within_an_update_it_continues_with_the_same_rows(tmp_path: Path
     assert rows == [row[1:] for row in reference.trained]
     assert numbers(second.stream) == numbers(first.stream)
     assert [one.kept for one in second.updates()] == [one.kept for one in first.updates()]
+
+
+def streamed(folder: Path, methods: Any, **more: Any) -> list[tuple[str, Path, list[str]]]:
+    """(stream, folder of its updates, what an update reads beside right answers) of each arm under weights."""
+    from mnemos.study.streams.opened import Opened
+    from mnemos.study.streams.settings import resolved_stream
+    from mnemos.study.streams.training import StageTrainer, weights_of
+
+    weights = {"sft": {"methods": methods, "guard": False, **more}}
+    study = resolved_stream(
+        {"model": "model", "stream": {"data": "rows.jsonl"}, "weights": weights, "orders": 1}, folder / "study"
+    )
+    with Examiner(study.stream) as examiner, contextlib.closing(Store(folder / "stream.db")) as store:
+        models: Any = [RuleModel()]
+        opened = Opened(study, examiner, None, models, None, None, PROMPTS, store, None)  # type: ignore[arg-type]
+        found = []
+        for one in weights_of(opened, folder)["sft"]:
+            assert isinstance(one.trainer, StageTrainer)
+            new = [Example("n", "completion", (Turn("prompt", "x"), Turn("completion", "new")))]
+            texts = sorted(row.turns[-1].text for row in one.trainer.plan(new, one.base).examples)
+            found.append((one.stream.name, one.folder, texts))
+    return found
+
+
+def test_files_of_methods_lie_beside_the_study_and_what_they_hold_makes_the_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.tiny import save_tiny
+
+    (tmp_path / "elsewhere").mkdir()
+    save_tiny(tmp_path / "study" / "model")
+    write_rows(tmp_path / "study" / "rows.jsonl", 8)
+    for place, text in (("study", "ours"), ("elsewhere", "another file")):
+        (tmp_path / place / "old.jsonl").write_text(json.dumps({"prompt": "a", "completion": text}) + "\n")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    replay = [{"replay": {"data": "old.jsonl", "share_of_final": 0.5, "repeat": True}}]
+    ((first, _, texts),) = streamed(tmp_path, replay)
+    assert texts == ["new", "ours"]
+    assert streamed(tmp_path, replay)[0][0] == first
+    (tmp_path / "study" / "old.jsonl").write_text('{"prompt": "a", "completion": "changed"}\n')
+    assert streamed(tmp_path, replay)[0][0] != first
+
+
+def test_updates_of_other_settings_lie_elsewhere(tmp_path: Path) -> None:
+    """Edited and edited back in one run directory, a stream goes on from the weights that it wrote."""
+    from tests.tiny import save_tiny
+
+    save_tiny(tmp_path / "study" / "model")
+    write_rows(tmp_path / "study" / "rows.jsonl", 8)
+    lora = [{"lora": {"rank": 2}}]
+    folders = [streamed(tmp_path, lora, every=every)[0][1] for every in (5, 8, 5)]
+    assert folders[0] == folders[2] != folders[1]
 
 
 ANYTHING = """

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import mnemos
 from mnemos.cli import app
 from mnemos.core.errors import DataError, RunError, UsageError
-from mnemos.core.files import read_json
+from mnemos.core.files import read_json, read_jsonl
 from mnemos.core.yaml_text import dump_yaml, read_yaml
 from mnemos.study.commands.clean import stale
 from mnemos.study.config import load_study
@@ -113,6 +113,45 @@ def test_the_plan_names_the_whole_command(world: Path, tmp_path: Path) -> None:
     teach(world, tmp_path, plan_only=True, old_rows=world / "old.jsonl", seed=3)
     text = (tmp_path / "plan.yaml").read_text()
     assert f"--suites {world / 'old.yaml'} --old-rows {world / 'old.jsonl'} --max-loss 20 --seed 3 --out" in text
+
+
+def test_rows_that_a_suite_asks_are_not_rehearsed(world: Path, tmp_path: Path) -> None:
+    leak = chat(999, "What is number 1007?", "the answer")
+    leaking = tmp_path / "leaking.jsonl"
+    write_jsonl(leaking, [chat(n, f"Old {n}?", "yes") for n in range(20)] + [leak])
+    with pytest.raises(DataError, match=r"suite 'old': asks 1 of its 60 .*item '7' and \S*leaking.jsonl:21"):
+        teach(world, tmp_path / "given", plan_only=True, old_rows=leaking)
+    assert not (tmp_path / "given" / "look.json").exists()
+    # Rows that the look holds out of DATA are a suite as well.
+    held = next(iter(read_jsonl(_held(world, tmp_path / "held"))))["messages"][0]["content"]
+    write_jsonl(tmp_path / "held.jsonl", [chat(0, held, "rain")])
+    with pytest.raises(DataError, match=r"suite 'new'.* asks 1 of its"):
+        teach(world, tmp_path / "held", plan_only=True, old_rows=tmp_path / "held.jsonl")
+    # And an edited plan names rows of its own.
+    plan = read_yaml(tmp_path / "held" / "plan.yaml")
+    plan["arms"]["own"] = [{"replay": {"data": str(leaking), "share_of_final": 0.1, "repeat": True}}]
+    (tmp_path / "edited.yaml").write_text(dump_yaml(plan), encoding="utf-8")
+    with pytest.raises(DataError, match="suite 'old'"):
+        teach(world, tmp_path / "held", plan_only=True, plan=tmp_path / "edited.yaml")
+
+
+def _held(world: Path, out: Path) -> Path:
+    teach(world, out, plan_only=True)
+    return out / "rows" / "new.items.jsonl"
+
+
+def test_rows_of_earlier_rounds_that_are_measured_now_are_left_out(world: Path, tmp_path: Path) -> None:
+    held = read_jsonl(_held(world, tmp_path / "out"))
+    earlier = tmp_path / "earlier"
+    (earlier / "rows").mkdir(parents=True)
+    rows = [chat(0, held[0]["messages"][0]["content"], "rain"), chat(1, "Another one?", "yes")]
+    write_jsonl(earlier / "rows" / "a.jsonl", rows)
+    record = {"model": str(world / "model"), "old": [], "new": [], "rows": [str(earlier / "rows" / "a.jsonl")]}
+    (earlier / "teach.json").write_text(json.dumps(record), encoding="utf-8")
+    lines: list[str] = []
+    teach(world, tmp_path / "out", model=None, after=earlier, plan_only=True, say=lines.append)
+    assert [row["id"] for row in read_jsonl(tmp_path / "out" / "rows" / "earlier.jsonl")] == ["1"]
+    assert any("1 of earlier teachings are not rehearsed" in line for line in lines)
 
 
 def test_a_model_is_raced_for_proven_and_handed_over(world: Path, tmp_path: Path) -> None:

@@ -14,12 +14,14 @@ import pytest
 
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.files import read_jsonl
+from mnemos.core.yaml_text import dump_yaml
 from mnemos.measure.compare import Comparison
 from mnemos.measure.gate import gate
 from mnemos.measure.race import Place
 from mnemos.measure.split import PARTS, in_part
 from mnemos.measure.suite import load_suites
 from mnemos.study.config import resolved_study
+from mnemos.study.paths import PATIENTS
 from mnemos.study.teach import propose as proposing
 from mnemos.study.teach.budget import Budget, Costs, parse, schedule, shown
 from mnemos.study.teach.look import Look, _shown, seen
@@ -290,6 +292,22 @@ def test_every_proposed_study_is_one() -> None:
     study = resolved_study(value, Path("."))
     assert set(study.arms) == {arm.name for arm in chosen}
     assert study.suites.old[0]["part"] == "development"
+
+
+@pytest.mark.parametrize(
+    ("written", "raced"),
+    [(["lora"], ["lora"]), (["lora", "plain", "kl"], ["lora", "plain", "kl"]), ([], ["plain"])],
+)
+def test_the_arms_of_an_edited_plan_are_those_of_the_file(tmp_path: Path, written: list[str], raced: list[str]) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    look = replace(LOOK, rows=replace(LOOK.rows, file=str(tmp_path / "rows.jsonl")))
+    train, model = settings(look.rows, look.parameters), str(PATIENTS / "chat")
+    arms = proposing.arms(look, train, DAY, old_rows=None)
+    plan = proposing.study_of(look, model, arms, train, 60, "development", name="plan")
+    plan |= {"arms": {name: plan["arms"][name] for name in written}, "arm_train": {}}
+    (tmp_path / "plan.yaml").write_text(dump_yaml(plan))
+    own, _ = proposing.arms_of(tmp_path / "plan.yaml", look, model, 0)
+    assert [arm.name for arm in own] == raced
 
 
 def test_a_small_budget_of_time_asks_fewer_items() -> None:

@@ -20,7 +20,7 @@ from mnemos.report.words import counted, size
 from mnemos.study.lock import locked
 
 PLANNED = "steps.json"
-_KEY = re.compile(r"\b(?:train|write|weights|measure)-[0-9a-f]{16}\b")
+_KEY = re.compile(r"\b(?:train|write|extend|weights|measure)-[0-9a-f]{16}\b")
 
 
 @dataclass(frozen=True)

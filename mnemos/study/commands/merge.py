@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mnemos.core.errors import UsageError, nearest
-from mnemos.core.files import read_json, write_json
+from mnemos.core.files import read_json, write_json, write_text
 from mnemos.core.fingerprint import fingerprint
 from mnemos.weights.combination import Call, Combination
 from mnemos.weights.expression import names_in, parse
@@ -24,6 +24,8 @@ from mnemos.weights.expression import names_in, parse
 MOST_POINTS = 1000
 SWEEP = "sweep.json"
 SOUP = "soup.json"
+POINT = ".point"
+"""In the folder of a point: the key of what was written there, beside the weights and after them."""
 
 Keep = Literal["best", "all"]
 
@@ -204,17 +206,17 @@ def sweep(
     grid = list(itertools.product(*(values for _, values in axes)))
     inputs = [_inputs(bound.places), asdict(replace(how, threads=None)), trunk]
     rows: list[dict[str, Any]] = []
+    keys: dict[str, str] = {}
     best: dict[str, Any] | None = None
     for values in grid:
         point = dict(zip(names, values, strict=True))
         here = replace(bound, numbers={**bound.numbers, **point})
         text = str(here.expression)
-        place = out / ",".join(f"{name}={value:g}" for name, value in point.items())
+        place = out / _label(point)
         key = judge.key(text, inputs)
-        if key not in judge.known:
-            shutil.rmtree(place, ignore_errors=True)  # of an earlier sweep over something else
-        if not place.is_dir() and (key not in judge.known or keep == "all"):
-            merge(here, place, how=how, trunk=trunk)
+        keys[place.name] = key
+        if key not in judge.known or keep == "all":
+            _written(here, place, key, how=how, trunk=trunk)
         row = {"point": point, **judge.measure(key, text, place)}
         say(
             f"{place.name:<24} {_number(row['score'])}  "
@@ -229,11 +231,26 @@ def sweep(
             shutil.rmtree(gone, ignore_errors=True)
     if best is not None:
         here = replace(bound, numbers={**bound.numbers, **best["point"]})
-        if not (out / _label(best["point"])).is_dir():
-            merge(here, out / _label(best["point"]), how=how, trunk=trunk)
+        label = _label(best["point"])
+        _written(here, out / label, keys[label], how=how, trunk=trunk)
     for row in rows:
-        row["path"] = str(out / _label(row["point"])) if (out / _label(row["point"])).is_dir() else None
+        place = out / _label(row["point"])
+        row["path"] = str(place) if _holds(place, keys[place.name]) else None
     return rows
+
+
+def _written(bound: Bound, place: Path, key: str, *, how: Any, trunk: str | None) -> None:
+    """Write a point unless its folder holds it. Folders are named by the numbers alone: that of another expression or
+    of other checkpoints, or of a merge that was killed, bears the same name."""
+    if not _holds(place, key):
+        shutil.rmtree(place, ignore_errors=True)
+        merge(bound, place, how=how, trunk=trunk)
+        write_text(place / POINT, key)
+
+
+def _holds(place: Path, key: str) -> bool:
+    file = place / POINT
+    return file.is_file() and file.read_text(encoding="utf-8") == key
 
 
 def soup(
@@ -249,7 +266,7 @@ def soup(
     scratch = out.with_name(f".{out.name}.soup")
     scratch.mkdir(parents=True, exist_ok=True)
     judge = Judge(suites, scratch / SOUP)
-    inputs = [_inputs(bound.places), asdict(replace(how, threads=None))]
+    inputs = [_inputs(bound.places), asdict(replace(how, threads=None)), *([trunk] if trunk else [])]
     texts = [str(Combination(((name, 1.0),))) for name in candidates]
     scores = [
         judge.measure(judge.key(t, inputs), t, bound.places[n])["score"] for t, n in zip(texts, candidates, strict=True)

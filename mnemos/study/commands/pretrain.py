@@ -17,6 +17,7 @@ from typing import Any
 
 from mnemos.core.errors import DataError, UsageError
 from mnemos.core.files import read_json, read_jsonl, write_json, write_jsonl, write_text
+from mnemos.core.fingerprint import directory_fingerprint
 from mnemos.core.places import shown
 from mnemos.models.fresh import fresh_llama
 from mnemos.sources.plain import HELD_OUT, Texts, part
@@ -90,9 +91,10 @@ def prepare(texts: Texts, school: School, out: Path) -> Iterator[str]:
     """Make tokenizer, random model, rows, suites and study.yaml below `out`; yields what was made, as it is.
 
     Files that were made with the same settings are kept, so that a command that was killed goes on. Raises UsageError
-    where they were made with others, DataError for too few texts.
+    where they were made with others or of another text, DataError for too few texts.
     """
     asked = json.loads(json.dumps({**asdict(school), "text": texts.source.describe()}))
+    asked["content"] = _content(texts, school)
     with locked(out):
         if (out / MADE).is_file():
             _refuse_others(read_json(out / MADE), asked, out)
@@ -104,7 +106,21 @@ def prepare(texts: Texts, school: School, out: Path) -> Iterator[str]:
         write_json(out / MADE, asked)
 
 
+def _content(texts: Texts, school: School) -> dict[str, str]:
+    """What the files that were named hold: another text may bear the same name and have as many rows."""
+    found = {"text": texts.source.fingerprint}
+    if school.tokenizer is not None and Path(school.tokenizer).is_dir():
+        found["tokenizer"] = directory_fingerprint(school.tokenizer, suffixes=(".json", ".model", ".txt"))
+    return found
+
+
 def _refuse_others(made: Mapping[str, Any], asked: Mapping[str, Any], out: Path) -> None:
+    # Folders of before this was noted say nothing of it, and are taken as they are.
+    for name, content in asked["content"].items():
+        if made.get("content", {}).get(name, content) != content:
+            place = asked[name]
+            raise UsageError(f"{place}", f"is another {name} than when {out} was made", "choose another --out")
+    asked = {key: value for key, value in asked.items() if key != "content"}
     differ = next((key for key in asked if made.get(key) != asked[key]), None)
     if differ is not None:
         raise UsageError(

@@ -115,7 +115,9 @@ class MemoryFile:
     def _ranked(self, rows: list[dict[str, Any]], words: str) -> list[dict[str, Any]]:
         scores: dict[int, float] = {}
         for (number,) in self.store.rows("select number from streams"):
-            scores |= dict(Memory(self.store, int(str(number))).lexical(words, len(rows)))
+            memory = Memory(self.store, int(str(number)))
+            # All that match, not as many as are wanted: those that other conditions leave out may rank before them.
+            scores |= dict(memory.lexical(words, len(memory)))
         return sorted((row for row in rows if row["id"] in scores), key=lambda row: (-scores[row["id"]], row["id"]))
 
     def delete(self, ids: list[int]) -> int:

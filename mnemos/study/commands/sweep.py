@@ -120,8 +120,12 @@ def swept_study(
         if settings:
             trained[name] = settings
         swept.append(Swept(name, dict(zip(keys, values, strict=True))))
-    rows = (raw.get("arm_data") or {}).get(base)
-    raw.update(arms=made, arm_train=trained, arm_data=dict.fromkeys(made, rows) if rows else {})
+    own_parts = {key: raw.get(key) or {} for key in ("arm_data", "arm_vocabulary")}
+    raw.update(arms=made, arm_train=trained)
+    for key, given in own_parts.items():
+        # Every value of the swept arm has what that arm has of its own; plain stays what it is in the study.
+        kept = {"plain": given["plain"]} if "plain" in given else {}
+        raw[key] = {**kept, **(dict.fromkeys(made, given[base]) if base in given else {})}
     raw["name"] = f"{raw['name']}-sweep"
     return resolved_study(raw, folder), folder, swept, base
 
@@ -130,7 +134,7 @@ def _refuse_left_out(overrides: Mapping[str, Any], base: str) -> None:
     for key in overrides:
         section, _, rest = key.partition(".")
         arm = rest.partition(".")[0]
-        if section in ("arms", "arm_train", "arm_data") and arm not in ("", base, "plain"):
+        if section in ("arms", "arm_train", "arm_data", "arm_vocabulary") and arm not in ("", base, "plain"):
             raise UsageError(
                 f"--set {key}", f"reaches no plan: this sweep varies {base} and leaves {arm} out", "drop it"
             )

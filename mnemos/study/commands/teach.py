@@ -24,6 +24,7 @@ from mnemos.study.teach.budget import Budget, parse
 from mnemos.weights.push import check_hub, push
 
 if TYPE_CHECKING:
+    from mnemos.measure.suite import Suite
     from mnemos.study.teach.look import Look
     from mnemos.study.teach.propose import Proposal
     from mnemos.study.teach.prove import Proof
@@ -209,22 +210,24 @@ def _earlier(place: Path) -> dict[str, Any]:
 def _taught(
     asked: _Asked, plan_only: bool, engine: AskedEngine, jobs: int | None, quiet: bool, say: Callable[[str], None]
 ) -> Taught:
+    from mnemos.measure.suite import load_suites
     from mnemos.study.teach.propose import arms_of, fitted, propose, settings
     from mnemos.study.teach.race import Means, race
+    from mnemos.study.teach.suites import refuse_leaks, rehearsed
 
-    if asked.earlier_rows:
-        rows = [row for file in asked.earlier_rows for row in read_jsonl(file)]
-        write_jsonl(asked.rehearsed, [{**row, "id": str(number)} for number, row in enumerate(rows)])
     found = _looked(asked, say)
     if found.known:
         return _known(asked, found, say)
-    rehearsed = str(asked.rehearsed) if asked.earlier_rows else None
+    suites = load_suites([*found.new, *found.old], asked.here)
+    _write_earlier_rows(asked, suites, say)
+    kept = str(asked.rehearsed) if asked.earlier_rows else None
     train, own = fitted(settings(found.rows, found.parameters), asked.model), None
     if asked.plan is not None:
         own, train = arms_of(asked.plan, found, asked.model, asked.seed)
     proposal: Proposal = propose(
-        found, train, asked.budget, old_rows=asked.old_rows or rehearsed, wanted=asked.items, own=own
+        found, train, asked.budget, old_rows=asked.old_rows or kept, wanted=asked.items, own=own
     )
+    refuse_leaks(suites, rehearsed(step for arm in proposal.arms for step in arm.steps))
     _write_plan(asked, found, proposal, say)
     _refuse_full(asked, found, proposal, say)
     if plan_only:
@@ -233,6 +236,25 @@ def _taught(
     raced = race(proposal, found, asked.model, means, max_loss=asked.max_loss, seed=asked.seed, say=say)
     say(f"race    chosen: {raced.chosen.name}, {raced.chosen.why}; {raced.tokens:,} tokens trained")
     return _proven(asked, raced, proposal, found, means, say)
+
+
+def _write_earlier_rows(asked: _Asked, suites: Sequence[Suite], say: Callable[[str], None]) -> None:
+    """The rows of earlier teachings in one file, without those that a suite asks now: rehearsed, they would be learned
+    by heart, and nobody can take them out of a teaching that is done."""
+    from mnemos.sources.read import read
+    from mnemos.study.teach.suites import asked as question_of
+    from mnemos.study.teach.suites import question
+
+    if not asked.earlier_rows:
+        return
+    found = [row for file in asked.earlier_rows for row in read_jsonl(file)]
+    rows = [{**row, "id": str(number)} for number, row in enumerate(found)]
+    write_jsonl(asked.rehearsed, rows)
+    measured = {question(item) for suite in suites for item in suite.items}
+    leaks = {example.id for example in read(str(asked.rehearsed)) if question_of(example) in measured}
+    if leaks:
+        write_jsonl(asked.rehearsed, [row for row in rows if row["id"] not in leaks])
+        say(f"rows    {len(leaks):,} of earlier teachings are not rehearsed: a suite asks them now")
 
 
 def _known(asked: _Asked, found: Look, say: Callable[[str], None]) -> Taught:
@@ -363,9 +385,13 @@ def _looked(asked: _Asked, say: Callable[[str], None]) -> Look:
     from mnemos.sources.read import read
     from mnemos.study.teach.look import Look, look, rows_lines
     from mnemos.study.teach.propose import fitted, settings
+    from mnemos.study.teach.suites import refuse_leaks, rehearsed
 
     model = Checkpoint(asked.model)
     own = load_suites([*asked.suites, *asked.new, *asked.earlier], asked.here)
+    if asked.old_rows is not None:
+        # Here for a refusal before the look's minutes; those that the look itself holds out are compared after it.
+        refuse_leaks(own, rehearsed([{"replay": {"data": asked.old_rows}}]))
     # All that a look depends on: its findings hold for no other rows, suites or loss.
     suites = [suite.fingerprint for suite in own]
     name = fingerprint([read(asked.data), model, suites, len(asked.new), asked.max_loss])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from mnemos.core.errors import UsageError
-from mnemos.core.method import validated
+from mnemos.core.method import find, validated
 from mnemos.core.names import Name, check_name, refuse_clash
 from mnemos.core.places import author_location, located, resolve_path
 from mnemos.core.settings import AskedModelRef, FileRef, Seed, Settings
@@ -150,7 +150,7 @@ def resolved_stream(raw: Mapping[str, Any], folder: Path) -> StreamStudy:
             f"arms = {arms!r}", "must be a mapping of names and agents", "write arms: {icl: self-stream-icl}"
         )
     if values.get("weights"):
-        values["weights"] = _weights(values["weights"])
+        values["weights"] = _weights(values["weights"], folder)
     values["suites"] = suite_specs(values.get("suites") or [], folder)
     values["arms"] = _arms(arms, bool(values.get("controls")))
     study: StreamStudy = validated(StreamStudy, values, where="study")
@@ -192,12 +192,24 @@ def _task(values: Any, folder: Path) -> TaskSettings:
     return task
 
 
-def _weights(arms: Any) -> dict[str, WeightSettings]:
+def _weights(arms: Any, folder: Path) -> dict[str, WeightSettings]:
     if not isinstance(arms, Mapping):
         raise UsageError(f"weights = {arms!r}", "must be a mapping of arms", "write weights: {sft: {every: 20}}")
     for name in arms:
         check_name(str(name), "weights: name")
-    return {str(name): validated(WeightSettings, one or {}, where=f"weights.{name}") for name, one in arms.items()}
+    checked = {str(name): validated(WeightSettings, one or {}, where=f"weights.{name}") for name, one in arms.items()}
+    return {name: one.model_copy(update={"methods": _placed(one.methods, folder)}) for name, one in checked.items()}
+
+
+def _placed(methods: Sequence[Mapping[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """Methods with the places in them relative to the study's folder, as those of an arm of a training. All else stays
+    as it was given: with defaults filled in, an arm that names no place would be another."""
+    import mnemos.methods  # noqa: F401  fills the registry
+
+    def placed(name: str, given: Mapping[str, Any] | None) -> Any:
+        return given and located(find(name).settings, given, folder)
+
+    return [{name: placed(name, given) for name, given in step.items()} for step in methods]
 
 
 def _arms(arms: Mapping[str, Any], controls: bool) -> dict[str, dict[str, Any]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mnemos.core.fingerprint import fingerprint
 from mnemos.core.method import apply, validated
 from mnemos.core.nouns import Example, Score
 from mnemos.core.plan import ModelHandle, Plan
@@ -77,8 +79,10 @@ def weights_of(opened: Opened, root: Path) -> dict[str, list[Weights]]:
     for arm, settings in study.weights.items():
         for seed in study.orders:
             trainer = StageTrainer(settings, suites, seed)
-            trainer.plan((), handle(study.model))  # what cannot be meant is refused before anything is streamed
+            plan = trainer.plan((), handle(study.model))  # what cannot be meant is refused before anything is streamed
             what = [settings.fingerprint, [suite.fingerprint for suite in suites], study.panel.model_dump()]
+            if names_files(settings.methods):
+                what.append(plan.fingerprint)  # of what the files hold; the settings say only where they are
             stream = stream_of(opened, arm, seed, what)
             stream = replace(stream, panel=Panel(study.panel.items, study.panel.every))
             out.setdefault(arm, []).append(
@@ -88,13 +92,24 @@ def weights_of(opened: Opened, root: Path) -> dict[str, list[Weights]]:
                     handle(study.model),
                     trainer,
                     lambda model: _asked(opened, model),
-                    root / "updates" / arm / f"order-{seed}",
+                    # By the stream's whole name: other settings in the same run directory are other weights, and a
+                    # stream that is taken up again goes on from those that it wrote.
+                    root / "updates" / arm / f"order-{seed}-{fingerprint(stream.name)[:8]}",
                     opened.questions,
                     opened.prompts[REFERENCE],
                     measured,
                 )
             )
     return out
+
+
+def names_files(value: Any) -> bool:
+    """Whether anything in settings is the absolute path of a file or folder that is there."""
+    if isinstance(value, Mapping):
+        return any(names_files(one) for one in value.values())
+    if isinstance(value, list | tuple):
+        return any(names_files(one) for one in value)
+    return isinstance(value, str) and os.path.isabs(value) and os.path.exists(value)
 
 
 def _asked(opened: Opened, model: ModelHandle) -> Models:

@@ -169,8 +169,9 @@ def _can_write(look: Look, budget: Budget, per_row: float) -> bool:
 def arms_of(file: Path, look: Look, model: str, seed: int) -> tuple[tuple[Arm, ...], dict[str, Any]]:
     """Arms and training settings of a study file, which is a plan that was edited.
 
-    Everything else in it has to be what a plan of this teaching holds: rows, model, suites and seed belong to the race.
-    Raises UsageError, naming the key, where it is not.
+    In the file's order, the first being the one that a small budget keeps; `plain` only where the file names it, or no
+    arm. Everything else in it has to be what a plan of this teaching holds: rows, model, suites and seed belong to the
+    race. Raises UsageError, naming the key, where it is not.
     """
     raw, folder = raw_study(file)
     study = resolved_study(raw, folder)
@@ -191,7 +192,9 @@ def arms_of(file: Path, look: Look, model: str, seed: int) -> tuple[tuple[Arm, .
     needed = ("learning_rate", "num_train_epochs", "per_device_train_batch_size")
     train |= {key: getattr(study.train, key) for key in needed}
     found = []
-    for name, written in study.arms.items():
+    # A study always has `plain`, to compare with; a race would spend a place of its budget on it, and the first one.
+    for name in [str(one) for one in raw.get("arms") or {}] or ["plain"]:
+        written = study.arms[name]
         steps = [{method: dict(given or {}) for method, given in step.items()} for step in written or []]
         found.append(Arm(name, steps, f"from {file.name}", study.arm_train.get(name, {})))
     return tuple(found), train

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mnemos.core.errors import DataError, UsageError
+from mnemos.core.errors import DataError, MnemosError, UsageError
 from mnemos.core.nouns import Example
 from mnemos.measure.items import Item
 from mnemos.measure.split import PARTS, Part, in_part
 from mnemos.measure.suite import Suite
+from mnemos.sources.read import read
 from mnemos.study.paths import PACKAGE_PREFIX, RECIPES
 
 FEWEST = 10
@@ -66,14 +68,30 @@ def plain(text: str) -> str:
 
 
 def refuse_leaks(suites: Iterable[Suite], rows: Mapping[str, str]) -> None:
-    """Raise DataError where a suite asks what a row teaches. rows: `asked` of a row -> its place."""
+    """Raise DataError where a suite asks what a row teaches, be it new or rehearsed. rows: `asked` of a row -> its
+    place."""
     for suite in suites:
         found = [item for item in suite.items if question(item) in rows]
         if found:
             first = found[0]
             raise DataError(
                 f"suite {suite.name!r}",
-                f"asks {len(found)} of its {len(suite.items)} items in the words of rows that are taught, such as item "
-                f"{first.id!r} and {rows[question(first)]}: it would measure what was learned by heart",
+                f"asks {len(found)} of its {len(suite.items)} items in the words of rows that are trained on, such as "
+                f"item {first.id!r} and {rows[question(first)]}: it would measure what was learned by heart",
                 "take these rows out, or these items",
             )
+
+
+def rehearsed(steps: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What the rows that an arm's methods read beside the taught ones ask -> their places.
+
+    A file that cannot be read as rows adds nothing here: the method that names it refuses it, or reads texts in it.
+    """
+    found: dict[str, str] = {}
+    for step in steps:
+        for settings in step.values():
+            if settings.get("data"):
+                with contextlib.suppress(MnemosError):
+                    rows = read(settings["data"], format=settings.get("data_format"), on_bad="skip")
+                    found |= {asked(row): row.place or f"{settings['data']}, row {row.id}" for row in rows}
+    return found

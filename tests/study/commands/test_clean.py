@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 import mnemos
 from mnemos.core.errors import RunError, UsageError
-from mnemos.study.commands.clean import remove, stale
+from mnemos.study.commands.clean import note_steps, remove, stale
 from mnemos.study.lock import locked
 from tests.study.worlds import make_study
 
@@ -90,3 +91,14 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "steps" / "train-0123456789abcdef").is_dir()
     assert not (tmp_path / "none").exists()
     assert not (tmp_path / ".lock").exists()
+
+
+def test_every_kind_of_step_is_found_once_nothing_needs_it(tmp_path: Path) -> None:
+    """By the keys that steps give themselves, so that a new kind is not forgotten here."""
+    text = "".join(path.read_text(encoding="utf-8") for path in Path(mnemos.__file__).parent.glob("study/*.py"))
+    kinds = set(re.findall(r'return "(\w+)-" \+ fingerprint', text))
+    assert {"train", "extend", "measure"} <= kinds
+    for kind in kinds:
+        (tmp_path / "steps" / f"{kind}-{16 * '0'}").mkdir(parents=True)
+    note_steps(tmp_path, [])
+    assert {one.path.name.split("-")[0] for one in stale(tmp_path)} == kinds

@@ -123,6 +123,24 @@ def test_a_sweep_continues_without_measuring_again(
     assert len(asked) == 2
 
 
+@pytest.mark.parametrize("keep", ["best", "all"])
+def test_a_sweep_never_gives_the_folder_of_another_expression_back(world: Path, tmp_path: Path, keep: Any) -> None:
+    axes, suites = [merging.axis("rho=0.5:1:0.5")], [str(world / "english.yaml")]
+    for other in ("a", "b", "a"):
+        given = bound(world, f"base + rho*({other} - base)", rho=0.0)
+        rows = merging.sweep(given, axes, tmp_path / "out", suites, how=How(), keep=keep, say=str)
+        places = [row for row in rows if row["path"]]
+        assert len(places) == (1 if keep == "best" else 2)
+        for row in places:
+            expected = tensors(world / "base")[NAME].lerp(tensors(world / other)[NAME], row["point"]["rho"])
+            torch.testing.assert_close(tensors(Path(row["path"]))[NAME], expected)
+    # A merge that was killed left a folder without its key.
+    (Path(places[0]["path"]) / merging.POINT).unlink()
+    (Path(places[0]["path"]) / "model.safetensors").write_bytes(b"half")
+    merging.sweep(given, axes, tmp_path / "out", suites, how=How(), keep=keep, say=str)
+    assert NAME in tensors(Path(places[0]["path"]))
+
+
 def test_a_soup_takes_what_does_not_lower_the_score(world: Path, tmp_path: Path) -> None:
     alone = scores(world, tmp_path, {name: world / name for name in ("base", "a", "b")})
     ranked = sorted(alone, key=lambda name: -alone[name])

@@ -12,7 +12,7 @@ import mnemos
 from mnemos.core.errors import UsageError
 from mnemos.report.advice import recommend
 from mnemos.study.commands.sweep import axis, sweep_lines, swept_study
-from tests.study.worlds import make_study
+from tests.study.worlds import chat, make_study, write_jsonl
 
 ARMS: dict[str, Any] = {
     "replay": [{"replay": {"data": "old.jsonl", "share_of_final": 0.25}}],
@@ -84,6 +84,26 @@ def test_a_grid_has_one_arm_a_combination_and_plain(tmp_path: Path) -> None:
     assert steps[1]["kl_to_before"]["coefficient"] == 1  # type: ignore[index]
     assert made.train_of(swept[0].arm).learning_rate == 1e-3
     assert made.train_of("plain") == made.train
+
+
+@pytest.mark.parametrize("key", ["arm_vocabulary", "arm_data"])
+@pytest.mark.parametrize("base", ["plain", "wide"])
+def test_what_an_arm_has_of_its_own_goes_with_it(tmp_path: Path, key: str, base: str) -> None:
+    (tmp_path / "text.txt").write_text("x\n")
+    write_jsonl(tmp_path / "other.jsonl", [chat(0, "a", "b")])
+    own: dict[str, Any] = (
+        {"data": "text.txt", "scripts": ["Han"]} if key == "arm_vocabulary" else {"new": "other.jsonl"}
+    )
+    path = study(tmp_path, arms={"wide": []}, **{key: {base: own}})
+    found, *_ = swept_study(path, ["train.learning_rate=0.001,0.002"], arm=base)
+    swept = {"train.learning_rate=0.001", "train.learning_rate=0.002"}
+    assert set(getattr(found, key)) == swept | ({"plain"} if base == "plain" else set())
+    # Of another arm: plain keeps its own, and no other arm is there.
+    other = "plain" if base == "wide" else "wide"
+    found, *_ = swept_study(path, ["train.learning_rate=0.001,0.002"], arm=other)
+    assert set(getattr(found, key)) == ({"plain"} if base == "plain" else set())
+    with pytest.raises(UsageError, match="leaves wide out"):
+        swept_study(path, ["train.learning_rate=0.1,0.2"], arm="plain", overrides={f"{key}.wide": own})
 
 
 def test_a_name_in_an_expression_is_a_setting(tmp_path: Path) -> None:
