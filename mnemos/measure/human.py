@@ -22,11 +22,12 @@ from typing import Any, get_args
 
 from mnemos.core.errors import DataError
 from mnemos.core.nouns import Prompt
+from mnemos.core.progress import note
 from mnemos.measure.items import Row, parse, read_rows
 from mnemos.measure.votes import VoteVerdict
 from mnemos.rewards.judge import Decision
 from mnemos.rewards.judge_prompt import Case
-from mnemos.sources.read import read
+from mnemos.sources.read import read, skipped
 
 LABELS: tuple[Decision, ...] = ("a", "b", "tie")
 OF_VOTE: Mapping[str, Decision] = {"a": "a", "b": "b", "tie": "tie", "both_bad": "tie"}
@@ -150,13 +151,16 @@ def _joined(first: Pair, second: Pair, where: str) -> Pair:
 def _preferences(path: str | Path, seed: int) -> list[Pair]:
     pairs = []
     # Some files of pairs hold a few that differ in more than the answer; those are left out as training leaves them.
-    for row in read(str(path), format="preference", on_bad="skip"):
+    source = read(str(path), format="preference", on_bad="skip")
+    for row in source:
         answers = (row.turns[-1].text, row.rejected[-1].text)
         first = random.Random(f"{seed} {row.id}").random() < 0.5
         pair = Pair(row.id, row.prompt, answers if first else answers[::-1], votes={"": "a" if first else "b"})
         pairs.append(pair)
     if not pairs:
         raise DataError(f"{path}", "holds no pair", "rows need chosen and rejected, or answer_a and answer_b")
+    for reason, number in skipped(source).items():
+        note(f"{path}: {reason}: {number:,}")
     return pairs
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,13 @@ def test_raters_who_saw_the_models_in_other_places_vote_on_one_pair(tmp_path: Pa
     assert found.votes == {"ann": "a", "bob": "a", "eve": "both_bad"}
     with pytest.raises(DataError, match="'ann' has voted on item '1' already"):
         read_pairs(rows(tmp_path / "h.jsonl", votes[0], {**turned, "verdict": "b", "rater": "ann"}))
+
+
+def test_preference_rows_that_are_left_out_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"prompt": "q", "chosen": "good", "rejected": bad} for bad in ("bad", "good", "good")]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert len(read_pairs(tmp_path / "p.jsonl")) == 1
+    assert re.search(r"p\.jsonl: skipped: .*: 2\n", capsys.readouterr().err)
 
 
 def test_preference_rows_stand_either_way_round(tmp_path: Path) -> None:
