@@ -9,6 +9,9 @@ from mnemos.report.facts import Arm, Change, Facts
 from mnemos.report.verdicts import TONES, every, old_changes, tone
 from mnemos.report.words import counted, figure, listing
 
+MANY = 2
+"""Names up to which each stands in the headline; beyond, arms are counted."""
+
 
 def headline(facts: Facts) -> str:
     """The whole study in one or two sentences, names and numbers only from the comparisons."""
@@ -18,7 +21,9 @@ def headline(facts: Facts) -> str:
     if facts.kind == "stream":
         return _stream_sentence(arms)
     if facts.kind == "compare" or not any(arm.of("new") for arm in arms):
-        return " ".join(_kept_sentence(arm, alone=len(arms) == 1) for arm in arms[:4])
+        return (
+            _kept_by_many(arms) if len(arms) > MANY else " ".join(_kept_sentence(a, alone=len(arms) == 1) for a in arms)
+        )
     plain = next((arm for arm in arms if arm.name == "plain"), None)
     # The joint arm sees every task at once: a reference for a sequence, not a way to choose.
     others = [arm for arm in arms if arm is not plain and arm.name != "joint"]
@@ -105,6 +110,24 @@ def _part(some: Sequence[Change], whole: Sequence[Change]) -> str:
     if len(some) == 1:
         return some[0].suite
     return f"{every(len(whole)) if len(some) == len(whole) else f'{len(some)} of {len(whole)}'} old suites"
+
+
+def _kept_by_many(arms: Sequence[Arm]) -> str:
+    """What every arm lost, what some did, and who kept everything."""
+    changes = {arm.name: [one for one in arm.changes if one.role != "health"] or list(arm.changes) for arm in arms}
+    losers: dict[str, list[str]] = {}
+    for name, own in changes.items():
+        for change in own:
+            losers.setdefault(change.suite, []).extend([name] if change.verdict == "lost" else [])
+    everywhere = [suite for suite, names in losers.items() if len(names) == len(arms)]
+    text = [f"Every arm lost {listing(everywhere, at_most=4)}"] if everywhere else []
+    for suite, names in losers.items():
+        if names and suite not in everywhere:
+            who = listing(names) if len(names) <= MANY else f"{len(names)} of {len(arms)} arms"
+            text.append(f"{who} lost {suite}")
+    kept = [name for name, own in changes.items() if all(change.verdict in ("kept", "gained") for change in own)]
+    text += [f"{listing(kept, at_most=4)} kept every suite"] if kept else []
+    return f"{'; '.join(text)}." if text else "No arm is proven to have lost anything."
 
 
 def _kept_sentence(arm: Arm, *, alone: bool) -> str:

@@ -260,6 +260,24 @@ def test_earlier_tasks_lost_what_is_proven() -> None:
         assert "lost" not in words(-0.03, low, high)
 
 
+def test_many_arms_that_teach_nothing_measured_are_one_sentence() -> None:
+    def words(arms: dict[str, tuple[str, str]]) -> str:
+        rows = [
+            {"arm": arm, "suite": suite, "role": "old", "delta": -0.1, "verdict": verdict}
+            for arm, pair in arms.items()
+            for suite, verdict in zip(("json", "facts"), pair, strict=True)
+        ]
+        return headline(read({"comparisons": rows}))
+
+    lost, kept, unclear = "lost", "kept", "cannot tell"
+    assert words({"a": (lost, lost), "b": (lost, unclear), "c": (lost, kept)}) == "Every arm lost json; a lost facts."
+    assert words(dict.fromkeys("abc", (lost, kept)) | {"d": (kept, kept)}) == (
+        "3 of 4 arms lost json; d kept every suite."
+    )
+    assert words(dict.fromkeys("abc", (unclear, kept))) == "No arm is proven to have lost anything."
+    assert words({"a": (lost, kept), "b": (kept, kept)}) == "a lost json (1 of 2 suites). b kept every suite."
+
+
 def test_metric_signs_are_said() -> None:
     assert metric_words("backward_transfer", -12.3) == "earlier tasks lost 12.3 points once later ones were taught"
     assert metric_words("backward_transfer", 1.0).startswith("earlier tasks gained 1.0")
