@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,16 @@ def test_the_report_says_where_a_model_moved(form: str) -> None:
         assert "Shifted tokens by how much of the answer is written" in text
     results["token_shift"]["chats"][arm]["most"] = [["\x1b[31m\u202e", 1, 1]]
     assert "\x1b[31m" not in render(results, form, 120)
+
+
+@pytest.mark.parametrize("form", ["text", "md", "html"])
+def test_many_arms_are_a_sentence_a_suite_and_a_row_each(form: str) -> None:
+    from mnemos.report import render
+    from tests.report.synthetic import study
+
+    results = copy.deepcopy(study())
+    made = {f"arm-{n}": pooled([answer([5, 1, 2, 3], [n, 1, 2, 1])]) for n in range(1, 7)}
+    results["token_shift"] = {"chats": made}
+    text = " ".join(render(results, form, 120).split())
+    assert re.search(r"On chats 0\.0 % \(arm-1\) to 25\.0 % \(arm-4\) of the tokens are shifted\.", text)
+    assert all(f"chats, {arm}" in text for arm in made)
