@@ -3,6 +3,7 @@
     python -m benchmarks            all
     python -m benchmarks NAME...    modules of this folder by name
     ... --items N                   ask N items where a benchmark lets one choose (those on real models)
+    ... --work DIR                  keep what a long benchmark has walked there, and go on with it (teach_race)
 
 Exits with 1 when a bound does not hold.
 """
@@ -26,6 +27,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("names", nargs="*")
     parser.add_argument("--items", type=int)
+    parser.add_argument("--work", type=Path)
     given = parser.parse_args(arguments)
     found = [m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if not m.ispkg]
     known = [name for name in sorted(found) if name not in SHARED]
@@ -36,8 +38,9 @@ def main(arguments: list[str]) -> int:
     results: list[Result] = []
     for name in given.names or known:
         run = importlib.import_module(f"benchmarks.{name}").run
-        fewer = {"items": given.items} if given.items and "items" in inspect.signature(run).parameters else {}
-        for result in run(**fewer):
+        settings = {"items": given.items, "work": given.work}
+        takes = inspect.signature(run).parameters
+        for result in run(**{key: value for key, value in settings.items() if value and key in takes}):
             save(result)
             results.append(result)
     print(table(results))

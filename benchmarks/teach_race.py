@@ -1,6 +1,6 @@
 """Does the race of `mnemos teach` find what an exhaustive study finds, for a third of its training?
 
-    python -m benchmarks teach_race
+    python -m benchmarks teach_race --work runs/teach-race
 
 Five jobs on the shipped chat patient. The exhaustive study trains all that the race could come to on all rows: every
 proposed arm, every pair of two kinds, and each of them half-way back. The race may spend a third of the tokens that
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import Result
-from mnemos.core.files import read_json, read_jsonl, write_jsonl
+from mnemos.core.files import read_json, read_jsonl, write_json, write_jsonl
 from mnemos.measure.frontier import SuiteScores, frontier
 from mnemos.recipes.patient import patient
 from mnemos.recipes.worlds.people import WORDINGS, people, questions
@@ -40,6 +40,8 @@ from mnemos.study.teach.race import Carried, Means, carry
 ROWS, ITEMS, MAX_LOSS, SHARE = 800, 240, 5.0, 1 / 3
 OLD_ROWS = RECIPES / "data" / "old.jsonl"
 NOT_BOUND = Budget(1e12, "tokens")
+DONE = "done.json"
+"""What a job found, in its folder."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,18 @@ class Job:
     old: bool
 
 
-def run(jobs: int = 2) -> Iterator[Result]:
-    """Both shares, with each job's figures among the details."""
+def run(jobs: int = 2, work: Path | None = None) -> Iterator[Result]:
+    """Both shares, with each job's figures among the details. work: where jobs are kept, for a walk that is killed and
+    goes on; gone afterwards unless given."""
     found = []
-    for job in the_jobs():
-        with tempfile.TemporaryDirectory() as scratch:
-            found.append(one(job, Path(scratch), jobs))
+    with tempfile.TemporaryDirectory() as scratch:
+        for job in the_jobs():
+            place = (work or Path(scratch)) / job.name
+            place.mkdir(parents=True, exist_ok=True)
+            done = place / DONE
+            if not done.is_file():
+                write_json(done, one(job, place, jobs))
+            found.append(read_json(done))
             print(found[-1], flush=True)
     worst = max(found, key=lambda job: job["race tokens"] / job["exhaustive tokens"])
     yield Result(
@@ -119,7 +127,9 @@ def one(job: Job, root: Path, jobs: int) -> dict[str, Any]:
         "jobs": jobs,
     }  # fmt: skip
     model = str(patient("chat"))
-    teach(rows, model, budget="1000M tokens", plan_only=True, **given)
+    if not (out / LOOK).is_file():
+        # A walk that goes on has its look, and perhaps a race within another budget behind it.
+        teach(rows, model, budget="1000M tokens", plan_only=True, **given)
     look = Look.of(read_json(out / LOOK)["look"])
     chosen = space(
         arms(look, settings(look.rows, look.parameters), NOT_BOUND, old_rows=given["old_rows"] and str(OLD_ROWS))
