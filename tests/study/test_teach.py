@@ -154,6 +154,26 @@ def test_rows_of_earlier_rounds_that_are_measured_now_are_left_out(world: Path, 
     assert any("1 of earlier teachings are not rehearsed" in line for line in lines)
 
 
+def test_old_rows_of_all_rounds_are_rehearsed_beside_what_was_taught(world: Path, tmp_path: Path) -> None:
+    earlier = tmp_path / "earlier"
+    earlier.mkdir()
+    files = {}
+    for name, count in (("taught", 3), ("first", 2), ("second", 1)):
+        files[name] = tmp_path / f"{name}.jsonl"
+        write_jsonl(files[name], [chat(n, f"{name} question {n}", "an answer") for n in range(count)])
+    record = {"model": str(world / "model"), "old": [], "new": [], "rows": [str(files["taught"])]}
+    (earlier / "teach.json").write_text(json.dumps({**record, "old_rows": [str(files["first"])]}), encoding="utf-8")
+    given: dict[str, Any] = {"model": None, "after": earlier, "plan_only": True}
+    teach(world, tmp_path / "out", old_rows=files["second"], **given)
+    asked = [row["messages"][0]["content"] for row in read_jsonl(tmp_path / "out" / "rows" / "earlier.jsonl")]
+    assert [text.partition(" ")[0] for text in asked] == ["taught"] * 3 + ["first"] * 2 + ["second"]
+    assert "earlier.jsonl" in (tmp_path / "out" / "plan.yaml").read_text(encoding="utf-8")
+    (tmp_path / "texts.jsonl").write_text('{"text": "a page of prose"}')
+    lines: list[str] = []
+    teach(world, tmp_path / "texts", old_rows=tmp_path / "texts.jsonl", say=lines.append, **given)
+    assert any("1 old rows are not rehearsed: they have no messages" in line for line in lines)
+
+
 def test_a_model_is_raced_for_proven_and_handed_over(world: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     lines: list[str] = []
@@ -277,9 +297,22 @@ def test_ten_rounds_one_after_the_other_keep_what_was_learned(world: Path, tmp_p
         rows = [chat(n, f"Weather {number} in town {n}", f"kind {number}") for n in range(150)]
         write_jsonl(tmp_path / f"round-{number}.jsonl", rows)
         out = tmp_path / f"out-{number}"
-        start = {"model": world / "model"} if last is None else {"model": None, "after": last}
+        # Old rows once: later rounds rehearse them with what was taught since.
+        start = (
+            {"model": world / "model", "old_rows": world / "old.jsonl"}
+            if last is None
+            else {"model": None, "after": last}
+        )
         suites = [world / "old.yaml"] if last is None else []
-        found = teach(world, out, data=tmp_path / f"round-{number}.jsonl", suites=suites, max_loss=60, **start)
+        found = teach(
+            world,
+            out,
+            data=tmp_path / f"round-{number}.jsonl",
+            suites=suites,
+            max_loss=60,
+            budget="90k tokens",
+            **start,
+        )
         record = read_json(out / "teach.json")
         assert len(record["rows"]) == number + 1
         assert len(record["old"]) == number + 1

@@ -23,7 +23,7 @@ from mnemos.measure.suite import load_suites
 from mnemos.study.config import resolved_study
 from mnemos.study.paths import PATIENTS
 from mnemos.study.teach import propose as proposing
-from mnemos.study.teach.budget import Budget, Costs, parse, schedule, shown
+from mnemos.study.teach.budget import Budget, Costs, Schedule, parse, schedule, shown
 from mnemos.study.teach.look import Look, _shown, seen
 from mnemos.study.teach.propose import Arm, combined, half_way, propose, rank, settings, study_of
 from mnemos.study.teach.prove import judged
@@ -317,6 +317,27 @@ def test_a_small_budget_of_time_asks_fewer_items() -> None:
     fewer = propose(slow, train, Budget(7200, "seconds"), old_rows=None, wanted=800)
     assert (all_of_them.items, all_of_them.proof_items) == (360, 800)
     assert (fewer.items < 300, fewer.proof_items) == (True, 800)
+
+
+def test_what_a_race_costs_at_most_counts_the_rows_that_arms_add() -> None:
+    train = settings(LOOK.rows, LOOK.parameters)
+    wide = Budget(1e12, "tokens")
+    without, with_old = (propose(LOOK, train, wide, old_rows=old, wanted=60) for old in (None, "old.jsonl"))
+    arms = {arm.name: arm for arm in with_old.arms}
+    assert (arms["plain"].grown, arms["lora"].grown) == (1.0, 1.0)
+    assert arms["replay"].grown == pytest.approx(1 / 0.7)
+    assert combined(arms["replay"], arms["kl"]).grown == pytest.approx(1 / 0.7)
+    tokens = LOOK.rows.taught * LOOK.rows.length * float(train["num_train_epochs"])
+    assert without.schedule.cost / tokens == pytest.approx(_whole(without.schedule))
+    assert with_old.schedule.cost / tokens == pytest.approx(_whole(with_old.schedule) / 0.7)
+    # Where only one arm is paid for, it is the first, which adds nothing.
+    alone = propose(LOOK, train, Budget(tokens, "tokens"), old_rows="old.jsonl", wanted=60)
+    assert (alone.schedule.arms, alone.schedule.cost) == ((1,), pytest.approx(tokens))
+
+
+def _whole(found: Schedule) -> float:
+    """Trainings on all rows: the rungs, a combination, and the further seeds of the proof."""
+    return sum(number * share for share, number in zip(found.shares, found.arms, strict=True)) + found.seeds
 
 
 def test_what_kind_an_arm_is_needs_no_other_module_first() -> None:

@@ -67,7 +67,8 @@ class Taught:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What was asked for, and where. earlier, earlier_rows: suites and files of rows of earlier teachings."""
+    """What was asked for, and where. earlier, earlier_rows: suites and files of rows of earlier teachings.
+    earlier_old_rows: where the old rows lie that these were given."""
 
     data: str
     model: str
@@ -76,6 +77,7 @@ class _Asked:
     old_rows: str | None
     earlier: tuple[Mapping[str, Any], ...]
     earlier_rows: tuple[str, ...]
+    earlier_old_rows: tuple[str, ...]
     budget: Budget
     max_loss: float
     items: int
@@ -87,7 +89,7 @@ class _Asked:
 
     @property
     def rehearsed(self) -> Path:
-        """Where the rows of earlier teachings are, in one file."""
+        """Where the rows of earlier teachings are, and the old rows beside them, in one file."""
         return self.root / "rows" / "earlier.jsonl"
 
 
@@ -171,11 +173,13 @@ def _asked(
     root = resolved(Path(out) if out is not None else Path("runs") / f"teach-{data_name(str(data), 'rows')}")
     earlier: tuple[Mapping[str, Any], ...] = ()
     files: tuple[str, ...] = ()
+    old_files: tuple[str, ...] = ()
     if after is not None:
         before = _earlier(Path(after))
         if resolved(Path(after)) == root:
             raise UsageError(f"--out {root}", "is the earlier teaching itself", "choose another --out")
         model, earlier, files = before["model"], (*before["old"], *before["new"]), tuple(before["rows"])
+        old_files = tuple(before.get("old_rows", ()))
     return _Asked(
         data=place,
         model=model_location(str(model), here),
@@ -184,6 +188,7 @@ def _asked(
         old_rows=None if old_rows is None else data_location(str(old_rows), here),
         earlier=earlier,
         earlier_rows=files,
+        earlier_old_rows=old_files,
         budget=budget,
         max_loss=max_loss,
         items=items,
@@ -225,7 +230,7 @@ def _taught(
     if asked.plan is not None:
         own, train = arms_of(asked.plan, found, asked.model, asked.seed)
     proposal: Proposal = propose(
-        found, train, asked.budget, old_rows=asked.old_rows or kept, wanted=asked.items, own=own
+        found, train, asked.budget, old_rows=kept or asked.old_rows, wanted=asked.items, own=own
     )
     refuse_leaks(suites, rehearsed(step for arm in proposal.arms for step in arm.steps))
     _write_plan(asked, found, proposal, say)
@@ -239,22 +244,38 @@ def _taught(
 
 
 def _write_earlier_rows(asked: _Asked, suites: Sequence[Suite], say: Callable[[str], None]) -> None:
-    """The rows of earlier teachings in one file, without those that a suite asks now: rehearsed, they would be learned
-    by heart, and nobody can take them out of a teaching that is done."""
+    """The rows of earlier teachings in one file, and the old rows that they and this one were given; without those that
+    a suite asks now: rehearsed, they would be learned by heart, and nobody can take them out of a teaching that is
+    done."""
     from mnemos.sources.read import read
+    from mnemos.sources.write import row_of
     from mnemos.study.teach.suites import asked as question_of
     from mnemos.study.teach.suites import question
 
     if not asked.earlier_rows:
         return
     found = [row for file in asked.earlier_rows for row in read_jsonl(file)]
-    rows = [{**row, "id": str(number)} for number, row in enumerate(found)]
+    old = [row_of(example) for place in _old_places(asked) for example in read(place, on_bad="skip")]
+    # One file has rows of one form.
+    form = next(key for key in ("messages", "completion", "text", "prompt") if key in found[0])
+    alike = [row for row in old if form in row]
+    if len(alike) < len(old):
+        say(
+            f"rows    {len(old) - len(alike):,} old rows are not rehearsed: they have no {form}, as the taught ones have"
+        )
+    rows = [{**row, "id": str(number)} for number, row in enumerate([*found, *alike])]
     write_jsonl(asked.rehearsed, rows)
     measured = {question(item) for suite in suites for item in suite.items}
     leaks = {example.id for example in read(str(asked.rehearsed)) if question_of(example) in measured}
     if leaks:
         write_jsonl(asked.rehearsed, [row for row in rows if row["id"] not in leaks])
         say(f"rows    {len(leaks):,} of earlier teachings are not rehearsed: a suite asks them now")
+
+
+def _old_places(asked: _Asked) -> list[str]:
+    """Where the old rows of earlier teachings and of this one lie, each once."""
+    own = [] if asked.old_rows is None else [asked.old_rows]
+    return list(dict.fromkeys([*asked.earlier_old_rows, *own]))
 
 
 def _known(asked: _Asked, found: Look, say: Callable[[str], None]) -> Taught:
@@ -373,6 +394,7 @@ def _record(asked: _Asked, found: Look, model: Path | None, more: Mapping[str, A
         "new": list(found.new),
         "old": list(found.old),
         "rows": [found.rows.file, *asked.earlier_rows],
+        "old_rows": _old_places(asked),
         **more,
     }
     write_json(asked.root / FILE, value)

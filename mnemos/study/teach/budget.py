@@ -89,12 +89,20 @@ def shown(amount: float, unit: str) -> str:
 
 @dataclass(frozen=True)
 class Costs:
-    """In the budget's unit. train: one arm on all rows. measure: one arm on the development items. prove: the chosen
-    arm on the held-out ones; a budget of tokens counts none of the two."""
+    """In the budget's unit. train: the dearest arm on all rows, with those that its methods add. measure: one arm on
+    the development items. prove: the chosen arm on the held-out ones; a budget of tokens counts none of the two. first:
+    what the first arm costs on all rows, which runs alone where there is not enough for two; as `train` unless given.
+    """
 
     train: float
     measure: float
     prove: float
+    first: float | None = None
+
+    @property
+    def alone(self) -> float:
+        """What the first arm costs to train."""
+        return self.train if self.first is None else self.first
 
 
 @dataclass(frozen=True)
@@ -117,10 +125,10 @@ def schedule(arms: int, steps: int, costs: Costs, budget: Budget) -> Schedule:
     for candidate in _candidates(arms, steps, costs):
         if candidate.cost <= budget.amount:
             return candidate
-    least = costs.train + costs.measure + costs.prove
+    least = costs.alone + costs.measure + costs.prove
     raise UsageError(
         f"--budget {budget}",
-        f"is too small for one arm: {budget.shown(costs.train)} to train on all rows, and to be measured",
+        f"is too small for one arm: {budget.shown(costs.alone)} to train on all rows, and to be measured",
         f"--budget {_written(least, budget.unit)} is the smallest that works; or teach fewer rows",
     )
 
@@ -142,7 +150,7 @@ def _candidates(arms: int, steps: int, costs: Costs) -> Iterator[Schedule]:
             numbers = [min(number, count) for number in numbers]
             yield Schedule(shares, tuple(numbers), seeds, _cost(shares, numbers, seeds, costs))
     for seeds in (3, 2, 1):
-        yield Schedule((1.0,), (1,), seeds, seeds * costs.train + costs.measure + seeds * costs.prove)
+        yield Schedule((1.0,), (1,), seeds, seeds * costs.alone + costs.measure + seeds * costs.prove)
 
 
 def _cost(shares: tuple[float, ...], arms: list[int], seeds: int, costs: Costs) -> float:
