@@ -260,9 +260,7 @@ def _write_earlier_rows(asked: _Asked, suites: Sequence[Suite], say: Callable[[s
     form = next(key for key in ("messages", "completion", "text", "prompt") if key in found[0])
     alike = [row for row in old if form in row]
     if len(alike) < len(old):
-        say(
-            f"rows    {len(old) - len(alike):,} old rows are not rehearsed: they have no {form}, as the taught ones have"
-        )
+        say(f"rows    {len(old) - len(alike):,} old rows have no {form}, as the taught ones have: not rehearsed")
     rows = [{**row, "id": str(number)} for number, row in enumerate([*found, *alike])]
     write_jsonl(asked.rehearsed, rows)
     measured = {question(item) for suite in suites for item in suite.items}
