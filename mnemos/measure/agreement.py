@@ -127,15 +127,23 @@ def krippendorff_alpha(ratings: Sequence[Sequence[Label | None]], metric: Metric
     return alpha_of(coincidences(ratings, labels).sum(axis=0), labels, metric) if labels else math.nan
 
 
-def alpha_estimate(ratings: Sequence[Sequence[Label | None]], metric: Metric = "nominal", seed: int = 0) -> Estimate:
-    """Alpha with its bootstrap interval over units."""
+def alpha_estimate(
+    ratings: Sequence[Sequence[Label | None]],
+    metric: Metric = "nominal",
+    seed: int = 0,
+    *,
+    clusters: Sequence[str | None] | None = None,
+) -> Estimate:
+    """Alpha with its bootstrap interval over units. clusters: units with the same name are drawn together."""
     labels = _labels(ratings, metric)
     if not labels:
         return Estimate(math.nan, reason="no rating")
     tables = coincidences(ratings, labels)
-    paired = tables[tables.sum(axis=(1, 2)) > 0]
-    if not len(paired):
+    there = [int(place) for place in np.flatnonzero(tables.sum(axis=(1, 2)) > 0)]
+    if not there:
         return Estimate(math.nan, reason="no item has two ratings")
+    own = list(clusters) if clusters is not None else [None] * len(tables)
+    paired = _by_cluster(tables[there], [own[place] for place in there])
     return bootstrap(paired, lambda table: alpha_of(table, labels, metric), seed=seed)
 
 

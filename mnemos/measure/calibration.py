@@ -21,7 +21,7 @@ from mnemos.measure.correction import Rates, labels_needed, prediction_powered, 
 from mnemos.measure.human import HALF, LABELS, OF_VOTE, Pair
 from mnemos.measure.judging import position_bias
 from mnemos.measure.proportions import wilson
-from mnemos.measure.uncertainty import mean_interval
+from mnemos.measure.uncertainty import independent, mean_interval
 from mnemos.rewards.judge import Verdict
 
 FORMAT = 1
@@ -55,8 +55,8 @@ def calibrate(
         "agreement": _agreement(people, judged, clusters, seed),
         "soft": _soft(both),
         "people": _people([pair for pair, _ in both], seed),
-        "position": _position([one for _, one in there]),
-        "noise": _noise(verdicts, again),
+        "position": _position([one for _, one in there], [pair.cluster for pair, _ in there]),
+        "noise": _noise(pairs, verdicts, again),
         "models": _models(there, width),
     }
 
@@ -85,34 +85,48 @@ def _people(pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
     raters = sorted({rater for pair in pairs for rater in pair.votes})
     table = [[OF_VOTE[pair.votes[r]] if r in pair.votes else None for pair in pairs] for r in raters]
     several = sum(len(pair.votes) > 1 for pair in pairs)
-    return _plain({"raters": len(raters), "pairs": several, "alpha": asdict(alpha_estimate(table, seed=seed))})
+    alpha = alpha_estimate(table, seed=seed, clusters=[pair.cluster for pair in pairs])
+    return _plain({"raters": len(raters), "pairs": several, "alpha": asdict(alpha)})
 
 
-def _position(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def _position(verdicts: Sequence[Verdict], clusters: Sequence[str | None]) -> dict[str, Any]:
     """See `judging.position_bias`; and of the pairs on which the orders differ, how often the first place won."""
-    torn = [one for one in verdicts if not one.agree]
+    torn = [(one, cluster) for one, cluster in zip(verdicts, clusters, strict=True) if not one.agree]
     # p(A) is shown_first in the one order and 1 - shown_second in the other; where orders differ their sum is not 1.
-    first = sum(one.shown_first + 1 - one.shown_second > 1 for one in torn)
-    low, high = wilson(first / len(torn), len(torn)) if torn else (None, None)
-    rate = {"pairs": len(torn), "rate": first / len(torn) if torn else None, "low": low, "high": high}
-    return _plain({**asdict(position_bias(verdicts)), "first_when_torn": rate})
+    first = [one.shown_first + 1 - one.shown_second > 1 for one, _ in torn]
+    share, low, high = _share(first, [cluster for _, cluster in torn])
+    rate = {"pairs": len(torn), "rate": share, "low": low, "high": high}
+    return _plain({**asdict(position_bias(verdicts, clusters)), "first_when_torn": rate})
 
 
-def _noise(verdicts: Sequence[Verdict], again: Sequence[Verdict]) -> dict[str, Any]:
+def _noise(pairs: Sequence[Pair], verdicts: Sequence[Verdict], again: Sequence[Verdict]) -> dict[str, Any]:
     """How often the same judge says something else when asked the same again."""
-    twice = [(a, b) for a, b in zip(verdicts, again, strict=False) if a.reason is None and b.reason is None]
-    flips = sum(a.decision != b.decision for a, b in twice)
-    low, high = wilson(flips / len(twice), len(twice)) if twice else (None, None)
-    return {"pairs": len(twice), "flips": flips, "low": low, "high": high}
+    every = zip(pairs, verdicts, again, strict=False)
+    twice = [(pair, a.decision != b.decision) for pair, a, b in every if a.reason is None and b.reason is None]
+    flips = [flip for _, flip in twice]
+    _, low, high = _share(flips, [pair.cluster for pair, _ in twice])
+    return {"pairs": len(twice), "flips": sum(flips), "low": low, "high": high}
+
+
+def _share(
+    found: Sequence[bool], clusters: Sequence[str | None]
+) -> tuple[float, float, float] | tuple[None, None, None]:
+    """A share with Wilson's interval at as many items as are independent; None without items."""
+    if not found:
+        return None, None, None
+    value = sum(found) / len(found)
+    return value, *wilson(value, independent(found, clusters))
 
 
 def _models(there: Sequence[tuple[Pair, Verdict]], width: float) -> dict[str, Any]:
     """For each model: sensitivity (of its human wins) and specificity (of the others), and its win rate corrected."""
     names = sorted({name for pair, _ in there for name in pair.models})
-    return {
-        name: corrected_rates([(_seen_by(name, *one)) for one in there if name in one[0].models], width)
-        for name in names
-    }
+    out = {}
+    for name in names:
+        own = [one for one in there if name in one[0].models]
+        clusters = [pair.cluster for pair, _ in own]
+        out[name] = corrected_rates([_seen_by(name, *one) for one in own], width, clusters=clusters)
+    return out
 
 
 def _seen_by(name: str, pair: Pair, verdict: Verdict) -> tuple[str | None, str]:
@@ -123,25 +137,37 @@ def _seen_by(name: str, pair: Pair, verdict: Verdict) -> tuple[str | None, str]:
     return turned[pair.label], str(turned[verdict.decision])
 
 
-def corrected_rates(rows: Sequence[tuple[str | None, str]], width: float = 0.1) -> dict[str, Any]:
+def corrected_rates(
+    rows: Sequence[tuple[str | None, str]], width: float = 0.1, *, clusters: Sequence[str | None] | None = None
+) -> dict[str, Any]:
     """Of one model's pairs, each as (human label or None, the judge's decision) with its answer as a: the judge's error
-    rates, its share of wins by Rogan and Gladen, its win rate by prediction-powered inference, and labels needed."""
-    labelled = [(str(label), decision) for label, decision in rows if label is not None]
-    found = rates([decision == "a" for _, decision in labelled], [label == "a" for label, _ in labelled])
-    wins = sum(decision == "a" for _, decision in rows) / len(rows)
+    rates, its share of wins by Rogan and Gladen, its win rate by prediction-powered inference, and labels needed.
+    clusters: one a pair; pairs with the same name are not independent."""
+    own = list(clusters) if clusters is not None else [None] * len(rows)
+    known = [place for place, (label, _) in enumerate(rows) if label is not None]
+    others = [place for place, (label, _) in enumerate(rows) if label is None]
+    labelled, among = [(str(rows[place][0]), rows[place][1]) for place in known], [own[place] for place in known]
+    found = rates([decision == "a" for _, decision in labelled], [label == "a" for label, _ in labelled], among)
+    judged = [decision == "a" for _, decision in rows]
+    wins, size = sum(judged) / len(rows), independent(judged, own)
     powered = prediction_powered(
         [HALF[label] for label, _ in labelled],
         [HALF[decision] for _, decision in labelled],
-        [HALF[decision] for label, decision in rows if label is None],
+        [HALF[rows[place][1]] for place in others],
+        clusters=among,
+        other_clusters=[own[place] for place in others],
     )
     sensitivity, specificity = found.intervals()
+    table = asdict(found)
+    if found.sizes is None:
+        del table["sizes"]  # where no pair shares a cluster, the record is what it was
     return _plain(
         {
-            "rates": {**asdict(found), "sensitivity_interval": sensitivity, "specificity_interval": specificity},
+            "rates": {**table, "sensitivity_interval": sensitivity, "specificity_interval": specificity},
             "judged": len(rows),
-            "wins": asdict(rogan_gladen(wins, len(rows), found)),
+            "wins": asdict(rogan_gladen(wins, size, found)),
             "win_rate": asdict(powered),
-            "labels_needed": {"width": width, "labels": labels_needed(width, wins, len(rows), found)},
+            "labels_needed": {"width": width, "labels": labels_needed(width, wins, size, found)},
         }
     )
 
@@ -179,7 +205,14 @@ def _rates(value: Mapping[str, Any]) -> Rates:
     def share(name: str) -> float:
         return math.nan if value[name] is None else float(value[name])
 
-    return Rates(share("sensitivity"), int(value["right"]), share("specificity"), int(value["wrong"]))
+    sizes = value.get("sizes")
+    return Rates(
+        share("sensitivity"),
+        int(value["right"]),
+        share("specificity"),
+        int(value["wrong"]),
+        None if sizes is None else (float(sizes[0]), float(sizes[1])),
+    )
 
 
 # in words -------------------------------------------------------------------------------------

@@ -20,9 +20,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from mnemos.measure.proportions import Z, wilson
-from mnemos.measure.spread import t_quantile
+from mnemos.measure.spread import cluster_numbers, t_quantile, two_way
+from mnemos.measure.uncertainty import independent
+
+Floats = npt.NDArray[np.float64]
 
 FEWEST = 10
 """Labels below which prediction-powered inference tells no interval: their variance is hardly known."""
@@ -34,12 +38,19 @@ MOST_LABELS = 1_000_000
 class Rates:
     """A judge's right verdicts on items that people labelled. sensitivity: share of the human-right that it calls
     right, of `right` items; specificity: share of the human-wrong that it calls wrong, of `wrong` items. NaN where
-    there is no such item."""
+    there is no such item. sizes: how many independent items of each would tell as much, where several are of one
+    cluster; intervals are those of so many."""
 
     sensitivity: float
     right: int
     specificity: float
     wrong: int
+    sizes: tuple[float, float] | None = None
+
+    @property
+    def independent(self) -> tuple[float, float]:
+        """Items of each kind, human-right and human-wrong, as far as they are independent."""
+        return (self.right, self.wrong) if self.sizes is None else self.sizes
 
     @property
     def informative(self) -> bool:
@@ -48,22 +59,26 @@ class Rates:
 
     def intervals(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Wilson's 95 % intervals of sensitivity and specificity; NaN where there is no item."""
-        none = (math.nan, math.nan)
+        none, (right, wrong) = (math.nan, math.nan), self.independent
         return (
-            wilson(self.sensitivity, self.right) if self.right else none,
-            wilson(self.specificity, self.wrong) if self.wrong else none,
+            wilson(self.sensitivity, right) if self.right else none,
+            wilson(self.specificity, wrong) if self.wrong else none,
         )
 
 
-def rates(judged: Sequence[bool], human: Sequence[bool]) -> Rates:
-    """From verdicts and labels of the same items."""
-    pairs = list(zip(judged, human, strict=True))
-    right, wrong = [j for j, h in pairs if h], [j for j, h in pairs if not h]
+def rates(judged: Sequence[bool], human: Sequence[bool], clusters: Sequence[str | None] | None = None) -> Rates:
+    """From verdicts and labels of the same items. clusters: items with the same name are not independent (two turns of
+    a dialogue); None is a cluster of its own."""
+    own = list(clusters) if clusters is not None else [None] * len(judged)
+    rows = list(zip(judged, human, own, strict=True))
+    right, wrong = [(j, c) for j, h, c in rows if h], [(j, c) for j, h, c in rows if not h]
+    sizes = tuple(independent([j for j, _ in side], [c for _, c in side]) for side in (right, wrong))
     return Rates(
-        sum(right) / len(right) if right else math.nan,
+        sum(j for j, _ in right) / len(right) if right else math.nan,
         len(right),
-        1 - sum(wrong) / len(wrong) if wrong else math.nan,
+        1 - sum(j for j, _ in wrong) / len(wrong) if wrong else math.nan,
         len(wrong),
+        None if sizes == (len(right), len(wrong)) else (sizes[0], sizes[1]),
     )
 
 
@@ -87,17 +102,18 @@ class Corrected:
         return self.high - self.low
 
 
-def rogan_gladen(p: float, n: int, found: Rates) -> Corrected:
+def rogan_gladen(p: float, n: float, found: Rates) -> Corrected:
     """theta = clip((p + q0 - 1) / (q0 + q1 - 1)), q0 specificity, q1 sensitivity; interval as in arXiv:2511.21140,
     eq. 8 to 12: add-on smoothing of p by z^2 / 2 and of q0, q1 by one right and one wrong label each, a shift of the
     centre, and the delta method's variance.
 
-    p: share judged right of n items. NaN with a reason where the judge is no better than a coin, or labels are missing.
+    p: share judged right of n items, or of as many as `independent` says of clustered ones. NaN with a reason where the
+    judge is no better than a coin, or labels are missing.
     """
     naive = (p, *wilson(p, n))
     if not found.right or not found.wrong:
         return Corrected(math.nan, math.nan, math.nan, *naive, "no human label of one of the two kinds")
-    q0, q1, m0, m1 = found.specificity, found.sensitivity, found.wrong, found.right
+    q0, q1, (m1, m0) = found.specificity, found.sensitivity, found.independent
     if not found.informative:
         return Corrected(
             math.nan, math.nan, math.nan, *naive, "sensitivity + specificity is at most 1: no better than a coin"
@@ -116,15 +132,24 @@ def rogan_gladen(p: float, n: int, found: Rates) -> Corrected:
     return Corrected(theta, low, high, *naive)
 
 
-def prediction_powered(labelled: Sequence[float], verdicts: Sequence[float], others: Sequence[float]) -> Corrected:
+def prediction_powered(
+    labelled: Sequence[float],
+    verdicts: Sequence[float],
+    others: Sequence[float],
+    *,
+    clusters: Sequence[str | None] | None = None,
+    other_clusters: Sequence[str | None] | None = None,
+) -> Corrected:
     """The mean of human labels over all items, from labels of some and verdicts on all.
 
     labelled: float[n], human values in [0, 1] of a random sample; verdicts: float[n], the judge's on the same;
-    others: float[N], the judge's on the items without a label. With tuning t:
+    others: float[N], the judge's on the items without a label. clusters, other_clusters: of the labelled items and of
+    the others; items with the same name in either are not independent. With tuning t:
 
         theta = mean(labelled) + t (mean(others) - mean(verdicts)),  t = cov(y, f) / ((1 + n / N) var(f)) in [0, 1]
 
-    and variance t^2 var(f) / N + var(y - t f) / n, Student's t with n - 1 degrees of freedom.
+    and variance t^2 var(f) / N + var(y - t f) / n, Student's t with n - 1 degrees of freedom. Of clustered items the
+    residuals of a cluster are summed before they are squared, and clusters are counted for items.
     Deviations from the papers: 1. Student's quantile for the normal one, since labels are few; 2. t is cut to [0, 1],
     so that a judge that says nothing leaves the plain mean of the labels; 3. the interval is that of the labels and
     one more of 0 and one of 1, whose verdicts are the mean verdict (as Agresti and Coull add to a proportion): without
@@ -132,27 +157,59 @@ def prediction_powered(labelled: Sequence[float], verdicts: Sequence[float], oth
     """
     y, f, u = (np.asarray(one, dtype=float) for one in (labelled, verdicts, others))
     n, more = len(y), len(u)
+    group = cluster_numbers(_names(clusters, n) + _names(other_clusters, more), n + more)
+    # Clusters among the labelled items, and among the others.
+    units, more_units = len(np.unique(group[:n])), len(np.unique(group[n:]))
     every = np.concatenate([f, u])
     naive_mean = float(every.mean()) if len(every) else math.nan
-    half = Z * float(every.std(ddof=1)) / math.sqrt(len(every)) if len(every) > 1 else math.nan
+    half = _half(every, group)
     naive = (naive_mean, naive_mean - half, naive_mean + half)
     if n < 2:
         return Corrected(math.nan, math.nan, math.nan, *naive, "fewer than two human labels")
     tuning = 0.0
-    if more:
+    # One cluster of others does not show how far their mean may lie off.
+    if more and (more_units > 1 or more == 1):
         spread = float(np.concatenate([f, u]).var(ddof=1))
         if spread > 0:
             tuning = float(np.clip(np.cov(y, f, ddof=1)[0, 1] / ((1 + n / more) * spread), 0.0, 1.0))
     value = float(y.mean()) + (tuning * float(u.mean() - f.mean()) if more else 0.0)
     value = min(1.0, max(0.0, value))
-    if n < FEWEST:
-        return Corrected(value, math.nan, math.nan, *naive, f"fewer than {FEWEST} labels: no interval", tuning)
+    if units < FEWEST:
+        labels = "labels" if units == n else "independent labels"
+        return Corrected(value, math.nan, math.nan, *naive, f"fewer than {FEWEST} {labels}: no interval", tuning)
     ys, fs = np.append(y, (0.0, 1.0)), np.append(f, (f.mean(), f.mean()))
-    centre = float(ys.mean()) + (tuning * float(u.mean() - fs.mean()) if more else 0.0)
-    variance = float((ys - tuning * fs).var(ddof=1)) / (n + 2)
-    variance += tuning**2 * float(u.var(ddof=1)) / more if more > 1 else 0.0
-    half = t_quantile(n + 1) * math.sqrt(variance)
+    # The two that are added weigh what a cluster does on average, which is one item where none shares one.
+    share = np.append(np.ones(n), [n / units] * 2)
+    share /= share.sum()
+    centre = float(share @ ys) + (tuning * float(u.mean() - share @ fs) if more else 0.0)
+    # float[n + 2] and float[N]: what each item adds to the estimate's distance from itself. C / (C - 1) makes up for
+    # means that are taken from the same clusters.
+    rest = ys - tuning * fs
+    own = share * (rest - share @ rest) * math.sqrt((units + 2) / (units + 1))
+    others_own = (
+        (u - u.mean()) * (tuning / more * math.sqrt(more_units / (more_units - 1))) if more_units > 1 else 0 * u
+    )
+    alone = int(group.max()) + 1
+    sums = np.bincount([*group[:n], alone, alone + 1, *group[n:]], weights=np.concatenate([own, others_own]))
+    half = t_quantile(units + 1) * math.sqrt(float(sums @ sums))
     return Corrected(value, max(0.0, centre - half), min(1.0, centre + half), *naive, None, tuning)
+
+
+def _names(clusters: Sequence[str | None] | None, n: int) -> list[str | None]:
+    return [None] * n if clusters is None else list(clusters)
+
+
+def _half(values: Floats, group: npt.NDArray[np.int64]) -> float:
+    """Half the interval of a mean: of the normal distribution, of Student's where clusters take the place of items."""
+    n = len(values)
+    if n < 2:
+        return math.nan
+    units = int(group.max()) + 1
+    if units == n:
+        return Z * float(values.std(ddof=1)) / math.sqrt(n)
+    if units < 2:
+        return math.nan
+    return t_quantile(units - 1) * math.sqrt(two_way(values[None], np.full(n, 1 / n), group).variance)
 
 
 def divided(labels: int, p: float, found: Rates) -> tuple[int, int]:
@@ -172,11 +229,12 @@ def _smoothed(found: Rates) -> tuple[float, float]:
     )
 
 
-def labels_needed(width: float, p: float, n: int, found: Rates) -> int | None:
+def labels_needed(width: float, p: float, n: float, found: Rates) -> int | None:
     """Smallest number of human labels, spent as `divided` says, for an interval of this width; None where no number
     does, because the n judged items alone leave a wider one (or the judge is no better than a coin).
 
-    p, found: from a pilot. Trap: the pilot's own error is in the answer; take it as a size, not as a promise.
+    p, found: from a pilot; n as for `rogan_gladen`. Labels are counted as if each were of a cluster of its own.
+    Trap: the pilot's own error is in the answer; take it as a size, not as a promise.
     """
     if not 0 < width < 1:
         raise ValueError(f"width = {width}: between 0 and 1")

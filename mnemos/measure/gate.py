@@ -113,4 +113,5 @@ def _needed(items: int, smallest: float, largest: float, limit: float) -> int | 
 
 def amount(value: float, unit: str) -> str:
     """A number with its unit, points as percent points: 0.031 -> "3.1 points"."""
-    return f"{100 * value:.1f} points" if unit == "points" else f"{value:.3g} {unit}"
+    # Nought has no sign: -0.0 + 0.0 is 0.0.
+    return f"{round(100 * value, 1) + 0.0:.1f} points" if unit == "points" else f"{value + 0.0:.3g} {unit}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mnemos.measure.uncertainty import paired, wilson
+from mnemos.measure.uncertainty import independent, paired, wilson
 from mnemos.rewards.judge import Verdict
 
 Preference = Literal["first", "tie", "second"]
@@ -29,19 +29,23 @@ class PositionBias:
     consistent_high: float
 
 
-def position_bias(verdicts: Sequence[Verdict]) -> PositionBias:
-    """Measure it over verdicts; all figures are NaN where none is there."""
-    there = [one for one in verdicts if one.reason is None]
+def position_bias(verdicts: Sequence[Verdict], clusters: Sequence[str | None] | None = None) -> PositionBias:
+    """Measure it over verdicts; all figures are NaN where none is there. clusters: of each verdict's pair; pairs with
+    the same name are not independent."""
+    names = list(clusters) if clusters is not None else [None] * len(verdicts)
+    kept = [(one, name) for one, name in zip(verdicts, names, strict=True) if one.reason is None]
+    there, own = [one for one, _ in kept], [name for _, name in kept]
     if not there:
         return PositionBias(0, len(verdicts), *[math.nan] * 6)
     # (A) is the first answer in one order and the second one in the other.
     first_place = [(one.shown_first + 1 - one.shown_second) / 2 for one in there]
     # Beside a judge without a liking for a place, whose p(A) averages 1/2 over both orders.
-    found = paired([0.5] * len(there), [first_place])
+    found = paired([0.5] * len(there), [first_place], clusters=own)
     low, high = (math.nan if bound is None else bound for bound in (found.low, found.high))
     agree = sum(one.agree for one in there) / len(there)
+    bounds = wilson(agree, independent([one.agree for one in there], own))
     mean = sum(first_place) / len(there) - 0.5
-    return PositionBias(len(there), len(verdicts) - len(there), mean, low, high, agree, *wilson(agree, len(there)))
+    return PositionBias(len(there), len(verdicts) - len(there), mean, low, high, agree, *bounds)
 
 
 def preference(votes: Sequence[float]) -> Preference:

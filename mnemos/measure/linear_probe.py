@@ -37,7 +37,10 @@ def scores(settings: LinearProbeSettings, items: Sequence[Item], answers: Sequen
     values: list[Any] = [(math.nan, "no state to read")] * len(items)
     there = [i for i, answer in enumerate(answers) if HIDDEN in answer.data]
     labels = [items[i].answers[0] for i in there]
-    fold = folds([items[i] for i in there], settings.folds)
+    # Of all items: those without a state must not move the others to other folds, or two models' scores would differ
+    # by their classifiers' rows.
+    every = folds(items, settings.folds)
+    fold = [every[i] for i in there]
     states = np.array([answers[i].data[HIDDEN] for i in there], dtype=float)
     for number in sorted(set(fold)):
         inside = [k for k, own in enumerate(fold) if own == number]

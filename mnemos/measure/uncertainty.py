@@ -374,6 +374,18 @@ def mean_interval(
     return (mean, max(0.0, low), min(1.0, high)) if bounded else (mean, low, high)
 
 
+def independent(values: Sequence[float] | Floats, clusters: Sequence[str | None] | None) -> float:
+    """How many independent right-or-wrong items would tell as much about their mean: their number where no two share
+    a cluster, at most that otherwise. values: 0 or 1. clusters as for `paired`."""
+    v, group = np.asarray(values, dtype=float), cluster_numbers(clusters, len(values))
+    n = len(v)
+    units = int(group.max()) + 1 if n else 0
+    if units == n:
+        return float(n)
+    mean = float(v.mean())
+    return _effective((0.0, mean, 0.0, 1 - mean), n, 1, two_way(v[None], np.full(n, 1 / n), group))
+
+
 def holm(p: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down correction (1979): p values such that all those below 0.05 together have at
     most 5 % chance of one false alarm. None, where nothing was tested, stays None."""

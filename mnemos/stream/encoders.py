@@ -87,19 +87,36 @@ class DirectoryEncoder:
         return out
 
 
+MODULES = ("Transformer", "Pooling", "Normalize")
+"""Of what a directory of sentence-transformers may be made to be read here; vectors are of length 1 in any case."""
+
+
 def _pooling(folder: Path) -> tuple[str, int | None]:
-    """mean or cls, and the longest text in tokens, as the directory says. ModelError for another kind of pooling."""
+    """mean or cls, and the longest text in tokens, as the directory says. ModelError for another kind of pooling, for
+    two kinds beside each other, and for a directory with further layers, such as 2_Dense."""
+    for name in _modules(folder):
+        if name not in MODULES:
+            raise ModelError(f"{folder}", f"has a module {name}, whose weights would be left out", "use an encoder "
+                             f"made of {', '.join(MODULES)} alone")  # fmt: skip
     most = None
     settings = folder / "sentence_bert_config.json"
     if settings.is_file():
         most = read_json(settings).get("max_seq_length")
     for path in sorted(folder.glob("*_Pooling/config.json")):
-        read = read_json(path)
-        if read.get("pooling_mode_cls_token"):
-            return "cls", most
-        if not read.get("pooling_mode_mean_tokens"):
+        # Several kinds at once are vectors one behind the other.
+        kinds = [key for key, value in read_json(path).items() if key.startswith("pooling_mode_") and value]
+        if kinds not in (["pooling_mode_cls_token"], ["pooling_mode_mean_tokens"]):
             raise ModelError(f"{path}", "asks for a pooling other than mean or cls", "use another encoder")
+        return "cls" if "cls" in kinds[0] else "mean", most
     return "mean", most
+
+
+def _modules(folder: Path) -> list[str]:
+    """Kinds of the modules that the directory lists, else those that its folders are named by: 1_Pooling is one."""
+    listed = folder / "modules.json"
+    if listed.is_file():
+        return [str(one.get("type", "")).rpartition(".")[2] for one in read_json(listed)]
+    return [path.parent.name.partition("_")[2] for path in sorted(folder.glob("[0-9]*_*/config.json"))]
 
 
 class ModelEncoder:

@@ -87,6 +87,57 @@ def test_both_bad_is_a_tie_and_raters_are_a_majority() -> None:
     assert found["people"]["alpha"]["value"] < 0
 
 
+def test_copies_of_a_dialogue_make_no_interval_of_the_record_narrower(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    votes = [rng.choice("ab") for _ in range(60)]
+    says = [vote if rng.random() < 0.9 else {"a": "b", "b": "a"}[vote] for vote in votes]
+    given = [Verdict(0.5, 0.9, 0.1) if rng.random() < 0.2 else verdict(say) for say in says]
+
+    def record(copies: int) -> dict[str, Any]:
+        pairs = [
+            pair(vote if n < 40 else None, 100 * n + copy, cluster=str(n))
+            for n, vote in enumerate(votes)
+            for copy in range(copies)
+        ]
+        verdicts = [one for one in given for _ in range(copies)]
+        return calibrate(pairs, verdicts, again=verdicts)
+
+    def widths(found: dict[str, Any]) -> list[float]:
+        model, place = found["models"]["a"], found["position"]
+        shares = [model["wins"], model["win_rate"], place["first_when_torn"], found["noise"]]
+        bounds = [(one["low"], one["high"]) for one in shares]
+        bounds += [tuple(model["rates"][f"{name}_interval"]) for name in ("sensitivity", "specificity")]
+        bounds += [(place[f"{name}_low"], place[f"{name}_high"]) for name in ("lean", "consistent")]
+        bounds += [(model[way]["naive_low"], model[way]["naive_high"]) for way in ("wins", "win_rate")]
+        return [high - low for low, high in bounds]
+
+    once, often = record(1), record(8)
+    assert "sizes" not in once["models"]["a"]["rates"]
+    for a, b in zip(widths(once), widths(often), strict=True):
+        assert b > 0.95 * a
+    written = {**often, "judge": {"name": "j", "fingerprint": "f"}}
+    (tmp_path / "c.json").write_text(json.dumps(written))
+    known = read_calibration(tmp_path / "c.json", "f")["a"]
+    assert known.right > 100
+    assert max(known.independent) < 40, "another file's wins are corrected by as many labels as are independent"
+
+
+def test_raters_of_one_dialogue_are_drawn_together() -> None:
+    rng = random.Random(0)
+    both = [(vote, vote if rng.random() < 0.8 else "ab"[vote == "a"]) for vote in rng.choices("ab", k=40)]
+
+    def width(copies: int) -> float:
+        pairs = [
+            Pair(f"{n}-{copy}", ASKED, ("x", "y"), votes={"ann": a, "bob": b}, cluster=str(n))  # type: ignore[dict-item]
+            for n, (a, b) in enumerate(both)
+            for copy in range(copies)
+        ]
+        alpha = calibrate(pairs, [verdict("a")] * len(pairs))["people"]["alpha"]
+        return float(alpha["high"] - alpha["low"])
+
+    assert width(8) == pytest.approx(width(1), rel=0.1)
+
+
 def test_noise_and_place_are_those_of_the_verdicts() -> None:
     torn = Verdict(0.5, 0.9, 0.1)  # takes what stands first
     verdicts = [torn] * 6 + [verdict("a")] * 6

@@ -274,3 +274,6 @@ def test_items_needed_settle_the_question() -> None:
 def test_amounts_carry_their_unit() -> None:
     assert amount(0.031, "points") == "3.1 points"
     assert amount(0.0213, "bits") == "0.0213 bits"
+    assert amount(-0.0001, "points") == "0.0 points", "nought has no sign"
+    assert amount(-0.0, "nats") == "0 nats"
+    assert amount(-0.0006, "points") == "-0.1 points"

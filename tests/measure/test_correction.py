@@ -92,6 +92,24 @@ def test_a_judge_that_always_says_the_same_leaves_the_labels() -> None:
     assert found.naive == 0.5
 
 
+def test_copies_of_a_cluster_say_what_one_of_them_says() -> None:
+    rng = np.random.default_rng(0)
+    y = (rng.random(40) < 0.6).astype(float)
+    f, u = np.where(rng.random(40) < 0.85, y, 1 - y), (rng.random(100) < 0.6).astype(float)
+    names, others = [f"l{i}" for i in range(40)], [f"o{i}" for i in range(100)]
+    once = prediction_powered(y, f, u)
+    assert prediction_powered(y, f, u, clusters=names, other_clusters=others) == once
+    often = prediction_powered(
+        np.repeat(y, 6), np.repeat(f, 6), np.repeat(u, 6),
+        clusters=list(np.repeat(names, 6)), other_clusters=list(np.repeat(others, 6)),
+    )  # fmt: skip
+    assert (often.value, often.width) == (pytest.approx(once.value, abs=0.005), pytest.approx(once.width, rel=0.03))
+    few = prediction_powered(np.repeat(y, 6), np.repeat(f, 6), [], clusters=[str(i % 9) for i in range(240)])
+    assert few.reason == "fewer than 10 independent labels: no interval"
+    found = rates(np.repeat(f, 6) == 1, np.repeat(y, 6) == 1, np.repeat(names, 6))
+    assert found.independent[0] < found.right / 5
+
+
 def test_few_labels_are_said() -> None:
     assert prediction_powered([1.0], [1.0], [1.0]).reason == "fewer than two human labels"
     assert math.isnan(prediction_powered([1.0, 0.0], [1.0, 0.0], [1.0]).low)

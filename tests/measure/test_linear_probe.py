@@ -61,6 +61,26 @@ def test_scores_are_those_of_a_classifier_fitted_without_the_fold() -> None:
     assert np.bincount(fold).tolist() == [10] * 4
 
 
+def test_items_without_a_state_leave_the_others_in_their_folds() -> None:
+    """Each item's classifier is fitted on all states of the other folds, as these are in the whole suite."""
+    rng, own = np.random.default_rng(2), suite(60, folds=5)
+    states, gone = rng.normal(size=(60, 12)), 7
+    fold, labels = np.array(folds(own.items, 5)), np.array([item.answers[0] for item in own.items])
+    there = np.arange(60) != gone
+    answers = [
+        Answer("probe", item.id, data={"hidden": list(map(float, states[n]))} if there[n] else {})
+        for n, item in enumerate(own.items)
+    ]
+    found = [one.value for one in score(own, answers)]
+    expected = np.full(60, math.nan)
+    for number in range(5):
+        fitted, asked = (fold != number) & there, (fold == number) & there
+        scaled = (states - states[fitted].mean(0)) / states[fitted].std(0)
+        model = LogisticRegression(C=own.settings.inverse_penalty, max_iter=1000)  # type: ignore[attr-defined]
+        expected[asked] = model.fit(scaled[fitted], labels[fitted]).predict(scaled[asked]) == labels[asked]
+    assert np.array_equal(found, expected, equal_nan=True)
+
+
 def test_items_of_a_cluster_share_a_fold_and_few_items_say_nothing() -> None:
     items = [{"id": f"{n}", "prompt": "x", "answer": "ab"[n % 2], "cluster": f"{n // 5}"} for n in range(40)]
     own = load_suites([{"name": "probe", "kind": "linear_probe", "items": items}], Path("."))[0]

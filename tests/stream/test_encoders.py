@@ -54,6 +54,28 @@ def test_a_directory_s_pooling_is_obeyed_and_padding_counts_for_nothing(director
         DirectoryEncoder(str(directory))
 
 
+def test_layers_behind_the_pooling_are_refused_by_name(tmp_path: Path) -> None:
+    folder = save_tiny_encoder(tmp_path / "encoder")
+    pooling(folder, pooling_mode_mean_tokens=True)
+    DirectoryEncoder(str(folder))
+    pooling(folder, pooling_mode_mean_tokens=True, pooling_mode_cls_token=True)
+    with pytest.raises(ModelError, match="pooling other than mean or cls"):
+        DirectoryEncoder(str(folder))
+    pooling(folder, pooling_mode_mean_tokens=True)
+    (folder / "2_Dense").mkdir()
+    (folder / "2_Dense" / "config.json").write_text(json.dumps({"in_features": 16, "out_features": 8}))
+    with pytest.raises(ModelError, match="has a module Dense"):
+        DirectoryEncoder(str(folder))
+    parts = [{"path": f"{n}_{name}", "type": f"sentence_transformers.models.{name}"}
+             for n, name in enumerate(("Transformer", "Pooling", "Normalize"))]  # fmt: skip
+    (folder / "modules.json").write_text(json.dumps(parts))
+    DirectoryEncoder(str(folder))
+    parts.append({"path": "3_Dense", "type": "sentence_transformers.models.Dense"})
+    (folder / "modules.json").write_text(json.dumps(parts))
+    with pytest.raises(ModelError, match="has a module Dense"):
+        DirectoryEncoder(str(folder))
+
+
 def test_a_model_s_own_hidden_states(tmp_path: Path) -> None:
     import torch
 

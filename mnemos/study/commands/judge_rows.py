@@ -23,7 +23,7 @@ from mnemos.measure.human import row_of as pair_row
 from mnemos.measure.items import Item, read_rows
 from mnemos.measure.judged import answers_in, by_category
 from mnemos.measure.suite import Suite, load_suites
-from mnemos.measure.uncertainty import paired
+from mnemos.measure.uncertainty import independent, paired
 from mnemos.measure.votes import MOST_NAME, Vote, VoteStore, read_votes
 from mnemos.rewards.judge import Judge
 from mnemos.rewards.panel import Panel
@@ -195,11 +195,14 @@ def _corrected(duels: Sequence[arena.Duel], paths: Sequence[Path], calibration: 
     found = read_calibration(calibration, judges.pop())
     out = []
     for name in sorted({name for duel in duels for name in duel.models}):
-        own = [duel.first if duel.models[0] == name else 1 - duel.first for duel in duels if name in duel.models]
+        met = [duel for duel in duels if name in duel.models]
+        won = [(duel.first if duel.models[0] == name else 1 - duel.first) == 1.0 for duel in met]
         if name not in found:
             out.append(f"{name}: not corrected, since the calibration has no labelled answer of it")
             continue
-        one = rogan_gladen(sum(value == 1.0 for value in own) / len(own), len(own), found[name])
+        # Verdicts on one prompt, beside several models, are not independent.
+        size = independent(won, [duel.prompt for duel in met])
+        one = rogan_gladen(sum(won) / len(won), size, found[name])
         naive = f"{100 * one.naive:.1f} % [{100 * one.naive_low:.1f}, {100 * one.naive_high:.1f}]"
         value = f"{100 * one.value:.1f} % [{100 * one.low:.1f}, {100 * one.high:.1f}]"
         out.append(f"{name}: wins by the judge {naive}, corrected {value if one.reason is None else one.reason}")

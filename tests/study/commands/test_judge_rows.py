@@ -126,6 +126,26 @@ def test_a_judge_votes_like_a_rater_and_a_table_stands(tmp_path: Path, runs: Pat
         judge_votes(judge(Fake()), str(run / "suite.yaml"), {"a": places["arm"]}, out)
 
 
+def test_a_prompt_that_is_won_beside_several_models_is_one_prompt(tmp_path: Path) -> None:
+    rates = {"sensitivity": 0.9, "right": 500, "specificity": 0.8, "wrong": 500}
+    record = {"judge": {"name": "it", "fingerprint": "f"}, "models": {"arm": {"rates": rates}}}
+    (tmp_path / "c.json").write_text(json.dumps(record))
+
+    def width(models: int) -> float:
+        rows = [
+            {"item": f"{n}", "prompt": f"q{n}", "answer_a": "x", "answer_b": "y", "model_a": "arm", "model_b": f"m{m}",
+             "verdict": "ab"[n % 3 == 0], "judge": "f", "cluster": f"{n}"}
+            for n in range(40) for m in range(models)
+        ]  # fmt: skip
+        (tmp_path / "v.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        found = table([tmp_path / "v.jsonl"], None, tmp_path / "c.json")
+        line = next(one for one in found if one.startswith("arm: wins"))
+        low, high = line.rsplit("[", 1)[1].rstrip("]").split(", ")
+        return float(high) - float(low)
+
+    assert width(8) > 0.95 * width(1)
+
+
 def test_wins_are_corrected_by_the_same_judge_alone(tmp_path: Path, runs: Path) -> None:
     run, out = runs / "study", tmp_path / "verdicts.jsonl"
     places = {"before": run / "before/answers/chat.jsonl", "arm": run / "arms/replay/seed-0/answers/chat.jsonl"}
