@@ -25,9 +25,9 @@ _CONCLUSION = re.compile(r"the answer is (.*)")
 
 def items_at(settings: BBHSettings, folder: Path, where: str) -> list[tuple[Item, str]]:
     """Items with their places. Raises DataError for a row without a text, a question asked twice, and a task without a
-    prompt."""
+    prompt or with two."""
     assert settings.data is not None
-    prompts = {_text(row, "task"): _text(row, "prompt") for row in read_rows(Path(settings.prompts))}
+    prompts = _prompts(Path(settings.prompts))
     found: dict[str, tuple[Item, str]] = {}
     for row in read_rows(Path(settings.data)):
         task = _text(row, "task")
@@ -44,6 +44,17 @@ def items_at(settings: BBHSettings, folder: Path, where: str) -> list[tuple[Item
     if not found:
         raise DataError(where, "has no items", "a suite needs at least one")
     return list(found.values())
+
+
+def _prompts(path: Path) -> dict[str, str]:
+    """task -> its prompt. DataError for a task that stands twice: which prompt was meant cannot be known."""
+    found: dict[str, tuple[str, str]] = {}
+    for row in read_rows(path):
+        task = _text(row, "task")
+        if task in found:
+            raise DataError(f"{row.where}: task {task!r}", f"stands at {found[task][1]} already", "keep one prompt")
+        found[task] = (_text(row, "prompt"), row.where)
+    return {task: prompt for task, (prompt, _) in found.items()}
 
 
 def examples(prompt: str) -> str:

@@ -175,3 +175,10 @@ def test_balancing_is_part_of_a_suites_name_only_where_it_is_asked_for() -> None
         for flag in ({}, {"balanced": False}, {"balanced": True})
     ]
     assert prints[0] == prints[1] != prints[2]
+
+
+def test_a_task_with_two_prompts_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "b.jsonl").write_text('{"task": "t", "input": "i", "target": "x"}')
+    (tmp_path / "p.jsonl").write_text('{"task": "t", "prompt": "P"}\n{"task": "t", "prompt": "Q"}')
+    with pytest.raises(DataError, match=r"task 't': stands at .*p\.jsonl.* already"):
+        load_suites([{"name": "s", "kind": "bbh", "data": "b.jsonl", "prompts": "p.jsonl"}], tmp_path)
